@@ -1,0 +1,1 @@
+"""What the RTUncertainty modules share: everything that touches slicer, qt and MRML."""

@@ -1,0 +1,146 @@
+"""Does a volume fit a model's card? Asked before a run, so that nobody waits for a result that means nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .text import _
+from .volume_export import UnusableVolume, ijk_to_world, volume_array
+
+AIR_HU = (-1100, -900)
+FEW_SLICES = 5
+LARGEST_SAMPLE = 2_000_000
+"""Voxels looked at for a statistic; larger volumes are thinned."""
+
+
+@dataclass
+class InputCheck:
+    """What stands in the way of a run (`errors`) and what makes its result doubtful (`warnings`)."""
+
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def message(self) -> str:
+        """One message: the first error, or all warnings, or nothing."""
+        return self.errors[0] if self.errors else " ".join(self.warnings)
+
+
+def check_input(node, card: dict) -> InputCheck:
+    """Compare a scalar volume node with the card of a model (dict, see `rtbackend.bundle.read_card`)."""
+    try:
+        array, matrix = volume_array(node), ijk_to_world(node)
+    except UnusableVolume as error:
+        return InputCheck(errors=[str(error)])
+    check, name, wanted = InputCheck(), node.GetName(), card["input"]
+    _check_size(check, name, array, wanted)
+    if check.errors:
+        return check
+    _check_values(check, name, array)
+    if check.errors:
+        return check
+    _check_modality(check, name, node, array, wanted)
+    _check_geometry(check, name, array, matrix, wanted)
+    return check
+
+
+def _check_size(check, name, array, wanted) -> None:
+    size = array.shape[::-1]
+    least = wanted.get("minimum_size") or [1, 1, 1]
+    axial = sum(n > 1 for n in size) < 3
+    if sum(n > 1 for n in size) < 2:
+        check.errors.append(_("{name} is not an image: it has {x} × {y} × {z} voxels.").format(
+            name=name, x=size[0], y=size[1], z=size[2]))
+    elif axial:
+        check.errors.append(_("{name} is a single slice ({x} × {y} × {z} voxels): choose a volume of several slices.")
+                            .format(name=name, x=size[0], y=size[1], z=size[2]))
+    elif any(n < m for n, m in zip(sorted(size), sorted(least))):
+        check.errors.append(
+            _("{name} has {x} × {y} × {z} voxels; the model needs at least {a} × {b} × {c}.").format(
+                name=name, x=size[0], y=size[1], z=size[2], a=least[0], b=least[1], c=least[2]))
+    elif min(size) < FEW_SLICES:
+        check.warnings.append(_("{name} has only {count} slices.").format(name=name, count=min(size)))
+
+
+def _check_values(check, name, array) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):
+        bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+        if bad:
+            check.errors.append(
+                _("{name} has {count} voxels that are not numbers (NaN or infinite): replace them first.").format(
+                    name=name, count=bad))
+            return
+    if array.min() == array.max():
+        check.errors.append(_("{name} is empty: all voxels have the value {value:g}.").format(
+            name=name, value=float(array.flat[0])))
+
+
+def _check_modality(check, name, node, array, wanted) -> None:
+    asked = str(wanted.get("modality", "")).upper()
+    tag = dicom_modality(node)
+    if tag and asked and tag != asked:
+        check.warnings.append(_("{name} is a {tag} by its DICOM tag; the model was trained on {asked}.").format(
+            name=name, tag=tag, asked=asked))
+    elif not tag and asked == "MR" and looks_like_ct(array):
+        check.warnings.append(
+            _("{name} looks like a CT (values down to −1000, as air has in HU); the model was trained on {asked}.")
+            .format(name=name, asked=asked))
+
+
+def _check_geometry(check, name, array, matrix, wanted) -> None:
+    spacing, size = in_patient_axes(matrix, array.shape[::-1])
+    if wanted.get("spacing_range_mm"):
+        low, high = np.array(wanted["spacing_range_mm"], float)
+        if np.any(spacing < low * 0.99) or np.any(spacing > high * 1.01):
+            check.warnings.append(
+                _("Voxels of {name} measure {spacing} mm (left-right, front-back, head-foot); the model knows {low} "
+                  "to {high} mm.").format(name=name, spacing=_triple(spacing), low=_triple(low), high=_triple(high)))
+    if wanted.get("field_of_view_mm"):
+        low, high = np.array(wanted["field_of_view_mm"], float)
+        extent = spacing * size
+        if np.any(extent < low * 0.99) or np.any(extent > high * 1.01):
+            check.warnings.append(
+                _("{name} covers {extent} mm; the model knows {low} to {high} mm.").format(
+                    name=name, extent=_triple(extent, 0), low=_triple(low, 0), high=_triple(high, 0)))
+
+
+def _triple(values, digits: int = 1) -> str:
+    return " × ".join(f"{v:.{digits}f}" for v in values)
+
+
+def in_patient_axes(matrix: np.ndarray, size) -> tuple[np.ndarray, np.ndarray]:
+    """Spacing (mm) and number of voxels along left-right, front-back and head-foot, by the nearest image axis.
+
+    `matrix` is 4 × 4, voxel indices to RAS; `size` is (i, j, k).
+    """
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    cosines = np.abs(matrix[:3, :3] / spacing)
+    order = [0, 0, 0]
+    for _pass in range(3):
+        world, image = np.unravel_index(np.argmax(cosines), (3, 3))
+        order[world] = int(image)
+        cosines[world, :], cosines[:, image] = -1, -1
+    return spacing[order], np.array(size)[order]
+
+
+def looks_like_ct(array: np.ndarray) -> bool:
+    """Whether at least 3 % of the voxels lie where air lies in HU, and none far below."""
+    step = max(1, int(np.ceil((array.size / LARGEST_SAMPLE) ** (1 / 3))))
+    sample = array[::step, ::step, ::step]
+    air = np.count_nonzero((sample >= AIR_HU[0]) & (sample <= AIR_HU[1]))
+    # Padding outside of a scanner's circle may lie at −2000 to −3024.
+    return bool(air >= 0.03 * sample.size and sample.min() >= -3100)
+
+
+def dicom_modality(node) -> str:
+    """The DICOM modality of a volume ("MR", "CT", …) as subject hierarchy keeps it; empty when it is not known."""
+    import slicer
+
+    scene = node.GetScene()
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene) if scene is not None else None
+    if hierarchy is None:
+        return ""
+    item = hierarchy.GetItemByDataNode(node)
+    return (hierarchy.GetItemAttribute(item, "DICOM.Modality") or "").upper() if item else ""

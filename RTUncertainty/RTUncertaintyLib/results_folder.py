@@ -1,0 +1,135 @@
+"""A result folder of `rtuncertainty predict`, checked as a whole before anything is made of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from rtbackend.errors import InputError
+
+FORMAT = 1
+IMAGES = ("synct", "intrinsic_sd", "parameter_sd", "predictive_sd", "entropy", "mutual_information", "body",
+          "reference", "error", "zscore")
+REQUIRED_IMAGES = ("synct", "intrinsic_sd", "parameter_sd", "predictive_sd")
+TABLES = {
+    "volumes": ("structure", "volume_ml", "lower_ml", "upper_ml", "level", "calibrated"),
+    "flags": ("subject", "severity", "flag", "reason"),
+    "metrics": ("region", "metric", "value", "unit"),
+}
+
+
+@dataclass(frozen=True)
+class ResultFolder:
+    """The folder, its `summary.json` and where its files lie.
+
+    `images`, `probabilities` and `tables` map a key of the summary (a structure's name for probabilities) to a file.
+    """
+
+    path: Path
+    summary: dict
+    images: dict[str, Path]
+    probabilities: dict[str, Path]
+    structures: Path | None
+    tables: dict[str, Path]
+
+    @property
+    def name(self) -> str:
+        """Name of the run, such as 'limb-t1-synct on mr'."""
+        return str(self.summary["name"])
+
+    @property
+    def input_name(self) -> str:
+        """Name of the image that was put in."""
+        return str(self.summary.get("input", {}).get("name") or "input")
+
+
+def open_result(folder) -> ResultFolder:
+    """Read `summary.json` and check that every file it names is there.
+
+    Raises `rtbackend.errors.InputError` in one line when `folder` is no result, has an unknown format or lacks a file.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise InputError(f"{path}: there is no such folder; give the folder that `rtuncertainty predict` wrote.")
+    summary = _read_summary(path)
+    named = summary["files"]
+    probabilities = named.get("probabilities") or {}
+    missing = [key for key in REQUIRED_IMAGES if not named.get(key)]
+    if missing:
+        raise InputError(f"{path / 'summary.json'}: names no file for {', '.join(missing)}; run the prediction again.")
+    result = ResultFolder(
+        path=path,
+        summary=summary,
+        images={key: _inside(path, named[key]) for key in IMAGES if named.get(key)},
+        probabilities={name: _inside(path, file) for name, file in probabilities.items()},
+        structures=_inside(path, named["structures"]) if named.get("structures") else None,
+        tables={key: _inside(path, named[key]) for key in TABLES if named.get(key)},
+    )
+    files = [*result.images.values(), *result.probabilities.values(), *result.tables.values()]
+    absent = [f.name for f in files + ([result.structures] if result.structures else []) if not f.is_file()]
+    if absent:
+        raise InputError(f"{path}: the result lacks {', '.join(absent)}; copy the whole folder or run the prediction again.")
+    return result
+
+
+def _read_summary(path: Path) -> dict:
+    """`summary.json` of `path` as a dictionary with the keys that a result must have."""
+    file = path / "summary.json"
+    if not file.is_file():
+        raise InputError(f"{path}: this is not a result folder, it has no summary.json; give the folder that "
+                         "`rtuncertainty predict` wrote.")
+    try:
+        summary = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read ({_first_line(error)}); run the prediction again.") from error
+    if not isinstance(summary, dict) or "format" not in summary:
+        raise InputError(f"{file}: is not the summary of a result; give the folder that `rtuncertainty predict` wrote.")
+    if summary["format"] != FORMAT:
+        raise InputError(f"{file}: has format {summary['format']}, this version reads format {FORMAT}; update RTUncertainty.")
+    if summary.get("job") != "predict":
+        raise InputError(f"{file}: is a result of the job {summary.get('job')!r}, not of 'predict'.")
+    if not isinstance(summary.get("files"), dict) or not summary.get("name"):
+        raise InputError(f"{file}: lacks 'files' or 'name'; run the prediction again.")
+    return summary
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """`folder / name`, refused when it leads out of the folder."""
+    if Path(name).name != name:
+        raise InputError(f"{folder / 'summary.json'}: names the file {name!r} outside its own folder.")
+    return folder / name
+
+
+def read_image(file: Path) -> sitk.Image:
+    """A 3-D scalar image. Raises `InputError` when it cannot be read or is not one."""
+    try:
+        image = sitk.ReadImage(str(file))
+    except RuntimeError as error:
+        raise InputError(f"{file}: cannot be read as an image; it is damaged or no image file.") from error
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"{file}: is not a 3-D scalar image.")
+    return image
+
+
+def read_table(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of a CSV file that has at least `columns`. Raises `InputError` otherwise."""
+    try:
+        with open(file, newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            rows = list(reader)
+            found = reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{file}: cannot be read as a table ({_first_line(error)}).") from error
+    absent = [c for c in columns if c not in found]
+    if absent:
+        raise InputError(f"{file}: lacks the columns {', '.join(absent)}; run the prediction again.")
+    return rows
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of an error's text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,89 @@
+"""From a volume node to an image file for the backend, where the volume lies in the world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .text import _
+
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+class UnusableVolume(ValueError):
+    """The volume cannot be given to a model; the message names the node, what is wrong and what to do."""
+
+
+def ijk_to_world(node) -> np.ndarray:
+    """The 4 × 4 matrix from voxel indices (i, j, k) to world coordinates (RAS, mm), parent transforms included.
+
+    Raises `UnusableVolume` when a parent transform is not linear, or shears the axes, which no image file can hold.
+    """
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    transform = node.GetParentTransformNode()
+    if transform is not None:
+        if not transform.IsTransformToWorldLinear():
+            raise UnusableVolume(
+                _("{name} lies under the transform {transform}, which is not linear: harden it (Data module, right "
+                  "click, Harden transform), or take the volume out of it.").format(
+                    name=node.GetName(), transform=transform.GetName()))
+        world = vtk.vtkMatrix4x4()
+        transform.GetMatrixTransformToWorld(world)
+        vtk.vtkMatrix4x4.Multiply4x4(world, matrix, matrix)
+    result = np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+    spacing = np.linalg.norm(result[:3, :3], axis=0)
+    if not np.all(np.isfinite(result)) or spacing.min() <= 0:
+        raise UnusableVolume(_("{name} has a voxel spacing of zero: set it in the Volumes module.").format(
+            name=node.GetName()))
+    axes = result[:3, :3] / spacing
+    if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-3):
+        raise UnusableVolume(
+            _("The axes of {name} are not at right angles (acquisition tilt or a shearing transform): resample it "
+              "first (Resample Scalar/Vector/DWI Volume module).").format(name=node.GetName()))
+    return result
+
+
+def volume_array(node) -> np.ndarray:
+    """The voxels [k, j, i] of a scalar volume, not copied.
+
+    Raises `UnusableVolume` for a volume without voxels or with more than one component.
+    """
+    import slicer.util
+
+    image = node.GetImageData()
+    if image is None or image.GetPointData().GetScalars() is None or min(image.GetDimensions()) < 1:
+        raise UnusableVolume(_("{name} holds no voxels: load or choose another volume.").format(name=node.GetName()))
+    if image.GetNumberOfScalarComponents() != 1:
+        raise UnusableVolume(
+            _("{name} has {count} values a voxel (vector, colour or time series): choose a volume with one.").format(
+                name=node.GetName(), count=image.GetNumberOfScalarComponents()))
+    return slicer.util.arrayFromVolume(node)
+
+
+def export_volume(node, path: Path) -> Path:
+    """Write the volume to `path` (NRRD, not compressed), parent transforms put into its geometry; returns the path.
+
+    Raises `UnusableVolume` for what `volume_array` and `ijk_to_world` refuse, and for a disk that cannot take it.
+    """
+    import SimpleITK as sitk
+
+    matrix = RAS_TO_LPS @ ijk_to_world(node)
+    array = volume_array(node)
+    if array.dtype in (np.dtype("int64"), np.dtype("uint64"), np.dtype(bool)):
+        array = array.astype(np.float32)
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing([float(v) for v in spacing])
+    image.SetOrigin([float(v) for v in matrix[:3, 3]])
+    image.SetDirection([float(v) for v in (matrix[:3, :3] / spacing).ravel()])
+    try:
+        sitk.WriteImage(image, str(path))
+    except RuntimeError as error:
+        raise UnusableVolume(
+            _("{name} could not be written to {folder}: the disk is full, or the folder cannot be written to.").format(
+                name=node.GetName(), folder=path.parent)) from error
+    return path

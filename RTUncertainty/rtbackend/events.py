@@ -1,0 +1,94 @@
+"""Progress, notes and cancellation of a job."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Callable
+
+from .errors import Cancelled
+
+# stage -> share of a run's time, measured on a 256 × 256 × 80 MR with 20 samples on two cores
+SHARES = {"read": 0.02, "preprocess": 0.06, "network": 0.80, "assemble": 0.06, "write": 0.06}
+EXTRA = {"scene": 0.05, "report": 0.03}
+
+
+class CancelToken:
+    """Set from any thread; a job that sees it raises `Cancelled` at the next step."""
+
+    def __init__(self):
+        self._event = threading.Event()
+
+    def cancel(self) -> None:
+        self._event.set()
+
+    def check(self) -> None:
+        """Raise `Cancelled` when `cancel` was called."""
+        if self._event.is_set():
+            raise Cancelled("Cancelled; nothing was written.")
+
+
+@dataclass
+class Progress:
+    """Turns stages and fractions into events (dicts, see DESIGN) and keeps the time of each stage in `seconds`.
+
+    `listener` is called with every event. `extra` names the optional stages that will follow ("scene", "report").
+    """
+
+    listener: Callable[[dict], None] | None = None
+    cancel: CancelToken = field(default_factory=CancelToken)
+    extra: tuple = ()
+    seconds: dict = field(default_factory=dict)
+    notes: list = field(default_factory=list)
+
+    def __post_init__(self):
+        shares = {**SHARES, **{k: EXTRA[k] for k in self.extra}}
+        total = sum(shares.values())
+        self._shares = {k: v / total for k, v in shares.items()}
+        self._stage, self._started, self._stage_started = None, time.monotonic(), time.monotonic()
+
+    def stage(self, name: str, fraction: float = 0.0, message: str = "") -> None:
+        """Say how far a stage is (0 to 1); raises `Cancelled` when the job was cancelled."""
+        self.cancel.check()
+        now = time.monotonic()
+        if name != self._stage:
+            self.close()
+            self._stage, self._stage_started = name, now
+        before = 0.0
+        for k, v in self._shares.items():
+            if k == name:
+                break
+            before += v
+        overall = min(1.0, before + self._shares.get(name, 0.0) * fraction)
+        left = None
+        if fraction > 0.02 and name == "network":
+            # the network dominates, and its own speed is known by now
+            rate = (now - self._stage_started) / fraction
+            left = rate * (1 - fraction) + rate / self._shares[name] * (1 - before - self._shares[name])
+        elif overall > 0.85:
+            left = (now - self._started) / overall * (1 - overall)
+        self._tell({"event": "progress", "stage": name, "fraction": round(fraction, 4), "overall": round(overall, 4),
+                    "seconds_left": None if left is None else round(left, 1), "message": message})
+
+    def close(self) -> None:
+        """End the current stage's clock."""
+        if self._stage is not None:
+            spent = time.monotonic() - self._stage_started
+            self.seconds[self._stage] = round(self.seconds.get(self._stage, 0.0) + spent, 3)
+            self._stage = None
+
+    def note(self, message: str) -> None:
+        """Something that the user should know; kept in `notes` for the summary."""
+        self.notes.append(message)
+        self._tell({"event": "note", "message": message})
+
+    def _tell(self, event: dict) -> None:
+        if self.listener is not None:
+            self.listener(event)
+
+
+def as_json(event: dict) -> str:
+    """One JSON line of an event."""
+    return json.dumps(event, ensure_ascii=False)

@@ -1,0 +1,100 @@
+"""Image geometry: orientation, resampling between grids and comparison of grids.
+
+Images are `SimpleITK.Image`, arrays are numpy in (slice, row, column) order, that is [z, y, x];
+spacings, origins and sizes are in SimpleITK's (x, y, z) order and in mm.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+
+from .errors import InputError
+
+
+def same_grid(a: sitk.Image, b: sitk.Image, tolerance: float = 1e-3) -> bool:
+    """Whether two images have voxels in the same places, to `tolerance` of a voxel's edge."""
+    if a.GetSize() != b.GetSize():
+        return False
+    edge = min(a.GetSpacing())
+    corners = [(0,) * a.GetDimension(), tuple(n - 1 for n in a.GetSize())]
+    corners += [tuple(n - 1 if i == k else 0 for i, n in enumerate(a.GetSize())) for k in range(a.GetDimension())]
+    return all(
+        np.allclose(a.TransformIndexToPhysicalPoint(c), b.TransformIndexToPhysicalPoint(c), atol=tolerance * edge)
+        for c in corners
+    )
+
+
+def to_axial(image: sitk.Image) -> sitk.Image:
+    """The same voxels, axes permuted and flipped to be nearest to LPS: slices are then as axial as they can be.
+
+    No interpolation takes place; an oblique image keeps its oblique planes.
+    """
+    return sitk.DICOMOrient(image, "LPS")
+
+
+def like(array: np.ndarray, grid: sitk.Image, dtype=np.float32) -> sitk.Image:
+    """An image of `array` [z, y, x] in the geometry of `grid`."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=dtype))
+    image.CopyInformation(grid)
+    return image
+
+
+def resampled_grid(image: sitk.Image, spacing) -> sitk.Image:
+    """An empty grid with the field of view and the directions of `image` and voxels of about `spacing` (x, y, z; mm).
+
+    An entry of `None` keeps the image's own spacing along that axis. The number of voxels is rounded and the spacing
+    then fitted to it, so that the outer faces of both grids coincide exactly.
+    """
+    old_size, old_spacing = np.array(image.GetSize()), np.array(image.GetSpacing())
+    wanted = np.array([s if s is not None else o for s, o in zip(spacing, old_spacing)], float)
+    size = np.maximum(1, np.rint(old_size * old_spacing / wanted)).astype(int)
+    new_spacing = old_size * old_spacing / size
+    grid = sitk.Image([int(n) for n in size], sitk.sitkUInt8)
+    grid.SetSpacing([float(s) for s in new_spacing])
+    grid.SetDirection(image.GetDirection())
+    # the outer corner stays: half a voxel of each grid lies between it and the first voxel's centre
+    shift = (new_spacing - old_spacing) / 2
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    grid.SetOrigin([float(o) for o in np.array(image.GetOrigin()) + direction @ shift])
+    return grid
+
+
+def resample(image: sitk.Image, grid: sitk.Image, interpolation="linear", background: float = 0.0) -> sitk.Image:
+    """`image` on the voxels of `grid`; outside of the image's field of view, `background`.
+
+    Where voxels become larger, a Gaussian of the width that suppresses aliasing (sd = 0.5·sqrt(ratio² − 1) voxels)
+    is applied first; label images (`interpolation="nearest"`) are never smoothed.
+    """
+    if same_grid(image, grid):
+        return image
+    if interpolation == "nearest":
+        return sitk.Resample(image, grid, sitk.Transform(), sitk.sitkNearestNeighbor, background)
+    image = sitk.Cast(image, sitk.sitkFloat32)
+    ratio = np.array(grid.GetSpacing()) / np.array(image.GetSpacing())
+    sd = [0.5 * np.sqrt(max(r * r - 1, 0.0)) * s for r, s in zip(ratio, image.GetSpacing())]
+    if max(r for r in ratio) > 1.05:
+        # SimpleITK refuses a width of zero: a hundredth of a voxel changes nothing
+        image = sitk.DiscreteGaussian(image, [max(v, 0.01 * s) ** 2 for v, s in zip(sd, image.GetSpacing())])
+    # edges: a voxel centre within half a voxel outside of the old centres takes the nearest value
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetReferenceImage(grid)
+    resampler.SetInterpolator(sitk.sitkLinear)
+    resampler.SetDefaultPixelValue(background)
+    resampler.SetOutputPixelType(sitk.sitkFloat32)
+    return resampler.Execute(image)
+
+
+def require_overlap(image: sitk.Image, other: sitk.Image, name: str, other_name: str) -> None:
+    """Raise `InputError` when two images share no volume in space."""
+    def box(i):
+        n = np.array(i.GetSize())
+        corners = [[(m - 0.5) if b else -0.5 for m, b in zip(n, bits)] for bits in np.ndindex(2, 2, 2)]
+        points = np.array([i.TransformContinuousIndexToPhysicalPoint(c) for c in corners])
+        return points.min(0), points.max(0)
+
+    (lo, hi), (lo2, hi2) = box(image), box(other)
+    if np.any(np.minimum(hi, hi2) <= np.maximum(lo, lo2)):
+        raise InputError(
+            f"{name} and {other_name} do not overlap in space: give images of the same patient in the same frame."
+        )

@@ -1,0 +1,164 @@
+"""Reading images with their geometry, checking them, and writing files that are never half there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from .errors import InputError
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+
+def read(path) -> sitk.Image:
+    """A 3-D scalar image from a NIfTI, NRRD or MetaImage file, or from a folder with one DICOM series.
+
+    Raises `InputError` that names the file, what is wrong with it and what to do.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give an image file or a folder with a DICOM series.")
+    if path.is_dir():
+        return _read_dicom(path)
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        reason = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "unknown reason")
+        raise InputError(f"{path} cannot be read as an image ({reason}); give NIfTI, NRRD, MHA or a DICOM folder.") from error
+    return check(image, str(path))
+
+
+def _read_dicom(folder: Path) -> sitk.Image:
+    reader = sitk.ImageSeriesReader()
+    names = reader.GetGDCMSeriesIDs(str(folder))
+    if not names:
+        raise InputError(f"{folder} holds no DICOM series; give the folder in which the slices lie.")
+    if len(names) > 1:
+        found = [len(reader.GetGDCMSeriesFileNames(str(folder), n)) for n in names]
+        raise InputError(f"{folder} holds {len(names)} DICOM series (of {', '.join(map(str, found))} files); give a folder with one.")
+    files = reader.GetGDCMSeriesFileNames(str(folder), names[0])
+    reader.SetFileNames(files)
+    reader.MetaDataDictionaryArrayUpdateOn()
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(f"{folder}: the DICOM series cannot be read: {str(error).splitlines()[-1]}") from error
+    image = check(image, str(folder))
+    if reader.HasMetaDataKey(0, "0008|0060"):
+        image.SetMetaData("modality", reader.GetMetaData(0, "0008|0060").strip())
+    return image
+
+
+def check(image: sitk.Image, name: str) -> sitk.Image:
+    """The image as float32 when it is a 3-D scalar image with finite, varying values and positive spacing.
+
+    A fourth dimension of one entry is dropped. Raises `InputError` otherwise.
+    """
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3:
+        raise InputError(f"{name} has {image.GetDimension()} dimensions; a single 3-D volume is needed.")
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"{name} has {image.GetNumberOfComponentsPerPixel()} values per voxel; a scalar volume is needed.")
+    if min(image.GetSize()) < 1 or image.GetNumberOfPixels() == 0:
+        raise InputError(f"{name} is empty.")
+    if min(image.GetSize()[:3]) == 1 and sorted(image.GetSize())[1] > 1:
+        raise InputError(f"{name} is a single slice ({'×'.join(map(str, image.GetSize()))}); a volume is needed.")
+    if not all(s > 0 and np.isfinite(s) for s in image.GetSpacing()):
+        raise InputError(f"{name} has a voxel spacing of {image.GetSpacing()}; every spacing must be positive.")
+    image = sitk.Cast(image, sitk.sitkFloat32)
+    array = sitk.GetArrayViewFromImage(image)
+    bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+    if bad:
+        raise InputError(f"{name} holds {bad} values that are NaN or infinite; repair or mask them first.")
+    if array.min() == array.max():
+        raise InputError(f"{name} has the same value ({array.min():g}) in every voxel; there is nothing to see in it.")
+    return image
+
+
+def looks_like_ct(image: sitk.Image) -> bool:
+    """Whether an image is more likely a CT in HU than an MR: tagged so, or with much air near −1000 HU."""
+    if image.HasMetaDataKey("modality"):
+        return image.GetMetaData("modality") == "CT"
+    array = sitk.GetArrayViewFromImage(image)
+    return bool(array.min() < -500 and (np.abs(array + 1000) < 200).mean() > 0.02)
+
+
+def stem(path) -> str:
+    """The name of an image file without folder and suffix; of a DICOM folder, the folder's name."""
+    name = Path(path).name
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+class Staging:
+    """A folder of results, written beside its place and moved in by `commit`; gone again if that never comes.
+
+    Used as a context. Raises `InputError` for a place that cannot be written to or is full.
+    """
+
+    def __init__(self, output):
+        self.output = Path(output)
+        self.folder = self.output.with_name(f".{self.output.name}.{os.getpid()}.part")
+
+    def __enter__(self) -> "Staging":
+        if self.output.exists() and not self.output.is_dir():
+            raise InputError(f"{self.output} is a file; give a folder for the results.")
+        with self.writing():
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir()
+        return self
+
+    def writing(self):
+        """A context in which failures to write become one clear `InputError`."""
+        return _Writing(self.output)
+
+    def image(self, image: sitk.Image, name: str) -> None:
+        """Write one image, compressed, into the staging folder."""
+        with self.writing():
+            sitk.WriteImage(image, str(self.folder / name), True, 1)
+
+    def text(self, text: str, name: str) -> None:
+        """Write one text file, UTF-8, into the staging folder."""
+        with self.writing():
+            (self.folder / name).write_text(text, encoding="utf-8")
+
+    def commit(self) -> None:
+        """Move everything to its place; files of an earlier result with the same names are replaced."""
+        with self.writing():
+            self.output.mkdir(exist_ok=True)
+            for path in sorted(self.folder.iterdir()):
+                os.replace(path, self.output / path.name)
+            self.folder.rmdir()
+
+    def __exit__(self, *_):
+        import shutil
+
+        if self.folder.exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class _Writing:
+    def __init__(self, place: Path):
+        self.place = place
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, _):
+        if isinstance(error, OSError):
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise InputError(f"{self.place}: no space left on the disk; free some or choose another folder.") from error
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise InputError(f"{self.place}: no permission to write there; choose another folder.") from error
+            raise InputError(f"{self.place} cannot be written: {error.strerror or error}.") from error
+        if isinstance(error, RuntimeError) and "rite" in str(error):
+            # SimpleITK tells no errno; a full disk is by far the usual cause
+            raise InputError(f"{self.place}: an image could not be written; is the disk full?") from error
+        return False

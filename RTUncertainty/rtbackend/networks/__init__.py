@@ -1,0 +1,32 @@
+"""Networks by name: `build("m4", classes=3, width=16)`. Names and default sizes are the papers'."""
+
+from __future__ import annotations
+
+import importlib
+
+from ..errors import InputError
+
+# name -> (module, class): modules are imported on demand, so that listing names needs no torch
+REGISTRY = {
+    "m4": ("highresnet", "M4"),
+}
+
+
+def names() -> list[str]:
+    """The names that `build` knows."""
+    return sorted(REGISTRY)
+
+
+def build(name: str, **arguments):
+    """The network `name` as a `torch.nn.Module`; `arguments` override the paper's sizes.
+
+    Raises `InputError` for an unknown name or unknown arguments.
+    """
+    if name not in REGISTRY:
+        raise InputError(f"network '{name}' is unknown; known are {', '.join(names())}.")
+    module, cls = REGISTRY[name]
+    network = getattr(importlib.import_module(f".{module}", __name__), cls)
+    try:
+        return network(**arguments)
+    except TypeError as error:
+        raise InputError(f"network '{name}' cannot be built with {arguments}: {error}.") from error

@@ -1,0 +1,116 @@
+"""Shapes of the digital limb: signed distances in mm (negative inside) and a canvas that paints tissues by them.
+
+Coordinates: x to the patient's left, y to the back, both in mm from the middle of the slice; u runs from 0 at the
+lowest slice (towards the knee) to 1 at the highest (towards the hip). Arrays are [z, y, x], float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# (T1-weighted signal with fat near 950, HU); signals as in 1.5 T spin-echo limb MRs, HU as in their 120 kV CTs
+TISSUES = {
+    "air": (8.0, -1000.0),
+    "skin": (430.0, 10.0),
+    "fat": (945.0, -104.0),
+    "fascia": (300.0, 35.0),
+    "muscle": (335.0, 58.0),
+    "cortex": (42.0, 1380.0),
+    "marrow": (890.0, -25.0),
+    "tumour": (318.0, 40.0),
+    "artery": (90.0, 45.0),
+    "vein": (560.0, 42.0),
+    "nerve": (420.0, 32.0),
+}
+
+
+class Canvas:
+    """MR signal and CT number painted together, so that both share every edge and its partial volume."""
+
+    def __init__(self, shape):
+        self.mr = np.full(shape, TISSUES["air"][0], np.float32)
+        self.ct = np.full(shape, TISSUES["air"][1], np.float32)
+
+    def paint(self, share, tissue=None, mr=None, ct=None):
+        """Replace the `share` (0 to 1) of every voxel by a tissue of `TISSUES`, or by the signal and HU given."""
+        mr = TISSUES[tissue][0] if mr is None else mr
+        ct = TISSUES[tissue][1] if ct is None else ct
+        self.mr += share * (np.asarray(mr, np.float32) - self.mr)
+        self.ct += share * (np.asarray(ct, np.float32) - self.ct)
+
+
+def inside(distance: np.ndarray, edge: float = 1.0) -> np.ndarray:
+    """The share of a voxel that lies inside a surface, from its signed distance; `edge` mm is the voxel's width."""
+    return np.clip(np.float32(0.5) - distance / np.float32(edge), 0, 1)
+
+
+def sheet(distance: np.ndarray, width, edge: float = 1.0) -> np.ndarray:
+    """The share of a voxel filled by a sheet of `width` mm about a surface; thin sheets fill a part of their voxels."""
+    half = np.asarray(width, np.float32) / 2
+    return np.clip((np.minimum(distance, half - edge / 2) + half + edge / 2) / edge, 0, 1) * np.clip(
+        (half + np.float32(edge / 2) - distance) / edge, 0, 1) * np.minimum(1, 2 * half / edge)
+
+
+@dataclass
+class Muscle:
+    """A muscle's belly: its middle in units of the compartment's radius, its size, and the group it belongs to."""
+
+    x: float
+    y: float
+    size: float
+    group: int
+    drift: tuple = (0.0, 0.0)
+
+
+# Mid-thigh of a right leg seen from below: medial is +x. Groups: 0 extensors, 1 adductors, 2 flexors.
+MUSCLES = (
+    Muscle(-0.22, -0.18, 0.25, 0, (0.00, 0.00)),   # vastus intermedius, around the femur
+    Muscle(0.05, -0.80, 0.16, 0, (0.02, 0.03)),    # rectus femoris
+    Muscle(-0.72, -0.15, 0.30, 0, (0.00, -0.05)),  # vastus lateralis
+    Muscle(0.47, -0.47, 0.25, 0, (0.05, 0.10)),    # vastus medialis
+    Muscle(0.84, -0.14, 0.07, 1, (-0.10, -0.18)),  # sartorius
+    Muscle(0.88, 0.28, 0.07, 1, (-0.05, -0.05)),   # gracilis
+    Muscle(0.42, 0.22, 0.30, 1, (-0.08, 0.00)),    # adductors
+    Muscle(0.50, 0.70, 0.20, 2, (0.02, -0.02)),    # semimembranosus
+    Muscle(0.08, 0.84, 0.14, 2, (0.02, 0.03)),     # semitendinosus
+    Muscle(-0.40, 0.66, 0.22, 2, (-0.04, 0.04)),   # biceps femoris, long head
+    Muscle(-0.30, 0.34, 0.12, 2, (-0.06, 0.04)),   # biceps femoris, short head
+)
+
+
+def septa(x, y, u, radius: float, muscles=MUSCLES):
+    """Distance to the nearest boundary between two muscles (mm) and whether it parts two groups.
+
+    A power diagram about the bellies' middles, which drift along the axis. Returns (distance float32, between bool,
+    muscle uint8): the index of the muscle a voxel belongs to.
+    """
+    best = np.full(x.shape, np.inf, np.float32)
+    second = np.full(x.shape, np.inf, np.float32)
+    first_index = np.zeros(x.shape, np.uint8)
+    second_index = np.zeros(x.shape, np.uint8)
+    for i, m in enumerate(muscles):
+        cx = np.float32(radius) * (m.x + m.drift[0] * (2 * u - 1))
+        cy = np.float32(radius) * (m.y + m.drift[1] * (2 * u - 1))
+        power = (x - cx) ** 2 + (y - cy) ** 2 - np.float32((m.size * radius) ** 2)
+        nearer = power < best
+        next_nearest = ~nearer & (power < second)
+        second = np.where(nearer, best, np.where(next_nearest, power, second))
+        second_index = np.where(nearer, first_index, np.where(next_nearest, np.uint8(i), second_index))
+        best = np.where(nearer, power, best)
+        first_index = np.where(nearer, np.uint8(i), first_index)
+    middles = np.array([[m.x, m.y] for m in muscles]) * radius
+    apart = np.linalg.norm(middles[:, None] - middles[None], axis=-1).astype(np.float32) + 1e-3
+    groups = np.array([m.group for m in muscles])
+    different = groups[:, None] != groups[None]
+    return (second - best) / (2 * apart[first_index, second_index]), different[first_index, second_index], first_index
+
+
+def smooth_minimum(distances, blend: float):
+    """Union of shapes with rounded creases, `blend` mm wide (polynomial smooth minimum)."""
+    result = distances[0]
+    for d in distances[1:]:
+        h = np.clip(0.5 + 0.5 * (d - result) / blend, 0, 1)
+        result = d + (result - d) * h - np.float32(blend) * h * (1 - h)
+    return result

@@ -1,0 +1,214 @@
+"""`predict`: one MR to a synthetic CT, structures and their uncertainty (Bragman 2018)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from . import bundle as bundles
+from . import fit, flags, geometry, image_io, preprocess, volumes
+from .errors import InputError
+from .events import CancelToken, Progress
+
+LEVEL = 0.9
+AIR = -1000.0
+
+
+@dataclass
+class Prediction:
+    """All that `predict` found, on the grid of the input; HU, nats, probabilities and ml as the names say."""
+
+    synct: sitk.Image  # int16, HU
+    intrinsic_sd: sitk.Image  # float32, HU
+    parameter_sd: sitk.Image
+    predictive_sd: sitk.Image
+    structures: sitk.Image  # uint8 labels
+    entropy: sitk.Image  # predictive entropy, nats
+    mutual_information: sitk.Image  # nats
+    probabilities: dict[str, sitk.Image]
+    body: sitk.Image  # uint8
+    volumes: list[volumes.Volume]
+    flags: list[flags.Flag]
+    card: dict
+    options: dict
+    input_name: str
+    device_used: str
+    bias_field_corrected: bool
+    reference: sitk.Image | None = None
+    error: sitk.Image | None = None  # synCT − CT, HU
+    zscore: sitk.Image | None = None
+    metrics: list = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "auto", bias_field: str = "auto", reference=None,
+            on_event=None, cancel: CancelToken | None = None, progress: Progress | None = None, before=None) -> Prediction:
+    """Predict synthetic CT and structures with uncertainty from an MR.
+
+    image: `SimpleITK.Image` (3-D, any orientation) or a path to a file or DICOM folder. bundle: name or folder.
+    samples: T >= 2, rounded up to pairs. device: auto, cpu, cuda, cuda:n. bias_field: auto, on, off (N4).
+    reference: a CT (image or path) in the same frame; adds error, z-scores and metrics. on_event: called with progress
+    events (dicts). cancel: a token; `Cancelled` is raised soon after it is set. before: called with the checked image
+    before anything costly begins, to raise what speaks against the run.
+    Raises `InputError`, `OutOfMemoryError` or `Cancelled`; nothing is written by this function.
+    """
+    progress = progress or Progress(on_event, cancel or CancelToken())
+    progress.stage("read", 0.0, "Reading the image and the model")
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
+        raise InputError(f"samples is {samples}; at least 2 are needed to tell a spread.")
+    if bias_field not in preprocess.BIAS_FIELD:
+        raise InputError(f"bias field '{bias_field}' is not one of {', '.join(preprocess.BIAS_FIELD)}.")
+    if not 0 <= seed < 2**31:
+        raise InputError(f"seed is {seed}; give a whole number from 0 to {2**31 - 1}.")
+    mr, name = _image(image, "the image")
+    card = bundles.read_card(bundles.find(bundle))
+    fit.require(card, mr, name)
+    if before is not None:
+        before(mr)
+    raised = [flags.Flag("input", "warning", "unlike the training data", w) for w in fit.warnings(card, mr)]
+    for flag in raised:
+        progress.note(flag.reason)
+    ct = None
+    if reference is not None:
+        ct, ct_name = _image(reference, "the reference")
+        geometry.require_overlap(mr, ct, name, ct_name)
+
+    from . import inference  # torch is needed from here on
+
+    where = inference.choose_device(device)
+    card, networks = bundles.load(card["folder"], where)
+
+    progress.stage("preprocess", 0.0, "Finding the body, correcting the bias field")
+    ready = preprocess.preprocess(mr, card["input"]["spacing_mm"], bias_field, name,
+                                  lambda: progress.stage("preprocess", 0.5, "Correcting the bias field (N4)"))
+    if ready.bias_field_corrected:
+        progress.note("The bias field was corrected (N4).")
+
+    progress.stage("network", 0.0, "Sampling")
+    box = _box(sitk.GetArrayViewFromImage(ready.body) > 0)
+    volume = sitk.GetArrayViewFromImage(ready.image)
+    cropped = np.ascontiguousarray(volume[box])
+    statistics, used, tile = inference.run(networks, cropped, samples, seed, where, progress)
+
+    progress.stage("assemble", 0.0, "Assembling the images")
+    result = _assemble(statistics, box, ready, mr, card, progress)
+    field_of_view = sitk.GetArrayViewFromImage(mr) != 0
+    labels = sitk.GetArrayViewFromImage(result["structures"])
+    found, raised = _tables(result, labels, field_of_view, mr, card, raised)
+    prediction = Prediction(
+        synct=result["synct"], intrinsic_sd=result["intrinsic_sd"], parameter_sd=result["parameter_sd"],
+        predictive_sd=result["predictive_sd"], structures=result["structures"], entropy=result["entropy"],
+        mutual_information=result["mutual_information"], probabilities=result["probabilities"], body=result["body"],
+        volumes=found, flags=raised, card=card, input_name=name, device_used=str(used), notes=progress.notes,
+        bias_field_corrected=ready.bias_field_corrected, seconds=progress.seconds,
+        options={"samples": samples + samples % 2, "seed": seed, "device": device, "bias_field": bias_field, "tile": tile},
+    )
+    if ct is not None:
+        _compare(prediction, ct)
+    progress.stage("assemble", 1.0, "Assembled")
+    return prediction
+
+
+def _image(given, fallback: str) -> tuple[sitk.Image, str]:
+    if isinstance(given, sitk.Image):
+        return image_io.check(given, fallback), fallback
+    return image_io.read(given), str(given)
+
+
+def _box(body: np.ndarray) -> tuple[slice, slice, slice]:
+    """The bounding box of the body as slices."""
+    spans = [np.flatnonzero(body.any(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    return tuple(slice(int(s[0]), int(s[-1]) + 1) for s in spans)
+
+
+def _assemble(statistics, box, ready, mr, card, progress) -> dict:
+    """Statistics in the box of the network's grid → images on the input's grid, in HU and nats."""
+    scale, offset = card["outputs"]["synct"]["scale"], card["outputs"]["synct"]["offset"]
+    grid = ready.image
+    body = geometry.resample(ready.body, mr, "nearest")
+    inside = sitk.GetArrayFromImage(body) > 0
+
+    def on_input(channel) -> np.ndarray:
+        progress.cancel.check()
+        # outside of the box the nearest value goes on, so that no edge bleeds in: the body decides what is shown
+        pads = [(b.start, n - b.stop) for b, n in zip(box, grid.GetSize()[::-1])]
+        whole = np.pad(channel.numpy(), pads, mode="edge")
+        back = geometry.resample(geometry.like(whole, grid), mr)
+        return sitk.GetArrayFromImage(back)
+
+    def image(array, outside=0.0, dtype=np.float32):
+        return geometry.like(np.where(inside, array, outside), mr, dtype)
+
+    out = {"body": body}
+    synct = on_input(statistics.mean[:, 0]) * scale + offset
+    out["synct"] = image(np.rint(synct).clip(-1024, 3071), AIR, np.int16)
+    intrinsic = on_input(statistics.intrinsic[:, 0]) * scale**2
+    parameter = on_input(statistics.parameter[:, 0]).clip(0) * scale**2
+    out["intrinsic_sd"], out["parameter_sd"] = image(np.sqrt(intrinsic)), image(np.sqrt(parameter))
+    out["predictive_sd"] = image(np.sqrt(intrinsic + parameter))
+    del synct, intrinsic, parameter
+    progress.stage("assemble", 0.5, "Assembling the structures")
+    best, likeliest, doubt = np.zeros(inside.shape, np.uint8), None, np.zeros(inside.shape, np.float32)
+    out["probabilities"], out["moments"] = {}, {}
+    names = [None] + [s["name"] for s in card["outputs"]["structures"]]
+    for k, name in enumerate(names):
+        p = on_input(statistics.probability[:, k]).clip(0, 1)
+        doubt -= p * np.log(np.maximum(p, 1e-12))
+        if likeliest is None:
+            likeliest = p
+        else:
+            best[p > likeliest] = card["outputs"]["structures"][k - 1]["label"]
+            np.maximum(likeliest, p, out=likeliest)
+            out["probabilities"][name] = image(p)
+            out["moments"][name] = (statistics.probability[:, k].numpy(), statistics.probability_variance[:, k].numpy())
+    out["structures"] = image(best, 0, np.uint8)
+    out["entropy"] = image(doubt)
+    out["mutual_information"] = image((doubt - on_input(statistics.expected_entropy[:, 0])).clip(0))
+    # volumes are taken where the samples are, on the network's grid
+    out["moments_body"] = sitk.GetArrayViewFromImage(ready.body)[box] > 0
+    out["moments_ml"] = float(np.prod(grid.GetSpacing())) / 1000
+    return out
+
+
+def _tables(result, labels, field_of_view, mr, card, raised):
+    """Volumes with intervals and flags."""
+    ml = float(np.prod(mr.GetSpacing())) / 1000
+    found = []
+    calibrated = bool(card["calibration"].get("volumes"))
+    for s in card["outputs"]["structures"]:
+        mean, variance = result["moments"][s["name"]]
+        inside = result["moments_body"]
+        interval = volumes.volume_interval(s["name"], mean * inside, variance * inside, mean * inside > 0.5,
+                                           result["moments_ml"], LEVEL, calibrated)
+        labelled = labels == s["label"]
+        interval.volume_ml = float(labelled.sum()) * ml
+        interval.lower_ml = min(interval.lower_ml, interval.volume_ml)
+        interval.upper_ml = max(interval.upper_ml, interval.volume_ml)
+        found.append(interval)
+        raised += flags.of_structure(interval, labelled, field_of_view)
+    sd = sitk.GetArrayViewFromImage(result["predictive_sd"])
+    raised += flags.of_synct(sd, sitk.GetArrayViewFromImage(result["body"]) > 0, card)
+    return found, raised
+
+
+def _compare(prediction: Prediction, ct: sitk.Image) -> None:
+    """Error, z-scores and metrics against a reference CT, which is brought onto the input's grid."""
+    from . import metrics
+
+    grid = prediction.synct
+    measured = geometry.resample(geometry.like(np.ones(ct.GetSize()[::-1]), ct, np.uint8), grid, "nearest")
+    reference = geometry.resample(ct, grid, background=AIR)
+    truth = sitk.GetArrayFromImage(reference)
+    valid = sitk.GetArrayFromImage(measured) > 0
+    body = (sitk.GetArrayFromImage(prediction.body) > 0) & valid
+    synct = sitk.GetArrayFromImage(prediction.synct).astype(np.float32)
+    sd = sitk.GetArrayFromImage(prediction.predictive_sd)
+    error = np.where(body, synct - truth, 0.0)
+    prediction.reference = sitk.Cast(sitk.Round(sitk.Clamp(reference, sitk.sitkFloat32, -32768, 32767)), sitk.sitkInt16)
+    prediction.error = geometry.like(error, grid)
+    prediction.zscore = geometry.like(np.divide(error, sd, out=np.zeros_like(error), where=body & (sd > 0)), grid)
+    prediction.metrics = metrics.evaluate(synct, sd, truth, body, spacing=grid.GetSpacing())

@@ -1,0 +1,1 @@
+"""What a training reads: prepared cases as patches of slices."""

@@ -1,0 +1,87 @@
+"""Random patches of axial slices, drawn per tissue class, with augmentation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from torch.utils.data import IterableDataset
+
+from ..prepare import Case
+
+
+class PatchDataset(IterableDataset):
+    """Endless patches: dict of `mr` [1, s, s], `ct` [1, s, s] (HU), `labels` [s, s] and `weight` [s, s].
+
+    A third of the patches each is centred on bone, on tumour and anywhere in the body, so that small structures are
+    seen often (`centres` gives the shares). Step k of a run draws the same patches whatever ran before: `start` is the
+    index of the first one, so that a resumed run goes on with what the interrupted one would have seen.
+    """
+
+    def __init__(self, cases: list[Case], size: int, seed: int, start: int = 0, centres=(0.45, 0.2, 0.35), augment=True):
+        self.cases, self.size, self.seed, self.start, self.augment = cases, size, seed, start, augment
+        self.centres = np.array(centres) / sum(centres)
+        # classes: bone, tumour, anywhere
+        self.points = [[np.argwhere((c.labels == k) & c.region) for c in cases] for k in (1, 2)]
+        self.points.append([np.argwhere(c.region) for c in cases])
+        self.having = [[i for i, p in enumerate(points) if len(p)] for points in self.points]
+
+    def __iter__(self):
+        info = torch.utils.data.get_worker_info()
+        step, index = (info.num_workers, self.start + info.id) if info else (1, self.start)
+        while True:
+            yield self.patch(index)
+            index += step
+
+    def patch(self, index: int) -> dict:
+        """The patch number `index` of this run."""
+        rng = np.random.default_rng((self.seed, index))
+        kind = rng.choice(3, p=self.centres)
+        if not self.having[kind]:
+            kind = 2
+        which = self.having[kind][rng.integers(len(self.having[kind]))]
+        case, points = self.cases[which], self.points[kind][which]
+        z, y, x = points[rng.integers(len(points))]
+        return self._sample(case, z, y, x, rng)
+
+    def _sample(self, case: Case, z, y, x, rng) -> dict:
+        s = self.size
+        jitter = rng.uniform(-s / 4, s / 4, 2)
+        angle, scale, flip = 0.0, 1.0, 1.0
+        if self.augment:
+            angle, scale = rng.uniform(-math.pi / 6, math.pi / 6), rng.uniform(0.85, 1.18)
+            # limbs come from the left and from the right, and lie on either side
+            flip = rng.choice([-1.0, 1.0])
+        h, w = case.mr.shape[1:]
+        ys, xs = np.mgrid[0:s, 0:s] - (s - 1) / 2
+        rows = (math.cos(angle) * ys - math.sin(angle) * xs) * scale + y + jitter[0]
+        cols = (math.sin(angle) * ys + math.cos(angle) * xs) * scale * flip + x + jitter[1]
+        # grid_sample's coordinates: -1 and 1 are the outer edges of the first and last pixel
+        grid = np.stack([(2 * cols + 1) / w - 1, (2 * rows + 1) / h - 1], -1)
+        grid = torch.from_numpy(grid[None].astype(np.float32))
+        images = torch.from_numpy(np.stack([case.mr[z], case.ct[z] + 1000.0])[None])
+        flat = torch.from_numpy(np.stack([case.labels[z].astype(np.float32), case.region[z].astype(np.float32)])[None])
+        images = F.grid_sample(images, grid, "bilinear", "zeros", align_corners=False)[0]
+        flat = F.grid_sample(flat, grid, "nearest", "zeros", align_corners=False)[0]
+        inside = ((grid.abs() < 1).all(-1))[0]
+        # outside of the slice the MR is air, as the padding at prediction time
+        mr = torch.where(inside, images[0], torch.tensor(float(case.mr[z].min())))
+        if self.augment:
+            mr = self._contrast(mr, rng)
+        return {"mr": mr[None], "ct": images[1:2] - 1000.0, "labels": flat[0].long(), "weight": flat[1]}
+
+    def _contrast(self, mr: torch.Tensor, rng) -> torch.Tensor:
+        """Bias field, gamma, offset, gain and noise, as another scanner would make them."""
+        s = mr.shape[-1]
+        low = mr.min()
+        ramp = torch.linspace(-1, 1, s)
+        a, b, c = rng.normal(0, 0.12, 3)
+        field = torch.exp(float(a) * ramp[None, :] + float(b) * ramp[:, None] + float(c) * ramp[None, :] * ramp[:, None])
+        mr = (mr - low) * field
+        top = mr.max().clamp_min(1e-3)
+        mr = top * (mr / top) ** float(rng.uniform(0.8, 1.25)) + low
+        mr = mr * float(rng.uniform(0.9, 1.1)) + float(rng.normal(0, 0.08))
+        noise = torch.from_numpy(rng.standard_normal((s, s)).astype(np.float32))
+        return mr + noise * float(rng.uniform(0, 0.12))

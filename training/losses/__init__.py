@@ -1,0 +1,1 @@
+"""Losses by paper: `heteroscedastic` (Bragman 2018)."""
