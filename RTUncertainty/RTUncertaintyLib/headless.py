@@ -7,6 +7,13 @@ from dataclasses import dataclass, field
 from rtbackend.errors import InputError
 
 SLICE_VIEWS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
+# As the application's own layout has them; its view bars would turn grey otherwise.
+_LABELS_AND_COLORS = {"Red": ("R", (0.952941, 0.290196, 0.2)), "Green": ("G", (0.431373, 0.690196, 0.294118)),
+                      "Yellow": ("Y", (0.929412, 0.835294, 0.298039))}
+# The application warns when a scene was written by another application or a later version than itself.
+_SCENE_VERSION = "Slicer 5.10.0 0"
+# The application has its own description of this layout; the node only needs one to accept the number.
+_FOUR_UP = "<layout type=\"vertical\"></layout>"
 
 
 def import_slicer():
@@ -20,6 +27,15 @@ def import_slicer():
         raise InputError("The `slicer` package found here lacks the MRML classes: run this inside Slicer, or in a Python "
                          "with `pip install slicer-core`.")
     return slicer
+
+
+def quiet_vtk() -> None:
+    """Keep VTK's own messages off standard error: a command says what is wrong in one line itself."""
+    import_slicer()
+    import vtk
+
+    vtk.vtkObject.GlobalWarningDisplayOff()
+    vtk.vtkLogger.SetStderrVerbosity(vtk.vtkLogger.VERBOSITY_OFF)
 
 
 def in_application() -> bool:
@@ -50,6 +66,7 @@ def new_scene() -> HeadlessSlicer:
     """
     slicer = import_slicer()
     scene = slicer.vtkMRMLScene()
+    scene.SetVersion(_SCENE_VERSION)
     application_logic = slicer.vtkSlicerApplicationLogic()
     application_logic.SetMRMLScene(scene)
     logics = []
@@ -65,9 +82,57 @@ def new_scene() -> HeadlessSlicer:
         if not scene.IsNodeClassRegistered(node_class.__name__):
             scene.RegisterNodeClass(node_class())
     slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene)
+    _remove_items_with_nodes(scene)
     if not in_application():
         slicer.mrmlScene = scene
     return HeadlessSlicer(scene, application_logic, logics)
+
+
+def _remove_items_with_nodes(scene) -> None:
+    """Remove a node's subject-hierarchy item with it, as the application's plugins do.
+
+    Without that, removing a branch with a folder in it never returns.
+    """
+    import vtk
+
+    slicer = import_slicer()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def about_to_be_removed(caller, _event, node):
+        if caller is None or node is None or caller.IsClosing() or node.IsA("vtkMRMLSubjectHierarchyNode"):
+            return
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(caller)
+        item = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
+        if item:
+            hierarchy.RemoveItem(item, False, False)
+
+    scene.AddObserver(slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, about_to_be_removed)
+
+
+def open_scene(headless: HeadlessSlicer, file) -> None:
+    """Read a scene file (`.mrb` or `.mrml`) into a scene. Raises `InputError` when that fails."""
+    import tempfile
+    from pathlib import Path
+
+    slicer = import_slicer()
+    scene, file = headless.scene, Path(file)
+    if not file.is_file():
+        raise InputError(f"{file}: there is no such file.")
+    with tempfile.TemporaryDirectory() as unpacked:
+        if file.suffix == ".mrb":
+            cache = slicer.vtkCacheManager()
+            cache.SetRemoteCacheDirectory(unpacked)
+            data = slicer.vtkDataIOManager()
+            data.SetCacheManager(cache)
+            cache.SetMRMLScene(scene)
+            scene.SetCacheManager(cache)
+            scene.SetDataIOManager(data)
+            done = scene.ReadFromMRB(str(file))
+        else:
+            scene.SetURL(str(file))
+            done = scene.Import()
+    if not done:
+        raise InputError(f"{file}: cannot be read as a scene; it is damaged or no Slicer scene.")
 
 
 def add_views(headless: HeadlessSlicer, size: tuple[int, int] = (500, 500)) -> None:
@@ -91,6 +156,8 @@ def add_views(headless: HeadlessSlicer, size: tuple[int, int] = (500, 500)) -> N
         if node is None:
             node = logic.AddSliceNode(name)
             node.SetOrientation(orientation)
+            node.SetLayoutLabel(_LABELS_AND_COLORS[name][0])
+            node.SetLayoutColor(*_LABELS_AND_COLORS[name][1])
         else:
             logic.SetSliceNode(node)
         headless.application_logic.GetSliceLogics().AddItem(logic)
@@ -102,7 +169,10 @@ def add_views(headless: HeadlessSlicer, size: tuple[int, int] = (500, 500)) -> N
     if scene.GetFirstNodeByClass("vtkMRMLLayoutNode") is None:
         layout = slicer.vtkMRMLLayoutNode()
         layout.SetName("Layout")
-        layout.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+        layout.SetSingletonTag("vtkMRMLLayoutNode")
+        four_up = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
+        layout.AddLayoutDescription(four_up, _FOUR_UP)
+        layout.SetViewArrangement(four_up)
         scene.AddNode(layout)
 
 

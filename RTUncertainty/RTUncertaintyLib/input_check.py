@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .text import _
-from .volume_export import UnusableVolume, ijk_to_world, volume_array
+from .volume_export import UnusableVolume, dicom_modality, ijk_to_world, volume_array
 
-AIR_HU = (-1100, -900)
 FEW_SLICES = 5
 LARGEST_SAMPLE = 2_000_000
 """Voxels looked at for a statistic; larger volumes are thinned."""
@@ -35,31 +34,27 @@ def check_input(node, card: dict) -> InputCheck:
     except UnusableVolume as error:
         return InputCheck(errors=[str(error)])
     check, name, wanted = InputCheck(), node.GetName(), card["input"]
-    _check_size(check, name, array, wanted)
+    spacing, size = in_patient_axes(matrix, array.shape[::-1])
+    _check_size(check, name, size, wanted)
     if check.errors:
         return check
     _check_values(check, name, array)
     if check.errors:
         return check
     _check_modality(check, name, node, array, wanted)
-    _check_geometry(check, name, array, matrix, wanted)
+    _check_geometry(check, name, spacing, size, wanted)
     return check
 
 
-def _check_size(check, name, array, wanted) -> None:
-    size = array.shape[::-1]
+def _check_size(check, name, size, wanted) -> None:
     least = wanted.get("minimum_size") or [1, 1, 1]
-    axial = sum(n > 1 for n in size) < 3
-    if sum(n > 1 for n in size) < 2:
-        check.errors.append(_("{name} is not an image: it has {x} × {y} × {z} voxels.").format(
-            name=name, x=size[0], y=size[1], z=size[2]))
-    elif axial:
-        check.errors.append(_("{name} is a single slice ({x} × {y} × {z} voxels): choose a volume of several slices.")
-                            .format(name=name, x=size[0], y=size[1], z=size[2]))
-    elif any(n < m for n, m in zip(sorted(size), sorted(least))):
+    if sum(n > 1 for n in size) < 3:
+        check.errors.append(_("{name} is a single slice or less ({size} voxels): choose a volume of several slices.")
+                            .format(name=name, size=_triple(size, 0)))
+    elif any(n < m for n, m in zip(size, least)):
         check.errors.append(
-            _("{name} has {x} × {y} × {z} voxels; the model needs at least {a} × {b} × {c}.").format(
-                name=name, x=size[0], y=size[1], z=size[2], a=least[0], b=least[1], c=least[2]))
+            _("{name} has {size} voxels (left-right, front-back, head-foot); the model needs at least {least}.").format(
+                name=name, size=_triple(size, 0), least=_triple(least, 0)))
     elif min(size) < FEW_SLICES:
         check.warnings.append(_("{name} has only {count} slices.").format(name=name, count=min(size)))
 
@@ -80,17 +75,16 @@ def _check_values(check, name, array) -> None:
 def _check_modality(check, name, node, array, wanted) -> None:
     asked = str(wanted.get("modality", "")).upper()
     tag = dicom_modality(node)
-    if tag and asked and tag != asked:
+    if asked == "MR" and (tag == "CT" or not tag and looks_like_ct(array)):
+        why = _("by its DICOM tag") if tag else _("with air at −1000 HU")
+        check.errors.append(_("{name} is a CT ({why}); the model was trained on MR: choose the MR.").format(
+            name=name, why=why))
+    elif tag and asked and tag != asked:
         check.warnings.append(_("{name} is a {tag} by its DICOM tag; the model was trained on {asked}.").format(
             name=name, tag=tag, asked=asked))
-    elif not tag and asked == "MR" and looks_like_ct(array):
-        check.warnings.append(
-            _("{name} looks like a CT (values down to −1000, as air has in HU); the model was trained on {asked}.")
-            .format(name=name, asked=asked))
 
 
-def _check_geometry(check, name, array, matrix, wanted) -> None:
-    spacing, size = in_patient_axes(matrix, array.shape[::-1])
+def _check_geometry(check, name, spacing, size, wanted) -> None:
     if wanted.get("spacing_range_mm"):
         low, high = np.array(wanted["spacing_range_mm"], float)
         if np.any(spacing < low * 0.99) or np.any(spacing > high * 1.01):
@@ -126,21 +120,7 @@ def in_patient_axes(matrix: np.ndarray, size) -> tuple[np.ndarray, np.ndarray]:
 
 
 def looks_like_ct(array: np.ndarray) -> bool:
-    """Whether at least 3 % of the voxels lie where air lies in HU, and none far below."""
+    """Whether values lie as those of a CT in HU do: below −500, and 2 % of them near −1000 (as in the backend)."""
     step = max(1, int(np.ceil((array.size / LARGEST_SAMPLE) ** (1 / 3))))
-    sample = array[::step, ::step, ::step]
-    air = np.count_nonzero((sample >= AIR_HU[0]) & (sample <= AIR_HU[1]))
-    # Padding outside of a scanner's circle may lie at −2000 to −3024.
-    return bool(air >= 0.03 * sample.size and sample.min() >= -3100)
-
-
-def dicom_modality(node) -> str:
-    """The DICOM modality of a volume ("MR", "CT", …) as subject hierarchy keeps it; empty when it is not known."""
-    import slicer
-
-    scene = node.GetScene()
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene) if scene is not None else None
-    if hierarchy is None:
-        return ""
-    item = hierarchy.GetItemByDataNode(node)
-    return (hierarchy.GetItemAttribute(item, "DICOM.Modality") or "").upper() if item else ""
+    sample = array[::step, ::step, ::step].astype(np.float32)
+    return bool(sample.min() < -500 and (np.abs(sample + 1000) < 200).mean() > 0.02)

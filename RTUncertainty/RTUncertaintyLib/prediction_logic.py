@@ -15,17 +15,36 @@ from .volume_export import UnusableVolume
 
 
 class SceneBuilder(Protocol):
-    """What turns a result folder into nodes; `RTUncertaintyLib.scene` is one."""
+    """What turns a result folder into nodes; `SlicerScene` is one."""
 
-    def load_result(self, folder, scene=None): ...
+    def load_result(self, folder, scene=None, input_node=None): ...
 
     def show_result(self, nodes) -> None: ...
 
     def show_overlay(self, nodes, key) -> None: ...
 
+    def overlay_threshold(self, nodes, key) -> float: ...
+
+    def overlay_range(self, nodes, key) -> tuple[float, str]: ...
+
     def set_overlay_threshold(self, nodes, key, lower: float) -> None: ...
 
     def remove_run(self, nodes) -> None: ...
+
+
+class SlicerScene:
+    """The scene functions of `RTUncertaintyLib.scene`, imported when they are needed."""
+
+    def __getattr__(self, name):
+        from . import scene
+
+        return getattr(scene, name)
+
+    def overlay_range(self, nodes, key) -> tuple[float, str]:
+        """Upper end of an overlay's colours, and its unit (empty for a z-score)."""
+        from . import scene
+
+        return nodes.overlays[key].GetDisplayNode().GetWindowLevelMax(), scene.OVERLAYS[key].unit
 
 
 class PredictionError(RuntimeError):
@@ -44,16 +63,8 @@ class PredictionLogic:
 
     def __init__(self, scene_builder: SceneBuilder | None = None, command: BackendCommand | None = None):
         super().__init__()
-        self._scene_builder, self._command = scene_builder, command
+        self.scene_builder, self._command = scene_builder or SlicerScene(), command
         self._workspaces: list[RunWorkspace] = []
-
-    @property
-    def scene_builder(self) -> SceneBuilder:
-        if self._scene_builder is None:
-            from . import scene
-
-            self._scene_builder = scene
-        return self._scene_builder
 
     @property
     def command(self) -> BackendCommand:
@@ -85,9 +96,9 @@ class PredictionLogic:
         run.start()
         return run
 
-    def load(self, folder: Path, scene=None, show: bool = True):
-        """Nodes of a result folder, shown in the slice views when `show` is set and there is a screen."""
-        nodes = self.scene_builder.load_result(folder, scene=scene)
+    def load(self, folder: Path, scene=None, input_node=None, show: bool = True):
+        """Nodes of a result folder, shown in the slice views when `show` is set. `input_node` may have left the scene."""
+        nodes = self.scene_builder.load_result(folder, scene=scene, input_node=input_node)
         if show:
             self.scene_builder.show_result(nodes)
         return nodes
@@ -122,7 +133,7 @@ class PredictionLogic:
             if outcome.state != "done":
                 raise PredictionError(explain(end))
             scene = volume_node.GetScene() or slicer.mrmlScene
-            nodes = self.load(outcome.folder, scene, show=hasattr(slicer, "app") if show is None else show)
+            nodes = self.load(outcome.folder, scene, volume_node, show=hasattr(slicer, "app") if show is None else show)
         except BaseException:
             workspace.discard()
             raise

@@ -1,44 +1,32 @@
-"""The tables and the list of overlays of a result folder, as the panel shows them."""
+"""The tables of a result folder and the names of its overlays, as the panel shows them."""
 
 from __future__ import annotations
 
-import csv
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from .results_folder import TABLES, ResultFolder, open_result, read_table
 from .text import _
 
 
-@dataclass(frozen=True)
-class Overlay:
-    """An uncertainty image that can lie over the synthetic CT. `key` is the one of `scene.show_overlay`."""
-
-    key: str
-    title: str
-    unit: str
-    threshold: float
-    maximum: float
-    step: float
-
-
-# key in the summary's "files", and how it is shown
-_OVERLAYS = (
-    ("predictive_sd", Overlay("predictive", _("Predictive uncertainty (SD)"), "HU", 60, 500, 5)),
-    ("intrinsic_sd", Overlay("intrinsic", _("Intrinsic uncertainty (SD)"), "HU", 60, 500, 5)),
-    ("parameter_sd", Overlay("parameter", _("Parameter uncertainty (SD)"), "HU", 20, 500, 5)),
-    ("entropy", Overlay("entropy", _("Entropy of the structures"), "nats", 0.2, 2.0, 0.05)),
-    ("zscore", Overlay("zscore", _("z-score against the reference CT"), "SD", 2.0, 10.0, 0.1)),
-)
+# key of `scene.OVERLAYS` -> how the panel calls it, in the order of its list
+OVERLAY_TITLES = {
+    "predictive": _("Predictive uncertainty (SD)"),
+    "intrinsic": _("Intrinsic uncertainty (SD)"),
+    "parameter": _("Parameter uncertainty (SD)"),
+    "entropy": _("Entropy of the structures"),
+    "mutual_information": _("Mutual information of the structures"),
+    "error": _("Error against the reference CT"),
+    "zscore": _("z-score against the reference CT"),
+}
 
 
 @dataclass(frozen=True)
 class ResultTables:
-    """What a result folder says: `name`, `overlays`, `volumes` and `flags` (lists of dicts with the columns of
-    volumes.csv and flags.csv), `notes`, and the `report` if there is one."""
+    """What a result folder says: `name`, `volumes` and `flags` (lists of dicts with the columns of volumes.csv and
+    flags.csv), `notes`, and the `report` if there is one."""
 
     name: str
-    overlays: list[Overlay]
     volumes: list[dict]
     flags: list[dict]
     notes: list[str]
@@ -46,26 +34,20 @@ class ResultTables:
 
 
 def read_result(folder: Path) -> ResultTables:
-    """Read the tables of a result folder. Raises OSError or ValueError when it is not one."""
-    folder = Path(folder)
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    files = summary["files"]
-    report = folder / "report.html"
+    """Read the tables of a result folder. Raises `rtbackend.errors.InputError` when it is not a whole one."""
+    result = open_result(folder)
+    report = result.path / "report.html"
     return ResultTables(
-        name=summary["name"],
-        overlays=[overlay for name, overlay in _OVERLAYS if files.get(name)],
-        volumes=_rows(folder, files.get("volumes")),
-        flags=_rows(folder, files.get("flags")),
-        notes=list(summary.get("notes", [])),
+        name=result.name,
+        volumes=_rows(result, "volumes"),
+        flags=_rows(result, "flags"),
+        notes=[str(note) for note in result.summary.get("notes", [])],
         report=report if report.is_file() else None,
     )
 
 
-def _rows(folder: Path, name: str | None) -> list[dict]:
-    if not name:
-        return []
-    with open(folder / name, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def _rows(result: ResultFolder, name: str) -> list[dict]:
+    return read_table(result.tables[name], TABLES[name]) if name in result.tables else []
 
 
 def volume_row(row: dict) -> list[str]:

@@ -30,9 +30,9 @@ class RunRequest:
 
 @dataclass
 class RunWorkspace:
-    """Folders of a run: `inputs` goes after the run, `output` stays with the result. `name` is the input's name."""
+    """Folders of a run: `inputs` goes after the run, `output` stays with the result; `volume` is the input node."""
 
-    name: str
+    volume: object
     inputs: Path
     output: Path
     arguments: list[str] = field(default_factory=list)
@@ -73,7 +73,7 @@ def prepare(request: RunRequest, model_name: str) -> RunWorkspace:
                                "Settings > Modules.").format(error=error.strerror)) from error
     inputs = base / "inputs"
     inputs.mkdir()
-    workspace = RunWorkspace(volume_name, inputs, base / "result")
+    workspace = RunWorkspace(request.volume, inputs, base / "result")
     try:
         if request.output:
             workspace.output = _fresh_folder(Path(request.output), f"{model_name} on {volume_name}")

@@ -64,6 +64,18 @@ def volume_array(node) -> np.ndarray:
     return slicer.util.arrayFromVolume(node)
 
 
+def dicom_modality(node) -> str:
+    """The DICOM modality of a volume ("MR", "CT", …) as subject hierarchy keeps it; empty when it is not known."""
+    import slicer
+
+    scene = node.GetScene()
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene) if scene is not None else None
+    if hierarchy is None:
+        return ""
+    item = hierarchy.GetItemByDataNode(node)
+    return (hierarchy.GetItemAttribute(item, "DICOM.Modality") or "").upper() if item else ""
+
+
 def export_volume(node, path: Path) -> Path:
     """Write the volume to `path` (NRRD, not compressed), parent transforms put into its geometry; returns the path.
 
@@ -80,6 +92,8 @@ def export_volume(node, path: Path) -> Path:
     image.SetSpacing([float(v) for v in spacing])
     image.SetOrigin([float(v) for v in matrix[:3, 3]])
     image.SetDirection([float(v) for v in (matrix[:3, :3] / spacing).ravel()])
+    if dicom_modality(node):
+        image.SetMetaData("modality", dicom_modality(node))
     try:
         sitk.WriteImage(image, str(path))
     except RuntimeError as error:

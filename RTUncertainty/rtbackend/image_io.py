@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +27,46 @@ def read(path) -> sitk.Image:
         raise InputError(f"{path} does not exist; give an image file or a folder with a DICOM series.")
     if path.is_dir():
         return _read_dicom(path)
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        _check_nifti(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         reason = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "unknown reason")
         raise InputError(f"{path} cannot be read as an image ({reason}); give NIfTI, NRRD, MHA or a DICOM folder.") from error
     return check(image, str(path))
+
+
+def _check_nifti(path: Path) -> None:
+    """Raise `InputError` for a NIfTI file that is cut short or holds NaN or infinite values.
+
+    ITK reads a truncated .nii.gz without a word and turns NaN into 0, so the file itself is looked at.
+    """
+    opened = gzip.open if path.name.lower().endswith(".gz") else open
+    try:
+        with opened(path, "rb") as f:
+            header = f.read(352)
+            order = next((o for o in "<>" if len(header) >= 348 and struct.unpack(o + "i", header[:4])[0] == 348), None)
+            if order is None:
+                return  # NIfTI-2, Analyze or no NIfTI at all: ITK will say
+            shape = struct.unpack(order + "8h", header[40:56])
+            kind, bits = struct.unpack(order + "2h", header[70:74])
+            expected = int(np.prod([max(1, n) for n in shape[1:1 + max(0, min(7, shape[0]))]], dtype=np.int64)) * bits // 8
+            f.seek(max(352, int(struct.unpack(order + "f", header[108:112])[0])))
+            found = bad = 0
+            while block := f.read(1 << 24):
+                found += len(block)
+                if kind in (16, 64):
+                    values = np.frombuffer(block[: len(block) // (bits // 8) * (bits // 8)], order + "f" + str(bits // 8))
+                    bad += int(values.size - np.count_nonzero(np.isfinite(values)))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path} cannot be read as an image (it is damaged or cut short: {error}); copy it again.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if found < expected:
+        raise InputError(f"{path} cannot be read as an image (it is cut short: {found} of {expected} bytes of voxels); copy it again.")
+    if bad:
+        raise InputError(f"{path} holds {bad} values that are NaN or infinite; repair or mask them first.")
 
 
 def _read_dicom(folder: Path) -> sitk.Image:

@@ -43,7 +43,7 @@ def predict_to_folder(image, model, output, *, progress: Progress | None = None,
 
             progress.stage("report", 0.0, "Writing the report")
             with staging.writing():
-                write_report(staging.folder)
+                write_report(staging.folder, image)
         progress.close()
         progress.cancel.check()
         staging.commit()

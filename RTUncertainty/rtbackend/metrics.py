@@ -21,7 +21,7 @@ from .errors import InputError
 
 BONE_HU = 200.0
 SOFT_TISSUE_HU = (-250.0, 250.0)
-AIR_HU = (-1000.0, -400.0)
+AIR_HU = -400.0
 LEVELS = (0.50, 0.68, 0.90, 0.95)
 SMALLEST_STEP_MM = 10.0
 
@@ -46,7 +46,7 @@ def regions(reference: np.ndarray, body: np.ndarray, valid: np.ndarray | None = 
         "body": inside,
         "bone": inside & (reference > BONE_HU),
         "soft tissue": inside & (reference >= SOFT_TISSUE_HU[0]) & (reference <= SOFT_TISSUE_HU[1]),
-        "air": inside & (reference <= AIR_HU[1]),
+        "air": inside & (reference <= AIR_HU),
     }
     return {name: mask for name, mask in found.items() if mask.any()}
 
@@ -63,6 +63,10 @@ def psnr(image: np.ndarray, reference: np.ndarray, mask: np.ndarray, data_range:
     return math.inf if mse == 0 else 10 * math.log10(data_range ** 2 / mse)
 
 
+def _smooth(plane: np.ndarray) -> np.ndarray:
+    return ndimage.gaussian_filter(plane, 1.5, truncate=3.5)
+
+
 def ssim(image: np.ndarray, reference: np.ndarray, mask: np.ndarray, data_range: float = 3000.0) -> float:
     """Mean structural similarity inside `mask`, slice by slice, as Wang 2004: Gaussian of 1.5 voxels cut at 3.5 sd,
     K1 = 0.01, K2 = 0.03, population (co)variances."""
@@ -72,9 +76,8 @@ def ssim(image: np.ndarray, reference: np.ndarray, mask: np.ndarray, data_range:
         if not m.any():
             continue
         x, y = x.astype(np.float64), y.astype(np.float64)
-        smooth = lambda a: ndimage.gaussian_filter(a, 1.5, truncate=3.5)  # noqa: E731
-        mx, my = smooth(x), smooth(y)
-        vx, vy, vxy = smooth(x * x) - mx * mx, smooth(y * y) - my * my, smooth(x * y) - mx * my
+        mx, my = _smooth(x), _smooth(y)
+        vx, vy, vxy = _smooth(x * x) - mx * mx, _smooth(y * y) - my * my, _smooth(x * y) - mx * my
         value = (2 * mx * my + c1) * (2 * vxy + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))
         total += float(value[m].sum())
         count += int(m.sum())

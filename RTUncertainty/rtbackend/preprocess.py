@@ -40,8 +40,9 @@ def body_mask(image: sitk.Image, name: str = "the image") -> sitk.Image:
         raise InputError(f"{name}: no positive intensities, so there is no body in it; give an MR image.")
     top = np.percentile(positive, 99.5)
     root = np.sqrt(np.clip(array, 0, top) / top)
-    # Otsu separates fat from muscle where there is little air, so the threshold is kept below a quarter of the median
-    threshold = min(_otsu(root), 0.5 * float(np.sqrt(np.median(positive) / top)))
+    # where there is little air, Otsu separates fat from muscle: half of the upper class' median is then below muscle
+    otsu = _otsu(root)
+    threshold = min(otsu, 0.5 * float(np.median(root[root > otsu])))
     mask = ndimage.gaussian_filter(root, (0, 1, 1)) > threshold
     radius = max(1, round(3.0 / min(image.GetSpacing()[:2])))
     disc = np.hypot(*np.ogrid[-radius:radius + 1, -radius:radius + 1])[None] <= radius

@@ -52,14 +52,14 @@ def bernoulli_mask(shape, generator: torch.Generator, device) -> torch.Tensor:
 
 
 def masks(shape, samples: int, seed: int, device):
-    """The masks of a run, one pair (mask, complement) after the other; the last is single when `samples` is odd.
+    """The masks of a run: pairs (mask, complement), as many as `samples` needs, rounded up.
 
-    Masks depend on the seed, the device's kind and the shape only.
+    They depend on the seed, the device's kind and the shape only.
     """
     generator = torch.Generator(device=device).manual_seed(seed)
-    for index in range((samples + 1) // 2):
+    for _ in range((samples + 1) // 2):
         mask = bernoulli_mask(shape, generator, device)
-        yield mask, (1 - mask if 2 * index + 1 < samples else None)
+        yield mask, 1 - mask
 
 
 @torch.inference_mode()
@@ -85,7 +85,7 @@ def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -
         features = network.trunk(x)
         whole = network.first(features)
         for mask, _ in masks(features.shape, 2 * share, seed + 7919 * number, x.device):
-            half = network.first(mask.mul_(2).mul_(features))
+            half = network.first(2 * mask * features)
             # the complement's first convolution comes for free
             outputs = [network.finish(half), network.finish(2 * whole - half)]
             means = [o.mean for o in outputs]

@@ -7,3 +7,4 @@ ROOT = Path(__file__).resolve().parents[2]
 for folder in (ROOT, ROOT / "RTUncertainty"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # helpers beside the tests

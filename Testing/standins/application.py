@@ -1,5 +1,6 @@
 """Starts the stand-ins: `qt`, `ctk`, and what `slicer` lacks without the application."""
 
+import ctypes
 import importlib.util
 import os
 import sys
@@ -26,9 +27,9 @@ class qSlicerApplication(QtCore.QObject):
 
     startupCompleted = QtCore.Signal()
 
-    def __init__(self, logic, scene):
+    def __init__(self, headless, scene):
         super().__init__()
-        self._manager, self._logic, self._scene = qSlicerModuleManager(), logic, scene
+        self._manager, self._headless, self._scene = qSlicerModuleManager(), headless, scene
         self._temporary = tempfile.mkdtemp(prefix="SlicerStandIn-")
         self._settings = QtCore.QSettings(os.path.join(self._temporary, "Slicer.ini"),
                                           QtCore.QSettings.Format.IniFormat)
@@ -40,7 +41,7 @@ class qSlicerApplication(QtCore.QObject):
         return self._scene
 
     def applicationLogic(self):
-        return self._logic
+        return self._headless.application_logic
 
     def userSettings(self):
         return self._settings
@@ -68,6 +69,28 @@ class qSlicerApplication(QtCore.QObject):
     applicationName = QtCore.Property(str, lambda self: "Slicer")
 
 
+def _headless_slicer():
+    """The scene with the logics of Slicer's modules, as `slicer.mrmlScene`."""
+    import slicer
+
+    library = Path(__file__).resolve().parents[2] / "RTUncertainty"
+    if str(library) not in sys.path:
+        sys.path.insert(0, str(library))
+    from RTUncertaintyLib.headless import new_scene
+
+    headless = new_scene()
+    slicer.mrmlScene = headless.scene
+    return headless
+
+
+def _keep_singletons() -> None:
+    """PySide6 6.12 takes None, True and False for immortal, as they are from Python 3.12 on, and drops references to
+    them that it does not own: on Python 3.11 they need more than it can drop."""
+    if sys.version_info < (3, 12):
+        for singleton in (None, True, False):
+            ctypes.c_ssize_t.from_address(id(singleton)).value += 1 << 40
+
+
 def install():
     """Register everything once; returns the `slicer` module."""
     import slicer
@@ -75,6 +98,7 @@ def install():
 
     if "qt" in sys.modules:
         return slicer
+    _keep_singletons()
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     qt = make_qt()
     ctk_widgets.make_ctk()
@@ -84,11 +108,8 @@ def install():
     for cls in mrml_widgets.WIDGETS:
         setattr(slicer, cls.__name__, cls)
 
-    if getattr(slicer, "mrmlScene", None) is None:
-        slicer.mrmlScene = slicer.vtkMRMLScene()
-    logic = slicer.vtkSlicerApplicationLogic()
-    logic.SetMRMLScene(slicer.mrmlScene)
-    slicer.app = qSlicerApplication(logic, slicer.mrmlScene)
+    headless = _headless_slicer()
+    slicer.app = qSlicerApplication(headless, slicer.mrmlScene)
     for name in ("modules", "i18n"):
         if not hasattr(slicer, name):
             module = types.ModuleType(f"slicer.{name}")
@@ -126,11 +147,12 @@ def load_module(path: Path):
     parent = types.SimpleNamespace(path=str(path))
     setattr(slicer.modules, f"{name}Instance", getattr(module, name)(parent))
     setattr(slicer.modules, name.lower(), parent)
-    host = slicer.qMRMLWidget()
+    host = slicer.qSlicerScriptedLoadableModuleWidget()
     host.setLayout(qt.QVBoxLayout())
     host.setMRMLScene(slicer.mrmlScene)
     widget = getattr(module, f"{name}Widget")(host)
     setattr(slicer.modules, f"{name}Widget", widget)
     widget.setup()
     widget.enter()
+    host._entered = True
     return module, widget, host

@@ -55,9 +55,11 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
         return [w for w in self.children() if isinstance(w, QtWidgets.QWidget) and w is not self._header]
 
     def childEvent(self, event):
-        # Children that the .ui loader adds to a section that starts collapsed: hidden until it is opened.
-        child = event.child()
-        if event.added() and getattr(self, "_collapsed", False) and isinstance(child, QtWidgets.QWidget):
+        # A child that joins a collapsed section hides until it is opened. Not before it is polished: while it is
+        # being added it is still under construction.
+        child = event.child() if event.polished() else None
+        joins = isinstance(child, QtWidgets.QWidget) and child is not self._header
+        if joins and getattr(self, "_collapsed", False) and not child.isHidden():
             child.hide()
             self._hidden.append(child)
         super().childEvent(event)

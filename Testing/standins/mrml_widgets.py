@@ -50,6 +50,17 @@ class qMRMLWidget(QtWidgets.QWidget):
 
 
 @patch
+class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
+    """What holds a scripted module's panel in the application."""
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._entered = False
+
+    isEntered = Property(bool, lambda self: self._entered)
+
+
+@patch
 class qMRMLNodeComboBox(QtWidgets.QWidget, _SceneObserver):
     """A selector of the scene's nodes of some classes. Without "None" it selects the first node there is."""
 
@@ -156,4 +167,4 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, _SceneObserver):
     baseName = Property(str, lambda s: s._options["baseName"], lambda s, v: s._set_option("baseName", v))
 
 
-WIDGETS = (qMRMLWidget, qMRMLNodeComboBox)
+WIDGETS = (qMRMLWidget, qSlicerScriptedLoadableModuleWidget, qMRMLNodeComboBox)

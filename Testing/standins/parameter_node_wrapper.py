@@ -57,8 +57,7 @@ class _Parameter:
             self.default = list(self.type)[0] if issubclass(self.type, enum.Enum) else self.type()
 
     def is_in(self, node):
-        return node.HasNodeReferenceRole(self.name) if self.is_node else bool(node.GetParameter(self.name)) or (
-            self.name in node.GetParameterNames())
+        return self.is_node or self.name in node.GetParameterNames()
 
     def read(self, node):
         if self.is_node:
@@ -128,6 +127,7 @@ def parameterNodeWrapper(cls):
 
     def initialise(self, parameterNode):
         self.parameterNode, self._guis, self._updating, self._next = parameterNode, {}, False, 0
+        self._observers = {}
         for parameter in parameters.values():
             if not parameter.is_in(parameterNode):
                 parameter.write(parameterNode, parameter.default)
@@ -148,7 +148,7 @@ def parameterNodeWrapper(cls):
         for connector, callback in self._guis[tag]:
             connector.write(connector.parameter.read(self.parameterNode))
             connector.widget.connect(connector.signal, callback)
-        self.parameterNode.AddObserver("ModifiedEvent", lambda *_: update_gui(self))
+        self._observers[tag] = self.parameterNode.AddObserver("ModifiedEvent", lambda *_: update_gui(self))
         return tag
 
     def update_gui(self):
@@ -163,6 +163,8 @@ def parameterNodeWrapper(cls):
             self._updating = False
 
     def disconnect_gui(self, tag):
+        # The real wrapper leaves its observer; VTK may call one whose Python side was collected meanwhile.
+        self.parameterNode.RemoveObserver(self._observers.pop(tag))
         for connector, callback in self._guis.pop(tag, []):
             connector.widget.disconnect(connector.signal, callback)
 

@@ -10,12 +10,15 @@
 import inspect
 
 import shiboken6
-from PySide6.QtCore import QMetaMethod, QMetaObject, QObject
+from PySide6.QtCore import QMetaMethod, QMetaObject, QObject, SignalInstance
 
 _native_getattribute = QObject.__getattribute__
 _native_setattr = shiboken6.Shiboken.Object.__setattr__
 _property_names: dict[type, frozenset] = {}
 _connections: dict[tuple, list] = {}
+_reading: list[tuple] = []  # reading `sizeHint` makes Qt look for a Python override by the same name
+ignored_attributes: set[str] = set()
+"""Names that PySide6's QUiLoader sets on the root widget, and PythonQt's does not."""
 
 
 def _properties(cls) -> frozenset:
@@ -34,9 +37,18 @@ def _getattribute(self, name):
         return lambda signal, callback, *_: connect(self, signal, callback)
     if name == "disconnect":
         return lambda signal, callback=None, *_: disconnect(self, signal, callback)
-    if name in _properties(type(self)):
-        return _native_getattribute(self, "property")(name)
+    if name in _properties(type(self)) and (id(self), name) not in _reading and not _overridden(type(self), name):
+        _reading.append((id(self), name))
+        try:
+            return _native_getattribute(self, "property")(name)
+        finally:
+            _reading.pop()
     return _native_getattribute(self, name)
+
+
+def _overridden(cls, name) -> bool:
+    """Whether a Python class overrides the virtual function that a property such as `sizeHint` reads."""
+    return any(inspect.isfunction(vars(base).get(name)) for base in cls.__mro__)
 
 
 def _setattr(self, name, value):
@@ -45,6 +57,10 @@ def _setattr(self, name, value):
     elif name in _properties(type(self)):
         if not _native_getattribute(self, "setProperty")(name, value):
             raise TypeError(f"{type(self).__name__}.{name} does not take {value!r}")
+    elif isinstance(value, SignalInstance):
+        _native_setattr(self, name, value)  # PySide6 keeps a bound signal on its object
+    elif name in ignored_attributes:
+        return
     elif name.startswith("_") or not _is_library_class(type(self)):
         _native_setattr(self, name, value)
     else:
@@ -71,8 +87,10 @@ def _signal(obj, signature: str):
     if base in declared:
         if "(" in signature and signature.replace(" ", "") not in declared[base]:
             raise AttributeError(f"{type(obj).__name__} has no signal {signature}, only {declared[base]}")
-    elif "(" in signature and type(obj).staticMetaObject.indexOfSignal(QMetaObject.normalizedSignature(signature)) < 0:
-        raise AttributeError(f"{type(obj).__name__} has no signal {signature}")
+    elif "(" in signature:
+        normalised = QMetaObject.normalizedSignature(signature).data().decode()
+        if type(obj).staticMetaObject.indexOfSignal(normalised) < 0:
+            raise AttributeError(f"{type(obj).__name__} has no signal {signature}")
     bound = _native_getattribute(obj, base)
     arguments = signature[len(base):].strip("()")
     overloads = len([s for s in _signatures(type(obj)) if s.split("(")[0] == base])

@@ -4,6 +4,8 @@ import xml.etree.ElementTree as ElementTree
 
 from PySide6 import QtCore, QtUiTools
 
+from .pythonqt import ignored_attributes
+
 _kept = []  # PySide6 would collect widgets made in createWidget before the loader has placed them
 
 
@@ -28,10 +30,27 @@ class UiLoader(QtUiTools.QUiLoader):
         connections = tree.find("connections")
         if connections is not None:
             tree.remove(connections)
+        collapsed = [
+            element.get("name") for element in tree.iter("widget")
+            for item in element.findall("property[@name='collapsed']") if item.find("bool").text == "true"]
+        for element in tree.iter("widget"):
+            for item in element.findall("property[@name='collapsed']"):
+                element.remove(item)  # set below, when the contents are there
+        names = {element.get("name") for element in tree.iter() if element.get("name")}
+        for element in tree.iter("widget"):
+            if element.get("class").startswith("ctk"):  # flags of enumerations that the stand-ins do not have
+                for item in [p for p in element.findall("property") if p.find("set") is not None]:
+                    element.remove(item)
         buffer = QtCore.QBuffer()
         buffer.setData(ElementTree.tostring(tree))
         buffer.open(QtCore.QIODevice.OpenModeFlag.ReadOnly)
-        widget = super().load(buffer, parent)
+        ignored_attributes.update(names)
+        try:
+            widget = super().load(buffer, parent)
+        finally:
+            ignored_attributes.difference_update(names)
+        for name in collapsed:
+            widget.findChild(QtCore.QObject, name).collapsed = True
         for connection in connections if connections is not None else []:
             self._connect(widget, connection)
         return widget

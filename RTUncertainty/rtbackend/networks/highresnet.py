@@ -51,7 +51,7 @@ class ResidualBlock(nn.Module):
 class Trunk(nn.Sequential):
     """HighResNet (Li 2017) as in Bragman 2018: conv → w; residual blocks 2×w d1, 2×2w d2, 2×4w d4; conv → features.
 
-    7,458,240 parameters at width 64 and 2048 features. Every output sees 65 × 65 pixels of the input.
+    7,458,240 parameters at width 64 and 2048 features. Every output sees 61 × 61 pixels of the input.
     """
 
     def __init__(self, in_channels: int, width: int, features: int):
@@ -88,8 +88,8 @@ class M4(nn.Module):
     element of the features to be dropped.
     """
 
-    # half the window that a voxel of the output sees: trunk 32, branches 2
-    margin = 34
+    # half the window that a voxel of the output sees: trunk 30, branches 2
+    margin = 32
 
     def __init__(self, in_channels=1, classes=6, width=64, features=2048, branch_width=256, dropout=0.5):
         super().__init__()

@@ -1,0 +1,36 @@
+# Two commands are all that a new user needs: make demo, make test.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN = $(VENV)/bin
+OUT ?= demo-output
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test benchmark clean
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name it with make PYTHON=..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# stamps: installed once, and again when the requirements change
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[scene]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) -e '.[scene,training,test]'
+	@touch $@
+
+# the digital limb, or with CASE=folder your own mr (and ct, if it is there)
+demo: $(VENV)/.demo
+	$(BIN)/python -m rtbackend demo --output $(OUT) --scene $(if $(CASE),--case $(CASE))
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(ARGS)
+
+benchmark: $(VENV)/.test
+	$(BIN)/python Testing/benchmarks/sampling.py
+	$(BIN)/python Testing/benchmarks/memory.py
+
+clean:
+	rm -rf $(VENV) demo-output build *.egg-info RTUncertainty/*.egg-info

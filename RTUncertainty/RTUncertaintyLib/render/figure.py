@@ -1,0 +1,159 @@
+"""Axial, coronal and sagittal slices and a 3-D view of a run in one picture."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+from vtkmodules.util.numpy_support import numpy_to_vtk
+
+from rtbackend.errors import InputError
+
+from .. import headless
+from ..scene import bundle
+from ..scene.load import load_result
+from ..scene.nodes import RunNodes, find_runs, run_nodes
+from ..scene.overlays import OVERLAYS
+from ..scene.show import overlay_threshold, show_result
+from . import views
+
+VIEW_SIZE = (600, 460)
+_GAP, _HEADER = 4, 44
+_BODY_HU = -300.0
+_LEGEND_SHARE = 0.17  # of a slice view's width, left free on its right for the legend
+
+
+def render_file(path, output, overlay: str = "predictive", input_file=None, background: str = "synct") -> Path:
+    """Draw a scene file (`.mrb`, `.mrml`) or a result folder to a PNG file.
+
+    `overlay` is a key of `scene.OVERLAYS` or 'none'; `background` 'synct' or 'input'. Raises
+    `rtbackend.errors.InputError` when nothing can be read, the run lacks the overlay or the file cannot be written.
+    """
+    path = Path(path)
+    slicer_scene = headless.new_scene()
+    if path.is_dir():
+        run = load_result(path, slicer_scene.scene, input_file=input_file)
+    else:
+        headless.open_scene(slicer_scene, path)
+        runs = find_runs(slicer_scene.scene)
+        if not runs:
+            raise InputError(f"{path}: holds no run of RTUncertainty; give a scene that it wrote, or a result folder.")
+        run = run_nodes(next(iter(runs)), slicer_scene.scene)
+    return render_run(slicer_scene, run, output, overlay, background)
+
+
+def render_run(slicer_scene, run: RunNodes, output, overlay: str = "predictive", background: str = "synct") -> Path:
+    """Draw a run of a headless scene to a PNG file of 1204 x 972 pixels; changes the scene's views and legends."""
+    output = Path(output)
+    if overlay != "none" and overlay not in run.overlays:
+        raise InputError(f"{run.name}: has no overlay {overlay!r}; it has {', '.join(run.overlays)} (or none).")
+    headless.add_views(slicer_scene, VIEW_SIZE)
+    show_result(run, None if overlay == "none" else overlay, background=background)
+    for logic in slicer_scene.slice_logics.values():
+        logic.ResizeSliceNode(*VIEW_SIZE)
+    bundle.fit_views(slicer_scene, run)
+    corners = _body_corners(run.synct)
+    for logic in slicer_scene.slice_logics.values():
+        _zoom(logic.GetSliceNode(), corners, bundle.point_of_interest(run), _LEGEND_SHARE if overlay != "none" else 0.0)
+    pictures = [
+        views.slice_picture(slicer_scene, "Red", VIEW_SIZE, "Axial"),
+        views.three_d_picture(slicer_scene, VIEW_SIZE, "3D", _names(run)),
+        views.slice_picture(slicer_scene, "Green", VIEW_SIZE, "Coronal"),
+        views.slice_picture(slicer_scene, "Yellow", VIEW_SIZE, "Sagittal"),
+    ]
+    _save(_compose(pictures, _headline(run, overlay, background)), output)
+    return output
+
+
+def _names(run: RunNodes) -> list[tuple[str, tuple]]:
+    """Name and colour of each structure."""
+    if run.segmentation is None:
+        return []
+    segmentation = run.segmentation.GetSegmentation()
+    segments = [segmentation.GetNthSegment(index) for index in range(segmentation.GetNumberOfSegments())]
+    return [(segment.GetName(), segment.GetColor()) for segment in segments]
+
+
+def _headline(run: RunNodes, overlay: str, background: str) -> str:
+    """What the picture shows, in one line."""
+    below = run.input.GetName() if background == "input" and run.input is not None else "the synthetic CT"
+    if overlay == "none":
+        return f"{run.name}: {below}"
+    kind, lower = OVERLAYS[overlay], overlay_threshold(run, overlay)
+    limit = f"{lower:g} {kind.unit}".strip()
+    where = f"outside ±{limit}" if kind.signed else f"from {limit}"
+    return f"{run.name}: {kind.name} {where}, over {below}"
+
+
+def _body_corners(volume) -> np.ndarray:
+    """RAS corners (8, 3) in mm of the part of a CT that is no air; of the whole image when there is none."""
+    array = slicer.util.arrayFromVolume(volume)
+    low, high = [0, 0, 0], [n - 1 for n in array.shape]
+    inside = array > _BODY_HU
+    for axis in range(3):
+        # A thin share of the voxels, such as noise or the table's edge, does not count.
+        share = inside.mean(axis=tuple(a for a in range(3) if a != axis))
+        where = np.nonzero(share > 0.02)[0]
+        if where.size:
+            low[axis], high[axis] = int(where[0]), int(where[-1])
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    corners = [(i, j, k, 1) for k in (low[0], high[0]) for j in (low[1], high[1]) for i in (low[2], high[2])]
+    return np.array([matrix.MultiplyPoint(c)[:3] for c in corners])
+
+
+def _zoom(slice_node, corners: np.ndarray, through: np.ndarray, legend_share: float) -> None:
+    """Show the box of `corners` in a slice view, with a margin and room for the legend on the right.
+
+    The slice itself passes through the RAS point `through`.
+    """
+    matrix = slice_node.GetSliceToRAS()
+    axes = np.array([[matrix.GetElement(r, c) for c in range(3)] for r in range(3)])
+    along = corners @ axes  # coordinates along right, up and normal of the view
+    low, high = along.min(axis=0), along.max(axis=0)
+    width, height = VIEW_SIZE
+    needed = np.maximum(high - low, 1.0)[:2] * 1.06
+    mm_per_pixel = max(needed[0] / (width * (1.0 - legend_share)), needed[1] / (height * 0.93))
+    centre = 0.5 * (low + high)
+    spare = width * mm_per_pixel - needed[0]
+    centre[0] += min(0.5 * legend_share * width * mm_per_pixel, 0.5 * spare)
+    centre[2] = float(np.asarray(through) @ axes[:, 2])
+    position = axes @ centre
+    for row in range(3):
+        matrix.SetElement(row, 3, position[row])
+    slice_node.UpdateMatrices()
+    slice_node.SetFieldOfView(width * mm_per_pixel, height * mm_per_pixel, slice_node.GetFieldOfView()[2])
+
+
+def _compose(pictures: list[np.ndarray], headline: str) -> np.ndarray:
+    """Four pictures two by two below a line of text, on black with thin grey lines between."""
+    width, height = VIEW_SIZE
+    sheet = np.full((2 * height + _GAP + _HEADER + _GAP, 2 * width + _GAP, 3), 60, np.uint8)
+    sheet[:_HEADER] = views.text_picture(headline, (sheet.shape[1], _HEADER))
+    for index, picture in enumerate(pictures):
+        top = _HEADER + _GAP + (index // 2) * (height + _GAP)
+        left = (index % 2) * (width + _GAP)
+        sheet[top:top + height, left:left + width] = picture
+    return sheet
+
+
+def _save(pixels: np.ndarray, output: Path) -> None:
+    """Write a PNG file beside its place and rename it."""
+    image = vtk.vtkImageData()
+    image.SetDimensions(pixels.shape[1], pixels.shape[0], 1)
+    image.GetPointData().SetScalars(numpy_to_vtk(pixels[::-1].reshape(-1, 3).copy(), deep=True))
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{output.stem}-", dir=output.parent) as beside:
+            writer = vtk.vtkPNGWriter()
+            writer.SetFileName(str(Path(beside) / output.name))
+            writer.SetInputData(image)
+            writer.Write()
+            if writer.GetErrorCode():
+                raise InputError(f"{output}: the picture could not be written; is the disk full?")
+            os.replace(Path(beside) / output.name, output)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error.strerror or error}); choose another folder or free space.") from error

@@ -1,0 +1,346 @@
+"""The command line from file to files, and every kind of bad input: one line, the right exit code, nothing left behind."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from make_bundle import make_bundle
+from rtbackend import cli, geometry
+from test_preprocess import limb
+
+LIBRARY = Path(__file__).resolve().parents[2] / "RTUncertainty"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with an MR, its CT-like twin and a bundle."""
+    folder = tmp_path_factory.mktemp("cli")
+    image, body, _ = limb()
+    sitk.WriteImage(image, str(folder / "mr.nii.gz"))
+    ct = geometry.like(np.where(body, 40, -1000), image, np.int16)
+    sitk.WriteImage(ct, str(folder / "ct.nii.gz"))
+    make_bundle(folder / "bundle")
+    return folder
+
+
+def run(place, capsys, **changes):
+    """`predict` with two samples; returns (exit code, the lines on standard error, output folder)."""
+    options = {"model": place / "bundle", "input": place / "mr.nii.gz", "output": place / "out", "samples": 2, "progress": "none", **changes}
+    code = cli.main(["predict", *(str(v) for k, value in options.items() for v in ("--" + k.replace("_", "-"), value))])
+    return code, capsys.readouterr().err.strip().splitlines(), Path(options["output"])
+
+
+def refused(place, capsys, expected, code=2, **changes):
+    output = place / "refused"
+    before = sorted(place.iterdir())
+    got, lines, _ = run(place, capsys, **{"output": output, **changes})
+    assert got == code and len(lines) == 1, lines
+    assert all(word in lines[0] for word in expected), lines[0]
+    assert "Traceback" not in lines[0] and sorted(place.iterdir()) == before
+
+
+def test_predict_writes_everything_on_the_grid_of_the_input(place, capsys):
+    code, lines, out = run(place, capsys, output=place / "whole", reference=place / "ct.nii.gz")
+    assert code == 0, lines
+    summary = json.loads((out / "summary.json").read_text())
+    images = [f for k, f in summary["files"].items() if isinstance(f, str) and f.endswith((".nii.gz", ".nrrd"))]
+    images += summary["files"]["probabilities"].values()
+    grid = sitk.ReadImage(str(place / "mr.nii.gz"))
+    assert len(images) == 13
+    for name in images:
+        assert geometry.same_grid(sitk.ReadImage(str(out / name)), grid), name
+    read = {k: sitk.GetArrayFromImage(sitk.ReadImage(str(out / summary["files"][k]))).astype(float)
+            for k in ("synct", "intrinsic_sd", "parameter_sd", "predictive_sd", "body", "error", "reference", "zscore")}
+    body = read["body"] > 0
+    assert np.allclose(read["predictive_sd"] ** 2, read["intrinsic_sd"] ** 2 + read["parameter_sd"] ** 2, rtol=1e-4, atol=1e-2)
+    assert np.all(read["synct"][~body] == -1000) and not read["predictive_sd"][~body].any() and read["intrinsic_sd"][body].min() > 10
+    assert np.allclose((read["synct"] - read["reference"])[body], read["error"][body], atol=0.51)
+    assert np.allclose(read["zscore"][body] * read["predictive_sd"][body], read["error"][body], atol=1e-2)
+    with open(out / "volumes.csv", newline="") as f:
+        rows = list(csv.DictReader(f))
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "structures.seg.nrrd")))
+    for row, label in zip(rows, (1, 2)):
+        assert float(row["volume_ml"]) == pytest.approx((labels == label).sum() * 16 / 1000, abs=1e-3)
+        assert float(row["lower_ml"]) <= float(row["volume_ml"]) <= float(row["upper_ml"]) and row["calibrated"] == "no"
+    with open(out / "metrics.csv", newline="") as f:
+        mae = next(float(r["value"]) for r in csv.DictReader(f) if (r["region"], r["metric"]) == ("body", "MAE"))
+    assert mae == pytest.approx(np.abs(read["error"][body]).mean(), rel=0.01)
+    assert not [p for p in place.iterdir() if p.name.endswith(".part")]
+
+
+def test_segments_are_named_as_the_card_does(place, capsys):
+    out = run(place, capsys, output=place / "named")[2]
+    header = sitk.ReadImage(str(out / "structures.seg.nrrd"))
+    assert header.GetMetaData("Segment0_Name") == "bone" and header.GetMetaData("Segment1_LabelValue") == "2"
+    assert "SCT^272673000^Bone" in header.GetMetaData("Segment0_Tags")
+
+
+def test_the_same_seed_gives_the_same_files(place, capsys):
+    a = run(place, capsys, output=place / "a", seed=3)[2]
+    b = run(place, capsys, output=place / "b", seed=3)[2]
+    c = run(place, capsys, output=place / "c", seed=4)[2]
+    load = lambda p: sitk.GetArrayFromImage(sitk.ReadImage(str(p / "synct_parameter_sd.nii.gz")))
+    assert np.array_equal(load(a), load(b)) and not np.array_equal(load(a), load(c))
+
+
+def test_events_are_json_lines(place, capsys):
+    cli.main(["predict", "--model", str(place / "bundle"), "--input", str(place / "mr.nii.gz"), "--output", str(place / "ev"),
+              "--samples", "4", "--progress", "json"])
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert events[-1] == {"event": "done", "output": str(place / "ev")}
+    progress = [e for e in events if e["event"] == "progress"]
+    assert [e["stage"] for e in progress][0] == "read" and {"preprocess", "network", "assemble", "write"} <= {e["stage"] for e in progress}
+    overall = [e["overall"] for e in progress]
+    assert overall == sorted(overall) and overall[-1] <= 1
+
+
+@pytest.mark.parametrize("direction", [
+    (0, 0, 1, 1, 0, 0, 0, 1, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1), (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1), (0.96, 0, 0.28, 0, 1, 0, -0.28, 0, 0.96)])
+def test_directions_that_are_not_axis_aligned_work(place, capsys, direction):
+    image = sitk.ReadImage(str(place / "mr.nii.gz"))
+    image.SetDirection(direction)
+    image.SetOrigin((12.5, -80, 33))
+    sitk.WriteImage(image, str(place / "turned.nii.gz"))
+    code, lines, out = run(place, capsys, input=place / "turned.nii.gz", output=place / "turned")
+    assert code == 0, lines
+    synct = sitk.ReadImage(str(out / "synct.nii.gz"))
+    assert geometry.same_grid(synct, image)
+    # turned voxels are the same voxels: the body is where it was in the array
+    straight = sitk.GetArrayFromImage(sitk.ReadImage(str(run(place, capsys, output=place / "straight")[2] / "body.nii.gz")))
+    # (along other slices its outline, which is found slice by slice, may differ by a voxel here and there)
+    assert (straight == sitk.GetArrayFromImage(sitk.ReadImage(str(out / "body.nii.gz")))).mean() > 0.97
+
+
+def test_dicom_series(place, capsys, dicom_series):
+    code, lines, out = run(place, capsys, input=dicom_series, output=place / "from_dicom")
+    assert code == 0, lines
+    expected = sitk.ReadImage(str(place / "mr.nii.gz"))
+    assert geometry.same_grid(sitk.ReadImage(str(out / "synct.nii.gz")), expected)
+
+
+@pytest.fixture(scope="module")
+def dicom_series(place):
+    """The MR of `place` as a DICOM series."""
+    image = sitk.ReadImage(str(place / "mr.nii.gz"))
+    folder = place / "dicom"
+    folder.mkdir()
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for z in range(image.GetDepth()):
+        one = sitk.Cast(image[:, :, z], sitk.sitkInt16)
+        position = "\\".join(map(str, image.TransformIndexToPhysicalPoint((0, 0, z))))
+        for key, value in {"0008|0060": "MR", "0020|000e": "1.2.826.0.1.3680043.2.1125.1", "0020|000d": "1.2.826.0.1.3680043.2.1125.2",
+                           "0008|0018": f"1.2.826.0.1.3680043.2.1125.3.{z}", "0020|0032": position, "0020|0013": str(z),
+                           "0020|0037": "1\\0\\0\\0\\1\\0", "0018|0050": "4"}.items():
+            one.SetMetaData(key, value)
+        writer.SetFileName(str(folder / f"{z}.dcm"))
+        writer.Execute(one)
+    return folder
+
+
+def bad(place, name, make):
+    path = place / name
+    if not path.exists():
+        image = make(sitk.ReadImage(str(place / "mr.nii.gz")))
+        sitk.WriteImage(image, str(path))
+    return path
+
+
+def with_value(value):
+    def change(image):
+        array = sitk.GetArrayFromImage(image)
+        array[3, 3, 3] = value
+        return geometry.like(array, image)
+    return change
+
+
+def test_missing_file(place, capsys):
+    refused(place, capsys, ["nowhere.nii.gz", "does not exist"], input=place / "nowhere.nii.gz")
+
+
+def test_not_an_image(place, capsys):
+    (place / "text.nii.gz").write_text("no image")
+    refused(place, capsys, ["text.nii.gz", "cannot be read"], input=place / "text.nii.gz")
+
+
+def test_truncated_image(place, capsys):
+    data = (place / "mr.nii.gz").read_bytes()
+    (place / "half.nii.gz").write_bytes(data[: len(data) // 2])
+    refused(place, capsys, ["half.nii.gz", "cannot be read"], input=place / "half.nii.gz")
+
+
+def test_folder_without_dicom(place, capsys):
+    (place / "empty").mkdir(exist_ok=True)
+    refused(place, capsys, ["empty", "no DICOM series"], input=place / "empty")
+
+
+@pytest.mark.parametrize("name,make,words", [
+    ("flat.nii.gz", lambda i: i[:, :, 3], ["flat.nii.gz", "2 dimensions"]),
+    ("slice.nii.gz", lambda i: i[:, :, 3:4], ["slice.nii.gz", "single slice"]),
+    ("four.nii.gz", lambda i: sitk.JoinSeries([i, i]), ["four.nii.gz", "4 dimensions"]),
+    ("vector.nii.gz", lambda i: sitk.Compose(i, i), ["vector.nii.gz", "2 values per voxel"]),
+    ("constant.nii.gz", lambda i: i * 0 + 5, ["constant.nii.gz", "same value"]),
+    ("zero.nii.gz", lambda i: i * 0, ["zero.nii.gz", "same value"]),
+    ("nan.nii.gz", with_value(np.nan), ["nan.nii.gz", "1 values that are NaN"]),
+    ("inf.nii.gz", with_value(np.inf), ["inf.nii.gz", "infinite"]),
+    ("tiny.nii.gz", lambda i: i[30:34, 30:34, 3:6], ["tiny.nii.gz", "at least 8×8×2"]),
+])
+def test_bad_images(place, capsys, name, make, words):
+    refused(place, capsys, words, input=bad(place, name, make))
+
+
+def test_zero_spacing(place, capsys):
+    import gzip
+    import struct
+    data = bytearray(gzip.decompress((place / "mr.nii.gz").read_bytes()))
+    struct.pack_into("<f", data, 76 + 4, 0.0)  # pixdim[1] of the NIfTI header
+    (place / "nospacing.nii").write_bytes(data)
+    code, lines, _ = run(place, capsys, input=place / "nospacing.nii", output=place / "refused")
+    # ITK itself repairs or refuses it: both are right, a crash or a silent result in zero millimetres is not
+    assert code in (0, 2) and len(lines) == (code == 2)
+    if code == 0:
+        assert min(sitk.ReadImage(str(place / "refused" / "synct.nii.gz")).GetSpacing()) > 0
+        import shutil
+        shutil.rmtree(place / "refused")
+
+
+def test_ct_where_mr_is_asked_for(place, capsys):
+    refused(place, capsys, ["ct.nii.gz", "is a CT", "choose the MR"], input=place / "ct.nii.gz")
+
+
+def test_reference_elsewhere(place, capsys):
+    def far(image):
+        image.SetOrigin((5000, 0, 0))
+        return image
+    refused(place, capsys, ["far.nii.gz", "do not overlap"], reference=bad(place, "far.nii.gz", far))
+
+
+def test_unknown_model(place, capsys):
+    refused(place, capsys, ["nothing-like-it", "neither a folder"], model="nothing-like-it")
+
+
+@pytest.mark.parametrize("name,spoil,words", [
+    ("truncated", lambda f: (f / "weights.pt").write_bytes((f / "weights.pt").read_bytes()[:5000]), ["weights.pt", "SHA-256", "truncated"]),
+    ("gone", lambda f: (f / "weights.pt").unlink(), ["weights.pt", "missing"]),
+    ("future", lambda f: (f / "model.json").write_text(json.dumps({**json.loads((f / "model.json").read_text()), "format": 99})), ["format 99", "update"]),
+    ("nocard", lambda f: (f / "model.json").write_text("{"), ["model.json", "cannot be read"]),
+    ("lacking", lambda f: (f / "model.json").write_text('{"format": 1}'), ["lacks", "weights"]),
+])
+def test_broken_bundles(place, capsys, name, spoil, words):
+    folder = place / f"bundle-{name}"
+    if not folder.exists():
+        spoil(make_bundle(folder))
+    refused(place, capsys, words, model=folder)
+
+
+def test_weights_of_another_architecture(place, capsys):
+    folder = place / "bundle-other"
+    if not folder.exists():
+        make_bundle(folder, architecture={"name": "m4", "arguments": {"classes": 3, "width": 8, "features": 8, "branch_width": 4}})
+    refused(place, capsys, ["does not fit the architecture"], model=folder)
+
+
+def test_weights_that_would_run_code_are_refused(place, capsys):
+    import pickle
+
+    from rtbackend import bundle
+
+    folder = place / "bundle-evil"
+    if not folder.exists():
+        make_bundle(folder)
+
+        class Evil:
+            def __reduce__(self):
+                return os.mkdir, (str(place / "executed"),)
+
+        (folder / "weights.pt").write_bytes(pickle.dumps({"checkpoints": [Evil()]}))
+        card = json.loads((folder / "model.json").read_text())
+        card["weights"]["sha256"] = bundle.sha256(folder / "weights.pt")
+        (folder / "model.json").write_text(json.dumps(card))
+    refused(place, capsys, ["weights.pt", "cannot be read as weights"], model=folder)
+    assert not (place / "executed").exists()
+
+
+@pytest.mark.parametrize("option,value,words", [
+    ("samples", 1, ["at least 2"]), ("samples", "many", ["samples"]), ("seed", -1, ["seed"]), ("bias_field", "maybe", ["bias-field"]),
+    ("device", "tpu", ["device 'tpu'"])])
+def test_bad_options(place, capsys, option, value, words):
+    refused(place, capsys, words, **{option: value})
+
+
+def test_no_space_left_is_found_before_the_run(place, capsys, monkeypatch):
+    import collections
+    import shutil
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: collections.namedtuple("usage", "total used free")(10, 10, 1000))
+    refused(place, capsys, ["results need about", "free"])
+
+
+def test_no_space_left_while_writing(place, capsys, monkeypatch):
+    import errno
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(sitk, "WriteImage", full)
+    refused(place, capsys, ["no space left"])
+
+
+def test_output_is_a_file(place, capsys):
+    (place / "file").write_text("keep me")
+    refused(place, capsys, ["is a file"], output=place / "file")
+    assert (place / "file").read_text() == "keep me"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission(place, capsys):
+    locked = place / "locked"
+    locked.mkdir(exist_ok=True)
+    locked.chmod(0o500)
+    refused(place, capsys, ["no permission"], output=locked / "out")
+
+
+def test_no_permission_even_for_root(place, capsys):
+    refused(place, capsys, ["/proc/nowhere"], output="/proc/nowhere/out")
+
+
+def test_an_earlier_result_survives_a_failed_run(place, capsys):
+    out = run(place, capsys, output=place / "kept")[2]
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    code, _, _ = run(place, capsys, output=place / "kept", input=bad(place, "nan.nii.gz", with_value(np.nan)))
+    assert code == 2 and {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_cancel_and_leave_nothing(place, number):
+    command = [sys.executable, "-m", "rtbackend", "predict", "--model", str(place / "bundle"), "--input", str(place / "mr.nii.gz"),
+               "--output", str(place / "cancelled"), "--samples", "100000", "--progress", "json"]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(LIBRARY)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if '"network"' in line and '"fraction": 0.0,' not in line:
+            break
+    process.send_signal(number)
+    started = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 4 and time.monotonic() - started < 20
+    assert json.loads(out.splitlines()[-1])["exit_code"] == 4 and err.strip() == "rtuncertainty: Cancelled; nothing was written."
+    assert not [p for p in place.iterdir() if "cancelled" in p.name]
+
+
+def test_models_lists_bundles(place, capsys, monkeypatch):
+    monkeypatch.setenv("RTU_MODELS", str(place))
+    assert cli.main(["models"]) == 0 and "test-synct" in capsys.readouterr().out
+    assert cli.main(["models", "--json"]) == 0
+    assert any(c["name"] == "test-synct" for c in json.loads(capsys.readouterr().out))
+
+
+def test_importing_and_listing_loads_no_torch(place):
+    code = "import sys, rtbackend, rtbackend.cli; rtbackend.list_bundles(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(LIBRARY), "RTU_MODELS": str(place)}, check=True)

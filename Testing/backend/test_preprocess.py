@@ -1,0 +1,81 @@
+"""Body mask, bias field and z-score on an image whose parts are known."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from rtbackend import geometry, preprocess
+from rtbackend.errors import InputError
+
+
+def limb(bias=0.0, spacing=(2.0, 2.0, 4.0), shape=(14, 64, 72)):
+    """A cylinder of muscle with a ring of fat, a dark bone with bright marrow, in noise; and its true body."""
+    z, y, x = np.indices(shape)
+    r = np.hypot((y - shape[1] / 2) * spacing[1], (x - shape[2] / 2) * spacing[0])
+    image = np.full(shape, 0.0)
+    image[r < 50] = 900
+    image[r < 42] = 350
+    image[r < 15] = 60
+    image[r < 8] = 850
+    field = np.exp(bias * (x / shape[2] - 0.5) * 2)
+    noisy = np.abs(image * field + 12 * np.random.default_rng(0).standard_normal(shape))
+    grid = sitk.Image(shape[::-1], sitk.sitkFloat32)
+    grid.SetSpacing(spacing)
+    return geometry.like(noisy, grid), r < 50, field
+
+
+def test_body_holds_bone_and_marrow_and_no_air():
+    image, truth, _ = limb()
+    found = sitk.GetArrayFromImage(preprocess.body_mask(image)) > 0
+    # half a voxel of 2 mm around a radius of 50 mm is 4 % of the area
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.96
+
+
+def test_body_that_fills_the_image():
+    image, _, _ = limb()
+    inner = image[22:50, 18:46, :]
+    assert (sitk.GetArrayFromImage(preprocess.body_mask(inner)) > 0).mean() > 0.98
+
+
+def test_n4_finds_a_field_and_leaves_an_even_image_alone():
+    image, body, field = limb(bias=0.4)
+    biased = preprocess.preprocess(image, (None,) * 3)
+    assert biased.bias_field_corrected
+    mask = geometry.like(body, image, np.uint8)
+    found = np.log(sitk.GetArrayFromImage(preprocess.bias_field(image, mask)))[body]
+    assert np.corrcoef(found, np.log(field)[body])[0, 1] > 0.95
+    even, body, _ = limb(bias=0.0)
+    assert not preprocess.preprocess(even, (None,) * 3).bias_field_corrected
+    assert preprocess.preprocess(even, (None,) * 3, "on").bias_field_corrected
+    assert not preprocess.preprocess(image, (None,) * 3, "off").bias_field_corrected
+
+
+def test_z_score_in_the_body():
+    image, body, _ = limb()
+    ready = preprocess.preprocess(image, (None,) * 3, "off")
+    inside = sitk.GetArrayFromImage(ready.image)[sitk.GetArrayFromImage(ready.body) > 0]
+    assert abs(inside.mean()) < 0.02 and inside.std() == pytest.approx(1, abs=0.02)
+
+
+def test_scanner_units_do_not_matter():
+    image, _, _ = limb()
+    a = preprocess.preprocess(image, (None,) * 3, "off").image
+    b = preprocess.preprocess(image * 37.5, (None,) * 3, "off").image
+    assert np.allclose(sitk.GetArrayFromImage(a), sitk.GetArrayFromImage(b), atol=1e-3)
+
+
+def test_cancel_ends_n4():
+    class Stop(Exception):
+        pass
+
+    def stop():
+        raise Stop
+
+    image, _, _ = limb(bias=0.4)
+    with pytest.raises(Stop):
+        preprocess.preprocess(image, (None,) * 3, on_iteration=stop)
+
+
+def test_nothing_in_it():
+    with pytest.raises(InputError, match="dark.nii"):
+        preprocess.body_mask(sitk.Image([10, 10, 10], sitk.sitkFloat32) - 5.0, "dark.nii")

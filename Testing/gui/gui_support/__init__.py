@@ -1,0 +1,1 @@
+"""What the off-screen GUI tests share."""

@@ -1,0 +1,88 @@
+"""A backend that speaks the real one's contract and does what its environment asks: FAKE_BACKEND=behaviour.
+
+done, slow (with a child process; its ids go to FAKE_BACKEND_PIDS), stubborn (slow, ignores SIGTERM), bad_input,
+out_of_memory, cancelled, failed, silent_failure, traceback, segfault, killed, garbage, pieces, no_summary.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from gui_support.fake_result import write_result
+
+
+def tell(**event):
+    print(json.dumps(event), flush=True)
+
+
+def progress(stage, overall, left=None, message=""):
+    tell(event="progress", stage=stage, fraction=0.5, overall=overall, seconds_left=left, message=message)
+
+
+def fail(code, message):
+    tell(event="error", exit_code=code, message=message)
+    print(message, file=sys.stderr)
+    sys.exit(code)
+
+
+def option(name, default=None):
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
+
+
+def sleep_with_child():
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
+    Path(os.environ["FAKE_BACKEND_PIDS"]).write_text(f"{os.getpid()} {child.pid}")
+    progress("network", 0.42, 95.0, "Sampling slice 12 of 80")
+    time.sleep(120)
+
+
+def main():
+    behaviour = os.environ.get("FAKE_BACKEND", "done")
+    log = os.environ.get("FAKE_BACKEND_ARGUMENTS")
+    if log:
+        Path(log).write_text(json.dumps(sys.argv))
+    output = Path(option("--output"))
+    if behaviour == "slow":
+        return sleep_with_child()
+    if behaviour == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return sleep_with_child()
+    progress("read", 0.05, None, "Reading the volume")
+    if behaviour == "bad_input":
+        fail(2, "mr.nrrd: the image holds NaN; replace them first.")
+    if behaviour == "out_of_memory":
+        fail(3, "Even the smallest tiles do not fit.")
+    if behaviour == "cancelled":
+        sys.exit(4)
+    if behaviour == "failed":
+        fail(1, "weights.pt: the checksum differs from the card's.")
+    if behaviour == "silent_failure":
+        sys.exit(1)
+    if behaviour == "traceback":
+        raise RuntimeError("something the backend did not foresee")
+    if behaviour == "segfault":
+        signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if behaviour == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if behaviour == "garbage":
+        sys.stdout.buffer.write(b"\xff\xfe\x00 not json\n{\"event\": 3}\n[1, 2]\n{\"half\": \n" + b"x" * 70_000 + b"\n")
+        sys.stdout.flush()
+    if behaviour == "pieces":
+        line = json.dumps({"event": "note", "message": "größer als üblich"}, ensure_ascii=False).encode() + b"\n"
+        for byte in line:
+            sys.stdout.buffer.write(bytes([byte]))
+            sys.stdout.buffer.flush()
+    if behaviour == "no_summary":
+        sys.exit(0)
+    progress("network", 0.5, 12.0, "Sampling")
+    write_result(output, option("--input"), reference="--reference" in sys.argv, report="--report" in sys.argv)
+    tell(event="done", output=str(output))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Volumes that a model cannot use, or should not."""
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+from gui_support.cards import CARD
+from RTUncertaintyLib.input_check import check_input, in_patient_axes
+from gui_support.volumes import add_volume, transform_node
+
+
+def voxels(shape=(24, 32, 32), dtype=np.float32):
+    return np.random.default_rng(0).uniform(0, 900, shape).astype(dtype)
+
+
+def test_fitting_volume_is_quiet(scene):
+    check = check_input(add_volume(), CARD)
+    assert not check.errors and not check.warnings and check.message == ""
+
+
+def nan():
+    array = voxels()
+    array[3, 4, 5] = np.nan
+    return array
+
+
+def infinite():
+    array = voxels()
+    array[0, 0, 0] = np.inf
+    return array
+
+
+HARD = {
+    "constant": (lambda: add_volume(array=np.full((24, 32, 32), 7, np.int16)), "all voxels have the value 7"),
+    "nan": (lambda: add_volume(array=nan()), "1 voxels that are not numbers"),
+    "infinite": (lambda: add_volume(array=infinite()), "1 voxels that are not numbers"),
+    "single slice": (lambda: add_volume(shape=(1, 64, 64)), "single slice"),
+    "too small": (lambda: add_volume(shape=(24, 8, 32)), "needs at least 16 × 16 × 1"),
+    "empty": (lambda: slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "MR"), "no voxels"),
+}
+
+
+@pytest.mark.parametrize("case", HARD)
+def test_hard_errors_name_the_volume(scene, case):
+    make, words = HARD[case]
+    check = check_input(make(), CARD)
+    assert len(check.errors) == 1 and words in check.message and check.message.startswith("MR ")
+
+
+def test_vector_volume(scene):
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "Colours")
+    image = vtk.vtkImageData()
+    image.SetDimensions(20, 20, 20)
+    image.AllocateScalars(vtk.VTK_FLOAT, 3)
+    node.SetAndObserveImageData(image)
+    assert "Colours has 3 values a voxel" in check_input(node, CARD).message
+
+
+def test_ct_by_its_values_and_by_its_tag(scene):
+    array = voxels(dtype=np.int16)
+    array[:, :, :10] = -1000
+    assert "is a CT (with air" in check_input(add_volume(array=array), CARD).errors[0]
+    tagged = add_volume()
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene)
+    item = hierarchy.CreateItem(hierarchy.GetSceneItemID(), tagged)
+    hierarchy.SetItemAttribute(item, "DICOM.Modality", "CT")
+    assert "by its DICOM tag" in check_input(tagged, CARD).errors[0]
+    hierarchy.SetItemAttribute(item, "DICOM.Modality", "PT")
+    check = check_input(tagged, CARD)
+    assert not check.errors and "is a PT by its DICOM tag" in check.message
+    hierarchy.SetItemAttribute(item, "DICOM.Modality", "MR")
+    assert check_input(tagged, CARD).message == ""
+
+
+def test_mr_with_negative_values_is_no_ct(scene):
+    assert check_input(add_volume(array=voxels() - 400), CARD).message == ""
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"spacing": (3.0, 3.0, 3.0)}, "measure 3.0 × 3.0 × 3.0 mm"),
+    ({"shape": (200, 32, 32), "spacing": (1.0, 1.0, 5.0)}, "covers 32 × 32 × 1000 mm"),
+    ({"shape": (4, 32, 32), "spacing": (1.0, 1.0, 6.0)}, "only 4 slices"),
+])
+def test_soft_warnings(scene, options, words):
+    check = check_input(add_volume(**options), CARD)
+    assert not check.errors and words in check.message
+
+
+def test_spacing_is_compared_along_the_patient(scene):
+    node = add_volume(shape=(32, 32, 24), spacing=(3.0, 1.0, 1.0))
+    node.SetIJKToRASDirections(0, 1, 0, 0, 0, 1, 1, 0, 0)  # sagittal: the first image axis runs head-foot
+    assert check_input(node, CARD).message == ""
+    spacing, size = in_patient_axes(np.array([[0, 1, 0, 0], [0, 0, -1, 0], [3, 0, 0, 0], [0, 0, 0, 1.0]]), (5, 6, 7))
+    assert spacing.tolist() == [1, 1, 3] and size.tolist() == [6, 7, 5]
+
+
+def test_transforms(scene):
+    node = add_volume()
+    shear = transform_node([[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    node.SetAndObserveTransformNodeID(shear.GetID())
+    assert "not at right angles" in check_input(node, CARD).message
+    grid = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", "Warp")
+    field = vtk.vtkImageData()
+    field.SetDimensions(4, 4, 4)
+    field.AllocateScalars(vtk.VTK_DOUBLE, 3)
+    field.GetPointData().GetScalars().Fill(1.0)
+    warp = slicer.vtkOrientedGridTransform()
+    warp.SetDisplacementGridData(field)
+    grid.SetAndObserveTransformToParent(warp)
+    node.SetAndObserveTransformNodeID(grid.GetID())
+    message = check_input(node, CARD).message
+    assert "Warp" in message and "not linear" in message
+
+
+def test_panel_shows_one_line_and_lets_a_warning_pass(panel):
+    panel.ui.inputSelector.setCurrentNode(add_volume("Coarse", spacing=(3.0, 3.0, 3.0)))
+    assert "Coarse measure" in panel.ui.checkLabel.text and panel.ui.runButton.enabled
+    panel.ui.inputSelector.setCurrentNode(add_volume("Flat", array=np.zeros((24, 32, 32), np.int16)))
+    assert panel.ui.checkLabel.text.startswith("Flat is empty") and not panel.ui.runButton.enabled
+    assert panel.ui.runButton.toolTip == panel.ui.checkLabel.text
