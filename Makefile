@@ -30,6 +30,7 @@ test: $(VENV)/.test
 
 benchmark: $(VENV)/.test
 	$(BIN)/python Testing/benchmarks/sampling.py
+	$(BIN)/python Testing/benchmarks/stages.py
 	$(BIN)/python Testing/benchmarks/memory.py
 
 clean:

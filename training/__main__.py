@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--config", type=Path, required=True)
     p.add_argument("--out", type=Path, required=True, help="run folder")
     p.add_argument("--minutes", type=float, help="stop in good order after so many minutes")
-    p.add_argument("--steps", type=int, help="instead of the config's number of steps")
+    p.add_argument("--stop-after", type=int, metavar="STEPS", help="stop in good order after so many steps")
     p.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
 
     p = commands.add_parser("export", help="write the bundle of a run, with its card")
@@ -50,7 +50,7 @@ def main(arguments=None) -> int:
         print(f"{kept} of {len(rows)} pairs kept; see {args.out / 'prepare.csv'} and {args.out / 'overlays'}")
     elif args.command == "train":
         from . import train
-        print(train.run(args.prepared, args.config, args.out, args.minutes, args.steps, args.device))
+        print(train.run(args.prepared, args.config, args.out, args.minutes, args.stop_after, args.device))
     elif args.command == "export":
         from . import export
         print(export.run(args.run, args.card, args.out, args.evaluation))

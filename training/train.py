@@ -74,10 +74,10 @@ class _Slices:
                 "labels": as_tensor(case.labels[z].astype("int64")), "weight": as_tensor(case.region[z].astype("float32"))}
 
 
-def run(prepared: Path, config: Path, out: Path, minutes: float | None = None, steps: int | None = None, device: str = "auto") -> Path:
+def run(prepared: Path, config: Path, out: Path, minutes: float | None = None, stop_after: int | None = None, device: str = "auto") -> Path:
     """Train `config` on the cases that `prepare` kept, into the run folder `out`; returns the last checkpoint.
 
-    `minutes` ends the run in good order after that long (the next call resumes it); `steps` overrides the config.
+    `minutes` or `stop_after` (a number of steps) end the run early in good order; the next call resumes it.
     """
     import lightning
     import torch
@@ -90,8 +90,6 @@ def run(prepared: Path, config: Path, out: Path, minutes: float | None = None, s
     from .tasks.dual_task import DualTask
 
     hyper = load_config(config)
-    if steps:
-        hyper["steps"] = steps
     lightning.seed_everything(hyper["seed"], verbose=False)
     training, validation = split(kept_cases(prepared), hyper["folds"], hyper["fold"])
     out.mkdir(parents=True, exist_ok=True)
@@ -107,7 +105,7 @@ def run(prepared: Path, config: Path, out: Path, minutes: float | None = None, s
     done = torch.load(last, map_location="cpu", weights_only=False)["global_step"] if last.exists() else 0
     patches = PatchDataset([cases[n] for n in training], hyper["patch"], hyper["seed"], start=done * hyper["batch"])
     trainer = lightning.Trainer(
-        accelerator=device if device != "auto" else "auto", devices=1, max_steps=hyper["steps"], max_epochs=-1,
+        accelerator=device if device != "auto" else "auto", devices=1, max_steps=min(hyper["steps"], stop_after or hyper["steps"]), max_epochs=-1,
         max_time={"minutes": minutes} if minutes else None, precision="16-mixed" if torch.cuda.is_available() else "32-true",
         logger=CSVLogger(out, name=None, version="log"), log_every_n_steps=25, enable_progress_bar=os.isatty(1),
         val_check_interval=hyper["validate_every"], check_val_every_n_epoch=None, num_sanity_val_steps=0,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from . import __version__, flags, image_io, volumes
+from . import __version__, flags, image_io, metrics, volumes
 from .errors import InputError
 from .prediction import LEVEL, Prediction
 from .segmentation_file import with_segments
@@ -55,8 +55,8 @@ def save(prediction: Prediction, staging: image_io.Staging) -> dict:
     staging.text(flags.table(p.flags), "flags.csv")
     if p.metrics:
         named["metrics"] = "metrics.csv"
-        rows = ["region,metric,value,unit"] + [f"{r.region},{r.metric},{r.value:.6g},{r.unit}" for r in p.metrics]
-        staging.text("\n".join(rows) + "\n", "metrics.csv")
+        with staging.writing():
+            metrics.write_rows(p.metrics, staging.folder / named["metrics"])
     name = image_io.stem(p.input_name)
     return {
         "format": FORMAT, "job": "predict", "name": f"{p.card['name']} on {name}",

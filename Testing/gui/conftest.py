@@ -1,5 +1,6 @@
 """Off-screen GUI tests: the real MRML libraries of slicer-core and PySide6 behind stand-ins for the application."""
 
+import importlib.util
 import json
 import os
 import sys
@@ -12,16 +13,38 @@ ROOT = HERE.parents[1]
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT / "RTUncertainty")]
 
-pytest.importorskip("PySide6", reason="PySide6-Essentials is needed for the off-screen GUI tests")
-pytest.importorskip("slicer", reason="slicer-core is needed for the off-screen GUI tests")
+MISSING = [name for name in ("PySide6", "slicer") if importlib.util.find_spec(name) is None]
 
-from standins import install, load_module, process_events  # noqa: E402
+if not MISSING:
+    import slicer
+    from gui_support.cards import CARD
+    from gui_support.recording_scene import RecordingScene
+    from RTUncertaintyLib.backend_command import BackendCommand
+    from standins import install, load_module, process_events
 
-slicer = install()
 
-from RTUncertaintyLib.backend_command import BackendCommand  # noqa: E402
-from gui_support.cards import CARD  # noqa: E402
-from gui_support.recording_scene import RecordingScene  # noqa: E402
+class SkippedModule(pytest.Module):
+    """A test file that cannot be imported here."""
+
+    def collect(self):
+        pytest.skip(f"{' and '.join(MISSING)} not installed: pip install PySide6-Essentials slicer-core",
+                    allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    return SkippedModule.from_parent(parent, path=module_path) if MISSING else None
+
+
+def pytest_collection_modifyitems(items):
+    """The stand-ins make `slicer` look like the application for good: what runs without it goes first."""
+    items.sort(key=lambda item: HERE in Path(str(item.fspath)).parents)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def application():
+    """The stand-ins for the application."""
+    return install()
+
 
 MODULE = ROOT / "RTUncertainty" / "RTPrediction" / "RTPrediction.py"
 

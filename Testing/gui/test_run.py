@@ -1,8 +1,6 @@
 """Runs with the fake backend: done, cancelled, failed, interrupted."""
 
 import json
-import os
-import time
 from pathlib import Path
 
 import pytest
@@ -263,9 +261,8 @@ def test_missing_pytorch_extension_is_told_in_one_line():
     assert "PyTorch extension" in TorchSetup().install()
 
 
-def test_no_handler_is_left_behind(ready, run):
-    """A run that is over holds no process and no timer."""
-    run()
-    time.sleep(0.05)
-    process_events(seconds=0.1)
-    assert ready.panel._run is None and not os.environ.get("QT_FATAL_WARNINGS")
+def test_a_run_that_is_over_holds_no_process(ready, backend):
+    ready.ui.runButton.click()
+    runner = ready.panel._run._runner
+    assert runner.running and process_events(lambda: not ready.panel.running, 20)
+    assert not runner.running and runner._process is None and ready.panel._run is None

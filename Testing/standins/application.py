@@ -110,6 +110,10 @@ def install():
 
     headless = _headless_slicer()
     slicer.app = qSlicerApplication(headless, slicer.mrmlScene)
+    # The application's scene always has its subject hierarchy, also after it was closed.
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode
+    slicer.mrmlScene.AddObserver(
+        slicer.mrmlScene.EndCloseEvent, lambda scene, event: hierarchy.ResolveSubjectHierarchy(scene))
     for name in ("modules", "i18n"):
         if not hasattr(slicer, name):
             module = types.ModuleType(f"slicer.{name}")

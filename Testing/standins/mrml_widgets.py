@@ -10,7 +10,10 @@ class _SceneObserver:
     """Rebuilds a widget when nodes come, go or are renamed."""
 
     def _start(self):
-        self._scene, self._tags, self._node_tags = None, [], []
+        self._scene = None
+        # The C++ widgets stop observing when they are destroyed; a bound method would keep this one alive.
+        observed = self._observed = {"scene": None, "tags": [], "nodes": []}
+        self.connect("destroyed()", lambda: _stop(observed))
 
     def mrmlScene(self):
         return self._scene
@@ -18,16 +21,28 @@ class _SceneObserver:
     def setMRMLScene(self, scene):
         if scene is self._scene:
             return
-        for tag in self._tags:
-            self._scene.RemoveObserver(tag)
-        self._scene, self._tags = scene, []
+        _stop(self._observed)
+        self._scene = self._observed["scene"] = scene
         if scene is not None:
             events = (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndBatchProcessEvent)
-            self._tags = [scene.AddObserver(event, lambda *_: self._scene_changed()) for event in events]
+            self._observed["tags"] = [scene.AddObserver(event, lambda *_: self._changed()) for event in events]
         self._scene_changed()
+
+    def _changed(self):
+        if not self._scene.IsBatchProcessing():
+            self._scene_changed()
 
     def _scene_changed(self):
         raise NotImplementedError
+
+
+def _stop(observed) -> None:
+    """Remove the observers of a widget."""
+    for tag in observed["tags"]:
+        observed["scene"].RemoveObserver(tag)
+    for node, tag in observed["nodes"]:
+        node.RemoveObserver(tag)
+    observed.update(scene=None, tags=[], nodes=[])
 
 
 @patch
@@ -102,9 +117,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, _SceneObserver):
 
     def _scene_changed(self):
         nodes = self._nodes()
-        for node, tag in self._node_tags:
+        for node, tag in self._observed["nodes"]:
             node.RemoveObserver(tag)
-        self._node_tags = [(node, node.AddObserver("ModifiedEvent", lambda *_: self._rename())) for node in nodes]
+        self._observed["nodes"] = [(n, n.AddObserver("ModifiedEvent", lambda *_: self._rename())) for n in nodes]
         self._box.blockSignals(True)
         self._box.clear()
         if self._options["noneEnabled"] or not nodes:

@@ -49,6 +49,7 @@ class UiLoader(QtUiTools.QUiLoader):
             widget = super().load(buffer, parent)
         finally:
             ignored_attributes.difference_update(names)
+        _kept.clear()
         for name in collapsed:
             widget.findChild(QtCore.QObject, name).collapsed = True
         for connection in connections if connections is not None else []:

@@ -32,6 +32,10 @@ class DualTask(lightning.LightningModule):
             out.logits, out.log_variance_seg, batch["labels"], weight, self.hyper["printed"])
         return {"regression": regression, "segmentation": segmentation, "loss": regression + segmentation}
 
+    def on_train_batch_start(self, batch, index):
+        # dropout's masks belong to the step, so a run that was cut and resumed sees the same ones
+        torch.manual_seed((self.hyper["seed"] * 1_000_003 + self.global_step) * 1_009 + self.global_rank)
+
     def training_step(self, batch, index):
         losses = self.losses(batch)
         self.log_dict({f"train/{k}": v for k, v in losses.items()})

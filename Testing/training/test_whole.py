@@ -1,0 +1,111 @@
+"""From a folder of patients to a bundle that predicts, on digital limbs, and a run that was cut and resumed."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import yaml
+
+pytest.importorskip("lightning")
+pytest.importorskip("itk")
+
+from rtbackend import bundle, phantom, prediction  # noqa: E402
+from training import __main__ as command  # noqa: E402
+from training import prepare  # noqa: E402
+
+SIZE = (96, 96, 8)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """One digital limb whose CT was moved, prepared by elastix; and more that need no registration."""
+    folder = tmp_path_factory.mktemp("cohort")
+    limb = phantom.digital_limb(3, size=SIZE, spacing=(1.5, 1.5, 3.0))
+    ct = sitk.Cast(limb.ct, sitk.sitkFloat32)
+    moved = sitk.Resample(ct, ct, sitk.TranslationTransform(3, (6.0, -4.0, 0.0)), sitk.sitkLinear, -1000.0)
+    for name, image in (("mr", limb.mr), ("ct", moved)):
+        (folder / "data" / "p0").mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(image, str(folder / "data" / "p0" / f"{name}.nii.gz"))
+    out = folder / "prepared"
+    assert command.main(["prepare", "--data", str(folder / "data"), "--out", str(out)]) == 0
+    for seed in range(1, 4):
+        one = phantom.digital_limb(seed, size=SIZE, spacing=(1.5, 1.5, 3.0))
+        from rtbackend import preprocess
+        ready = preprocess.preprocess(one.mr, (None,) * 3)
+        body = sitk.GetArrayFromImage(ready.body) > 0
+        made = prepare.Case(f"p{seed}", sitk.GetArrayFromImage(ready.image), sitk.GetArrayFromImage(one.ct).astype(np.float32),
+                            sitk.GetArrayFromImage(one.labels), body, np.ones_like(body), (1.5, 1.5, 3.0))
+        prepare.save_case(made, out / "cases" / f"p{seed}.npz", {})
+    with open(out / "prepare.csv", "w", newline="") as f:
+        csv.writer(f).writerows([["case", "kept"], *[[f"p{i}", "yes"] for i in range(4)]])
+    return folder, limb
+
+
+def test_registration_brings_a_moved_ct_back(prepared):
+    folder, limb = prepared
+    found = prepare.load_case(folder / "prepared" / "cases" / "p0.npz")
+    truth = sitk.GetArrayFromImage(prepare.geometry.resample(sitk.Cast(limb.ct, sitk.sitkFloat32), prepare.geometry.resampled_grid(limb.mr, (1, 1, None)), background=-1000))
+    moved_back = np.abs(found.ct - truth)[found.region].mean()
+    ct = sitk.Cast(limb.ct, sitk.sitkFloat32)
+    moved = sitk.Resample(ct, ct, sitk.TranslationTransform(3, (6.0, -4.0, 0.0)), sitk.sitkLinear, -1000.0)
+    before = np.abs(sitk.GetArrayFromImage(moved) - sitk.GetArrayFromImage(ct))[sitk.GetArrayFromImage(limb.labels) == 1].mean()
+    bone = found.region & (truth > 200)
+    assert moved_back < 40 and np.abs(found.ct - truth)[bone].mean() < 0.5 * before
+    assert (folder / "prepared" / "overlays" / "p0.png").stat().st_size > 10_000
+
+
+def run(folder, name, *more):
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump({"arguments": {"classes": 3, "width": 4, "features": 8, "branch_width": 4}, "steps": 6, "batch": 2,
+                                      "patch": 32, "folds": 4, "warm_up": 2, "checkpoint_every": 3, "validate_every": 3}))
+    out = folder / name
+    assert command.main(["train", "--prepared", str(folder / "prepared"), "--config", str(config), "--out", str(out), "--device", "cpu", *more]) == 0
+    return out
+
+
+def test_a_resumed_run_ends_where_an_uncut_one_does(prepared):
+    import torch
+    folder, _ = prepared
+    whole = run(folder, "whole")
+    # the same run, cut after half of its steps: the schedule is that of six
+    cut = run(folder, "cut", "--stop-after", "3")
+    assert torch.load(cut / "checkpoints" / "last.ckpt", weights_only=False)["global_step"] == 3
+    cut = run(folder, "cut")
+    a, b = (torch.load(r / "checkpoints" / "last.ckpt", weights_only=False) for r in (whole, cut))
+    assert a["global_step"] == b["global_step"] == 6
+    for key, value in a["state_dict"].items():
+        assert torch.allclose(value.float(), b["state_dict"][key].float(), atol=1e-6), key
+
+
+def test_export_evaluate_and_predict(prepared, tmp_path):
+    folder, limb = prepared
+    trained = run(folder, "exported")
+    model = tmp_path / "model"
+    card = "training/configs/limb_card.yaml"
+    arguments = ["export", "--run", str(trained), "--card", str(Path(__file__).resolve().parents[2] / card), "--out", str(model)]
+    assert command.main(arguments) == 0
+    assert bundle.read_card(model)["accuracy"]["cases"] == "not evaluated"
+    assert command.main(["evaluate", "--prepared", str(folder / "prepared"), "--run", str(trained), "--model", str(model),
+                         "--out", str(tmp_path / "ev"), "--samples", "4"]) == 0
+    assert command.main([*arguments, "--evaluation", str(tmp_path / "ev" / "evaluation.json")]) == 0
+    split = json.loads((trained / "split.json").read_text())
+    found = bundle.read_card(model)
+    assert found["accuracy"]["n"] == len(split["validation"]) == 1 and found["training"]["cases"] == 3
+    table = (tmp_path / "ev" / "evaluation.md").read_text()
+    assert all(n in table for n in split["validation"]) and "monotone map" in table
+    result = prediction.predict(limb.mr, model, samples=2)
+    assert result.synct.GetSize() == limb.mr.GetSize() and [v.structure for v in result.volumes] == ["bone", "gtv"]
+
+
+def test_unknown_settings_and_missing_cases_are_told(tmp_path):
+    from training import train
+    (tmp_path / "c.yaml").write_text("stepz: 3")
+    with pytest.raises(SystemExit, match="stepz"):
+        train.load_config(tmp_path / "c.yaml")
+    with pytest.raises(SystemExit, match="prepare"):
+        train.kept_cases(tmp_path)
+    with pytest.raises(SystemExit, match="mr.nii.gz"):
+        prepare.list_cases(tmp_path)
