@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from .moments import Moments
+from .networks.folded import FoldedHeads
 from .uncertainty import REGRESSION_FLOOR, class_probabilities, entropy, variance
 
 
@@ -42,24 +43,25 @@ class Statistics:
 
 
 def bernoulli_mask(shape, generator: torch.Generator, device) -> torch.Tensor:
-    """A float mask of 0 and 1 with p = 0.5 on `device`; eight elements are unpacked from every random byte."""
-    count = 1
-    for n in shape:
-        count *= n
+    """A float mask [n, c, y, x] of 0 and 1 with p = 0.5, channels last in memory as the features are.
+
+    Eight elements are unpacked from every random byte: drawing one number an element would cost as much as the branches.
+    """
+    n, c, y, x = shape
+    count = n * c * y * x
     words = torch.empty((count + 7) // 8, dtype=torch.uint8, device=device).random_(0, 256, generator=generator)
-    bits = (words[:, None] >> torch.arange(8, dtype=torch.uint8, device=device)) & 1
-    return bits.flatten()[:count].view(shape).float()
+    bits = (words[:, None] & torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8, device=device)).ne(0)
+    return bits.flatten()[:count].view(n, y, x, c).permute(0, 3, 1, 2).float()
 
 
 def masks(shape, samples: int, seed: int, device):
-    """The masks of a run: pairs (mask, complement), as many as `samples` needs, rounded up.
+    """The masks of a run, one for every pair that `samples` (rounded up) needs; the other of a pair is its complement.
 
     They depend on the seed, the device's kind and the shape only.
     """
     generator = torch.Generator(device=device).manual_seed(seed)
     for _ in range((samples + 1) // 2):
-        mask = bernoulli_mask(shape, generator, device)
-        yield mask, 1 - mask
+        yield bernoulli_mask(shape, generator, device)
 
 
 @torch.inference_mode()
@@ -83,11 +85,13 @@ def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -
         if share == 0:
             continue
         features = network.trunk(x)
-        whole = network.first(features)
-        for mask, _ in masks(features.shape, 2 * share, seed + 7919 * number, x.device):
-            half = network.first(2 * mask * features)
+        heads = FoldedHeads(network)
+        both = heads.pair_sum(features)
+        features = 2 * features
+        for mask in masks(features.shape, 2 * share, seed + 7919 * number, x.device):
+            half = heads.first(mask * features)
             # the complement's first convolution comes for free
-            outputs = [network.finish(half), network.finish(2 * whole - half)]
+            outputs = [heads.finish(half), heads.finish(both - half)]
             means = [o.mean for o in outputs]
             probabilities = [class_probabilities(o.logits, o.log_variance_seg) for o in outputs]
             regression.add(*means)

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from rtbackend import networks, sampling
 from rtbackend.moments import Moments
+from rtbackend.networks.folded import FoldedHeads
 from rtbackend.uncertainty import REGRESSION_FLOOR, class_probabilities, entropy, variance
 
 
@@ -14,6 +15,8 @@ from rtbackend.uncertainty import REGRESSION_FLOOR, class_probabilities, entropy
 def net():
     torch.manual_seed(3)
     m4 = networks.build("m4", classes=3, width=4, features=8, branch_width=6)
+    for p in m4.parameters():  # slopes, scales and shifts that differ from channel to channel
+        p.data += 0.1 * torch.randn_like(p)
     for _ in range(3):  # batch normalisation needs statistics of its own
         m4.train()(torch.randn(2, 1, 24, 24))
     return m4.eval()
@@ -30,8 +33,8 @@ def test_cached_sampling_equals_full_passes_with_the_same_masks(net):
     x = torch.randn(2, 1, 20, 22)
     found = sampling.sample([net], x, 6, seed=11)
     outs = []
-    for mask, complement in sampling.masks(net.trunk(x).shape, 6, 11, "cpu"):
-        outs += [naive(net, x, mask), naive(net, x, complement)]
+    for mask in sampling.masks(net.trunk(x).shape, 6, 11, "cpu"):
+        outs += [naive(net, x, mask), naive(net, x, 1 - mask)]
     mean = torch.stack([o[0] for o in outs])
     intrinsic = torch.stack([variance(o[1], REGRESSION_FLOOR) for o in outs])
     p = torch.stack([class_probabilities(o[2], o[3]) for o in outs])
@@ -48,8 +51,17 @@ def test_cached_sampling_equals_full_passes_with_the_same_masks(net):
 def test_a_mask_and_its_complement_share_one_convolution(net):
     features = net.trunk(torch.randn(1, 1, 16, 16))
     mask = (torch.rand_like(features) < 0.5).float()
-    other = 2 * net.first(features) - net.first(2 * mask * features)
-    assert torch.allclose(other, net.first(2 * (1 - mask) * features), atol=1e-5)
+    heads = FoldedHeads(net)
+    other = heads.pair_sum(features) - heads.first(2 * mask * features)
+    assert torch.allclose(other, heads.first(2 * (1 - mask) * features), atol=1e-5)
+
+
+@torch.inference_mode()
+def test_folded_heads_are_the_branches(net):
+    features = net.trunk(torch.randn(2, 1, 18, 16))
+    heads = FoldedHeads(net)
+    for found, branch in zip(heads.finish(heads.first(features)), net.branches):
+        assert torch.allclose(found, branch(features), atol=1e-5)
 
 
 @torch.inference_mode()
@@ -91,11 +103,11 @@ def test_moments_equal_numpy_for_single_samples():
 
 
 def test_masks_are_fair_independent_and_repeatable():
-    first = sampling.bernoulli_mask((200, 333), torch.Generator().manual_seed(5), "cpu")
-    again = sampling.bernoulli_mask((200, 333), torch.Generator().manual_seed(5), "cpu")
+    first = sampling.bernoulli_mask((2, 10, 101, 33), torch.Generator().manual_seed(5), "cpu")
+    again = sampling.bernoulli_mask((2, 10, 101, 33), torch.Generator().manual_seed(5), "cpu")
     assert torch.equal(first, again) and set(first.unique().tolist()) == {0.0, 1.0}
     assert first.mean().item() == pytest.approx(0.5, abs=0.01)
-    flat = first.flatten()
+    flat = first.permute(0, 2, 3, 1).flatten()
     for lag in (1, 7, 8, 64):
         assert abs(np.corrcoef(flat[:-lag], flat[lag:])[0, 1]) < 0.02
 

@@ -22,7 +22,7 @@ def naive(network, x, samples, seed, keep=False):
     """As many full forward passes as samples; returns the mean, and with `keep` uses the sampler's own masks."""
     total, probabilities = 0, 0
     if keep:
-        masks = [m for pair in sampling.masks(network.trunk(x).shape, samples, seed, x.device) for m in pair]
+        masks = [m for mask in sampling.masks(network.trunk(x).shape, samples, seed, x.device) for m in (mask, 1 - mask)]
     for t in range(samples):
         features = network.trunk(x)
         features = features * 2 * masks[t] if keep else torch.nn.functional.dropout(features, 0.5, True)

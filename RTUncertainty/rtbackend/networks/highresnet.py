@@ -100,13 +100,3 @@ class M4(nn.Module):
     def forward(self, x) -> DualTaskOutput:
         features = F.dropout(self.trunk(x), self.dropout, self.training)
         return DualTaskOutput(*(branch(features) for branch in self.branches))
-
-    # The pieces that sampling needs: everything up to the first convolution of the branches is linear in the mask.
-
-    def first(self, features) -> torch.Tensor:
-        """The first convolutions of all branches at once, [n, 4·branch_width, y, x]; linear in `features`."""
-        return F.conv2d(features, torch.cat([b.first.weight for b in self.branches]), padding=1)
-
-    def finish(self, first) -> DualTaskOutput:
-        """The rest of the branches behind `first`."""
-        return DualTaskOutput(*(b.rest(z) for b, z in zip(self.branches, first.chunk(4, 1))))
