@@ -1,4 +1,4 @@
-"""`python -m training prepare|train|evaluate|export`: from patients to a bundle. See training/README.md."""
+"""`python -m training prepare|train|evaluate|export|reproduce`: from patients to a bundle. See training/README.md."""
 
 from __future__ import annotations
 
@@ -38,6 +38,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--model", type=Path, required=True, help="bundle folder")
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--samples", type=int, default=20)
+    p.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+    p = commands.add_parser("reproduce", help="all of an experiment in one resumable command")
+    p.add_argument("name", choices=["limb"])
+    p.add_argument("--data", type=Path, required=True, help="the patients, or what prepare wrote")
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--minutes", type=float, help="for all of it; the next call resumes")
+    p.add_argument("--config", type=Path, help="instead of the one for the device")
+    p.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     return main
 
 
@@ -56,7 +65,10 @@ def main(arguments=None) -> int:
         print(export.run(args.run, args.card, args.out, args.evaluation))
     elif args.command == "evaluate":
         from . import evaluate
-        print(evaluate.run(args.prepared, args.run, args.model, args.out, args.samples))
+        print(evaluate.run(args.prepared, args.run, args.model, args.out, args.samples, args.device))
+    elif args.command == "reproduce":
+        from . import reproduce
+        print(reproduce.run(args.name, args.data, args.out, args.minutes, args.config, args.device))
     return 0
 
 

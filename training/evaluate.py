@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from rtbackend import bundle, inference
 from rtbackend.events import Progress
+from rtbackend.structures import tidy_labels
 
 from .baselines import MonotoneMap
 from .prepare import BONE_HU, LABELS, Case, load_case
@@ -33,14 +33,15 @@ def dice(a, b) -> float:
     return float(2 * (a & b).sum() / total) if total else float("nan")
 
 
-def predict_case(networks, card, case: Case, samples: int, seed: int = 0) -> dict:
+def predict_case(networks, card, case: Case, samples: int, seed: int = 0, device: str = "cpu") -> dict:
     """synCT (HU), predictive sd (HU), labels and probabilities [K, z, y, x] of a prepared case."""
-    statistics, _, _ = inference.run(networks, case.mr, samples, seed, torch.device("cpu"), Progress())
+    statistics, _, _ = inference.run(networks, case.mr, samples, seed, inference.choose_device(device), Progress())
     scale, offset = card["outputs"]["synct"]["scale"], card["outputs"]["synct"]["offset"]
     probability = statistics.probability.numpy().swapaxes(0, 1)
     intrinsic, parameter = (v.numpy()[:, 0] * scale**2 for v in (statistics.intrinsic, statistics.parameter))
     return {"synct": statistics.mean.numpy()[:, 0] * scale + offset, "sd": np.sqrt(intrinsic + parameter),
-            "intrinsic_sd": np.sqrt(intrinsic), "parameter_sd": np.sqrt(parameter), "labels": probability.argmax(0), "probability": probability}
+            "intrinsic_sd": np.sqrt(intrinsic), "parameter_sd": np.sqrt(parameter), "labels": tidy_labels(np.where(case.body, probability.argmax(0), 0), card["outputs"]["structures"], np.prod(case.spacing) / 1000),
+            "probability": probability}
 
 
 def score_case(case: Case, found: dict, monotone: MonotoneMap) -> dict:
@@ -63,7 +64,7 @@ def score_case(case: Case, found: dict, monotone: MonotoneMap) -> dict:
     return row
 
 
-def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int = 20) -> Path:
+def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int = 20, device: str = "auto") -> Path:
     """Evaluate the bundle `model` of `run_folder` on that run's validation patients; returns evaluation.md."""
     out.mkdir(parents=True, exist_ok=True)
     card, networks = bundle.load(model)
@@ -83,7 +84,7 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int =
     rows = []
     for name in split["validation"]:
         case = load_case(prepared / "cases" / f"{name}.npz")
-        found = predict_case(networks, card, case, samples)
+        found = predict_case(networks, card, case, samples, device=device)
         rows.append(score_case(case, found, monotone))
         picture(case, found, monotone, out / f"{name}.png")
         print(name, {k: round(v, 2) for k, v in rows[-1].items() if k != "case"}, flush=True)

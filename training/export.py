@@ -11,6 +11,9 @@ import yaml
 
 from rtbackend import bundle
 
+# weights beyond this many bytes are stored with half precision; they are evaluated as stored
+LARGEST_SINGLE = 8_000_000
+
 
 def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = None) -> Path:
     """Write `out`/model.json and weights.pt from a run folder and a YAML of what no run can know.
@@ -26,6 +29,8 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
     split = json.loads((run_folder / "split.json").read_text())
     versions = json.loads((run_folder / "versions.json").read_text())
     state = {k.removeprefix("network."): v.contiguous() for k, v in stored["state_dict"].items() if k.startswith("network.")}
+    if sum(v.numel() for v in state.values()) * 4 > LARGEST_SINGLE:
+        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     card = yaml.safe_load(card_file.read_text())
     out.mkdir(parents=True, exist_ok=True)
     weights = out / "weights.pt"

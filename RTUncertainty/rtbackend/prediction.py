@@ -12,6 +12,7 @@ from . import bundle as bundles
 from . import fit, flags, geometry, image_io, preprocess, volumes
 from .errors import InputError
 from .events import CancelToken, Progress
+from .structures import tidy_labels
 
 LEVEL = 0.9
 AIR = -1000.0
@@ -165,7 +166,9 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
             np.maximum(likeliest, p, out=likeliest)
             out["probabilities"][name] = image(p)
             out["moments"][name] = (statistics.probability[:, k].numpy(), statistics.probability_variance[:, k].numpy())
-    out["structures"] = image(best, 0, np.uint8)
+    best[~inside] = 0
+    ml = float(np.prod(mr.GetSpacing())) / 1000
+    out["structures"] = geometry.like(tidy_labels(best, card["outputs"]["structures"], ml), mr, np.uint8)
     out["entropy"] = image(doubt)
     out["mutual_information"] = image((doubt - on_input(statistics.expected_entropy[:, 0])).clip(0))
     # volumes are taken where the samples are, on the network's grid
@@ -179,10 +182,15 @@ def _tables(result, labels, field_of_view, mr, card, raised):
     ml = float(np.prod(mr.GetSpacing())) / 1000
     found = []
     calibrated = bool(card["calibration"].get("volumes"))
+    means = np.stack([result["moments"][s["name"]][0] for s in card["outputs"]["structures"]])
+    # the likeliest class on the network's grid; background is what the others leave of 1
+    likeliest = np.concatenate([1 - means.sum(0, keepdims=True), means]).argmax(0) * result["moments_body"]
+    own_labels = np.array([0] + [s["label"] for s in card["outputs"]["structures"]])
+    tidied = tidy_labels(own_labels[likeliest], card["outputs"]["structures"], result["moments_ml"])
     for s in card["outputs"]["structures"]:
         mean, variance = result["moments"][s["name"]]
         inside = result["moments_body"]
-        interval = volumes.volume_interval(s["name"], mean * inside, variance * inside, mean * inside > 0.5,
+        interval = volumes.volume_interval(s["name"], mean * inside, variance * inside, tidied == s["label"],
                                            result["moments_ml"], LEVEL, calibrated)
         labelled = labels == s["label"]
         interval.volume_ml = float(labelled.sum()) * ml

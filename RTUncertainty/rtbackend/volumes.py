@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betainc
 
+from .structures import connected_to
+
 COLUMNS = ("structure", "volume_ml", "lower_ml", "upper_ml", "level", "calibrated")
 
 
@@ -44,13 +46,14 @@ def volume_interval(name, mean, variance, labelled: np.ndarray, ml_per_voxel: fl
     """The volume of `labelled` voxels with the interval whose ends are the volumes of the nested quantile contours.
 
     The contour of percentile q holds the voxels whose q-quantile of the probability lies above ½, which is where
-    P(p > ½) > 1 − q. `mean` and `variance` are the sampled foreground probability's moments [z, y, x].
+    P(p > ½) > 1 − q. `mean` and `variance` are the sampled foreground probability's moments [z, y, x]. Where the
+    structure is only some of the pieces of the likely voxels (`structures.tidy`), so are the contours.
     """
     inside = probability_of_being_inside(mean, variance)
     tail = (1 - level) / 2
     volume = float(labelled.sum()) * ml_per_voxel
-    lower = float((inside > 1 - tail).sum()) * ml_per_voxel
-    upper = float((inside > tail).sum()) * ml_per_voxel
+    lower = float(((inside > 1 - tail) & labelled).sum()) * ml_per_voxel
+    upper = float(connected_to(inside > tail, labelled).sum()) * ml_per_voxel
     return Volume(name, volume, min(lower, volume), max(upper, volume), level, calibrated)
 
 

@@ -85,7 +85,7 @@ def test_a_case_survives_its_file(tmp_path):
     one = case()
     prepare.save_case(one, tmp_path / "a.npz", {"body_dice": 0.98})
     back = prepare.load_case(tmp_path / "a.npz")
-    assert np.abs(back.mr - one.mr).max() <= 1 / 128 and np.array_equal(back.ct, np.rint(one.ct))
+    assert np.abs(back.mr - one.mr).max() <= 1 / 64 and np.abs(back.ct - one.ct).max() <= 1
     assert np.array_equal(back.labels, one.labels) and np.array_equal(back.region, one.region) and back.spacing == one.spacing
 
 

@@ -1,0 +1,48 @@
+"""`python -m training reproduce limb`: from patients to tables and a bundle in one command that can be interrupted.
+
+The same command goes on where it stopped: prepared cases are kept, training resumes from its last checkpoint, and the
+bundle and the tables are made from whatever has been trained when the minutes are over.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from . import evaluate, export, prepare, train
+
+CONFIGS = Path(__file__).resolve().parent / "configs"
+# name -> (card, config for two CPU cores, config for a GPU)
+EXPERIMENTS = {"limb": ("limb_card.yaml", "limb_m4.yaml", "limb_m4_gpu.yaml")}
+# evaluation and export need the last part of the time
+RESERVE = 0.2
+
+
+def run(name: str, data: Path, out: Path, minutes: float | None = None, config: Path | None = None, device: str = "auto") -> Path:
+    """Run the experiment `name`; returns the folder with evaluation.md, the figures and, in `bundle/`, the model.
+
+    `data`: the patients as prepare takes them, or a folder that prepare wrote (which is what to take to a machine with
+    a GPU: some 50 MB, and no registration there). `config` defaults to the one for the device.
+    """
+    import torch
+
+    started = time.monotonic()
+    card, for_cpu, for_gpu = EXPERIMENTS[name]
+    if config is None:
+        config = CONFIGS / (for_gpu if device != "cpu" and torch.cuda.is_available() else for_cpu)
+    prepared = data
+    if not (data / "prepare.csv").exists():
+        prepared = out / "prepared"
+        prepare.run(data, prepared)
+    left = None
+    if minutes is not None:
+        left = max(0.5, minutes * (1 - RESERVE) - (time.monotonic() - started) / 60)
+    run_folder = out / "run"
+    train.run(prepared, config, run_folder, left, device=device)
+    bundle, results = out / "bundle" / name, out / "results"
+    export.run(run_folder, CONFIGS / card, bundle)
+    evaluate.run(prepared, run_folder, bundle, results, device=device)
+    export.run(run_folder, CONFIGS / card, bundle, results / "evaluation.json")
+    shutil.copy(prepared / "prepare.csv", results / "prepare.csv")
+    return results
