@@ -30,6 +30,7 @@ DEFAULTS = {
     "validate_every": 500,
     "checkpoint_every": 250,
     "workers": 0,
+    "settle_batches": 200,  # see settle_batch_norm
 }
 
 
@@ -114,6 +115,33 @@ def run(prepared: Path, config: Path, out: Path, minutes: float | None = None, s
     )
     loaders = [torch.utils.data.DataLoader(patches, hyper["batch"], num_workers=hyper["workers"]),
                torch.utils.data.DataLoader(_Slices([cases[n] for n in validation]), 1)]
-    trainer.fit(DualTask(hyper), *loaders, ckpt_path=str(last) if last.exists() else None)
+    task = DualTask(hyper)
+    trainer.fit(task, *loaders, ckpt_path=str(last) if last.exists() else None)
+    settle_batch_norm(task.network, PatchDataset([cases[n] for n in training], hyper["patch"], hyper["seed"] + 1), hyper)
     trainer.save_checkpoint(last)
     return last
+
+
+def settle_batch_norm(network, patches, hyper) -> None:
+    """Replace the running statistics of batch normalisation by the plain mean over many batches of training patches.
+
+    With small batches the running ones, which remember some ten batches, move the validation error up and down from
+    one step to the next (Wu & Johnson 2021, "Rethinking batch in batch norm", Sec. 3). Weights do not change, nor
+    does what a resumed run goes on to learn.
+    """
+    import torch
+
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    momentum = [m.momentum for m in norms]
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None  # the cumulative mean
+    torch.manual_seed(hyper["seed"])
+    device = next(network.parameters()).device
+    network.train()
+    with torch.no_grad():
+        for batch in range(hyper["settle_batches"]):
+            images = torch.stack([patches.patch(batch * hyper["batch"] + k)["mr"] for k in range(hyper["batch"])])
+            network(images.to(device, memory_format=torch.channels_last))
+    for m, value in zip(norms, momentum):
+        m.momentum = value

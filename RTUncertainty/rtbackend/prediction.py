@@ -208,10 +208,8 @@ def _compare(prediction: Prediction, ct: sitk.Image) -> None:
     from . import metrics
 
     grid = prediction.synct
-    measured = geometry.resample(geometry.like(np.ones(ct.GetSize()[::-1]), ct, np.uint8), grid, "nearest")
-    reference = geometry.resample(ct, grid, background=AIR)
+    reference, valid = metrics.reference_on(ct, grid)
     truth = sitk.GetArrayFromImage(reference)
-    valid = sitk.GetArrayFromImage(measured) > 0
     body = (sitk.GetArrayFromImage(prediction.body) > 0) & valid
     synct = sitk.GetArrayFromImage(prediction.synct).astype(np.float32)
     sd = sitk.GetArrayFromImage(prediction.predictive_sd)

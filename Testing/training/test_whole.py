@@ -60,7 +60,8 @@ def test_registration_brings_a_moved_ct_back(prepared):
 def run(folder, name, *more):
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump({"arguments": {"classes": 3, "width": 4, "features": 8, "branch_width": 4}, "steps": 6, "batch": 2,
-                                      "patch": 32, "folds": 4, "warm_up": 2, "checkpoint_every": 3, "validate_every": 3}))
+                                      "patch": 32, "folds": 4, "warm_up": 2, "checkpoint_every": 3, "validate_every": 3,
+                                      "settle_batches": 4}))
     out = folder / name
     assert command.main(["train", "--prepared", str(folder / "prepared"), "--config", str(config), "--out", str(out), "--device", "cpu", *more]) == 0
     return out
