@@ -4,6 +4,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV ?= .venv
 BIN = $(VENV)/bin
 OUT ?= demo-output
+# threads that wait without spinning: tests start processes beside each other
+export OMP_WAIT_POLICY = PASSIVE
+
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test benchmark clean

@@ -52,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments=None) -> int:
     args = parser().parse_args(arguments)
+    from rtbackend.runtime import prepare as prepare_runtime
+    prepare_runtime()
     if args.command == "prepare":
         from . import prepare
         rows = prepare.run(args.data, args.out, args.only)

@@ -68,7 +68,7 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int =
     """Evaluate the bundle `model` of `run_folder` on that run's validation patients; returns evaluation.md."""
     out.mkdir(parents=True, exist_ok=True)
     card, networks = bundle.load(model)
-    split = json.loads((run_folder / "split.json").read_text())
+    split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
     if set(split["training"]) & set(split["validation"]):
         raise SystemExit(f"{run_folder / 'split.json'}: patients are in training and validation.")
     rng = np.random.default_rng(0)
@@ -95,7 +95,7 @@ def _write(rows, card, split, samples, out) -> Path:
     columns = [c for c in rows[0] if c != "case"]
     mean = {c: float(np.nanmean([r[c] for r in rows])) for c in columns}
     sd = {c: float(np.nanstd([r[c] for r in rows], ddof=1)) if len(rows) > 1 else 0.0 for c in columns}
-    with open(out / "evaluation.csv", "w", newline="") as f:
+    with open(out / "evaluation.csv", "w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, ["case", *columns])
         writer.writeheader()
         writer.writerows({k: v if isinstance(v, str) else round(v, 4) for k, v in r.items()} for r in rows)
@@ -122,7 +122,7 @@ def _write(rows, card, split, samples, out) -> Path:
                                   "n": len(rows), "recalibrated": False,
                                   "body_sd_range_hu": [round(min(r["mean predictive SD"] for r in rows), 1), round(max(r["mean predictive SD"] for r in rows), 1)]},
                         "volumes": None},
-    }, indent=1))
+    }, indent=1), encoding="utf-8")
     return out / "evaluation.md"
 
 

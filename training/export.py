@@ -25,13 +25,13 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
     if not last.exists():
         raise SystemExit(f"{last} is missing: train first.")
     stored = torch.load(last, map_location="cpu", weights_only=False)
-    hyper = yaml.safe_load((run_folder / "config.yaml").read_text())
-    split = json.loads((run_folder / "split.json").read_text())
-    versions = json.loads((run_folder / "versions.json").read_text())
+    hyper = yaml.safe_load((run_folder / "config.yaml").read_text(encoding="utf-8"))
+    split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
+    versions = json.loads((run_folder / "versions.json").read_text(encoding="utf-8"))
     state = {k.removeprefix("network."): v.contiguous() for k, v in stored["state_dict"].items() if k.startswith("network.")}
     if sum(v.numel() for v in state.values()) * 4 > LARGEST_SINGLE:
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    card = yaml.safe_load(card_file.read_text())
+    card = yaml.safe_load(card_file.read_text(encoding="utf-8"))
     out.mkdir(parents=True, exist_ok=True)
     weights = out / "weights.pt"
     torch.save({"checkpoints": [state]}, out / "weights.part")
@@ -49,7 +49,7 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
     })
     card["accuracy"], card["calibration"] = {"cases": "not evaluated", "n": 0, "table": {}}, {"synct": None, "volumes": None}
     if evaluation:
-        found = json.loads(evaluation.read_text())
+        found = json.loads(evaluation.read_text(encoding="utf-8"))
         if found["weights_sha256"] != bundle.sha256(weights):
             raise SystemExit(f"{evaluation} was made with other weights; run 'python -m training evaluate' on this bundle.")
         card["accuracy"], card["calibration"] = found["accuracy"], found["calibration"]

@@ -187,7 +187,7 @@ def run(data: Path, out: Path, only=None) -> list[dict]:
               f"cortical {scores['cortical_ratio']:.2f}  moved {scores['shift_mm']:.1f} mm", flush=True)
     names = list(dict.fromkeys(k for row in rows for k in row))
     temporary = out / "prepare.csv.part"
-    with open(temporary, "w", newline="") as f:
+    with open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, names)
         writer.writeheader()
         writer.writerows(rows)

@@ -36,7 +36,7 @@ DEFAULTS = {
 
 def load_config(path: Path) -> dict:
     """DEFAULTS with what the YAML file says; raises `SystemExit` for a key that nobody knows."""
-    given = yaml.safe_load(path.read_text()) or {}
+    given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     unknown = set(given) - set(DEFAULTS)
     if unknown:
         raise SystemExit(f"{path}: unknown setting {', '.join(sorted(unknown))}; known are {', '.join(DEFAULTS)}.")
@@ -50,7 +50,7 @@ def kept_cases(prepared: Path) -> list[str]:
     table = prepared / "prepare.csv"
     if not table.exists():
         raise SystemExit(f"{table} is missing: run 'python -m training prepare' first.")
-    with open(table, newline="") as f:
+    with open(table, newline="", encoding="utf-8") as f:
         names = [row["case"] for row in csv.DictReader(f) if row["kept"] == "yes"]
     if len(names) < 2:
         raise SystemExit(f"{table}: {len(names)} case was kept; at least two are needed to train and to validate.")
@@ -94,12 +94,12 @@ def run(prepared: Path, config: Path, out: Path, minutes: float | None = None, s
     lightning.seed_everything(hyper["seed"], verbose=False)
     training, validation = split(kept_cases(prepared), hyper["folds"], hyper["fold"])
     out.mkdir(parents=True, exist_ok=True)
-    (out / "config.yaml").write_text(yaml.safe_dump(hyper))
-    (out / "split.json").write_text(json.dumps({"training": training, "validation": validation}, indent=1))
+    (out / "config.yaml").write_text(yaml.safe_dump(hyper), encoding="utf-8")
+    (out / "split.json").write_text(json.dumps({"training": training, "validation": validation}, indent=1), encoding="utf-8")
     (out / "versions.json").write_text(json.dumps({
         "python": platform.python_version(), "torch": torch.__version__, "lightning": lightning.__version__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() and device != "cpu" else f"{os.cpu_count()} CPU cores",
-    }, indent=1))
+    }, indent=1), encoding="utf-8")
     cases = {n: load_case(prepared / "cases" / f"{n}.npz") for n in training + validation}
 
     last = out / "checkpoints" / "last.ckpt"

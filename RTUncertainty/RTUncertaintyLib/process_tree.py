@@ -14,7 +14,7 @@ def members(pid: int) -> list[int]:
     """
     if os.name == "nt":
         return [pid]
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=True)
+    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=True, encoding="utf-8")
     rows = [line.split() for line in listing.stdout.splitlines()]
     table = {int(row[0]): (int(row[1]), int(row[2])) for row in rows if len(row) >= 4 and not row[3].startswith("Z")}
     found, frontier = [], [pid] if pid in table else []

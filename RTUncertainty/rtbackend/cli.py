@@ -12,6 +12,7 @@ from pathlib import Path
 from . import __version__
 from .errors import InputError, RTUncertaintyError
 from .events import CancelToken, Progress, as_json
+from .runtime import prepare
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,6 +62,7 @@ def _job(p):
 
 def main(arguments=None) -> int:
     """Run a command line; returns the exit code."""
+    prepare()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_events = any(a == "json" and b == "--progress" for a, b in zip(arguments[1:], arguments)) or "--progress=json" in arguments
     try:

@@ -46,10 +46,10 @@ def run(output, model: str, progress: Progress, *, case=None, scene=False, limb_
 def _tell(result: Path, scene: bool) -> None:
     print()
     if (result / "metrics.csv").exists():
-        with open(result / "metrics.csv", newline="") as f:
+        with open(result / "metrics.csv", newline="", encoding="utf-8") as f:
             rows = [r for r in csv.DictReader(f) if r["metric"] in ("MAE", "z sd")]
         print("Against the CT:   " + "   ".join(f"{r['metric']} {r['region']} {float(r['value']):.{0 if r['unit'] else 2}f} {r['unit']}".strip() for r in rows))
-    with open(result / "volumes.csv", newline="") as f:
+    with open(result / "volumes.csv", newline="", encoding="utf-8") as f:
         for r in csv.DictReader(f):
             print(f"{r['structure']:16} {float(r['volume_ml']):8.1f} ml   {float(r['level']):.0%} interval "
                   f"{float(r['lower_ml']):.1f} to {float(r['upper_ml']):.1f} ml{'' if r['calibrated'] == 'yes' else ' (not calibrated)'}")

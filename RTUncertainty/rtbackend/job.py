@@ -57,7 +57,7 @@ def write_scene(result: Path, image, progress: Progress) -> None:
     """
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(LIBRARY), os.environ.get("PYTHONPATH", "")]))
     command = [sys.executable, "-m", "RTUncertaintyLib.scene", str(result), "--input", str(Path(image).absolute()), "--output", str(result / "scene.mrb")]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
     try:
         while True:
             try:

@@ -34,5 +34,5 @@ def make_bundle(folder: Path, name="test-synct", **changes) -> Path:
         "weights": {"file": "weights.pt", "sha256": bundle.sha256(folder / "weights.pt"), "bytes": (folder / "weights.pt").stat().st_size},
     }
     card.update(changes)
-    (folder / "model.json").write_text(json.dumps(card))
+    (folder / "model.json").write_text(json.dumps(card), encoding="utf-8")
     return folder

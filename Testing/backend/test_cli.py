@@ -51,7 +51,7 @@ def refused(place, capsys, expected, code=2, **changes):
 def test_predict_writes_everything_on_the_grid_of_the_input(place, capsys):
     code, lines, out = run(place, capsys, output=place / "whole", reference=place / "ct.nii.gz")
     assert code == 0, lines
-    summary = json.loads((out / "summary.json").read_text())
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     images = [f for k, f in summary["files"].items() if isinstance(f, str) and f.endswith((".nii.gz", ".nrrd"))]
     images += summary["files"]["probabilities"].values()
     grid = sitk.ReadImage(str(place / "mr.nii.gz"))
@@ -65,13 +65,13 @@ def test_predict_writes_everything_on_the_grid_of_the_input(place, capsys):
     assert np.all(read["synct"][~body] == -1000) and not read["predictive_sd"][~body].any() and read["intrinsic_sd"][body].min() > 10
     assert np.allclose((read["synct"] - read["reference"])[body], read["error"][body], atol=0.51)
     assert np.allclose(read["zscore"][body] * read["predictive_sd"][body], read["error"][body], atol=1e-2)
-    with open(out / "volumes.csv", newline="") as f:
+    with open(out / "volumes.csv", newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "structures.seg.nrrd")))
     for row, label in zip(rows, (1, 2)):
         assert float(row["volume_ml"]) == pytest.approx((labels == label).sum() * 16 / 1000, abs=1e-3)
         assert float(row["lower_ml"]) <= float(row["volume_ml"]) <= float(row["upper_ml"]) and row["calibrated"] == "no"
-    with open(out / "metrics.csv", newline="") as f:
+    with open(out / "metrics.csv", newline="", encoding="utf-8") as f:
         mae = next(float(r["value"]) for r in csv.DictReader(f) if (r["region"], r["metric"]) == ("body", "MAE"))
     assert mae == pytest.approx(np.abs(read["error"][body]).mean(), rel=0.01)
     assert not [p for p in place.iterdir() if p.name.endswith(".part")]
@@ -168,7 +168,7 @@ def test_missing_file(place, capsys):
 
 
 def test_not_an_image(place, capsys):
-    (place / "text.nii.gz").write_text("no image")
+    (place / "text.nii.gz").write_text("no image", encoding="utf-8")
     refused(place, capsys, ["text.nii.gz", "cannot be read"], input=place / "text.nii.gz")
 
 
@@ -231,9 +231,9 @@ def test_unknown_model(place, capsys):
 @pytest.mark.parametrize("name,spoil,words", [
     ("truncated", lambda f: (f / "weights.pt").write_bytes((f / "weights.pt").read_bytes()[:5000]), ["weights.pt", "SHA-256", "truncated"]),
     ("gone", lambda f: (f / "weights.pt").unlink(), ["weights.pt", "missing"]),
-    ("future", lambda f: (f / "model.json").write_text(json.dumps({**json.loads((f / "model.json").read_text()), "format": 99})), ["format 99", "update"]),
-    ("nocard", lambda f: (f / "model.json").write_text("{"), ["model.json", "cannot be read"]),
-    ("lacking", lambda f: (f / "model.json").write_text('{"format": 1}'), ["lacks", "weights"]),
+    ("future", lambda f: (f / "model.json").write_text(json.dumps({**json.loads((f / "model.json").read_text(encoding="utf-8")), "format": 99}), encoding="utf-8"), ["format 99", "update"]),
+    ("nocard", lambda f: (f / "model.json").write_text("{", encoding="utf-8"), ["model.json", "cannot be read"]),
+    ("lacking", lambda f: (f / "model.json").write_text('{"format": 1}', encoding="utf-8"), ["lacks", "weights"]),
 ])
 def test_broken_bundles(place, capsys, name, spoil, words):
     folder = place / f"bundle-{name}"
@@ -263,9 +263,9 @@ def test_weights_that_would_run_code_are_refused(place, capsys):
                 return os.mkdir, (str(place / "executed"),)
 
         (folder / "weights.pt").write_bytes(pickle.dumps({"checkpoints": [Evil()]}))
-        card = json.loads((folder / "model.json").read_text())
+        card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         card["weights"]["sha256"] = bundle.sha256(folder / "weights.pt")
-        (folder / "model.json").write_text(json.dumps(card))
+        (folder / "model.json").write_text(json.dumps(card), encoding="utf-8")
     refused(place, capsys, ["weights.pt", "cannot be read as weights"], model=folder)
     assert not (place / "executed").exists()
 
@@ -294,9 +294,9 @@ def test_no_space_left_while_writing(place, capsys, monkeypatch):
 
 
 def test_output_is_a_file(place, capsys):
-    (place / "file").write_text("keep me")
+    (place / "file").write_text("keep me", encoding="utf-8")
     refused(place, capsys, ["is a file"], output=place / "file")
-    assert (place / "file").read_text() == "keep me"
+    assert (place / "file").read_text(encoding="utf-8") == "keep me"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
@@ -322,7 +322,7 @@ def test_an_earlier_result_survives_a_failed_run(place, capsys):
 def test_signals_cancel_and_leave_nothing(place, number):
     command = [sys.executable, "-m", "rtbackend", "predict", "--model", str(place / "bundle"), "--input", str(place / "mr.nii.gz"),
                "--output", str(place / "cancelled"), "--samples", "100000", "--progress", "json"]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(LIBRARY)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(LIBRARY)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
     for line in process.stdout:
         if '"network"' in line and '"fraction": 0.0,' not in line:
             break

@@ -71,3 +71,27 @@ def test_who_may_know_whom(path):
     else:
         assert "torch" not in at_file_scope(path)
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+TEXT_METHODS = {"read_text", "write_text"}
+PROGRAMS = {"run", "Popen", "check_output"}
+
+
+def without_encoding(path) -> list[int]:
+    """Lines that read or write text in whatever encoding the machine happens to have."""
+    found = []
+    for call in [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)]:
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        given = {k.arg for k in call.keywords}
+        mode = call.args[1].value if len(call.args) > 1 and isinstance(call.args[1], ast.Constant) else "r"
+        is_text = name in TEXT_METHODS or (isinstance(call.func, ast.Name) and name == "open" and "b" not in str(mode))
+        is_text |= name in PROGRAMS and "text" in given
+        if is_text and "encoding" not in given:
+            found.append(call.lineno)
+    return found
+
+
+@pytest.mark.parametrize("folder", ["RTUncertainty", "Testing", "training"])
+def test_text_is_utf_8_everywhere(folder):
+    lines = {str(p.relative_to(ROOT)): without_encoding(p) for p in (ROOT / folder).rglob("*.py")}
+    assert {name: found for name, found in lines.items() if found} == {}

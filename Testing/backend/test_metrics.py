@@ -200,4 +200,4 @@ def test_reference_on_another_grid_and_its_field_of_view():
 
 def test_rows_survive_the_file(tmp_path):
     path = metrics.write_rows([metrics.Row("body", "MAE", 12.3456789, "HU")], tmp_path / "metrics.csv")
-    assert path.read_text().splitlines() == ["region,metric,value,unit", "body,MAE,12.3457,HU"]
+    assert path.read_text(encoding="utf-8").splitlines() == ["region,metric,value,unit", "body,MAE,12.3457,HU"]

@@ -49,11 +49,11 @@ def make_result(folder, reference=True, direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), n
         metrics.write_rows(metrics.evaluate(synct, sd, ct, body, spacing=grid.GetSpacing()), folder / "metrics.csv")
     (folder / "volumes.csv").write_text(
         "structure,volume_ml,lower_ml,upper_ml,level,calibrated\n"
-        + ("" if nasty else "bone,131.4,124.2,139.9,0.9,yes\n") + "gtv,53.2,41,70.5,0.9,no\n")
+        + ("" if nasty else "bone,131.4,124.2,139.9,0.9,yes\n") + "gtv,53.2,41,70.5,0.9,no\n", encoding="utf-8")
     reason = NASTY.replace('"', '""')
     (folder / "flags.csv").write_text(
         "subject,severity,flag,reason\nbone,info,cut off,It reaches the edge.\n"
-        f'gtv,serious,uncertain volume,"{reason if nasty else "The interval is wide."}"\n')
+        f'gtv,serious,uncertain volume,"{reason if nasty else "The interval is wide."}"\n', encoding="utf-8")
     summary = {
         "format": 1, "name": f"model on {NASTY if nasty else 'mr'}", "created": "2026-01-02T03:04:05+00:00",
         "input": {"path": "mr.nii.gz", "name": NASTY if nasty else "mr", "size": list(size), "spacing_mm": [3.2, 3.2, 8.0]},
@@ -67,7 +67,7 @@ def make_result(folder, reference=True, direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), n
         "bias_field_corrected": False, "notes": [NASTY] if nasty else ["N4 was not needed."], "level": 0.9, "files": files,
         "structures": [{"name": name, "label": 1, "color": [241, 214, 145]}, {"name": "gtv", "label": 2, "color": [230, 80, 60]}],
         "seconds": {"read": 0.5, "network": 9.5}, "versions": {"rtuncertainty": "0.1.0", "torch": "2.9.0"}}
-    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     return limb.mr
 
 
@@ -182,9 +182,9 @@ def test_without_the_input_it_says_so(tmp_path):
 def test_the_input_is_found_by_an_absolute_path_in_the_summary(tmp_path):
     mr = make_result(tmp_path)
     sitk.WriteImage(mr, str(tmp_path / "given.nii.gz"))
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     summary["input"]["path"] = str(tmp_path / "given.nii.gz")
-    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     html = write_report(tmp_path).read_text(encoding="utf-8")
     assert Page(html).figures.count("input") == 3 and str(tmp_path) not in html
 
@@ -252,9 +252,9 @@ def test_chosen_slices_are_the_uncertain_the_large_and_the_middle(tmp_path):
 
 def test_one_slice_and_no_structure_still_make_a_page(tmp_path):
     mr = make_result(tmp_path, size=(40, 36, 1))
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     summary["structures"] = []
-    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     page = Page(write_report(tmp_path, mr).read_text(encoding="utf-8"))
     assert "none found" in page.text and "Axial slice 1 of 1" in page.text
 

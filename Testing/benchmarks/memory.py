@@ -12,7 +12,8 @@ LIBRARY = Path(__file__).resolve().parents[2] / "RTUncertainty"
 CODE = """
 import resource, sys, time
 sys.path.insert(0, {library!r})
-from rtbackend import phantom, prediction
+from rtbackend import phantom, prediction, runtime
+runtime.prepare()
 limb = phantom.digital_limb(1, size={size}, spacing={spacing})
 started = time.time()
 prediction.predict(limb.mr, "limb-t1-synct", samples={samples}, device="cpu")
@@ -23,7 +24,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.time() - s
 def peak(size, spacing, samples):
     """(peak resident MiB, seconds) of one prediction."""
     code = CODE.format(library=str(LIBRARY), size=size, spacing=spacing, samples=samples)
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8").stdout.split()
     return float(out[-2]), float(out[-1])
 
 

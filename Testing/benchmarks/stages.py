@@ -11,7 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "RTUncertainty"))
 
-from rtbackend import job, phantom  # noqa: E402
+from rtbackend import job, phantom, runtime  # noqa: E402
+
+runtime.prepare()
 
 
 def main():
@@ -22,7 +24,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         phantom.write_limb(Path(folder) / "in", 1, size=tuple(args.size), spacing=(0.9, 0.9, 3.0))
         out = job.predict_to_folder(Path(folder) / "in" / "mr.nii.gz", "limb-t1-synct", Path(folder) / "out", samples=args.samples, device="cpu")
-        seconds = json.loads((out / "summary.json").read_text())["seconds"]
+        seconds = json.loads((out / "summary.json").read_text(encoding="utf-8"))["seconds"]
     total = sum(seconds.values())
     print(f"{'×'.join(map(str, args.size))}, T = {args.samples}: {total:.0f} s; " + ", ".join(f"{k} {v / total:.1%}" for k, v in seconds.items()))
     print(f"outside of the network: {1 - seconds['network'] / total:.1%}")

@@ -45,7 +45,7 @@ def main(folder, mr=None):
     if not real:
         models = Path(tempfile.mkdtemp())
         (models / CARD["name"]).mkdir()
-        (models / CARD["name"] / "model.json").write_text(json.dumps(CARD))
+        (models / CARD["name"] / "model.json").write_text(json.dumps(CARD), encoding="utf-8")
         bundle.search_path = lambda: [models]
     widget, host = load_module(ROOT / "RTUncertainty" / "RTPrediction" / "RTPrediction.py")[1:]
     session = ROOT / "RTUncertainty" / "RTUncertaintyLib" / "run_in_session.py"

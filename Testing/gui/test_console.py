@@ -70,5 +70,5 @@ import os; print("predicted", flush=True); os._exit(0)
     import os
 
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "Testing" / "gui")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment, encoding="utf-8")
     assert done.stdout.strip().endswith("predicted"), done.stderr

@@ -130,7 +130,7 @@ def test_opening_the_panel_loads_no_torch():
         "assert 'torch' not in sys.modules, 'torch was loaded'\n"
         "import os; print('opened', flush=True); os._exit(0)\n"
     ).format(standins=str(MODULE.parents[2] / "Testing"), lib=str(MODULE.parents[1]), module=str(MODULE))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, encoding="utf-8")
     assert done.stdout.strip() == "opened", done.stderr
 
 

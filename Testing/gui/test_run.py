@@ -28,7 +28,7 @@ def temporary_folders():
 
 def alive(pid):
     try:
-        return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] not in "ZX"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split(")")[1].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
 
@@ -36,9 +36,9 @@ def alive(pid):
 def started(panel, pids):
     """Wait until the slow backend and its child run; returns their process ids."""
     panel.ui.runButton.click()
-    assert process_events(lambda: pids.exists() and len(pids.read_text().split()) == 2, 20)
+    assert process_events(lambda: pids.exists() and len(pids.read_text(encoding="utf-8").split()) == 2, 20)
     process_events(lambda: panel.ui.progressBar.value > 0, 5)
-    return [int(p) for p in pids.read_text().split()]
+    return [int(p) for p in pids.read_text(encoding="utf-8").split()]
 
 
 def gone(pids, seconds=5):
@@ -55,7 +55,7 @@ def test_done(ready, run, backend, tmp_path):
     assert ui.flagsTable.rowCount == 3 and ui.flagsTable.item(0, 1).text() == "serious"
     assert ui.overlayComboBox.currentText.startswith("Predictive") and ui.thresholdSlider.suffix == " HU"
     assert ui.openReportButton.enabled and ui.removeRunButton.enabled
-    arguments = json.loads((tmp_path / "arguments.json").read_text())
+    arguments = json.loads((tmp_path / "arguments.json").read_text(encoding="utf-8"))
     assert arguments[1] == "predict" and arguments[arguments.index("--samples") + 1] == "20"
     assert not list(temporary_folders()[0].glob("inputs"))
 

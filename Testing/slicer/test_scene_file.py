@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2] / "RTUncertainty"
 
 def command(module: str, *arguments) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", f"RTUncertaintyLib.{module}", *map(str, arguments)], cwd=ROOT,
-                          capture_output=True, text=True, timeout=120)
+                          capture_output=True, text=True, timeout=120, encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

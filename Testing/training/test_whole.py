@@ -39,7 +39,7 @@ def prepared(tmp_path_factory):
         made = prepare.Case(f"p{seed}", sitk.GetArrayFromImage(ready.image), sitk.GetArrayFromImage(one.ct).astype(np.float32),
                             sitk.GetArrayFromImage(one.labels), body, np.ones_like(body), (1.5, 1.5, 3.0))
         prepare.save_case(made, out / "cases" / f"p{seed}.npz", {})
-    with open(out / "prepare.csv", "w", newline="") as f:
+    with open(out / "prepare.csv", "w", newline="", encoding="utf-8") as f:
         csv.writer(f).writerows([["case", "kept"], *[[f"p{i}", "yes"] for i in range(4)]])
     return folder, limb
 
@@ -61,7 +61,7 @@ def run(folder, name, *more):
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump({"arguments": {"classes": 3, "width": 4, "features": 8, "branch_width": 4}, "steps": 6, "batch": 2,
                                       "patch": 32, "folds": 4, "warm_up": 2, "checkpoint_every": 3, "validate_every": 3,
-                                      "settle_batches": 4}))
+                                      "settle_batches": 4}), encoding="utf-8")
     out = folder / name
     assert command.main(["train", "--prepared", str(folder / "prepared"), "--config", str(config), "--out", str(out), "--device", "cpu", *more]) == 0
     return out
@@ -92,10 +92,10 @@ def test_export_evaluate_and_predict(prepared, tmp_path):
     assert command.main(["evaluate", "--prepared", str(folder / "prepared"), "--run", str(trained), "--model", str(model),
                          "--out", str(tmp_path / "ev"), "--samples", "4"]) == 0
     assert command.main([*arguments, "--evaluation", str(tmp_path / "ev" / "evaluation.json")]) == 0
-    split = json.loads((trained / "split.json").read_text())
+    split = json.loads((trained / "split.json").read_text(encoding="utf-8"))
     found = bundle.read_card(model)
     assert found["accuracy"]["n"] == len(split["validation"]) == 1 and found["training"]["cases"] == 3
-    table = (tmp_path / "ev" / "evaluation.md").read_text()
+    table = (tmp_path / "ev" / "evaluation.md").read_text(encoding="utf-8")
     assert all(n in table for n in split["validation"]) and "monotone map" in table
     result = prediction.predict(limb.mr, model, samples=2)
     assert result.synct.GetSize() == limb.mr.GetSize() and [v.structure for v in result.volumes] == ["bone", "gtv"]
@@ -103,7 +103,7 @@ def test_export_evaluate_and_predict(prepared, tmp_path):
 
 def test_unknown_settings_and_missing_cases_are_told(tmp_path):
     from training import train
-    (tmp_path / "c.yaml").write_text("stepz: 3")
+    (tmp_path / "c.yaml").write_text("stepz: 3", encoding="utf-8")
     with pytest.raises(SystemExit, match="stepz"):
         train.load_config(tmp_path / "c.yaml")
     with pytest.raises(SystemExit, match="prepare"):

@@ -35,7 +35,7 @@ def option(name, default=None):
 
 def sleep_with_child():
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
-    Path(os.environ["FAKE_BACKEND_PIDS"]).write_text(f"{os.getpid()} {child.pid}")
+    Path(os.environ["FAKE_BACKEND_PIDS"]).write_text(f"{os.getpid()} {child.pid}", encoding="utf-8")
     progress("network", 0.42, 95.0, "Sampling slice 12 of 80")
     time.sleep(120)
 
@@ -44,7 +44,7 @@ def main():
     behaviour = os.environ.get("FAKE_BACKEND", "done")
     log = os.environ.get("FAKE_BACKEND_ARGUMENTS")
     if log:
-        Path(log).write_text(json.dumps(sys.argv))
+        Path(log).write_text(json.dumps(sys.argv), encoding="utf-8")
     output = Path(option("--output"))
     if behaviour == "slow":
         return sleep_with_child()
