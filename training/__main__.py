@@ -1,4 +1,4 @@
-"""`python -m training prepare|train|evaluate|export|reproduce`: from patients to a bundle. See training/README.md."""
+"""`python -m training prepare|cohort|train|evaluate|export|compare|reproduce`: from patients to a bundle. See training/README.md."""
 
 from __future__ import annotations
 
@@ -14,13 +14,30 @@ def parser() -> argparse.ArgumentParser:
     commands = main.add_subparsers(dest="command", required=True)
 
     p = commands.add_parser("prepare", help="align CT to MR, label, check and cache every patient")
-    p.add_argument("--data", type=Path, required=True, help="folder with one folder per patient: mr, ct and, if known, gtv")
+    p.add_argument("--data", type=Path, required=True, help="the patients, in any layout of training/README.md")
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--only", nargs="*", help="names of the patients to prepare (default: all)")
+    p.add_argument("--layout", help="synthrad, nnunet, learn2reg, left_atrium, plain or dicom (default: found)")
+    p.add_argument("--for", dest="purpose", default="synthesis", choices=["synthesis", "segmentation"], help="synthesis needs a CT")
+    p.add_argument("--register", choices=["none", "rigid", "deformable"], help="CT to MR (default: as the layout needs)")
+    p.add_argument("--spacing", nargs="+", default=["1"], metavar="MM", help="in plane, or x y z; 'keep' for the MR's own (default: 1)")
+    p.add_argument("--bias-field", default="auto", choices=["auto", "on", "off"], help="N4 on the MR")
+    p.add_argument("--label", nargs="+", metavar="NAME=WHAT", help="classes: NAME=ct, NAME=VALUE, NAME=FILE[:VALUE] or a JSON/YAML file")
+    p.add_argument("--ignore-limit", nargs="+", default=[], metavar="SCORE", help="scores of prepare.csv that drop no pair")
+    p.add_argument("--mr-series", metavar="TEXT", help="DICOM: text in the description of the MR series to take")
+
+    p = commands.add_parser("cohort", help="make digital pelves: MR, CT of another visit, structures, truth")
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--patients", type=int, default=15)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--prepared", action="store_true", help="write cases to train on, as prepare does, instead of images")
+    p.add_argument("--misregistered", action=argparse.BooleanOptionalAction,
+                   help="CT of another visit (default: for images yes, for cases no)")
 
     p = commands.add_parser("train", help="train one network; the same command resumes")
     p.add_argument("--prepared", type=Path, required=True, help="what prepare wrote")
     p.add_argument("--config", type=Path, required=True)
+    p.add_argument("--budget", type=Path, help="YAML of settings that several networks share; it overrides the config")
     p.add_argument("--out", type=Path, required=True, help="run folder")
     p.add_argument("--minutes", type=float, help="stop in good order after so many minutes")
     p.add_argument("--stop-after", type=int, metavar="STEPS", help="stop in good order after so many steps")
@@ -38,16 +55,34 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--model", type=Path, required=True, help="bundle folder")
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--samples", type=int, default=20)
+    p.add_argument("--every", type=int, default=1, metavar="N", help="one slice in N, where time is short")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
+    p = commands.add_parser("compare", help="tables and tests of several evaluated networks")
+    p.add_argument("folders", nargs="+", metavar="NAME=FOLDER", help="a network and a folder that evaluate wrote; a name may come again, for its folds")
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--reference", metavar="NAME", help="test all against this one (default: every pair)")
+
     p = commands.add_parser("reproduce", help="all of an experiment in one resumable command")
-    p.add_argument("name", choices=["limb"])
-    p.add_argument("--data", type=Path, required=True, help="the patients, or what prepare wrote")
+    p.add_argument("name", choices=["limb", "mr_only", "pelvis"])
+    p.add_argument("--data", type=Path, help="the patients, or what prepare wrote; the digital pelves need none")
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--minutes", type=float, help="for all of it; the next call resumes")
-    p.add_argument("--config", type=Path, help="instead of the one for the device")
+    p.add_argument("--config", type=Path, help="instead of the one for the device; for mr_only and pelvis, the budget")
+    p.add_argument("--only", nargs="+", metavar="NETWORK", help="mr_only and pelvis: train these networks alone")
     p.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     return main
+
+
+def named_folders(given: list[str]) -> dict[str, list[Path]]:
+    """NAME=FOLDER … as name → folders. Raises `SystemExit` for a word without a name."""
+    found: dict[str, list[Path]] = {}
+    for word in given:
+        name, equals, folder = word.partition("=")
+        if not (name and equals and folder):
+            raise SystemExit(f"'{word}': give each network as NAME=FOLDER.")
+        found.setdefault(name, []).append(Path(folder))
+    return found
 
 
 def main(arguments=None) -> int:
@@ -56,21 +91,36 @@ def main(arguments=None) -> int:
     prepare_runtime()
     if args.command == "prepare":
         from . import prepare
-        rows = prepare.run(args.data, args.out, args.only)
+        options = prepare.Options(prepare.parse_spacing(args.spacing), args.register, args.bias_field,
+                                  tuple(args.label) if args.label else None, args.purpose, tuple(args.ignore_limit))
+        rows = prepare.run(args.data, args.out, args.only, args.layout, options, args.mr_series)
         kept = sum(r["kept"] == "yes" for r in rows)
-        print(f"{kept} of {len(rows)} pairs kept; see {args.out / 'prepare.csv'} and {args.out / 'overlays'}")
+        print(f"{kept} of {len(rows)} cases kept; see prepare.csv, checks.csv and overlays/ in {args.out}")
+    elif args.command == "cohort":
+        from rtbackend.errors import InputError
+
+        from . import cohort
+        make = cohort.prepare_cohort if args.prepared else cohort.write
+        chosen = {} if args.misregistered is None else {"misregistered": args.misregistered}
+        try:
+            print(f"{len(make(args.out, args.patients, args.seed, **chosen))} patients in {args.out}")
+        except InputError as error:
+            raise SystemExit(str(error)) from error
     elif args.command == "train":
         from . import train
-        print(train.run(args.prepared, args.config, args.out, args.minutes, args.stop_after, args.device))
+        print(train.run(args.prepared, args.config, args.out, args.minutes, args.stop_after, args.device, args.budget))
     elif args.command == "export":
         from . import export
         print(export.run(args.run, args.card, args.out, args.evaluation))
     elif args.command == "evaluate":
         from . import evaluate
-        print(evaluate.run(args.prepared, args.run, args.model, args.out, args.samples, args.device))
+        print(evaluate.run(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.every))
+    elif args.command == "compare":
+        from .evaluation import compare
+        print(compare.run(named_folders(args.folders), args.out, args.reference))
     elif args.command == "reproduce":
         from . import reproduce
-        print(reproduce.run(args.name, args.data, args.out, args.minutes, args.config, args.device))
+        print(reproduce.run(args.name, args.data, args.out, args.minutes, args.config, args.device, args.only))
     return 0
 
 

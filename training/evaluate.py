@@ -1,154 +1,208 @@
 """`python -m training evaluate`: a bundle against simple baselines on the validation patients, per patient.
 
 Scores are taken on the prepared grid, in the body where MR and CT were both measured, with the code that predicts.
-Writes evaluation.md, evaluation.csv, evaluation.json (for the card) and one picture per patient.
+Writes evaluation.md, evaluation.csv, evaluation.json (for the card), rows.json (all numbers and curves, from which
+`evaluation.compare` compares networks), figures and one picture per patient.
 """
 
 from __future__ import annotations
 
-import csv
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from rtbackend import bundle, inference
+from rtbackend import bundle, inference, prediction
 from rtbackend.events import Progress
+from rtbackend.sampling import Statistics
 from rtbackend.structures import tidy_labels
 
+from . import recalibration
 from .baselines import MonotoneMap
-from .prepare import BONE_HU, LABELS, Case, load_case
+from .evaluation import compare, figures, score, store, tables
+from .evaluation.case import Evaluated
+from .prepare import BONE_HU, Case, load_case
 
-METHODS = ("ours", "monotone map", "body = 0 HU")
-
-
-def mae(prediction, ct, region) -> float:
-    """Mean absolute error in HU in a region (bool, same shape); NaN where it is empty."""
-    return float(np.abs(prediction - ct)[region].mean()) if region.any() else float("nan")
-
-
-def dice(a, b) -> float:
-    """Dice of two bool arrays; NaN where both are empty."""
-    total = a.sum() + b.sum()
-    return float(2 * (a & b).sum() / total) if total else float("nan")
+MONOTONE, ZERO = BASELINES = ("monotone map", "body = 0 HU")
+RECALIBRATED = ("z mean, recalibrated", "z sd, recalibrated", "within 90 %, recalibrated", "ECE, recalibrated")
 
 
 def predict_case(networks, card, case: Case, samples: int, seed: int = 0, device: str = "cpu") -> dict:
-    """synCT (HU), predictive sd (HU), labels and probabilities [K, z, y, x] of a prepared case."""
-    statistics, _, _ = inference.run(networks, case.mr, samples, seed, inference.choose_device(device), Progress())
+    """What the networks say of a prepared case, by the fields of `Evaluated`: synCT and sds (HU), probabilities
+    [K, z, y, x], labels. Entries are None for what a network does not tell: an sd that is 0 everywhere, no classes."""
+    box = prediction.bounding_box(case.body)
+    statistics, _, _ = inference.run(networks, np.ascontiguousarray(case.mr[box]), samples, seed, inference.choose_device(device), Progress())
+    # outside of the box nothing is scored
+    statistics = Statistics.unstacked(torch.nn.functional.pad(statistics.stacked(), _padding(box, case.mr.shape)))
     scale, offset = card["outputs"]["synct"]["scale"], card["outputs"]["synct"]["offset"]
     probability = statistics.probability.numpy().swapaxes(0, 1)
+    if [s["name"] for s in card["outputs"]["structures"]] != [name for name, value in case.classes.items() if value]:
+        probability = probability[:0]  # its classes are not what the patients were labelled with
+    labels = None
+    if len(probability):
+        likeliest = np.where(case.body, probability.argmax(0), 0)
+        labels = tidy_labels(likeliest, card["outputs"]["structures"], np.prod(case.spacing) / 1000)
     intrinsic, parameter = (v.numpy()[:, 0] * scale**2 for v in (statistics.intrinsic, statistics.parameter))
-    return {"synct": statistics.mean.numpy()[:, 0] * scale + offset, "sd": np.sqrt(intrinsic + parameter),
-            "intrinsic_sd": np.sqrt(intrinsic), "parameter_sd": np.sqrt(parameter), "labels": tidy_labels(np.where(case.body, probability.argmax(0), 0), card["outputs"]["structures"], np.prod(case.spacing) / 1000),
-            "probability": probability}
+    found = {"sd": intrinsic + parameter, "intrinsic_sd": intrinsic, "parameter_sd": parameter}
+    return {"synct": statistics.mean.numpy()[:, 0] * scale + offset, "labels": labels, "probability": probability,
+            **{name: np.sqrt(variance) if variance.any() else None for name, variance in found.items()}}
 
 
-def score_case(case: Case, found: dict, monotone: MonotoneMap) -> dict:
-    """One row of the table."""
-    region = case.region
-    bone = region & (case.ct > BONE_HU)
-    synct = {"ours": found["synct"], "monotone map": monotone(case.mr), "body = 0 HU": np.zeros_like(case.ct)}
-    row = {"case": case.name}
-    for name in METHODS:
-        row[f"MAE body, {name}"] = mae(synct[name], case.ct, region)
-        row[f"MAE bone, {name}"] = mae(synct[name], case.ct, bone)
-    row["Dice synCT > 250 HU"] = dice((found["synct"] > 250) & region, (case.ct > 250) & region)
-    for name in ("bone", "gtv"):
-        truth = (case.labels == LABELS[name]) & region
-        row[f"Dice {name}"] = dice((found["labels"] == LABELS[name]) & region, truth) if truth.any() else float("nan")
-    z = ((found["synct"] - case.ct) / found["sd"])[region]
-    row["z mean"], row["z sd"] = float(z.mean()), float(z.std())
-    row["within 90 %"] = float((np.abs(z) < 1.6449).mean())
-    row["mean predictive SD"] = float(found["sd"][region].mean())
-    return row
+def _padding(box, shape) -> tuple:
+    """What `torch.nn.functional.pad` needs to bring [z, c, y, x] of a box back to a volume of `shape` [z, y, x]."""
+    (z, y, x), (depth, height, width) = box, shape
+    return (x.start, width - x.stop, y.start, height - y.stop, 0, 0, z.start, depth - z.stop)
 
 
-def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int = 20, device: str = "auto") -> Path:
-    """Evaluate the bundle `model` of `run_folder` on that run's validation patients; returns evaluation.md."""
+def every_nth_slice(case: Case, every: int) -> Case:
+    """The case with one slice in `every`, from the middle of the first such group on."""
+    kept = slice((every - 1) // 2, None, every)
+    arrays = {k: getattr(case, k)[kept] for k in ("mr", "ct", "labels", "body", "valid")}
+    return replace(case, **arrays, spacing=(*case.spacing[:2], case.spacing[2] * every))
+
+
+def fit_monotone(prepared: Path, names: list[str]) -> MonotoneMap:
+    """The best monotone map from MR intensity to HU on these patients, as many voxels of each so that no large one decides."""
+    rng = np.random.default_rng(0)
+    intensities, hu = [], []
+    for name in names:
+        case = load_case(prepared / "cases" / f"{name}.npz")
+        voxels = np.flatnonzero(case.region)
+        voxels = rng.choice(voxels, min(50_000, len(voxels)), replace=False)
+        intensities.append(case.mr.ravel()[voxels])
+        hu.append(case.ct.ravel()[voxels])
+    return MonotoneMap().fit(np.concatenate(intensities), np.concatenate(hu))
+
+
+def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int = 20, device: str = "auto", every: int = 1) -> Path:
+    """Evaluate the bundle `model` of `run_folder` on that run's validation patients; returns evaluation.md.
+
+    The uncertainty is scored as the network gives it, and recalibrated on the other patients (leave one out); what is
+    fitted on all of them goes into evaluation.json, for the card. `every`: one slice in so many, where time is short.
+    """
     out.mkdir(parents=True, exist_ok=True)
     card, networks = bundle.load(model)
     split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
     if set(split["training"]) & set(split["validation"]):
         raise SystemExit(f"{run_folder / 'split.json'}: patients are in training and validation.")
-    rng = np.random.default_rng(0)
-    intensities, hu = [], []
-    for name in split["training"]:
-        case = load_case(prepared / "cases" / f"{name}.npz")
-        voxels = np.flatnonzero(case.region)
-        # as many of each patient, so that no large one decides
-        voxels = rng.choice(voxels, min(50_000, len(voxels)), replace=False)
-        intensities.append(case.mr.ravel()[voxels])
-        hu.append(case.ct.ravel()[voxels])
-    monotone = MonotoneMap().fit(np.concatenate(intensities), np.concatenate(hu))
-    rows = []
+    if not split["validation"]:
+        raise SystemExit(f"{run_folder / 'split.json'}: no patient was kept for validation; train with more patients or folds.")
+    monotone = fit_monotone(prepared, split["training"])
+    records, baselines, voxels = {}, {name: {} for name in BASELINES}, []
     for name in split["validation"]:
-        case = load_case(prepared / "cases" / f"{name}.npz")
-        found = predict_case(networks, card, case, samples, device=device)
-        rows.append(score_case(case, found, monotone))
-        picture(case, found, monotone, out / f"{name}.png")
-        print(name, {k: round(v, 2) for k, v in rows[-1].items() if k != "case"}, flush=True)
-    return _write(rows, card, split, samples, out)
+        case = every_nth_slice(load_case(prepared / "cases" / f"{name}.npz"), every)
+        found = Evaluated(name, case, **predict_case(networks, card, case, samples, device=device))
+        records[name] = score.record(found)
+        voxels.append(recalibration.Patient.drawn(found.synct, case.ct, found.intrinsic_sd, found.parameter_sd, case.region))
+        for baseline, synct in ((MONOTONE, monotone(case.mr)), (ZERO, np.zeros_like(case.ct))):
+            baselines[baseline][name] = score.record(Evaluated(name, case, synct))
+        picture(found, monotone, out / f"{name}.png")
+        row = records[name]["row"]
+        told = ("MAE body", "MAE bone > 200 HU", "Dice synCT > 250 HU", "z sd", "AUSE", "ECE")
+        print(name, {k: round(row[k], 2) for k in told}, flush=True)
+    for record in (r for rows in (records, *baselines.values()) for r in rows.values()):
+        record["row"].update(dict.fromkeys(RECALIBRATED, math.nan))
+    if len(voxels) > 1:
+        for record, left_out in zip(records.values(), recalibration.leave_one_out(voxels)):
+            record["row"].update(recalibrated_row(left_out))
+    fitted = recalibration.fit(voxels)
+    store.write(out, card, samples, split["training"], records, baselines)
+    return _write(store.gather({card["name"]: out}), card, split, samples, out, fitted.as_card() | {"body_sd_range_hu": recalibration.mean_sd_range(fitted, voxels)}, every)
 
 
-def _write(rows, card, split, samples, out) -> Path:
+def recalibrated_row(left_out: dict) -> dict:
+    """The columns RECALIBRATED of a patient from what `recalibration.leave_one_out` says."""
+    coverage = left_out["coverage"]
+    error = float(np.mean([abs(share - level) for level, share in coverage.items()]))
+    return dict(zip(RECALIBRATED, (left_out["z mean"], left_out["z sd"], coverage[0.9], error)))
+
+
+def summary_rows(networks: list[store.Network]) -> list[dict]:
+    """The first table: one dict a patient, of the network and its baselines. Bone is where the CT exceeds 200 HU."""
+    ours, names = networks[0], tables.structures(networks)
+    rows = [{"case": case} for case in ours.cases]
+    for network in networks:
+        called = network.name if network.baseline else "ours"
+        for row, scores in zip(rows, network.rows):
+            row[f"MAE body, {called}"], row[f"MAE bone, {called}"] = scores["MAE body"], scores["MAE bone > 200 HU"]
+    kept = ("Dice synCT > 250 HU", *(f"Dice {name}" for name in names), "z mean", "z sd", "within 90 %", *RECALIBRATED[:3], "mean predictive SD")
+    for row, scores in zip(rows, ours.rows):
+        row.update({k: scores[k] for k in kept if k in scores})
+    return rows
+
+
+def _write(networks, card, split, samples, out, fitted, every) -> Path:
+    rows = summary_rows(networks)
     columns = [c for c in rows[0] if c != "case"]
-    mean = {c: float(np.nanmean([r[c] for r in rows])) for c in columns}
-    sd = {c: float(np.nanstd([r[c] for r in rows], ddof=1)) if len(rows) > 1 else 0.0 for c in columns}
-    with open(out / "evaluation.csv", "w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, ["case", *columns])
-        writer.writeheader()
-        writer.writerows({k: v if isinstance(v, str) else round(v, 4) for k, v in r.items()} for r in rows)
-
-    def number(v, column):
-        return "–" if np.isnan(v) else f"{v:.1f}" if column.startswith(("MAE", "mean")) else f"{v:.2f}"
-
-    lines = [f"# {card['name']} {card['version']} on {len(rows)} validation patients", "",
+    digits = {c: 1 if c.startswith(("MAE", "mean")) else 2 for c in columns}
+    body = [[r["case"], *(tables.cell([r[c]], digits[c]) for c in columns)] for r in rows]
+    body.append(["**mean ± sd**", *(tables.cell([r[c] for r in rows], digits[c]) for c in columns)])
+    lines = [f"# {card['name']} {card['version']} on {len(rows)} validation patients",
              f"Weights: {card['training']['steps']} steps on {len(split['training'])} other patients, {card['training']['hardware']}. "
-             f"{samples} samples. MAE in HU, in the body inside the field of view of MR and CT; bone is where the CT exceeds 200 HU.", "",
-             "| patient | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for r in rows:
-        lines.append(f"| {r['case']} | " + " | ".join(number(r[c], c) for c in columns) + " |")
-    lines.append("| **mean ± sd** | " + " | ".join(f"{number(mean[c], c)} ± {number(sd[c], c)}" for c in columns) + " |")
-    (out / "evaluation.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    shown = {"MAE body (HU)": "MAE body, ours", "MAE bone (HU)": "MAE bone, ours", "Dice bone": "Dice bone", "Dice tumour": "Dice gtv",
-             "MAE body of the best monotone intensity map (HU)": "MAE body, monotone map",
-             "MAE bone of the best monotone intensity map (HU)": "MAE bone, monotone map"}
-    (out / "evaluation.json").write_text(json.dumps({
-        "weights_sha256": card["weights"]["sha256"],
-        "accuracy": {"cases": f"{len(rows)} validation patients of the same collection, none of them trained on", "n": len(rows),
-                     "table": {k: round(mean[c], 2) for k, c in shown.items()}},
-        "calibration": {"synct": {"z_mean": round(mean["z mean"], 3), "z_sd": round(mean["z sd"], 3), "within_90": round(mean["within 90 %"], 3),
-                                  "n": len(rows), "recalibrated": False,
-                                  "body_sd_range_hu": [round(min(r["mean predictive SD"] for r in rows), 1), round(max(r["mean predictive SD"] for r in rows), 1)]},
-                        "volumes": None},
-    }, indent=1), encoding="utf-8")
-    return out / "evaluation.md"
+             f"{samples} samples, {'every slice' if every == 1 else f'one slice in {every}'}. MAE in HU, in the body inside the field of view of "
+             "MR and CT; bone is where the CT exceeds 200 HU. \"Recalibrated\": with scale, residual and interval factors fitted on the other "
+             "validation patients, never on the patient of the row.",
+             tables.markdown(["patient", *columns], body), tables.document(networks).strip(),
+             compare.pictures(figures.write(networks, out))]
+    # the columns of the first table, then all others of the network itself
+    more = [c for c in networks[0].rows[0] if c not in rows[0]]
+    store.replace_text(out / "evaluation.csv", tables.csv_text(["case", *columns, *more], (
+        [r["case"], *(r[c] for c in columns), *(scores[c] for c in more)] for r, scores in zip(rows, networks[0].rows))))
+    store.replace_text(out / "evaluation.json", json.dumps(for_card(rows, card, fitted), indent=1, ensure_ascii=False, allow_nan=False))
+    return store.replace_text(out / "evaluation.md", "\n\n".join(lines) + "\n")
 
 
-def picture(case: Case, found: dict, monotone: MonotoneMap, path: Path) -> None:
-    """Two slices with much bone: MR, CT, synthetic CT, monotone map, error and predictive sd."""
+def for_card(rows: list[dict], card: dict, fitted) -> dict:
+    """The figures that `export` writes into the card; those that the network does not have are left out."""
+    def mean(column, digits):
+        values = [r[column] for r in rows if not math.isnan(r.get(column, math.nan))]
+        return round(float(np.mean(values)), digits) if values else None
+
+    shown = {"MAE body (HU)": "MAE body, ours", "MAE bone (HU)": "MAE bone, ours",
+             **{c.replace("gtv", "tumour"): c for c in rows[0] if c.startswith("Dice") and "HU" not in c},
+             "MAE body of the best monotone intensity map (HU)": f"MAE body, {MONOTONE}",
+             "MAE bone of the best monotone intensity map (HU)": f"MAE bone, {MONOTONE}"}
+    table = {k: mean(c, 2) for k, c in shown.items()}
+    # of the recalibrated sd, which is what `predict` will show with this card
+    synct = {"z_mean": mean(RECALIBRATED[0], 3), "z_sd": mean(RECALIBRATED[1], 3), "within_90": mean(RECALIBRATED[2], 3), "n": len(rows),
+             "how": "each patient recalibrated on the other validation patients", "recalibrated": True, "recalibration": fitted, "body_sd_range_hu": fitted.pop("body_sd_range_hu"),
+             "z_sd_before": mean("z sd", 3), "within_90_before": mean("within 90 %", 3)}
+    if len(rows) < 2:
+        synct = None
+    return {"weights_sha256": card["weights"]["sha256"],
+            "accuracy": {"cases": f"{len(rows)} validation patients of the same collection, none of them trained on", "n": len(rows),
+                         "table": {k: v for k, v in table.items() if v is not None}},
+            "calibration": {"synct": synct, "volumes": None}}
+
+
+def picture(found: Evaluated, monotone: MonotoneMap, path: Path) -> None:
+    """Two slices with much bone: MR with the structures found, CT, synthetic CT, monotone map, error and predictive sd."""
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    case = found.case
     amount = ((case.ct > BONE_HU) & case.region).sum((1, 2))
     order = np.argsort(amount)
     slices = [int(order[-1]), int(order[len(order) // 2])]
-    figure, axes = plt.subplots(2, 6, figsize=(20, 7), squeeze=False)
+    figure, axes = plt.subplots(2, 6 if found.sd is not None else 5, figsize=(20, 7), squeeze=False)
     for row, z in zip(axes, slices):
         body = case.body[z]
         shown = [("MR", case.mr[z], "gray", -2, 3), ("CT (aligned)", np.where(case.valid[z], case.ct[z], -1000), "gray", -300, 900),
-                 ("synthetic CT", np.where(body, found["synct"][z], -1000), "gray", -300, 900),
+                 ("synthetic CT", np.where(body, found.synct[z], -1000), "gray", -300, 900),
                  ("monotone map", np.where(body, monotone(case.mr[z]), -1000), "gray", -300, 900),
-                 ("error, HU", np.where(case.region[z], found["synct"][z] - case.ct[z], 0), "RdBu_r", -400, 400),
-                 ("predictive SD, HU", np.where(body, found["sd"][z], 0), "viridis", 0, 250)]
+                 ("error, HU", np.where(case.region[z], found.synct[z] - case.ct[z], 0), "RdBu_r", -400, 400)]
+        if found.sd is not None:
+            shown.append(("predictive SD, HU", np.where(body, found.sd[z], 0), "viridis", 0, 250))
         for axis, (title, array, colors, low, high) in zip(row, shown):
             image = axis.imshow(array, cmap=colors, vmin=low, vmax=high)
-            if title == "MR":
-                for k, color in ((1, "y"), (2, "r")):
-                    if (found["labels"][z] == k).any():
-                        axis.contour(found["labels"][z] == k, [0.5], colors=color, linewidths=1)
+            if title == "MR" and found.labels is not None:
+                for k, color in zip(found.structures().values(), "yrcmgw"):
+                    if (found.labels[z] == k).any():
+                        axis.contour(found.labels[z] == k, [0.5], colors=color, linewidths=1)
             if "HU" in title:
                 figure.colorbar(image, ax=axis, fraction=0.046)
             axis.set_title(f"{title}, slice {z}" if title == "MR" else title, fontsize=9)

@@ -9,42 +9,51 @@ from pathlib import Path
 import torch
 import yaml
 
-from rtbackend import bundle
+from rtbackend import bundle, networks
 
 # weights beyond this many bytes are stored with half precision; they are evaluated as stored
 LARGEST_SINGLE = 8_000_000
 
 
-def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = None) -> Path:
-    """Write `out`/model.json and weights.pt from a run folder and a YAML of what no run can know.
-
-    `evaluation`: the evaluation.json of these weights; without it the card says "not evaluated".
-    Raises `SystemExit` when the run has no checkpoint.
-    """
+def network_state(run_folder: Path) -> tuple[dict, int]:
+    """(state of the network alone, steps done) of a run's last checkpoint. Raises `SystemExit` when there is none."""
     last = run_folder / "checkpoints" / "last.ckpt"
     if not last.exists():
         raise SystemExit(f"{last} is missing: train first.")
     stored = torch.load(last, map_location="cpu", weights_only=False)
+    return {k.removeprefix("network."): v.contiguous() for k, v in stored["state_dict"].items() if k.startswith("network.")}, stored["global_step"]
+
+
+def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = None, name: str | None = None, members: list[Path] = ()) -> Path:
+    """Write `out`/model.json and weights.pt from a run folder and a YAML of what no run can know.
+
+    `evaluation`: the evaluation.json of these weights; without it the card says "not evaluated". `name` replaces the
+    card's. `members`: more run folders of the same network and split, whose weights make an ensemble.
+    Raises `SystemExit` when a run has no checkpoint, or a member is of another network or split.
+    """
+    state, steps = network_state(run_folder)
     hyper = yaml.safe_load((run_folder / "config.yaml").read_text(encoding="utf-8"))
     split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
     versions = json.loads((run_folder / "versions.json").read_text(encoding="utf-8"))
-    state = {k.removeprefix("network."): v.contiguous() for k, v in stored["state_dict"].items() if k.startswith("network.")}
-    if sum(v.numel() for v in state.values()) * 4 > LARGEST_SINGLE:
-        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    states = [state, *(_member(folder, hyper, split) for folder in members)]
+    if sum(v.numel() for s in states for v in s.values()) * 4 > LARGEST_SINGLE:
+        states = [{k: v.half() if v.is_floating_point() else v for k, v in s.items()} for s in states]
     card = yaml.safe_load(card_file.read_text(encoding="utf-8"))
     out.mkdir(parents=True, exist_ok=True)
     weights = out / "weights.pt"
-    torch.save({"checkpoints": [state]}, out / "weights.part")
+    torch.save({"checkpoints": states}, out / "weights.part")
     os.replace(out / "weights.part", weights)
-    card["architecture"] = {"name": hyper["network"], "arguments": hyper["arguments"],
-                            "parameters": sum(v.numel() for k, v in state.items()
-                                              if not k.endswith(("running_mean", "running_var", "num_batches_tracked")))}
+    network = networks.build(hyper["network"], **hyper["arguments"])
+    card["name"] = name or card["name"]
+    card["architecture"] = {"name": hyper["network"], "arguments": hyper["arguments"], "parameters": sum(p.numel() for p in network.parameters())}
     card["outputs"]["synct"] = {"unit": "HU", "scale": hyper["hu_scale"], "offset": 0.0}
-    card["dropout"] = {"p": 0.5, "where": "last layer of the trunk"}
-    card["checkpoints"] = 1
+    card["outputs"]["structures"] = _structures(card, hyper["network"], network.classes, card_file)
+    where = "last layer of the trunk" if hasattr(network, "trunk") else "whole channels in every level"
+    card["dropout"] = {"p": network.dropout, "where": where if network.dropout else "none"}
+    card["checkpoints"] = len(states)
     card["training"].update({
         "cases": len(split["training"]), "case_names": split["training"], "validation_names": split["validation"],
-        "steps": stored["global_step"], "of_steps": hyper["steps"], "batch": hyper["batch"], "patch": hyper["patch"],
+        "steps": steps, "of_steps": hyper["steps"], "batch": hyper["batch"], "patch": hyper["patch"],
         "seed": hyper["seed"], "beta": hyper["beta"], "hardware": versions["device"], "torch": versions["torch"],
     })
     card["accuracy"], card["calibration"] = {"cases": "not evaluated", "n": 0, "table": {}}, {"synct": None, "volumes": None}
@@ -58,3 +67,23 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
     os.replace(out / "model.json.part", out / "model.json")
     bundle.read_card(out)
     return out
+
+
+def _structures(card: dict, network: str, classes: int, card_file: Path) -> list[dict]:
+    """The card's structures as far as the network knows them; `structures_of` in the YAML has those of one network."""
+    found = card["outputs"].pop("structures_of", {}).get(network, card["outputs"].get("structures", [])) if classes else []
+    card["outputs"].pop("structures_of", None)
+    if len(found) != max(0, classes - 1):
+        raise SystemExit(f"{card_file}: it names {len(found)} structures for {network}, which knows {max(0, classes - 1)}.")
+    return found
+
+
+def _member(folder: Path, hyper: dict, split: dict) -> dict:
+    """The weights of another run of the ensemble, which must be alike but for its seed."""
+    other = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    for key in ("network", "arguments", "hu_scale"):
+        if other[key] != hyper[key]:
+            raise SystemExit(f"{folder}: its {key} is {other[key]}, that of the first run {hyper[key]}; an ensemble is of one network.")
+    if set(json.loads((folder / "split.json").read_text(encoding="utf-8"))["training"]) & set(split["validation"]):
+        raise SystemExit(f"{folder}: it was trained on patients whom the first run validates on; use one split.")
+    return network_state(folder)[0]

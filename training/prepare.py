@@ -1,88 +1,83 @@
-"""`python -m training prepare`: from a folder per patient to aligned, checked, network-ready cases.
+"""`python -m training prepare`: from images as they come to aligned, checked, network-ready cases.
 
-Reads `CASE/{mr,ct[,gtv]}.nii.gz` (or .nii, .mha, .nrrd), aligns the CT to the MR, derives the labels
-{0 background, 1 bone, 2 gtv}, scores each pair, draws an overlay of each and drops what did not register.
+Reads every layout of `data.layouts`, aligns the CT to the MR, derives the labels (by default {0 background, 1 bone,
+2 gtv}), checks and scores each case, draws an overlay of each and drops what did not register.
 
-Writes to `--out`: `cases/CASE.npz` (see `load_case`), `overlays/CASE.png`, `prepare.csv` (all scores, kept or dropped
-and why). A case whose file is there already is not computed again, so an interrupted run goes on where it stopped.
+Writes to `--out`: `cases/CASE.npz` (see `data.case`), `overlays/CASE.png`, `prepare.csv` (all scores, kept or dropped
+and why) and `checks.csv` (what is wrong with which case). A case whose file is there already, made with the same
+options, is not computed again, so an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import os
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
 from rtbackend import geometry, preprocess
+from rtbackend.errors import InputError
 
-LABELS = {"background": 0, "bone": 1, "gtv": 2}
-BONE_HU = 200.0
+from .data import checks, layouts
+from .data import labels as label_rules
+from .data.case import LABELS, Case, load_case, read_record, save_case
+from .data.checks import Finding
+from .data.files import make_folder, write_csv
+from .data.labels import BONE_HU, bone_labels
+from .data.overlay import overlay
+
+__all__ = ["BONE_HU", "LABELS", "Case", "Options", "bone_labels", "list_cases", "load_case", "overlay", "prepare_case", "run", "save_case"]
+
 # A pair is dropped when one of these fails after the registration. Chosen by looking at the overlays: shafts that fit
 # have a cortical ratio (see registration.Score) of 0.2 to 0.5, epiphyses and pelves that fit up to 0.95 (their dense
 # spongy bone is bright in MR), bones that are visibly off more than 1.
 LIMITS = {"body_dice": (0.94, None), "cortical_ratio": (None, 1.0), "fat_ratio": (1.3, None), "folding": (None, 0.005)}
-SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
+# what files of an earlier version, which say nothing of it, were made with
+EARLIER = {"spacing": [1.0, 1.0, None], "register": "deformable", "bias_field": "auto", "labels": [str(r) for r in label_rules.DEFAULT]}
 
 
-@dataclass
-class Case:
-    """One prepared patient; arrays [z, y, x] on one axial grid of the network's in-plane spacing."""
+@dataclass(frozen=True)
+class Options:
+    """How cases are prepared.
 
-    name: str
-    mr: np.ndarray  # float32, z-score inside the body
-    ct: np.ndarray  # float32, HU
-    labels: np.ndarray  # uint8, see LABELS
-    body: np.ndarray  # bool, from the MR
-    valid: np.ndarray  # bool, where both MR and CT were measured
-    spacing: tuple  # (x, y, z) in mm
+    spacing: mm (x, y, z), None keeps the MR's own. register: "none", "rigid" or "deformable"; None is "none" for a
+    layout whose pairs fit already, else "deformable". bias_field: see `preprocess`. labels: rules in words (see
+    `data.labels.parse`), None for the layout's own. purpose: "synthesis" demands a CT, "segmentation" does not.
+    ignore: names in LIMITS that drop no pair.
+    """
 
-    @property
-    def region(self) -> np.ndarray:
-        """Where a loss or a score may look: body and measured by both."""
-        return self.body & self.valid
-
-
-def find(folder: Path, stem: str) -> Path | None:
-    """The image `stem` with any suffix of SUFFIXES in `folder`, or None."""
-    return next((folder / (stem + s) for s in SUFFIXES if (folder / (stem + s)).exists()), None)
+    spacing: tuple = (1.0, 1.0, None)
+    register: str | None = None
+    bias_field: str = "auto"
+    labels: tuple[str, ...] | None = None
+    purpose: str = "synthesis"
+    ignore: tuple[str, ...] = ()
 
 
-def list_cases(data: Path) -> list[Path]:
-    """Folders below `data` that hold an mr and a ct, sorted by name. Raises `SystemExit` when there is none."""
-    found = sorted(f for f in data.iterdir() if f.is_dir() and find(f, "mr") and find(f, "ct")) if data.is_dir() else []
-    if not found:
-        raise SystemExit(f"{data}: no folder in it holds mr.nii.gz and ct.nii.gz; give the folder of the cases with --data.")
-    return found
+def parse_spacing(words) -> tuple:
+    """(x, y, z) in mm from one word (both in plane), two or three; "keep" is None. Raises `SystemExit` for others."""
+    try:
+        values = [None if w == "keep" else float(w) for w in words]
+    except ValueError:
+        values = []
+    if not 1 <= len(values) <= 3 or not all(v is None or 0.05 <= v <= 20 for v in values):
+        raise SystemExit(f"--spacing {' '.join(words)}: give one to three numbers of mm (x y z) or 'keep'.")
+    return (*values, None) if len(values) == 2 else (values[0], values[0], None) if len(values) == 1 else tuple(values)
 
 
-def bone_labels(ct: np.ndarray, body: np.ndarray, spacing) -> np.ndarray:
-    """Whole bones, marrow included, bool: > 200 HU in the body, specks gone, closed by 2 mm, holes filled per slice."""
-    bone = (ct > BONE_HU) & ndimage.binary_erosion(body, iterations=2, border_value=1)
-    labels, count = ndimage.label(bone)
-    if count == 0:
-        return bone
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    bone = (sizes * np.prod(spacing) > 300.0)[labels]  # below 0.3 ml: noise, calcified vessels
-    radius = max(1, round(2.0 / spacing[0]))
-    disc = np.hypot(*np.ogrid[-radius:radius + 1, -radius:radius + 1])[None] <= radius
-    around = ((0, 0), (radius, radius), (radius, radius))
-    closed = ndimage.binary_closing(np.pad(bone, around, mode="edge"), disc)[:, radius:-radius, radius:-radius]
-    filled = np.stack([ndimage.binary_fill_holes(s) for s in closed | bone])
-    return filled & body
+def list_cases(data: Path) -> list[layouts.Source]:
+    """The cases in `data`, sorted by name. Raises `SystemExit` when there is none."""
+    return layouts.find(data).sources
 
 
-def why_dropped(scores: dict) -> str:
+def why_dropped(scores: dict, ignore=()) -> str:
     """The limits that a pair's scores break, in words; empty when it may stay. A NaN (too little bone) passes."""
     out = []
     for name, (low, high) in LIMITS.items():
-        value = scores[name]
+        value = scores.get(name, float("nan"))
+        if name in ignore:
+            continue
         if low is not None and value < low:
             out.append(f"{name} {value:.2f} < {low}")
         if high is not None and value > high:
@@ -90,106 +85,129 @@ def why_dropped(scores: dict) -> str:
     return "; ".join(out)
 
 
-def prepare_case(folder: Path, spacing=(1.0, 1.0, None)) -> tuple[Case, dict]:
-    """Align, label and preprocess one patient; returns it with its scores (before_* and after the registration)."""
+def prepare_case(source: layouts.Source, options: Options, rules=label_rules.DEFAULT) -> tuple[Case, dict, list[Finding]]:
+    """Align, label and preprocess one patient; with its scores (before_* and after) and what the checks found.
+
+    `options.register` is one of `registration.KINDS`. Raises `checks.BadCase` when the checks forbid to use it.
+    """
     from . import registration
 
-    mr = geometry.to_axial(sitk.ReadImage(str(find(folder, "mr")), sitk.sitkFloat32))
-    ct = geometry.to_axial(sitk.ReadImage(str(find(folder, "ct")), sitk.sitkFloat32))
-    aligned = registration.align(mr, ct)
-    ready = preprocess.preprocess(mr, spacing, name=folder.name)
+    images, found = checks.inspect(source, rules, options.purpose == "synthesis", options.register == "none")
+    mr = geometry.to_axial(images.mr)
+    lowest = float(sitk.GetArrayViewFromImage(mr).min())
+    if (sitk.GetArrayViewFromImage(mr) < 0).mean() > 0.01:  # a z-score or the like: bodies are found above zero
+        mr = mr - lowest
+        found.append(Finding("note", "shifted", f"the MR has negative values; {-lowest:.4g} was added to it"))
+    ready = preprocess.preprocess(mr, options.spacing, options.bias_field, source.name)
     grid = ready.image
-    array = sitk.GetArrayFromImage(geometry.resample(aligned.ct, grid, background=-1000.0))
     body = sitk.GetArrayFromImage(ready.body) > 0
-    valid = sitk.GetArrayFromImage(geometry.resample(aligned.valid, grid, "nearest")) > 0
-    labels = np.where(bone_labels(array, body, grid.GetSpacing()), LABELS["bone"], 0).astype(np.uint8)
-    gtv = find(folder, "gtv")
-    if gtv is not None:
-        tumour = geometry.to_axial(sitk.ReadImage(str(gtv)))
-        labels[sitk.GetArrayFromImage(geometry.resample(tumour, grid, "nearest")) > 0] = LABELS["gtv"]
-    scores = {f"before_{k}": v for k, v in aligned.before.table().items() if k not in ("folding", "shift_mm")}
-    scores.update(aligned.after.table())
-    case = Case(folder.name, sitk.GetArrayFromImage(grid), array, labels, body, valid, grid.GetSpacing())
-    return case, scores
+    if images.ct is not None:
+        aligned = registration.align(mr, geometry.to_axial(images.ct), options.register)
+        ct = sitk.GetArrayFromImage(geometry.resample(aligned.ct, grid, background=-1000.0))
+        measured = aligned.valid
+        scores = {f"before_{k}": v for k, v in aligned.before.table().items() if k not in ("folding", "shift_mm")}
+        scores.update(aligned.after.table())
+    else:
+        ct, scores, measured = None, {}, geometry.like(registration.field_of_view(mr), mr, np.uint8)
+    valid = sitk.GetArrayFromImage(geometry.resample(measured, grid, "nearest")) > 0
+    if images.mask is not None:
+        mask = sitk.GetArrayFromImage(geometry.resample(geometry.to_axial(images.mask), grid, "nearest")) > 0
+        found += checks.check_mask(mask, body)
+        valid &= mask
+    labels, ignored = label_rules.draw(rules, images.labels, grid, ct, body)
+    case = Case(source.name, sitk.GetArrayFromImage(grid), ct, labels, body, valid & ~ignored, grid.GetSpacing(), label_rules.classes(rules))
+    found += [f for f in checks.check_case(case) if f.level == "error"]
+    if any(f.level == "error" for f in found):
+        raise checks.BadCase(found)
+    return case, scores, found
 
 
-def save_case(case: Case, path: Path, scores: dict) -> None:
-    """Write a case, compactly: MR in steps of 1/32 sd, CT of 2 HU, both far below their noise; written beside and renamed."""
-    temporary = path.with_suffix(".part.npz")
-    np.savez_compressed(
-        temporary, mr=np.rint(case.mr * 32).clip(-32768, 32767).astype(np.int16), ct=np.rint(case.ct / 2).astype(np.int16),
-        labels=case.labels, body=np.packbits(case.body), valid=np.packbits(case.valid), spacing=case.spacing,
-        scores=json.dumps(scores),
-    )
-    os.replace(temporary, path)
+def run(data: Path, out: Path, only=None, layout: str | None = None, options: Options = Options(), mr_series: str | None = None) -> list[dict]:
+    """Prepare every case in `data` into `out`; returns the rows of prepare.csv. See the module's docstring.
+
+    `only`: names of cases; `layout` and `mr_series`: see `layouts.find`. Raises `SystemExit` in one line for what
+    concerns all cases: no case, wrong options, a place that cannot be written to, a full disk.
+    """
+    try:
+        return _run(data, out, only, layouts.find(data, layout, mr_series), options)
+    except InputError as error:
+        raise SystemExit(str(error)) from error
 
 
-def load_case(path: Path) -> Case:
-    """Read what `save_case` wrote."""
-    with np.load(path, allow_pickle=False) as f:
-        shape = f["mr"].shape
-        bits = {k: np.unpackbits(f[k], count=int(np.prod(shape))).reshape(shape).astype(bool) for k in ("body", "valid")}
-        return Case(path.stem, f["mr"].astype(np.float32) / 32, f["ct"].astype(np.float32) * 2, f["labels"], bits["body"],
-                    bits["valid"], tuple(float(s) for s in f["spacing"]))
+def _settle(dataset: layouts.Dataset, only, options: Options) -> tuple[list, Options, tuple]:
+    """The sources to prepare, the options with their defaults filled in, and the rules for the labels."""
+    sources = [s for s in dataset.sources if not only or s.name in only]
+    unknown = sorted(set(only or ()) - {s.name for s in sources})
+    if unknown:
+        raise SystemExit(f"--only: no case is named {', '.join(unknown)}; there are {', '.join(s.name for s in dataset.sources[:8])}, …")
+    rules = dataset.rules if options.labels is None else label_rules.parse_all(options.labels)
+    there = sorted({n for s in dataset.sources for n in s.labels})
+    lost = [r.file for r in rules if r.file and r.file != "ct" and r.file not in there] if options.labels is not None else []
+    if lost:
+        raise SystemExit(f"--label: no case has a label image {', '.join(lost)}; there are {', '.join(there) or 'none'}.")
+    if options.purpose == "synthesis" and not any(s.ct is not None for s in sources) and not any(s.problem for s in sources):
+        raise SystemExit(f"none of the {len(sources)} cases has a CT: they are not for synthesis; --for segmentation takes them.")
+    register = options.register or ("none" if dataset.registered else "deformable")
+    return sources, replace(options, register=register), rules
 
 
-def overlay(case: Case, path: Path, title: str) -> None:
-    """A picture of the pair: three slices and a coronal cut of the MR with the CT's skin (cyan) and bone (red)."""
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 4, figsize=(16, 4.3))
-    n = case.mr.shape[0]
-    views = [(case.mr[z], case.ct[z], 1.0) for z in (n // 5, n // 2, 4 * n // 5)]
-    y = int(np.median(np.nonzero(case.labels == 1)[1])) if (case.labels == 1).any() else case.mr.shape[1] // 2
-    views.append((case.mr[::-1, y], case.ct[::-1, y], case.spacing[2] / case.spacing[0]))
-    for axis, (mr, ct, aspect) in zip(axes, views):
-        axis.imshow(mr, cmap="gray", vmin=-2, vmax=2.5, aspect=aspect)
-        if ct.min() < -300 < ct.max():
-            axis.contour(ct, [-300], colors="c", linewidths=0.8)
-        if ct.max() > 250:
-            axis.contour(ct, [250], colors="r", linewidths=0.8)
-        axis.axis("off")
-    figure.suptitle(title, fontsize=10)
-    figure.tight_layout()
-    figure.savefig(path, dpi=70)
-    plt.close(figure)
-
-
-def run(data: Path, out: Path, only=None) -> list[dict]:
-    """Prepare every case below `data` into `out`; returns the rows of prepare.csv. See the module's docstring."""
+def _run(data: Path, out: Path, only, dataset: layouts.Dataset, options: Options) -> list[dict]:
+    sources, options, rules = _settle(dataset, only, options)
+    print(f"{data}: {len(sources)} cases, layout {dataset.layout}; registration: {options.register}; "
+          f"classes: {', '.join(n for n in label_rules.classes(rules) if n != label_rules.BACKGROUND) or 'none'}", flush=True)
     for sub in ("cases", "overlays"):
-        (out / sub).mkdir(parents=True, exist_ok=True)
-    rows = []
-    for folder in list_cases(data):
-        if only and folder.name not in only:
+        make_folder(out / sub)
+    rows, findings = [], {}
+    for source in sources:
+        path = out / "cases" / f"{source.name}.npz"
+        try:
+            case, scores, found = _cached_or_made(source, path, options, rules)
+        except checks.BadCase as bad:
+            findings[source.name] = bad.findings
+            rows.append({"case": source.name, "kept": "no", "why": str(bad)})
+            print(f"{source.name}: dropped, {bad}", flush=True)
             continue
-        path = out / "cases" / f"{folder.name}.npz"
-        if path.exists():
-            with np.load(path, allow_pickle=False) as f:
-                scores = json.loads(str(f["scores"]))
-        else:
-            try:
-                case, scores = prepare_case(folder)
-            except Exception as error:  # one bad case must not end the night's run: it is listed with its reason
-                rows.append({"case": folder.name, "kept": "no", "why": f"{type(error).__name__}: {error}".splitlines()[0]})
-                print(f"{folder.name}: {rows[-1]['why']}", flush=True)
-                continue
-            save_case(case, path, scores)
-        why = why_dropped(scores)
-        title = (f"{folder.name}   body Dice {scores['body_dice']:.3f}   cortical {scores['cortical_ratio']:.2f}   "
-                 f"fat {scores['fat_ratio']:.2f}   " + (f"DROPPED: {why}" if why else "kept"))
-        overlay(load_case(path), out / "overlays" / f"{folder.name}.png", title)
-        rows.append({"case": folder.name, "kept": "no" if why else "yes", "why": why}
-                    | {k: round(v, 4) for k, v in scores.items()})
-        print(f"{folder.name}: {'dropped, ' + why if why else 'kept'}  body Dice {scores['body_dice']:.3f}  "
-              f"cortical {scores['cortical_ratio']:.2f}  moved {scores['shift_mm']:.1f} mm", flush=True)
-    names = list(dict.fromkeys(k for row in rows for k in row))
-    temporary = out / "prepare.csv.part"
-    with open(temporary, "w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, names)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, out / "prepare.csv")
+        why = why_dropped(scores, options.ignore)
+        found = [*found, *checks.check_case(case)]
+        if why and options.register != "none":
+            found.append(Finding("error", "registration", why))
+        elif why:  # nobody registered them here: what the limits say is only a hint
+            found.append(Finding("warning", "registration", why))
+            why = ""
+        findings[source.name] = found
+        fit = {"body Dice": "body_dice", "cortical": "cortical_ratio", "fat": "fat_ratio"} if scores else {}
+        title = "   ".join([source.name, *(f"{k} {scores[v]:.3g}" for k, v in fit.items()), f"DROPPED: {why}" if why else "kept"])
+        overlay(case, out / "overlays" / f"{source.name}.png", title)
+        rows.append({"case": source.name, "kept": "no" if why else "yes", "why": why} | {k: round(v, 4) for k, v in scores.items()})
+        told = "".join(f"  {k} {scores[v]:.3g}" for k, v in fit.items()) + (f"  moved {scores['shift_mm']:.1f} mm" if scores else "")
+        print(f"{source.name}: {'dropped, ' + why if why else 'kept'}{told}", flush=True)
+        for note in source.notes if dataset.layout == "dicom" else ():
+            print(f"  {note}", flush=True)
+    write_csv(out / "prepare.csv", rows)
+    write_csv(out / "checks.csv", checks.rows(findings), list(checks.COLUMNS))
+    print(checks.summary(findings), flush=True)
     return rows
+
+
+def _cached_or_made(source: layouts.Source, path: Path, options: Options, rules) -> tuple[Case, dict, list[Finding]]:
+    """A case from its file when that was made with these options, else made and saved. Raises `checks.BadCase`."""
+    register = options.register if source.ct is not None else "none"
+    wanted = {"spacing": list(options.spacing), "register": register, "bias_field": options.bias_field, "labels": [str(r) for r in rules]}
+    record = read_record(path)
+    if record and (record["options"] or EARLIER) == wanted and (source.ct is not None or options.purpose == "segmentation"):
+        if record["findings"] is None:
+            _, found = checks.inspect(source, rules, options.purpose == "synthesis", options.register == "none")
+        else:
+            found = [Finding(*f) for f in record["findings"]]
+        return load_case(path), record["scores"], found
+    if path.exists():
+        print(f"{source.name}: prepared before with other options, or damaged; it is prepared again", flush=True)
+    try:
+        case, scores, found = prepare_case(source, options, rules)
+    except checks.BadCase:
+        raise
+    except Exception as error:  # one bad case must not end the night's run: it is listed with its reason
+        why = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}".splitlines()[0]
+        raise checks.BadCase([Finding("error", "failed", why)]) from error
+    save_case(case, path, scores, wanted, [list(astuple(f)) for f in found])
+    return load_case(path), scores, found

@@ -1,4 +1,4 @@
-"""Deformable alignment of a CT to the MR of the same patient with itk-elastix, and how well it went.
+"""Alignment of a CT to the MR of the same patient, none, rigid or deformable, and how well the two agree.
 
 elastix (Klein 2010; via itk-elastix) is the reference implementation of this kind of registration in the field.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import tempfile
 from dataclasses import asdict, dataclass
 
-import itk
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
@@ -16,6 +15,7 @@ from scipy import ndimage
 from rtbackend import geometry, preprocess
 
 AIR = -1000.0
+KINDS = ("none", "rigid", "deformable")
 
 
 @dataclass
@@ -57,6 +57,8 @@ def score(mr: np.ndarray, ct: np.ndarray, mr_body: np.ndarray, ct_body_: np.ndar
     a, b = mr_body & field_of_view, ct_body_ & field_of_view
     dice = 2.0 * (a & b).sum() / max(1, a.sum() + b.sum())
     both = a & b
+    if not both.any():
+        return Score(float(dice), float("nan"), float("nan"), float("nan"))
     muscle = both & (ct > 20) & (ct < 80)
     reference = np.median(mr[muscle]) if muscle.sum() > 100 else np.nan
 
@@ -76,6 +78,8 @@ def score(mr: np.ndarray, ct: np.ndarray, mr_body: np.ndarray, ct_body_: np.ndar
 
 def to_itk(image: sitk.Image, kind=np.float32):
     """A SimpleITK image as an itk image of the same geometry."""
+    import itk
+
     out = itk.image_from_array(np.ascontiguousarray(sitk.GetArrayFromImage(image).astype(kind)))
     out.SetOrigin(image.GetOrigin())
     out.SetSpacing(image.GetSpacing())
@@ -83,8 +87,10 @@ def to_itk(image: sitk.Image, kind=np.float32):
     return out
 
 
-def _maps(iterations: int, grid_mm: float, bending: float):
+def _maps(kind: str, iterations: int, grid_mm: float, bending: float):
     """elastix' parameter maps: rigid, then B-spline with bending energy; Mattes mutual information for both."""
+    import itk
+
     common = {
         "ImageSampler": ["RandomCoordinate"], "NumberOfSpatialSamples": ["3000"], "NewSamplesEveryIteration": ["true"],
         "CheckNumberOfSamples": ["true"], "MaximumNumberOfSamplingAttempts": ["16"], "ErodeMask": ["false"],
@@ -107,7 +113,7 @@ def _maps(iterations: int, grid_mm: float, bending: float):
         "FinalGridSpacingInPhysicalUnits": [str(grid_mm)] * 3, "GridSpacingSchedule": ["4.0", "2.0", "1.0"],
     })
     out = itk.ParameterObject.New()
-    for one in (rigid, spline):
+    for one in (rigid, spline) if kind == "deformable" else (rigid,):
         out.AddParameterMap(one)
     return out
 
@@ -122,19 +128,32 @@ class Aligned:
     after: Score
 
 
-def align(mr: sitk.Image, ct: sitk.Image, iterations: int = 250, grid_mm: float = 20.0, bending: float = 25.0) -> Aligned:
+def field_of_view(mr: sitk.Image) -> np.ndarray:
+    """Where an MR was measured, bool [z, y, x]: where it is not zero, closed."""
+    fov = sitk.GetArrayFromImage(mr) > 0
+    return ndimage.binary_closing(np.pad(fov, 2, mode="edge"), iterations=2)[2:-2, 2:-2, 2:-2]
+
+
+def align(mr: sitk.Image, ct: sitk.Image, kind: str = "deformable", iterations: int = 250, grid_mm: float = 20.0,
+          bending: float = 25.0) -> Aligned:
     """Move a CT onto an MR: rigid, then B-spline (`grid_mm` control points) with a bending energy of weight `bending`.
 
-    The MR's field of view (where it is not zero) is the fixed mask. Raises `RuntimeError` when elastix gives up.
+    The MR's field of view (where it is not zero) is the fixed mask. `kind` (see `KINDS`) "rigid" leaves out the
+    B-spline; "none" takes the CT as it lies, without elastix. Raises `RuntimeError` when elastix gives up.
     """
-    fov = sitk.GetArrayFromImage(mr) > 0
-    fov = ndimage.binary_closing(np.pad(fov, 2, mode="edge"), iterations=2)[2:-2, 2:-2, 2:-2]
+    fov = field_of_view(mr)
     body = sitk.GetArrayFromImage(preprocess.body_mask(mr)) > 0
     mr_array = sitk.GetArrayFromImage(mr).astype(np.float32)
     volume = float(np.prod(mr.GetSpacing())) / 1000
     clipped = sitk.Clamp(sitk.Cast(ct, sitk.sitkFloat32), sitk.sitkFloat32, -1000, 2000)
     on_grid = geometry.resample(clipped, mr, background=AIR)
     before = score(mr_array, sitk.GetArrayFromImage(on_grid), body, ct_body(on_grid), fov, volume)
+    if kind == "none":
+        ones = geometry.like(np.ones(ct.GetSize()[::-1]), ct, np.uint8)
+        valid = (sitk.GetArrayFromImage(geometry.resample(ones, mr, "nearest")) > 0) & fov
+        after = score(mr_array, sitk.GetArrayFromImage(on_grid), body, ct_body(on_grid), valid, volume)
+        return Aligned(on_grid, geometry.like(valid, mr, np.uint8), before, after)
+    import itk
 
     # intensities: a T1's fat is bright and a CT's is dark, mutual information does not mind; air is made even
     top = float(np.percentile(mr_array[body], 99.5))
@@ -144,7 +163,7 @@ def align(mr: sitk.Image, ct: sitk.Image, iterations: int = 250, grid_mm: float 
     near = ndimage.binary_dilation(body, np.hypot(*np.ogrid[-8:9, -8:9])[None] <= 8) & fov
     fixed_itk = to_itk(fixed)
     result, transform = itk.elastix_registration_method(
-        fixed_itk, to_itk(moving), parameter_object=_maps(iterations, grid_mm, bending),
+        fixed_itk, to_itk(moving), parameter_object=_maps(kind, iterations, grid_mm, bending),
         fixed_mask=to_itk(geometry.like(near, mr, np.uint8), np.uint8), log_to_console=False,
     )
     warped = itk.array_from_image(itk.transformix_filter(to_itk(clipped), transform))

@@ -1,4 +1,4 @@
-"""`python -m training reproduce limb`: from patients to tables and a bundle in one command that can be interrupted.
+"""`python -m training reproduce NAME`: from patients to tables and a bundle in one command that can be interrupted.
 
 The same command goes on where it stopped: prepared cases are kept, training resumes from its last checkpoint, and the
 bundle and the tables are made from whatever has been trained when the minutes are over.
@@ -10,7 +10,7 @@ import shutil
 import time
 from pathlib import Path
 
-from . import evaluate, export, prepare, train
+from . import evaluate, export, prepare, study, train
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 # name -> (card, config for two CPU cores, config for a GPU)
@@ -19,14 +19,20 @@ EXPERIMENTS = {"limb": ("limb_card.yaml", "limb_m4.yaml", "limb_m4_gpu.yaml")}
 RESERVE = 0.2
 
 
-def run(name: str, data: Path, out: Path, minutes: float | None = None, config: Path | None = None, device: str = "auto") -> Path:
-    """Run the experiment `name`; returns the folder with evaluation.md, the figures and, in `bundle/`, the model.
+def run(name: str, data: Path | None, out: Path, minutes: float | None = None, config: Path | None = None, device: str = "auto",
+        only: list[str] | None = None) -> Path:
+    """Run the experiment `name`; returns the folder of its results: evaluation.md and `bundle/` for one model, or for
+    `study.STUDIES` the comparison of several networks (`only`: those to train).
 
     `data`: the patients as prepare takes them, or a folder that prepare wrote (which is what to take to a machine with
     a GPU: some 50 MB, and no registration there). `config` defaults to the one for the device.
     """
     import torch
 
+    if name in study.STUDIES:
+        return study.run(name, data, out, minutes, device, only, config)
+    if data is None:
+        raise SystemExit("--data is missing: give the folder of the patients, or what prepare wrote.")
     started = time.monotonic()
     card, for_cpu, for_gpu = EXPERIMENTS[name]
     if config is None:

@@ -6,6 +6,7 @@ Running the same command again goes on from the last checkpoint.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -15,28 +16,45 @@ import yaml
 
 DEFAULTS = {
     "network": "m4",
-    "arguments": {},
+    "arguments": {},  # of the network; the paper's sizes where nothing is said
     "seed": 0,
     "folds": 5,
     "fold": 0,
     "steps": 19000,  # Bragman 2018
     "batch": 4,
     "patch": 152,  # Bragman 2018
+    "centres": [0.45, 0.2, 0.35],  # shares of patches on bone, on another structure, anywhere
+    "optimiser": "adam",
     "learning_rate": 2e-3,
     "warm_up": 100,
     "hu_scale": 200.0,  # HU per unit of the loss: the variance floor of 0.005 is then 14 HU, about the noise of a CT
     "printed": False,  # the losses as the paper prints them
     "beta": 0.5,  # see losses.heteroscedastic.regression_nll; 0 is the plain likelihood
+    "loss_weights": [1.0, 1.5, 1.3],  # of the RoI-focused losses, Kaushik 2022
     "validate_every": 500,
     "checkpoint_every": 250,
+    "log_every": 25,
+    "early_stop": 0,  # validations without a better score after which training ends; 0: never
+    "precision": "auto",  # 16-mixed on a GPU, 32-true on a CPU; or what Lightning knows
+    "devices": 1,
+    "num_nodes": 1,
     "workers": 0,
     "settle_batches": 200,  # see settle_batch_norm
 }
 
 
-def load_config(path: Path) -> dict:
-    """DEFAULTS with what the YAML file says; raises `SystemExit` for a key that nobody knows."""
+def load_config(path: Path, budget: Path | None = None) -> dict:
+    """DEFAULTS with what the YAML file says, and after it what `budget` says to all networks and to this one.
+
+    A budget is a YAML of settings too, with `networks: {NAME: settings}` for those that are one network's own.
+    Raises `SystemExit` for a key that nobody knows.
+    """
     given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if budget is not None:
+        common = yaml.safe_load(budget.read_text(encoding="utf-8")) or {}
+        common.pop("evaluation", None)  # how the study evaluates, see study.py
+        own = common.pop("networks", {}).get(given.get("network", DEFAULTS["network"]), {})
+        given = {**given, **common, **own}
     unknown = set(given) - set(DEFAULTS)
     if unknown:
         raise SystemExit(f"{path}: unknown setting {', '.join(sorted(unknown))}; known are {', '.join(DEFAULTS)}.")
@@ -58,10 +76,12 @@ def kept_cases(prepared: Path) -> list[str]:
 
 
 class _Slices:
-    """Every `step`-th slice of each validation case, whole, one at a time."""
+    """Every `step`-th slice of each validation case, whole, one at a time; of several processes each has its part."""
 
-    def __init__(self, cases, step=3):
-        self.items = [(c, z) for c in cases for z in range(step // 2, c.mr.shape[0], step) if c.region[z].any()]
+    def __init__(self, cases, rank=0, world=1, step=3):
+        items = [(c, z) for c in cases for z in range(step // 2, c.mr.shape[0], step) if c.region[z].any()]
+        # all processes must have as many, or one would wait for the others for ever
+        self.items = items[rank::world][:len(items) // world]
 
     def __len__(self):
         return len(self.items)
@@ -75,51 +95,94 @@ class _Slices:
                 "labels": as_tensor(case.labels[z].astype("int64")), "weight": as_tensor(case.region[z].astype("float32"))}
 
 
-def run(prepared: Path, config: Path, out: Path, minutes: float | None = None, stop_after: int | None = None, device: str = "auto") -> Path:
+def run(prepared: Path, config: Path, out: Path, minutes: float | None = None, stop_after: int | None = None,
+        device: str = "auto", budget: Path | None = None) -> Path:
     """Train `config` on the cases that `prepare` kept, into the run folder `out`; returns the last checkpoint.
 
-    `minutes` or `stop_after` (a number of steps) end the run early in good order; the next call resumes it.
+    `minutes` or `stop_after` (a number of steps) end the run early in good order; the next call resumes it. `budget`: see
+    `load_config`. With several processes (torchrun, SLURM, or `devices` > 1) every one of them calls this.
     """
     import lightning
     import torch
-    from lightning.pytorch.callbacks import ModelCheckpoint
-    from lightning.pytorch.loggers import CSVLogger
 
+    from . import tasks
     from .data.patches import PatchDataset
     from .prepare import load_case
     from .split import split
-    from .tasks.dual_task import DualTask
 
-    hyper = load_config(config)
+    hyper = load_config(config, budget)
     lightning.seed_everything(hyper["seed"], verbose=False)
     training, validation = split(kept_cases(prepared), hyper["folds"], hyper["fold"])
+    last = out / "checkpoints" / "last.ckpt"
+    cases = {n: load_case(prepared / "cases" / f"{n}.npz") for n in training + validation}
+    _require_fit(cases, training, validation, config)
+    trainer = _trainer(hyper, out, minutes, stop_after, device)
+    if hyper["batch"] % trainer.world_size:
+        raise SystemExit(f"{config}: a batch of {hyper['batch']} cannot be shared by {trainer.world_size} processes; choose a multiple.")
+    if trainer.is_global_zero:
+        _describe(out, hyper, training, validation, trainer)
+    done = torch.load(last, map_location="cpu", weights_only=False)["global_step"] if last.exists() else 0
+    patches = PatchDataset([cases[n] for n in training], hyper["patch"], hyper["seed"], done, hyper["batch"], trainer.global_rank,
+                           trainer.world_size, hyper["centres"])
+    loaders = [torch.utils.data.DataLoader(patches, hyper["batch"] // trainer.world_size, num_workers=hyper["workers"]),
+               torch.utils.data.DataLoader(_Slices([cases[n] for n in validation], trainer.global_rank, trainer.world_size), 1)]
+    task = tasks.build(hyper)
+    trainer.fit(task, *loaders, ckpt_path=str(last) if last.exists() else None, weights_only=False)
+    settle_batch_norm(task.network, PatchDataset([cases[n] for n in training], hyper["patch"], hyper["seed"] + 1, centres=hyper["centres"]), hyper)
+    trainer.save_checkpoint(last)
+    return last
+
+
+def _require_fit(cases: dict, training: list[str], validation: list[str], config: Path) -> None:
+    """Raise `SystemExit` where a case has no CT or a class is missing in all training cases; say what else is missing."""
+    from .data.checks import fold_warnings, present
+
+    without = [n for n, c in cases.items() if c.ct is None]
+    if without:
+        raise SystemExit(f"{', '.join(without)}: prepared without a CT, from which no synthetic CT can be learnt; prepare again with one.")
+    classes = next(iter(cases.values())).classes
+    for line in fold_warnings({n: present(c) for n, c in cases.items()}, training, validation, classes):
+        if "cannot be learnt" in line:
+            raise SystemExit(f"{config}: {line}")
+        print(line, flush=True)
+
+
+def _trainer(hyper, out, minutes, stop_after, device):
+    import lightning
+    import torch
+    from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+    precision = hyper["precision"]
+    if precision == "auto":
+        precision = "16-mixed" if torch.cuda.is_available() and device != "cpu" else "32-true"
+    callbacks = [ModelCheckpoint(out / "checkpoints", save_last=True, every_n_train_steps=hyper["checkpoint_every"], save_top_k=1)]
+    if hyper["early_stop"]:
+        callbacks.append(EarlyStopping("val/score", patience=hyper["early_stop"]))
+    loggers = [CSVLogger(out, name=None, version="log")]
+    if importlib.util.find_spec("tensorboard") or importlib.util.find_spec("tensorboardX"):
+        loggers.append(TensorBoardLogger(out, name=None, version="tensorboard"))
+    return lightning.Trainer(
+        accelerator={"cuda": "gpu"}.get(device, device), devices=hyper["devices"], num_nodes=hyper["num_nodes"],
+        max_steps=min(hyper["steps"], stop_after or hyper["steps"]), max_epochs=-1, max_time={"minutes": minutes} if minutes else None,
+        precision=precision, logger=loggers, log_every_n_steps=hyper["log_every"], enable_progress_bar=os.isatty(1),
+        val_check_interval=hyper["validate_every"], check_val_every_n_epoch=None, num_sanity_val_steps=0,
+        gradient_clip_val=1.0, enable_model_summary=False, use_distributed_sampler=False, callbacks=callbacks)
+
+
+def _describe(out: Path, hyper, training, validation, trainer) -> None:
+    """config.yaml, split.json and versions.json: what it takes to do it again."""
+    import lightning
+    import torch
+
+    on_gpu = trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
+    hardware = torch.cuda.get_device_name() if on_gpu else f"{os.cpu_count()} CPU cores"
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(yaml.safe_dump(hyper), encoding="utf-8")
     (out / "split.json").write_text(json.dumps({"training": training, "validation": validation}, indent=1), encoding="utf-8")
     (out / "versions.json").write_text(json.dumps({
         "python": platform.python_version(), "torch": torch.__version__, "lightning": lightning.__version__,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() and device != "cpu" else f"{os.cpu_count()} CPU cores",
-    }, indent=1), encoding="utf-8")
-    cases = {n: load_case(prepared / "cases" / f"{n}.npz") for n in training + validation}
-
-    last = out / "checkpoints" / "last.ckpt"
-    done = torch.load(last, map_location="cpu", weights_only=False)["global_step"] if last.exists() else 0
-    patches = PatchDataset([cases[n] for n in training], hyper["patch"], hyper["seed"], start=done * hyper["batch"])
-    trainer = lightning.Trainer(
-        accelerator=device if device != "auto" else "auto", devices=1, max_steps=min(hyper["steps"], stop_after or hyper["steps"]), max_epochs=-1,
-        max_time={"minutes": minutes} if minutes else None, precision="16-mixed" if torch.cuda.is_available() else "32-true",
-        logger=CSVLogger(out, name=None, version="log"), log_every_n_steps=25, enable_progress_bar=os.isatty(1),
-        val_check_interval=hyper["validate_every"], check_val_every_n_epoch=None, num_sanity_val_steps=0,
-        gradient_clip_val=1.0, enable_model_summary=False,
-        callbacks=[ModelCheckpoint(out / "checkpoints", save_last=True, every_n_train_steps=hyper["checkpoint_every"], save_top_k=1)],
-    )
-    loaders = [torch.utils.data.DataLoader(patches, hyper["batch"], num_workers=hyper["workers"]),
-               torch.utils.data.DataLoader(_Slices([cases[n] for n in validation]), 1)]
-    task = DualTask(hyper)
-    trainer.fit(task, *loaders, ckpt_path=str(last) if last.exists() else None)
-    settle_batch_norm(task.network, PatchDataset([cases[n] for n in training], hyper["patch"], hyper["seed"] + 1), hyper)
-    trainer.save_checkpoint(last)
-    return last
+        "processes": trainer.world_size, "device": hardware}, indent=1), encoding="utf-8")
 
 
 def settle_batch_norm(network, patches, hyper) -> None:

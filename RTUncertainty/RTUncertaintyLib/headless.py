@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 
 from rtbackend.errors import InputError
 
@@ -93,6 +94,12 @@ def _remove_items_with_nodes(scene) -> None:
 
     Without that, removing a branch with a folder in it never returns.
     """
+    scene.AddObserver(import_slicer().vtkMRMLScene.NodeAboutToBeRemovedEvent, _item_remover())
+
+
+@cache
+def _item_remover():
+    """The one callback for all scenes. Kept for good: one that went with its scene would be called half destroyed."""
     import vtk
 
     slicer = import_slicer()
@@ -106,7 +113,7 @@ def _remove_items_with_nodes(scene) -> None:
         if item:
             hierarchy.RemoveItem(item, False, False)
 
-    scene.AddObserver(slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, about_to_be_removed)
+    return about_to_be_removed
 
 
 def open_scene(headless: HeadlessSlicer, file) -> None:

@@ -42,6 +42,7 @@ def check_input(node, card: dict) -> InputCheck:
     if check.errors:
         return check
     _check_modality(check, name, node, array, wanted)
+    _check_sequence(check, name, node)
     _check_geometry(check, name, spacing, size, wanted)
     return check
 
@@ -82,6 +83,19 @@ def _check_modality(check, name, node, array, wanted) -> None:
     elif tag and asked and tag != asked:
         check.warnings.append(_("{name} is a {tag} by its DICOM tag; the model was trained on {asked}.").format(
             name=name, tag=tag, asked=asked))
+
+
+def _check_sequence(check, name, node) -> None:
+    """A volume that follows a sequence browser holds one frame, and another one as soon as the browser moves."""
+    scene = node.GetScene()
+    browsers = scene.GetNodesByClass("vtkMRMLSequenceBrowserNode") if scene is not None else None
+    for index in range(browsers.GetNumberOfItems() if browsers is not None else 0):
+        browser = browsers.GetItemAsObject(index)
+        if browser.IsProxyNodeID(node.GetID()):
+            check.warnings.append(
+                _("{name} follows the sequence {browser}: the model runs on the frame that is shown now ({frame} of {count}).").format(
+                    name=name, browser=browser.GetName(), frame=browser.GetSelectedItemNumber() + 1, count=browser.GetNumberOfItems()))
+            return
 
 
 def _check_geometry(check, name, spacing, size, wanted) -> None:

@@ -7,6 +7,16 @@ from html import escape
 from .text import _
 
 
+def title(card: dict) -> str:
+    """The model's name for people; a model that has seen no patient says so at its front, which a narrow list shows."""
+    return _("Trained on a digital phantom only: {title}").format(title=card["title"]) if on_phantom(card) else card["title"]
+
+
+def on_phantom(card: dict) -> bool:
+    """Whether the model has seen digital phantoms and no patient."""
+    return bool(card.get("training", {}).get("phantom"))
+
+
 def summary(card: dict) -> str:
     """One line: what goes in and for which region."""
     given = card["input"]
@@ -17,7 +27,7 @@ def summary(card: dict) -> str:
 
 
 def card_html(card: dict) -> str:
-    """The whole card: purpose, training, accuracy, calibration, licence, intended use."""
+    """The whole card: intended use first, then input and output, training, accuracy, calibration, licence."""
     training = card.get("training", {})
     rows = [
         (_("Input"), summary(card)),
@@ -33,7 +43,9 @@ def card_html(card: dict) -> str:
     body = "".join(
         f'<tr><td style="padding-right: 10px; color: gray">{name}</td><td>{text}</td></tr>'
         for name, text in rows if text)
-    return f"<table>{body}</table><p><b>{escape(card.get('intended_use') or _('Research use only.'))}</b></p>"
+    warning = _("Trained on a digital phantom only: it has never seen a patient.") if on_phantom(card) else ""
+    use = card.get("intended_use") or _("Research use only.")
+    return "".join(f"<p><b>{escape(words)}</b></p>" for words in (warning, use) if words) + f"<table>{body}</table>"
 
 
 def _outputs(card) -> str:
@@ -54,7 +66,7 @@ def _training(training) -> str:
     count = training.get("cases")
     parts = []
     if count is not None:
-        parts.append(_("{count} digital phantoms, no patients").format(count=count) if training.get("phantom")
+        parts.append(_("{count} digital phantoms, no patient").format(count=count) if training.get("phantom")
                      else _("{count} patients").format(count=count))
     return ", ".join([*parts, *([training["data"]] if training.get("data") else [])])
 
@@ -65,8 +77,9 @@ def _measured(accuracy) -> str:
     count = accuracy.get("n")
     cases = accuracy.get("cases") or ""
     cases = cases if isinstance(cases, str) else ", ".join(map(str, cases))
-    return (_("{count} cases that it was not trained on").format(count=count) if count else "") + (
-        f": {cases}" if cases else "")
+    if not count or cases.startswith(f"{count} "):
+        return cases
+    return _("{count} cases that it was not trained on").format(count=count) + (f": {cases}" if cases else "")
 
 
 def _accuracy(accuracy) -> str:

@@ -75,7 +75,7 @@ class PredictionPanel:
         combo.blockSignals(True)
         combo.clear()
         for folder, card in cards.items():
-            combo.addItem(card["title"], folder)
+            combo.addItem(model_card_text.title(card), folder)
         index = combo.findData(wanted) if wanted else -1
         combo.setCurrentIndex(max(index, 0) if cards else -1)
         combo.blockSignals(False)
@@ -90,11 +90,15 @@ class PredictionPanel:
     def _model_chosen(self) -> None:
         card = self.card
         ui = self.ui
-        summary = _("{input}. <b>Research use only.</b>").format(input=model_card_text.summary(card)) if card else ""
-        show_message(ui.modelSummaryLabel, summary)
-        ui.modelCardLabel.text = model_card_text.card_html(card) if card else ""
+        summary, phantom = "", card is not None and model_card_text.on_phantom(card)
+        if card is not None:
+            summary = _("{input}. <b>Research use only.</b>").format(input=model_card_text.summary(card))
+        if phantom:
+            summary += " " + _("<b>Trained on a digital phantom only: it has never seen a patient.</b>")
+        show_message(ui.modelSummaryLabel, summary, "warning" if phantom else "plain")
+        ui.modelCardText.html = model_card_text.card_html(card) if card else ""
         ui.modelCardCollapsibleButton.enabled = card is not None
-        ui.modelComboBox.toolTip = card["folder"] if card else _("No model is installed.")
+        ui.modelComboBox.toolTip = f"{model_card_text.title(card)}\n{card['folder']}" if card else _("No model is installed.")
         if self.parameters is not None and card is not None and self.parameters.model != card["folder"]:
             self.parameters.model = card["folder"]
         self.refresh()

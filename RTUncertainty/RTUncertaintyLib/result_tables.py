@@ -52,11 +52,11 @@ def _rows(result: ResultFolder, name: str) -> list[dict]:
 
 def volume_row(row: dict) -> list[str]:
     """Structure, volume, interval and calibration of a row of volumes.csv, as texts."""
-    level = float(row["level"])
+    volume, lower, upper, level = (float(row[key]) for key in ("volume_ml", "lower_ml", "upper_ml", "level"))
+    digits = 0 if max(volume, upper) >= 1000 else 1  # a narrow panel shows the whole row then
     return [
         row["structure"],
-        f"{float(row['volume_ml']):.1f}",
-        _("{lower:.1f} to {upper:.1f} ({level:.0%})").format(
-            lower=float(row["lower_ml"]), upper=float(row["upper_ml"]), level=level),
+        f"{volume:.{digits}f}",
+        _("{lower} to {upper} ({level:.0%})").format(lower=f"{lower:.{digits}f}", upper=f"{upper:.{digits}f}", level=level),
         _("yes") if row["calibrated"].strip().lower() == "yes" else _("no"),
     ]

@@ -50,10 +50,16 @@ def ijk_to_world(node) -> np.ndarray:
 def volume_array(node) -> np.ndarray:
     """The voxels [k, j, i] of a scalar volume, not copied.
 
-    Raises `UnusableVolume` for a volume without voxels or with more than one component.
+    Raises `UnusableVolume` for what is no image: no or another node, a label map, a volume without voxels or with more
+    than one component.
     """
     import slicer.util
 
+    if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
+        name = _("There") if node is None else node.GetName()
+        raise UnusableVolume(_("{name} is no volume: choose one that is loaded.").format(name=name))
+    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+        raise UnusableVolume(_("{name} is a label map: choose the image that it was drawn on.").format(name=node.GetName()))
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None or min(image.GetDimensions()) < 1:
         raise UnusableVolume(_("{name} holds no voxels: load or choose another volume.").format(name=node.GetName()))

@@ -153,5 +153,6 @@ def _demo(args) -> int:
     progress = Progress(_show(args.progress), _cancel_on_signal(), ("scene", "report") if args.scene else ("report",))
     output = demo.run(args.output, args.model, progress, case=args.case, scene=args.scene, limb_seed=args.limb_seed,
                       samples=args.samples, device=args.device)
-    _done(output, args)
+    if args.progress == "json":
+        _done(output, args)
     return 0

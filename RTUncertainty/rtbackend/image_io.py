@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import json
 import os
 import struct
 import zlib
@@ -167,11 +168,15 @@ class Staging:
             (self.folder / name).write_text(text, encoding="utf-8")
 
     def commit(self) -> None:
-        """Move everything to its place; files of an earlier result with the same names are replaced."""
+        """Move everything to its place. All that an earlier result there had written goes, other files stay."""
         with self.writing():
             self.output.mkdir(exist_ok=True)
-            for path in sorted(self.folder.iterdir()):
-                os.replace(path, self.output / path.name)
+            earlier = _files_of_result(self.output)
+            new = sorted(p.name for p in self.folder.iterdir())
+            for name in new:
+                os.replace(self.folder / name, self.output / name)
+            for name in earlier.difference(new):
+                (self.output / name).unlink(missing_ok=True)
             self.folder.rmdir()
 
     def __exit__(self, *_):
@@ -179,6 +184,18 @@ class Staging:
 
         if self.folder.exists():
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _files_of_result(folder: Path) -> set[str]:
+    """Names of the files in `folder` that its summary.json says a job wrote; none where it holds no result."""
+    try:
+        named = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["files"].values()
+    except (OSError, ValueError, KeyError, AttributeError):
+        return set()
+    found = {"summary.json", "scene.mrb", "report.html"}
+    for value in named:
+        found.update(value.values() if isinstance(value, dict) else [value])
+    return {name for name in found if isinstance(name, str) and name == Path(name).name and (folder / name).is_file()}
 
 
 class _Writing:

@@ -27,7 +27,7 @@ def choose_device(name: str) -> torch.device:
         raise InputError(f"device '{name}' is not supported; use auto, cpu, cuda or cuda:0.")
     if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        raise InputError(f"device '{name}' was asked for, but {count} CUDA GPUs are usable here; use --device auto or cpu.")
+        raise InputError(f"device '{name}' was asked for, but {count} CUDA GPUs are usable here; choose auto or cpu.")
     return device
 
 
@@ -85,13 +85,22 @@ def ramp(length: int, start: int, size: int, overlap: int) -> np.ndarray:
     return weight
 
 
+def window(start: int, size: int, length: int, margin: int, border: int) -> tuple[slice, slice]:
+    """(what to cut from an axis padded by `border`, where in that cut the tile itself lies).
+
+    A tile is seen with `margin` pixels around it, as far as the padded axis of `length` + 2·`border` goes.
+    """
+    first, last = max(0, start + border - margin), min(length + 2 * border, start + size + border + margin)
+    return slice(first, last), slice(start + border - first, start + border - first + size)
+
+
 def _volume(networks, volume, samples, seed, device, tile, progress):
     depth, height, width = volume.shape
-    margin = max(n.margin for n in networks)
+    margin, border = max(n.margin for n in networks), max(n.border for n in networks)
     overlap = min(16, tile // 3)
     # air around the image, as the network saw at the edges of its training slices
     air = float(volume.min())
-    padded = np.pad(volume, ((0, 0), (margin, margin), (margin, margin)), constant_values=air)
+    padded = np.pad(volume, ((0, 0), (border, border), (border, border)), constant_values=air)
     rows, columns = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
     size = (min(tile, height), min(tile, width))
     batch = max(1, PIXELS[device.type] // ((size[0] + 2 * margin) * (size[1] + 2 * margin)))
@@ -103,7 +112,9 @@ def _volume(networks, volume, samples, seed, device, tile, progress):
         weight = np.outer(ramp(height, y, size[0], overlap), ramp(width, x, size[1], overlap))
         if z == 0:
             total[y:y + size[0], x:x + size[1]] += weight
-        block = padded[z:z + batch, y:y + size[0] + 2 * margin, x:x + size[1] + 2 * margin]
+        across, own_rows = window(y, size[0], height, margin, border)
+        along, own_columns = window(x, size[1], width, margin, border)
+        block = padded[z:z + batch, across, along]
         message = f"Sampling slice {min(z + batch, depth)} of {depth}"
 
         def tell(done, pairs, number=number, message=message):
@@ -112,7 +123,7 @@ def _volume(networks, volume, samples, seed, device, tile, progress):
         image = torch.from_numpy(np.ascontiguousarray(block))[:, None].to(device, memory_format=torch.channels_last)
         # a large odd step keeps the seeds of neighbouring batches and of neighbouring runs apart
         found = sampling.sample(networks, image, samples, seed * 1_000_003 + number * 7_919_017, tell).stacked()
-        found = found[:, :, margin:-margin, margin:-margin].float().cpu().numpy()
+        found = found[:, :, own_rows, own_columns].float().cpu().numpy()
         out[z:z + batch, :, y:y + size[0], x:x + size[1]] += found * weight
     if len(rows) * len(columns) > 1:
         out /= total

@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from scipy import ndimage, stats
 
 from . import geometry
+from .calibration import gaussian_factor
 from .errors import InputError
 
 BONE_HU = 200.0
@@ -104,10 +105,10 @@ def z_scores(error: np.ndarray, sd: np.ndarray) -> np.ndarray:
         return np.where(sd > 0, error / sd, np.nan).astype(np.float32)
 
 
-def coverage(z: np.ndarray, levels=LEVELS) -> dict[float, float]:
-    """The share of z-scores inside the central Gaussian interval of each nominal level."""
+def coverage(z: np.ndarray, levels=LEVELS, factors: dict[float, float] | None = None) -> dict[float, float]:
+    """The share of z-scores inside the central interval of each nominal level: ± `factors[level]`, by default Gaussian."""
     size = np.abs(z)
-    return {level: float((size <= stats.norm.ppf(0.5 + level / 2)).mean()) for level in levels}
+    return {level: float((size <= (factors or {}).get(level, gaussian_factor(level))).mean()) for level in levels}
 
 
 def correlation_length(z: np.ndarray, mask: np.ndarray, spacing, threshold: float = 0.05, longest: float = 60.0) -> float:
@@ -175,14 +176,19 @@ def goodness_of_fit(z: np.ndarray, mask: np.ndarray, spacing, step_mm: float | N
     mask = mask & np.isfinite(z)
     if step_mm is None:
         step_mm = max(SMALLEST_STEP_MM, correlation_length(z, mask, spacing)) if mask.any() else SMALLEST_STEP_MM
-    sample = z[thinned(mask, spacing, step_mm)].astype(np.float64)
+    return fit_to_normal(z[thinned(mask, spacing, step_mm)], float(step_mm))
+
+
+def fit_to_normal(sample: np.ndarray, step_mm: float) -> GoodnessOfFit:
+    """The tests of `goodness_of_fit` on independent z-scores [n], which were taken `step_mm` apart."""
+    sample = np.asarray(sample, np.float64)
     n, bins = sample.size, 10 if sample.size >= 50 else 5
     if n < 20:
         return GoodnessOfFit(n, step_mm, math.nan, math.nan, math.nan, math.nan, bins)
     ks = stats.kstest(sample, "norm")
     observed = np.bincount(np.minimum((stats.norm.cdf(sample) * bins).astype(int), bins - 1), minlength=bins)
     chi = stats.chisquare(observed)
-    return GoodnessOfFit(n, float(step_mm), float(ks.statistic), float(ks.pvalue),
+    return GoodnessOfFit(n, step_mm, float(ks.statistic), float(ks.pvalue),
                          float(chi.statistic), float(chi.pvalue), bins)
 
 
@@ -226,6 +232,7 @@ def evaluate(
     probabilities: dict[str, np.ndarray] | None = None,
     step_mm: float | None = None,
     seed: int = 0,
+    factors: dict[float, float] | None = None,
 ) -> list[Row]:
     """Every metric of a synthetic CT against a reference CT, as rows (region, metric, value, unit).
 
@@ -237,6 +244,7 @@ def evaluate(
             `probabilities` (0 to 1, by name) a fuzzy Dice.
         step_mm: the lattice of the goodness-of-fit test; by default the measured correlation length, at least 10 mm.
         seed: of the subsample for Spearman's correlation.
+        factors: half widths of the intervals in sds by level, see `coverage`.
 
     Raises `InputError` when arrays differ in shape or no voxel is left to compare.
     """
@@ -260,14 +268,14 @@ def evaluate(
             rows.append(Row(name, "PSNR", psnr(synct, reference, mask), "dB"))
             rows.append(Row(name, "SSIM", ssim(synct, reference, mask), ""))
         if z is not None:
-            rows += _uncertainty_rows(name, z, error, predictive_sd, mask, spacing, step_mm, seed)
+            rows += _uncertainty_rows(name, z, error, predictive_sd, mask, spacing, step_mm, seed, factors)
     for name in (structures or {}):
         if name in (reference_structures or {}):
             rows += _overlap_rows(name, structures[name], reference_structures[name], (probabilities or {}).get(name), valid)
     return rows
 
 
-def _uncertainty_rows(name, z, error, sd, mask, spacing, step_mm, seed):
+def _uncertainty_rows(name, z, error, sd, mask, spacing, step_mm, seed, factors):
     inside = z[mask]
     finite = inside[np.isfinite(inside)].astype(np.float64)
     if finite.size == 0:
@@ -277,7 +285,7 @@ def _uncertainty_rows(name, z, error, sd, mask, spacing, step_mm, seed):
         rows.append(Row(name, "voxels without a predictive sd", float(inside.size - finite.size), ""))
     rows += [Row(name, "z mean", float(finite.mean()), ""), Row(name, "z sd", float(finite.std()), "")]
     rows += [Row(name, f"coverage of {100 * level:.0f} % intervals", 100 * share, "%")
-             for level, share in coverage(finite).items()]
+             for level, share in coverage(finite, factors=factors).items()]
     fit = goodness_of_fit(z, mask, spacing, step_mm)
     rows += [Row(name, "fit to N(0,1): thinned n", float(fit.n), ""), Row(name, "fit to N(0,1): step", fit.step_mm, "mm")]
     if math.isfinite(fit.ks_p):

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from . import bundle as bundles
-from . import fit, flags, geometry, image_io, preprocess, volumes
+from . import calibration, fit, flags, geometry, image_io, preprocess, volumes
 from .errors import InputError
 from .events import CancelToken, Progress
 from .structures import tidy_labels
@@ -90,7 +90,7 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
         progress.note("The bias field was corrected (N4).")
 
     progress.stage("network", 0.0, "Sampling")
-    box = _box(sitk.GetArrayViewFromImage(ready.body) > 0)
+    box = bounding_box(sitk.GetArrayViewFromImage(ready.body) > 0)
     volume = sitk.GetArrayViewFromImage(ready.image)
     cropped = np.ascontiguousarray(volume[box])
     statistics, used, tile = inference.run(networks, cropped, samples, seed, where, progress)
@@ -120,7 +120,7 @@ def _image(given, fallback: str) -> tuple[sitk.Image, str]:
     return image_io.read(given), str(given)
 
 
-def _box(body: np.ndarray) -> tuple[slice, slice, slice]:
+def bounding_box(body: np.ndarray) -> tuple[slice, slice, slice]:
     """The bounding box of the body as slices."""
     spans = [np.flatnonzero(body.any(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     return tuple(slice(int(s[0]), int(s[-1]) + 1) for s in spans)
@@ -149,6 +149,9 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
     out["synct"] = image(np.rint(synct).clip(-1024, 3071), AIR, np.int16)
     intrinsic = on_input(statistics.intrinsic[:, 0]) * scale**2
     parameter = on_input(statistics.parameter[:, 0]).clip(0) * scale**2
+    recalibration = calibration.of_card(card)
+    if recalibration is not None:
+        intrinsic, parameter = recalibration.apply(synct, intrinsic, parameter)
     out["intrinsic_sd"], out["parameter_sd"] = image(np.sqrt(intrinsic)), image(np.sqrt(parameter))
     out["predictive_sd"] = image(np.sqrt(intrinsic + parameter))
     del synct, intrinsic, parameter
@@ -156,7 +159,8 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
     best, likeliest, doubt = np.zeros(inside.shape, np.uint8), None, np.zeros(inside.shape, np.float32)
     out["probabilities"], out["moments"] = {}, {}
     names = [None] + [s["name"] for s in card["outputs"]["structures"]]
-    for k, name in enumerate(names):
+    # a network without classes has no background either
+    for k, name in enumerate(names[:statistics.probability.shape[1]]):
         p = on_input(statistics.probability[:, k]).clip(0, 1)
         doubt -= p * np.log(np.maximum(p, 1e-12))
         if likeliest is None:
@@ -181,6 +185,10 @@ def _tables(result, labels, field_of_view, mr, card, raised):
     """Volumes with intervals and flags."""
     ml = float(np.prod(mr.GetSpacing())) / 1000
     found = []
+    sd = sitk.GetArrayViewFromImage(result["predictive_sd"])
+    raised += flags.of_synct(sd, sitk.GetArrayViewFromImage(result["body"]) > 0, card)
+    if not card["outputs"]["structures"]:
+        return found, raised
     calibrated = bool(card["calibration"].get("volumes"))
     means = np.stack([result["moments"][s["name"]][0] for s in card["outputs"]["structures"]])
     # the likeliest class on the network's grid; background is what the others leave of 1
@@ -198,8 +206,6 @@ def _tables(result, labels, field_of_view, mr, card, raised):
         interval.upper_ml = max(interval.upper_ml, interval.volume_ml)
         found.append(interval)
         raised += flags.of_structure(interval, labelled, field_of_view)
-    sd = sitk.GetArrayViewFromImage(result["predictive_sd"])
-    raised += flags.of_synct(sd, sitk.GetArrayViewFromImage(result["body"]) > 0, card)
     return found, raised
 
 
@@ -217,4 +223,5 @@ def _compare(prediction: Prediction, ct: sitk.Image) -> None:
     prediction.reference = sitk.Cast(sitk.Round(sitk.Clamp(reference, sitk.sitkFloat32, -32768, 32767)), sitk.sitkInt16)
     prediction.error = geometry.like(error, grid)
     prediction.zscore = geometry.like(np.divide(error, sd, out=np.zeros_like(error), where=body & (sd > 0)), grid)
-    prediction.metrics = metrics.evaluate(synct, sd, truth, body, spacing=grid.GetSpacing())
+    factors = calibration.interval_factors(prediction.card, metrics.LEVELS)
+    prediction.metrics = metrics.evaluate(synct, sd, truth, body, spacing=grid.GetSpacing(), factors=factors)

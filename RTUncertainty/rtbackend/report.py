@@ -77,12 +77,13 @@ def _compared(result: data.Result) -> str:
     """z-scores and metrics, where there is a reference CT."""
     if not result.has_reference:
         return ""
-    out = ["<h2>Against the reference CT</h2>"]
+    out = ["<h2>Against the reference CT</h2><p>The CT is taken as it lies: where it is not aligned with the MR, because the "
+           "patient lay otherwise, the shift counts as error.</p>"]
     z = result.images["zscore"][_compared_voxels(result)] if "zscore" in result.images else np.empty(0)
     if z.size:
         sd = float(z.std())
         if sd > 1.15:
-            verdict = "Errors are larger than the error bars say: the bars are too narrow here."
+            verdict = "Errors are larger than the error bars say: the bars are too narrow here, or the CT is not aligned."
         elif sd < 0.87:
             verdict = "Errors are smaller than the error bars say: the bars are too wide here."
         else:

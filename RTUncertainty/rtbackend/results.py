@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from . import __version__, flags, image_io, metrics, volumes
+from .calibration import interval_factors
 from .errors import InputError
 from .prediction import LEVEL, Prediction
 from .segmentation_file import with_segments
@@ -38,18 +39,22 @@ def save(prediction: Prediction, staging: image_io.Staging) -> dict:
         "entropy": (p.entropy, "structures_entropy"), "mutual_information": (p.mutual_information, "structures_mutual_information"),
         "body": (p.body, "body"), "reference": (p.reference, "reference_ct"), "error": (p.error, "error"), "zscore": (p.zscore, "zscore"),
     }
+    structures = p.card["outputs"]["structures"]
+    # no map of what the network cannot know: zeros would read as certainty
+    unknown = set() if structures else {"entropy", "mutual_information"}
+    unknown |= {key for key in ("intrinsic_sd", "parameter_sd", "predictive_sd") if not np.any(sitk.GetArrayViewFromImage(files[key][0]))}
     named = {}
     for key, (image, name) in files.items():
-        if image is not None:
+        if image is not None and key not in unknown:
             named[key] = f"{name}.nii.gz"
             staging.image(image, named[key])
-    structures = p.card["outputs"]["structures"]
     named["probabilities"] = {}
     for name, image in p.probabilities.items():
         named["probabilities"][name] = f"probability_{name}.nii.gz"
         staging.image(image, named["probabilities"][name])
-    named["structures"] = "structures.seg.nrrd"
-    staging.image(with_segments(p.structures, structures), named["structures"])
+    if structures:
+        named["structures"] = "structures.seg.nrrd"
+        staging.image(with_segments(p.structures, structures), named["structures"])
     named["volumes"], named["flags"] = "volumes.csv", "flags.csv"
     staging.text(volumes.table(p.volumes), "volumes.csv")
     staging.text(flags.table(p.flags), "flags.csv")
@@ -64,7 +69,7 @@ def save(prediction: Prediction, staging: image_io.Staging) -> dict:
         "input": {"path": os.path.basename(p.input_name), "name": name, "size": list(p.synct.GetSize()),
                   "spacing_mm": [round(s, 5) for s in p.synct.GetSpacing()]},
         "model": p.card, "options": p.options, "device_used": p.device_used, "bias_field_corrected": p.bias_field_corrected,
-        "notes": p.notes, "level": LEVEL, "files": named, "structures": structures, "seconds": p.seconds,
+        "notes": p.notes, "level": LEVEL, "interval_factor": interval_factors(p.card, [LEVEL])[LEVEL], "files": named, "structures": structures, "seconds": p.seconds,
         "versions": _versions(),
     }
 

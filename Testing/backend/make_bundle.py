@@ -10,17 +10,18 @@ from rtbackend import bundle, networks
 ARGUMENTS = {"classes": 3, "width": 4, "features": 8, "branch_width": 4}
 
 
-def make_bundle(folder: Path, name="test-synct", **changes) -> Path:
-    """Write model.json and weights.pt into `folder`; `changes` replace entries of the card."""
+def make_bundle(folder: Path, name="test-synct", network="m4", arguments=None, **changes) -> Path:
+    """Write model.json and weights.pt of `network` into `folder`; `changes` replace entries of the card."""
+    arguments = ARGUMENTS if arguments is None else arguments
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    network = networks.build("m4", **ARGUMENTS).train()
+    built = networks.build(network, **arguments).train()
     for _ in range(4):
-        network(torch.randn(2, 1, 32, 32))
-    torch.save({"checkpoints": [network.state_dict()]}, folder / "weights.pt")
+        built(torch.randn(2, 1, 32, 32))
+    torch.save({"checkpoints": [built.state_dict()]}, folder / "weights.pt")
     card = {
         "format": 1, "name": name, "version": "0.0.1", "title": "Untrained network for tests", "task": "synthetic CT and segmentation",
-        "architecture": {"name": "m4", "arguments": ARGUMENTS},
+        "architecture": {"name": network, "arguments": arguments},
         "input": {"modality": "MR", "sequence": "T1-weighted", "region": "limb", "spacing_mm": [2.0, 2.0, None],
                   "spacing_range_mm": [[0.4, 0.4, 1.0], [2.5, 2.5, 6.0]], "minimum_size": [8, 8, 2],
                   "field_of_view_mm": [[20, 20, 10], [500, 500, 600]], "normalisation": "z-score in the body", "bias_field": "auto"},

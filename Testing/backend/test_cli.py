@@ -344,3 +344,20 @@ def test_models_lists_bundles(place, capsys, monkeypatch):
 def test_importing_and_listing_loads_no_torch(place):
     code = "import sys, rtbackend, rtbackend.cli; rtbackend.list_bundles(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(LIBRARY), "RTU_MODELS": str(place)}, check=True)
+
+
+def test_a_second_run_leaves_nothing_of_the_first_but_keeps_other_files(place):
+    from rtbackend.image_io import Staging
+
+    out = place / "again"
+    for files in ({"synct": "a.nii.gz", "error": "error.nii.gz", "probabilities": {"bone": "p.nii.gz"}, "bad": "../mr.nii.gz"}, {"synct": "a.nii.gz"}):
+        with Staging(out) as staging:
+            for name in [n for v in files.values() for n in (v.values() if isinstance(v, dict) else [v]) if "/" not in n]:
+                staging.text(name, name)
+            if "error" in files:
+                staging.text("report", "report.html")
+            staging.text(json.dumps({"files": files}), "summary.json")
+            staging.commit()
+        (out / "notes.txt").write_text("mine", encoding="utf-8")
+    assert {p.name for p in out.iterdir()} == {"a.nii.gz", "summary.json", "notes.txt"}
+    assert (place / "mr.nii.gz").exists()

@@ -17,9 +17,46 @@ def test_m4_has_the_papers_size():
     assert count(m4.trunk) == 7_458_240
 
 
-def test_half_width_trunk():
-    from rtbackend.networks.highresnet import Trunk
-    assert count(Trunk(1, 32, 1024)) == 1_867_488
+def test_single_task_networks_have_the_trunk_at_half_width():
+    for name in ("m1", "m2a", "m2b"):
+        assert count(networks.build(name).trunk) == 1_867_488
+    # a fully connected layer of 1024 weights and its normalisation for each output
+    assert count(networks.build("m1")) == count(networks.build("m2a")) == 1_867_488 + 1024 + 2
+    assert count(networks.build("m2b")) == 1_867_488 + 2 * (1024 + 2)
+
+
+def test_m3_is_m4_without_the_variance_branches():
+    m3, m4 = networks.build("m3", classes=6), networks.build("m4", classes=6)
+    assert count(m4) - count(m3) == count(m4.branches[1]) + count(m4.branches[3])
+
+
+@pytest.mark.parametrize("filters, parameters", [(16, 210_569), (32, 623_625), (64, 2_125_577)])
+def test_3tn_has_the_papers_size(filters, parameters):
+    assert count(networks.build("3tn", filters=filters)) == parameters
+
+
+def test_tasks_of_the_roi_networks_differ_by_their_heads_only():
+    sizes = [count(networks.build(name, filters=16)) for name in ("1tn-gl", "1tn-fl", "2tn", "3tn")]
+    assert sizes[0] == sizes[1] and sizes[2] - sizes[1] == sizes[3] - sizes[2] == count(networks.build("3tn", filters=16).heads[2])
+
+
+def test_the_receptive_field_of_3tn_is_181():
+    net = networks.build("3tn", filters=2).eval().double()
+    x = torch.randn(1, 1, 201, 201, dtype=torch.float64, requires_grad=True)
+    net(x).body[0, 0, 100, 100].backward()
+    seen = x.grad[0, 0].abs().sum(0).nonzero().ravel()
+    assert (seen[0].item(), seen[-1].item()) == (100 - net.margin, 100 + net.margin) == (10, 190)
+
+
+def test_the_bone_map_replaces_the_body_map_where_bone_is_likelier():
+    from rtbackend.networks.atrous import AtrousOutput
+    body, bone = torch.tensor([0.1, 0.1, 0.4]).view(1, 1, 1, 3), torch.tensor([0.9, 0.8, 0.7]).view(1, 1, 1, 3)
+    three = networks.build("3tn", filters=1).interpret(AtrousOutput(body, bone, torch.tensor([1.0, -1.0, 2.0]).view(1, 1, 1, 3)))
+    assert torch.equal(three.mean.ravel(), torch.tensor([0.9, 0.1, 0.7]))
+    assert torch.allclose(three.probabilities.sum(1), torch.ones(1, 1, 3))
+    # without a class the body map says where bone is: above 250 HU
+    assert torch.equal(networks.build("2tn", filters=1).interpret(AtrousOutput(body, bone)).mean.ravel(), torch.tensor([0.1, 0.1, 0.7]))
+    assert networks.build("1tn-fl", filters=1).interpret(AtrousOutput(body)).mean is body
 
 
 def test_unknown_names_and_arguments_are_told():

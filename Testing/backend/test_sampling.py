@@ -7,19 +7,24 @@ from torch.nn import functional as F
 
 from rtbackend import networks, sampling
 from rtbackend.moments import Moments
-from rtbackend.networks.folded import FoldedHeads
+from rtbackend.networks.folded import folded_heads
 from rtbackend.uncertainty import REGRESSION_FLOOR, class_probabilities, entropy, variance
+
+
+def used(name, **arguments):
+    """A network whose slopes, scales, shifts and statistics differ from channel to channel."""
+    torch.manual_seed(3)
+    network = networks.build(name, **arguments)
+    for p in network.parameters():
+        p.data += 0.1 * torch.randn_like(p)
+    for _ in range(3):
+        network.train()(torch.randn(2, 1, 24, 24))
+    return network.eval()
 
 
 @pytest.fixture(scope="module")
 def net():
-    torch.manual_seed(3)
-    m4 = networks.build("m4", classes=3, width=4, features=8, branch_width=6)
-    for p in m4.parameters():  # slopes, scales and shifts that differ from channel to channel
-        p.data += 0.1 * torch.randn_like(p)
-    for _ in range(3):  # batch normalisation needs statistics of its own
-        m4.train()(torch.randn(2, 1, 24, 24))
-    return m4.eval()
+    return used("m4", classes=3, width=4, features=8, branch_width=6)
 
 
 def naive(net, x, mask):
@@ -51,7 +56,7 @@ def test_cached_sampling_equals_full_passes_with_the_same_masks(net):
 def test_a_mask_and_its_complement_share_one_convolution(net):
     features = net.trunk(torch.randn(1, 1, 16, 16))
     mask = (torch.rand_like(features) < 0.5).float()
-    heads = FoldedHeads(net)
+    heads = folded_heads(net)
     other = heads.pair_sum(features) - heads.first(2 * mask * features)
     assert torch.allclose(other, heads.first(2 * (1 - mask) * features), atol=1e-5)
 
@@ -59,7 +64,7 @@ def test_a_mask_and_its_complement_share_one_convolution(net):
 @torch.inference_mode()
 def test_folded_heads_are_the_branches(net):
     features = net.trunk(torch.randn(2, 1, 18, 16))
-    heads = FoldedHeads(net)
+    heads = folded_heads(net)
     for found, branch in zip(heads.finish(heads.first(features)), net.branches):
         assert torch.allclose(found, branch(features), atol=1e-5)
 
@@ -129,3 +134,59 @@ def test_several_checkpoints_share_the_samples(net):
 def test_too_few_samples_are_refused(net):
     with pytest.raises(ValueError, match="two samples"):
         sampling.sample([net], torch.randn(1, 1, 8, 8), 1, seed=0)
+
+
+OTHERS = {"m2a": {"width": 4, "features": 8}, "m2b": {"width": 4, "features": 8},
+          "m3": {"classes": 3, "width": 4, "features": 8, "branch_width": 6}}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@torch.inference_mode()
+def test_every_trunk_is_sampled_as_full_passes_would_be(name):
+    network = used(name, **OTHERS[name])
+    x = torch.randn(2, 1, 18, 20)
+    found = sampling.sample([network], x, 4, seed=5)
+    outs = []
+    for mask in sampling.masks(network.trunk(x).shape, 4, 5, "cpu"):
+        outs += [dict(zip(network.outputs, naive(network, x, m))) for m in (mask, 1 - mask)]
+    assert torch.allclose(found.mean, torch.stack([o["mean"] for o in outs]).mean(0), atol=1e-5)
+    if name == "m2b":
+        assert torch.allclose(found.intrinsic, torch.stack([variance(o["log_variance"], REGRESSION_FLOOR) for o in outs]).mean(0), atol=1e-5)
+    else:
+        assert not found.intrinsic.any()  # these networks say nothing of the noise
+    assert found.probability.shape[1] == network.classes
+    if name == "m3":
+        assert torch.allclose(found.probability, torch.stack([o["logits"].softmax(1) for o in outs]).mean(0), atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_network_without_dropout_is_one_sample_and_several_are_an_ensemble():
+    first, second = used("m1", width=4, features=8), used("m1", width=4, features=8)
+    for p in second.parameters():
+        p.data *= 1.1
+    x = torch.randn(1, 1, 16, 16)
+    alone = sampling.sample([first], x, 20, seed=0)
+    assert torch.allclose(alone.mean, first(x).mean) and not alone.parameter.any()
+    both = torch.stack([first(x).mean, second(x).mean])
+    ensemble = sampling.sample([first, second], x, 20, seed=0)
+    assert torch.allclose(ensemble.mean, both.mean(0), atol=1e-6) and torch.allclose(ensemble.parameter, both.var(0), atol=1e-6)
+
+
+@torch.inference_mode()
+def test_dropout_in_every_layer_is_sampled_by_whole_passes():
+    network = used("3tn", filters=4, dropout=0.3)
+    x = torch.randn(1, 1, 20, 20)
+    state = torch.random.get_rng_state()
+    found = sampling.sample([network], x, 6, seed=1)
+    assert torch.equal(torch.random.get_rng_state(), state)  # nobody else's random numbers are touched
+    again = sampling.sample([network], x, 6, seed=1)
+    assert torch.equal(found.mean, again.mean) and found.parameter.max() > 0
+    assert not torch.equal(found.mean, sampling.sample([network], x, 6, seed=2).mean)
+    many = sampling.sample([network], x, 600, seed=3)
+    torch.manual_seed(0)
+    network.set_sampling(True)
+    free = torch.stack([network.interpret(network(x)).mean for _ in range(600)])
+    network.set_sampling(False)
+    se = (2 * free.var(0) / 600).sqrt() + 1e-6
+    assert ((many.mean - free.mean(0)).abs() / se).max() < 5
+    assert torch.equal(network(x).body, network(x).body)  # and afterwards it is still again

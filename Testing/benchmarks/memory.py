@@ -1,6 +1,6 @@
 """Peak memory of `predict` at T = 5 and T = 50, and of a large volume; each run in a process of its own.
 
-`python Testing/benchmarks/memory.py [--large]`: --large adds a 512 × 512 × 200 volume with T = 2 (about half an hour).
+`python Testing/benchmarks/memory.py [--large]`: --large adds a 512 × 512 × 200 volume with T = 2 (some minutes).
 """
 
 import argparse

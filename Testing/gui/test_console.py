@@ -46,6 +46,11 @@ def test_errors_in_one_line(logic, backend, behaviour, words):
     assert list(Path(slicer.app.temporaryPath).glob("RTPrediction-*")) == []
 
 
+def test_no_volume(logic):
+    with pytest.raises(PredictionError, match="no volume"):
+        logic.predict(None, "test-model")
+
+
 def test_unknown_model(logic):
     with pytest.raises(PredictionError, match="test-model"):
         logic.predict(add_volume(), "no-such-model")

@@ -56,6 +56,39 @@ def test_vector_volume(scene):
     assert "Colours has 3 values a voxel" in check_input(node, CARD).message
 
 
+def test_label_map_and_what_is_no_volume(scene):
+    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Bones")
+    slicer.util.updateVolumeFromArray(labels, np.arange(24 * 32 * 32, dtype=np.int16).reshape(24, 32, 32))
+    assert check_input(labels, CARD).message == "Bones is a label map: choose the image that it was drawn on."
+    table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "Volumes")
+    assert "Volumes is no volume" in check_input(table, CARD).message
+    assert "no volume" in check_input(None, CARD).message
+
+
+def test_label_maps_and_vectors_are_not_offered(panel):
+    for name in ("vtkMRMLLabelMapVolumeNode", "vtkMRMLVectorVolumeNode"):
+        slicer.mrmlScene.AddNewNodeByClass(name, name)
+    assert panel.ui.inputSelector.nodeCount() == 0
+    panel.exit()
+    panel.enter()
+    assert panel.ui.inputSelector.currentNode() is None
+
+
+def test_a_frame_of_a_sequence_is_told(scene):
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Breathing")
+    frame = add_volume("Frame")
+    for value in "123":
+        sequence.SetDataNodeAtValue(frame, value)
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "Breathing browser")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    browser.AddProxyNode(frame, sequence, False)
+    browser.SetSelectedItemNumber(1)
+    proxy = browser.GetProxyNode(sequence)
+    check = check_input(proxy, CARD)
+    assert not check.errors and "Breathing browser" in check.message and "(2 of 3)" in check.message
+    assert check_input(add_volume("Other"), CARD).message == ""
+
+
 def test_ct_by_its_values_and_by_its_tag(scene):
     array = voxels(dtype=np.int16)
     array[:, :, :10] = -1000

@@ -37,7 +37,7 @@ def test_a_volume_there_when_the_module_is_entered_is_taken(panel):
 
 
 def test_card_in_plain_words(panel):
-    text = panel.ui.modelCardLabel.text
+    text = panel.ui.modelCardText.plainText
     for words in ("22 patients", "CC BY 3.0", "61.2", "0.83", "Research use only", "z-score SD 1.21", "volumes not calibrated",
                   "limb (thigh, knee, lower leg, hip)", "5 cases"):
         assert words in text, words
@@ -49,7 +49,18 @@ def test_card_cannot_bring_markup(panel, models):
     card = {**CARD, "licence": "<img src=x>"}
     (models / "model.json").write_text(json.dumps(card), encoding="utf-8")
     panel.panel.reload_models()
-    assert "<img" not in panel.ui.modelCardLabel.text and "&lt;img" in panel.ui.modelCardLabel.text
+    assert "<img" not in panel.ui.modelCardText.html and "&lt;img" in panel.ui.modelCardText.html
+
+
+def test_a_model_that_has_seen_no_patient_says_so(panel, models):
+    ui = panel.ui
+    assert "phantom" not in (ui.modelComboBox.currentText + ui.modelSummaryLabel.text + ui.modelCardText.plainText).lower()
+    card = {**CARD, "training": {**CARD["training"], "phantom": True, "cases": 60}}
+    (models / "model.json").write_text(json.dumps(card), encoding="utf-8")
+    panel.panel.reload_models()
+    assert ui.modelComboBox.currentText == f"Trained on a digital phantom only: {CARD['title']}"
+    assert "rained on a digital phantom only" in ui.modelSummaryLabel.text
+    assert "rained on a digital phantom only" in ui.modelCardText.plainText and "60 digital phantoms, no patient" in ui.modelCardText.plainText
 
 
 def test_no_model_installed(panel, models):

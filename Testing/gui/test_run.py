@@ -7,7 +7,7 @@ import pytest
 import slicer
 from RTUncertaintyLib import process_runner
 from standins import process_events
-from gui_support.volumes import add_volume
+from gui_support.volumes import add_volume, transform_node
 
 
 @pytest.fixture
@@ -203,10 +203,37 @@ def test_scene_closed_while_running(ready, backend):
     assert ready.ui.runButton.enabled, "the panel works on in the new scene"
 
 
-def test_panel_destroyed_while_running(ready, backend):
+def test_application_closed_while_running(ready, backend, tmp_path):
+    """The application calls `cleanup` of every module when it ends."""
+    ready.ui.outputFolderEdit.currentPath = str(tmp_path)
+    before = sorted(tmp_path.iterdir())
     pids = started(ready, backend("slow"))
     ready.cleanup()
     assert gone(pids) and temporary_folders() == []
+    assert [p for p in tmp_path.iterdir() if p not in before and p.name not in ("pids.txt", "arguments.json")] == []
+
+
+def test_a_second_run_keeps_the_first_one_s_folder(ready, run, tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    ready.ui.outputFolderEdit.currentPath = str(kept)
+    run()
+    first = {p.name: p.stat().st_mtime_ns for p in (kept / "test-model on Thigh").iterdir()}
+    assert run().startswith("Done")
+    assert sorted(p.name for p in kept.iterdir()) == ["test-model on Thigh", "test-model on Thigh 2"]
+    assert {p.name: p.stat().st_mtime_ns for p in (kept / "test-model on Thigh").iterdir()} == first
+
+
+def test_a_volume_under_a_transform_gets_its_result_where_it_is_shown(ready, run):
+    import numpy as np
+
+    node = ready.ui.inputSelector.currentNode()
+    node.SetAndObserveTransformNodeID(transform_node([[1, 0, 0, 40], [0, 1, 0, -25], [0, 0, 1, 7], [0, 0, 0, 1]]).GetID())
+    assert run().startswith("Done")
+    shown, found = np.zeros(6), np.zeros(6)
+    node.GetRASBounds(shown)  # the transform included
+    ready.panel.results.nodes.synct.GetRASBounds(found)
+    assert np.allclose(shown, found, atol=1e-3)
 
 
 def test_input_renamed_or_deleted_while_running(ready, backend):

@@ -125,13 +125,39 @@ def test_picture(written, tmp_path):
     done = command("render", written[1], "--output", output, "--overlay", "intrinsic")
     assert done.returncode == 0 and done.stderr == "", done.stderr
     pixels = sitk.GetArrayFromImage(sitk.ReadImage(str(output))).astype(int)
-    assert pixels.shape == (972, 1204, 3)
+    assert pixels.shape == (972, 1522, 3)
     colourful = pixels.max(axis=2) - pixels.min(axis=2) > 60
-    for top, left in ((48, 0), (48, 604), (512, 0), (512, 604)):  # three slices with overlay and legend, and the 3-D view
-        assert colourful[top:top + 460, left:left + 600].mean() > 0.005
-    for top, left in ((48, 0), (512, 0), (512, 604)):  # the legend's bar on the right, dark around it
-        bar = colourful[top + 150:top + 330, left + 578:left + 596]
-        assert bar.any(axis=1).mean() > 0.9
+    for top, left in ((48, 928), (512, 0), (512, 464), (512, 928)):  # three slices with overlay, and the 3-D view
+        assert colourful[top:top + 460, left:left + 460].mean() > 0.005
+    # the legend's bar at the right, from the dark end (below) to the bright end (above)
+    filled = np.flatnonzero(colourful[:, 1410])
+    assert len(filled) > 500 and pixels[filled[0] + 3, 1410].sum() > pixels[filled[-1] - 3, 1410].sum() + 200
+    # grey: the input and the synthetic CT come first, without the overlay
+    for left in (0, 464):
+        assert colourful[48:508, left:left + 460].mean() < 0.02 < (pixels[48:508, left:left + 460, 0] > 60).mean()
+
+
+def test_picture_without_the_input_is_two_by_two(written, tmp_path):
+    output = tmp_path / "picture.png"
+    done = command("render", written[0], "--output", output, "--overlay", "zscore")
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert sitk.ReadImage(str(output)).GetSize() == (1058, 972)
+
+
+@pytest.mark.parametrize("columns, letters", [
+    (((-1, 0, 0), (0, 1, 0)), "RLPA"),  # axial as radiologists see it
+    (((-1, 0, 0), (0, 0, 1)), "RLIS"),
+    (((0, -1, 0), (0, 0, 1)), "APIS"),
+    (((0.9, 0.4, 0.1), (-0.4, 0.9, 0.1)), "LRPA"),  # oblique: by the nearest axis
+])
+def test_directions_at_the_edges(columns, letters):
+    from RTUncertaintyLib.render.views import directions
+
+    matrix = vtk.vtkMatrix4x4()
+    for column, axis in enumerate(columns):
+        for row in range(3):
+            matrix.SetElement(row, column, axis[row])
+    assert "".join(directions(matrix)) == letters
 
 
 def test_picture_of_an_overlay_that_is_not_there(tmp_path):

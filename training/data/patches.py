@@ -13,27 +13,31 @@ from ..prepare import Case
 
 
 class PatchDataset(IterableDataset):
-    """Endless patches: dict of `mr` [1, s, s], `ct` [1, s, s] (HU), `labels` [s, s] and `weight` [s, s].
+    """Endless patches: dict of `mr` [1, s, s], `ct` [1, s, s] (HU), `labels` [s, s], and as floats `body` [s, s],
+    `valid` [s, s] (where MR and CT were measured) and `weight` [s, s], which is both.
 
-    A third of the patches each is centred on bone, on tumour and anywhere in the body, so that small structures are
-    seen often (`centres` gives the shares). Step k of a run draws the same patches whatever ran before: `start` is the
-    index of the first one, so that a resumed run goes on with what the interrupted one would have seen.
+    The patches are centred on bone, on another structure or anywhere in the body, so that small structures are seen
+    often (`centres` gives the three shares). Batch k of a run holds the same patches, k·`batch` to (k + 1)·`batch` − 1,
+    whatever ran before and however many workers draw them: `start` is the first batch, so that a resumed run goes on with
+    what the interrupted one would have seen. With `world` processes each takes its part of every batch.
     """
 
-    def __init__(self, cases: list[Case], size: int, seed: int, start: int = 0, centres=(0.45, 0.2, 0.35), augment=True):
-        self.cases, self.size, self.seed, self.start, self.augment = cases, size, seed, start, augment
+    def __init__(self, cases: list[Case], size: int, seed: int, start: int = 0, batch: int = 1, rank: int = 0, world: int = 1,
+                 centres=(0.45, 0.2, 0.35), augment=True):
+        self.cases, self.size, self.seed, self.augment = cases, size, seed, augment
+        self.start, self.batch, self.rank, self.world = start, batch, rank, world
         self.centres = np.array(centres) / sum(centres)
-        # classes: bone, tumour, anywhere
-        self.points = [[np.argwhere((c.labels == k) & c.region) for c in cases] for k in (1, 2)]
+        self.points = [[np.argwhere((c.labels == 1) & c.region) for c in cases], [np.argwhere((c.labels > 1) & c.region) for c in cases]]
         self.points.append([np.argwhere(c.region) for c in cases])
         self.having = [[i for i, p in enumerate(points) if len(p)] for points in self.points]
 
     def __iter__(self):
         info = torch.utils.data.get_worker_info()
-        step, index = (info.num_workers, self.start + info.id) if info else (1, self.start)
+        workers, number = (info.num_workers, self.start + info.id) if info else (1, self.start)
         while True:
-            yield self.patch(index)
-            index += step
+            for index in range(number * self.batch + self.rank, (number + 1) * self.batch, self.world):
+                yield self.patch(index)
+            number += workers
 
     def patch(self, index: int) -> dict:
         """The patch number `index` of this run."""
@@ -62,7 +66,7 @@ class PatchDataset(IterableDataset):
         grid = np.stack([(2 * cols + 1) / w - 1, (2 * rows + 1) / h - 1], -1)
         grid = torch.from_numpy(grid[None].astype(np.float32))
         images = torch.from_numpy(np.stack([case.mr[z], case.ct[z] + 1000.0])[None])
-        flat = torch.from_numpy(np.stack([case.labels[z].astype(np.float32), case.region[z].astype(np.float32)])[None])
+        flat = torch.from_numpy(np.stack([a[z].astype(np.float32) for a in (case.labels, case.body, case.valid)])[None])
         images = F.grid_sample(images, grid, "bilinear", "zeros", align_corners=False)[0]
         flat = F.grid_sample(flat, grid, "nearest", "zeros", align_corners=False)[0]
         inside = ((grid.abs() < 1).all(-1))[0]
@@ -70,7 +74,7 @@ class PatchDataset(IterableDataset):
         mr = torch.where(inside, images[0], torch.tensor(float(case.mr[z].min())))
         if self.augment:
             mr = self._contrast(mr, rng)
-        return {"mr": mr[None], "ct": images[1:2] - 1000.0, "labels": flat[0].long(), "weight": flat[1]}
+        return {"mr": mr[None], "ct": images[1:2] - 1000.0, "labels": flat[0].long(), "body": flat[1], "valid": flat[2], "weight": flat[1] * flat[2]}
 
     def _contrast(self, mr: torch.Tensor, rng) -> torch.Tensor:
         """Bias field, gamma, offset, gain and noise, as another scanner would make them."""

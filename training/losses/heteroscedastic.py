@@ -10,10 +10,15 @@ from torch.nn import functional as F
 
 from rtbackend.uncertainty import REGRESSION_FLOOR, SEGMENTATION_FLOOR, variance
 
+from ..distributed import total
+
 
 def weighted_mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Mean of `values` over voxels by `weight` (same shape); 0 where no voxel counts, so that no NaN arises."""
-    return (values * weight).sum() / weight.sum().clamp_min(1.0)
+    """Mean of `values` over voxels by `weight` (same shape); 0 where no voxel counts, so that no NaN arises.
+
+    In a run of several processes it is the mean over the voxels of all of them.
+    """
+    return total((values * weight).sum()) / total(weight.sum()).clamp_min(1.0)
 
 
 def regression_nll(mean, log_variance, target, weight, printed=False, beta=0.0, floor=REGRESSION_FLOOR):

@@ -1,4 +1,4 @@
-"""Axial, coronal and sagittal slices and a 3-D view of a run in one picture."""
+"""The input, the synthetic CT, an overlay in three planes and the structures in 3-D, in one picture."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .. import headless
 from ..scene import bundle
 from ..scene.load import load_result
 from ..scene.nodes import RunNodes, find_runs, run_nodes
-from ..scene.overlays import OVERLAYS
+from ..scene.overlays import OVERLAYS, label_count, show_legend
 from ..scene.show import overlay_threshold, show_result
 from . import views
 
-VIEW_SIZE = (600, 460)
+VIEW_SIZE = (460, 460)
+LEGEND_WIDTH = 130
 _GAP, _HEADER = 4, 44
 _BODY_HU = -300.0
-_LEGEND_SHARE = 0.17  # of a slice view's width, left free on its right for the legend
 
 
 def render_file(path, output, overlay: str = "predictive", input_file=None, background: str = "synct") -> Path:
@@ -47,25 +47,46 @@ def render_file(path, output, overlay: str = "predictive", input_file=None, back
 
 
 def render_run(slicer_scene, run: RunNodes, output, overlay: str = "predictive", background: str = "synct") -> Path:
-    """Draw a run of a headless scene to a PNG file of 1204 x 972 pixels; changes the scene's views and legends."""
+    """Draw a run of a headless scene to a PNG file; changes the scene's views and legends.
+
+    Axial, coronal and sagittal with the overlay over the background, and 3-D: two by two. When the run has its input,
+    there are three columns, and the axial slice of the input and of the synthetic CT come first. Views are square.
+    """
     output = Path(output)
     if overlay != "none" and overlay not in run.overlays:
         raise InputError(f"{run.name}: has no overlay {overlay!r}; it has {', '.join(run.overlays)} (or none).")
     headless.add_views(slicer_scene, VIEW_SIZE)
-    show_result(run, None if overlay == "none" else overlay, background=background)
+    show_result(run, None, background=background)
     for logic in slicer_scene.slice_logics.values():
         logic.ResizeSliceNode(*VIEW_SIZE)
     bundle.fit_views(slicer_scene, run)
     corners = _body_corners(run.synct)
     for logic in slicer_scene.slice_logics.values():
-        _zoom(logic.GetSliceNode(), corners, bundle.point_of_interest(run), _LEGEND_SHARE if overlay != "none" else 0.0)
-    pictures = [
-        views.slice_picture(slicer_scene, "Red", VIEW_SIZE, "Axial"),
-        views.three_d_picture(slicer_scene, VIEW_SIZE, "3D", _names(run)),
-        views.slice_picture(slicer_scene, "Green", VIEW_SIZE, "Coronal"),
-        views.slice_picture(slicer_scene, "Yellow", VIEW_SIZE, "Sagittal"),
-    ]
-    _save(_compose(pictures, _headline(run, overlay, background)), output)
+        _zoom(logic.GetSliceNode(), corners, bundle.point_of_interest(run))
+    chosen = None if overlay == "none" else overlay
+    name = "" if chosen is None else f", {OVERLAYS[overlay].name}"
+
+    def draw(view: str, title: str, key: str | None, below: str) -> np.ndarray:
+        show_result(run, key, opacity=1.0, background=below)  # opaque: the colours are those of the legend
+        if key is not None:
+            show_legend(run.overlays[key], False)  # the sheet has one for all
+        return views.slice_picture(slicer_scene, view, VIEW_SIZE, title)
+
+    planes = [draw(view, plane + name, chosen, background) for view, plane in headless.SLICE_VIEWS.items()]
+    in_3d = views.three_d_picture(slicer_scene, VIEW_SIZE, "Structures", _names(run))
+    if run.input is not None and chosen is not None:
+        rows = [[draw("Red", "Axial, input MR", None, "input"), draw("Red", "Axial, synthetic CT", None, "synct"), planes[0]],
+                [planes[1], planes[2], in_3d]]
+    else:
+        rows = [[planes[0], in_3d], [planes[1], planes[2]]]
+    show_result(run, chosen, background=background)
+    legend = None
+    if chosen is not None:
+        kind = OVERLAYS[overlay]
+        legend = views.legend_picture(run.overlays[overlay], [*kind.name.split(), kind.unit and f"({kind.unit})"],
+                                      label_count(run.overlays[overlay], kind), kind.label_format,
+                                      (LEGEND_WIDTH, 2 * VIEW_SIZE[1] + _GAP))
+    _save(_compose(rows, _headline(run, overlay, background), legend), output)
     return output
 
 
@@ -106,21 +127,16 @@ def _body_corners(volume) -> np.ndarray:
     return np.array([matrix.MultiplyPoint(c)[:3] for c in corners])
 
 
-def _zoom(slice_node, corners: np.ndarray, through: np.ndarray, legend_share: float) -> None:
-    """Show the box of `corners` in a slice view, with a margin and room for the legend on the right.
-
-    The slice itself passes through the RAS point `through`.
-    """
+def _zoom(slice_node, corners: np.ndarray, through: np.ndarray) -> None:
+    """Show the box of `corners` in a slice view, with a margin. The slice itself passes through the RAS point `through`."""
     matrix = slice_node.GetSliceToRAS()
     axes = np.array([[matrix.GetElement(r, c) for c in range(3)] for r in range(3)])
     along = corners @ axes  # coordinates along right, up and normal of the view
     low, high = along.min(axis=0), along.max(axis=0)
     width, height = VIEW_SIZE
-    needed = np.maximum(high - low, 1.0)[:2] * 1.06
-    mm_per_pixel = max(needed[0] / (width * (1.0 - legend_share)), needed[1] / (height * 0.93))
+    needed = np.maximum(high - low, 1.0)[:2]
+    mm_per_pixel = max(needed[0] / (width - 48), needed[1] / (height - 84))  # letters, title and bar stay clear of it
     centre = 0.5 * (low + high)
-    spare = width * mm_per_pixel - needed[0]
-    centre[0] += min(0.5 * legend_share * width * mm_per_pixel, 0.5 * spare)
     centre[2] = float(np.asarray(through) @ axes[:, 2])
     position = axes @ centre
     for row in range(3):
@@ -129,15 +145,19 @@ def _zoom(slice_node, corners: np.ndarray, through: np.ndarray, legend_share: fl
     slice_node.SetFieldOfView(width * mm_per_pixel, height * mm_per_pixel, slice_node.GetFieldOfView()[2])
 
 
-def _compose(pictures: list[np.ndarray], headline: str) -> np.ndarray:
-    """Four pictures two by two below a line of text, on black with thin grey lines between."""
+def _compose(rows: list[list[np.ndarray]], headline: str, legend: np.ndarray | None) -> np.ndarray:
+    """Rows of pictures below a line of text, the legend at their right, on black with thin grey lines between."""
     width, height = VIEW_SIZE
-    sheet = np.full((2 * height + _GAP + _HEADER + _GAP, 2 * width + _GAP, 3), 60, np.uint8)
-    sheet[:_HEADER] = views.text_picture(headline, (sheet.shape[1], _HEADER))
-    for index, picture in enumerate(pictures):
-        top = _HEADER + _GAP + (index // 2) * (height + _GAP)
-        left = (index % 2) * (width + _GAP)
-        sheet[top:top + height, left:left + width] = picture
+    across = len(rows[0]) * (width + _GAP) - _GAP + (0 if legend is None else _GAP + LEGEND_WIDTH)
+    sheet = np.full((_HEADER + len(rows) * (height + _GAP), across, 3), 60, np.uint8)
+    sheet[:_HEADER] = views.text_picture(headline, (across, _HEADER))
+    for row, pictures in enumerate(rows):
+        top = _HEADER + _GAP + row * (height + _GAP)
+        for column, picture in enumerate(pictures):
+            left = column * (width + _GAP)
+            sheet[top:top + height, left:left + width] = picture
+    if legend is not None:
+        sheet[_HEADER + _GAP:, -LEGEND_WIDTH:] = legend
     return sheet
 
 

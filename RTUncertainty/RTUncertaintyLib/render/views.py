@@ -13,15 +13,18 @@ if not os.environ.get("DISPLAY") and os.name == "posix":
     # Without a display VTK would first try X and complain.
     os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
-_LEGEND_WIDTH, _LEGEND_HEIGHT = 0.06, 0.6  # share of the view; the text is as large as these allow
-_SLICE_MANAGERS = ("vtkMRMLModelSliceDisplayableManager", "vtkMRMLSegmentationsDisplayableManager2D",
-                   "vtkMRMLColorLegendDisplayableManager")
+_SLICE_MANAGERS = ("vtkMRMLModelSliceDisplayableManager", "vtkMRMLSegmentationsDisplayableManager2D")
 _THREE_D_MANAGERS = ("vtkMRMLCameraDisplayableManager", "vtkMRMLViewDisplayableManager",
                      "vtkMRMLModelDisplayableManager", "vtkMRMLSegmentationsDisplayableManager3D")
+_SOFT = (0.85, 0.85, 0.85)
+_BAR_MM = 50.0
 
 
 def slice_picture(slicer_scene, name: str, size: tuple[int, int], title: str) -> np.ndarray:
-    """The slice view Red, Green or Yellow of a headless scene as uint8 pixels (height, width, 3)."""
+    """The slice view Red, Green or Yellow of a headless scene as uint8 pixels (height, width, 3).
+
+    With the patient's directions at the edges (R, L, A, P, S, I) and a bar of 5 cm.
+    """
     logic = slicer_scene.slice_logics[name]
     window, renderer = _window(size)
     mapper = vtk.vtkImageMapper()
@@ -34,13 +37,30 @@ def slice_picture(slicer_scene, name: str, size: tuple[int, int], title: str) ->
     group = _managers(slicer.vtkMRMLSliceViewDisplayableManagerFactory, _SLICE_MANAGERS, slicer_scene, renderer)
     group.SetMRMLDisplayableNode(logic.GetSliceNode())
     mapper.SetInputConnection(logic.GetImageDataConnection())
-    _announce_layers(logic.GetSliceCompositeNode())
     renderer.AddViewProp(_title(title, size))
-    _size_legends(window)
+    left, right, bottom, top = directions(logic.GetSliceNode().GetSliceToRAS())
+    width, height = size
+    for letter, place in ((left, (8, height // 2)), (right, (width - 20, height // 2)),
+                          (bottom, (width // 2 - 6, 26)), (top, (width // 2 - 6, height - 8))):
+        renderer.AddViewProp(_text(letter, place))
+    renderer.AddViewProp(_text("5 cm", (12, 36), 15))
     pixels = _grab(window)
+    length = round(_BAR_MM / logic.GetSliceNode().GetFieldOfView()[0] * width)
+    pixels[-13:-11, 12:12 + length] = 230
     group.SetMRMLDisplayableNode(None)
     window.Finalize()
     return pixels
+
+
+def directions(slice_to_ras) -> tuple[str, str, str, str]:
+    """The patient's directions at the left, right, bottom and top edge of a slice view, by the nearest axis."""
+    letters = []
+    for column in (0, 1):
+        axis = [slice_to_ras.GetElement(row, column) for row in range(3)]
+        nearest = int(np.argmax(np.abs(axis)))
+        pair = ("LR", "PA", "IS")[nearest]  # RAS: R, A and S are the positive ends
+        letters += pair if axis[nearest] > 0 else reversed(pair)
+    return tuple(letters)
 
 
 def three_d_picture(slicer_scene, size: tuple[int, int], title: str, names: list[tuple[str, tuple]]) -> np.ndarray:
@@ -86,6 +106,38 @@ def text_picture(text: str, size: tuple[int, int], font_size: int = 20) -> np.nd
     return pixels
 
 
+def legend_picture(volume, lines: list[str], labels: int, label_format: str, size: tuple[int, int]) -> np.ndarray:
+    """The colours of a volume node as an upright bar with numbers below `lines` of text; uint8 (height, width, 3)."""
+    window, renderer = _window(size)
+    display = volume.GetDisplayNode()
+    table = vtk.vtkLookupTable()
+    table.DeepCopy(display.GetColorNode().GetLookupTable())
+    table.SetTableRange(display.GetWindowLevelMin(), display.GetWindowLevelMax())
+    bar = vtk.vtkScalarBarActor()
+    bar.SetLookupTable(table)
+    bar.SetNumberOfLabels(labels)
+    bar.SetLabelFormat(label_format)
+    bar.SetMaximumNumberOfColors(256)
+    bar.SetUseOpacity(True)
+    bar.UnconstrainedFontSizeOn()
+    bar.SetPosition(0.1, 0.2)
+    bar.SetWidth(0.85)
+    bar.SetHeight(0.6)
+    bar.SetBarRatio(0.28)
+    style = bar.GetLabelTextProperty()
+    style.SetFontFamilyToArial()
+    style.SetFontSize(17)
+    style.SetBold(False)
+    style.SetItalic(False)
+    style.SetShadow(False)
+    renderer.AddViewProp(bar)
+    for row, line in enumerate(reversed(lines)):
+        renderer.AddViewProp(_text(line, (12, round(size[1] * 0.8) + 44 + 24 * row), 17))
+    pixels = _grab(window)
+    window.Finalize()
+    return pixels
+
+
 def _window(size: tuple[int, int]):
     """An off-screen window with a black renderer and an interactor, which displayable managers ask for."""
     window = vtk.vtkRenderWindow()
@@ -110,38 +162,19 @@ def _managers(factory_class, names, slicer_scene, renderer):
     return factory.InstantiateDisplayableManagers(renderer)
 
 
-def _announce_layers(composite) -> None:
-    """Tell the legends' manager which volumes are shown: it learns of legends that are older than itself only by this."""
-    flags = composite.ForegroundVolumeFlag | composite.BackgroundVolumeFlag
-    for _ in range(2):  # the first makes the legends' actors, the second draws those of visible volumes
-        composite.SetInteractionFlags(flags)
-        composite.Modified()
-    composite.SetInteractionFlags(0)
-
-
-def _size_legends(window) -> None:
-    """Let the legend's text follow the legend's size: without the application's fonts the node's font size is not kept."""
-    renderers = window.GetRenderers()
-    for index in range(renderers.GetNumberOfItems()):
-        props = renderers.GetItemAsObject(index).GetViewProps()
-        for prop in (props.GetItemAsObject(i) for i in range(props.GetNumberOfItems())):
-            if prop.IsA("vtkScalarBarActor"):
-                prop.UnconstrainedFontSizeOff()
-                prop.SetBarRatio(0.3)
-                prop.SetTextPad(-5)
-                prop.SetWidth(_LEGEND_WIDTH)
-                prop.SetHeight(_LEGEND_HEIGHT)
-                prop.SetPosition(0.985 - _LEGEND_WIDTH, 0.5 * (1.0 - _LEGEND_HEIGHT))
-
-
-def _title(text: str, size: tuple[int, int], color: tuple = (0.85, 0.85, 0.85)):
+def _title(text: str, size: tuple[int, int], color: tuple = _SOFT):
     """A text in the upper left corner of an area of `size` pixels."""
+    return _text(text, (12, size[1] - 12), 17, color)
+
+
+def _text(text: str, place: tuple[int, int], font_size: int = 16, color: tuple = _SOFT):
+    """A text whose upper left corner is at `place`, pixels from the lower left."""
     actor = vtk.vtkTextActor()
     actor.SetInput(text)
-    actor.SetPosition(12, size[1] - 12)
+    actor.SetPosition(*place)
     style = actor.GetTextProperty()
     style.SetFontFamilyToArial()
-    style.SetFontSize(17)
+    style.SetFontSize(font_size)
     style.SetVerticalJustificationToTop()
     style.SetColor(*color)
     style.SetShadow(True)

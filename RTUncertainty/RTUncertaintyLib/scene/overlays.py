@@ -47,7 +47,7 @@ def display_range(overlay: Overlay, values: np.ndarray, classes: int) -> tuple[f
     """Upper end of the colours and lower threshold, both rounded so that a legend can be read.
 
     `values` are those inside the body, 1-D; `classes` is the number of structures and background. Standard deviations:
-    99th and 60th percentile, so that the least certain two fifths are coloured. Entropy: from 0.1 to ln(classes), its
+    99th and 75th percentile, so that the least certain quarter or less is coloured. Entropy: from 0.1 to ln(classes), its
     largest possible value. z-score: coloured outside ±2 (a calibrated one is inside for 95 % of the voxels), up to ±5.
     """
     if overlay.key == "zscore":
@@ -58,15 +58,18 @@ def display_range(overlay: Overlay, values: np.ndarray, classes: int) -> tuple[f
     high = _round_up(float(np.percentile(values, 99.0))) if values.size else 1.0
     if overlay.key == "mutual_information":
         return high, high / 10.0
-    share = float(np.percentile(values, 60.0)) / high if values.size else 0.0
-    return high, high * min(max(round(share * 10.0), 1), 8) / 10.0
+    share = float(np.percentile(values, 75.0)) / high if values.size else 0.0
+    return high, high * min(max(math.ceil(share * 10.0), 1), 8) / 10.0
 
 
 _STEPS = {1.0: 6, 1.2: 7, 1.5: 6, 2.0: 5, 2.5: 6, 3.0: 7, 4.0: 5, 5.0: 6, 6.0: 7, 8.0: 5}  # leading digits -> labels
 
 
-def _label_count(high: float) -> int:
-    """Number of labels from 0 to `high` that makes them round."""
+def label_count(volume, overlay: Overlay) -> int:
+    """Number of labels that makes those of the legend round, from the volume's display range."""
+    if overlay.signed:
+        return 5
+    high = volume.GetDisplayNode().GetWindowLevelMax()
     return _STEPS.get(round(high / 10.0 ** math.floor(math.log10(high) + 1e-9), 3), 5)
 
 
@@ -101,7 +104,7 @@ def set_up_display(volume, overlay: Overlay, high: float, lower: float, run_id: 
     mark(legend, run_id, f"legend.{overlay.key}")
     legend.SetTitleText(overlay.title)
     legend.SetLabelFormat(overlay.label_format)
-    legend.SetNumberOfLabels(5 if overlay.signed else _label_count(high))
+    legend.SetNumberOfLabels(label_count(volume, overlay))
     legend.SetMaxNumberOfColors(colors.SIZE)
     legend.SetPosition(0.98, 0.5)
     legend.SetSize(0.12, 0.6)

@@ -8,7 +8,15 @@ from ..errors import InputError
 
 # name -> (module, class): modules are imported on demand, so that listing names needs no torch
 REGISTRY = {
+    "m1": ("highresnet", "M1"),
+    "m2a": ("highresnet", "M2a"),
+    "m2b": ("highresnet", "M2b"),
+    "m3": ("highresnet", "M3"),
     "m4": ("highresnet", "M4"),
+    "1tn-gl": ("atrous", "OneTask"),
+    "1tn-fl": ("atrous", "OneTask"),
+    "2tn": ("atrous", "TwoTask"),
+    "3tn": ("atrous", "ThreeTask"),
 }
 
 

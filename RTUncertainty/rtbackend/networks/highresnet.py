@@ -1,4 +1,4 @@
-"""M4: a 2-D HighResNet trunk with four branches, for synthetic CT and segmentation (Bragman et al. 2018, Fig. 1)."""
+"""The networks M1 to M4: a 2-D HighResNet trunk with one to four branches (Bragman et al. 2018, Fig. 1 and Sec. 3)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..uncertainty import REGRESSION_FLOOR, class_probabilities, variance
+from .sample import Sample
 
-class DualTaskOutput(NamedTuple):
-    """What M4 gives for a batch [n, 1, y, x]; all are in the normalised units of the loss.
+
+class HighResOutput(NamedTuple):
+    """What M1 to M4 give for a batch [n, 1, y, x], in the normalised units of the loss; None what a network has not.
 
     mean [n, 1, y, x]; log_variance [n, 1, y, x] (s of σ² = exp(s) + floor); logits [n, K, y, x];
     log_variance_seg [n, 1, y, x].
     """
 
-    mean: torch.Tensor
-    log_variance: torch.Tensor
-    logits: torch.Tensor
-    log_variance_seg: torch.Tensor
+    mean: torch.Tensor | None = None
+    log_variance: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    log_variance_seg: torch.Tensor | None = None
 
 
 def conv(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Conv2d:
@@ -80,23 +83,98 @@ class Branch(nn.Module):
         return self.rest(self.first(features))
 
 
-class M4(nn.Module):
-    """The dual-task network with heteroscedastic variances and dropout after the trunk (Bragman 2018).
+class Head(nn.Sequential):
+    """The fully connected layer of the single-task networks: 1×1 to `outputs`, with the BN that the branches have."""
 
-    29,230,802 parameters with one input channel, 6 classes and the paper's widths. `width` is that of the first
-    trunk layer, `features` that of the last, `branch_width` that of the branches; `dropout` is the probability of an
-    element of the features to be dropped.
-    """
+    def __init__(self, features: int, outputs: int):
+        super().__init__(conv(features, outputs, 1), nn.BatchNorm2d(outputs))
+
+
+class HighRes(nn.Module):
+    """A trunk, dropout on its features, and a branch for each of `outputs` (fields of `HighResOutput`)."""
 
     # half the window that a voxel of the output sees: trunk 30, branches 2
     margin = 32
+    border = 32
+    outputs: tuple[str, ...] = ()
+
+    def __init__(self, in_channels: int, width: int, features: int, dropout: float):
+        super().__init__()
+        self.in_channels, self.dropout = in_channels, dropout
+        self.trunk = Trunk(in_channels, width, features)
+
+    def channels(self) -> list[int]:
+        """Channels of each of `outputs`."""
+        return [self.classes if name == "logits" else 1 for name in self.outputs]
+
+    def forward(self, x) -> HighResOutput:
+        features = F.dropout(self.trunk(x), self.dropout, self.training)
+        return HighResOutput(**{name: branch(features) for name, branch in zip(self.outputs, self.branches)})
+
+    def interpret(self, out: HighResOutput) -> Sample:
+        """HU and class probabilities of an output; without a variance branch nothing is known of the intrinsic noise."""
+        noise = None if out.log_variance is None else variance(out.log_variance, REGRESSION_FLOOR)
+        if out.logits is None or out.log_variance_seg is not None:
+            probabilities = None if out.logits is None else class_probabilities(out.logits, out.log_variance_seg)
+        else:
+            probabilities = out.logits.softmax(1)
+        return Sample(out.mean, noise, probabilities)
+
+
+class SingleTask(HighRes):
+    """M1, M2a, M2b: a trunk of half the width and one fully connected layer, for one task.
+
+    `classes` = 0 is the regression of HU, the default; more make it the segmentation into so many classes.
+    """
+
+    heteroscedastic = False
+
+    def __init__(self, in_channels=1, classes=0, width=32, features=1024, dropout=0.5):
+        super().__init__(in_channels, width, features, dropout)
+        self.classes = classes
+        self.outputs = ("logits",) if classes else ("mean",)
+        if self.heteroscedastic:
+            self.outputs += ("log_variance_seg",) if classes else ("log_variance",)
+        self.branches = nn.ModuleList(Head(features, n) for n in self.channels())
+
+
+class M1(SingleTask):
+    """The baseline: no dropout, no variance, so one sample says all it knows. Its trunk has 1,867,488 parameters."""
+
+    def __init__(self, in_channels=1, classes=0, width=32, features=1024):
+        super().__init__(in_channels, classes, width, features, dropout=0.0)
+
+
+class M2a(SingleTask):
+    """M1 with dropout on the features of the trunk."""
+
+
+class M2b(SingleTask):
+    """M2a with a variance for every voxel."""
+
+    heteroscedastic = True
+
+
+class DualTask(HighRes):
+    """M3 and M4: synthetic CT and segmentation, each output with a branch of its own.
+
+    `width` is that of the first trunk layer, `features` that of the last, `branch_width` that of the branches; `dropout`
+    is the probability of an element of the features to be dropped.
+    """
 
     def __init__(self, in_channels=1, classes=6, width=64, features=2048, branch_width=256, dropout=0.5):
-        super().__init__()
-        self.in_channels, self.classes, self.dropout = in_channels, classes, dropout
-        self.trunk = Trunk(in_channels, width, features)
-        self.branches = nn.ModuleList(Branch(features, branch_width, n) for n in (1, 1, classes, 1))
+        super().__init__(in_channels, width, features, dropout)
+        self.classes = classes
+        self.branches = nn.ModuleList(Branch(features, branch_width, n) for n in self.channels())
 
-    def forward(self, x) -> DualTaskOutput:
-        features = F.dropout(self.trunk(x), self.dropout, self.training)
-        return DualTaskOutput(*(branch(features) for branch in self.branches))
+
+class M3(DualTask):
+    """Two branches; the tasks' weights are one learnt variance each (Kendall 2018), which belong to the loss."""
+
+    outputs = ("mean", "logits")
+
+
+class M4(DualTask):
+    """Four branches: each task has a variance for every voxel. 29,230,802 parameters with 6 classes, paper's widths."""
+
+    outputs = ("mean", "log_variance", "logits", "log_variance_seg")

@@ -1,0 +1,129 @@
+"""1TN, 2TN and 3TN: a 2-D U-Net of dilated convolutions without pooling, one to three tasks (Kaushik et al. 2022, Fig. 1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .sample import Sample
+
+# HU from which a voxel is bone in the paper, in the units of the network's outputs (1000 HU)
+BONE = 0.25
+
+
+class AtrousOutput(NamedTuple):
+    """body [n, 1, y, x]: HU/1000 everywhere; bone [n, 1, y, x]: HU/1000, meant inside bone only; bone_logit
+    [n, 1, y, x], whose sigmoid is the probability of bone. None what a network has not."""
+
+    body: torch.Tensor
+    bone: torch.Tensor | None = None
+    bone_logit: torch.Tensor | None = None
+
+
+class SpatialDropout(nn.Module):
+    """Drops whole channels while training, and afterwards while `sampling` is True (Monte Carlo dropout)."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p, self.sampling = p, False
+
+    def forward(self, x):
+        return F.dropout2d(x, self.p, self.training or self.sampling)
+
+
+class Level(nn.Sequential):
+    """Conv 5×5 and conv 3×3 of one dilation, each followed by BN, ELU and spatial dropout."""
+
+    def __init__(self, inputs: int, outputs: int, dilation: int, dropout: float):
+        layers = []
+        for kernel, channels in ((5, inputs), (3, outputs)):
+            padding = dilation * (kernel // 2)
+            layers += [nn.Conv2d(channels, outputs, kernel, padding=padding, dilation=dilation), nn.BatchNorm2d(outputs), nn.ELU(), SpatialDropout(dropout)]
+        super().__init__(*layers)
+
+
+class AtrousUNet(nn.Module):
+    """`tasks` of 1 (body HU), 2 (and bone HU) or 3 (and bone probability).
+
+    With three tasks 210,569, 623,625 or 2,125,577 parameters at `filters` = 16, 32 or 64. The paper does not say how much
+    its spatial dropout drops; `dropout` = 0.1 is this project's choice.
+    """
+
+    # half of the receptive field of 181
+    margin = 90
+    # beyond the image there is only air: fewer columns of it tell the same
+    border = 32
+
+    def __init__(self, in_channels=1, tasks=3, filters=32, dropout=0.1):
+        super().__init__()
+        self.in_channels, self.tasks, self.dropout = in_channels, tasks, dropout
+        self.classes = 2 if tasks == 3 else 0
+        f1, f2, f3, f4 = filters, filters + 4, filters + 8, filters + 16
+        self.c1 = Level(in_channels, f1, 1, dropout)
+        self.c2 = Level(f1, f2, 2, dropout)
+        self.c3 = Level(f2, f3, 4, dropout)
+        self.c4 = Level(f3, f4, 8, dropout)
+        self.c5 = Level(f4, f4, 8, dropout)
+        self.c6 = Level(f4 + f3, f3, 4, dropout)
+        self.c7 = Level(f3 + f2, f2, 2, dropout)
+        self.heads = nn.ModuleList(
+            nn.Sequential(Level(f2 + f1, f1, 1, dropout), nn.Conv2d(f1, 1, 1), nn.BatchNorm2d(1)) for _ in range(tasks))
+        if tasks > 1:
+            # begin inside the range of bone, where the ReLU lets gradients through
+            nn.init.constant_(self.heads[1][-1].bias, 0.5)
+
+    def forward(self, x) -> AtrousOutput:
+        c1 = self.c1(x)
+        c2 = self.c2(c1)
+        c3 = self.c3(c2)
+        c5 = self.c5(self.c4(c3))
+        c6 = self.c6(torch.cat([c5, c3], 1))
+        c7 = self.c7(torch.cat([c6, c2], 1))
+        last = torch.cat([c7, c1], 1)
+        outputs = [head(last) for head in self.heads]
+        if self.tasks > 1:
+            outputs[1] = F.relu(outputs[1])
+        return AtrousOutput(*outputs)
+
+    def interpret(self, out: AtrousOutput) -> Sample:
+        """The aggregate: inside the predicted bone the bone map replaces the body map (Sec. II-B b).
+
+        With three tasks bone is where its probability exceeds one half. Two tasks have no such map; there it is where the
+        body map itself says bone (above 250 HU), as the paper does not define it.
+        """
+        if out.bone is None:
+            return Sample(out.body)
+        if out.bone_logit is None:
+            return Sample(torch.where(out.body > BONE, out.bone, out.body))
+        p = out.bone_logit.sigmoid()
+        return Sample(torch.where(p > 0.5, out.bone, out.body), None, torch.cat([1 - p, p], 1))
+
+    def set_sampling(self, on: bool) -> None:
+        """Switch Monte Carlo dropout on or off in evaluation mode."""
+        for module in self.modules():
+            if isinstance(module, SpatialDropout):
+                module.sampling = on
+
+
+class OneTask(AtrousUNet):
+    """1TN-GL and 1TN-FL, which differ in their loss only."""
+
+    def __init__(self, in_channels=1, filters=32, dropout=0.1):
+        super().__init__(in_channels, 1, filters, dropout)
+
+
+class TwoTask(AtrousUNet):
+    """2TN: body and bone HU."""
+
+    def __init__(self, in_channels=1, filters=32, dropout=0.1):
+        super().__init__(in_channels, 2, filters, dropout)
+
+
+class ThreeTask(AtrousUNet):
+    """3TN: body HU, bone HU and bone probability."""
+
+    def __init__(self, in_channels=1, filters=32, dropout=0.1):
+        super().__init__(in_channels, 3, filters, dropout)

@@ -1,0 +1,69 @@
+"""One patient as a network saw it, beside what the reference CT shows."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..prepare import Case
+
+
+@dataclass
+class Evaluated:
+    """A network's output for one prepared patient; arrays [z, y, x] on the grid of `case`.
+
+    Raises `SystemExit` for a case without CT, for an array of another shape, and where the synthetic CT or an sd is not a finite number (or
+    an sd is negative) inside the region that is scored.
+    """
+
+    name: str
+    case: Case
+    synct: np.ndarray  # HU
+    sd: np.ndarray | None = None  # predictive sd, HU; None for a network that tells none
+    intrinsic_sd: np.ndarray | None = None  # HU
+    parameter_sd: np.ndarray | None = None  # HU
+    probability: np.ndarray | None = None  # [K, z, y, x], channel k for label k; K = 0 or None without class outputs
+    labels: np.ndarray | None = None  # by default the likeliest class inside the body
+
+    def __post_init__(self):
+        if self.case.ct is None:
+            raise SystemExit(f"{self.name}: the patient has no CT to compare a synthetic CT with; leave it out of the split.")
+        shape, region = self.case.ct.shape, self.case.region
+        if not region.any():
+            raise SystemExit(f"{self.name}: no voxel lies in the body and in both fields of view; look at its overlay and leave it out.")
+        for what in ("synct", "sd", "intrinsic_sd", "parameter_sd", "labels"):
+            array = getattr(self, what)
+            if array is None:
+                continue
+            if array.shape != shape:
+                raise SystemExit(f"{self.name}: {what} has the shape {array.shape}, the reference CT {shape}; "
+                                 "predict it on the prepared grid.")
+            if not np.isfinite(array[region]).all() or (what.endswith("sd") and (array[region] < 0).any()):
+                raise SystemExit(f"{self.name}: {what} holds values that are no numbers or, for an sd, below zero; look at the weights.")
+        if self.classes:
+            if self.probability.shape[1:] != shape:
+                raise SystemExit(f"{self.name}: probability has the shape {self.probability.shape}, expected K and {shape}.")
+            if self.labels is None:
+                self.labels = np.where(self.case.body, self.probability.argmax(0), 0)
+
+    @property
+    def classes(self) -> int:
+        """K, the number of classes that the network tells, background included; 0 without class outputs."""
+        return 0 if self.probability is None else len(self.probability)
+
+    def structures(self) -> dict[str, int]:
+        """The names and label values of the patient's structures, background left out."""
+        return {name: value for name, value in self.case.classes.items() if value}
+
+
+def fingerprint(case: Case) -> int:
+    """A checksum of what a patient is scored against: CT (to 1 HU) and labels inside the region, and the region itself.
+
+    Two networks' rows of one patient belong together only when it is the same.
+    """
+    region = case.region
+    found = zlib.crc32(np.packbits(region).tobytes())
+    found = zlib.crc32(np.rint(case.ct[region]).astype("<i2").tobytes(), found)
+    return zlib.crc32(case.labels[region].astype("u1").tobytes(), found)

@@ -1,0 +1,147 @@
+"""All numbers and curves of one patient.
+
+Tissue classes follow Kaushik 2022 by the reference CT's HU, inside the body and both fields of view: air to −400,
+soft tissue −250 to 250, bone from 250; and bone above 200 HU as in the project's labels. The paper's outer ends −1000
+and 3000 are taken as open, so that noise beyond them is not lost. Structures are the patient's labels (Bragman 2018).
+A number is NaN where the reference has no voxel of a class or structure, whatever the network says there, so that all
+networks stand on the same patients; and where a network has no such output.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from rtbackend import metrics
+
+from . import synthrad, uncertainty
+from .case import Evaluated, fingerprint
+
+BONE_250_HU = 250.0
+TISSUES = ("soft tissue", "air", "bone > 200 HU", "bone ≥ 250 HU")
+# of bone, HU; the curve of Kaushik 2022, Fig. 3b
+THRESHOLDS = tuple(range(250, 1501, 50))
+
+
+def tissue_masks(hu: np.ndarray, region: np.ndarray) -> dict[str, np.ndarray]:
+    """A mask for each of TISSUES of an image in HU, inside `region`; they may be empty."""
+    low, high = metrics.SOFT_TISSUE_HU
+    return {"soft tissue": region & (hu >= low) & (hu <= high), "air": region & (hu <= metrics.AIR_HU),
+            "bone > 200 HU": region & (hu > metrics.BONE_HU), "bone ≥ 250 HU": region & (hu >= BONE_250_HU)}
+
+
+def reference_dice(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Dice of two masks; NaN where the reference is empty."""
+    return metrics.dice(predicted, truth) if truth.any() else math.nan
+
+
+def bone_dice(synct: np.ndarray, ct: np.ndarray, region: np.ndarray) -> list[float]:
+    """Dice of what exceeds each of THRESHOLDS in the two images; NaN where the reference exceeds it nowhere."""
+    a, b = synct[region], ct[region]
+    return [reference_dice(a > t, b > t) for t in THRESHOLDS]
+
+
+def run_case(evaluated: Evaluated) -> dict:
+    """One flat row: the case's name and numbers.
+
+    MAE and ME (HU) of the body, of TISSUES and of each structure; PSNR (dB), SSIM and MS-SSIM as in `synthrad`; Dice of
+    the body (what is denser than air), of TISSUES by HU, and of what exceeds 250 HU; Dice and fuzzy Dice of structures;
+    z-scores, the share of errors beyond 3 sd, a goodness-of-fit test on thinned voxels (`metrics.goodness_of_fit`);
+    Spearman's correlation of |error| and sd; AUSE; calibration error of intervals; the share inside the 90 % interval;
+    mean sds (HU).
+    """
+    case, region = evaluated.case, evaluated.case.region
+    clash = set(evaluated.structures()) & {"body", *TISSUES}
+    if clash:
+        raise SystemExit(f"{evaluated.name}: a structure is named '{clash.pop()}' as a tissue class is; rename it.")
+    row = {"case": evaluated.name, "voxels": int(region.sum())}
+    truth = tissue_masks(case.ct, region)
+    error = evaluated.synct.astype(np.float32) - case.ct
+    structures = {name: region & (case.labels == value) for name, value in evaluated.structures().items()}
+    for name, mask in {"body": region, **truth, **structures}.items():
+        found = metrics.error_statistics(error[mask]) if mask.any() else {}
+        row[f"MAE {name}"], row[f"ME {name}"] = found.get("MAE", math.nan), found.get("ME", math.nan)
+    images = evaluated.synct, case.ct, region
+    row["PSNR (SynthRAD2023)"], row["SSIM (SynthRAD2023)"] = synthrad.psnr(*images), synthrad.ssim(*images)
+    row["PSNR (SynthRAD2025)"] = synthrad.psnr(*images, synthrad.RANGE_2025)
+    row["MS-SSIM (SynthRAD2025)"] = synthrad.ms_ssim(*images)
+    row["Dice body"] = reference_dice(region & (evaluated.synct > metrics.AIR_HU), region & (case.ct > metrics.AIR_HU))
+    for name, mask in tissue_masks(evaluated.synct, region).items():
+        row[f"Dice {name}"] = reference_dice(mask, truth[name])
+    row["Dice synCT > 250 HU"] = bone_dice(*images)[0]
+    for name, mask in structures.items():
+        row[f"Dice {name}"], row[f"fuzzy Dice {name}"] = _overlap(evaluated, name, mask)
+    return row | _uncertainty_row(evaluated, error, truth)
+
+
+def curves(evaluated: Evaluated) -> dict[str, dict[str, list[float]]]:
+    """The curves of a patient, each a dict of lists of one length: bone Dice by threshold (HU), and with an sd the
+    coverage by nominal level, the sparsification and its oracle by the part removed, the z-scores' histogram, and the
+    thinned z-scores themselves, so that those of several patients can be tested together."""
+    case, region = evaluated.case, evaluated.case.region
+    found = {"bone Dice": {"threshold": list(THRESHOLDS), "dice": bone_dice(evaluated.synct, case.ct, region)}}
+    if evaluated.sd is None:
+        return found
+    error, sd = (evaluated.synct - case.ct)[region], evaluated.sd[region]
+    z = metrics.z_scores(error, sd)
+    found["calibration"] = {"nominal": list(uncertainty.LEVELS), "observed": uncertainty.interval_coverage(z)}
+    found["z histogram"] = {"centre": [(a + b) / 2 for a, b in zip(uncertainty.Z_EDGES, uncertainty.Z_EDGES[1:])],
+                            "share": uncertainty.z_histogram(z)}
+    found["thinned z"] = {"z": _thinned_z(evaluated)}
+    sparse = uncertainty.sparsification(error, sd)
+    if sparse:
+        found["sparsification"] = {"removed": list(uncertainty.REMOVED), "mae": sparse.mae, "oracle": sparse.oracle}
+    return found
+
+
+def record(evaluated: Evaluated) -> dict:
+    """What `store` keeps of a patient: checksum of its reference, row and curves."""
+    return {"reference": fingerprint(evaluated.case), "row": run_case(evaluated), "curves": curves(evaluated)}
+
+
+def _overlap(evaluated, name, truth):
+    value = evaluated.structures()[name]
+    if value >= evaluated.classes or not truth.any():
+        return math.nan, math.nan
+    region = evaluated.case.region
+    return metrics.dice(region & (evaluated.labels == value), truth), metrics.fuzzy_dice(evaluated.probability[value] * region, truth)
+
+
+def _thinned_z(evaluated):
+    """The z-scores that the goodness-of-fit test of this patient stands on."""
+    case = evaluated.case
+    z = metrics.z_scores(evaluated.synct - case.ct, evaluated.sd)
+    mask = case.region & np.isfinite(z)
+    return z[metrics.thinned(mask, case.spacing, metrics.goodness_of_fit(z, mask, case.spacing).step_mm)].tolist()
+
+
+def _uncertainty_row(evaluated, error, truth):
+    names = ["voxels without sd", "z mean", "z sd", "beyond 3 SD"]
+    names += [f"z {what} {tissue}" for tissue in TISSUES for what in ("mean", "sd")]
+    names += ["fit n", "fit step (mm)", "fit KS p", "fit chi-square p", "Spearman |error| and sd", "AUSE", "AUSE random",
+              "ECE", "within 90 %", "mean predictive SD", "mean intrinsic SD", "mean parameter SD"]
+    row = dict.fromkeys(names, math.nan)
+    if evaluated.sd is None:
+        return row
+    region, sd = evaluated.case.region, evaluated.sd
+    z = metrics.z_scores(error, sd)
+    row["voxels without sd"] = int((sd[region] <= 0).sum())
+    for suffix, mask in {"": region, **{f" {tissue}": mask for tissue, mask in truth.items()}}.items():
+        inside = z[mask & np.isfinite(z)].astype(np.float64)
+        if inside.size:
+            row[f"z mean{suffix}"], row[f"z sd{suffix}"] = float(inside.mean()), float(inside.std())
+    row["beyond 3 SD"] = float((np.abs(error) > 3 * sd)[region].mean())
+    fit = metrics.goodness_of_fit(z, region, evaluated.case.spacing)
+    row.update({"fit n": fit.n, "fit step (mm)": fit.step_mm, "fit KS p": fit.ks_p, "fit chi-square p": fit.chi_square_p})
+    row["Spearman |error| and sd"] = metrics.error_sd_correlation(error[region], sd[region])
+    sparse = uncertainty.sparsification(error[region], sd[region])
+    if sparse:
+        row["AUSE"], row["AUSE random"] = sparse.ause, sparse.ause_random
+    row["ECE"] = uncertainty.calibration_error(uncertainty.interval_coverage(z[region]))
+    row["within 90 %"] = uncertainty.interval_coverage(z[region], (0.90,))[0]
+    for what in ("predictive", "intrinsic", "parameter"):
+        array = sd if what == "predictive" else getattr(evaluated, f"{what}_sd")
+        if array is not None:
+            row[f"mean {what} SD"] = float(array[region].mean())
+    return row

@@ -1,0 +1,128 @@
+"""`python -m training reproduce mr_only|pelvis`: networks under one budget and split, and the tables that compare them.
+
+Every network is trained to the budget's number of steps on the same patches, exported, evaluated on the same validation
+patients, and compared. The command can be interrupted at any time; given again it goes on, and what was finished stays.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from . import claims, evaluate, export, prepare, train
+from .evaluation import compare
+
+CONFIGS = Path(__file__).resolve().parent / "configs"
+# the papers' names
+TITLES = {"m1": "M1", "m2a": "M2a", "m2b": "M2b", "m3": "M3", "m4": "M4", "1tn-gl": "1TN-GL", "1tn-fl": "1TN-FL", "2tn": "2TN", "3tn": "3TN"}
+# the part of the time that evaluation needs
+RESERVE = 0.3
+
+
+@dataclass(frozen=True)
+class Study:
+    """Networks to compare, the card of their bundles, the folder with `cpu.yaml` and `gpu.yaml`, and whose patients."""
+
+    networks: tuple[str, ...]
+    card: str
+    budgets: str
+    phantom: bool = False
+
+
+STUDIES = {
+    "mr_only": Study(tuple(TITLES), "limb_card.yaml", "mr_only"),
+    "pelvis": Study(("m1", "m2a", "m2b", "m3", "m4"), "pelvis_card.yaml", "pelvis", phantom=True),
+}
+
+
+def run(study_name: str, data: Path | None, out: Path, minutes: float | None = None, device: str = "auto", only=None,
+        budget: Path | None = None) -> Path:
+    """Train what is left to train within `minutes`, evaluate what has been trained, compare; returns the results folder.
+
+    `data`: patients, or what prepare wrote; the digital pelves are made where it is None. `only`: train these networks
+    alone (two processes may share the work); the comparison takes all that are finished. `budget`: see
+    `train.load_config`, by default that for the device; its `evaluation` says how: {samples, every}.
+    """
+    import torch
+
+    started = time.monotonic()
+    study = STUDIES[study_name]
+    if budget is None:
+        budget = CONFIGS / study.budgets / ("gpu.yaml" if device != "cpu" and torch.cuda.is_available() else "cpu.yaml")
+    unknown = set(only or ()) - set(study.networks)
+    if unknown:
+        raise SystemExit(f"--only: {', '.join(sorted(unknown))} is not one of {', '.join(study.networks)}.")
+    how = (yaml.safe_load(budget.read_text(encoding="utf-8")) or {}).get("evaluation", {})
+    prepared = _prepared(study, data, out)
+    chosen = [n for n in study.networks if not only or n in only]
+    for name in chosen:
+        config, folder = CONFIGS / "mr_only" / f"{name}.yaml", out / "runs" / name
+        if finished(folder, train.load_config(config, budget)):
+            continue
+        left = None if minutes is None else minutes * (1 - RESERVE) - (time.monotonic() - started) / 60
+        if left is not None and left < 0.2:
+            print(f"{name}: no time left; give the command again", flush=True)
+            continue
+        train.run(prepared, config, folder, left, device=device, budget=budget)
+        print(f"{name}: trained", flush=True)
+    folders = {}
+    for name in study.networks:
+        folder = out / "runs" / name
+        if not finished(folder, train.load_config(CONFIGS / "mr_only" / f"{name}.yaml", budget)):
+            continue
+        if name in chosen:
+            _evaluated(out, name, CONFIGS / study.card, prepared, how, device)
+        if (out / "evaluation" / name / "rows.json").exists():
+            folders[TITLES[name]] = out / "evaluation" / name
+    if not folders:
+        raise SystemExit(f"{out}: no network has been trained to the end yet; give the command again, with more --minutes.")
+    missing = [TITLES[n] for n in study.networks if TITLES[n] not in folders]
+    print(f"compared: {', '.join(folders)}" + (f"; not finished: {', '.join(missing)}" if missing else ""), flush=True)
+    results = out / "results"
+    compare.run(folders, results)
+    claims.write(folders, results / "claims.md")
+    return results
+
+
+def _prepared(study: Study, data: Path | None, out: Path) -> Path:
+    """The folder of prepared cases, made where it is not there."""
+    if data is not None and (data / "prepare.csv").exists():
+        return data
+    if study.phantom:
+        from . import cohort
+
+        cohort.prepare_cohort(out / "prepared")
+    elif data is None:
+        raise SystemExit("--data is missing: give the folder of the patients, or what prepare wrote.")
+    else:
+        prepare.run(data, out / "prepared")
+    return out / "prepared"
+
+
+def finished(folder: Path, hyper: dict) -> bool:
+    """Whether the run in `folder` is one of this config and has done all its steps.
+
+    Raises `SystemExit` for a folder that was trained with another config, which must not be mixed in.
+    """
+    if not (folder / "config.yaml").exists():
+        return False
+    known = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    differing = [k for k in hyper if k not in ("workers", "devices", "num_nodes", "precision", "log_every") and known.get(k, train.DEFAULTS[k]) != hyper[k]]
+    if differing:
+        raise SystemExit(f"{folder} was trained with another {differing[0]} ({known.get(differing[0])}, now {hyper[differing[0]]}); choose another --out.")
+    return (folder / "checkpoints" / "last.ckpt").exists() and export.network_state(folder)[1] >= hyper["steps"]
+
+
+def _evaluated(out: Path, name: str, card: Path, prepared: Path, how: dict, device: str) -> None:
+    """Export a finished run and evaluate it, unless that was done for these weights."""
+    bundle, folder = out / "bundles" / name, out / "evaluation" / name
+    export.run(out / "runs" / name, card, bundle, name=f"{yaml.safe_load(card.read_text(encoding='utf-8'))['name']}-{name}")
+    sha256 = json.loads((bundle / "model.json").read_text(encoding="utf-8"))["weights"]["sha256"]
+    rows = folder / "rows.json"
+    if rows.exists() and json.loads(rows.read_text(encoding="utf-8")).get("weights_sha256") == sha256:
+        return
+    evaluate.run(prepared, out / "runs" / name, bundle, folder, device=device, **how)
