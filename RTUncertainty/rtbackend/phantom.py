@@ -17,6 +17,7 @@ from . import phantom_anatomy as anatomy
 from .errors import InputError
 from .phantom_anatomy import inside, sheet
 from .phantom_fields import Fields
+from .phantom_images import as_image, empty_grid, log_bias, rician, with_ct_noise
 
 LABELS = {"background": 0, "bone": 1, "gtv": 2}
 
@@ -90,48 +91,14 @@ def digital_limb(
     for image in (canvas.mr, canvas.ct):
         ndimage.gaussian_filter(image, (min(0.35, 1.0 / spacing[2]), 0.45, 0.45), output=image, mode="nearest")
     clean = np.maximum(canvas.mr, 0)
-    log_field = _bias(fields, size, bias)
-    signal = clean * np.exp(log_field)
-    sd = np.float32(noise * anatomy.TISSUES["fat"][0])
-    if sd > 0:
-        signal = np.hypot(signal + sd * fields.grain(0.4), sd * fields.grain(0.4))
-    ct = canvas.ct
-    if ct_noise > 0:
-        # photons are fewer behind more tissue, so air is quieter than the middle of the limb
-        ct = ct + np.float32(ct_noise) * fields.grain(0.6) * np.where(ct > -900, 1, 0.5)
-    ct = np.maximum(ct, -1024)
-
-    grid = sitk.Image(size, sitk.sitkUInt8)
-    grid.SetSpacing(spacing)
-    try:
-        grid.SetDirection([float(d) for d in direction])
-    except RuntimeError as error:
-        raise InputError("digital limb: the direction is not nine cosines of a rotation.") from error
-    middle = np.array(grid.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in size]))
-    grid.SetOrigin([float(v) for v in (-middle if origin is None else origin)])
-
-    def image(array, dtype):
-        if np.issubdtype(dtype, np.integer):
-            array = np.rint(array)
-        made = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=dtype))
-        made.CopyInformation(grid)
-        return made
-
+    log_field = log_bias(fields, size, bias)
+    signal = rician(clean * np.exp(log_field), fields, noise * anatomy.TISSUES["fat"][0])
+    ct = with_ct_noise(canvas.ct, fields, ct_noise)
+    grid = empty_grid(size, spacing, direction, origin, name="digital limb")
     return DigitalLimb(
-        mr=image(signal, np.int16), ct=image(ct, np.int16), labels=image(labels, np.uint8),
-        mr_noise_free=image(clean, np.float32), bias_field=image(np.exp(log_field), np.float32), seed=int(seed))
-
-
-def _bias(fields: Fields, size, strength: float) -> np.ndarray:
-    """Logarithm of a bias field: a coil's smooth fall-off, of second order across the image."""
-    z, y, x = (np.linspace(-1, 1, n, dtype=np.float32) if n > 1 else np.zeros(1, np.float32) for n in size[::-1])
-    z, y, x = z[:, None, None], y[None, :, None], x[None, None]
-    c = fields.rng.normal(size=9).astype(np.float32) * np.array([1, 1, 0.7, .5, .5, .5, .5, .3, .3], np.float32)
-    log_field = (c[0] * x + c[1] * y + c[2] * z + c[3] * x * x + c[4] * y * y + c[5] * z * z
-                 + c[6] * x * y + c[7] * x * z + c[8] * y * z)
-    log_field -= log_field.mean()
-    peak = float(np.abs(log_field).max())
-    return log_field * np.float32(strength / peak if peak > 0 else 0)
+        mr=as_image(signal, grid, np.int16), ct=as_image(ct, grid, np.int16), labels=as_image(labels, grid, np.uint8),
+        mr_noise_free=as_image(clean, grid, np.float32), bias_field=as_image(np.exp(log_field), grid, np.float32),
+        seed=int(seed))
 
 
 def _draw(rng, fields: Fields, size, spacing, scale: float, tumour: bool):

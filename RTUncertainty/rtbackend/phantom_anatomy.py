@@ -1,4 +1,5 @@
-"""Shapes of the digital limb: signed distances in mm (negative inside) and a canvas that paints tissues by them.
+"""Shapes of the phantoms: signed distances in mm (negative inside) and a canvas that paints tissues by them; the muscles
+of the digital limb.
 
 Coordinates: x to the patient's left, y to the back, both in mm from the middle of the slice; u runs from 0 at the
 lowest slice (towards the knee) to 1 at the highest (towards the hip). Arrays are [z, y, x], float32.
@@ -29,14 +30,21 @@ TISSUES = {
 class Canvas:
     """MR signal and CT number painted together, so that both share every edge and its partial volume."""
 
-    def __init__(self, shape):
-        self.mr = np.full(shape, TISSUES["air"][0], np.float32)
-        self.ct = np.full(shape, TISSUES["air"][1], np.float32)
+    def __init__(self, shape, tissues=TISSUES):
+        self.tissues = tissues
+        self.mr = np.full(shape, tissues["air"][0], np.float32)
+        self.ct = np.full(shape, tissues["air"][1], np.float32)
+
+    def __getitem__(self, box) -> Canvas:
+        """The part of the canvas in `box`, a tuple of slices; painting on it paints on the whole."""
+        part = object.__new__(Canvas)
+        part.tissues, part.mr, part.ct = self.tissues, self.mr[box], self.ct[box]
+        return part
 
     def paint(self, share, tissue=None, mr=None, ct=None):
-        """Replace the `share` (0 to 1) of every voxel by a tissue of `TISSUES`, or by the signal and HU given."""
-        mr = TISSUES[tissue][0] if mr is None else mr
-        ct = TISSUES[tissue][1] if ct is None else ct
+        """Replace the `share` (0 to 1) of every voxel by a tissue, or by the signal and HU given."""
+        mr = self.tissues[tissue][0] if mr is None else mr
+        ct = self.tissues[tissue][1] if ct is None else ct
         self.mr += share * (np.asarray(mr, np.float32) - self.mr)
         self.ct += share * (np.asarray(ct, np.float32) - self.ct)
 
@@ -105,6 +113,24 @@ def septa(x, y, u, radius: float, muscles=MUSCLES):
     groups = np.array([m.group for m in muscles])
     different = groups[:, None] != groups[None]
     return (second - best) / (2 * apart[first_index, second_index]), different[first_index, second_index], first_index
+
+
+def capsule(x, y, z, start, end, start_radius: float, end_radius: float) -> np.ndarray:
+    """Distance to a rod with round ends from `start` to `end` (x, y, z; mm) whose radius changes evenly along it."""
+    a, b = np.asarray(start, np.float32), np.asarray(end, np.float32)
+    d = b - a
+    x, y, z = x - a[0], y - a[1], z - a[2]
+    t = np.clip((x * d[0] + y * d[1] + z * d[2]) / max(float(d @ d), 1e-3), 0, 1)
+    return np.sqrt((x - t * d[0]) ** 2 + (y - t * d[1]) ** 2 + (z - t * d[2]) ** 2) - (
+        np.float32(start_radius) + t * np.float32(end_radius - start_radius))
+
+
+def ellipsoid(x, y, z, middle, axes) -> np.ndarray:
+    """About the distance to an ellipsoid with half axes `axes` (x, y, z; mm); exact on its surface and on its axes."""
+    x, y, z = x - np.float32(middle[0]), y - np.float32(middle[1]), z - np.float32(middle[2])
+    gauge = np.sqrt((x / axes[0]) ** 2 + (y / axes[1]) ** 2 + (z / axes[2]) ** 2)
+    r = np.sqrt(x * x + y * y + z * z)
+    return r - (r + np.float32(1e-3 * min(axes))) / (gauge + np.float32(1e-3))  # finite in the middle
 
 
 def smooth_minimum(distances, blend: float):

@@ -6,12 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+import tiny_cohort
 import torch
 import yaml
 
-from training import prepare
 from training.distributed import GlobalBatchNorm2d, use_global_batch_norm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,22 +19,7 @@ NETWORKS = {"m2b": {"width": 4, "features": 8, "dropout": 0.0}, "3tn": {"filters
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """Four cases of noise with a bright bone in it; enough to train on, and no anatomy."""
-    folder = tmp_path_factory.mktemp("distributed")
-    (folder / "cases").mkdir()
-    rng = np.random.default_rng(0)
-    for k in range(4):
-        labels = np.zeros((4, 40, 40), np.uint8)
-        labels[:, 10:20, 12 + k:24] = 1
-        labels[:, 26:30, 20:30] = 2
-        ct = (rng.normal(0, 20, labels.shape) + 600 * (labels == 1)).astype(np.float32)
-        body = np.zeros(labels.shape, bool)
-        body[:, 4:36, 4:36] = True
-        mr = (rng.normal(0, 0.2, labels.shape) - (labels == 1) + body).astype(np.float32)
-        prepare.save_case(prepare.Case(f"p{k}", mr, ct, labels, body, np.ones_like(body), (1.0, 1.0, 3.0)), folder / "cases" / f"p{k}.npz", {})
-    with open(folder / "prepare.csv", "w", newline="", encoding="utf-8") as f:
-        csv.writer(f).writerows([["case", "kept"], *[[f"p{k}", "yes"] for k in range(4)]])
-    return folder
+    return tiny_cohort.write(tmp_path_factory.mktemp("distributed") / "prepared")
 
 
 def curve(prepared, network, processes) -> list[dict]:
