@@ -101,7 +101,11 @@ def calibration_words(card: dict) -> str:
     if "synct" in card["outputs"]:
         if synct and isinstance(synct.get("z_sd"), (int, float)):
             words = _("synthetic CT checked on {n} cases, z-score SD {sd:.2f} (1 is ideal)")
+            if synct.get("recalibrated"):
+                words = _("synthetic CT recalibrated on {n} cases; checked on each with a fit on the others, z-score SD {sd:.2f} (1 is ideal)")
             parts.append(words.format(n=synct.get("n", "?"), sd=synct["z_sd"]))
+            if isinstance(synct.get("within_90"), (int, float)):
+                parts.append(_("90 % intervals held {share:.0f} % of the voxels").format(share=100 * synct["within_90"]))
         else:
             parts.append(_("synthetic CT not calibrated"))
     if card["outputs"].get("structures"):

@@ -6,7 +6,7 @@
 __version__ = "0.1.0"
 
 _LAZY = {"predict": "prediction", "Prediction": "prediction", "read_card": "bundle", "list_bundles": "bundle",
-         "CancelToken": "events", "digital_limb": "phantom"}
+         "CancelToken": "events", "digital_limb": "phantom", "digital_pelvis": "phantom_pelvis"}
 __all__ = sorted([*_LAZY, "__version__"])
 
 

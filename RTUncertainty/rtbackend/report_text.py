@@ -208,8 +208,14 @@ def calibration(known: dict) -> str:
     else:
         verdict = "about right"
     mean = number(float(synct.get("z_mean") or 0))
-    return (f"Checked on {text(n)} cases: z-scores had mean {mean} and SD {number(float(sd))} "
-            f"(0 and 1 would be perfect), so the error bars were {verdict}.")
+    how = f"Recalibrated on {text(n)} cases, and checked on each with a fit on the others" if synct.get("recalibrated") else f"Checked on {text(n)} cases"
+    factor = (synct.get("recalibration") or {}).get("interval_factors", {}).get("0.9")
+    covered = ""
+    if factor and isinstance(synct.get("within_90"), (int, float)):
+        covered = (f" The 90 % interval of a voxel is ± {number(float(factor))} times its predictive SD; on those cases it held "
+                   f"{100 * synct['within_90']:.0f} % of the voxels.")
+    return (f"{how}: z-scores had mean {mean} and SD {number(float(sd))} "
+            f"(0 and 1 would be perfect), so the error bars were {verdict}.{covered}")
 
 
 def run(summary: dict) -> str:
