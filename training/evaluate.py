@@ -110,7 +110,7 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int =
             record["row"].update(recalibrated_row(left_out))
     fitted = recalibration.fit(voxels)
     store.write(out, card, samples, split["training"], records, baselines)
-    return _write(store.gather({card["name"]: out}), card, split, samples, out, fitted.as_card() | {"body_sd_range_hu": recalibration.mean_sd_range(fitted, voxels)}, every)
+    return _write(store.gather({card["name"]: out}), card, split, samples, out, fitted.as_card(), recalibration.mean_sd_range(fitted, voxels), every)
 
 
 def recalibrated_row(left_out: dict) -> dict:
@@ -134,7 +134,7 @@ def summary_rows(networks: list[store.Network]) -> list[dict]:
     return rows
 
 
-def _write(networks, card, split, samples, out, fitted, every) -> Path:
+def _write(networks, card, split, samples, out, fitted, sd_range, every) -> Path:
     rows = summary_rows(networks)
     columns = [c for c in rows[0] if c != "case"]
     digits = {c: 1 if c.startswith(("MAE", "mean")) else 2 for c in columns}
@@ -151,11 +151,11 @@ def _write(networks, card, split, samples, out, fitted, every) -> Path:
     more = [c for c in networks[0].rows[0] if c not in rows[0]]
     store.replace_text(out / "evaluation.csv", tables.csv_text(["case", *columns, *more], (
         [r["case"], *(r[c] for c in columns), *(scores[c] for c in more)] for r, scores in zip(rows, networks[0].rows))))
-    store.replace_text(out / "evaluation.json", json.dumps(for_card(rows, card, fitted), indent=1, ensure_ascii=False, allow_nan=False))
+    store.replace_text(out / "evaluation.json", json.dumps(for_card(rows, card, fitted, sd_range), indent=1, ensure_ascii=False, allow_nan=False))
     return store.replace_text(out / "evaluation.md", "\n\n".join(lines) + "\n")
 
 
-def for_card(rows: list[dict], card: dict, fitted) -> dict:
+def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float]) -> dict:
     """The figures that `export` writes into the card; those that the network does not have are left out."""
     def mean(column, digits):
         values = [r[column] for r in rows if not math.isnan(r.get(column, math.nan))]
@@ -168,7 +168,7 @@ def for_card(rows: list[dict], card: dict, fitted) -> dict:
     table = {k: mean(c, 2) for k, c in shown.items()}
     # of the recalibrated sd, which is what `predict` will show with this card
     synct = {"z_mean": mean(RECALIBRATED[0], 3), "z_sd": mean(RECALIBRATED[1], 3), "within_90": mean(RECALIBRATED[2], 3), "n": len(rows),
-             "how": "each patient recalibrated on the other validation patients", "recalibrated": True, "recalibration": fitted, "body_sd_range_hu": fitted.pop("body_sd_range_hu"),
+             "how": "each patient recalibrated on the other validation patients", "recalibrated": True, "recalibration": fitted, "body_sd_range_hu": sd_range,
              "z_sd_before": mean("z sd", 3), "within_90_before": mean("within 90 %", 3)}
     if len(rows) < 2:
         synct = None

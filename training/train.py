@@ -1,6 +1,7 @@
 """`python -m training train`: one config, one run folder, resumable.
 
-The run folder holds `config.yaml`, `split.json`, `versions.json`, `checkpoints/last.ckpt` and `metrics.csv`.
+The run folder holds `config.yaml`, `split.json`, `versions.json`, `checkpoints/last.ckpt` and `log/metrics.csv`; what was logged
+after a resumption at step K is in `log-from-K`.
 Running the same command again goes on from the last checkpoint.
 """
 
@@ -114,14 +115,16 @@ def run(prepared: Path, config: Path, out: Path, minutes: float | None = None, s
     lightning.seed_everything(hyper["seed"], verbose=False)
     training, validation = split(kept_cases(prepared), hyper["folds"], hyper["fold"])
     last = out / "checkpoints" / "last.ckpt"
+    done = torch.load(last, map_location="cpu", weights_only=False)["global_step"] if last.exists() else 0
+    if done >= hyper["steps"]:
+        return last
     cases = {n: load_case(prepared / "cases" / f"{n}.npz") for n in training + validation}
     _require_fit(cases, training, validation, config)
-    trainer = _trainer(hyper, out, minutes, stop_after, device)
+    trainer = _trainer(hyper, out, minutes, stop_after, device, done)
     if hyper["batch"] % trainer.world_size:
         raise SystemExit(f"{config}: a batch of {hyper['batch']} cannot be shared by {trainer.world_size} processes; choose a multiple.")
     if trainer.is_global_zero:
         _describe(out, hyper, training, validation, trainer)
-    done = torch.load(last, map_location="cpu", weights_only=False)["global_step"] if last.exists() else 0
     patches = PatchDataset([cases[n] for n in training], hyper["patch"], hyper["seed"], done, hyper["batch"], trainer.global_rank,
                            trainer.world_size, hyper["centres"])
     loaders = [torch.utils.data.DataLoader(patches, hyper["batch"] // trainer.world_size, num_workers=hyper["workers"]),
@@ -147,7 +150,7 @@ def _require_fit(cases: dict, training: list[str], validation: list[str], config
         print(line, flush=True)
 
 
-def _trainer(hyper, out, minutes, stop_after, device):
+def _trainer(hyper, out, minutes, stop_after, device, done):
     import lightning
     import torch
     from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -159,9 +162,11 @@ def _trainer(hyper, out, minutes, stop_after, device):
     callbacks = [ModelCheckpoint(out / "checkpoints", save_last=True, every_n_train_steps=hyper["checkpoint_every"], save_top_k=1)]
     if hyper["early_stop"]:
         callbacks.append(EarlyStopping("val/score", patience=hyper["early_stop"]))
-    loggers = [CSVLogger(out, name=None, version="log")]
+    # a logger empties its folder, so each resumption has one of its own
+    since = f"-from-{done}" if done else ""
+    loggers = [CSVLogger(out, name=None, version=f"log{since}")]
     if importlib.util.find_spec("tensorboard") or importlib.util.find_spec("tensorboardX"):
-        loggers.append(TensorBoardLogger(out, name=None, version="tensorboard"))
+        loggers.append(TensorBoardLogger(out, name=None, version=f"tensorboard{since}"))
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(device, device), devices=hyper["devices"], num_nodes=hyper["num_nodes"],
         max_steps=min(hyper["steps"], stop_after or hyper["steps"]), max_epochs=-1, max_time={"minutes": minutes} if minutes else None,

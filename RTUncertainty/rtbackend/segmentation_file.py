@@ -9,7 +9,7 @@ ANATOMICAL_STRUCTURE = {"scheme": "SCT", "value": "123037004", "meaning": "Anato
 
 
 def terminology(code: dict | None) -> str:
-    """Slicer's terminology entry of a code {scheme, value, meaning[, category]}; empty for None."""
+    """Slicer's terminology entry of a code {scheme, value, meaning[, category][, modifier]}; empty for None."""
     if not code:
         return ""
 
@@ -17,7 +17,8 @@ def terminology(code: dict | None) -> str:
         return f"{c['scheme']}^{c['value']}^{c['meaning']}"
 
     category = code.get("category", ANATOMICAL_STRUCTURE)
-    return (f"Segmentation category and type - 3D Slicer General Anatomy list~{triple(category)}~{triple(code)}~^^~"
+    modifier = triple(code["modifier"]) if code.get("modifier") else "^^"
+    return (f"Segmentation category and type - 3D Slicer General Anatomy list~{triple(category)}~{triple(code)}~{modifier}~"
             "Anatomic codes - DICOM master list~^^~^^")
 
 

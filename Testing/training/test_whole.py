@@ -74,11 +74,17 @@ def test_a_resumed_run_ends_where_an_uncut_one_does(prepared):
     # the same run, cut after half of its steps: the schedule is that of six
     cut = run(folder, "cut", "--stop-after", "3")
     assert torch.load(cut / "checkpoints" / "last.ckpt", weights_only=False)["global_step"] == 3
+    first = (cut / "log" / "metrics.csv").read_text(encoding="utf-8")
     cut = run(folder, "cut")
+    # what was logged before the cut is still there
+    assert (cut / "log" / "metrics.csv").read_text(encoding="utf-8") == first and (cut / "log-from-3" / "metrics.csv").exists()
     a, b = (torch.load(r / "checkpoints" / "last.ckpt", weights_only=False) for r in (whole, cut))
     assert a["global_step"] == b["global_step"] == 6
     for key, value in a["state_dict"].items():
         assert torch.allclose(value.float(), b["state_dict"][key].float(), atol=1e-6), key
+    before = (cut / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    run(folder, "cut")  # nothing is left to do
+    assert (cut / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
 
 
 def test_export_evaluate_and_predict(prepared, tmp_path):

@@ -16,7 +16,9 @@ def replaced(path: Path):
 
     Raises `InputError` in one line for a full disk or a place that cannot be written to.
     """
-    temporary = path.with_name(f"{path.stem}.part{path.suffix}")
+    # before the first dot: the format of "ct.nii.gz" is told from all that follows it
+    name, dot, suffixes = path.name.partition(".")
+    temporary = path.with_name(f"{name}.part{dot}{suffixes}")
     try:
         with image_io.Staging(path.parent).writing():
             yield temporary
