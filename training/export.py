@@ -56,6 +56,8 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
         "steps": steps, "of_steps": hyper["steps"], "batch": hyper["batch"], "patch": hyper["patch"],
         "seed": hyper["seed"], "beta": hyper["beta"], "hardware": versions["device"], "torch": versions["torch"],
     })
+    if hyper.get("initialise"):
+        card["training"]["initialised_with"] = hyper["initialise"]
     card["accuracy"], card["calibration"] = {"cases": "not evaluated", "n": 0, "table": {}}, {"synct": None, "volumes": None}
     if evaluation:
         found = json.loads(evaluation.read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ import yaml
 DEFAULTS = {
     "network": "m4",
     "arguments": {},  # of the network; the paper's sizes where nothing is said
+    "initialise": None,  # a bundle's name or folder, whose weights to begin with
     "seed": 0,
     "folds": 5,
     "fold": 0,
@@ -108,6 +109,7 @@ def run(prepared: Path, config: Path, out: Path, minutes: float | None = None, s
 
     from . import tasks
     from .data.patches import PatchDataset
+    from .initial import begin_with
     from .prepare import load_case
     from .split import split
 
@@ -130,6 +132,8 @@ def run(prepared: Path, config: Path, out: Path, minutes: float | None = None, s
     loaders = [torch.utils.data.DataLoader(patches, hyper["batch"] // trainer.world_size, num_workers=hyper["workers"]),
                torch.utils.data.DataLoader(_Slices([cases[n] for n in validation], trainer.global_rank, trainer.world_size), 1)]
     task = tasks.build(hyper)
+    if hyper["initialise"] and not last.exists():
+        begin_with(task.network, hyper["initialise"], training, validation)
     trainer.fit(task, *loaders, ckpt_path=str(last) if last.exists() else None, weights_only=False)
     settle_batch_norm(task.network, PatchDataset([cases[n] for n in training], hyper["patch"], hyper["seed"] + 1, centres=hyper["centres"]), hyper)
     trainer.save_checkpoint(last)

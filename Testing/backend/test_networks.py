@@ -48,6 +48,15 @@ def test_the_receptive_field_of_3tn_is_181():
     assert (seen[0].item(), seen[-1].item()) == (100 - net.margin, 100 + net.margin) == (10, 190)
 
 
+def test_the_rest_of_a_batch_does_not_change_the_scale_of_an_output():
+    body, rest = torch.full((1, 1, 4, 4), 0.3), torch.full((1, 1, 4, 4), -1.0)
+    ours, printed = (networks.build("1tn-gl", filters=1, printed=p).heads[0][-1].train() for p in (False, True))
+    assert torch.equal(ours(body)[0], ours(torch.cat([body, rest]))[0]) and torch.allclose(ours(body), body, atol=1e-5)
+    assert not torch.allclose(printed(body)[0], printed(torch.cat([body, rest]))[0], atol=0.1)
+    # nor do batches that have been seen
+    assert torch.equal(ours(body), ours.eval()(body)) and count(ours) == count(printed) == 2
+
+
 def test_the_bone_map_replaces_the_body_map_where_bone_is_likelier():
     from rtbackend.networks.atrous import AtrousOutput
     body, bone = torch.tensor([0.1, 0.1, 0.4]).view(1, 1, 1, 3), torch.tensor([0.9, 0.8, 0.7]).view(1, 1, 1, 3)

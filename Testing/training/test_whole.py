@@ -14,7 +14,7 @@ pytest.importorskip("itk")
 
 from rtbackend import bundle, phantom, prediction  # noqa: E402
 from training import __main__ as command  # noqa: E402
-from training import prepare  # noqa: E402
+from training import export, prepare  # noqa: E402
 
 SIZE = (96, 96, 8)
 
@@ -85,6 +85,43 @@ def test_a_resumed_run_ends_where_an_uncut_one_does(prepared):
     before = (cut / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     run(folder, "cut")  # nothing is left to do
     assert (cut / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+
+
+def test_a_run_begins_with_the_weights_of_a_bundle(prepared, tmp_path, capsys):
+    import torch
+
+    from rtbackend import networks
+    from training import initial
+    folder, _ = prepared
+    card = tmp_path / "card.yaml"
+    card.write_text((Path(command.__file__).parent / "configs" / "limb_card.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    made = export.run(run(folder, "whole"), card, tmp_path / "bundle")
+    theirs = bundle.load(made)[1][0].state_dict()
+    arguments = {"width": 4, "features": 8, "branch_width": 4}
+    same, more = (networks.build("m4", classes=n, **arguments) for n in (3, 5))
+    split = json.loads((folder / "whole" / "split.json").read_text(encoding="utf-8"))
+    initial.begin_with(same, str(made), split["training"], split["validation"])
+    assert all(torch.equal(v, theirs[k]) for k, v in same.state_dict().items())
+    # with five classes the two heads that tell them are new, and said to be
+    initial.begin_with(more, str(made), split["training"], split["validation"])
+    new = {k for k, v in more.state_dict().items() if v.shape != theirs[k].shape}
+    assert new and all(torch.equal(v, theirs[k]) for k, v in more.state_dict().items() if k not in new)
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert all(k.rsplit(".", 1)[0] in said for k in new) and "trunk" not in said
+    with pytest.raises(SystemExit, match=f"trained on {split['training'][0]}"):
+        initial.begin_with(same, str(made), [], split["training"][:1])
+    with pytest.raises(SystemExit, match="less than half fits"):
+        initial.begin_with(networks.build("m4", classes=3, width=8, features=8, branch_width=4), str(made), [], [])
+    with pytest.raises(SystemExit, match="neither a folder"):
+        initial.begin_with(same, str(tmp_path / "none"), [], [])
+    # by the config
+    config = folder / "tuned.yaml"
+    config.write_text((folder / "config.yaml").read_text(encoding="utf-8") + f"initialise: {made}\nlearning_rate: 0.0\n", encoding="utf-8")
+    assert command.main(["train", "--prepared", str(folder / "prepared"), "--config", str(config), "--out", str(tmp_path / "tuned"), "--device", "cpu"]) == 0
+    tuned = export.network_state(tmp_path / "tuned")[0]
+    assert all(torch.equal(v, theirs[k]) for k, v in tuned.items() if "running" not in k and "batches" not in k)
+    card = json.loads((export.run(tmp_path / "tuned", card, tmp_path / "second") / "model.json").read_text(encoding="utf-8"))
+    assert card["training"]["initialised_with"] == str(made)
 
 
 def test_export_evaluate_and_predict(prepared, tmp_path):

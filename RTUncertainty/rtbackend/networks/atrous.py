@@ -45,11 +45,24 @@ class Level(nn.Sequential):
         super().__init__(*layers)
 
 
+class OutputNorm(nn.BatchNorm2d):
+    """The batch normalisation of an output in Fig. 1, with its learnt scale and shift only: mean 0 and variance 1 are fixed.
+
+    With the batch's own mean and variance the HU of a patch would depend on how much air and bone the other patches of
+    the batch happen to hold, which differs from batch to batch and is another thing at prediction time: with four patches
+    of 96² a batch the networks did not learn. The number of parameters is the same.
+    """
+
+    def forward(self, x):
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+
 class AtrousUNet(nn.Module):
     """`tasks` of 1 (body HU), 2 (and bone HU) or 3 (and bone probability).
 
     With three tasks 210,569, 623,625 or 2,125,577 parameters at `filters` = 16, 32 or 64. The paper does not say how much
-    its spatial dropout drops; `dropout` = 0.1 is this project's choice.
+    its spatial dropout drops; `dropout` = 0.1 is this project's choice. `printed`: outputs
+    are normalised over the batch, as in the paper, and not as `OutputNorm` does.
     """
 
     # half of the receptive field of 181
@@ -57,7 +70,7 @@ class AtrousUNet(nn.Module):
     # beyond the image there is only air: fewer columns of it tell the same
     border = 32
 
-    def __init__(self, in_channels=1, tasks=3, filters=32, dropout=0.1):
+    def __init__(self, in_channels=1, tasks=3, filters=32, dropout=0.1, printed=False):
         super().__init__()
         self.in_channels, self.tasks, self.dropout = in_channels, tasks, dropout
         self.classes = 2 if tasks == 3 else 0
@@ -70,7 +83,7 @@ class AtrousUNet(nn.Module):
         self.c6 = Level(f4 + f3, f3, 4, dropout)
         self.c7 = Level(f3 + f2, f2, 2, dropout)
         self.heads = nn.ModuleList(
-            nn.Sequential(Level(f2 + f1, f1, 1, dropout), nn.Conv2d(f1, 1, 1), nn.BatchNorm2d(1)) for _ in range(tasks))
+            nn.Sequential(Level(f2 + f1, f1, 1, dropout), nn.Conv2d(f1, 1, 1), (nn.BatchNorm2d if printed else OutputNorm)(1)) for _ in range(tasks))
         if tasks > 1:
             # begin inside the range of bone, where the ReLU lets gradients through
             nn.init.constant_(self.heads[1][-1].bias, 0.5)
@@ -111,19 +124,19 @@ class AtrousUNet(nn.Module):
 class OneTask(AtrousUNet):
     """1TN-GL and 1TN-FL, which differ in their loss only."""
 
-    def __init__(self, in_channels=1, filters=32, dropout=0.1):
-        super().__init__(in_channels, 1, filters, dropout)
+    def __init__(self, in_channels=1, filters=32, dropout=0.1, printed=False):
+        super().__init__(in_channels, 1, filters, dropout, printed)
 
 
 class TwoTask(AtrousUNet):
     """2TN: body and bone HU."""
 
-    def __init__(self, in_channels=1, filters=32, dropout=0.1):
-        super().__init__(in_channels, 2, filters, dropout)
+    def __init__(self, in_channels=1, filters=32, dropout=0.1, printed=False):
+        super().__init__(in_channels, 2, filters, dropout, printed)
 
 
 class ThreeTask(AtrousUNet):
     """3TN: body HU, bone HU and bone probability."""
 
-    def __init__(self, in_channels=1, filters=32, dropout=0.1):
-        super().__init__(in_channels, 3, filters, dropout)
+    def __init__(self, in_channels=1, filters=32, dropout=0.1, printed=False):
+        super().__init__(in_channels, 3, filters, dropout, printed)
