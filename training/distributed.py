@@ -37,28 +37,40 @@ def total(value: torch.Tensor) -> torch.Tensor:
     return _Total.apply(value) if is_distributed() else value
 
 
-class GlobalBatchNorm2d(nn.BatchNorm2d):
+class _Global:
     """Batch normalisation over the batches of all processes, on any device."""
 
     def forward(self, x):
         if not (self.training and is_distributed()):
             return super().forward(x)
-        count = total(x.new_tensor(float(x.shape[0] * x.shape[2] * x.shape[3])))
-        mean = total(x.sum((0, 2, 3))) / count
-        centred = x - mean[:, None, None]
-        variance = total((centred**2).sum((0, 2, 3))) / count
+        axes, shape = (0, *range(2, x.ndim)), (1, -1) + (1,) * (x.ndim - 2)
+        count = total(x.new_tensor(float(x.numel() // x.shape[1])))
+        mean = total(x.sum(axes)) / count
+        centred = x - mean.view(shape)
+        variance = total((centred**2).sum(axes)) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
             self.running_mean.lerp_(mean, share)
             self.running_var.lerp_(variance * count / (count - 1), share)
         scale = self.weight / torch.sqrt(variance + self.eps)
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return centred * scale.view(shape) + self.bias.view(shape)
+
+
+class GlobalBatchNorm2d(_Global, nn.BatchNorm2d):
+    """See `_Global`."""
+
+
+class GlobalBatchNorm3d(_Global, nn.BatchNorm3d):
+    """See `_Global`."""
+
+
+GLOBAL = {nn.BatchNorm2d: GlobalBatchNorm2d, nn.BatchNorm3d: GlobalBatchNorm3d}
 
 
 def use_global_batch_norm(network: nn.Module, on: bool = True) -> None:
-    """Let every `BatchNorm2d` of `network` normalise over all processes, or (`on` False) over its own again."""
-    kinds = (nn.BatchNorm2d, GlobalBatchNorm2d)
+    """Let every batch normalisation of `network` work over all processes, or (`on` False) over its own again."""
+    swap = GLOBAL if on else {theirs: own for own, theirs in GLOBAL.items()}
     for module in network.modules():
-        if type(module) is kinds[not on]:
-            module.__class__ = kinds[on]
+        if type(module) in swap:
+            module.__class__ = swap[type(module)]

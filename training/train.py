@@ -63,40 +63,6 @@ def load_config(path: Path, budget: Path | None = None) -> dict:
     return {**DEFAULTS, **given}
 
 
-def kept_cases(prepared: Path) -> list[str]:
-    """Names of the cases that prepare kept; raises `SystemExit` when there are fewer than two."""
-    import csv
-
-    table = prepared / "prepare.csv"
-    if not table.exists():
-        raise SystemExit(f"{table} is missing: run 'python -m training prepare' first.")
-    with open(table, newline="", encoding="utf-8") as f:
-        names = [row["case"] for row in csv.DictReader(f) if row["kept"] == "yes"]
-    if len(names) < 2:
-        raise SystemExit(f"{table}: {len(names)} case was kept; at least two are needed to train and to validate.")
-    return names
-
-
-class _Slices:
-    """Every `step`-th slice of each validation case, whole, one at a time; of several processes each has its part."""
-
-    def __init__(self, cases, rank=0, world=1, step=3):
-        items = [(c, z) for c in cases for z in range(step // 2, c.mr.shape[0], step) if c.region[z].any()]
-        # all processes must have as many, or one would wait for the others for ever
-        self.items = items[rank::world][:len(items) // world]
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, index):
-        import torch
-
-        case, z = self.items[index]
-        as_tensor = torch.from_numpy
-        return {"mr": as_tensor(case.mr[z][None]), "ct": as_tensor(case.ct[z][None]),
-                "labels": as_tensor(case.labels[z].astype("int64")), "weight": as_tensor(case.region[z].astype("float32"))}
-
-
 def run(prepared: Path, config: Path, out: Path, minutes: float | None = None, stop_after: int | None = None,
         device: str = "auto", budget: Path | None = None) -> Path:
     """Train `config` on the cases that `prepare` kept, into the run folder `out`; returns the last checkpoint.
@@ -108,50 +74,31 @@ def run(prepared: Path, config: Path, out: Path, minutes: float | None = None, s
     import torch
 
     from . import tasks
-    from .data.patches import PatchDataset
     from .initial import begin_with
-    from .prepare import load_case
-    from .split import split
 
     hyper = load_config(config, budget)
     lightning.seed_everything(hyper["seed"], verbose=False)
-    training, validation = split(kept_cases(prepared), hyper["folds"], hyper["fold"])
+    feed = tasks.feed(hyper, prepared)
     last = out / "checkpoints" / "last.ckpt"
     done = torch.load(last, map_location="cpu", weights_only=False)["global_step"] if last.exists() else 0
     if done >= hyper["steps"]:
         return last
-    cases = {n: load_case(prepared / "cases" / f"{n}.npz") for n in training + validation}
-    _require_fit(cases, training, validation, config)
+    feed.load(config)
     trainer = _trainer(hyper, out, minutes, stop_after, device, done)
     if hyper["batch"] % trainer.world_size:
         raise SystemExit(f"{config}: a batch of {hyper['batch']} cannot be shared by {trainer.world_size} processes; choose a multiple.")
     if trainer.is_global_zero:
-        _describe(out, hyper, training, validation, trainer)
-    patches = PatchDataset([cases[n] for n in training], hyper["patch"], hyper["seed"], done, hyper["batch"], trainer.global_rank,
-                           trainer.world_size, hyper["centres"])
-    loaders = [torch.utils.data.DataLoader(patches, hyper["batch"] // trainer.world_size, num_workers=hyper["workers"]),
-               torch.utils.data.DataLoader(_Slices([cases[n] for n in validation], trainer.global_rank, trainer.world_size), 1)]
+        _describe(out, hyper, feed.training, feed.validation, trainer)
+    ranks = trainer.global_rank, trainer.world_size
+    loaders = [torch.utils.data.DataLoader(feed.patches(hyper["seed"], done, *ranks), hyper["batch"] // trainer.world_size, num_workers=hyper["workers"]),
+               torch.utils.data.DataLoader(feed.whole(*ranks), 1)]
     task = tasks.build(hyper)
     if hyper["initialise"] and not last.exists():
-        begin_with(task.network, hyper["initialise"], training, validation)
+        begin_with(task.network, hyper["initialise"], feed.training, feed.validation)
     trainer.fit(task, *loaders, ckpt_path=str(last) if last.exists() else None, weights_only=False)
-    settle_batch_norm(task.network, PatchDataset([cases[n] for n in training], hyper["patch"], hyper["seed"] + 1, centres=hyper["centres"]), hyper)
+    settle_batch_norm(task, feed.patches(hyper["seed"] + 1), hyper)
     trainer.save_checkpoint(last)
     return last
-
-
-def _require_fit(cases: dict, training: list[str], validation: list[str], config: Path) -> None:
-    """Raise `SystemExit` where a case has no CT or a class is missing in all training cases; say what else is missing."""
-    from .data.checks import fold_warnings, present
-
-    without = [n for n, c in cases.items() if c.ct is None]
-    if without:
-        raise SystemExit(f"{', '.join(without)}: prepared without a CT, from which no synthetic CT can be learnt; prepare again with one.")
-    classes = next(iter(cases.values())).classes
-    for line in fold_warnings({n: present(c) for n, c in cases.items()}, training, validation, classes):
-        if "cannot be learnt" in line:
-            raise SystemExit(f"{config}: {line}")
-        print(line, flush=True)
 
 
 def _trainer(hyper, out, minutes, stop_after, device, done):
@@ -194,7 +141,7 @@ def _describe(out: Path, hyper, training, validation, trainer) -> None:
         "processes": trainer.world_size, "device": hardware}, indent=1), encoding="utf-8")
 
 
-def settle_batch_norm(network, patches, hyper) -> None:
+def settle_batch_norm(task, patches, hyper) -> None:
     """Replace the running statistics of batch normalisation by the plain mean over many batches of training patches.
 
     With small batches the running ones, which remember some ten batches, move the validation error up and down from
@@ -202,8 +149,10 @@ def settle_batch_norm(network, patches, hyper) -> None:
     does what a resumed run goes on to learn.
     """
     import torch
+    from torch.nn.modules.batchnorm import _BatchNorm
 
-    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    network = task.network
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
     momentum = [m.momentum for m in norms]
     for m in norms:
         m.reset_running_stats()
@@ -213,7 +162,7 @@ def settle_batch_norm(network, patches, hyper) -> None:
     network.train()
     with torch.no_grad():
         for batch in range(hyper["settle_batches"]):
-            images = torch.stack([patches.patch(batch * hyper["batch"] + k)["mr"] for k in range(hyper["batch"])])
-            network(images.to(device, memory_format=torch.channels_last))
+            drawn = [patches.patch(batch * hyper["batch"] + k) for k in range(hyper["batch"])]
+            task.run_network({k: torch.stack([d[k] for d in drawn]).to(device) for k in drawn[0]})
     for m, value in zip(norms, momentum):
         m.momentum = value

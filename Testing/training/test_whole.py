@@ -146,10 +146,11 @@ def test_export_evaluate_and_predict(prepared, tmp_path):
 
 def test_unknown_settings_and_missing_cases_are_told(tmp_path):
     from training import train
+    from training.data import slice_feed
     (tmp_path / "c.yaml").write_text("stepz: 3", encoding="utf-8")
     with pytest.raises(SystemExit, match="stepz"):
         train.load_config(tmp_path / "c.yaml")
     with pytest.raises(SystemExit, match="prepare"):
-        train.kept_cases(tmp_path)
+        slice_feed.kept_cases(tmp_path)
     with pytest.raises(SystemExit, match="mr.nii.gz"):
         prepare.list_cases(tmp_path)

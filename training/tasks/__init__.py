@@ -1,9 +1,26 @@
-"""How each network is trained: `build(hyper)` gives its Lightning module."""
+"""How each network is trained: `build(hyper)` gives its Lightning module, `feed(hyper, prepared)` what it is trained on."""
+
+JOINT = ("seg", "reg", "jrs_reg", "dense", "sedd", "cross_stitch")
 
 
 def build(hyper: dict):
     """The Lightning module for the config `hyper` of a run (see training/train.py: DEFAULTS)."""
-    from .highres import HighResTask
-    from .roi_focused import RoiFocusedTask
+    if hyper["network"] in JOINT:
+        from .joint import JointTask as Task
+    elif hyper["network"].endswith(("tn", "tn-gl", "tn-fl")):
+        from .roi_focused import RoiFocusedTask as Task
+    else:
+        from .highres import HighResTask as Task
+    return Task(hyper)
 
-    return (RoiFocusedTask if hyper["network"].endswith(("tn", "tn-gl", "tn-fl")) else HighResTask)(hyper)
+
+def feed(hyper: dict, prepared):
+    """The patients of a run, split, and the patches that are drawn of them.
+
+    Raises `SystemExit` where `prepared` holds nothing to train on.
+    """
+    if hyper["network"] in JOINT:
+        from ..data.pair_feed import PairFeed as Feed
+    else:
+        from ..data.slice_feed import SliceFeed as Feed
+    return Feed(prepared, hyper)

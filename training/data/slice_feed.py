@@ -1,0 +1,74 @@
+"""What the networks of axial slices are trained and validated on: the cases that `prepare` wrote."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import torch
+
+from ..split import split
+from .case import Case, load_case
+from .checks import fold_warnings, present
+from .patches import PatchDataset
+
+
+def kept_cases(prepared: Path) -> list[str]:
+    """Names of the cases that prepare kept; raises `SystemExit` when there are fewer than two."""
+    table = prepared / "prepare.csv"
+    if not table.exists():
+        raise SystemExit(f"{table} is missing: run 'python -m training prepare' first.")
+    with open(table, newline="", encoding="utf-8") as f:
+        names = [row["case"] for row in csv.DictReader(f) if row["kept"] == "yes"]
+    if len(names) < 2:
+        raise SystemExit(f"{table}: {len(names)} case was kept; at least two are needed to train and to validate.")
+    return names
+
+
+class SliceFeed:
+    """The cases of a run: `training` and `validation` are their names on either side of its split."""
+
+    def __init__(self, prepared: Path, hyper: dict):
+        self.prepared, self.hyper = prepared, hyper
+        self.training, self.validation = split(kept_cases(prepared), hyper["folds"], hyper["fold"])
+        self.cases: dict[str, Case] = {}
+
+    def load(self, config: Path) -> None:
+        """Read all cases. Raises `SystemExit` where one has no CT or a class is missing in all training cases; says what
+        else is missing."""
+        self.cases = {n: load_case(self.prepared / "cases" / f"{n}.npz") for n in self.training + self.validation}
+        without = [n for n, c in self.cases.items() if c.ct is None]
+        if without:
+            raise SystemExit(f"{', '.join(without)}: prepared without a CT, from which no synthetic CT can be learnt; prepare again with one.")
+        classes = next(iter(self.cases.values())).classes
+        for line in fold_warnings({n: present(c) for n, c in self.cases.items()}, self.training, self.validation, classes):
+            if "cannot be learnt" in line:
+                raise SystemExit(f"{config}: {line}")
+            print(line, flush=True)
+
+    def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> PatchDataset:
+        """Random patches of the training cases from batch `start` on; of several processes each has its part."""
+        h = self.hyper
+        return PatchDataset([self.cases[n] for n in self.training], h["patch"], seed, start, h["batch"], rank, world, h["centres"])
+
+    def whole(self, rank: int = 0, world: int = 1) -> "_Slices":
+        """What a validation looks at."""
+        return _Slices([self.cases[n] for n in self.validation], rank, world)
+
+
+class _Slices:
+    """Every `step`-th slice of each validation case, whole, one at a time; of several processes each has its part."""
+
+    def __init__(self, cases: list[Case], rank=0, world=1, step=3):
+        items = [(c, z) for c in cases for z in range(step // 2, c.mr.shape[0], step) if c.region[z].any()]
+        # all processes must have as many, or one would wait for the others for ever
+        self.items = items[rank::world][:len(items) // world]
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        case, z = self.items[index]
+        as_tensor = torch.from_numpy
+        return {"mr": as_tensor(case.mr[z][None]), "ct": as_tensor(case.ct[z][None]),
+                "labels": as_tensor(case.labels[z].astype("int64")), "weight": as_tensor(case.region[z].astype("float32"))}
