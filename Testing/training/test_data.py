@@ -141,3 +141,23 @@ def test_ct_body_without_the_couch():
     found = ct_body(geometry.like(ct, sitk.Image([80, 80, 4], sitk.sitkFloat32)))
     assert not found[:, 60:].any() and ndimage.label(found)[1] == 1
     assert found[0].sum() == pytest.approx(np.pi * 22**2, rel=0.03)
+
+
+def test_left_and_right_change_places_in_the_mirror():
+    """With the front as a third mark, the sense of rotation front → left → right tells whether sides are named rightly."""
+    labels = np.zeros((1, 90, 90), np.uint8)
+    labels[0, 20:26, 42:48], labels[0, 60:66, 62:68], labels[0, 60:66, 22:28] = 1, 2, 3
+    mr = np.where(labels > 0, 1.0, -1.0).astype(np.float32)
+    classes = {"background": 0, "bone": 1, "head_left": 2, "head_right": 3}
+    one = prepare.Case("a", mr, np.zeros_like(mr), labels, np.ones(labels.shape, bool), np.ones(labels.shape, bool), (1.0, 1.0, 3.0), classes)
+    unsided = prepare.Case("b", mr, np.zeros_like(mr), labels, one.body, one.valid, one.spacing, {"background": 0, "bone": 1, "rib": 2, "heart": 3})
+    senses = {}
+    for c in (one, unsided):
+        senses[c.name] = set()
+        patches = PatchDataset([c], 140, 3, centres=(1, 0, 0))
+        for index in range(30):
+            found = patches.patch(index)["labels"].numpy()
+            if all((found == k).sum() > 9 for k in (1, 2, 3)):
+                front, left, right = (np.argwhere(found == k).mean(0) for k in (1, 2, 3))
+                senses[c.name].add(np.sign(np.cross(np.append(left - front, 0), np.append(right - front, 0))[2]))
+    assert len(senses["a"]) == 1 and len(senses["b"]) == 2

@@ -27,6 +27,7 @@ class PatchDataset(IterableDataset):
         self.cases, self.size, self.seed, self.augment = cases, size, seed, augment
         self.start, self.batch, self.rank, self.world = start, batch, rank, world
         self.centres = np.array(centres) / sum(centres)
+        self.mirrored = [_mirrored(c.classes) for c in cases]
         self.points = [[np.argwhere((c.labels == 1) & c.region) for c in cases], [np.argwhere((c.labels > 1) & c.region) for c in cases]]
         self.points.append([np.argwhere(c.region) for c in cases])
         self.having = [[i for i, p in enumerate(points) if len(p)] for points in self.points]
@@ -48,9 +49,9 @@ class PatchDataset(IterableDataset):
         which = self.having[kind][rng.integers(len(self.having[kind]))]
         case, points = self.cases[which], self.points[kind][which]
         z, y, x = points[rng.integers(len(points))]
-        return self._sample(case, z, y, x, rng)
+        return self._sample(case, z, y, x, rng, self.mirrored[which])
 
-    def _sample(self, case: Case, z, y, x, rng) -> dict:
+    def _sample(self, case: Case, z, y, x, rng, mirrored) -> dict:
         s = self.size
         jitter = rng.uniform(-s / 4, s / 4, 2)
         angle, scale, flip = 0.0, 1.0, 1.0
@@ -74,7 +75,10 @@ class PatchDataset(IterableDataset):
         mr = torch.where(inside, images[0], torch.tensor(float(case.mr[z].min())))
         if self.augment:
             mr = self._contrast(mr, rng)
-        return {"mr": mr[None], "ct": images[1:2] - 1000.0, "labels": flat[0].long(), "body": flat[1], "valid": flat[2], "weight": flat[1] * flat[2]}
+        labels = flat[0].long()
+        if flip < 0:
+            labels = mirrored[labels]
+        return {"mr": mr[None], "ct": images[1:2] - 1000.0, "labels": labels, "body": flat[1], "valid": flat[2], "weight": flat[1] * flat[2]}
 
     def _contrast(self, mr: torch.Tensor, rng) -> torch.Tensor:
         """Bias field, gamma, offset, gain and noise, as another scanner would make them."""
@@ -89,3 +93,13 @@ class PatchDataset(IterableDataset):
         mr = mr * float(rng.uniform(0.9, 1.1)) + float(rng.normal(0, 0.08))
         noise = torch.from_numpy(rng.standard_normal((s, s)).astype(np.float32))
         return mr + noise * float(rng.uniform(0, 0.12))
+
+
+def _mirrored(classes: dict[str, int]) -> torch.Tensor:
+    """What each label is in the mirror: that of the other side where a class is named _left or _right, else itself."""
+    table = torch.arange(max(255, *classes.values()) + 1)
+    for name, value in classes.items():
+        for side, other in (("_left", "_right"), ("_right", "_left")):
+            if name.endswith(side):
+                table[value] = classes.get(name.removesuffix(side) + other, value)
+    return table
