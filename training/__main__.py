@@ -1,4 +1,4 @@
-"""`python -m training prepare|cohort|train|evaluate|export|compare|reproduce`: from patients to a bundle. See training/README.md."""
+"""`python -m training prepare|cohort|pairs|train|evaluate|export|compare|reproduce`: from patients to a bundle. See training/README.md."""
 
 from __future__ import annotations
 
@@ -34,6 +34,17 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--misregistered", action=argparse.BooleanOptionalAction,
                    help="CT of another visit (default: for images yes, for cases no)")
 
+    p = commands.add_parser("pairs", help="make pairs of a planning and a simulated daily CT with a known deformation")
+    p.add_argument("--data", type=Path, help="planning CTs with structures: openkbp, or PATIENT/{ct,structures}; without it digital pelves")
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--organs", nargs="+", help="what the networks segment (default: seven organs of head and neck, or five of the pelvis)")
+    p.add_argument("--spacing", nargs=3, type=float, default=[4.0, 4.0, 3.0], metavar="MM", help="of the working grid, x y z")
+    p.add_argument("--days", type=int, default=2, help="of each patient")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--patients", type=int, default=15, help="digital pelves")
+    p.add_argument("--severity", type=float, default=1.0, help="factor on all changes; 1 is what was measured in patients")
+    p.add_argument("--only", nargs="*", help="names of the patients to take (default: all)")
+
     p = commands.add_parser("train", help="train one network; the same command resumes")
     p.add_argument("--prepared", type=Path, required=True, help="what prepare wrote")
     p.add_argument("--config", type=Path, required=True)
@@ -64,12 +75,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--reference", metavar="NAME", help="test all against this one (default: every pair)")
 
     p = commands.add_parser("reproduce", help="all of an experiment in one resumable command")
-    p.add_argument("name", choices=["limb", "mr_only", "pelvis"])
+    p.add_argument("name", choices=["limb", "mr_only", "pelvis", "propagation", "propagation_pelvis"])
     p.add_argument("--data", type=Path, help="the patients, or what prepare wrote; the digital pelves need none")
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--minutes", type=float, help="for all of it; the next call resumes")
-    p.add_argument("--config", type=Path, help="instead of the one for the device; for mr_only and pelvis, the budget")
-    p.add_argument("--only", nargs="+", metavar="NETWORK", help="mr_only and pelvis: train these networks alone")
+    p.add_argument("--config", type=Path, help="instead of the one for the device; where several networks are compared, their budget")
+    p.add_argument("--only", nargs="+", metavar="NETWORK", help="where several networks are compared: train these alone")
     p.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     return main
 
@@ -106,6 +117,10 @@ def main(arguments=None) -> int:
             print(f"{len(make(args.out, args.patients, args.seed, **chosen))} patients in {args.out}")
         except InputError as error:
             raise SystemExit(str(error)) from error
+    elif args.command == "pairs":
+        from . import pairs
+        organs = args.organs or (pairs.PELVIS if args.data is None else pairs.HEADNECK)
+        print(f"{len(pairs.run(args.data, args.out, organs, args.spacing, args.days, args.seed, args.patients, args.severity, args.only))} pairs in {args.out}")
     elif args.command == "train":
         from . import train
         print(train.run(args.prepared, args.config, args.out, args.minutes, args.stop_after, args.device, args.budget))

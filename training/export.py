@@ -11,6 +11,8 @@ import yaml
 
 from rtbackend import bundle, networks
 
+from .tasks import JOINT
+
 # weights beyond this many bytes are stored with half precision; they are evaluated as stored
 LARGEST_SINGLE = 8_000_000
 
@@ -46,9 +48,11 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
     network = networks.build(hyper["network"], **hyper["arguments"])
     card["name"] = name or card["name"]
     card["architecture"] = {"name": hyper["network"], "arguments": hyper["arguments"], "parameters": sum(p.numel() for p in network.parameters())}
-    card["outputs"]["synct"] = {"unit": "HU", "scale": hyper["hu_scale"], "offset": 0.0}
+    joint = hyper["network"] in JOINT
+    card["outputs"] |= {"deformation": {"unit": "mm", "bending": hyper["bending"]}} if joint else {
+        "synct": {"unit": "HU", "scale": hyper["hu_scale"], "offset": 0.0}}
     card["outputs"]["structures"] = _structures(card, hyper["network"], network.classes, card_file)
-    where = "last layer of the trunk" if hasattr(network, "trunk") else "whole channels in every level"
+    where = "whole channels before the heads" if joint else "last layer of the trunk" if hasattr(network, "trunk") else "whole channels in every level"
     card["dropout"] = {"p": network.dropout, "where": where if network.dropout else "none"}
     card["checkpoints"] = len(states)
     card["training"].update({
@@ -64,6 +68,9 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
         if found["weights_sha256"] != bundle.sha256(weights):
             raise SystemExit(f"{evaluation} was made with other weights; run 'python -m training evaluate' on this bundle.")
         card["accuracy"], card["calibration"] = found["accuracy"], found["calibration"]
+        for s in card["outputs"]["structures"]:
+            if s["name"] in found.get("paths", {}):
+                s["path"] = found["paths"][s["name"]]
     card["weights"] = {"file": weights.name, "sha256": bundle.sha256(weights), "bytes": weights.stat().st_size}
     (out / "model.json.part").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(out / "model.json.part", out / "model.json")

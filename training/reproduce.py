@@ -10,7 +10,7 @@ import shutil
 import time
 from pathlib import Path
 
-from . import evaluate, export, prepare, study, train
+from . import evaluate, export, prepare, propagation_study, study, train
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 # name -> (card, config for two CPU cores, config for a GPU)
@@ -22,13 +22,15 @@ RESERVE = 0.2
 def run(name: str, data: Path | None, out: Path, minutes: float | None = None, config: Path | None = None, device: str = "auto",
         only: list[str] | None = None) -> Path:
     """Run the experiment `name`; returns the folder of its results: evaluation.md and `bundle/` for one model, or for
-    `study.STUDIES` the comparison of several networks (`only`: those to train).
+    `study.STUDIES` and `propagation_study.SITES` the comparison of several networks (`only`: those to train).
 
     `data`: the patients as prepare takes them, or a folder that prepare wrote (which is what to take to a machine with
     a GPU: some 50 MB, and no registration there). `config` defaults to the one for the device.
     """
     import torch
 
+    if name in propagation_study.SITES:
+        return propagation_study.run(name, data, out, minutes, device, only, config)
     if name in study.STUDIES:
         return study.run(name, data, out, minutes, device, only, config)
     if data is None:

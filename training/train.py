@@ -33,6 +33,9 @@ DEFAULTS = {
     "printed": False,  # the losses as the paper prints them
     "beta": 0.5,  # see losses.heteroscedastic.regression_nll; 0 is the plain likelihood
     "loss_weights": [1.0, 1.5, 1.3],  # of the RoI-focused losses, Kaushik 2022
+    "weighting": "equal",  # of the joint networks' losses: equal, homoscedastic or dwa, Elmahdy 2021
+    "bending": 0.5,  # weight of the bending energy, Elmahdy 2021
+    "schedule": "cosine",  # of the learning rate after the warm-up: cosine or constant
     "validate_every": 500,
     "checkpoint_every": 250,
     "log_every": 25,

@@ -9,9 +9,7 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
-    ScriptedLoadableModuleWidget,
 )
-from slicer.util import VTKObservationMixin
 
 # In the source tree the shared packages lie one folder up; in an installed extension they lie beside this file.
 _shared = Path(__file__).resolve().parent.parent
@@ -19,6 +17,7 @@ if (_shared / "RTUncertaintyLib").is_dir() and str(_shared) not in sys.path:
     sys.path.append(str(_shared))
 
 from RTUncertaintyLib.digital_limb import load_digital_limb  # noqa: E402
+from RTUncertaintyLib.module_widget import JobWidget  # noqa: E402
 from RTUncertaintyLib.prediction_logic import PredictionLogic  # noqa: E402
 from RTUncertaintyLib.prediction_panel import PredictionPanel  # noqa: E402
 from RTUncertaintyLib.prediction_parameters import PredictionParameters  # noqa: E402
@@ -58,82 +57,18 @@ def register_sample_data():
     )
 
 
-class RTPredictionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: builds the widgets, follows the scene and the parameter node."""
-
-    def __init__(self, parent=None):
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic = self.panel = self._parameters = self._gui_tag = None
-
-    def setup(self):
-        ScriptedLoadableModuleWidget.setup(self)
-        widget = slicer.util.loadUI(self.resourcePath("UI/RTPrediction.ui"))
-        self.layout.addWidget(widget)
-        self.ui = slicer.util.childWidgetVariables(widget)
-        widget.setMRMLScene(slicer.mrmlScene)
-        self.logic = RTPredictionLogic()
-        self.panel = PredictionPanel(self.ui, self.logic)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.on_scene_start_close)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.on_scene_end_close)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.on_node_removed)
-        self.initialize_parameter_node()
-
-    def cleanup(self):
-        """The module is unloaded, reloaded, or the application ends."""
-        self.set_parameters(None)
-        self.removeObservers()
-        self.panel.close()
-
-    def enter(self):
-        self.initialize_parameter_node()
-
-    def exit(self):
-        self.set_parameters(None)
-
-    def on_scene_start_close(self, caller, event):
-        """A run whose scene is closed ends quietly."""
-        self.set_parameters(None)
-        self.panel.abort()
-
-    def on_scene_end_close(self, caller, event):
-        self.panel.scene_closed()
-        if self.parent.isEntered:
-            self.initialize_parameter_node()
-
-    def on_node_removed(self, caller, event):
-        self.panel.results.forget_if_gone()
-
-    def initialize_parameter_node(self):
-        """Follow this scene's parameter node; with nothing chosen yet, take the first volume there is."""
-        parameters = PredictionParameters(self.logic.getParameterNode())
-        self.set_parameters(parameters)
-        if parameters.inputVolume is None:
-            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if first is not None and first.GetClassName() == "vtkMRMLScalarVolumeNode":
-                parameters.inputVolume = first
-
-    def set_parameters(self, parameters):
-        """Leave the parameter node that is followed, and follow another one (wrapped) or none."""
-        if self._parameters is not None:
-            self._parameters.disconnectGui(self._gui_tag)
-            self.removeObserver(self._parameters, "ModifiedEvent", self.on_parameters_modified)
-        self._parameters = parameters
-        if parameters is not None:
-            self._gui_tag = parameters.connectGui(self.ui)
-            self.addObserver(parameters, "ModifiedEvent", self.on_parameters_modified)
-        self.panel.set_parameters(parameters)
-
-    def on_parameters_modified(self, caller=None, event=None):
-        self.panel.refresh()
-
-
 class RTPredictionLogic(ScriptedLoadableModuleLogic, PredictionLogic):
     """`RTPredictionLogic().predict(volumeNode, "limb-t1-synct", samples=20)` from the Python console."""
 
     def __init__(self, scene_builder=None, command=None):
         ScriptedLoadableModuleLogic.__init__(self)
         PredictionLogic.__init__(self, scene_builder, command)
+
+
+class RTPredictionWidget(JobWidget):
+    """The panel."""
+
+    logic_class, panel_class, parameters_class = RTPredictionLogic, PredictionPanel, PredictionParameters
 
 
 class RTPredictionTest(ScriptedLoadableModuleTest):

@@ -59,6 +59,12 @@ class HeadlessSlicer:
     view_node: object = None
     camera_node: object = None
 
+    def close(self) -> None:
+        """Take the slice views from the scene, before both are let go: a view must not see the scene being taken apart."""
+        for logic in self.slice_logics.values():
+            logic.SetMRMLScene(None)
+        self.slice_logics.clear()
+
 
 def new_scene() -> HeadlessSlicer:
     """An empty scene in which volumes, segmentations, tables, colour legends and the subject hierarchy work.

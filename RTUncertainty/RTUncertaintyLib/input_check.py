@@ -47,6 +47,16 @@ def check_input(node, card: dict) -> InputCheck:
     return check
 
 
+def node_state(node) -> tuple:
+    """What changes when a volume or segmentation node is edited, renamed or moved; cheap to ask for."""
+    if node is None:
+        return (None,)
+    content = node.GetSegmentation() if node.IsA("vtkMRMLSegmentationNode") else node.GetImageData()
+    transform = node.GetParentTransformNode()
+    return (node.GetID(), node.GetName(), content.GetMTime() if content else 0, node.GetMTime(),
+            transform.GetMTime() if transform else 0)
+
+
 def _check_size(check, name, size, wanted) -> None:
     least = wanted.get("minimum_size") or [1, 1, 1]
     if sum(n > 1 for n in size) < 3:
@@ -80,6 +90,9 @@ def _check_modality(check, name, node, array, wanted) -> None:
         why = _("by its DICOM tag") if tag else _("with air at −1000 HU")
         check.errors.append(_("{name} is a CT ({why}); the model was trained on MR: choose the MR.").format(
             name=name, why=why))
+    elif asked == "CT" and (tag not in ("", "CT") or not tag and not looks_like_ct(array)):
+        why = _("it is a {tag} by its DICOM tag").format(tag=tag) if tag else _("there is no air near −1000 HU")
+        check.errors.append(_("{name} is no CT ({why}); the model was trained on CT: choose a CT in HU.").format(name=name, why=why))
     elif tag and asked and tag != asked:
         check.warnings.append(_("{name} is a {tag} by its DICOM tag; the model was trained on {asked}.").format(
             name=name, tag=tag, asked=asked))

@@ -50,6 +50,9 @@ def card_html(card: dict) -> str:
 
 def _outputs(card) -> str:
     names = [s["name"] for s in card["outputs"].get("structures", [])]
+    if "deformation" in card["outputs"]:
+        moved = _("deformation, by which every planning structure moves")
+        return _("{moved}; contours of its own for {names}").format(moved=moved, names=", ".join(names)) if names else moved
     parts = [_("synthetic CT (HU)")] if "synct" in card["outputs"] else []
     return ", ".join([*parts, *names])
 
@@ -108,6 +111,8 @@ def calibration_words(card: dict) -> str:
                 parts.append(_("90 % intervals held {share:.0f} % of the voxels").format(share=100 * synct["within_90"]))
         else:
             parts.append(_("synthetic CT not calibrated"))
+    if "deformation" in card["outputs"]:
+        parts.append(_("spread of the deformation calibrated") if calibration.get("deformation") else _("spread of the deformation not calibrated"))
     if card["outputs"].get("structures"):
         parts.append(_("volumes calibrated") if volumes else _("volumes not calibrated"))
     return "; ".join(parts)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Callable, Protocol
 
-from .backend_command import BackendCommand, backend_command
-from .backend_events import explain
 from .input_check import check_input
-from .prediction_run import PredictionRun, RunListener, outcome_of
-from .process_runner import run_and_wait
+from .job_logic import JobError, JobLogic, SlicerScene
 from .run_workspace import RunRequest, RunWorkspace, prepare
 from .volume_export import UnusableVolume
+
+__all__ = ["PredictionError", "PredictionLogic", "SceneBuilder", "SlicerScene"]
 
 
 class SceneBuilder(Protocol):
@@ -32,69 +31,22 @@ class SceneBuilder(Protocol):
     def remove_run(self, nodes) -> None: ...
 
 
-class SlicerScene:
-    """The scene functions of `RTUncertaintyLib.scene`, imported when they are needed."""
-
-    def __getattr__(self, name):
-        from . import scene
-
-        return getattr(scene, name)
-
-    def overlay_range(self, nodes, key) -> tuple[float, str]:
-        """Upper end of an overlay's colours, and its unit (empty for a z-score)."""
-        from . import scene
-
-        return nodes.overlays[key].GetDisplayNode().GetWindowLevelMax(), scene.OVERLAYS[key].unit
-
-
-class PredictionError(RuntimeError):
+class PredictionError(JobError):
     """A run did not succeed; the message tells why in one line."""
 
 
-class PredictionLogic:
+class PredictionLogic(JobLogic):
     """Models, runs and their results.
 
     In Slicer's Python console, or in any Python with slicer-core::
 
         nodes = RTPredictionLogic().predict(volumeNode, "limb-t1-synct", samples=20)
-
-    `scene_builder` and `command` replace the scene code and the backend in tests.
     """
 
-    def __init__(self, scene_builder: SceneBuilder | None = None, command: BackendCommand | None = None):
-        super().__init__()
-        self.scene_builder, self._command = scene_builder or SlicerScene(), command
-        self._workspaces: list[RunWorkspace] = []
+    job, error = "predict", PredictionError
 
-    @property
-    def command(self) -> BackendCommand:
-        """How the backend is started; raises RuntimeError when no Python for it is found."""
-        return self._command or backend_command()
-
-    def models(self) -> list[dict]:
-        """The cards of the bundles that are installed, see `rtbackend.bundle.list_bundles`."""
-        from rtbackend import bundle
-
-        return bundle.list_bundles()
-
-    def card(self, model: str) -> dict:
-        """The card of a bundle by name or folder. Raises `rtbackend.errors.InputError` that says what is wrong."""
-        from rtbackend import bundle
-
-        return bundle.read_card(bundle.find(model))
-
-    def start(self, request: RunRequest, listener: RunListener) -> PredictionRun:
-        """Start a run in the background (needs Qt's event loop). `request.model` may be a name or a folder.
-
-        Raises `UnusableVolume`, `InputError` or RuntimeError before anything is started.
-        """
-        command, card = self.command, self.card(request.model)
-        request.model = card["folder"]
-        workspace = prepare(request, card["name"])
-        self._workspaces.append(workspace)
-        run = PredictionRun(command, workspace, listener)
-        run.start()
-        return run
+    def prepare(self, request: RunRequest, model_name: str) -> RunWorkspace:
+        return prepare(request, model_name)
 
     def load(self, folder: Path, scene=None, input_node=None, show: bool = True):
         """Nodes of a result folder, shown in the slice views when `show` is set. `input_node` may have left the scene."""
@@ -122,27 +74,10 @@ class PredictionLogic:
             check = check_input(volume_node, card)
             if check.errors:
                 raise PredictionError(check.message)
-            workspace = prepare(RunRequest(volume_node, card["folder"], samples, seed, device, bias_field, reference,
-                                           output, report), card["name"])
+            workspace = self.prepare(RunRequest(volume_node, card["folder"], samples, seed, device, bias_field, reference,
+                                                output, report), card["name"])
         except (RTUncertaintyError, UnusableVolume) as error:
             raise PredictionError(str(error)) from error
-        lines: list[str] = []
-        try:
-            end = run_and_wait(self.command, workspace.arguments, progress or (lambda event: None), lines.append)
-            outcome = outcome_of(end, workspace.output, cancelled=False)
-            if outcome.state != "done":
-                raise PredictionError(explain(end))
-            scene = volume_node.GetScene() or slicer.mrmlScene
-            nodes = self.load(outcome.folder, scene, volume_node, show=hasattr(slicer, "app") if show is None else show)
-        except BaseException:
-            workspace.discard()
-            raise
-        workspace.discard_inputs()
-        self._workspaces.append(workspace)
-        return nodes
-
-    def clean_up(self) -> None:
-        """Remove the temporary folders of all runs; results in a folder of the user's choice stay."""
-        for workspace in self._workspaces:
-            workspace.release()
-        self._workspaces.clear()
+        scene = volume_node.GetScene() or slicer.mrmlScene
+        show = hasattr(slicer, "app") if show is None else show
+        return self.finish(workspace, lambda folder: self.load(folder, scene, volume_node, show=show), progress)

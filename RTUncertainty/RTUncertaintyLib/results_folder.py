@@ -53,51 +53,59 @@ def open_result(folder) -> ResultFolder:
     Raises `rtbackend.errors.InputError` in one line when `folder` is no result, has an unknown format or lacks a file.
     """
     path = Path(folder)
-    if not path.is_dir():
-        raise InputError(f"{path}: there is no such folder; give the folder that `rtuncertainty predict` wrote.")
-    summary = _read_summary(path)
+    summary = read_summary(path, "predict")
     named = summary["files"]
     probabilities = named.get("probabilities") or {}
     missing = [key for key in REQUIRED_IMAGES if not named.get(key)]
     if missing:
-        raise InputError(f"{path / 'summary.json'}: names no file for {', '.join(missing)}; run the prediction again.")
+        raise InputError(f"{path / 'summary.json'}: names no file for {', '.join(missing)}; run the model again.")
     result = ResultFolder(
         path=path,
         summary=summary,
-        images={key: _inside(path, named[key]) for key in IMAGES if named.get(key)},
-        probabilities={name: _inside(path, file) for name, file in probabilities.items()},
-        structures=_inside(path, named["structures"]) if named.get("structures") else None,
-        tables={key: _inside(path, named[key]) for key in TABLES if named.get(key)},
+        images={key: inside(path, named[key]) for key in IMAGES if named.get(key)},
+        probabilities={name: inside(path, file) for name, file in probabilities.items()},
+        structures=inside(path, named["structures"]) if named.get("structures") else None,
+        tables={key: inside(path, named[key]) for key in TABLES if named.get(key)},
     )
     files = [*result.images.values(), *result.probabilities.values(), *result.tables.values()]
-    absent = [f.name for f in files + ([result.structures] if result.structures else []) if not f.is_file()]
-    if absent:
-        raise InputError(f"{path}: the result lacks {', '.join(absent)}; copy the whole folder or run the prediction again.")
+    require_files(path, files + ([result.structures] if result.structures else []))
     return result
 
 
-def _read_summary(path: Path) -> dict:
-    """`summary.json` of `path` as a dictionary with the keys that a result must have."""
+def read_summary(path: Path, job: str | None = None) -> dict:
+    """`summary.json` of the folder `path`, which must be a result of `job` (of any when None), with the keys that every result has.
+
+    Raises `InputError` otherwise.
+    """
+    wanted = f"give the folder that `rtuncertainty {job or 'predict'}` wrote"
+    if not path.is_dir():
+        raise InputError(f"{path}: there is no such folder; {wanted}.")
     file = path / "summary.json"
     if not file.is_file():
-        raise InputError(f"{path}: this is not a result folder, it has no summary.json; give the folder that "
-                         "`rtuncertainty predict` wrote.")
+        raise InputError(f"{path}: this is not a result folder, it has no summary.json; {wanted}.")
     try:
         summary = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read ({_first_line(error)}); run the prediction again.") from error
+        raise InputError(f"{file}: cannot be read ({_first_line(error)}); run the model again.") from error
     if not isinstance(summary, dict) or "format" not in summary:
-        raise InputError(f"{file}: is not the summary of a result; give the folder that `rtuncertainty predict` wrote.")
+        raise InputError(f"{file}: is not the summary of a result; {wanted}.")
     if summary["format"] != FORMAT:
         raise InputError(f"{file}: has format {summary['format']}, this version reads format {FORMAT}; update RTUncertainty.")
-    if summary.get("job") != "predict":
-        raise InputError(f"{file}: is a result of the job {summary.get('job')!r}, not of 'predict'.")
+    if summary.get("job") != job and job is not None:
+        raise InputError(f"{file}: is a result of the job {summary.get('job')!r}, not of {job!r}.")
     if not isinstance(summary.get("files"), dict) or not summary.get("name"):
-        raise InputError(f"{file}: lacks 'files' or 'name'; run the prediction again.")
+        raise InputError(f"{file}: lacks 'files' or 'name'; run the model again.")
     return summary
 
 
-def _inside(folder: Path, name: str) -> Path:
+def require_files(path: Path, files) -> None:
+    """Raises `InputError` that names those of `files` that are not there."""
+    absent = [f.name for f in files if not f.is_file()]
+    if absent:
+        raise InputError(f"{path}: the result lacks {', '.join(absent)}; copy the whole folder or run the model again.")
+
+
+def inside(folder: Path, name: str) -> Path:
     """`folder / name`, refused when it leads out of the folder."""
     if Path(name).name != name:
         raise InputError(f"{folder / 'summary.json'}: names the file {name!r} outside its own folder.")
@@ -126,7 +134,7 @@ def read_table(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         raise InputError(f"{file}: cannot be read as a table ({_first_line(error)}).") from error
     absent = [c for c in columns if c not in found]
     if absent:
-        raise InputError(f"{file}: lacks the columns {', '.join(absent)}; run the prediction again.")
+        raise InputError(f"{file}: lacks the columns {', '.join(absent)}; run the model again.")
     return rows
 
 

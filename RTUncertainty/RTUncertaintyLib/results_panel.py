@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from . import table_rows
 from .message_line import show_message
+from .overlay_control import OverlayControl
 from .prediction_logic import SceneBuilder
 from .result_tables import OVERLAY_TITLES, ResultTables, volume_row
 from .text import _
-
-_COLOURS = {"serious": ("#f8d9d9", "#6b1414"), "warning": ("#fdf0c8", "#5c4500")}
 
 
 class ResultsPanel:
@@ -19,8 +19,7 @@ class ResultsPanel:
     def __init__(self, ui, scene_builder, removed):
         self._ui, self._builder, self._removed = ui, scene_builder, removed
         self._nodes, self._tables = None, None
-        ui.overlayComboBox.connect("currentIndexChanged(int)", self._overlay_changed)
-        ui.thresholdSlider.connect("valueChanged(double)", self._threshold_changed)
+        self._overlays = OverlayControl(ui, scene_builder, OVERLAY_TITLES, self._show_overlay)
         ui.openReportButton.connect("clicked()", self._open_report)
         ui.removeRunButton.connect("clicked()", self._remove)
         self.clear()
@@ -38,33 +37,19 @@ class ResultsPanel:
         """Show a run that is in the scene."""
         self._nodes, self._tables = nodes, tables
         show_message(self._ui.resultNameLabel, tables.name)
-        self._fill_volumes(tables.volumes)
-        self._fill_flags(tables.flags)
-        combo = self._ui.overlayComboBox
-        combo.blockSignals(True)
-        combo.clear()
-        for key in (k for k in OVERLAY_TITLES if k in nodes.overlays):
-            combo.addItem(OVERLAY_TITLES[key], key)
-        combo.addItem(_("None"), "")
-        combo.setCurrentIndex(0)
-        combo.blockSignals(False)
-        combo.enabled = True
-        self._overlay_changed()
+        table_rows.fill(self._ui.volumesTable, [volume_row(row) for row in tables.volumes])
+        table_rows.fill_flags(self._ui.flagsTable, tables.flags)
+        self._overlays.fill(nodes)
         self._update_buttons()
         self._ui.resultsCollapsibleButton.collapsed = False
 
     def clear(self) -> None:
         """Show that there are no results; touches no node."""
         self._nodes, self._tables = None, None
-        ui = self._ui
-        show_message(ui.resultNameLabel, _("No results yet."))
-        ui.overlayComboBox.blockSignals(True)
-        ui.overlayComboBox.clear()
-        ui.overlayComboBox.blockSignals(False)
-        ui.overlayComboBox.enabled = ui.thresholdSlider.enabled = False
-        for table in (ui.volumesTable, ui.flagsTable):
-            table.rowCount = 0
-            table.visible = False
+        show_message(self._ui.resultNameLabel, _("No results yet."))
+        self._overlays.clear()
+        for table in (self._ui.volumesTable, self._ui.flagsTable):
+            table_rows.fill(table, [])
         self._update_buttons()
 
     def _update_buttons(self) -> None:
@@ -85,62 +70,8 @@ class ResultsPanel:
         if self._nodes is not None and not self._nodes.exists():
             self.clear()
 
-    @property
-    def _key(self) -> str:
-        """Key of the chosen overlay; empty for none."""
-        return self._ui.overlayComboBox.itemData(self._ui.overlayComboBox.currentIndex) or ""
-
-    def _overlay_changed(self) -> None:
-        if self._nodes is None:
-            return
-        key, slider = self._key, self._ui.thresholdSlider
-        slider.enabled = bool(key)
-        self.builder.show_overlay(self._nodes, key or None)
-        if not key:
-            return
-        highest, unit = self.builder.overlay_range(self._nodes, key)
-        threshold = self.builder.overlay_threshold(self._nodes, key)
-        slider.blockSignals(True)
-        slider.decimals = 0 if highest > 20 else 2
-        slider.minimum, slider.maximum, slider.singleStep = 0, max(highest, threshold), highest / 100
-        slider.suffix, slider.value = f" {unit}" if unit else "", threshold
-        slider.blockSignals(False)
-
-    def _threshold_changed(self, value) -> None:
-        if self._nodes is not None and self._key:
-            self.builder.set_overlay_threshold(self._nodes, self._key, value)
-
-    def _fill_volumes(self, rows: list[dict]) -> None:
-        self._fill(self._ui.volumesTable, [volume_row(row) for row in rows])
-
-    def _fill_flags(self, rows: list[dict]) -> None:
-        import qt
-
-        table = self._ui.flagsTable
-        self._fill(table, [[row["subject"], row["severity"], f"{row['flag']}: {row['reason']}"] for row in rows])
-        for index, row in enumerate(rows):
-            if row["severity"] in _COLOURS:
-                background, text = _COLOURS[row["severity"]]
-                table.item(index, 1).setBackground(qt.QBrush(qt.QColor(background)))
-                table.item(index, 1).setForeground(qt.QBrush(qt.QColor(text)))
-
-    @staticmethod
-    def _fill(table, rows: list[list[str]]) -> None:
-        import qt
-
-        table.rowCount = len(rows)
-        for r, row in enumerate(rows):
-            for c, text in enumerate(row):
-                item = qt.QTableWidgetItem(text)
-                item.setToolTip(text)
-                table.setItem(r, c, item)
-        last = table.columnCount - 1
-        for column in range(table.columnCount):
-            mode = qt.QHeaderView.Stretch if column == last else qt.QHeaderView.ResizeToContents
-            table.horizontalHeader().setSectionResizeMode(column, mode)
-        # Long reasons wrap: the rows follow the width of the panel.
-        table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-        table.visible = bool(rows)
+    def _show_overlay(self, nodes, key) -> None:
+        self.builder.show_overlay(nodes, key)
 
     def _open_report(self) -> None:
         import qt

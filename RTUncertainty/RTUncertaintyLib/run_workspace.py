@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,9 +31,9 @@ class RunRequest:
 
 @dataclass
 class RunWorkspace:
-    """Folders of a run: `inputs` goes after the run, `output` stays with the result; `volume` is the input node."""
+    """Folders of a run: `inputs` goes after the run, `output` stays with the result; `request` is what was asked for."""
 
-    volume: object
+    request: object
     inputs: Path
     output: Path
     arguments: list[str] = field(default_factory=list)
@@ -61,23 +62,12 @@ def file_name(text: str) -> str:
 
 
 def prepare(request: RunRequest, model_name: str) -> RunWorkspace:
-    """Export the inputs of a request and build the backend's arguments.
+    """Export the inputs of a prediction and build the backend's arguments.
 
     Raises `UnusableVolume` when a volume or the output folder cannot be used; nothing is left behind then.
     """
     volume_name = request.volume.GetName() or "volume"
-    try:
-        base = Path(tempfile.mkdtemp(prefix="RTPrediction-", dir=_temporary_directory()))
-    except OSError as error:
-        raise UnusableVolume(_("No temporary folder can be made ({error}): set another one in Edit > Application "
-                               "Settings > Modules.").format(error=error.strerror)) from error
-    inputs = base / "inputs"
-    inputs.mkdir()
-    workspace = RunWorkspace(request.volume, inputs, base / "result")
-    try:
-        if request.output:
-            workspace.output = _fresh_folder(Path(request.output), f"{model_name} on {volume_name}")
-            workspace.temporary_output, workspace.inputs = False, base
+    with new_workspace(request, "RTPrediction", f"{model_name} on {volume_name}") as (workspace, inputs):
         image = export_volume(request.volume, inputs / f"{file_name(volume_name)}.nrrd")
         workspace.arguments = [
             "predict", "--model", str(request.model), "--input", str(image), "--output", str(workspace.output),
@@ -91,10 +81,32 @@ def prepare(request: RunRequest, model_name: str) -> RunWorkspace:
             workspace.arguments += ["--reference", str(export_volume(request.reference, reference_folder / f"{name}.nrrd"))]
         if request.report:
             workspace.arguments.append("--report")
-    except UnusableVolume:
+    return workspace
+
+
+@contextmanager
+def new_workspace(request, module: str, run_name: str):
+    """(workspace, folder for the exported inputs) of a request; when the block raises, nothing is left behind.
+
+    `request.output` decides where the result goes; `run_name` names its folder there. Raises `UnusableVolume` when there is
+    no place for files.
+    """
+    try:
+        base = Path(tempfile.mkdtemp(prefix=f"{module}-", dir=_temporary_directory()))
+    except OSError as error:
+        raise UnusableVolume(_("No temporary folder can be made ({error}): set another one in Edit > Application "
+                               "Settings > Modules.").format(error=error.strerror)) from error
+    inputs = base / "inputs"
+    inputs.mkdir()
+    workspace = RunWorkspace(request, inputs, base / "result")
+    try:
+        if request.output:
+            workspace.output = _fresh_folder(Path(request.output), run_name)
+            workspace.temporary_output, workspace.inputs = False, base
+        yield workspace, inputs
+    except BaseException:
         shutil.rmtree(base, ignore_errors=True)
         raise
-    return workspace
 
 
 def _temporary_directory() -> str | None:

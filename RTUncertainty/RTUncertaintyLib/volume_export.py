@@ -24,17 +24,7 @@ def ijk_to_world(node) -> np.ndarray:
 
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
-    transform = node.GetParentTransformNode()
-    if transform is not None:
-        if not transform.IsTransformToWorldLinear():
-            raise UnusableVolume(
-                _("{name} lies under the transform {transform}, which is not linear: harden it (Data module, right "
-                  "click, Harden transform), or take the volume out of it.").format(
-                    name=node.GetName(), transform=transform.GetName()))
-        world = vtk.vtkMatrix4x4()
-        transform.GetMatrixTransformToWorld(world)
-        vtk.vtkMatrix4x4.Multiply4x4(world, matrix, matrix)
-    result = np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+    result = parent_to_world(node) @ as_array(matrix)
     spacing = np.linalg.norm(result[:3, :3], axis=0)
     if not np.all(np.isfinite(result)) or spacing.min() <= 0:
         raise UnusableVolume(_("{name} has a voxel spacing of zero: set it in the Volumes module.").format(
@@ -45,6 +35,28 @@ def ijk_to_world(node) -> np.ndarray:
             _("The axes of {name} are not at right angles (acquisition tilt or a shearing transform): resample it "
               "first (Resample Scalar/Vector/DWI Volume module).").format(name=node.GetName()))
     return result
+
+
+def as_array(matrix) -> np.ndarray:
+    """A vtkMatrix4x4 as a 4 × 4 array."""
+    return np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+
+
+def parent_to_world(node) -> np.ndarray:
+    """The 4 × 4 matrix (RAS, mm) of the transforms that a node lies under. Raises `UnusableVolume` when one is not linear."""
+    import vtk
+
+    transform = node.GetParentTransformNode()
+    if transform is None:
+        return np.eye(4)
+    if not transform.IsTransformToWorldLinear():
+        raise UnusableVolume(
+            _("{name} lies under the transform {transform}, which is not linear: harden it (Data module, right "
+              "click, Harden transform), or take {name} out of it.").format(
+                name=node.GetName(), transform=transform.GetName()))
+    world = vtk.vtkMatrix4x4()
+    transform.GetMatrixTransformToWorld(world)
+    return as_array(world)
 
 
 def volume_array(node) -> np.ndarray:

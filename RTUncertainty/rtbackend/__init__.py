@@ -1,11 +1,11 @@
 """RTUncertainty's backend: predictions with uncertainty, in any Python with torch, numpy, scipy and SimpleITK.
 
-`predict(image, bundle, …)` is the main job. torch is loaded when it is first used, not by importing this package.
+`predict(image, bundle, …)` and `propagate(planning, structures, daily, bundle, …)` are the jobs. torch is loaded when it is first used, not by importing this package.
 """
 
 __version__ = "0.1.0"
 
-_LAZY = {"predict": "prediction", "Prediction": "prediction", "read_card": "bundle", "list_bundles": "bundle",
+_LAZY = {"predict": "prediction", "Prediction": "prediction", "propagate": "propagation.job", "Propagation": "propagation.result", "read_card": "bundle", "list_bundles": "bundle",
          "CancelToken": "events", "digital_limb": "phantom", "digital_pelvis": "phantom_pelvis"}
 __all__ = sorted([*_LAZY, "__version__"])
 

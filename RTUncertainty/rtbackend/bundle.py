@@ -107,5 +107,6 @@ def load(folder, device="cpu"):
             network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
         except RuntimeError as error:
             raise InputError(f"{path} does not fit the architecture of its card: {str(error).splitlines()[1].strip()}") from error
-        built.append(network.eval().to(device, memory_format=torch.channels_last))
+        volumetric = any(p.dim() == 5 for p in network.parameters())
+        built.append(network.eval().to(device, memory_format=torch.preserve_format if volumetric else torch.channels_last))
     return card, built

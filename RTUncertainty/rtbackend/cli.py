@@ -36,6 +36,16 @@ def parser() -> argparse.ArgumentParser:
     _job(p)
     p.add_argument("--output", required=True, help="folder for the results")
 
+    p = commands.add_parser("propagate", help="planning CT and structures to a daily CT")
+    p.add_argument("--model", required=True, help="name of a shipped model or folder of a bundle")
+    p.add_argument("--planning", required=True, help="planning CT: NIfTI, NRRD, MHA or a folder with one DICOM series")
+    p.add_argument("--structures", required=True, help="of the planning CT: .seg.nrrd, or a label image with its names in a .json beside it")
+    p.add_argument("--daily", required=True, help="daily CT")
+    p.add_argument("--rigid", default="on", choices=["on", "off"], help="rigid pre-alignment")
+    p.add_argument("--refine", default="fast", choices=["off", "fast", "full"], help="steps of optimisation after the network")
+    _common(p)
+    p.add_argument("--output", required=True, help="folder for the results")
+
     p = commands.add_parser("demo", help="the main job on an embedded digital limb")
     p.add_argument("--output", default="demo-output")
     p.add_argument("--model", default="limb-t1-synct")
@@ -50,12 +60,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _job(p):
+    _common(p)
+    p.add_argument("--bias-field", default="auto", choices=["auto", "on", "off"], help="N4: auto corrects where it finds a field")
+    p.add_argument("--report", action="store_true", help="also write report.html")
+
+
+def _common(p):
     p.add_argument("--samples", type=int, default=20, help="dropout samples (default 20)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
-    p.add_argument("--bias-field", default="auto", choices=["auto", "on", "off"], help="N4: auto corrects where it finds a field")
     p.add_argument("--scene", action="store_true", help="also write scene.mrb for 3D Slicer (needs slicer-core)")
-    p.add_argument("--report", action="store_true", help="also write report.html")
     p.add_argument("--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output")
     p.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
@@ -67,7 +81,7 @@ def main(arguments=None) -> int:
     as_events = any(a == "json" and b == "--progress" for a, b in zip(arguments[1:], arguments)) or "--progress=json" in arguments
     try:
         args = parser().parse_args(arguments)
-        return {"models": _models, "predict": _predict, "demo": _demo}[args.command](args)
+        return {"models": _models, "predict": _predict, "propagate": _propagate, "demo": _demo}[args.command](args)
     except Exception as error:
         if "--debug" in arguments:
             raise
@@ -134,6 +148,17 @@ def _predict(args) -> int:
     output = job.predict_to_folder(
         args.input, args.model, args.output, progress=progress, scene=args.scene, report=args.report, samples=args.samples,
         seed=args.seed, device=args.device, bias_field=args.bias_field, reference=args.reference)
+    _done(output, args)
+    return 0
+
+
+def _propagate(args) -> int:
+    from .events import PROPAGATION
+    from .propagation.save import propagate_to_folder
+
+    progress = Progress(_show(args.progress), _cancel_on_signal(), ("scene",) if args.scene else (), shares=PROPAGATION)
+    output = propagate_to_folder(args.planning, args.structures, args.daily, args.model, args.output, progress=progress, scene=args.scene,
+                                 samples=args.samples, seed=args.seed, device=args.device, rigid=args.rigid, refine=args.refine)
     _done(output, args)
     return 0
 

@@ -129,7 +129,7 @@ def looks_like_ct(image: sitk.Image) -> bool:
 def stem(path) -> str:
     """The name of an image file without folder and suffix; of a DICOM folder, the folder's name."""
     name = Path(path).name
-    for suffix in SUFFIXES:
+    for suffix in (".seg.nrrd", *SUFFIXES):
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name

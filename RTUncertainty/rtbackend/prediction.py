@@ -67,6 +67,8 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
         raise InputError(f"seed is {seed}; give a whole number from 0 to {2**31 - 1}.")
     mr, name = _image(image, "the image")
     card = bundles.read_card(bundles.find(bundle))
+    if "deformation" in card["outputs"]:
+        raise InputError(f"model '{card['name']}' is for {card['task']}; choose one that makes a synthetic CT or structures, or use 'propagate'.")
     fit.require(card, mr, name)
     if before is not None:
         before(mr)

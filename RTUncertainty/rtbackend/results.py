@@ -70,11 +70,12 @@ def save(prediction: Prediction, staging: image_io.Staging) -> dict:
                   "spacing_mm": [round(s, 5) for s in p.synct.GetSpacing()]},
         "model": p.card, "options": p.options, "device_used": p.device_used, "bias_field_corrected": p.bias_field_corrected,
         "notes": p.notes, "level": LEVEL, "interval_factor": interval_factors(p.card, [LEVEL])[LEVEL], "files": named, "structures": structures, "seconds": p.seconds,
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
-def _versions() -> dict:
+def versions() -> dict:
+    """Of this package and of what it computes with."""
     import platform
 
     import scipy

@@ -11,13 +11,13 @@ import pytest
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT / "RTUncertainty")]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "slicer"), str(ROOT / "RTUncertainty")]
 
 MISSING = [name for name in ("PySide6", "slicer") if importlib.util.find_spec(name) is None]
 
 if not MISSING:
     import slicer
-    from gui_support.cards import CARD
+    from gui_support.cards import CARD, PROPAGATION_CARD
     from gui_support.recording_scene import RecordingScene
     from RTUncertaintyLib.backend_command import BackendCommand
     from standins import install, load_module, process_events
@@ -47,6 +47,7 @@ def application():
 
 
 MODULE = ROOT / "RTUncertainty" / "RTPrediction" / "RTPrediction.py"
+PROPAGATION = ROOT / "RTUncertainty" / "RTPropagation" / "RTPropagation.py"
 
 
 @pytest.fixture
@@ -59,6 +60,15 @@ def models(tmp_path, monkeypatch):
     from rtbackend import bundle
 
     monkeypatch.setattr(bundle, "search_path", lambda: [tmp_path / "models"])
+    return folder
+
+
+@pytest.fixture
+def propagation_model(models):
+    """The folder of a bundle that propagates, beside the one that predicts."""
+    folder = models.parent / PROPAGATION_CARD["name"]
+    folder.mkdir()
+    (folder / "model.json").write_text(json.dumps(PROPAGATION_CARD), encoding="utf-8")
     return folder
 
 
@@ -99,8 +109,18 @@ def scene():
 
 @pytest.fixture
 def panel(scene, models, command, backend):
-    """The module's widget as the application builds it, with the fake backend and a scene builder that counts."""
-    module, widget, host = load_module(MODULE)
+    """RTPrediction's widget as the application builds it, with the fake backend and a scene builder that counts."""
+    yield from _open(MODULE, command)
+
+
+@pytest.fixture
+def propagation(scene, propagation_model, command, backend):
+    """RTPropagation's widget, in the same way."""
+    yield from _open(PROPAGATION, command)
+
+
+def _open(path, command):
+    widget, host = load_module(path)[1:]
     widget.logic._command, widget.logic.scene_builder = command, RecordingScene()
     widget.panel.torch = TorchIsThere()
     host.resize(440, 900)

@@ -1,7 +1,10 @@
-"""Photograph the RTPrediction panel off screen: `python Testing/gui/make_screenshots.py FOLDER [MR.nii.gz]`.
+"""Photograph the panels off screen, of real runs.
 
-Every picture is of a real run of the first installed model, on the MR or, without one, on the digital limb. The picture
-of an error asks for a GPU, and is left out where there is one.
+`python Testing/gui/make_screenshots.py FOLDER [MR.nii.gz]`: RTPrediction with the first installed model that predicts, on the
+MR or, without one, on the digital limb. The picture of an error asks for a GPU, and is left out where there is one.
+
+`python Testing/gui/make_screenshots.py FOLDER PLANNING.nii.gz STRUCTURES.seg.nrrd DAILY.nii.gz`: RTPropagation with the first
+installed model that propagates.
 """
 
 import os
@@ -20,27 +23,43 @@ slicer = install()
 import SimpleITK as sitk  # noqa: E402
 from gui_support.volumes import add_volume  # noqa: E402
 from RTUncertaintyLib.digital_limb import load_digital_limb  # noqa: E402
+from RTUncertaintyLib.scene.segmentation import add_segmentation  # noqa: E402
 from RTUncertaintyLib.scene.volumes import add_volume as add_image  # noqa: E402
 
 PATIENCE = 1800  # seconds for a run
 
 
-def main(folder, mr=None):
+class Photographer:
+    """A module's panel, and how to press Run and to save a picture."""
+
+    def __init__(self, module, folder, size):
+        self.module, self.folder = module, Path(folder)
+        self.widget, self.host = load_module(ROOT / "RTUncertainty" / module / f"{module}.py")[1:]
+        self.ui = self.widget.ui
+        self.host.resize(*size)
+        self.host.show()
+
+    def photograph(self, name):
+        process_events(seconds=0.15)
+        self.host.grab().save(str(self.folder / f"{self.module}_{name}.png"))
+
+    def run(self, until):
+        self.ui.runButton.click()
+        assert process_events(until, PATIENCE), self.ui.statusLabel.text
+
+    def over(self):
+        return not self.widget.panel.running
+
+    def finish(self):
+        assert process_events(self.over, PATIENCE), self.ui.statusLabel.text
+        assert self.ui.statusLabel.text.startswith("Done"), self.ui.statusLabel.text
+
+
+def prediction(folder, mr=None):
     import torch
 
-    widget, host = load_module(ROOT / "RTUncertainty" / "RTPrediction" / "RTPrediction.py")[1:]
-    ui = widget.ui
-    host.resize(430, 860)
-    host.show()
-
-    def photograph(name):
-        process_events(seconds=0.15)
-        host.grab().save(str(Path(folder) / f"RTPrediction_{name}.png"))
-
-    def run(until):
-        ui.runButton.click()
-        assert process_events(until, PATIENCE), ui.statusLabel.text
-
+    panel = Photographer("RTPrediction", folder, (430, 860))
+    ui, photograph = panel.ui, panel.photograph
     photograph("empty")
     if mr:
         node = add_image(slicer.mrmlScene, sitk.ReadImage(str(mr)), Path(mr).resolve().parent.name)
@@ -56,18 +75,48 @@ def main(folder, mr=None):
     ui.settingsCollapsibleButton.collapsed = True
     if not torch.cuda.is_available():
         ui.deviceComboBox.currentIndex = ui.deviceComboBox.findText("GPU (CUDA)")
-        run(lambda: not widget.panel.running)
+        panel.run(panel.over)
         photograph("error")
         ui.deviceComboBox.currentIndex = 0
     ui.inputSelector.setCurrentNode(add_volume("Coarse", shape=(40, 80, 80), spacing=(3.0, 3.0, 8.0)))
     photograph("warning")
     ui.inputSelector.setCurrentNode(node)
-    run(lambda: ui.progressBar.value > 400)
+    panel.run(lambda: ui.progressBar.value > 400)
     photograph("running")
-    assert process_events(lambda: not widget.panel.running, PATIENCE), ui.statusLabel.text
-    assert ui.statusLabel.text.startswith("Done"), ui.statusLabel.text
+    panel.finish()
     photograph("results")
-    widget.cleanup()
+    panel.widget.cleanup()
+
+
+def propagation(folder, planning, structures, daily):
+    panel = Photographer("RTPropagation", folder, (520, 1260))
+    ui, photograph, scene = panel.ui, panel.photograph, slicer.mrmlScene
+    photograph("empty")
+    scans = [add_image(scene, sitk.ReadImage(str(file)), name) for file, name in ((planning, "Planning CT"), (daily, "Daily CT"))]
+    ui.planningSelector.setCurrentNode(scans[0])
+    ui.structuresSelector.setCurrentNode(add_segmentation(scene, Path(structures), [], "Planning structures", scans[0], surfaces=False))
+    ui.dailySelector.setCurrentNode(scans[1])
+    photograph("idle")
+    ui.settingsCollapsibleButton.collapsed = False
+    photograph("settings")
+    ui.settingsCollapsibleButton.collapsed = True
+    panel.run(lambda: ui.progressBar.value > 300 or panel.over())
+    photograph("running")
+    panel.finish()
+    ui.inputsCollapsibleButton.collapsed = True
+    photograph("results")
+    ui.structuresTable.setCurrentCell(0, 0)
+    ui.acceptButton.click()
+    ui.overlayComboBox.currentIndex = 1
+    photograph("accepted")
+    panel.widget.cleanup()
+
+
+def main(folder, *files):
+    if len(files) == 3:
+        propagation(folder, *files)
+    else:
+        prediction(folder, *files)
 
 
 if __name__ == "__main__":

@@ -48,4 +48,5 @@ def views():
 
     holder = headless.new_scene()
     headless.add_views(holder)
-    return holder
+    yield holder
+    holder.close()

@@ -8,6 +8,7 @@ import torch
 from rtbackend import networks
 
 from ..distributed import is_distributed, total, use_global_batch_norm
+from . import schedule
 
 BONE_HU = 250.0
 OPTIMISERS = {"adam": torch.optim.Adam, "nadam": torch.optim.NAdam}
@@ -82,14 +83,4 @@ class Synthesis(lightning.LightningModule):
 
     def configure_optimizers(self):
         optimiser = OPTIMISERS[self.hyper["optimiser"]](self.parameters(), lr=self.hyper["learning_rate"])
-        warm, total = self.hyper["warm_up"], self.hyper["steps"]
-
-        def rate(step):
-            # linear warm-up, then a cosine to 1 % of the peak
-            if step < warm:
-                return (step + 1) / warm
-            done = min(1.0, (step - warm) / max(1, total - warm))
-            return 0.01 + 0.99 * 0.5 * (1 + torch.cos(torch.tensor(done * torch.pi)).item())
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return schedule.configured(optimiser, self.hyper)

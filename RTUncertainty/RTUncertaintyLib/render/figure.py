@@ -39,10 +39,11 @@ def render_file(path, output, overlay: str = "predictive", input_file=None, back
         run = load_result(path, slicer_scene.scene, input_file=input_file)
     else:
         headless.open_scene(slicer_scene, path)
-        runs = find_runs(slicer_scene.scene)
+        runs = [run_nodes(identifier, slicer_scene.scene) for identifier in find_runs(slicer_scene.scene)]
+        runs = [run for run in runs if isinstance(run, RunNodes)]
         if not runs:
-            raise InputError(f"{path}: holds no run of RTUncertainty; give a scene that it wrote, or a result folder.")
-        run = run_nodes(next(iter(runs)), slicer_scene.scene)
+            raise InputError(f"{path}: holds no prediction of RTUncertainty; give a scene that it wrote, or a result folder.")
+        run = runs[0]
     return render_run(slicer_scene, run, output, overlay, background)
 
 

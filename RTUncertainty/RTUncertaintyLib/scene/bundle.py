@@ -10,16 +10,19 @@ import numpy as np
 
 from rtbackend.errors import InputError
 
-from .. import headless
+from .. import headless, results_folder
 from .load import load_result
-from .nodes import RunNodes, nodes_by_class
+from .nodes import Run, nodes_by_class
+from .propagation_load import load_propagation
+from .propagation_show import show_propagation
 from .show import show_result
 
 _CAMERA_DIRECTION = np.array([0.45, 0.85, 0.28])  # from the focal point, RAS: from the front, slightly left and above
 
 
 def write_scene(folder, output, input_file=None) -> Path:
-    """Write the scene of a result folder to `output` (`.mrb`), with the input image in it when `input_file` is given.
+    """Write the scene of a result folder to `output` (`.mrb`), with the input image (of a propagation: the daily CT) in it
+    when `input_file` is given.
 
     The file is written beside its place and renamed, so that it is whole or absent. Raises
     `rtbackend.errors.InputError` when the result cannot be read or the file cannot be written.
@@ -29,16 +32,19 @@ def write_scene(folder, output, input_file=None) -> Path:
         raise InputError(f"{output}: a scene file ends in .mrb; give such a name.")
     if not output.parent.is_dir():
         raise InputError(f"{output.parent}: there is no such folder; make it first.")
+    propagated = results_folder.read_summary(Path(folder)).get("job") == "propagate"
+    load, show = (load_propagation, show_propagation) if propagated else (load_result, show_result)
     slicer_scene = headless.new_scene()
-    run = load_result(folder, slicer_scene.scene, input_file=input_file)
+    run = load(folder, slicer_scene.scene, input_file=input_file)
     headless.add_views(slicer_scene)
-    show_result(run)
+    show(run)
     fit_views(slicer_scene, run)
     _write(slicer_scene.scene, output)
+    slicer_scene.close()
     return output
 
 
-def fit_views(slicer_scene: headless.HeadlessSlicer, run: RunNodes) -> None:
+def fit_views(slicer_scene: headless.HeadlessSlicer, run: Run) -> None:
     """Centre the slice views on the tumour or else the image, and look at the structures in 3-D from the front."""
     for logic in slicer_scene.slice_logics.values():
         logic.FitSliceToBackground(*[int(n) for n in logic.GetSliceNode().GetDimensions()[:2]])
@@ -49,28 +55,28 @@ def fit_views(slicer_scene: headless.HeadlessSlicer, run: RunNodes) -> None:
     place_camera(slicer_scene.camera_node, run)
 
 
-def point_of_interest(run: RunNodes) -> np.ndarray:
+def point_of_interest(run: Run) -> np.ndarray:
     """RAS point in mm that the views show first: the centre of the smallest structure, else of the image."""
     smallest, centre = np.inf, None
-    segmentation = run.segmentation.GetSegmentation() if run.segmentation is not None else None
+    segmentation = run.main_segmentation.GetSegmentation() if run.main_segmentation is not None else None
     for index in range(segmentation.GetNumberOfSegments() if segmentation else 0):
         middle, extent = _box(segmentation.GetNthSegment(index))
         if 0.0 < np.prod(extent) < smallest:
             smallest, centre = np.prod(extent), middle
     if centre is None:
         bounds = [0.0] * 6
-        run.synct.GetRASBounds(bounds)
+        run.main.GetRASBounds(bounds)
         centre = np.array(bounds).reshape(3, 2).mean(axis=1)
     return centre
 
 
-def place_camera(camera_node, run: RunNodes) -> None:
+def place_camera(camera_node, run: Run) -> None:
     """Put a camera node in front of the structures, at a distance that shows all of them."""
     bounds = [0.0] * 6
-    if run.segmentation is not None and run.segmentation.GetSegmentation().GetNumberOfSegments():
-        run.segmentation.GetRASBounds(bounds)
+    if run.main_segmentation is not None and run.main_segmentation.GetSegmentation().GetNumberOfSegments():
+        run.main_segmentation.GetRASBounds(bounds)
     if bounds[1] <= bounds[0]:
-        run.synct.GetRASBounds(bounds)
+        run.main.GetRASBounds(bounds)
     box = np.array(bounds).reshape(3, 2)
     focus = box.mean(axis=1)
     direction = _CAMERA_DIRECTION / np.linalg.norm(_CAMERA_DIRECTION)

@@ -15,10 +15,8 @@ from rtbackend.errors import InputError
 from .. import results_folder
 from ..results_folder import ResultFolder
 from . import hierarchy, overlays, segmentation, tables, volumes
-from .nodes import RunNodes, mark, nodes_by_class
+from .nodes import INPUT_REFERENCE, Run, RunNodes, mark, nodes_by_class
 from .removal import watch_scene
-
-INPUT_REFERENCE = "RTUncertainty.Input"
 
 
 def load_result(folder, scene=None, input_node=None, input_file=None, name: str | None = None) -> RunNodes:
@@ -44,14 +42,14 @@ def load_result(folder, scene=None, input_node=None, input_file=None, name: str 
     if input_node is not None and input_node.GetScene() is not scene:
         input_node = None
     input_image = results_folder.read_image(Path(input_file)) if input_file else None
-    with _all_or_nothing(scene):
+    with all_or_nothing(scene):
         run = _build(scene, result, input_node, input_image, name or result.name)
     watch_scene(scene)
     return run
 
 
 @contextmanager
-def _all_or_nothing(scene):
+def all_or_nothing(scene):
     """A batch of changes to a scene; on an error every node and folder that was added is removed."""
     hierarchy_node = hierarchy.hierarchy_of(scene)
     nodes_before = {node.GetID() for node in nodes_by_class(scene, "vtkMRMLNode")}
@@ -86,10 +84,7 @@ def _build(scene, result: ResultFolder, input_node, input_image, wanted_name: st
     run.folder_item = hierarchy.add_folder(scene, run.name, run.run_id)
     prefix = input_node.GetName() if input_node is not None else result.input_name
 
-    def added(node, role: str, folder: int | None = None):
-        mark(node, run.run_id, role)
-        hierarchy.put_into_folder(scene, node, run.folder_item if folder is None else folder)
-        return node
+    added = adder(run)
 
     def title(text: str) -> str:
         return scene.GenerateUniqueName(f"{prefix} {text}")
@@ -109,21 +104,31 @@ def _build(scene, result: ResultFolder, input_node, input_image, wanted_name: st
         run.segmentation = added(node, "segmentation")
     _add_overlays(run, result, synct_image, added, title)
     if "reference" in result.images:
-        image = _image_on_grid(result, "reference", synct_image)
+        image = image_on_grid(result.images["reference"], synct_image)
         run.reference = added(volumes.add_volume(scene, image, title("reference CT"), volumes.HOUNSFIELD), "reference")
         volumes.show_as_ct(run.reference)
     for key, file in result.tables.items():
-        rows = results_folder.read_table(file, results_folder.TABLES[key])
-        run.tables[key] = added(_table(scene, file, rows, key, title(key)), f"table.{key}")
+        run.tables[key] = added(table_node(scene, file, results_folder.TABLES[key], title(key)), f"table.{key}")
     if result.probabilities:
         folder = hierarchy.add_folder(scene, "Probabilities", run.run_id, run.folder_item)
         hierarchy.hierarchy_of(scene).SetItemExpanded(folder, False)
         for structure, file in result.probabilities.items():
-            image = _on_grid(results_folder.read_image(file), synct_image, file)
+            image = image_on_grid(file, synct_image)
             node = added(volumes.add_volume(scene, image, title(f"probability {structure}")), f"probability.{structure}", folder)
             volumes.show_as_probability(node)
             run.probabilities[structure] = node
     return run
+
+
+def adder(run: Run):
+    """`added(node, role[, folder])` makes a node the run's own, puts it into the run's folder and returns it."""
+
+    def added(node, role: str, folder: int | None = None):
+        mark(node, run.run_id, role)
+        hierarchy.put_into_folder(run.scene, node, run.folder_item if folder is None else folder)
+        return node
+
+    return added
 
 
 def _add_overlays(run: RunNodes, result: ResultFolder, synct_image, added, title) -> None:
@@ -131,35 +136,38 @@ def _add_overlays(run: RunNodes, result: ResultFolder, synct_image, added, title
     classes = 1 + len(result.summary.get("structures", []))
     body = None
     if "body" in result.images:
-        body = sitk.GetArrayFromImage(_image_on_grid(result, "body", synct_image)) > 0
+        body = sitk.GetArrayFromImage(image_on_grid(result.images["body"], synct_image)) > 0
     for key, overlay in overlays.OVERLAYS.items():
         if overlay.image not in result.images:
             continue
-        image = _image_on_grid(result, overlay.image, synct_image)
-        values = sitk.GetArrayViewFromImage(image)
-        inside = values[body] if body is not None and body.any() else np.ravel(values)
-        high, lower = overlays.display_range(overlay, inside, classes)
-        units = volumes.HOUNSFIELD if overlay.unit == "HU" else None
-        node = added(volumes.add_volume(run.scene, image, title(overlay.name), units), f"overlay.{key}")
-        overlays.set_up_display(node, overlay, high, lower, run.run_id, f"{node.GetName()} colours")
-        run.overlays[key] = node
+        image = image_on_grid(result.images[overlay.image], synct_image)
+        add_overlay(run, key, image, body, classes, added, title)
 
 
-def _image_on_grid(result: ResultFolder, key: str, grid: sitk.Image) -> sitk.Image:
-    """The image `key` of a result, which must lie on the grid of the synthetic CT."""
-    return _on_grid(results_folder.read_image(result.images[key]), grid, result.images[key])
+def add_overlay(run: Run, key: str, image: sitk.Image, body: np.ndarray | None, classes: int, added, title) -> None:
+    """One map with its display. `body` (bool [z, y, x]) is where the values are that its range is chosen from; `classes`
+    counts structures and background."""
+    overlay, values = overlays.OVERLAYS[key], sitk.GetArrayViewFromImage(image)
+    inside = values[body] if body is not None and body.any() else np.ravel(values)
+    high, lower = overlays.display_range(overlay, inside, classes)
+    units = volumes.HOUNSFIELD if overlay.unit == "HU" else None
+    node = added(volumes.add_volume(run.scene, image, title(overlay.name), units), f"overlay.{key}")
+    overlays.set_up_display(node, overlay, high, lower, run.run_id, f"{node.GetName()} colours")
+    run.overlays[key] = node
 
 
-def _on_grid(image: sitk.Image, grid: sitk.Image, file: Path) -> sitk.Image:
-    """The image; raises `InputError` when its size is not that of the synthetic CT."""
+def image_on_grid(file: Path, grid: sitk.Image, of: str = "the synthetic CT") -> sitk.Image:
+    """The image of a file; raises `InputError` when its size is not that of `grid`, which is `of`."""
+    image = results_folder.read_image(file)
     if image.GetSize() != grid.GetSize():
-        raise InputError(f"{file}: has {image.GetSize()} voxels, the synthetic CT {grid.GetSize()}; the files are not of one run.")
+        raise InputError(f"{file}: has {image.GetSize()} voxels, {of} {grid.GetSize()}; the files are not of one run.")
     return image
 
 
-def _table(scene, file: Path, rows, key: str, name: str):
-    """A table node; raises `InputError` when a number in the file is none."""
+def table_node(scene, file: Path, columns: tuple[str, ...], name: str):
+    """A table node of a CSV file; raises `InputError` when a column is missing or a number in the file is none."""
+    rows = results_folder.read_table(file, columns)
     try:
-        return tables.add_table(scene, rows, results_folder.TABLES[key], name)
+        return tables.add_table(scene, rows, columns, name)
     except ValueError as error:
-        raise InputError(f"{file}: {error}; run the prediction again.") from error
+        raise InputError(f"{file}: {error}; run the model again.") from error

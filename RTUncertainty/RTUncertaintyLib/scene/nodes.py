@@ -3,37 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import slicer
 
 RUN_ATTRIBUTE = "RTUncertainty.Run"
 ROLE_ATTRIBUTE = "RTUncertainty.Role"
+INPUT_REFERENCE = "RTUncertainty.Input"
 
 
 @dataclass
-class RunNodes:
-    """What a run put into a scene.
+class Run:
+    """What a run of any job put into a scene.
 
-    `overlays` maps a key of `overlays.OVERLAYS` to its scalar volume, `probabilities` a structure's name, `tables`
-    'volumes', 'flags' and 'metrics'. `input` is the image that went in: a node of the run when the scene was made from
-    files, else the user's own node, which the run does not own. `folder_item` is the subject-hierarchy folder.
+    `overlays` maps a key of `overlays.OVERLAYS` to its scalar volume, `tables` a name to its table node. `input` is the image
+    that the results lie on: a node of the run when the scene was made from files, else the user's own node, which the run
+    does not own. `folder_item` is the subject-hierarchy folder.
     """
 
     scene: object
     run_id: str
     name: str
     folder_item: int = 0
-    synct: object = None
     overlays: dict = field(default_factory=dict)
-    probabilities: dict = field(default_factory=dict)
-    segmentation: object = None
     tables: dict = field(default_factory=dict)
-    reference: object = None
     input: object = None
+
+    single: ClassVar[tuple[str, ...]] = ("input",)
+    """Roles of one node; the attribute is called as the role is."""
+    keyed: ClassVar[dict[str, str]] = {"overlay": "overlays", "table": "tables"}
+    """Roles of several nodes, "role.key" -> the dictionary that holds them."""
+    references: ClassVar[dict[str, str]] = {"input": INPUT_REFERENCE}
+    """The user's own nodes: attribute -> the node reference of the main image that leads to them."""
+
+    @property
+    def main(self):
+        """The image that stands for the run: when it is gone, so is the run."""
+        raise NotImplementedError
+
+    @property
+    def main_segmentation(self):
+        """The structures that stand for the run, None when it has none."""
+        raise NotImplementedError
 
     def exists(self) -> bool:
         """Whether the run is still in its scene: neither removed nor lost when the scene was closed."""
-        return self.synct is not None and self.synct.GetScene() is not None
+        return self.main is not None and self.main.GetScene() is not None
+
+    def about_to_be_removed(self) -> None:
+        """Give back what the run changed on the user's own nodes."""
 
     def color_node(self, key: str):
         """The colour table of an overlay."""
@@ -42,6 +60,28 @@ class RunNodes:
     def legend(self, key: str):
         """The colour legend (vtkMRMLColorLegendDisplayNode) of an overlay."""
         return legend_of(self.overlays[key])
+
+
+@dataclass
+class RunNodes(Run):
+    """What a prediction put into a scene. `probabilities` maps a structure's name to its volume, `tables` has 'volumes',
+    'flags' and 'metrics'."""
+
+    synct: object = None
+    probabilities: dict = field(default_factory=dict)
+    segmentation: object = None
+    reference: object = None
+
+    single: ClassVar[tuple[str, ...]] = (*Run.single, "synct", "segmentation", "reference")
+    keyed: ClassVar[dict[str, str]] = {**Run.keyed, "probability": "probabilities"}
+
+    @property
+    def main(self):
+        return self.synct
+
+    @property
+    def main_segmentation(self):
+        return self.segmentation
 
 
 def mark(node, run_id: str, role: str) -> None:
@@ -71,27 +111,35 @@ def legend_of(volume):
 
 
 def find_runs(scene=None) -> dict[str, str]:
-    """The runs in a scene: identifier -> name, in the order in which they were loaded."""
+    """The runs in a scene, of all jobs: identifier -> name, in the order in which they were loaded."""
     hierarchy = _hierarchy(scene or slicer.mrmlScene)
     return {run: hierarchy.GetItemName(item) for run, item in _run_folders(hierarchy).items()}
 
 
-def run_nodes(run_id: str, scene=None) -> RunNodes | None:
-    """The nodes of a run that is in the scene already, None when there is none with this identifier."""
+def run_nodes(run_id: str, scene=None) -> Run | None:
+    """The nodes of a run that is in the scene already, None when there is none with this identifier.
+
+    `RunNodes` of a prediction, `PropagationNodes` of a propagation.
+    """
+    from .propagation_nodes import PropagationNodes
+
     scene = scene or slicer.mrmlScene
     hierarchy = _hierarchy(scene)
     folder = _run_folders(hierarchy).get(run_id)
     if folder is None:
         return None
-    run = RunNodes(scene, run_id, hierarchy.GetItemName(folder), folder)
-    for node in marked_nodes(scene, run_id):
-        kind, _, key = (node.GetAttribute(ROLE_ATTRIBUTE) or "").partition(".")
-        if kind in ("synct", "segmentation", "reference", "input"):
+    nodes = {node.GetAttribute(ROLE_ATTRIBUTE) or "": node for node in marked_nodes(scene, run_id)}
+    job = PropagationNodes if "warped" in nodes else RunNodes
+    run = job(scene, run_id, hierarchy.GetItemName(folder), folder)
+    for role, node in nodes.items():
+        kind, _, key = role.partition(".")
+        if kind in job.single:
             setattr(run, kind, node)
-        elif kind in ("overlay", "probability", "table"):
-            {"overlay": run.overlays, "probability": run.probabilities, "table": run.tables}[kind][key] = node
-    if run.input is None and run.synct is not None:
-        run.input = run.synct.GetNodeReference("RTUncertainty.Input")
+        elif kind in job.keyed:
+            getattr(run, job.keyed[kind])[key] = node
+    for attribute, reference in job.references.items():
+        if getattr(run, attribute) is None and run.main is not None:
+            setattr(run, attribute, run.main.GetNodeReference(reference))
     return run
 
 

@@ -16,7 +16,10 @@ LOWER_ATTRIBUTE = "RTUncertainty.LowerThreshold"
 
 @dataclass(frozen=True)
 class Overlay:
-    """One kind of map. `unit` is empty for a z-score; a signed one hides its middle instead of its low end."""
+    """One kind of map. `unit` is empty for a z-score; a signed one hides its middle instead of its low end.
+
+    `middle` is the value of a signed map that stands for nothing: 0, or 1 for a ratio; `note` stands behind the legend's name.
+    """
 
     key: str
     image: str
@@ -25,11 +28,14 @@ class Overlay:
     palette: str
     label_format: str
     signed: bool = False
+    middle: float = 0.0
+    note: str = ""
 
     @property
     def title(self) -> str:
         """Title of the legend, with the unit."""
-        return f"{self.name} ({self.unit})" if self.unit else self.name
+        behind = self.unit or self.note
+        return f"{self.name} ({behind})" if behind else self.name
 
 
 OVERLAYS = {o.key: o for o in (
@@ -40,6 +46,9 @@ OVERLAYS = {o.key: o for o in (
     Overlay("mutual_information", "mutual_information", "Mutual information", "nats", "information", "%.2f"),
     Overlay("error", "error", "Error", "HU", "signed", "%.0f", signed=True),
     Overlay("zscore", "zscore", "z-score", "", "signed", "%.1f", signed=True),
+    Overlay("displacement_sd", "displacement_sd", "Displacement SD", "mm", "standard_deviation", "%.1f"),
+    Overlay("jacobian", "jacobian", "Jacobian", "", "signed", "%.2f", signed=True, middle=1.0, note="1 = no change"),
+    Overlay("segmented_entropy", "segmented_entropy", "Entropy", "nats", "information", "%.2f"),
 )}
 
 
@@ -49,11 +58,15 @@ def display_range(overlay: Overlay, values: np.ndarray, classes: int) -> tuple[f
     `values` are those inside the body, 1-D; `classes` is the number of structures and background. Standard deviations:
     99th and 75th percentile, so that the least certain quarter or less is coloured. Entropy: from 0.1 to ln(classes), its
     largest possible value. z-score: coloured outside ±2 (a calibrated one is inside for 95 % of the voxels), up to ±5.
+    Jacobian: both as distances from 1; from a tenth of the volume up to no more than 1, where tissue would vanish.
     """
     if overlay.key == "zscore":
         return 5.0, 2.0
-    values = np.abs(values[np.isfinite(values)])
-    if overlay.key == "entropy":
+    values = np.abs(values[np.isfinite(values)] - overlay.middle)
+    if overlay.key == "jacobian":
+        high = min(_round_up(float(np.percentile(values, 99.0))) if values.size else 1.0, 1.0)
+        return max(high, 0.2), 0.1
+    if overlay.key in ("entropy", "segmented_entropy"):
         return _round_up(math.log(max(classes, 2))), 0.1
     high = _round_up(float(np.percentile(values, 99.0))) if values.size else 1.0
     if overlay.key == "mutual_information":
@@ -88,7 +101,7 @@ def set_up_display(volume, overlay: Overlay, high: float, lower: float, run_id: 
     scene = volume.GetScene()
     display = volume.GetDisplayNode()
     display.SetAutoWindowLevel(False)
-    display.SetWindowLevelMinMax(-high if overlay.signed else 0.0, high)
+    display.SetWindowLevelMinMax(overlay.middle - high if overlay.signed else 0.0, overlay.middle + high)
     color = slicer.vtkMRMLColorTableNode()
     color.SetName(color_name)
     # Not a row of its own in the Data module; it goes when its volume goes (removal.watch_scene).
@@ -119,10 +132,10 @@ def set_up_display(volume, overlay: Overlay, high: float, lower: float, run_id: 
 
 
 def apply_threshold(volume, overlay: Overlay, lower: float) -> None:
-    """Make values below `lower` transparent; for a signed map those between -lower and lower. In the map's unit."""
+    """Make values below `lower` transparent; for a signed map those less than `lower` from its middle. In the map's unit."""
     display = volume.GetDisplayNode()
     if overlay.signed:
-        high = display.GetWindowLevelMax()
+        high = display.GetWindowLevelMax() - overlay.middle
         _fill(display.GetColorNode(), colors.hide_middle(colors.palette(overlay.palette), lower / high))
         display.SetApplyThreshold(False)
     else:

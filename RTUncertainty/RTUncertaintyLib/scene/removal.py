@@ -8,13 +8,13 @@ import slicer
 import vtk
 
 from . import hierarchy
-from .nodes import ROLE_ATTRIBUTE, RUN_ATTRIBUTE, RunNodes, marked_nodes, nodes_by_class
+from .nodes import ROLE_ATTRIBUTE, RUN_ATTRIBUTE, Run, marked_nodes, nodes_by_class
 
 _watchers: list[_SceneWatcher] = []
 
 
-def remove_run(run: RunNodes) -> None:
-    """Remove everything that a run made: volumes, segmentation, tables, colour tables, legends, folder.
+def remove_run(run: Run) -> None:
+    """Remove everything that a run made: volumes, segmentations, transform, tables, colour tables, legends, folder.
 
     What the user put into the folder stays, at the top level. Slice views that showed the run show its input again. Does
     nothing when the run is gone already, as after closing the scene.
@@ -22,6 +22,7 @@ def remove_run(run: RunNodes) -> None:
     scene = run.scene
     if scene is None or not marked_nodes(scene, run.run_id):
         return
+    run.about_to_be_removed()
     hierarchy_node = hierarchy.hierarchy_of(scene)
     own = run.input is not None and run.input.GetAttribute(RUN_ATTRIBUTE) == run.run_id
     background = None if own or run.input is None or run.input.GetScene() is not scene else run.input.GetID()
@@ -115,7 +116,7 @@ def _remove_with_companions(scene, node) -> None:
             scene.RemoveNode(companion)
 
 
-def _shows(composite, run: RunNodes) -> bool:
+def _shows(composite, run: Run) -> bool:
     """Whether a slice view shows a volume of the run."""
     for node_id in (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()):
         node = run.scene.GetNodeByID(node_id) if node_id else None

@@ -11,10 +11,11 @@ from rtbackend.errors import InputError
 from rtbackend.segmentation_file import terminology
 
 
-def add_segmentation(scene, file: Path, structures: list[dict], name: str, reference=None):
+def add_segmentation(scene, file: Path, structures: list[dict], name: str, reference=None, surfaces: bool = True):
     """A segmentation node from a `.seg.nrrd` file; names, colours and codes come from `structures` of the summary.
 
-    `reference` is the volume whose geometry new segments shall have. Raises `InputError` when the file cannot be read.
+    `reference` is the volume whose geometry new segments shall have. Without `surfaces` there is nothing to see in 3-D yet.
+    Raises `InputError` when the file cannot be read.
     """
     try:
         sitk.ReadImage(str(file))  # says in one line what the storage node would print in many
@@ -31,17 +32,19 @@ def add_segmentation(scene, file: Path, structures: list[dict], name: str, refer
     if reference is not None:
         node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     _name_segments(node.GetSegmentation(), structures)
-    node.CreateClosedSurfaceRepresentation()
+    if surfaces:
+        node.CreateClosedSurfaceRepresentation()
     _set_up_display(node)
     return node
 
 
 def _name_segments(segmentation, structures: list[dict]) -> None:
     """Names, colours (0–255 in the summary) and terminology of the card, whatever the file's header says."""
-    by_label = {s["label"]: s for s in structures}
+    by_name, by_label = {s["name"]: s for s in structures}, {s["label"]: s for s in structures}
     for index in range(segmentation.GetNumberOfSegments()):
         segment = segmentation.GetNthSegment(index)
-        structure = by_label.get(segment.GetLabelValue())
+        # Label values count anew in every layer of overlapping structures: the name comes first.
+        structure = by_name.get(segment.GetName()) or by_label.get(segment.GetLabelValue())
         if structure is None:
             continue
         segment.SetName(structure["name"])

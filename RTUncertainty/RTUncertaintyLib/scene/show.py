@@ -5,7 +5,7 @@ from __future__ import annotations
 import slicer
 
 from . import overlays
-from .nodes import ROLE_ATTRIBUTE, RUN_ATTRIBUTE, RunNodes, nodes_by_class
+from .nodes import ROLE_ATTRIBUTE, RUN_ATTRIBUTE, Run, RunNodes, nodes_by_class
 
 OPACITY = 0.6
 
@@ -29,11 +29,11 @@ def show_result(run: RunNodes, overlay: str | None = "predictive", opacity: floa
             composite.SetHotLinkedControl(True)
             composite.SetBackgroundVolumeID(volume.GetID())
             composite.SetForegroundOpacity(opacity)
-        _select(run, volume)
+        select_volume(run, volume)
         show_overlay(run, overlay)
     finally:
         run.scene.EndState(run.scene.BatchProcessState)
-    _fit_application_views(run.scene, [c.GetLayoutName() for c in empty])
+    fit_application_views(run.scene, [c.GetLayoutName() for c in empty])
 
 
 def show_overlay(run: RunNodes, key: str | None) -> None:
@@ -72,7 +72,7 @@ def overlay_threshold(run: RunNodes, key: str) -> float:
     return float(run.overlays[key].GetAttribute(overlays.LOWER_ATTRIBUTE))
 
 
-def _select(run: RunNodes, volume) -> None:
+def select_volume(run: Run, volume) -> None:
     """Make the volume the active one, as loading it by hand would."""
     selection = run.scene.GetNodeByID("vtkMRMLSelectionNodeSingleton")
     if selection is not None:
@@ -81,7 +81,7 @@ def _select(run: RunNodes, volume) -> None:
             selection.SetActiveTableID(next(iter(run.tables.values())).GetID())
 
 
-def _fit_application_views(scene, layout_names: list[str]) -> None:
+def fit_application_views(scene, layout_names: list[str]) -> None:
     """Fit the named slice views and the 3-D views of the application to what they show."""
     application = getattr(slicer, "app", None)
     if application is None or not layout_names or scene is not slicer.mrmlScene:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import vtk
 
-_NUMBERS = ("volume_ml", "lower_ml", "upper_ml", "level", "value")
-_TITLES = {"volume_ml": "Volume", "lower_ml": "Lower bound", "upper_ml": "Upper bound", "level": "Level of the interval"}
-_UNITS = {"volume_ml": "mL", "lower_ml": "mL", "upper_ml": "mL"}
+_NUMBERS = ("level", "value", "dice", "worst_slice")
+_TITLES = {"volume_ml": "Volume", "lower_ml": "Lower bound", "upper_ml": "Upper bound", "level": "Level of the interval",
+           "msd_mm": "Mean surface distance"}
+_UNITS = {"_ml": "mL", "_mm": "mm"}  # by the end of the column's name
 
 
 def add_table(scene, rows: list[dict[str, str]], columns: tuple[str, ...], name: str):
@@ -19,7 +20,7 @@ def add_table(scene, rows: list[dict[str, str]], columns: tuple[str, ...], name:
     node.SetUseColumnTitleAsColumnHeader(True)
     for column in columns:
         values = [row[column] or "" for row in rows]
-        if column in _NUMBERS:
+        if column in _NUMBERS or _unit(column):
             array = vtk.vtkDoubleArray()
             for value in values:
                 array.InsertNextValue(float(value) if value.strip() else float("nan"))
@@ -30,8 +31,8 @@ def add_table(scene, rows: list[dict[str, str]], columns: tuple[str, ...], name:
         array.SetName(column)
         node.AddColumn(array)
         node.SetColumnTitle(column, _title(column))
-        if column in _UNITS:
-            node.SetColumnUnitLabel(column, _UNITS[column])
+        if _unit(column):
+            node.SetColumnUnitLabel(column, _unit(column))
     node.SetUseFirstColumnAsRowHeader(False)
     node.SetLocked(True)
     node.EndModify(was)
@@ -40,5 +41,12 @@ def add_table(scene, rows: list[dict[str, str]], columns: tuple[str, ...], name:
 
 def _title(column: str) -> str:
     """What stands above a column."""
-    title = _TITLES.get(column, column.replace("_", " ").capitalize())
-    return f"{title} ({_UNITS[column]})" if column in _UNITS else title
+    unit = _unit(column)
+    title = _TITLES.get(column, (column[:-3] if unit else column).replace("_", " ").replace(" sd", " SD"))
+    title = title[:1].upper() + title[1:]
+    return f"{title} ({unit})" if unit else title
+
+
+def _unit(column: str) -> str:
+    """The unit of a column; empty when it has none."""
+    return _UNITS.get(column[-3:], "")

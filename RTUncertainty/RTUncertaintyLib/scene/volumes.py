@@ -37,11 +37,11 @@ def add_volume(scene, image: sitk.Image, name: str, quantity_and_units=None):
     return node
 
 
-def show_as_ct(node) -> None:
-    """Grey with a window from fat to cortical bone."""
+def show_as_ct(node, window: tuple[float, float] = CT_WINDOW) -> None:
+    """Grey with a window (lowest, highest HU), by default from fat to cortical bone."""
     display = node.GetDisplayNode()
     display.SetAutoWindowLevel(False)
-    display.SetWindowLevelMinMax(*CT_WINDOW)
+    display.SetWindowLevelMinMax(*window)
 
 
 def show_as_image(node, image: sitk.Image) -> None:

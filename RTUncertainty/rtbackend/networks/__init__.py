@@ -17,6 +17,12 @@ REGISTRY = {
     "1tn-fl": ("atrous", "OneTask"),
     "2tn": ("atrous", "TwoTask"),
     "3tn": ("atrous", "ThreeTask"),
+    "seg": ("joint", "Seg"),
+    "reg": ("joint", "Reg"),
+    "jrs_reg": ("joint", "Reg"),
+    "dense": ("joint", "Dense"),
+    "sedd": ("joint", "Sedd"),
+    "cross_stitch": ("joint", "CrossStitchNetwork"),
 }
 
 

@@ -40,6 +40,20 @@ def sleep_with_child():
     time.sleep(120)
 
 
+def propagate(output):
+    """A propagation by a deformation that is known, see `make_propagation`."""
+    sys.path.append(str(Path(__file__).resolve().parents[2] / "slicer"))
+    import SimpleITK as sitk
+    from make_propagation import make_propagation
+    from rtbackend import structure_set
+
+    planning, daily = (sitk.ReadImage(option(name)) for name in ("--planning", "--daily"))
+    structures = list(structure_set.read(option("--structures")).values())
+    for structure in structures:
+        structure.mask = sitk.Resample(structure.mask, planning, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    make_propagation(output, planning, structures, daily, names=(Path(option("--planning")).stem, Path(option("--daily")).stem))
+
+
 def main():
     behaviour = os.environ.get("FAKE_BACKEND", "done")
     log = os.environ.get("FAKE_BACKEND_ARGUMENTS")
@@ -80,7 +94,10 @@ def main():
     if behaviour == "no_summary":
         sys.exit(0)
     progress("network", 0.5, 12.0, "Sampling")
-    write_result(output, option("--input"), reference="--reference" in sys.argv, report="--report" in sys.argv)
+    if sys.argv[1] == "propagate":
+        propagate(output)
+    else:
+        write_result(output, option("--input"), reference="--reference" in sys.argv, report="--report" in sys.argv)
     tell(event="done", output=str(output))
 
 

@@ -16,8 +16,10 @@ class RecordingScene:
     def __getattr__(self, name):
         function = getattr(self._scene, name)
 
-        def record(nodes, *arguments):
+        def record(first, *arguments, **named):
             self.calls.append((name, *arguments))
-            return function(nodes, *arguments)
+            if self.error and name.startswith("load_"):
+                raise self.error
+            return function(first, *arguments, **named)
 
         return record

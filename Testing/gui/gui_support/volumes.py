@@ -25,3 +25,20 @@ def transform_node(matrix, name="Transform"):
             vtk_matrix.SetElement(r, c, float(matrix[r][c]))
     node.SetMatrixTransformToParent(vtk_matrix)
     return node
+
+
+def add_case():
+    """Planning CT, its structures (two overlap) and daily CT of `make_propagation.case` as nodes: (volume, segmentation, volume)."""
+    import make_propagation
+    from RTUncertaintyLib.scene.volumes import add_volume as add_image
+
+    planning, structures, daily = make_propagation.case()
+    planning, daily = add_image(slicer.mrmlScene, planning, "Plan"), add_image(slicer.mrmlScene, daily, "Today")
+    return planning, add_segmentation(structures, planning), daily
+
+
+def add_segmentation(structures, reference, name="Structures"):
+    """A segmentation node of a list of `rtbackend.structure_set.Structure` on the grid of `reference`, each in a layer of its own."""
+    from propagation_case import segmentation_node
+
+    return segmentation_node(slicer.mrmlScene, structures, reference, name)

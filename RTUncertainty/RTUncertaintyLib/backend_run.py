@@ -1,4 +1,4 @@
-"""One prediction in progress: the process, its files, and how it ended."""
+"""One run of the backend in progress: the process, its files, and how it ended."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RunListener(Protocol):
     def logged(self, line: str) -> None:
         """A line for the log."""
 
-    def ended(self, run: "PredictionRun", outcome: Outcome) -> None:
+    def ended(self, run: "BackendRun", outcome: Outcome) -> None:
         """The run is over; called exactly once."""
 
 
@@ -47,7 +47,7 @@ def outcome_of(end: Exit, output: Path, cancelled: bool) -> Outcome:
     return Outcome("failed", explain(end))
 
 
-class PredictionRun:
+class BackendRun:
     """A run in a process of its own. `workspace` is emptied unless the run is done."""
 
     def __init__(self, command: BackendCommand, workspace: RunWorkspace, listener: RunListener):

@@ -1,0 +1,75 @@
+"""The widget of a module that runs a job: builds the panel, follows the scene and the parameter node."""
+
+from __future__ import annotations
+
+import slicer
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
+from slicer.util import VTKObservationMixin
+
+
+class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """A module's widget class names its `logic_class`, `panel_class` and `parameters_class`; its .ui file is called as the module is."""
+
+    logic_class = panel_class = parameters_class = None
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = self.panel = self._parameters = self._gui_tag = None
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        widget = slicer.util.loadUI(self.resourcePath(f"UI/{self.moduleName}.ui"))
+        self.layout.addWidget(widget)
+        self.ui = slicer.util.childWidgetVariables(widget)
+        widget.setMRMLScene(slicer.mrmlScene)
+        self.logic = self.logic_class()
+        self.panel = self.panel_class(self.ui, self.logic)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.on_scene_start_close)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.on_scene_end_close)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.on_node_removed)
+        self.initialize_parameter_node()
+
+    def cleanup(self):
+        """The module is unloaded, reloaded, or the application ends."""
+        self.set_parameters(None)
+        self.removeObservers()
+        self.panel.close()
+
+    def enter(self):
+        self.initialize_parameter_node()
+
+    def exit(self):
+        self.set_parameters(None)
+
+    def on_scene_start_close(self, caller, event):
+        """A run whose scene is closed ends quietly."""
+        self.set_parameters(None)
+        self.panel.abort()
+
+    def on_scene_end_close(self, caller, event):
+        self.panel.scene_closed()
+        if self.parent.isEntered:
+            self.initialize_parameter_node()
+
+    def on_node_removed(self, caller, event):
+        self.panel.results.forget_if_gone()
+
+    def initialize_parameter_node(self):
+        """Follow this scene's parameter node; with nothing chosen yet, take what the panel suggests."""
+        self.set_parameters(self.parameters_class(self.logic.getParameterNode()))
+        self.panel.suggest_inputs()
+
+    def set_parameters(self, parameters):
+        """Leave the parameter node that is followed, and follow another one (wrapped) or none."""
+        if self._parameters is not None:
+            self._parameters.disconnectGui(self._gui_tag)
+            self.removeObserver(self._parameters, "ModifiedEvent", self.on_parameters_modified)
+        self._parameters = parameters
+        if parameters is not None:
+            self._gui_tag = parameters.connectGui(self.ui)
+            self.addObserver(parameters, "ModifiedEvent", self.on_parameters_modified)
+        self.panel.set_parameters(parameters)
+
+    def on_parameters_modified(self, caller=None, event=None):
+        self.panel.refresh()

@@ -1,0 +1,48 @@
+"""Rows of text in a QTableWidget, and the colours that say how serious a row is."""
+
+from __future__ import annotations
+
+COLOURS = {
+    "serious": ("#f8d9d9", "#6b1414"), "warning": ("#fdf0c8", "#5c4500"),
+    "red": ("#f8d9d9", "#6b1414"), "amber": ("#fdf0c8", "#5c4500"), "green": ("#d8eedd", "#14401f"),
+}
+"""Word -> background and text, both set: a row reads well in the light and in the dark style."""
+
+
+def fill(table, rows: list[list[str]], tips: list[str] | None = None, stretch: bool = True) -> None:
+    """Put texts into a table, which goes away without rows. `tips` is one text for each row; else a cell repeats itself.
+
+    With `stretch` the last column takes what is left of the width.
+    """
+    import qt
+
+    table.rowCount = len(rows)
+    for r, row in enumerate(rows):
+        for c, text in enumerate(row):
+            item = qt.QTableWidgetItem(text)
+            item.setToolTip(tips[r] if tips else text)
+            table.setItem(r, c, item)
+    last = table.columnCount - 1
+    for column in range(table.columnCount):
+        mode = qt.QHeaderView.Stretch if column == last and stretch else qt.QHeaderView.ResizeToContents
+        table.horizontalHeader().setSectionResizeMode(column, mode)
+    # Long texts wrap: the rows follow the width of the panel.
+    table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+    table.visible = bool(rows)
+
+
+def paint(item, word: str) -> None:
+    """Colour a cell by a word of `COLOURS`; other words leave it as it is."""
+    import qt
+
+    if word in COLOURS:
+        background, text = COLOURS[word]
+        item.setBackground(qt.QBrush(qt.QColor(background)))
+        item.setForeground(qt.QBrush(qt.QColor(text)))
+
+
+def fill_flags(table, rows: list[dict]) -> None:
+    """The rows of flags.csv: subject, severity, and what was flagged and why."""
+    fill(table, [[row["subject"], row["severity"], f"{row['flag']}: {row['reason']}"] for row in rows])
+    for index, row in enumerate(rows):
+        paint(table.item(index, 1), row["severity"])

@@ -1,0 +1,101 @@
+"""What the joint networks are made of: units, resampling that stays centred, cross-stitch units, dropout before heads."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+# the kinds of dropout: single elements, or whole 3-D channels
+DROPOUT_KINDS = ("channel", "element")
+
+
+class Unit(nn.Sequential):
+    """Conv 3³ with bias, LeakyReLU 0.2, BN (eps 1e-3): valid, or with `stride` 2 and a symmetric zero padding of 1.
+
+    With that padding, output voxel i of the strided unit is centred on input voxel 2i. (TensorFlow's "same" pads an even
+    edge on one side only, which would centre it on 2i + 1.) Weights are N(0, 0.02) as in the paper, biases 0.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1):
+        convolution = nn.Conv3d(inputs, outputs, 3, stride, padding=0 if stride == 1 else 1)
+        initialise(convolution)
+        super().__init__(convolution, nn.LeakyReLU(0.2, inplace=True), nn.BatchNorm3d(outputs, eps=1e-3))
+
+
+def initialise(convolution: nn.Conv3d) -> None:
+    """Weights N(0, 0.02), bias 0 (Sec. III-B)."""
+    nn.init.normal_(convolution.weight, 0.0, 0.02)
+    nn.init.zeros_(convolution.bias)
+
+
+def upsample(x: torch.Tensor) -> torch.Tensor:
+    """[n, c, z, y, x] at twice the size: out[2i] = x[i], out[2i+1] = (x[i] + x[i+1]) / 2 along every axis.
+
+    Output voxel 2i lies where input voxel i lies, which "half-pixel" linear interpolation does not do. The last voxel of an
+    axis has no right neighbour and repeats the last value. Written as sums, whose gradient is deterministic on GPUs too.
+    """
+    for axis in (4, 3, 2):
+        last = x.narrow(axis, x.shape[axis] - 1, 1)
+        following = torch.cat([x.narrow(axis, 1, x.shape[axis] - 1), last], axis)
+        x = torch.stack([x, (x + following) / 2], axis + 1).flatten(axis, axis + 1)
+    return x
+
+
+def crop(x: torch.Tensor, voxels: int) -> torch.Tensor:
+    """[..., z, y, x] without `voxels` at each of its six faces."""
+    inner = slice(voxels, -voxels)
+    return x[..., inner, inner, inner]
+
+
+class CrossStitch(nn.Module):
+    """A learnt 2×2 mixture of two paths for every channel (paper, Eq. 5; Misra 2016): `weight` [channels, 2, 2].
+
+    Drawn from a normal distribution of mean 0.5 and sd 0.25 that is cut at two sd.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels, 2, 2))
+        nn.init.trunc_normal_(self.weight, 0.5, 0.25, 0.0, 1.0)
+
+    def forward(self, first, second):
+        a = self.weight.reshape(-1, 4, 1, 1, 1).unbind(1)
+        return a[0] * first + a[1] * second, a[2] * first + a[3] * second
+
+
+class HeadDropout(nn.Module):
+    """Dropout while training, and afterwards while `sampling` is True (Monte Carlo dropout); see `JointNetwork`.
+
+    With a `seed` the mask of a sample is the same at every call: of a channel dropout [1, c, 1, 1, 1], so that one sample
+    is one function of the whole volume, whatever the tiles and the device. Without one, masks come from torch's own
+    generator and differ within a batch and between calls.
+    """
+
+    def __init__(self, p: float, kind: str):
+        super().__init__()
+        self.p, self.kind, self.sampling, self.seed = p, kind, False, None
+
+    def forward(self, x):
+        if self.p == 0 or not (self.training or self.sampling):
+            return x
+        if self.training or self.seed is None:
+            return (F.dropout3d if self.kind == "channel" else F.dropout)(x, self.p, True)
+        if self.kind == "channel":
+            kept = torch.rand(1, x.shape[1], 1, 1, 1, generator=torch.Generator().manual_seed(self.seed)) >= self.p
+        else:
+            generator = torch.Generator(device=x.device).manual_seed(self.seed)
+            kept = torch.rand(x.shape, generator=generator, device=x.device) >= self.p
+        return x * (kept.to(x.device, x.dtype) / (1 - self.p))
+
+
+class Heads(nn.ModuleList):
+    """For each level a 1³ convolution with bias, no BN and no activation, with dropout on what it sees."""
+
+    def __init__(self, widths, outputs: int, dropout: float, kind: str):
+        super().__init__(nn.Sequential(HeadDropout(dropout, kind), nn.Conv3d(width, outputs, 1)) for width in widths)
+        for head in self:
+            initialise(head[1])
+
+    def forward(self, features):
+        return [head(x) for head, x in zip(self, features)]

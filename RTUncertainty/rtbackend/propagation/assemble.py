@@ -1,0 +1,186 @@
+"""From the working grid to the daily CT's: images of the deformation, contours, and their spread."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import SimpleITK as sitk
+
+from .. import deformation, flags, geometry, structures, surfaces
+from ..deformation.field import axes
+from ..deformation.objective import correlation
+from . import pair as pairs
+from .agreement import judge
+from .result import Contour
+
+Z90 = 1.6449  # half of the 90 % interval of a normal distribution, in sd
+
+
+def images(found, pair, plan: sitk.Image, day: sitk.Image, progress) -> dict:
+    """The deformation as one field over the daily CT, the warped planning CT, the Jacobian and the spread, as in `Propagation`."""
+    import torch
+
+    grid = geometry.resampled_grid(day, [max(a, b) for a, b in zip(_along(day, pair.grid.GetSpacing()), day.GetSpacing())])
+    local = deformation.from_voxels(found.displacement, pair.grid)
+    field = deformation.after_rigid(deformation.resample_field(local, grid), pair.rigid)
+    transform = sitk.DisplacementFieldTransform(sitk.Image(field))
+    progress.stage("assemble", 0.1, "Warping the planning CT")
+    warped = sitk.Resample(pairs.smoothed_for(plan, day), day, transform, sitk.sitkLinear, pairs.AIR_HU, sitk.sitkFloat32)
+    determinant = deformation.jacobian_determinant(field)
+    inside = sitk.Resample(geometry.like(pair.body & pair.known, pair.grid, np.uint8), field, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    statistics = deformation.jacobian_statistics(determinant, sitk.GetArrayFromImage(inside) > 0)
+    out = {"field": field, "warped_planning": sitk.Cast(sitk.Round(sitk.Clamp(warped, sitk.sitkFloat32, -1024, 3071)), sitk.sitkInt16),
+           "jacobian": _on(determinant, day, 1.0), "displacement_sd": None, "entropy": None,
+           "folding": statistics.folding_fraction, "jacobian_statistics": statistics}
+    covariance, probability = found.sampled.covariance, found.sampled.probability
+    body = pair.body
+    if covariance is not None:
+        mm2 = _millimetres(covariance.cpu().numpy(), pair.grid.GetSpacing())
+        out["displacement_sd"] = _on(geometry.like(np.sqrt(mm2[:3].sum(0).clip(0)) * body, pair.grid), day, 0.0)
+    if probability is not None:
+        p = probability.clamp_min(1e-12)
+        out["entropy"] = _on(geometry.like((-(p * p.log()).sum(0)).cpu().numpy() * body, pair.grid), day, 0.0)
+    with torch.no_grad():
+        tensors = [torch.from_numpy(a.astype(np.float32))[None, None] for a in (
+            pairs.normalised(pair.daily), pairs.normalised(pairs.through(plan, pair.grid, sitk.Transform(), pairs.AIR_HU)), pair.body)]
+        out["similarity"] = {"before": correlation(*tensors).item(), **found.similarity}
+    return out
+
+
+def _along(day: sitk.Image, spacing) -> list[float]:
+    """`spacing` of the axial working grid for the axes of `day`, whatever their order."""
+    direction = np.abs(np.array(day.GetDirection()).reshape(3, 3))
+    return [float(spacing[int(direction[:, axis].argmax())]) for axis in range(3)]
+
+
+def _on(image: sitk.Image, day: sitk.Image, outside: float) -> sitk.Image:
+    return sitk.Resample(image, day, sitk.Transform(), sitk.sitkLinear, outside, sitk.sitkFloat32)
+
+
+def _millimetres(covariance: np.ndarray, spacing) -> np.ndarray:
+    """A covariance [6, z, y, x] in voxels² as mm², along the grid's axes."""
+    x, y, z = spacing
+    return covariance * np.reshape([x * x, y * y, z * z, x * y, x * z, y * z], (6, 1, 1, 1))
+
+
+def contours(found, pair, field: sitk.Image, given: dict, known: dict, organs: dict, plan: sitk.Image, day: sitk.Image, card: dict, progress):
+    """(contours, flags): each structure by the deformation, those that the model knows by direct segmentation too."""
+    sampled = found.sampled
+    segmented = _segmented(sampled, pair, organs, day) if sampled.probability is not None else None
+    transform = sitk.DisplacementFieldTransform(sitk.Image(field))
+    mm2 = None if sampled.covariance is None else _millimetres(sampled.covariance.cpu().numpy(), pair.grid.GetSpacing())
+    plan_ml, day_ml = (float(np.prod(i.GetSpacing())) / 1000 for i in (plan, day))
+    out, raised = [], []
+    for number, (name, s) in enumerate(given.items()):
+        progress.stage("assemble", 0.2 + 0.8 * number / len(given), f"Contour {number + 1} of {len(given)}: {name}")
+        organ = known.get(name)
+        entry = organs.get(organ, {})
+        moved = _moved(s.mask, day, transform)
+        kept = structures.tidy(moved, entry.get("rule") or {}, day_ml)
+        direct = None if segmented is None or organ is None else segmented == entry["label"]
+        sd, direct_sd, point = _spreads(found, pair, name, organ, organs, mm2)
+        otherwise = None if point is None else round(day.TransformPhysicalPointToContinuousIndex(point)[2])
+        agreement = judge(kept, direct, day.GetSpacing(), sd, otherwise, card["outputs"]["deformation"].get("limits"))
+        planning_ml = float(sitk.GetArrayViewFromImage(s.mask).astype(bool).sum()) * plan_ml
+        row = list(given).index(name)
+        contour = Contour(
+            entry.get("name", name), name, tuple(entry.get("color", s.color)), entry.get("code", s.code), geometry.like(kept, day, np.uint8),
+            None if direct is None else geometry.like(direct, day, np.uint8), planning_ml,
+            _interval(kept.sum() * day_ml, _column(sampled.propagated_voxels, row), pair),
+            None if direct is None else _interval(direct.sum() * day_ml, _column(sampled.segmented_voxels, list(organs).index(organ)), pair),
+            sd, direct_sd if direct is not None else math.nan, agreement,
+            "segmented" if direct is not None and direct.any() and entry.get("path") == "segmented" else "propagated", _cut_off(s.mask, field, day))
+        out.append(contour)
+        raised += _flags(contour)
+    return out, raised
+
+
+def _moved(mask: sitk.Image, day: sitk.Image, transform) -> np.ndarray:
+    """A planning structure on the daily grid, through the deformation: linear, above one half."""
+    moved = sitk.Resample(sitk.Cast(mask, sitk.sitkFloat32), day, transform, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+    return sitk.GetArrayViewFromImage(moved) > 0.5
+
+
+def _segmented(sampled, pair, organs: dict, day: sitk.Image) -> np.ndarray:
+    """The likeliest organ of every voxel of the daily grid, after the card's rules."""
+    best, likeliest = None, None
+    for k, channel in enumerate(sampled.probability.cpu().numpy()):
+        p = sitk.GetArrayFromImage(_on(geometry.like(channel * pair.body if k else np.where(pair.body, channel, 1.0), pair.grid), day, float(k == 0)))
+        if best is None:
+            best, likeliest = p, np.zeros(p.shape, np.uint8)
+            continue
+        likeliest[p > best] = list(organs.values())[k - 1]["label"]
+        np.maximum(best, p, out=best)
+    return structures.tidy_labels(likeliest, list(organs.values()), float(np.prod(day.GetSpacing())) / 1000)
+
+
+def _spreads(found, pair, name: str, organ, organs: dict, mm2):
+    """(sd of the propagated, sd of the segmented surface, a point in the slice where the propagated one is least certain).
+
+    In mm, means over the surface voxels of the working grid; NaN and None where nothing was sampled.
+    """
+    import torch
+
+    spacing, first, second, point = pair.grid.GetSpacing(), math.nan, math.nan, None
+    if mm2 is not None:
+        mask = torch.from_numpy(pair.labels[name])[None, None].to(found.displacement.device)
+        moved = deformation.warp_tensor(mask, found.displacement[None], 0.0)[0, 0].cpu().numpy() > 0.5
+        if moved.any():
+            sd = surfaces.normal_sd(mm2, moved, spacing)
+            first, point = float(sd.mean()), _least_certain(moved, sd, pair.grid)
+    if organ is not None and found.sampled.probability_variance is not None:
+        k = 1 + list(organs).index(organ)
+        mean = found.sampled.probability[k].cpu().numpy()
+        if (mean > 0.5).any():
+            second = float(surfaces.threshold_sd(mean, found.sampled.probability_variance[k].cpu().numpy(), mean > 0.5, spacing).mean())
+    return first, second, point
+
+
+def _least_certain(mask: np.ndarray, sd: np.ndarray, grid: sitk.Image) -> tuple:
+    """The middle (LPS) of the structure's surface in the slice where its mean sd is largest; slices that it barely touches say little."""
+    at = np.argwhere(surfaces.surface(mask))
+    count = np.bincount(at[:, 0])
+    mean = np.bincount(at[:, 0], sd) / np.maximum(count, 1)
+    z = int(np.where(count >= 0.25 * count.max(), mean, -1).argmax())
+    return grid.TransformContinuousIndexToPhysicalPoint([float(v) for v in at[at[:, 0] == z].mean(0)[::-1]])
+
+
+def _column(sizes, index: int):
+    return None if sizes is None else sizes[:, index]
+
+
+def _interval(volume: float, sizes, pair):
+    """(volume, lower, upper) in ml: the samples' sd, relative to their mean, about the volume; bounds None without samples."""
+    if sizes is None:
+        return float(volume), None, None
+    mean = float(np.mean(sizes))
+    relative = float(np.std(sizes, ddof=1)) / mean if mean > 0 else 0.0
+    return float(volume), max(0.0, float(volume * (1 - Z90 * relative))), float(volume * (1 + Z90 * relative))
+
+
+def _cut_off(mask: sitk.Image, field: sitk.Image, day: sitk.Image) -> float:
+    """The part of a planning structure that the deformation puts outside of the daily scan.
+
+    One step of the inverse is taken for it, which is near enough to tell inside from outside.
+    """
+    index = np.argwhere(sitk.GetArrayViewFromImage(mask) > 0)[:, ::-1]
+    matrix, origin = axes(mask)
+    points = index[:: max(1, len(index) // 1000)] @ matrix.T + origin
+    there = 2 * points - deformation.transform_points(field, points)
+    matrix, origin = axes(day)
+    where = np.linalg.solve(matrix, (there - origin).T).T
+    return 1 - float(((where >= -0.5) & (where <= np.array(day.GetSize()) - 0.5)).all(1).mean())
+
+
+def _flags(contour: Contour) -> list:
+    found = []
+    severity = {"amber": "warning", "red": "serious"}.get(contour.agreement.light)
+    if severity:
+        found.append(flags.Flag(contour.name, severity, "check the contour", contour.agreement.reason[:1].upper() + contour.agreement.reason[1:] + "."))
+    if contour.cut_off > 0.02:
+        found.append(flags.Flag(contour.name, "warning", "cut off", f"About {contour.cut_off:.0%} of the planning structure lies outside of the daily scan."))
+    volume, planned = contour.propagated_ml[0], contour.planning_ml
+    if planned > 0 and volume > 0 and not 0.5 <= volume / planned <= 2:
+        found.append(flags.Flag(contour.name, "warning", "volume", f"It has {volume:.1f} ml on the daily scan and had {planned:.1f} ml on the planning scan."))
+    return found

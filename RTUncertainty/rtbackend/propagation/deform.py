@@ -1,0 +1,53 @@
+"""From a pair of scans to a deformation and probabilities: the network, its samples, and the refinement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..deformation import warp_tensor
+from ..deformation.objective import correlation
+from . import refine as refining
+from . import sampling
+from .pair import AIR_HU, Pair, normalised
+
+
+@dataclass
+class Found:
+    """On the working grid: `sampled` (see `sampling.Sampled`), the refined `displacement` [3, z, y, x] in voxels, and the
+    correlation of the scans before any alignment is left to `before`, after the rigid one and after the deformation."""
+
+    sampled: sampling.Sampled
+    displacement: torch.Tensor
+    similarity: dict
+
+
+def run(network, pair: Pair, known: dict, organs: dict, samples: int, seed: int, device, mode: str, progress, bending: float) -> Found:
+    """`known`: {planning name: organ}; `organs`: {name: entry of the card} in the order of the network's classes."""
+    numbers = {organ: k for k, organ in enumerate(organs, 1)}
+    drawn = {numbers[organ]: pair.labels[name] for name, organ in known.items()}
+    channel = np.zeros(pair.daily.shape, np.float32)
+    best = np.full(channel.shape, 0.5, np.float32)
+    for number, mask in sorted(drawn.items()):
+        more = mask > best
+        channel[more], best[more] = number / max(1, len(organs)), mask[more]
+    air = float(normalised(np.float32(AIR_HU)))
+    volume = torch.from_numpy(np.stack([normalised(pair.daily), normalised(pair.planning), channel]))[None].to(device)
+    masks = torch.from_numpy(np.stack(list(pair.labels.values())))[None].to(device)
+    found = sampling.run(network, volume[:, :network.in_channels], [air, air, 0.0][:network.in_channels], masks, samples, seed, progress)
+    fixed, moving = volume[:, :1], volume[:, 1:2]
+    inside = torch.from_numpy((pair.body & pair.known).astype(np.float32))[None, None].to(device)
+    displacement = torch.zeros((1, 3, *pair.daily.shape), device=device) if found.displacement is None else found.displacement[None]
+    if mode != "off":
+        labels = segmented = None
+        if found.probability is not None and drawn:
+            rows = sorted(drawn)
+            labels = torch.from_numpy(np.stack([drawn[k] for k in rows]))[None].to(device)
+            likeliest = found.probability.argmax(0)
+            segmented = torch.stack([(likeliest == k).float() for k in rows])[None]
+        displacement = refining.refined(displacement, fixed, moving, inside, mode, progress, labels, segmented, bending)
+    with torch.no_grad():
+        similarity = {"rigid": correlation(fixed, moving, inside).item(), "after": correlation(fixed, warp_tensor(moving, displacement), inside).item()}
+    return Found(found, displacement[0].detach(), similarity)

@@ -1,0 +1,111 @@
+"""The joint network on a pair of scans: deformation and organs with the spread over dropout samples.
+
+Everything before dropout runs once, in tiles; what the heads see is kept, and each sample is one 1³ convolution of it. The
+moments are accumulated as samples come, so memory does not depend on their number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..deformation import warp_tensor
+from ..events import Progress
+from ..networks.joint_tiling import padded, tiles
+
+EDGE = 64  # voxels of a tile along an axis
+# of a covariance: xx, yy, zz, xy, xz, yz
+PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+
+
+@dataclass
+class Sampled:
+    """Over T samples, on the working grid [z, y, x]; None where the network has no such path, or no dropout.
+
+    displacement [3, ...] (x, y, z; voxels): of the network without dropout, which is the mean over all masks;
+    covariance [6, ...] (see `PAIRS`; voxels²); probability and probability_variance [K, ...], background first;
+    propagated_voxels [T, S] and segmented_voxels [T, K − 1]: the structures' sizes in each sample, in voxels.
+    """
+
+    displacement: torch.Tensor | None = None
+    covariance: torch.Tensor | None = None
+    probability: torch.Tensor | None = None
+    probability_variance: torch.Tensor | None = None
+    propagated_voxels: np.ndarray | None = None
+    segmented_voxels: np.ndarray | None = None
+
+
+class _Moments:
+    """Mean and (co)variance of maps [c, ...] as they come (Welford); `pairs` of channels, by default each with itself."""
+
+    def __init__(self, pairs=None):
+        self.count, self.mean, self.products, self.pairs = 0, None, None, pairs
+
+    def add(self, value: torch.Tensor) -> None:
+        if self.mean is None:
+            self.pairs = self.pairs or [(c, c) for c in range(value.shape[0])]
+            self.mean, self.products = torch.zeros_like(value), value.new_zeros((len(self.pairs), *value.shape[1:]))
+        self.count += 1
+        before = value - self.mean
+        self.mean += before / self.count
+        after = value - self.mean
+        for row, (a, b) in enumerate(self.pairs):
+            self.products[row] += before[a] * after[b]
+
+    def covariance(self) -> torch.Tensor:
+        """Unbiased."""
+        return self.products / (self.count - 1)
+
+
+@torch.no_grad()
+def run(network, volume: torch.Tensor, outside, masks: torch.Tensor, samples: int, seed: int, progress: Progress) -> Sampled:
+    """Sample `network` (evaluation mode) on `volume` [1, c, z, y, x], on the network's device.
+
+    outside: the value of each channel beyond the volume. masks [1, S, z, y, x]: the planning structures, which are warped in
+    every sample. samples: T ≥ 2; 0 for no sample, which is all that a network without dropout can give.
+    """
+    segmentation, registration = _features(network, volume, outside, progress)
+    network.set_sampling(False)
+    found = Sampled()
+    if registration is not None:
+        found.displacement = network.registration_heads[0](registration)[0]
+    if not network.dropout or not samples:
+        if segmentation is not None:
+            found.probability = network.segmentation_heads[0](segmentation)[0].softmax(0)
+        return found
+    classes, motion, sizes = _Moments(), _Moments(PAIRS), ([], [])
+    for number in range(samples):
+        progress.stage("network", 0.5 + 0.5 * number / samples, f"Sample {number + 1} of {samples}")
+        network.set_sampling(True, seed * 100_003 + number)
+        if segmentation is not None:
+            p = network.segmentation_heads[0](segmentation)[0].softmax(0)
+            classes.add(p)
+            sizes[0].append(torch.bincount(p.argmax(0).ravel(), minlength=p.shape[0])[1:].cpu().numpy())
+        if registration is not None:
+            d = network.registration_heads[0](registration)
+            motion.add(d[0])
+            sizes[1].append((warp_tensor(masks, d, 0.0) > 0.5).sum((2, 3, 4))[0].cpu().numpy())
+    network.set_sampling(False)
+    if segmentation is not None:
+        found.probability, found.probability_variance, found.segmented_voxels = classes.mean, classes.covariance(), np.stack(sizes[0])
+    if registration is not None:
+        found.covariance, found.propagated_voxels = motion.covariance(), np.stack(sizes[1])
+    return found
+
+
+def _features(network, volume, outside, progress):
+    """What the heads of the high level see in each path, [1, f, z, y, x] on the whole volume; None for a path that is not there."""
+    field = padded(volume, outside)
+    places = tiles(volume.shape[2:], EDGE)
+    found = [None, None]
+    for number, tile in enumerate(places):
+        progress.stage("network", 0.5 * number / len(places), f"Part {number + 1} of {len(places)}")
+        for path, levels in enumerate(network.features(field[(..., *tile.cut)])):
+            if levels is None:
+                continue
+            if found[path] is None:
+                found[path] = volume.new_empty((1, levels[0].shape[1], *volume.shape[2:]))
+            found[path][(..., *tile.place)] = levels[0][(..., *tile.core)]
+    return found

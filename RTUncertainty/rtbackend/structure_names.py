@@ -1,0 +1,56 @@
+"""Which organ a structure is, by its name in whatever spelling: AAPM TG-263 names, plain English, and what clinics write."""
+
+from __future__ import annotations
+
+import re
+
+# what the name is, without its side, in lower case and without separators
+SYNONYMS = {
+    "brainstem": ("brainstem", "stem", "truncusencephali", "hirnstamm"),
+    "spinal_cord": ("spinalcord", "cord", "spinal", "myelon", "medulla", "medullaspinalis", "cordspinal", "rueckenmark"),
+    "parotid": ("parotid", "parotis", "parotidgland", "glndparotid", "glparotis", "glandulaparotis", "parotids"),
+    "esophagus": ("esophagus", "oesophagus", "esoph", "oesoph", "oesophage", "speiseroehre"),
+    "larynx": ("larynx", "glotticlarynx", "larynxsg", "kehlkopf"),
+    "mandible": ("mandible", "mandibula", "bonemandible", "lowerjaw", "unterkiefer"),
+    "prostate": ("prostate", "prostata", "prostategland"),
+    "rectum": ("rectum", "rektum", "rect"),
+    "bladder": ("bladder", "urinarybladder", "blase", "harnblase", "vesica"),
+    "femoral_head": ("femoralhead", "femurhead", "headoffemur", "femhead", "femoral", "caputfemoris", "hueftkopf"),
+    "bone": ("bone", "bones", "skeleton"),
+}
+SIDES = {"left": ("l", "lt", "left", "li", "links", "sin", "sinistra"), "right": ("r", "rt", "right", "re", "rechts", "dex", "dextra")}
+SIDED = ("parotid", "femoral_head")
+# a margin or a part of an organ is another structure
+OTHER = re.compile(r"^(p?[cgip]tv|prv|opt|ring|wall|avoid|minus|sub|exp|margin)\d*$")
+
+
+def words(name: str) -> list[str]:
+    """The words of a name, in lower case: "GlndParotid_L" is glnd, parotid, l."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    return [w for w in re.split(r"[^a-z0-9]+", spaced.lower()) if w]
+
+
+def organ(name: str) -> str | None:
+    """The organ's name in our cards, such as "parotid_left", or None where the name tells of none that is known.
+
+    Sided organs need a side, others must have none. Margins and targets ("PRV", "PTV") are no organs.
+    """
+    found = words(name)
+    if any(OTHER.match(w) for w in found):
+        return None
+    sides = {side for side, spellings in SIDES.items() for w in found if w in spellings}
+    rest = "".join(w for w in found if not any(w in s for s in SIDES.values()))
+    known = next((title for title, spellings in SYNONYMS.items() if rest in spellings or rest == title.replace("_", "")), None)
+    if known is None or (len(sides) != 1 if known in SIDED else sides):
+        return None
+    return f"{known}_{sides.pop()}" if known in SIDED else known
+
+
+def match(names, organs) -> dict[str, str]:
+    """{name: organ} of those of `names` that are one of `organs`; of two names for one organ the first stands."""
+    found: dict[str, str] = {}
+    for name in names:
+        title = name if name in organs else organ(name)
+        if title in organs and title not in found.values():
+            found[name] = title
+    return found

@@ -1,0 +1,76 @@
+"""Distances between surfaces of structures, and how far a surface may move."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from .errors import InputError
+
+
+class SurfaceDistance(NamedTuple):
+    """mean and 95th percentile (the larger of the two directions) of the distances between two surfaces, in mm."""
+
+    mean: float
+    hausdorff95: float
+
+
+def surface(mask: np.ndarray) -> np.ndarray:
+    """The voxels (bool [z, y, x]) of `mask` that have a neighbour (of six) outside, or lie at the image's edge."""
+    return mask & ~ndimage.binary_erosion(mask)
+
+
+def _box(*masks: np.ndarray) -> tuple[slice, ...]:
+    """The bounding box of all masks together, with a voxel around it."""
+    spans = ndimage.find_objects(np.logical_or.reduce(masks).astype(np.uint8))[0]
+    return tuple(slice(max(0, s.start - 1), s.stop + 1) for s in spans)
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    """2·|a ∩ b| / (|a| + |b|) of two masks; NaN when both are empty."""
+    size = int(a.sum()) + int(b.sum())
+    return 2 * float((a & b).sum()) / size if size else float("nan")
+
+
+def surface_distance(a: np.ndarray, b: np.ndarray, spacing) -> SurfaceDistance:
+    """Distances between the surface voxels of two masks (bool [z, y, x]); `spacing` (x, y, z) in mm.
+
+    The mean is over the surface voxels of both. NaN when one of the masks is empty.
+    """
+    if a.shape != b.shape:
+        raise InputError(f"two structures of {a.shape} and {b.shape} voxels cannot be compared; resample one of them first.")
+    if not a.any() or not b.any():
+        return SurfaceDistance(float("nan"), float("nan"))
+    box = _box(a, b)
+    # at the border of the box a structure may be cut by the image's edge: there it has a surface
+    own, other = surface(a[box]), surface(b[box])
+    sampling = tuple(spacing)[::-1]
+    there = ndimage.distance_transform_edt(~other, sampling)[own]
+    back = ndimage.distance_transform_edt(~own, sampling)[other]
+    mean = (there.sum() + back.sum()) / (there.size + back.size)
+    return SurfaceDistance(float(mean), float(max(np.percentile(there, 95), np.percentile(back, 95))))
+
+
+def normal_sd(covariance: np.ndarray, mask: np.ndarray, spacing) -> np.ndarray:
+    """The sd (mm) across the surface of a displacement with `covariance` [6, z, y, x] (xx, yy, zz, xy, xz, yz; mm²), at the
+    surface voxels of `mask`, in the order of `np.nonzero(surface(mask))`."""
+    at = np.nonzero(surface(mask))
+    smooth = ndimage.gaussian_filter(mask.astype(np.float32), 1.0)
+    slope = np.stack([g[at] for g in np.gradient(smooth, *tuple(spacing)[::-1])][::-1])
+    n = slope / np.maximum(np.linalg.norm(slope, axis=0), 1e-6)
+    xx, yy, zz, xy, xz, yz = (c[at] for c in covariance)
+    variance = xx * n[0]**2 + yy * n[1]**2 + zz * n[2]**2 + 2 * (xy * n[0] * n[1] + xz * n[0] * n[2] + yz * n[1] * n[2])
+    return np.sqrt(np.maximum(variance, 0))
+
+
+def threshold_sd(mean: np.ndarray, variance: np.ndarray, mask: np.ndarray, spacing) -> np.ndarray:
+    """The sd (mm) of where a probability crosses one half, sd(p) / |∇p|, at the surface voxels of `mask`; to first order.
+
+    mean, variance [z, y, x] of the probability over the samples. Where the probability is flat the crossing is anywhere: the
+    slope is taken as at least 1 % per mm.
+    """
+    at = np.nonzero(surface(mask))
+    slope = np.sqrt(sum(g[at] ** 2 for g in np.gradient(mean, *tuple(spacing)[::-1])))
+    return np.sqrt(np.maximum(variance[at], 0)) / np.maximum(slope, 0.01)

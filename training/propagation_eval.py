@@ -1,0 +1,155 @@
+"""Scores of the joint networks on the validation pairs, with refinement, beside elastix and the rigid alignment alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rtbackend import bundle, surfaces
+from rtbackend.deformation import compose_tensor
+from rtbackend.events import Progress
+from rtbackend.propagation import refine, sampling
+from rtbackend.propagation.sampling import PAIRS
+
+from . import elastix_baseline
+from .data import pair_case
+from .data.pair_case import PairCase
+from .data.pair_feed import OUTSIDE, tensors
+from .evaluation import contours, store
+from .tasks.joint import network_input, one_hot
+
+SAMPLES = 10
+
+
+def predict(network, case: PairCase, samples: int = SAMPLES, seed: int = 0) -> sampling.Sampled:
+    """The network's samples on a pair, on its device."""
+    device = next(network.parameters()).device
+    batch = {k: v[None].to(device) for k, v in tensors(case).items()}
+    x = network_input(batch, len(case.classes) + 1)[:, :network.in_channels]
+    masks = one_hot(batch["moving_labels"], len(case.classes) + 1)
+    return sampling.run(network, x, [OUTSIDE["fixed"], OUTSIDE["moving"], 0.0][:network.in_channels], masks, samples, seed, Progress())
+
+
+def refined(case: PairCase, displacement: torch.Tensor, probability, mode: str, bending: float) -> torch.Tensor:
+    """The displacement [3, z, y, x] after `rtbackend.propagation.refine`, as `propagate` calls it."""
+    batch = {k: v[None].to(displacement.device) for k, v in tensors(case).items()}
+    labels = segmented = None
+    if probability is not None:
+        rows = [case.classes.index(c) for c in case.present]
+        labels = one_hot(batch["moving_labels"], len(case.classes) + 1)[:, rows]
+        segmented = one_hot(probability.argmax(0)[None], len(case.classes) + 1)[:, rows]
+    return refine.refined(displacement[None], batch["fixed"], batch["moving"], batch["known"] * batch["body"], mode, Progress(), labels, segmented, bending)[0]
+
+
+def run(prepared: Path, run_folder: Path, model: Path, out: Path, refine_modes=("fast", "full"), device: str = "auto") -> Path:
+    """Score the bundle `model` of `run_folder` on that run's validation pairs; returns rows.json.
+
+    `refine_modes` are tried on what deforms, and are methods of their own in the rows.
+    """
+    from rtbackend.inference import choose_device
+
+    card, (network,) = bundle.load(model, choose_device(device))
+    split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
+    patients = [{n.rsplit("_day", 1)[0] for n in split[side]} for side in ("training", "validation")]
+    if patients[0] & patients[1]:
+        raise SystemExit(f"{run_folder / 'split.json'}: patients are in training and validation.")
+    scores = Scores()
+    for name in split["validation"]:
+        case = pair_case.load(prepared / "cases" / f"{name}.npz")
+        _score(scores, case, network, refine_modes, float(card["outputs"]["deformation"].get("bending", 0.5)))
+        print(name, scores.told(name), flush=True)
+    return scores.write(out, card["weights"]["sha256"])
+
+
+def run_baselines(prepared: Path, names: list[str], out: Path) -> Path:
+    """Score the rigid alignment alone, and elastix, on the pairs `names`; returns rows.json."""
+    scores = Scores()
+    for name in names:
+        case = pair_case.load(prepared / "cases" / f"{name}.npz")
+        scores.add_deformation(case, "rigid", torch.zeros((3, *case.daily.shape)), 0.0)
+        started = time.perf_counter()
+        found = elastix_baseline.displacement(case)
+        scores.add_deformation(case, "elastix", found, time.perf_counter() - started)
+        print(name, scores.told(name), flush=True)
+    return scores.write(out, "elastix")
+
+
+class Scores:
+    """Rows as they come: `contours` (pair, method, path, organ, dsc, msd_mm, hd95_mm), `deformations` (pair, method, seconds, and
+    what `contours.deformation_row` gives), `spreads` (pair, path, organ, sd_mm, msd_mm) and `symmetry` (pair, identity_mm, inverse_mm)."""
+
+    def __init__(self):
+        self.rows: dict[str, list] = {"contours": [], "deformations": [], "spreads": [], "symmetry": []}
+
+    def add_contours(self, case: PairCase, method: str, path: str, labels: np.ndarray) -> list[dict]:
+        rows = contours.contour_rows(case, labels)
+        self.rows["contours"] += [{"pair": case.name, "method": method, "path": path, **r} for r in rows]
+        return rows
+
+    def add_deformation(self, case: PairCase, method: str, displacement: torch.Tensor, seconds: float) -> list[dict]:
+        self.rows["deformations"].append({"pair": case.name, "method": method, "seconds": seconds, **contours.deformation_row(case, displacement)})
+        return self.add_contours(case, method, "propagated", contours.warped_labels(case, displacement))
+
+    def told(self, pair: str) -> str:
+        """The mean surface distance of each method, for the screen."""
+        found: dict = {}
+        for r in self.rows["contours"]:
+            if r["pair"] == pair:
+                found.setdefault(f"{r['method']} {r['path']}", []).append(r["msd_mm"])
+        return ", ".join(f"{k} {np.nanmean(v):.2f} mm" for k, v in found.items())
+
+    def write(self, out: Path, weights: str) -> Path:
+        out.mkdir(parents=True, exist_ok=True)
+        return store.replace_text(out / "rows.json", json.dumps({**self.rows, "weights_sha256": weights}))
+
+
+def _score(scores: Scores, case: PairCase, network, modes, bending: float) -> None:
+    """All rows of one pair."""
+    network.set_sampling(False)
+    started = time.perf_counter()
+    plain = predict(network, case, samples=0)
+    seconds = time.perf_counter() - started
+    sampled = predict(network, case)
+    if sampled.probability is not None:
+        labels = sampled.probability.argmax(0).to(torch.uint8).cpu().numpy()
+        labels[~case.body] = 0
+        rows = scores.add_contours(case, "network", "segmented", labels)
+        for r in rows:
+            k = 1 + case.classes.index(r["organ"])
+            mean = sampled.probability[k].cpu().numpy()
+            sd = surfaces.threshold_sd(mean, sampled.probability_variance[k].cpu().numpy(), mean > 0.5, case.spacing) if (mean > 0.5).any() else []
+            scores.rows["spreads"].append({"pair": case.name, "path": "segmented", "organ": r["organ"], "sd_mm": _mean(sd), "msd_mm": r["msd_mm"]})
+    if sampled.displacement is None:
+        return
+    rows = scores.add_deformation(case, "network", plain.displacement, seconds)
+    mm2 = sampled.covariance.cpu().numpy() * np.reshape([case.spacing[a] * case.spacing[b] for a, b in PAIRS], (6, 1, 1, 1))
+    warped = contours.warped_labels(case, plain.displacement)
+    for r in rows:
+        mask = warped == 1 + case.classes.index(r["organ"])
+        sd = surfaces.normal_sd(mm2, mask, case.spacing) if mask.any() else []
+        scores.rows["spreads"].append({"pair": case.name, "path": "propagated", "organ": r["organ"], "sd_mm": _mean(sd), "msd_mm": r["msd_mm"]})
+    for mode in modes:
+        started = time.perf_counter()
+        better = refined(case, plain.displacement, plain.probability, mode, bending)
+        scores.add_deformation(case, f"network + {mode}", better, seconds + time.perf_counter() - started)
+    scores.rows["symmetry"].append({"pair": case.name, **_symmetry(network, case, plain.displacement)})
+
+
+def _symmetry(network, case: PairCase, there: torch.Tensor) -> dict:
+    """Mean displacement (mm) in the body of the planning scan onto itself, and what is left after going there and back."""
+    same = replace(case, daily=case.planning, daily_labels=case.planning_labels)
+    swapped = replace(case, daily=case.planning, planning=case.daily, daily_labels=case.planning_labels, planning_labels=case.daily_labels)
+    back = predict(network, swapped, samples=0).displacement
+    left = compose_tensor(there[None], back[None])[0]
+    still = predict(network, same, samples=0).displacement
+    spacing, where = np.reshape(case.spacing, (3, 1, 1, 1)), case.body & case.known
+    return {name: float(np.linalg.norm(d.cpu().numpy() * spacing, axis=0)[where].mean()) for name, d in (("identity_mm", still), ("inverse_mm", left))}
+
+
+def _mean(values) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")

@@ -1,0 +1,137 @@
+"""`python -m training reproduce propagation|propagation_pelvis`: pairs, six networks under one budget, elastix, and the tables
+that compare them."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from . import export, pairs, propagation_eval, propagation_tables, train
+from .data.files import replaced
+from .data.pair_feed import sides
+from .study import finished
+
+CONFIGS = Path(__file__).resolve().parent / "configs"
+# evaluation and elastix need the last part of the time
+RESERVE = 0.3
+
+
+@dataclass(frozen=True)
+class Run:
+    """A network under one setting: the config's name, and what differs from it."""
+
+    config: str
+    title: str
+    changes: dict = field(default_factory=dict)
+
+
+# the six networks; then the paper's questions of loss weighting (Table 2) and bending energy (Fig. 2)
+RUNS = {
+    "cross_stitch": Run("cross_stitch", "Cross-stitch"), "seg": Run("seg", "Seg"), "reg": Run("reg", "Reg"), "dense": Run("dense", "Dense"),
+    "jrs_reg": Run("jrs_reg", "JRS-reg"), "sedd": Run("sedd", "SEDD"),
+    "dense-equal": Run("dense", "Dense, equal", {"weighting": "equal"}), "dense-dwa": Run("dense", "Dense, DWA", {"weighting": "dwa"}),
+    "cross_stitch-homoscedastic": Run("cross_stitch", "Cross-stitch, homoscedastic", {"weighting": "homoscedastic"}),
+    "cross_stitch-dwa": Run("cross_stitch", "Cross-stitch, DWA", {"weighting": "dwa"}),
+    "reg-0.05": Run("reg", "Reg, bending 0.05", {"bending": 0.05}), "reg-5": Run("reg", "Reg, bending 5", {"bending": 5.0}),
+    "cross_stitch-0.05": Run("cross_stitch", "Cross-stitch, bending 0.05", {"bending": 0.05}),
+    "cross_stitch-5": Run("cross_stitch", "Cross-stitch, bending 5", {"bending": 5.0}),
+}
+SHIPPED = "cross_stitch"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A region: its card, the folder of its budgets, its organs, the working grid's spacing (mm), and of digital patients how many."""
+
+    card: str
+    budgets: str
+    organs: tuple[str, ...]
+    spacing: tuple[float, float, float]
+    phantoms: int = 0
+
+
+SITES = {"propagation": Site("headneck_propagation_card.yaml", "propagation", pairs.HEADNECK, (4.0, 4.0, 3.0)),
+         "propagation_pelvis": Site("pelvis_propagation_card.yaml", "propagation_pelvis", pairs.PELVIS, (4.0, 4.0, 4.0), 24)}
+
+
+def run(name: str, data: Path | None, out: Path, minutes: float | None = None, device: str = "auto", only=None, budget: Path | None = None) -> Path:
+    """Train what is left to train within `minutes`, evaluate what has been trained, compare; returns the results folder.
+
+    `name`: one of `SITES`. `data`: planning CTs (see `pairs.patients`), or what `pairs` wrote. `only`: names of `RUNS` to train, by
+    default the six networks. `budget`: by default that
+    for the device. Given again, the command goes on where it stopped.
+    """
+    import torch
+
+    started, site = time.monotonic(), SITES[name]
+    budget = budget or CONFIGS / site.budgets / ("gpu.yaml" if device != "cpu" and torch.cuda.is_available() else "cpu.yaml")
+    unknown = set(only or ()) - set(RUNS)
+    if unknown:
+        raise SystemExit(f"--only: {', '.join(sorted(unknown))} is not one of {', '.join(RUNS)}.")
+    prepared = _prepared(site, data, out)
+    for network in only or [n for n, r in RUNS.items() if not r.changes]:
+        config, folder = _config(out, network), out / "runs" / network
+        if finished(folder, train.load_config(config, budget)):
+            continue
+        left = None if minutes is None else minutes * (1 - RESERVE) - (time.monotonic() - started) / 60
+        if left is not None and left < 0.2:
+            print(f"{network}: no time left; give the command again", flush=True)
+            continue
+        train.run(prepared, config, folder, left, device=device, budget=budget)
+        print(f"{network}: trained", flush=True)
+    done = [n for n in RUNS if finished(out / "runs" / n, train.load_config(_config(out, n), budget))]
+    if not done:
+        raise SystemExit(f"{out}: no network has been trained to the end yet; give the command again, with more --minutes.")
+    validation = sides(prepared / "prepare.csv", 1, 0)[1]
+    found = {n: _evaluated(out, n, site, prepared, device) for n in done}
+    baselines = out / "evaluation" / "baselines" / "rows.json"
+    if not baselines.exists():
+        propagation_eval.run_baselines(prepared, validation, baselines.parent)
+    results = propagation_tables.write({RUNS[n].title: path for n, path in found.items()}, baselines, out, done)
+    if SHIPPED in done:
+        chosen = propagation_tables.for_card(found[SHIPPED], out / "evaluation" / SHIPPED / "evaluation.json")
+        export.run(out / "runs" / SHIPPED, CONFIGS / site.card, out / "bundle" / _card(site)["name"], chosen)
+    return results
+
+
+def _card(site: Site) -> dict:
+    return yaml.safe_load((CONFIGS / site.card).read_text(encoding="utf-8"))
+
+
+def _prepared(site: Site, data: Path | None, out: Path) -> Path:
+    if data is not None and (data / "pairs.json").exists():
+        return data
+    if data is None and not site.phantoms:
+        raise SystemExit("--data is missing: give the folder of the planning CTs, or what 'python -m training pairs' wrote.")
+    # the days of a digital patient are all that there is of him, so he has more of them
+    pairs.run(data, out / "prepared", site.organs, site.spacing, days=1 if data else 2, count=site.phantoms)
+    return out / "prepared"
+
+
+def _config(out: Path, name: str) -> Path:
+    """The config of a run: the network's own, or for a variant one that is written into `out`."""
+    plain = CONFIGS / "propagation" / f"{RUNS[name].config}.yaml"
+    if not RUNS[name].changes:
+        return plain
+    made = out / "configs" / f"{name}.yaml"
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(made) as part:
+        part.write_text(yaml.safe_dump(yaml.safe_load(plain.read_text(encoding="utf-8")) | RUNS[name].changes), encoding="utf-8")
+    return made
+
+
+def _evaluated(out: Path, name: str, site: Site, prepared: Path, device: str) -> Path:
+    """Export a finished run and score it, unless that was done for these weights; returns rows.json."""
+    bundle, folder = out / "bundles" / name, out / "evaluation" / name
+    export.run(out / "runs" / name, CONFIGS / site.card, bundle, name=f"{_card(site)['name']}-{name}")
+    sha256 = json.loads((bundle / "model.json").read_text(encoding="utf-8"))["weights"]["sha256"]
+    rows = folder / "rows.json"
+    if not rows.exists() or json.loads(rows.read_text(encoding="utf-8")).get("weights_sha256") != sha256:
+        # the refinement's gain is that of the deformation, so one or two networks tell it
+        modes = ("fast", "full") if name in ("cross_stitch", "reg") else ()
+        propagation_eval.run(prepared, out / "runs" / name, bundle, folder, modes, device)
+    return rows

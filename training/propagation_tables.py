@@ -1,0 +1,142 @@
+"""Tables of the joint networks: contours, deformation, spread; and the figures that go into the card."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from .evaluation import store, tables
+
+BASELINES = ("rigid", "elastix")
+# contours: metric -> (title, digits)
+METRICS = {"msd_mm": ("Mean surface distance (mm)", 2), "dsc": ("Dice", 3), "hd95_mm": ("95 % Hausdorff distance (mm)", 1)}
+DEFORMATION = {"tre_mm": ("error (mm)", 2), "tre_p95_mm": ("95th percentile (mm)", 2), "jacobian_sd": ("sd of the Jacobian", 3),
+               "folding": ("folding (%)", 3), "correlation": ("correlation", 4), "seconds": ("seconds", 1)}
+
+
+def gather(files: dict[str, Path], baselines: Path) -> dict[str, list[dict]]:
+    """All rows of networks (by title) and baselines, with the method's title as "title"."""
+    found: dict[str, list[dict]] = {"contours": [], "deformations": [], "spreads": [], "symmetry": []}
+    for title, file in [*files.items(), (None, baselines)]:
+        for kind, rows in json.loads(file.read_text(encoding="utf-8")).items():
+            if kind in found:
+                found[kind] += [{**r, "title": _title(title, r.get("method", "network"))} for r in rows]
+    return found
+
+
+def _title(network: str | None, method: str) -> str:
+    return method if network is None else method.replace("network", network)
+
+
+def write(files: dict[str, Path], baselines: Path, out: Path, done: list[str]) -> Path:
+    """results/propagation.md, contours.csv and deformations.csv; returns the folder."""
+    rows, results = gather(files, baselines), out / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    pairs = sorted({r["pair"] for r in rows["contours"]})
+    versions = json.loads((out / "runs" / done[0] / "versions.json").read_text(encoding="utf-8"))
+    lines = ["# Propagation on validation pairs", f"{len(pairs)} pairs of {len({p.rsplit('_day', 1)[0] for p in pairs})} patients on whom nothing was trained; planning CTs "
+             f"are real, daily scans are simulated with a known deformation. Trained on {versions['device']}. Mean ± sd over the structures that were drawn. "
+             "\"rigid\" is the alignment that all others start from."]
+    for metric, (title, digits) in METRICS.items():
+        lines += [f"## {title}", _contours(rows["contours"], metric, digits)]
+    lines += ["## Deformation in the body, and time", _deformations(rows["deformations"]), "## Against elastix, structure by structure", _against(rows["contours"]),
+              "## Does the sampled spread tell the error?", _spreads(rows["spreads"]), "## Symmetry", _symmetry(rows["symmetry"])]
+    for kind in ("contours", "deformations"):
+        columns = list(dict.fromkeys(k for r in rows[kind] for k in r if k != "method"))
+        store.replace_text(results / f"{kind}.csv", tables.csv_text(columns, ([r.get(c, "") for c in columns] for r in rows[kind])))
+    store.replace_text(results / "propagation.md", "\n\n".join(lines) + "\n")
+    return results
+
+
+def _methods(rows: list[dict]) -> list[tuple]:
+    """(title, path) in order: baselines first."""
+    found = list(dict.fromkeys((r["title"], r.get("path")) for r in rows))
+    return sorted(found, key=lambda m: (m[0] not in BASELINES, BASELINES.index(m[0]) if m[0] in BASELINES else 0))
+
+
+def _contours(rows, metric, digits) -> str:
+    organs, body = list(dict.fromkeys(r["organ"] for r in rows)), []
+    for title, path in _methods(rows):
+        mine = [r for r in rows if (r["title"], r["path"]) == (title, path)]
+        cells = [[r[metric] for r in mine if r["organ"] == o] for o in organs]
+        means = [np.nanmean(c) if len(c) and not np.isnan(c).all() else math.nan for c in cells]
+        body.append([title, path, *(f"{m:.{digits}f} ± {np.nanstd(c):.{digits}f}" for m, c in zip(means, cells)), f"{np.nanmean(means):.{digits}f}"])
+    return tables.markdown(["method", "path", *organs, "mean"], body)
+
+
+def _deformations(rows) -> str:
+    body = []
+    for title, _ in _methods(rows):
+        mine = [r for r in rows if r["title"] == title]
+        body.append([title, *(f"{np.mean([r[k] for r in mine]) * (100 if k == 'folding' else 1):.{d}f}" for k, (_, d) in DEFORMATION.items())])
+    return tables.markdown(["method", *(name for name, _ in DEFORMATION.values())], body)
+
+
+def _against(rows) -> str:
+    """Mean differences of the surface distance to elastix by structure, with a paired test."""
+    reference = {(r["pair"], r["organ"]): r["msd_mm"] for r in rows if r["title"] == "elastix"}
+    organs, body = list(dict.fromkeys(r["organ"] for r in rows)), []
+    for title, path in _methods(rows):
+        mine = {(r["pair"], r["organ"]): r["msd_mm"] for r in rows if (r["title"], r["path"]) == (title, path)}
+        if title == "elastix":
+            continue
+        better = [o for o in organs if _difference(mine, reference, o).mean() < 0]
+        every = np.concatenate([_difference(mine, reference, o) for o in organs])
+        p = stats.wilcoxon(every).pvalue if np.any(every) else 1.0
+        body.append([title, path, f"{every.mean():+.2f}", f"{p:.1e}", f"{len(better)} of {len(organs)}", ", ".join(better)])
+    return tables.markdown(["method", "path", "difference (mm)", "p (Wilcoxon)", "better for", "which"], body)
+
+
+def _difference(mine, reference, organ) -> np.ndarray:
+    found = np.array([mine[k] - reference[k] for k in mine if k in reference and k[1] == organ], float)
+    return found[np.isfinite(found)] if np.isfinite(found).any() else np.array([math.nan])
+
+
+def rank_correlation(rows: list[dict]) -> tuple[float, int]:
+    """(Spearman's ρ of sampled spread and true surface distance, number of structures)."""
+    both = np.array([(r["sd_mm"], r["msd_mm"]) for r in rows], float).reshape(-1, 2)
+    both = both[np.isfinite(both).all(1)]
+    return (float(stats.spearmanr(*both.T).statistic) if len(both) > 2 else math.nan), len(both)
+
+
+def _spreads(rows) -> str:
+    body = []
+    for title, path in _methods(rows):
+        mine = [r for r in rows if (r["title"], r["path"]) == (title, path)]
+        rho, n = rank_correlation(mine)
+        body.append([title, path, f"{rho:.2f}", str(n), f"{np.nanmean([r['sd_mm'] for r in mine]):.2f}", f"{np.nanmean([r['msd_mm'] for r in mine]):.2f}"])
+    return tables.markdown(["method", "path", "Spearman's ρ", "structures", "mean spread (mm)", "mean surface distance (mm)"], body)
+
+
+def _symmetry(rows) -> str:
+    body = [[t, *(f"{np.mean([r[k] for r in rows if r['title'] == t]):.2f}" for k in ("identity_mm", "inverse_mm"))] for t in dict.fromkeys(r["title"] for r in rows)]
+    return tables.markdown(["method", "planning scan onto itself (mm)", "there and back (mm)"], body)
+
+
+def for_card(file: Path, out: Path) -> Path:
+    """evaluation.json for `export`: accuracy, the better path of each structure, and how far the spread tells the error."""
+    found = json.loads(file.read_text(encoding="utf-8"))
+    plain = [r for r in found["contours"] if r["method"] == "network"]
+    best = next((m for m in ("network + fast", "network + full", "network") if any(r["method"] == m for r in found["contours"])))
+    shown, paths = {}, {}
+    for organ in dict.fromkeys(r["organ"] for r in plain):
+        propagated = float(np.nanmean([r["msd_mm"] for r in found["contours"] if (r["organ"], r["method"], r["path"]) == (organ, best, "propagated")]))
+        segmented = [r["msd_mm"] for r in plain if (r["organ"], r["path"]) == (organ, "segmented")]
+        segmented = float(np.nanmean(segmented)) if segmented and not np.isnan(segmented).all() else math.inf
+        paths[organ] = "segmented" if segmented < propagated else "propagated"
+        shown[f"Mean surface distance, {organ} (mm)"] = round(min(propagated, segmented), 2)
+    mine = [r for r in found["deformations"] if r["method"] == best]
+    shown["Error of the deformation in the body (mm)"] = round(float(np.mean([r["tre_mm"] for r in mine])), 2)
+    shown["Folding (%)"] = round(100 * float(np.mean([r["folding"] for r in mine])), 3)
+    rho, n = rank_correlation([r for r in found["spreads"] if r["path"] == "propagated"])
+    pairs = {r["pair"] for r in plain}
+    made = {"weights_sha256": found["weights_sha256"], "paths": paths,
+            "accuracy": {"cases": f"{len(pairs)} simulated days of {len({p.rsplit('_day', 1)[0] for p in pairs})} validation patients, none of them trained on; "
+                         f"with the refinement \"{best.rpartition('+ ')[2]}\"", "n": len(pairs), "table": shown},
+            "calibration": {"synct": None, "volumes": None, "deformation": None,
+                            "spread": {"spearman": round(rho, 2), "structures": n, "what": "sampled spread of the surface against its true distance"}}}
+    return store.replace_text(out, json.dumps(made, indent=1, ensure_ascii=False))

@@ -1,0 +1,28 @@
+"""How the learning rate goes through a run."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+SCHEDULES = ("cosine", "constant")
+
+
+def configured(optimiser: torch.optim.Optimizer, hyper: dict) -> dict:
+    """What `configure_optimizers` returns: a linear warm-up, then a cosine to 1 % of the peak, or the peak to the end.
+
+    Raises `SystemExit` for a schedule that nobody knows.
+    """
+    kind, warm, steps = hyper["schedule"], hyper["warm_up"], hyper["steps"]
+    if kind not in SCHEDULES:
+        raise SystemExit(f"schedule '{kind}' is not one of {', '.join(SCHEDULES)}.")
+
+    def rate(step):
+        if step < warm:
+            return (step + 1) / warm
+        if kind == "constant":
+            return 1.0
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
+
+    return {"optimizer": optimiser, "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimiser, rate), "interval": "step"}}
