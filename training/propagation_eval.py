@@ -26,6 +26,11 @@ from .tasks.joint import network_input, one_hot
 SAMPLES = 10
 
 
+def _clock() -> float:
+    """Seconds of processor time, which do not depend on what else the machine does."""
+    return time.process_time()
+
+
 def predict(network, case: PairCase, samples: int = SAMPLES, seed: int = 0) -> sampling.Sampled:
     """The network's samples on a pair, on its device."""
     device = next(network.parameters()).device
@@ -72,9 +77,9 @@ def run_baselines(prepared: Path, names: list[str], out: Path) -> Path:
     for name in names:
         case = pair_case.load(prepared / "cases" / f"{name}.npz")
         scores.add_deformation(case, "rigid", torch.zeros((3, *case.daily.shape)), 0.0)
-        started = time.perf_counter()
+        started = _clock()
         found = elastix_baseline.displacement(case)
-        scores.add_deformation(case, "elastix", found, time.perf_counter() - started)
+        scores.add_deformation(case, "elastix", found, _clock() - started)
         print(name, scores.told(name), flush=True)
     return scores.write(out, "elastix")
 
@@ -111,9 +116,9 @@ class Scores:
 def _score(scores: Scores, case: PairCase, network, modes, bending: float) -> None:
     """All rows of one pair."""
     network.set_sampling(False)
-    started = time.perf_counter()
+    started = _clock()
     plain = predict(network, case, samples=0)
-    seconds = time.perf_counter() - started
+    seconds = _clock() - started
     sampled = predict(network, case)
     if sampled.probability is not None:
         labels = sampled.probability.argmax(0).to(torch.uint8).cpu().numpy()
@@ -134,9 +139,9 @@ def _score(scores: Scores, case: PairCase, network, modes, bending: float) -> No
         sd = surfaces.normal_sd(mm2, mask, case.spacing) if mask.any() else []
         scores.rows["spreads"].append({"pair": case.name, "path": "propagated", "organ": r["organ"], "sd_mm": _mean(sd), "msd_mm": r["msd_mm"]})
     for mode in modes:
-        started = time.perf_counter()
+        started = _clock()
         better = refined(case, plain.displacement, plain.probability, mode, bending)
-        scores.add_deformation(case, f"network + {mode}", better, seconds + time.perf_counter() - started)
+        scores.add_deformation(case, f"network + {mode}", better, seconds + _clock() - started)
     scores.rows["symmetry"].append({"pair": case.name, **_symmetry(network, case, plain.displacement)})
 
 

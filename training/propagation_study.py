@@ -131,7 +131,7 @@ def _evaluated(out: Path, name: str, site: Site, prepared: Path, device: str) ->
     sha256 = json.loads((bundle / "model.json").read_text(encoding="utf-8"))["weights"]["sha256"]
     rows = folder / "rows.json"
     if not rows.exists() or json.loads(rows.read_text(encoding="utf-8")).get("weights_sha256") != sha256:
-        # the refinement's gain is that of the deformation, so one or two networks tell it
-        modes = ("fast", "full") if name in ("cross_stitch", "reg") else ()
+        # the refinement begins where a network ends; that of one network tells what it gains and costs
+        modes = ("fast", "full") if name == SHIPPED else ()
         propagation_eval.run(prepared, out / "runs" / name, bundle, folder, modes, device)
     return rows

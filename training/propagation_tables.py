@@ -15,7 +15,7 @@ BASELINES = ("rigid", "elastix")
 # contours: metric -> (title, digits)
 METRICS = {"msd_mm": ("Mean surface distance (mm)", 2), "dsc": ("Dice", 3), "hd95_mm": ("95 % Hausdorff distance (mm)", 1)}
 DEFORMATION = {"tre_mm": ("error (mm)", 2), "tre_p95_mm": ("95th percentile (mm)", 2), "jacobian_sd": ("sd of the Jacobian", 3),
-               "folding": ("folding (%)", 3), "correlation": ("correlation", 4), "seconds": ("seconds", 1)}
+               "folding": ("folding (%)", 3), "correlation": ("correlation", 4), "seconds": ("CPU seconds", 1)}
 
 
 def gather(files: dict[str, Path], baselines: Path) -> dict[str, list[dict]]:
@@ -43,7 +43,7 @@ def write(files: dict[str, Path], baselines: Path, out: Path, done: list[str]) -
              "\"rigid\" is the alignment that all others start from."]
     for metric, (title, digits) in METRICS.items():
         lines += [f"## {title}", _contours(rows["contours"], metric, digits)]
-    lines += ["## Deformation in the body, and time", _deformations(rows["deformations"]), "## Against elastix, structure by structure", _against(rows["contours"]),
+    lines += ["## Deformation in the body, and processor time", _deformations(rows["deformations"]), "## Against elastix, structure by structure", _against(rows["contours"]),
               "## Does the sampled spread tell the error?", _spreads(rows["spreads"]), "## Symmetry", _symmetry(rows["symmetry"])]
     for kind in ("contours", "deformations"):
         columns = list(dict.fromkeys(k for r in rows[kind] for k in r if k != "method"))

@@ -93,11 +93,11 @@ def test_the_card_gets_what_predict_will_show():
     rows = [{"case": f"p{k}", "MAE body, ours": 40.0 + k, "Dice gtv": math.nan, "z sd": 0.8, "within 90 %": 0.97} | recalibrated_row(r)
             for k, r in enumerate(recalibration.leave_one_out(patients))]
     fitted = recalibration.fit(patients)
-    found = for_card(rows, {"weights": {"sha256": "x"}}, fitted.as_card() | {"body_sd_range_hu": [50.0, 60.0]})
+    found = for_card(rows, {"weights": {"sha256": "x"}}, fitted.as_card(), [50.0, 60.0])
     assert found["accuracy"]["table"] == {"MAE body (HU)": 41.0} and found["accuracy"]["n"] == 3
     known = found["calibration"]["synct"]
     assert known["z_sd"] == pytest.approx(1, abs=0.05) and known["within_90"] == pytest.approx(0.9, abs=0.02)
     assert known["z_sd_before"] == 0.8 and known["body_sd_range_hu"] == [50.0, 60.0]
     assert of_card({"calibration": found["calibration"]}).factor(0.9) == pytest.approx(fitted.factor(0.9), abs=1e-3)
     alone = [{**rows[0], **dict.fromkeys(RECALIBRATED, math.nan)}]
-    assert for_card(alone, {"weights": {"sha256": "x"}}, fitted.as_card() | {"body_sd_range_hu": [1.0, 1.0]})["calibration"]["synct"] is None
+    assert for_card(alone, {"weights": {"sha256": "x"}}, fitted.as_card(), [1.0, 1.0])["calibration"]["synct"] is None
