@@ -172,8 +172,9 @@ def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float]) 
              "z_sd_before": mean("z sd", 3), "within_90_before": mean("within 90 %", 3)}
     if len(rows) < 2:
         synct = None
+    who = "other digital phantoms" if card.get("training", {}).get("phantom") else "validation patients of the same collection"
     return {"weights_sha256": card["weights"]["sha256"],
-            "accuracy": {"cases": f"{len(rows)} validation patients of the same collection, none of them trained on", "n": len(rows),
+            "accuracy": {"cases": f"{len(rows)} {who}, none of them trained on", "n": len(rows),
                          "table": {k: v for k, v in table.items() if v is not None}},
             "calibration": {"synct": synct, "volumes": None}}
 

@@ -61,7 +61,7 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
         "seed": hyper["seed"], "beta": hyper["beta"], "hardware": versions["device"], "torch": versions["torch"],
     })
     if hyper.get("initialise"):
-        card["training"]["initialised_with"] = hyper["initialise"]
+        card["training"]["initialised_with"] = Path(hyper["initialise"]).name
     card["accuracy"], card["calibration"] = {"cases": "not evaluated", "n": 0, "table": {}}, {"synct": None, "volumes": None}
     if evaluation:
         found = json.loads(evaluation.read_text(encoding="utf-8"))
@@ -71,6 +71,8 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
         for s in card["outputs"]["structures"]:
             if s["name"] in found.get("paths", {}):
                 s["path"] = found["paths"][s["name"]]
+            if s["name"] in found.get("not_segmented", []):
+                s["segment"] = False
     card["weights"] = {"file": weights.name, "sha256": bundle.sha256(weights), "bytes": weights.stat().st_size}
     (out / "model.json.part").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(out / "model.json.part", out / "model.json")

@@ -117,24 +117,35 @@ def _symmetry(rows) -> str:
     return tables.markdown(["method", "planning scan onto itself (mm)", "there and back (mm)"], body)
 
 
+# a direct segmentation of less Dice than this on the validation pairs is no check of the other path: the model does not offer it
+USEFUL = 0.6
+
+
 def for_card(file: Path, out: Path) -> Path:
-    """evaluation.json for `export`: accuracy, the better path of each structure, and how far the spread tells the error."""
+    """evaluation.json for `export`: accuracy, the better path of each structure and whether it is segmented directly at all, and
+    how far the spread tells the error."""
     found = json.loads(file.read_text(encoding="utf-8"))
     plain = [r for r in found["contours"] if r["method"] == "network"]
     best = next((m for m in ("network + fast", "network + full", "network") if any(r["method"] == m for r in found["contours"])))
-    shown, paths = {}, {}
+    shown, paths, unfit = {}, {}, []
     for organ in dict.fromkeys(r["organ"] for r in plain):
         propagated = float(np.nanmean([r["msd_mm"] for r in found["contours"] if (r["organ"], r["method"], r["path"]) == (organ, best, "propagated")]))
         segmented = [r["msd_mm"] for r in plain if (r["organ"], r["path"]) == (organ, "segmented")]
         segmented = float(np.nanmean(segmented)) if segmented and not np.isnan(segmented).all() else math.inf
+        dice = [r["dsc"] for r in plain if (r["organ"], r["path"]) == (organ, "segmented")]
+        if not dice or np.mean(dice) < USEFUL:
+            unfit.append(organ)
+            segmented = math.inf
         paths[organ] = "segmented" if segmented < propagated else "propagated"
         shown[f"Mean surface distance, {organ} (mm)"] = round(min(propagated, segmented), 2)
+        if organ not in unfit:
+            shown[f"Dice of the direct segmentation, {organ}"] = round(float(np.mean(dice)), 2)
     mine = [r for r in found["deformations"] if r["method"] == best]
     shown["Error of the deformation in the body (mm)"] = round(float(np.mean([r["tre_mm"] for r in mine])), 2)
     shown["Folding (%)"] = round(100 * float(np.mean([r["folding"] for r in mine])), 3)
     rho, n = rank_correlation([r for r in found["spreads"] if r["path"] == "propagated"])
     pairs = {r["pair"] for r in plain}
-    made = {"weights_sha256": found["weights_sha256"], "paths": paths,
+    made = {"weights_sha256": found["weights_sha256"], "paths": paths, "not_segmented": unfit,
             "accuracy": {"cases": f"{len(pairs)} simulated days of {len({p.rsplit('_day', 1)[0] for p in pairs})} validation patients, none of them trained on; "
                          f"with the refinement \"{best.rpartition('+ ')[2]}\"", "n": len(pairs), "table": shown},
             "calibration": {"synct": None, "volumes": None, "deformation": None,

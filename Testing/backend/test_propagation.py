@@ -247,3 +247,14 @@ def test_memory_that_runs_out_is_told(patient, model, monkeypatch):
     monkeypatch.setattr(network, "to", lambda where: network)
     assert job._on_device(first_hungry, network, torch.device("cuda"), told) == ("found", torch.device("cpu"))
     assert seen == ["cuda", "cpu"] and "CPU" in told.notes[0]
+
+
+def test_an_organ_that_the_model_segments_badly_is_propagated_only(patient, tmp_path):
+    planning, masks, daily, *_ = patient
+    model = make_propagation_bundle(tmp_path / "m")
+    card = json.loads((model / "model.json").read_text(encoding="utf-8"))
+    card["outputs"]["structures"][0] |= {"segment": False, "path": "propagated"}
+    (model / "model.json").write_text(json.dumps(card), encoding="utf-8")
+    bladder, rectum, ptv = rtbackend.propagate(planning, masks, daily, model, samples=2, refine="off").contours
+    assert bladder.segmented is None is bladder.segmented_ml and rectum.segmented is not None and ptv.segmented is None
+    assert np.isnan(bladder.agreement.dice) and bladder.agreement.light == "green"

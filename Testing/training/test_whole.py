@@ -121,7 +121,7 @@ def test_a_run_begins_with_the_weights_of_a_bundle(prepared, tmp_path, capsys):
     tuned = export.network_state(tmp_path / "tuned")[0]
     assert all(torch.equal(v, theirs[k]) for k, v in tuned.items() if "running" not in k and "batches" not in k)
     card = json.loads((export.run(tmp_path / "tuned", card, tmp_path / "second") / "model.json").read_text(encoding="utf-8"))
-    assert card["training"]["initialised_with"] == str(made)
+    assert card["training"]["initialised_with"] == made.name
 
 
 def test_export_evaluate_and_predict(prepared, tmp_path):

@@ -45,8 +45,8 @@ def invert_tensor(displacement: torch.Tensor, start: torch.Tensor | None = None,
 
     `displacement` d [1, 3, z, y, x]; `start` are the places y (voxels, [1, 3, z', y', x']), by default d's own voxels.
     The fixed-point iteration v ← v − a·residual (Chen 2008), in which every voxel has a damping a of its own: a step that
-    does not make its residual smaller is taken back and a halved, so that it also converges where d stretches by more than
-    a factor of two, for which a = 1 swings for ever. Only voxels whose residual still exceeds `tolerance` go on.
+    does not make its residual smaller is taken back and a halved; a is halved too where the residual swings to the other side. So
+    it also converges where d stretches by a factor of two and more, for which a = 1 swings for ever. Only voxels whose residual still exceeds `tolerance` go on.
     """
     if start is None:
         start = index_tensor(displacement.shape[2:], displacement)
@@ -65,9 +65,12 @@ def invert_tensor(displacement: torch.Tensor, start: torch.Tensor | None = None,
             break
         trial = now - damping * rest
         new = trial + sample_tensor(displacement, at + trial)
-        better = _squared(new) < _squared(rest)
+        before = _squared(rest)
+        better = _squared(new) < before
+        # a step that lands nearly as far on the other side gains little: half of it gains more
+        swings = (new * rest).sum(1, keepdim=True) < -0.5 * before
+        damping = torch.where(better & ~swings, damping, damping / 2)
         now, rest = torch.where(better, trial, now), torch.where(better, new, rest)
-        damping = torch.where(better, damping, damping / 2)
         v[..., which], residual[..., which] = now, rest
     return v.reshape(start.shape), residual.reshape(start.shape)
 

@@ -65,7 +65,10 @@ def _millimetres(covariance: np.ndarray, spacing) -> np.ndarray:
 
 
 def contours(found, pair, field: sitk.Image, given: dict, known: dict, organs: dict, plan: sitk.Image, day: sitk.Image, card: dict, progress):
-    """(contours, flags): each structure by the deformation, those that the model knows by direct segmentation too."""
+    """(contours, flags): each structure by the deformation, those that the model segments by direct segmentation too.
+
+    An organ whose entry in the card says "segment": false was segmented badly on the validation pairs; it is not shown.
+    """
     sampled = found.sampled
     segmented = _segmented(sampled, pair, organs, day) if sampled.probability is not None else None
     transform = sitk.DisplacementFieldTransform(sitk.Image(field))
@@ -78,7 +81,7 @@ def contours(found, pair, field: sitk.Image, given: dict, known: dict, organs: d
         entry = organs.get(organ, {})
         moved = _moved(s.mask, day, transform)
         kept = structures.tidy(moved, entry.get("rule") or {}, day_ml)
-        direct = None if segmented is None or organ is None else segmented == entry["label"]
+        direct = segmented == entry["label"] if segmented is not None and entry.get("segment", organ is not None) else None
         sd, direct_sd, point = _spreads(found, pair, name, organ, organs, mm2)
         otherwise = None if point is None else round(day.TransformPhysicalPointToContinuousIndex(point)[2])
         agreement = judge(kept, direct, day.GetSpacing(), sd, otherwise, card["outputs"]["deformation"].get("limits"))
