@@ -62,10 +62,13 @@ def _contours(rows, metric, digits) -> str:
     organs, body = list(dict.fromkeys(r["organ"] for r in rows)), []
     for title, path in _methods(rows):
         mine = [r for r in rows if (r["title"], r["path"]) == (title, path)]
-        cells = [[r[metric] for r in mine if r["organ"] == o] for o in organs]
-        means = [np.nanmean(c) if len(c) and not np.isnan(c).all() else math.nan for c in cells]
-        body.append([title, path, *(f"{m:.{digits}f} ± {np.nanstd(c):.{digits}f}" for m, c in zip(means, cells)), f"{np.nanmean(means):.{digits}f}"])
-    return tables.markdown(["method", "path", *organs, "mean"], body)
+        cells = [np.array([r[metric] for r in mine if r["organ"] == o], float) for o in organs]
+        found = [c[np.isfinite(c)] for c in cells]
+        body.append([title, path, *(f"{c.mean():.{digits}f} ± {c.std():.{digits}f}" if len(c) else "–" for c in found),
+                     f"{np.mean([c.mean() for c in found if len(c)]):.{digits}f}" if any(map(len, found)) else "–"])
+    drawn = {(r["pair"], r["organ"]) for r in rows}
+    heads = [f"{o} (n = {sum(organ == o for _, organ in drawn)})" for o in organs]
+    return tables.markdown(["method", "path", *heads, "mean of organs"], body)
 
 
 def _deformations(rows) -> str:
@@ -84,16 +87,18 @@ def _against(rows) -> str:
         mine = {(r["pair"], r["organ"]): r["msd_mm"] for r in rows if (r["title"], r["path"]) == (title, path)}
         if title == "elastix":
             continue
-        better = [o for o in organs if _difference(mine, reference, o).mean() < 0]
-        every = np.concatenate([_difference(mine, reference, o) for o in organs])
+        differences = {o: _differences(mine, reference, o) for o in organs}
+        better = [o for o, d in differences.items() if len(d) and d.mean() < 0]
+        every = np.concatenate(list(differences.values()))
         p = stats.wilcoxon(every).pvalue if np.any(every) else 1.0
-        body.append([title, path, f"{every.mean():+.2f}", f"{p:.1e}", f"{len(better)} of {len(organs)}", ", ".join(better)])
-    return tables.markdown(["method", "path", "difference (mm)", "p (Wilcoxon)", "better for", "which"], body)
+        body.append([title, path, f"{every.mean():+.2f}", f"{np.median(every):+.2f}", f"{p:.1e}", str(len(every)), f"{len(better)} of {len(organs)}", ", ".join(better)])
+    return tables.markdown(["method", "path", "mean difference (mm)", "median", "p (Wilcoxon)", "structures", "better for", "which"], body)
 
 
-def _difference(mine, reference, organ) -> np.ndarray:
+def _differences(mine, reference, organ) -> np.ndarray:
+    """Of one organ, in the pairs in which both found it."""
     found = np.array([mine[k] - reference[k] for k in mine if k in reference and k[1] == organ], float)
-    return found[np.isfinite(found)] if np.isfinite(found).any() else np.array([math.nan])
+    return found[np.isfinite(found)]
 
 
 def rank_correlation(rows: list[dict]) -> tuple[float, int]:

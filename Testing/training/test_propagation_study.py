@@ -118,7 +118,7 @@ def test_the_table_compares_pair_by_pair(tmp_path):
     (tmp_path / "runs" / "n").mkdir(parents=True)
     (tmp_path / "runs" / "n" / "versions.json").write_text('{"device": "a machine"}', encoding="utf-8")
     text = (propagation_tables.write({"Net": tmp_path / "n.json"}, tmp_path / "b.json", tmp_path, ["n"]) / "propagation.md").read_text(encoding="utf-8")
-    assert "| Net | propagated | 1.05 ± 0.17 | 1.05 ± 0.17 | 1.05 |" in text and "| Net | propagated | -0.20 |" in text and "| 2 of 2 | a, b |" in text
+    assert "| Net | propagated | 1.05 ± 0.17 | 1.05 ± 0.17 | 1.05 |" in text and "| Net | propagated | -0.20 | -0.20 |" in text and "| 2 of 2 | a, b |" in text
     assert "| Net | 1.00 | 2.00 | 0.100 | 1.000 | 0.9000 | 2.0 |" in text
     rho, n = propagation_tables.rank_correlation([{"sd_mm": s, "msd_mm": s**3} for s in (1.0, 2.0, 3.0, 5.0)] + [{"sd_mm": math.nan, "msd_mm": 1.0}])
     assert (rho, n) == (pytest.approx(1.0), 4)
