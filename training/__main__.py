@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, required=True, help="bundle folder")
     p.add_argument("--evaluation", type=Path, help="evaluation.json of the run, whose figures go into the card")
 
-    p = commands.add_parser("evaluate", help="compare a bundle with simple baselines on the validation patients")
+    p = commands.add_parser("evaluate", help="score a bundle on the validation patients, beside simple baselines, or on the validation pairs")
     p.add_argument("--prepared", type=Path, required=True)
     p.add_argument("--run", type=Path, required=True)
     p.add_argument("--model", type=Path, required=True, help="bundle folder")
@@ -128,8 +128,15 @@ def main(arguments=None) -> int:
         from . import export
         print(export.run(args.run, args.card, args.out, args.evaluation))
     elif args.command == "evaluate":
-        from . import evaluate
-        print(evaluate.run(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.every))
+        from rtbackend import bundle
+
+        if "deformation" in bundle.read_card(bundle.find(args.model))["outputs"]:
+            from . import propagation_eval, propagation_tables
+            rows = propagation_eval.run(args.prepared, args.run, args.model, args.out, device=args.device)
+            print(propagation_tables.for_card(rows, args.out / "evaluation.json"))
+        else:
+            from . import evaluate
+            print(evaluate.run(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.every))
     elif args.command == "compare":
         from .evaluation import compare
         print(compare.run(named_folders(args.folders), args.out, args.reference))

@@ -100,6 +100,11 @@ def test_from_pairs_to_tables_and_a_bundle(prepared, tmp_path, monkeypatch, caps
     assert (tmp_path / "out" / "evaluation" / "reg" / "rows.json").stat().st_mtime_ns == before
     with pytest.raises(SystemExit, match="nobody"):
         command.main([*arguments, "nobody"])
+    # the same scores by the commands for one model
+    one = [str(tmp_path / "out" / "runs" / "cross_stitch"), str(tmp_path / "out" / "bundles" / "cross_stitch"), str(tmp_path / "one")]
+    assert command.main(["evaluate", "--prepared", str(prepared), "--run", one[0], "--model", one[1], "--out", one[2], "--device", "cpu"]) == 0
+    again, first = (json.loads((folder / "evaluation.json").read_text(encoding="utf-8")) for folder in (tmp_path / "one", tmp_path / "out" / "evaluation" / "cross_stitch"))
+    assert again == first
     # a model of this kind is told apart from one that makes a synthetic CT
     with pytest.raises(InputError, match="contour propagation"):
         prediction.predict(sitk.GetImageFromArray(np.random.default_rng(0).integers(1, 900, (20, 40, 40)).astype(np.int16)), made["folder"], samples=2)
