@@ -131,9 +131,10 @@ def main(arguments=None) -> int:
         from rtbackend import bundle
 
         if "deformation" in bundle.read_card(bundle.find(args.model))["outputs"]:
-            from . import propagation_eval, propagation_tables
+            from . import propagation_eval, propagation_study, propagation_tables
             rows = propagation_eval.run(args.prepared, args.run, args.model, args.out, device=args.device)
-            print(propagation_tables.for_card(rows, args.out / "evaluation.json"))
+            propagation_tables.for_card(rows, args.out / "evaluation.json")
+            print(propagation_tables.write({args.model.name: rows}, None, args.out, propagation_study.hardware(args.run)))
         else:
             from . import evaluate
             print(evaluate.run(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.every))

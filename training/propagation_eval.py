@@ -40,12 +40,15 @@ def predict(network, case: PairCase, samples: int = SAMPLES, seed: int = 0) -> s
     return sampling.run(network, x, [OUTSIDE["fixed"], OUTSIDE["moving"], 0.0][:network.in_channels], masks, samples, seed, Progress())
 
 
-def refined(case: PairCase, displacement: torch.Tensor, probability, mode: str, bending: float) -> torch.Tensor:
-    """The displacement [3, z, y, x] after `rtbackend.propagation.refine`, as `propagate` calls it."""
+def refined(case: PairCase, displacement: torch.Tensor, probability, mode: str, bending: float, pulling=()) -> torch.Tensor:
+    """The displacement [3, z, y, x] after `rtbackend.propagation.refine`, as `propagate` calls it.
+
+    `pulling`: the organs whose direct segmentation takes part; the card names those for which it was the better path.
+    """
     batch = {k: v[None].to(displacement.device) for k, v in tensors(case).items()}
     labels = segmented = None
-    if probability is not None:
-        rows = [case.classes.index(c) for c in case.present]
+    rows = [case.classes.index(c) for c in case.present if c in pulling]
+    if probability is not None and rows:
         labels = one_hot(batch["moving_labels"], len(case.classes) + 1)[:, rows]
         segmented = one_hot(probability.argmax(0)[None], len(case.classes) + 1)[:, rows]
     return refine.refined(displacement[None], batch["fixed"], batch["moving"], batch["known"] * batch["body"], mode, Progress(), labels, segmented, bending)[0]
@@ -66,7 +69,8 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, refine_modes=(
     scores = Scores()
     for name in split["validation"]:
         case = pair_case.load(prepared / "cases" / f"{name}.npz")
-        _score(scores, case, network, refine_modes, float(card["outputs"]["deformation"].get("bending", 0.5)))
+        _score(scores, case, network, refine_modes, float(card["outputs"]["deformation"].get("bending", 0.5)),
+               {s["name"] for s in card["outputs"]["structures"] if s.get("path") == "segmented"})
         print(name, scores.told(name), flush=True)
     return scores.write(out, card["weights"]["sha256"])
 
@@ -113,7 +117,7 @@ class Scores:
         return store.replace_text(out / "rows.json", json.dumps({**self.rows, "weights_sha256": weights}))
 
 
-def _score(scores: Scores, case: PairCase, network, modes, bending: float) -> None:
+def _score(scores: Scores, case: PairCase, network, modes, bending: float, pulling) -> None:
     """All rows of one pair."""
     network.set_sampling(False)
     started = _clock()
@@ -140,7 +144,7 @@ def _score(scores: Scores, case: PairCase, network, modes, bending: float) -> No
         scores.rows["spreads"].append({"pair": case.name, "path": "propagated", "organ": r["organ"], "sd_mm": _mean(sd), "msd_mm": r["msd_mm"]})
     for mode in modes:
         started = _clock()
-        better = refined(case, plain.displacement, plain.probability, mode, bending)
+        better = refined(case, plain.displacement, plain.probability, mode, bending, pulling)
         scores.add_deformation(case, f"network + {mode}", better, seconds + _clock() - started)
     scores.rows["symmetry"].append({"pair": case.name, **_symmetry(network, case, plain.displacement)})
 

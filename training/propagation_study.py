@@ -91,11 +91,16 @@ def run(name: str, data: Path | None, out: Path, minutes: float | None = None, d
     baselines = out / "evaluation" / "baselines" / "rows.json"
     if not baselines.exists():
         propagation_eval.run_baselines(prepared, validation, baselines.parent)
-    results = propagation_tables.write({RUNS[n].title: path for n, path in found.items()}, baselines, out, done)
+    results = propagation_tables.write({RUNS[n].title: path for n, path in found.items()}, baselines, out / "results", hardware(out / "runs" / done[0]))
     if SHIPPED in done:
         chosen = propagation_tables.for_card(found[SHIPPED], out / "evaluation" / SHIPPED / "evaluation.json")
         export.run(out / "runs" / SHIPPED, CONFIGS / site.card, out / "bundle" / _card(site)["name"], chosen)
     return results
+
+
+def hardware(run_folder: Path) -> str:
+    """What a run was trained on."""
+    return json.loads((run_folder / "versions.json").read_text(encoding="utf-8"))["device"]
 
 
 def _card(site: Site) -> dict:

@@ -18,10 +18,10 @@ DEFORMATION = {"tre_mm": ("error (mm)", 2), "tre_p95_mm": ("95th percentile (mm)
                "folding": ("folding (%)", 3), "correlation": ("correlation", 4), "seconds": ("CPU seconds", 1)}
 
 
-def gather(files: dict[str, Path], baselines: Path) -> dict[str, list[dict]]:
+def gather(files: dict[str, Path], baselines: Path | None) -> dict[str, list[dict]]:
     """All rows of networks (by title) and baselines, with the method's title as "title"."""
     found: dict[str, list[dict]] = {"contours": [], "deformations": [], "spreads": [], "symmetry": []}
-    for title, file in [*files.items(), (None, baselines)]:
+    for title, file in [*files.items(), *([(None, baselines)] if baselines else [])]:
         for kind, rows in json.loads(file.read_text(encoding="utf-8")).items():
             if kind in found:
                 found[kind] += [{**r, "title": _title(title, r.get("method", "network"))} for r in rows]
@@ -32,19 +32,24 @@ def _title(network: str | None, method: str) -> str:
     return method if network is None else method.replace("network", network)
 
 
-def write(files: dict[str, Path], baselines: Path, out: Path, done: list[str]) -> Path:
-    """results/propagation.md, contours.csv and deformations.csv; returns the folder."""
-    rows, results = gather(files, baselines), out / "results"
+def write(files: dict[str, Path], baselines: Path | None, results: Path, hardware: str) -> Path:
+    """propagation.md, contours.csv and deformations.csv in `results`; returns the folder.
+
+    `files`: rows.json by the network's title; `baselines`: that of elastix and the rigid alignment, if they were scored;
+    `hardware`: what the networks were trained on.
+    """
+    rows = gather(files, baselines)
     results.mkdir(parents=True, exist_ok=True)
     pairs = sorted({r["pair"] for r in rows["contours"]})
-    versions = json.loads((out / "runs" / done[0] / "versions.json").read_text(encoding="utf-8"))
     lines = ["# Propagation on validation pairs", f"{len(pairs)} pairs of {len({p.rsplit('_day', 1)[0] for p in pairs})} patients on whom nothing was trained; planning CTs "
-             f"are real, daily scans are simulated with a known deformation. Trained on {versions['device']}. Mean ± sd over the structures that were drawn. "
+             f"are real, daily scans are simulated with a known deformation. Trained on {hardware}. Mean ± sd over the structures that were drawn. "
              "\"rigid\" is the alignment that all others start from."]
     for metric, (title, digits) in METRICS.items():
         lines += [f"## {title}", _contours(rows["contours"], metric, digits)]
-    lines += ["## Deformation in the body, and processor time", _deformations(rows["deformations"]), "## Against elastix, structure by structure", _against(rows["contours"]),
-              "## Does the sampled spread tell the error?", _spreads(rows["spreads"]), "## Symmetry", _symmetry(rows["symmetry"])]
+    lines += ["## Deformation in the body, and processor time", _deformations(rows["deformations"])]
+    if baselines:
+        lines += ["## Against elastix, structure by structure", _against(rows["contours"])]
+    lines += ["## Does the sampled spread tell the error?", _spreads(rows["spreads"]), "## Symmetry", _symmetry(rows["symmetry"])]
     for kind in ("contours", "deformations"):
         columns = list(dict.fromkeys(k for r in rows[kind] for k in r if k != "method"))
         store.replace_text(results / f"{kind}.csv", tables.csv_text(columns, ([r.get(c, "") for c in columns] for r in rows[kind])))
@@ -123,7 +128,7 @@ def _symmetry(rows) -> str:
 
 
 # a direct segmentation of less Dice than this on the validation pairs is no check of the other path: the model does not offer it
-USEFUL = 0.6
+USEFUL = 0.7
 
 
 def for_card(file: Path, out: Path) -> Path:

@@ -104,7 +104,7 @@ def test_from_pairs_to_tables_and_a_bundle(prepared, tmp_path, monkeypatch, caps
     one = [str(tmp_path / "out" / "runs" / "cross_stitch"), str(tmp_path / "out" / "bundles" / "cross_stitch"), str(tmp_path / "one")]
     assert command.main(["evaluate", "--prepared", str(prepared), "--run", one[0], "--model", one[1], "--out", one[2], "--device", "cpu"]) == 0
     again, first = (json.loads((folder / "evaluation.json").read_text(encoding="utf-8")) for folder in (tmp_path / "one", tmp_path / "out" / "evaluation" / "cross_stitch"))
-    assert again == first
+    assert again == first and "| cross_stitch + fast | propagated |" in (tmp_path / "one" / "propagation.md").read_text(encoding="utf-8")
     # a model of this kind is told apart from one that makes a synthetic CT
     with pytest.raises(InputError, match="contour propagation"):
         prediction.predict(sitk.GetImageFromArray(np.random.default_rng(0).integers(1, 900, (20, 40, 40)).astype(np.int16)), made["folder"], samples=2)
@@ -120,9 +120,7 @@ def test_the_table_compares_pair_by_pair(tmp_path):
     other = {"deformations": [], "spreads": [], "symmetry": []}
     (tmp_path / "n.json").write_text(json.dumps(other | {"contours": rows(-0.2), "deformations": deformation}), encoding="utf-8")
     (tmp_path / "b.json").write_text(json.dumps(other | {"contours": [r | {"method": "elastix"} for r in rows(0)]}), encoding="utf-8")
-    (tmp_path / "runs" / "n").mkdir(parents=True)
-    (tmp_path / "runs" / "n" / "versions.json").write_text('{"device": "a machine"}', encoding="utf-8")
-    text = (propagation_tables.write({"Net": tmp_path / "n.json"}, tmp_path / "b.json", tmp_path, ["n"]) / "propagation.md").read_text(encoding="utf-8")
+    text = (propagation_tables.write({"Net": tmp_path / "n.json"}, tmp_path / "b.json", tmp_path / "results", "a machine") / "propagation.md").read_text(encoding="utf-8")
     assert "| Net | propagated | 1.05 ± 0.17 | 1.05 ± 0.17 | 1.05 |" in text and "| Net | propagated | -0.20 | -0.20 |" in text and "| 2 of 2 | a, b |" in text
     assert "| Net | 1.00 | 2.00 | 0.100 | 1.000 | 0.9000 | 2.0 |" in text
     rho, n = propagation_tables.rank_correlation([{"sd_mm": s, "msd_mm": s**3} for s in (1.0, 2.0, 3.0, 5.0)] + [{"sd_mm": math.nan, "msd_mm": 1.0}])

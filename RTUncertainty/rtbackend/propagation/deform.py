@@ -42,7 +42,8 @@ def run(network, pair: Pair, known: dict, organs: dict, samples: int, seed: int,
     displacement = torch.zeros((1, 3, *pair.daily.shape), device=device) if found.displacement is None else found.displacement[None]
     if mode != "off":
         labels = segmented = None
-        rows = sorted(k for k in drawn if list(organs.values())[k - 1].get("segment", True))
+        # a segmentation pulls only where it was the better path on the validation pairs
+        rows = sorted(k for k in drawn if list(organs.values())[k - 1].get("path") == "segmented")
         if found.probability is not None and rows:
             labels = torch.from_numpy(np.stack([drawn[k] for k in rows]))[None].to(device)
             likeliest = found.probability.argmax(0)
