@@ -63,19 +63,13 @@ def resampled_grid(image: sitk.Image, spacing) -> sitk.Image:
 def resample(image: sitk.Image, grid: sitk.Image, interpolation="linear", background: float = 0.0) -> sitk.Image:
     """`image` on the voxels of `grid`; outside of the image's field of view, `background`.
 
-    Where voxels become larger, a Gaussian of the width that suppresses aliasing (sd = 0.5·sqrt(ratio² − 1) voxels)
-    is applied first; label images (`interpolation="nearest"`) are never smoothed.
+    Where voxels become larger it is smoothed first (`smoothed_for`); label images (`interpolation="nearest"`) are never smoothed.
     """
     if same_grid(image, grid):
         return image
     if interpolation == "nearest":
         return sitk.Resample(image, grid, sitk.Transform(), sitk.sitkNearestNeighbor, background)
-    image = sitk.Cast(image, sitk.sitkFloat32)
-    ratio = np.array(grid.GetSpacing()) / np.array(image.GetSpacing())
-    sd = [0.5 * np.sqrt(max(r * r - 1, 0.0)) * s for r, s in zip(ratio, image.GetSpacing())]
-    if max(r for r in ratio) > 1.05:
-        # SimpleITK refuses a width of zero: a hundredth of a voxel changes nothing
-        image = sitk.DiscreteGaussian(image, [max(v, 0.01 * s) ** 2 for v, s in zip(sd, image.GetSpacing())])
+    image = smoothed_for(image, grid)
     # edges: a voxel centre within half a voxel outside of the old centres takes the nearest value
     resampler = sitk.ResampleImageFilter()
     resampler.SetReferenceImage(grid)
@@ -83,6 +77,18 @@ def resample(image: sitk.Image, grid: sitk.Image, interpolation="linear", backgr
     resampler.SetDefaultPixelValue(background)
     resampler.SetOutputPixelType(sitk.sitkFloat32)
     return resampler.Execute(image)
+
+
+def smoothed_for(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    """`image` (float32) on its own voxels; where those of `grid` are larger by `ratio`, smoothed by the Gaussian that suppresses
+    aliasing (sd = 0.5·sqrt(ratio² − 1) voxels)."""
+    image = sitk.Cast(image, sitk.sitkFloat32)
+    ratio = np.array(grid.GetSpacing()) / np.array(image.GetSpacing())
+    if ratio.max() <= 1.05:
+        return image
+    sd = [0.5 * np.sqrt(max(r * r - 1, 0.0)) * s for r, s in zip(ratio, image.GetSpacing())]
+    # SimpleITK refuses a width of zero: a hundredth of a voxel changes nothing
+    return sitk.DiscreteGaussian(image, [max(v, 0.01 * s) ** 2 for v, s in zip(sd, image.GetSpacing())])
 
 
 def require_overlap(image: sitk.Image, other: sitk.Image, name: str, other_name: str) -> None:

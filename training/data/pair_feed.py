@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import IterableDataset
 
 from rtbackend.propagation.pair import AIR_HU, normalised
 
 from ..split import split
 from . import pair_case
+from .numbered import NumberedPatches
 from .pair_case import PairCase
 
 
@@ -79,27 +79,19 @@ def tensors(case: PairCase) -> dict:
 OUTSIDE = {"fixed": float(normalised(np.float32(AIR_HU))), "moving": float(normalised(np.float32(AIR_HU)))}
 
 
-class PairPatches(IterableDataset):
+class PairPatches(NumberedPatches):
     """Endless cubic patches of `size` voxels (a multiple of 4, at least 44), as `tensors` gives them.
 
-    Two thirds are centred near an organ, each organ as often as any other, the rest anywhere in the body. Batches depend on
-    seed and number alone, as in `PatchDataset`.
+    Two thirds are centred near an organ, each organ as often as any other, the rest anywhere in the body. Batches
+    are numbered: see `NumberedPatches`.
     """
 
     def __init__(self, cases: list[PairCase], size: int, seed: int, start: int = 0, batch: int = 1, rank: int = 0, world: int = 1):
+        super().__init__(start, batch, rank, world)
         self.cases, self.size, self.seed = cases, size, seed
-        self.start, self.batch, self.rank, self.world = start, batch, rank, world
         self.tensors = [tensors(c) for c in cases]
         self.body = [np.argwhere(c.body & c.known) for c in cases]
         self.organs = [{k: np.argwhere((c.daily_labels == k) & c.known) for k in range(1, len(c.classes) + 1)} for c in cases]
-
-    def __iter__(self):
-        info = torch.utils.data.get_worker_info()
-        workers, number = (info.num_workers, self.start + info.id) if info else (1, self.start)
-        while True:
-            for index in range(number * self.batch + self.rank, (number + 1) * self.batch, self.world):
-                yield self.patch(index)
-            number += workers
 
     def patch(self, index: int) -> dict:
         """The patch number `index` of this run."""

@@ -7,38 +7,28 @@ import math
 import numpy as np
 import torch
 from torch.nn import functional as F
-from torch.utils.data import IterableDataset
 
 from ..prepare import Case
+from .numbered import NumberedPatches
 
 
-class PatchDataset(IterableDataset):
+class PatchDataset(NumberedPatches):
     """Endless patches: dict of `mr` [1, s, s], `ct` [1, s, s] (HU), `labels` [s, s], and as floats `body` [s, s],
     `valid` [s, s] (where MR and CT were measured) and `weight` [s, s], which is both.
 
     The patches are centred on bone, on another structure or anywhere in the body, so that small structures are seen
-    often (`centres` gives the three shares). Batch k of a run holds the same patches, k·`batch` to (k + 1)·`batch` − 1,
-    whatever ran before and however many workers draw them: `start` is the first batch, so that a resumed run goes on with
-    what the interrupted one would have seen. With `world` processes each takes its part of every batch.
+    often (`centres` gives the three shares). Batches are numbered: see `NumberedPatches`.
     """
 
     def __init__(self, cases: list[Case], size: int, seed: int, start: int = 0, batch: int = 1, rank: int = 0, world: int = 1,
                  centres=(0.45, 0.2, 0.35), augment=True):
+        super().__init__(start, batch, rank, world)
         self.cases, self.size, self.seed, self.augment = cases, size, seed, augment
-        self.start, self.batch, self.rank, self.world = start, batch, rank, world
         self.centres = np.array(centres) / sum(centres)
         self.mirrored = [_mirrored(c.classes) for c in cases]
         self.points = [[np.argwhere((c.labels == 1) & c.region) for c in cases], [np.argwhere((c.labels > 1) & c.region) for c in cases]]
         self.points.append([np.argwhere(c.region) for c in cases])
         self.having = [[i for i, p in enumerate(points) if len(p)] for points in self.points]
-
-    def __iter__(self):
-        info = torch.utils.data.get_worker_info()
-        workers, number = (info.num_workers, self.start + info.id) if info else (1, self.start)
-        while True:
-            for index in range(number * self.batch + self.rank, (number + 1) * self.batch, self.world):
-                yield self.patch(index)
-            number += workers
 
     def patch(self, index: int) -> dict:
         """The patch number `index` of this run."""

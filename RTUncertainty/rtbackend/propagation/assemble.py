@@ -26,7 +26,7 @@ def images(found, pair, plan: sitk.Image, day: sitk.Image, progress) -> dict:
     field = deformation.after_rigid(deformation.resample_field(local, grid), pair.rigid)
     transform = sitk.DisplacementFieldTransform(sitk.Image(field))
     progress.stage("assemble", 0.1, "Warping the planning CT")
-    warped = sitk.Resample(pairs.smoothed_for(plan, day), day, transform, sitk.sitkLinear, pairs.AIR_HU, sitk.sitkFloat32)
+    warped = sitk.Resample(geometry.smoothed_for(plan, day), day, transform, sitk.sitkLinear, pairs.AIR_HU, sitk.sitkFloat32)
     determinant = deformation.jacobian_determinant(field)
     inside = sitk.Resample(geometry.like(pair.body & pair.known, pair.grid, np.uint8), field, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
     statistics = deformation.jacobian_statistics(determinant, sitk.GetArrayFromImage(inside) > 0)

@@ -51,17 +51,7 @@ def cropped(image: sitk.Image, mask: np.ndarray, margin_mm: float) -> sitk.Image
 
 def through(image: sitk.Image, grid: sitk.Image, transform: sitk.Transform, outside: float) -> np.ndarray:
     """`image` [z, y, x] float32 on `grid`, looked up where `transform` points at; smoothed first where voxels become larger."""
-    return sitk.GetArrayFromImage(sitk.Resample(smoothed_for(image, grid), grid, transform, sitk.sitkLinear, outside, sitk.sitkFloat32))
-
-
-def smoothed_for(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
-    """`image` (float32) on its own voxels, smoothed as much as the voxels of `grid` are larger (see `geometry.resample`)."""
-    image = sitk.Cast(image, sitk.sitkFloat32)
-    ratio = np.array(grid.GetSpacing()) / np.array(image.GetSpacing())
-    if ratio.max() <= 1.05:
-        return image
-    sd = [0.5 * np.sqrt(max(r * r - 1, 0.0)) * s for r, s in zip(ratio, image.GetSpacing())]
-    return sitk.DiscreteGaussian(image, [max(v, 0.01 * s) ** 2 for v, s in zip(sd, image.GetSpacing())])
+    return sitk.GetArrayFromImage(sitk.Resample(geometry.smoothed_for(image, grid), grid, transform, sitk.sitkLinear, outside, sitk.sitkFloat32))
 
 
 def make_pair(planning: sitk.Image, structures: dict[str, sitk.Image], daily: sitk.Image, spacing, align: bool = True,

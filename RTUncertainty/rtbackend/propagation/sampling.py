@@ -13,6 +13,7 @@ import torch
 
 from ..deformation import warp_tensor
 from ..events import Progress
+from ..moments import Moments
 from ..networks.joint_tiling import padded, tiles
 
 EDGE = 64  # voxels of a tile along an axis
@@ -37,21 +38,20 @@ class Sampled:
     segmented_voxels: np.ndarray | None = None
 
 
-class _Moments:
-    """Mean and (co)variance of maps [c, ...] as they come (Welford); `pairs` of channels, by default each with itself."""
+class _Covariance:
+    """Covariance [6, ...] (see `PAIRS`) of displacements [3, ...] as they come (Welford 1962)."""
 
-    def __init__(self, pairs=None):
-        self.count, self.mean, self.products, self.pairs = 0, None, None, pairs
+    def __init__(self):
+        self.count, self.mean, self.products = 0, None, None
 
     def add(self, value: torch.Tensor) -> None:
         if self.mean is None:
-            self.pairs = self.pairs or [(c, c) for c in range(value.shape[0])]
-            self.mean, self.products = torch.zeros_like(value), value.new_zeros((len(self.pairs), *value.shape[1:]))
+            self.mean, self.products = torch.zeros_like(value), value.new_zeros((len(PAIRS), *value.shape[1:]))
         self.count += 1
         before = value - self.mean
         self.mean += before / self.count
         after = value - self.mean
-        for row, (a, b) in enumerate(self.pairs):
+        for row, (a, b) in enumerate(PAIRS):
             self.products[row] += before[a] * after[b]
 
     def covariance(self) -> torch.Tensor:
@@ -75,7 +75,7 @@ def run(network, volume: torch.Tensor, outside, masks: torch.Tensor, samples: in
         if segmentation is not None:
             found.probability = network.segmentation_heads[0](segmentation)[0].softmax(0)
         return found
-    classes, motion, sizes = _Moments(), _Moments(PAIRS), ([], [])
+    classes, motion, sizes = Moments(), _Covariance(), ([], [])
     for number in range(samples):
         progress.stage("network", 0.5 + 0.5 * number / samples, f"Sample {number + 1} of {samples}")
         network.set_sampling(True, seed * 100_003 + number)
@@ -89,7 +89,7 @@ def run(network, volume: torch.Tensor, outside, masks: torch.Tensor, samples: in
             sizes[1].append((warp_tensor(masks, d, 0.0) > 0.5).sum((2, 3, 4))[0].cpu().numpy())
     network.set_sampling(False)
     if segmentation is not None:
-        found.probability, found.probability_variance, found.segmented_voxels = classes.mean, classes.covariance(), np.stack(sizes[0])
+        found.probability, found.probability_variance, found.segmented_voxels = classes.mean, classes.variance(), np.stack(sizes[0])
     if registration is not None:
         found.covariance, found.propagated_voxels = motion.covariance(), np.stack(sizes[1])
     return found
