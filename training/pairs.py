@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from rtbackend import geometry, image_io, structure_names, structure_set
 from rtbackend.daily_anatomy import DailyOptions, daily_scan
 from rtbackend.errors import InputError
-from rtbackend.propagation.pair import Pair, make_pair
+from rtbackend.propagation.pair import Pair, label_array, make_pair
 
 from .data import pair_case
 from .data.files import make_folder, write_csv
@@ -148,7 +148,7 @@ def _write(patient: Patient, named: dict, organs, spacing, seed: int, severity: 
     known = pair_array(day.known, pair) > 0.5
     present = [o for o in organs if o in mine]
     case = pair_case.PairCase(
-        path.stem, patient.name, pair.planning, pair.daily, label_array(pair.labels, organs), label_array(daily, organs),
+        path.stem, patient.name, pair.planning, pair.daily, label_array(pair.labels, organs, pair.daily.shape), label_array(daily, organs, pair.daily.shape),
         residual(day.displacement, pair), pair.body, pair.known & known, pair.grid.GetSpacing(), list(organs), present)
     pair_case.save(case, path, day.description)
 
@@ -156,18 +156,6 @@ def _write(patient: Patient, named: dict, organs, spacing, seed: int, severity: 
 def pair_array(image: sitk.Image, pair: Pair) -> np.ndarray:
     """A daily mask on the working grid, 0 to 1."""
     return sitk.GetArrayFromImage(geometry.resample(sitk.Cast(image, sitk.sitkFloat32), pair.grid))
-
-
-def label_array(masks: dict[str, np.ndarray], organs) -> np.ndarray:
-    """Masks (0 to 1) as one array of labels 1, 2, … in the order of `organs`; in each voxel the largest, if above one half."""
-    labels = np.zeros(next(iter(masks.values())).shape, np.uint8)
-    best = np.full(labels.shape, 0.5, np.float32)
-    for number, organ in enumerate(organs, 1):
-        if organ in masks:
-            more = masks[organ] > best
-            labels[more] = number
-            best[more] = masks[organ][more]
-    return labels
 
 
 def residual(displacement: sitk.Image, pair: Pair) -> np.ndarray:

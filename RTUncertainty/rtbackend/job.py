@@ -24,8 +24,7 @@ def predict_to_folder(image, model, output, *, progress: Progress | None = None,
     """
     progress = progress or Progress()
     output = Path(output).absolute()
-    if scene and importlib.util.find_spec("slicer") is None:
-        raise InputError("--scene needs Slicer's libraries: run 'pip install slicer-core', or leave --scene out.")
+    require_scene_writer(scene)
     card = bundle.read_card(bundle.find(model))
     with image_io.Staging(output) as staging:
         prediction = predict(image, card["folder"], progress=progress, before=lambda mr: results.require_space(
@@ -33,21 +32,35 @@ def predict_to_folder(image, model, output, *, progress: Progress | None = None,
         progress.stage("write", 0.0, "Writing the results")
         summary = results.save(prediction, staging)
         del prediction
-        progress.close()
-        results.write_summary(summary, staging)
-        if scene:
-            progress.stage("scene", 0.0, "Building the Slicer scene")
-            write_scene(staging.folder, image, progress)
-        if report:
-            from .report import write_report
-
-            progress.stage("report", 0.0, "Writing the report")
-            with staging.writing():
-                write_report(staging.folder, image)
-        progress.close()
-        progress.cancel.check()
-        staging.commit()
+        finish(staging, summary, image, progress, scene, report)
     return output
+
+
+def require_scene_writer(scene: bool) -> None:
+    """Raise `InputError` when a scene is wanted and Slicer's libraries are not installed."""
+    if scene and importlib.util.find_spec("slicer") is None:
+        raise InputError("--scene needs Slicer's libraries: run 'pip install slicer-core', or leave --scene out.")
+
+
+def finish(staging: image_io.Staging, summary: dict, image, progress: Progress, scene: bool, report: bool = False) -> None:
+    """Complete a staged result by its summary and, on request, scene and report, and move it into place.
+
+    `image`: the file of the image that the result describes. Until the last step a cancelled run leaves nothing.
+    """
+    progress.close()
+    results.write_summary(summary, staging)
+    if scene:
+        progress.stage("scene", 0.0, "Building the Slicer scene")
+        write_scene(staging.folder, image, progress)
+    if report:
+        from .report import write_report
+
+        progress.stage("report", 0.0, "Writing the report")
+        with staging.writing():
+            write_report(staging.folder, image)
+    progress.close()
+    progress.cancel.check()
+    staging.commit()
 
 
 def write_scene(result: Path, image, progress: Progress) -> None:

@@ -12,6 +12,7 @@ from . import bundle as bundles
 from . import calibration, fit, flags, geometry, image_io, preprocess, volumes
 from .errors import InputError
 from .events import CancelToken, Progress
+from .options import require_sampling
 from .structures import tidy_labels
 
 LEVEL = 0.9
@@ -59,12 +60,9 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
     """
     progress = progress or Progress(on_event, cancel or CancelToken())
     progress.stage("read", 0.0, "Reading the image and the model")
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
-        raise InputError(f"samples is {samples}; at least 2 are needed to tell a spread.")
     if bias_field not in preprocess.BIAS_FIELD:
         raise InputError(f"bias field '{bias_field}' is not one of {', '.join(preprocess.BIAS_FIELD)}.")
-    if not 0 <= seed < 2**31:
-        raise InputError(f"seed is {seed}; give a whole number from 0 to {2**31 - 1}.")
+    require_sampling(samples, seed)
     mr, name = _image(image, "the image")
     card = bundles.read_card(bundles.find(bundle))
     if "deformation" in card["outputs"]:

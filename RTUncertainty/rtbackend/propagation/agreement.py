@@ -50,10 +50,11 @@ def judge(first: np.ndarray, second: np.ndarray | None, spacing, sd: float = mat
     elif second is not None and not second.any():
         light, reasons = "red", ["the direct segmentation found nothing"]
     for level in ("red", "amber"):
-        told = [text for value, limit, worse, text in (
-            (msd, limits[level]["msd_mm"], msd > limits[level]["msd_mm"], f"the two contours are {msd:.1f} mm apart on average"),
-            (dice, limits[level]["dice"], dice < limits[level]["dice"], f"their Dice is {dice:.2f}"),
-            (sd, limits[level]["sd_mm"], sd > limits[level]["sd_mm"], f"the surface is uncertain by {sd:.1f} mm (SD)")) if worse]
+        limit = limits[level]
+        told = [text for worse, text in (
+            (msd > limit["msd_mm"], f"the two contours are {msd:.1f} mm apart on average"),
+            (dice < limit["dice"], f"their Dice is {dice:.2f}"),
+            (sd > limit["sd_mm"], f"the surface is uncertain by {sd:.1f} mm (SD)")) if worse]
         if told and LIGHTS.index(level) > LIGHTS.index(light):
             light, reasons = level, told
     if not reasons:

@@ -86,12 +86,11 @@ def contours(found, pair, field: sitk.Image, given: dict, known: dict, organs: d
         otherwise = None if point is None else round(day.TransformPhysicalPointToContinuousIndex(point)[2])
         agreement = judge(kept, direct, day.GetSpacing(), sd, otherwise, card["outputs"]["deformation"].get("limits"))
         planning_ml = float(sitk.GetArrayViewFromImage(s.mask).astype(bool).sum()) * plan_ml
-        row = list(given).index(name)
         contour = Contour(
             entry.get("name", name), name, tuple(entry.get("color", s.color)), entry.get("code", s.code), geometry.like(kept, day, np.uint8),
             None if direct is None else geometry.like(direct, day, np.uint8), planning_ml,
-            _interval(kept.sum() * day_ml, _column(sampled.propagated_voxels, row), pair),
-            None if direct is None else _interval(direct.sum() * day_ml, _column(sampled.segmented_voxels, list(organs).index(organ)), pair),
+            _interval(kept.sum() * day_ml, _column(sampled.propagated_voxels, number)),
+            None if direct is None else _interval(direct.sum() * day_ml, _column(sampled.segmented_voxels, list(organs).index(organ))),
             sd, direct_sd if direct is not None else math.nan, agreement,
             "segmented" if direct is not None and direct.any() and entry.get("path") == "segmented" else "propagated", _cut_off(s.mask, field, day))
         out.append(contour)
@@ -153,7 +152,7 @@ def _column(sizes, index: int):
     return None if sizes is None else sizes[:, index]
 
 
-def _interval(volume: float, sizes, pair):
+def _interval(volume: float, sizes):
     """(volume, lower, upper) in ml: the samples' sd, relative to their mean, about the volume; bounds None without samples."""
     if sizes is None:
         return float(volume), None, None

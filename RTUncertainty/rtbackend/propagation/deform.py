@@ -11,7 +11,7 @@ from ..deformation import warp_tensor
 from ..deformation.objective import correlation
 from . import refine as refining
 from . import sampling
-from .pair import AIR_HU, Pair, normalised
+from .pair import AIR_HU, Pair, label_array, normalised
 
 
 @dataclass
@@ -26,13 +26,8 @@ class Found:
 
 def run(network, pair: Pair, known: dict, organs: dict, samples: int, seed: int, device, mode: str, progress, bending: float) -> Found:
     """`known`: {planning name: organ}; `organs`: {name: entry of the card} in the order of the network's classes."""
-    numbers = {organ: k for k, organ in enumerate(organs, 1)}
-    drawn = {numbers[organ]: pair.labels[name] for name, organ in known.items()}
-    channel = np.zeros(pair.daily.shape, np.float32)
-    best = np.full(channel.shape, 0.5, np.float32)
-    for number, mask in sorted(drawn.items()):
-        more = mask > best
-        channel[more], best[more] = number / max(1, len(organs)), mask[more]
+    masks_of = {organ: pair.labels[name] for name, organ in known.items()}
+    channel = (label_array(masks_of, organs, pair.daily.shape) / max(1, len(organs))).astype(np.float32)
     air = float(normalised(np.float32(AIR_HU)))
     volume = torch.from_numpy(np.stack([normalised(pair.daily), normalised(pair.planning), channel]))[None].to(device)
     masks = torch.from_numpy(np.stack(list(pair.labels.values())))[None].to(device)
@@ -43,11 +38,11 @@ def run(network, pair: Pair, known: dict, organs: dict, samples: int, seed: int,
     if mode != "off":
         labels = segmented = None
         # a segmentation pulls only where it was the better path on the validation pairs
-        rows = sorted(k for k in drawn if list(organs.values())[k - 1].get("path") == "segmented")
-        if found.probability is not None and rows:
-            labels = torch.from_numpy(np.stack([drawn[k] for k in rows]))[None].to(device)
+        pulling = {k: masks_of[organ] for k, organ in enumerate(organs, 1) if organ in masks_of and organs[organ].get("path") == "segmented"}
+        if found.probability is not None and pulling:
+            labels = torch.from_numpy(np.stack(list(pulling.values())))[None].to(device)
             likeliest = found.probability.argmax(0)
-            segmented = torch.stack([(likeliest == k).float() for k in rows])[None]
+            segmented = torch.stack([(likeliest == k).float() for k in pulling])[None]
         displacement = refining.refined(displacement, fixed, moving, inside, mode, progress, labels, segmented, bending)
     with torch.no_grad():
         similarity = {"rigid": correlation(fixed, moving, inside).item(), "after": correlation(fixed, warp_tensor(moving, displacement), inside).item()}

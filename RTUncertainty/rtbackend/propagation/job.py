@@ -8,6 +8,7 @@ from .. import bundle as bundles
 from .. import fit, flags, geometry, image_io, structure_names, structure_set
 from ..errors import InputError, OutOfMemoryError
 from ..events import PROPAGATION, CancelToken, Progress
+from ..options import require_sampling
 from ..structure_set import Structure
 from . import pair as pairs
 from .result import Propagation
@@ -30,10 +31,7 @@ def propagate(planning, structures, daily, bundle, *, samples: int = 20, seed: i
     for name, value, known in (("rigid", rigid, ("on", "off")), ("refine", refine, REFINE)):
         if value not in known:
             raise InputError(f"{name} is '{value}'; it is one of {', '.join(known)}.")
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
-        raise InputError(f"samples is {samples}; at least 2 are needed to tell a spread.")
-    if not 0 <= seed < 2**31:
-        raise InputError(f"seed is {seed}; give a whole number from 0 to {2**31 - 1}.")
+    require_sampling(samples, seed)
     (plan, plan_name), (day, day_name) = (_ct(image, name) for image, name in ((planning, "the planning CT"), (daily, "the daily CT")))
     given = structure_set.read(structures)
     card = bundles.read_card(bundles.find(bundle))

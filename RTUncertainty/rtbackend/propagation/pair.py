@@ -71,6 +71,18 @@ def make_pair(planning: sitk.Image, structures: dict[str, sitk.Image], daily: si
                 _field_of_view(planning, grid, transform), labels, transform)
 
 
+def label_array(masks: dict[str, np.ndarray], organs, shape) -> np.ndarray:
+    """Masks (0 to 1) as one array [z, y, x] of labels 1, 2, … in the order of `organs`; in each voxel the largest, if above one half."""
+    labels = np.zeros(shape, np.uint8)
+    best = np.full(labels.shape, 0.5, np.float32)
+    for number, organ in enumerate(organs, 1):
+        if organ in masks:
+            more = masks[organ] > best
+            labels[more] = number
+            best[more] = masks[organ][more]
+    return labels
+
+
 def _around(mask: sitk.Image, grid: sitk.Image) -> sitk.Image:
     """The part of a structure's mask that holds it, with a margin that no smoothing for the voxels of `grid` leaves."""
     array = sitk.GetArrayViewFromImage(mask) > 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import datetime
-import importlib.util
 import io
 import math
 import os
@@ -14,8 +13,8 @@ import SimpleITK as sitk
 
 from .. import bundle, flags, image_io, results, volumes
 from ..deformation import write_transform
-from ..errors import InputError
 from ..events import PROPAGATION, Progress
+from ..job import finish, require_scene_writer
 from ..structure_set import Structure, as_segmentation
 from .job import propagate
 from .result import LEVEL, Contour, Propagation
@@ -32,8 +31,7 @@ def propagate_to_folder(planning, structures, daily, model, output, *, progress:
     """
     progress = progress or Progress(shares=PROPAGATION)
     output = Path(output).absolute()
-    if scene and importlib.util.find_spec("slicer") is None:
-        raise InputError("--scene needs Slicer's libraries: run 'pip install slicer-core', or leave --scene out.")
+    require_scene_writer(scene)
     card = bundle.read_card(bundle.find(model))
     with image_io.Staging(output) as staging:
         found = propagate(planning, structures, daily, card["folder"], progress=progress,
@@ -41,16 +39,7 @@ def propagate_to_folder(planning, structures, daily, model, output, *, progress:
         progress.stage("write", 0.0, "Writing the results")
         summary = save(found, staging)
         del found
-        progress.close()
-        results.write_summary(summary, staging)
-        if scene:
-            from ..job import write_scene
-
-            progress.stage("scene", 0.0, "Building the Slicer scene")
-            write_scene(staging.folder, daily, progress)
-        progress.close()
-        progress.cancel.check()
-        staging.commit()
+        finish(staging, summary, daily, progress, scene)
     return output
 
 
