@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -19,14 +19,20 @@ TABLES = {
     "volumes": ("structure", "volume_ml", "lower_ml", "upper_ml", "level", "calibrated"),
     "flags": ("subject", "severity", "flag", "reason"),
     "metrics": ("region", "metric", "value", "unit"),
+    "volume_distribution": ("structure", "percentile", "volume_ml", "calibrated_ml"),
+    "volume_intervals": ("structure", "level", "lower_ml", "upper_ml", "calibrated", "cases", "note"),
+    "quality": ("structure", "expected_dice", "dice_lower", "dice_upper", "calibrated", "surface_entropy"),
 }
+REVIEW_TABLES = ("volume_distribution", "volume_intervals", "quality")
+"""Tables that results of any job have, but those of older versions."""
 
 
 @dataclass(frozen=True)
 class ResultFolder:
     """The folder, its `summary.json` and where its files lie.
 
-    `images`, `probabilities` and `tables` map a key of the summary (a structure's name for probabilities) to a file.
+    `images`, `probabilities`, `inside` and `tables` map a key of the summary (a structure's name for probabilities and inside)
+    to a file.
     """
 
     path: Path
@@ -35,6 +41,7 @@ class ResultFolder:
     probabilities: dict[str, Path]
     structures: Path | None
     tables: dict[str, Path]
+    inside: dict[str, Path] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -56,7 +63,9 @@ def open_result(folder) -> ResultFolder:
     summary = read_summary(path, "predict")
     named = summary["files"]
     probabilities = named.get("probabilities") or {}
-    missing = [key for key in REQUIRED_IMAGES if not named.get(key)]
+    # a model that only segments makes no synthetic CT
+    required = REQUIRED_IMAGES if named.get("synct") or not named.get("structures") else ("body",)
+    missing = [key for key in required if not named.get(key)]
     if missing:
         raise InputError(f"{path / 'summary.json'}: names no file for {', '.join(missing)}; run the model again.")
     result = ResultFolder(
@@ -66,8 +75,9 @@ def open_result(folder) -> ResultFolder:
         probabilities={name: inside(path, file) for name, file in probabilities.items()},
         structures=inside(path, named["structures"]) if named.get("structures") else None,
         tables={key: inside(path, named[key]) for key in TABLES if named.get(key)},
+        inside=inside_files(path, named),
     )
-    files = [*result.images.values(), *result.probabilities.values(), *result.tables.values()]
+    files = [*result.images.values(), *result.probabilities.values(), *result.tables.values(), *result.inside.values()]
     require_files(path, files + ([result.structures] if result.structures else []))
     return result
 
@@ -110,6 +120,11 @@ def inside(folder: Path, name: str) -> Path:
     if Path(name).name != name:
         raise InputError(f"{folder / 'summary.json'}: names the file {name!r} outside its own folder.")
     return folder / name
+
+
+def inside_files(folder: Path, named: dict) -> dict[str, Path]:
+    """Structure -> image of the share of samples (percent) in which a voxel lies inside it; empty in results of older versions."""
+    return {name: inside(folder, file) for name, file in (named.get("inside") or {}).items()}
 
 
 def read_image(file: Path) -> sitk.Image:

@@ -1,16 +1,18 @@
-"""A whole volume through the sampler: batches of slices, tiles with smooth stitching, and what to do out of memory."""
+"""A whole volume through the sampler, slice by slice or in cubes, with smooth stitching, and what to do out of memory."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from . import sampling
+from . import sampling, volumetric
 from .errors import InputError, OutOfMemoryError
 from .events import Progress
+from .tiling import ramp, tile_starts, window
 
-# tile edges (pixels, without the margin) that are tried one after the other when memory runs out
+# tile edges (voxels, without the margin) that are tried one after the other when memory runs out: of slices, of cubes
 TILES = (384, 192, 96, 48)
+CUBES = (160, 96, 64, 32)
 # pixels of one batch: enough to keep the device busy, little enough for 16 GB with the paper's widths
 PIXELS = {"cpu": 1 << 16, "cuda": 1 << 20}
 
@@ -39,21 +41,25 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("not enough memory" in text or "out of memory" in text)
 
 
-def run(networks, volume: np.ndarray, samples: int, seed: int, device: torch.device, progress: Progress, tiles=TILES):
+def run(networks, volume: np.ndarray, samples: int, seed: int, device: torch.device, progress: Progress, tiles=None):
     """(statistics, device used, tile edge) for a volume [z, y, x], which is in the network's normalisation.
 
-    The statistics are `sampling.Statistics` with tensors [z, c, y, x] on the CPU. When memory runs out the whole
+    The statistics are `sampling.Statistics` with tensors [z, c, y, x] on the CPU; networks with `dimensions` = 3 see cubes
+    (`volumetric.statistics`), all others slices. When memory runs out the whole
     volume is begun again with smaller tiles, at last on the CPU, and a note tells. Masks are seeded by tile and batch,
     so the result depends on seed, device and tile edge only.
     Raises `OutOfMemoryError` when the smallest tile on the CPU does not fit either.
     """
+    cubes = getattr(networks[0], "dimensions", 2) == 3
+    through = volumetric.statistics if cubes else _volume
+    tiles = tiles or (CUBES if cubes else TILES)
     attempts = [(device, t) for t in tiles]
     if device.type != "cpu":
         attempts += [(torch.device("cpu"), t) for t in tiles[1:]]
     for number, (where, tile) in enumerate(attempts):
         try:
             moved = [n.to(where) for n in networks]
-            return _volume(moved, volume, samples, seed, where, tile, progress), where, tile
+            return through(moved, volume, samples, seed, where, tile, progress), where, tile
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -61,37 +67,9 @@ def run(networks, volume: np.ndarray, samples: int, seed: int, device: torch.dev
             torch.cuda.empty_cache()
         if number + 1 < len(attempts):
             following, edge = attempts[number + 1]
-            progress.note(f"Out of memory on {where} with tiles of {tile} pixels; trying again on {following} with {edge}.")
-    raise OutOfMemoryError(f"Out of memory on {where} even with tiles of {tiles[-1]} pixels; close other programs or use "
+            progress.note(f"Out of memory on {where} with tiles of {tile} voxels; trying again on {following} with {edge}.")
+    raise OutOfMemoryError(f"Out of memory on {where} even with tiles of {tiles[-1]} voxels; close other programs or use "
                            "an image with fewer voxels.")
-
-
-def tile_starts(length: int, tile: int, margin: int) -> list[int]:
-    """Where tiles of `tile` pixels begin that cover `length` pixels and overlap by `margin`."""
-    if length <= tile:
-        return [0]
-    count = -(-(length - margin) // (tile - margin))
-    return [round(i * (length - tile) / (count - 1)) for i in range(count)]
-
-
-def ramp(length: int, start: int, size: int, overlap: int) -> np.ndarray:
-    """The weight of a tile along one axis: 1 inside, a linear ramp over `overlap` pixels at edges that have a neighbour."""
-    weight = np.ones(size, np.float32)
-    slope = (np.arange(overlap, dtype=np.float32) + 0.5) / overlap
-    if start > 0:
-        weight[:overlap] = slope
-    if start + size < length:
-        weight[-overlap:] = np.minimum(weight[-overlap:], slope[::-1])
-    return weight
-
-
-def window(start: int, size: int, length: int, margin: int, border: int) -> tuple[slice, slice]:
-    """(what to cut from an axis padded by `border`, where in that cut the tile itself lies).
-
-    A tile is seen with `margin` pixels around it, as far as the padded axis of `length` + 2·`border` goes.
-    """
-    first, last = max(0, start + border - margin), min(length + 2 * border, start + size + border + margin)
-    return slice(first, last), slice(start + border - first, start + border - first + size)
 
 
 def _volume(networks, volume, samples, seed, device, tile, progress):

@@ -1,4 +1,4 @@
-"""`predict`: one MR to a synthetic CT, structures and their uncertainty (Bragman 2018)."""
+"""`predict`: one image to a synthetic CT, structures or both, and their uncertainty (Bragman 2018; Eaton-Rosen 2018)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ AIR = -1000.0
 
 @dataclass
 class Prediction:
-    """All that `predict` found, on the grid of the input; HU, nats, probabilities and ml as the names say."""
+    """All that `predict` found, on the grid of the input; HU, nats, probabilities and ml as the names say.
 
-    synct: sitk.Image  # int16, HU
-    intrinsic_sd: sitk.Image  # float32, HU
-    parameter_sd: sitk.Image
-    predictive_sd: sitk.Image
+    A model that only segments gives no synthetic CT: `synct` and its three standard deviations are then None.
+    """
+
+    synct: sitk.Image | None  # int16, HU
+    intrinsic_sd: sitk.Image | None  # float32, HU
+    parameter_sd: sitk.Image | None
+    predictive_sd: sitk.Image | None
     structures: sitk.Image  # uint8 labels
     entropy: sitk.Image  # predictive entropy, nats
     mutual_information: sitk.Image  # nats
@@ -49,10 +52,10 @@ class Prediction:
 
 def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "auto", bias_field: str = "auto", reference=None,
             on_event=None, cancel: CancelToken | None = None, progress: Progress | None = None, before=None) -> Prediction:
-    """Predict synthetic CT and structures with uncertainty from an MR.
+    """Predict synthetic CT and structures, or what of the two the model is for, with uncertainty from an MR or a CT.
 
     image: `SimpleITK.Image` (3-D, any orientation) or a path to a file or DICOM folder. bundle: name or folder.
-    samples: T >= 2, rounded up to pairs. device: auto, cpu, cuda, cuda:n. bias_field: auto, on, off (N4).
+    samples: T >= 2, rounded up to pairs where they are antithetic. device: auto, cpu, cuda, cuda:n. bias_field: auto, on, off (N4).
     reference: a CT (image or path) in the same frame; adds error, z-scores and metrics. on_event: called with progress
     events (dicts). cancel: a token; `Cancelled` is raised soon after it is set. before: called with the checked image
     before anything costly begins, to raise what speaks against the run.
@@ -67,6 +70,8 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
     card = bundles.read_card(bundles.find(bundle))
     if "deformation" in card["outputs"]:
         raise InputError(f"model '{card['name']}' is for {card['task']}; choose one that makes a synthetic CT or structures, or use 'propagate'.")
+    if reference is not None and "synct" not in card["outputs"]:
+        raise InputError(f"model '{card['name']}' makes no synthetic CT, so there is nothing to compare a reference with; leave it out.")
     fit.require(card, mr, name)
     if before is not None:
         before(mr)
@@ -84,8 +89,8 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
     card, networks = bundles.load(card["folder"], where)
 
     progress.stage("preprocess", 0.0, "Finding the body, correcting the bias field")
-    ready = preprocess.preprocess(mr, card["input"]["spacing_mm"], bias_field, name,
-                                  lambda: progress.stage("preprocess", 0.5, "Correcting the bias field (N4)"))
+    ready = preprocess.for_card(mr, card, bias_field, name,
+                                lambda: progress.stage("preprocess", 0.5, "Correcting the bias field (N4)"))
     if ready.bias_field_corrected:
         progress.note("The bias field was corrected (N4).")
 
@@ -97,16 +102,16 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
 
     progress.stage("assemble", 0.0, "Assembling the images")
     result = _assemble(statistics, box, ready, mr, card, progress)
-    field_of_view = sitk.GetArrayViewFromImage(mr) != 0
+    field_of_view = sitk.GetArrayViewFromImage(mr) != (AIR if card["input"].get("modality") == "CT" else 0)
     labels = sitk.GetArrayViewFromImage(result["structures"])
     found, raised = _tables(result, labels, field_of_view, mr, card, raised)
     prediction = Prediction(
-        synct=result["synct"], intrinsic_sd=result["intrinsic_sd"], parameter_sd=result["parameter_sd"],
-        predictive_sd=result["predictive_sd"], structures=result["structures"], entropy=result["entropy"],
+        synct=result.get("synct"), intrinsic_sd=result.get("intrinsic_sd"), parameter_sd=result.get("parameter_sd"),
+        predictive_sd=result.get("predictive_sd"), structures=result["structures"], entropy=result["entropy"],
         mutual_information=result["mutual_information"], probabilities=result["probabilities"], body=result["body"],
         volumes=found, flags=raised, card=card, input_name=name, device_used=str(used), notes=progress.notes,
         bias_field_corrected=ready.bias_field_corrected, seconds=progress.seconds,
-        options={"samples": samples + samples % 2, "seed": seed, "device": device, "bias_field": bias_field, "tile": tile},
+        options={"samples": samples + samples % 2 if "synct" in card["outputs"] else samples, "seed": seed, "device": device, "bias_field": bias_field, "tile": tile},
     )
     if ct is not None:
         _compare(prediction, ct)
@@ -128,7 +133,6 @@ def bounding_box(body: np.ndarray) -> tuple[slice, slice, slice]:
 
 def _assemble(statistics, box, ready, mr, card, progress) -> dict:
     """Statistics in the box of the network's grid → images on the input's grid, in HU and nats."""
-    scale, offset = card["outputs"]["synct"]["scale"], card["outputs"]["synct"]["offset"]
     grid = ready.image
     body = geometry.resample(ready.body, mr, "nearest")
     inside = sitk.GetArrayFromImage(body) > 0
@@ -145,16 +149,8 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
         return geometry.like(np.where(inside, array, outside), mr, dtype)
 
     out = {"body": body}
-    synct = on_input(statistics.mean[:, 0]) * scale + offset
-    out["synct"] = image(np.rint(synct).clip(-1024, 3071), AIR, np.int16)
-    intrinsic = on_input(statistics.intrinsic[:, 0]) * scale**2
-    parameter = on_input(statistics.parameter[:, 0]).clip(0) * scale**2
-    recalibration = calibration.of_card(card)
-    if recalibration is not None:
-        intrinsic, parameter = recalibration.apply(synct, intrinsic, parameter)
-    out["intrinsic_sd"], out["parameter_sd"] = image(np.sqrt(intrinsic)), image(np.sqrt(parameter))
-    out["predictive_sd"] = image(np.sqrt(intrinsic + parameter))
-    del synct, intrinsic, parameter
+    if "synct" in card["outputs"]:
+        out |= _synthetic_ct(statistics, card, on_input, image)
     progress.stage("assemble", 0.5, "Assembling the structures")
     best, likeliest, doubt = np.zeros(inside.shape, np.uint8), None, np.zeros(inside.shape, np.float32)
     out["probabilities"], out["moments"] = {}, {}
@@ -181,12 +177,26 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
     return out
 
 
+def _synthetic_ct(statistics, card, on_input, image) -> dict:
+    """Synthetic CT and its standard deviations, recalibrated as the card says."""
+    scale, offset = card["outputs"]["synct"]["scale"], card["outputs"]["synct"]["offset"]
+    synct = on_input(statistics.mean[:, 0]) * scale + offset
+    intrinsic = on_input(statistics.intrinsic[:, 0]) * scale**2
+    parameter = on_input(statistics.parameter[:, 0]).clip(0) * scale**2
+    recalibration = calibration.of_card(card)
+    if recalibration is not None:
+        intrinsic, parameter = recalibration.apply(synct, intrinsic, parameter)
+    return {"synct": image(np.rint(synct).clip(-1024, 3071), AIR, np.int16), "intrinsic_sd": image(np.sqrt(intrinsic)),
+            "parameter_sd": image(np.sqrt(parameter)), "predictive_sd": image(np.sqrt(intrinsic + parameter))}
+
+
 def _tables(result, labels, field_of_view, mr, card, raised):
     """Volumes with intervals and flags."""
     ml = float(np.prod(mr.GetSpacing())) / 1000
     found = []
-    sd = sitk.GetArrayViewFromImage(result["predictive_sd"])
-    raised += flags.of_synct(sd, sitk.GetArrayViewFromImage(result["body"]) > 0, card)
+    if "synct" in card["outputs"]:
+        sd = sitk.GetArrayViewFromImage(result["predictive_sd"])
+        raised += flags.of_synct(sd, sitk.GetArrayViewFromImage(result["body"]) > 0, card)
     if not card["outputs"]["structures"]:
         return found, raised
     calibrated = bool(card["calibration"].get("volumes"))

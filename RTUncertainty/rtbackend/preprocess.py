@@ -17,9 +17,13 @@ BIAS_FIELD = ("auto", "on", "off")
 ALREADY_CORRECTED = 0.05
 
 
+# what a card's `input.normalisation` may say
+IN_BODY, WHOLE_IMAGE, HOUNSFIELD = "z-score in the body", "z-score of the image", "HU from -500 to 1000"
+
+
 @dataclass
 class Preprocessed:
-    """A network's input: `image` float32 (z-score inside `body`, see `normalise`), `body` uint8, same grid."""
+    """A network's input: `image` float32 in the network's scale, `body` uint8, same grid; `mean` and `sd` took it there."""
 
     image: sitk.Image
     body: sitk.Image
@@ -142,3 +146,30 @@ def preprocess(image: sitk.Image, spacing, correct: str = "auto", name: str = "t
             body = body_mask(image, name)
     image, mean, sd = z_score(image, body, name)
     return Preprocessed(image, body, corrected, mean, sd)
+
+
+def for_card(image: sitk.Image, card: dict, correct: str = "auto", name: str = "the image", on_iteration=None) -> Preprocessed:
+    """`image` as the network of `card` was trained to see it: on its spacing, in its scale; axial.
+
+    A CT is clipped to the networks' window (`propagation.pair.normalised`) and has no bias field. Where the scale is that
+    of the whole image, all of it counts as body: such models are for images cropped to an organ.
+    Raises `InputError` for an image without a body, and for a normalisation that this version does not know.
+    """
+    spacing, scale = card["input"]["spacing_mm"], card["input"].get("normalisation", IN_BODY)
+    if scale == IN_BODY:
+        return preprocess(image, spacing, correct, name, on_iteration)
+    image = geometry.to_axial(image)
+    if scale == WHOLE_IMAGE:
+        image = geometry.resample(image, geometry.resampled_grid(image, spacing))
+        body = geometry.like(np.ones(image.GetSize()[::-1], np.uint8), image, np.uint8)
+        image, mean, sd = z_score(image, body, name)
+        return Preprocessed(image, body, False, mean, sd)
+    if scale == HOUNSFIELD:
+        from .propagation import body as ct_body
+        from .propagation.pair import AIR_HU, UNIT, normalised
+
+        image = geometry.resample(image, geometry.resampled_grid(image, spacing), background=AIR_HU)
+        body = ct_body.body_mask(image, name)
+        return Preprocessed(geometry.like(normalised(sitk.GetArrayViewFromImage(image)), image), body, False, 0.0, UNIT)
+    raise InputError(f"model '{card['name']}': its card asks for the normalisation '{scale}', which this version does not know; "
+                     "update RTUncertainty.")

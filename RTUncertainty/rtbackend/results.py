@@ -42,7 +42,9 @@ def save(prediction: Prediction, staging: image_io.Staging) -> dict:
     structures = p.card["outputs"]["structures"]
     # no map of what the network cannot know: zeros would read as certainty
     unknown = set() if structures else {"entropy", "mutual_information"}
-    unknown |= {key for key in ("intrinsic_sd", "parameter_sd", "predictive_sd") if not np.any(sitk.GetArrayViewFromImage(files[key][0]))}
+    if not p.card["dropout"]["p"] and p.card.get("checkpoints", 1) == 1:
+        unknown.add("mutual_information")
+    unknown |= {key for key in ("intrinsic_sd", "parameter_sd", "predictive_sd") if p.synct is not None and not np.any(sitk.GetArrayViewFromImage(files[key][0]))}
     named = {}
     for key, (image, name) in files.items():
         if image is not None and key not in unknown:
@@ -66,8 +68,8 @@ def save(prediction: Prediction, staging: image_io.Staging) -> dict:
     return {
         "format": FORMAT, "job": "predict", "name": f"{p.card['name']} on {name}",
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "input": {"path": os.path.basename(p.input_name), "name": name, "size": list(p.synct.GetSize()),
-                  "spacing_mm": [round(s, 5) for s in p.synct.GetSpacing()]},
+        "input": {"path": os.path.basename(p.input_name), "name": name, "size": list(p.body.GetSize()),
+                  "spacing_mm": [round(s, 5) for s in p.body.GetSpacing()]},
         "model": p.card, "options": p.options, "device_used": p.device_used, "bias_field_corrected": p.bias_field_corrected,
         "notes": p.notes, "level": LEVEL, "interval_factor": interval_factors(p.card, [LEVEL])[LEVEL], "files": named, "structures": structures, "seconds": p.seconds,
         "versions": versions(),

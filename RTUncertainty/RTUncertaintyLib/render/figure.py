@@ -54,6 +54,8 @@ def render_run(slicer_scene, run: RunNodes, output, overlay: str = "predictive",
     there are three columns, and the axial slice of the input and of the synthetic CT come first. Views are square.
     """
     output = Path(output)
+    if overlay == "predictive" and run.synct is None:
+        overlay = next(iter(run.overlays), "none")  # a model that only segments
     if overlay != "none" and overlay not in run.overlays:
         raise InputError(f"{run.name}: has no overlay {overlay!r}; it has {', '.join(run.overlays)} (or none).")
     headless.add_views(slicer_scene, VIEW_SIZE)
@@ -61,7 +63,7 @@ def render_run(slicer_scene, run: RunNodes, output, overlay: str = "predictive",
     for logic in slicer_scene.slice_logics.values():
         logic.ResizeSliceNode(*VIEW_SIZE)
     bundle.fit_views(slicer_scene, run)
-    corners = _body_corners(run.synct)
+    corners = _body_corners(run.synct or run.input or next(iter(run.overlays.values())))
     for logic in slicer_scene.slice_logics.values():
         _zoom(logic.GetSliceNode(), corners, bundle.point_of_interest(run))
     chosen = None if overlay == "none" else overlay
@@ -75,7 +77,7 @@ def render_run(slicer_scene, run: RunNodes, output, overlay: str = "predictive",
 
     planes = [draw(view, plane + name, chosen, background) for view, plane in headless.SLICE_VIEWS.items()]
     in_3d = views.three_d_picture(slicer_scene, VIEW_SIZE, "Structures", _names(run))
-    if run.input is not None and chosen is not None:
+    if run.input is not None and run.synct is not None and chosen is not None:
         rows = [[draw("Red", "Axial, input MR", None, "input"), draw("Red", "Axial, synthetic CT", None, "synct"), planes[0]],
                 [planes[1], planes[2], in_3d]]
     else:
@@ -102,7 +104,7 @@ def _names(run: RunNodes) -> list[tuple[str, tuple]]:
 
 def _headline(run: RunNodes, overlay: str, background: str) -> str:
     """What the picture shows, in one line."""
-    below = run.input.GetName() if background == "input" and run.input is not None else "the synthetic CT"
+    below = run.input.GetName() if run.input is not None and (background == "input" or run.synct is None) else "the synthetic CT"
     if overlay == "none":
         return f"{run.name}: {below}"
     kind, lower = OVERLAYS[overlay], overlay_threshold(run, overlay)

@@ -14,7 +14,8 @@ from rtbackend.errors import InputError
 
 from .. import results_folder
 from ..results_folder import ResultFolder
-from . import hierarchy, overlays, segmentation, tables, volumes
+from ..review_data import write_summary
+from . import hierarchy, overlays, review_inside, segmentation, tables, volumes
 from .nodes import INPUT_REFERENCE, Run, RunNodes, mark, nodes_by_class
 from .removal import watch_scene
 
@@ -89,34 +90,37 @@ def _build(scene, result: ResultFolder, input_node, input_image, wanted_name: st
     def title(text: str) -> str:
         return scene.GenerateUniqueName(f"{prefix} {text}")
 
-    synct_image = results_folder.read_image(result.images["synct"])
+    grid = results_folder.read_image(result.images["synct" if "synct" in result.images else "body"])
     run.input = input_node
     if input_image is not None:
         run.input = added(volumes.add_volume(scene, input_image, scene.GenerateUniqueName(prefix)), "input")
         volumes.show_as_image(run.input, input_image)
-    run.synct = added(volumes.add_volume(scene, synct_image, title("synCT"), volumes.HOUNSFIELD), "synct")
-    volumes.show_as_ct(run.synct)
-    if run.input is not None:
-        run.synct.SetNodeReferenceID(INPUT_REFERENCE, run.input.GetID())
+    if "synct" in result.images:
+        run.synct = added(volumes.add_volume(scene, grid, title("synCT"), volumes.HOUNSFIELD), "synct")
+        volumes.show_as_ct(run.synct)
     if result.structures is not None:
         node = segmentation.add_segmentation(scene, result.structures, result.summary.get("structures", []),
                                              title("structures"), run.input or run.synct)
         run.segmentation = added(node, "segmentation")
-    _add_overlays(run, result, synct_image, added, title)
+    if run.input is not None:
+        run.main.SetNodeReferenceID(INPUT_REFERENCE, run.input.GetID())
+    _add_overlays(run, result, grid, added, title)
     if "reference" in result.images:
-        image = image_on_grid(result.images["reference"], synct_image)
+        image = image_on_grid(result.images["reference"], grid)
         run.reference = added(volumes.add_volume(scene, image, title("reference CT"), volumes.HOUNSFIELD), "reference")
         volumes.show_as_ct(run.reference)
     for key, file in result.tables.items():
-        run.tables[key] = added(table_node(scene, file, results_folder.TABLES[key], title(key)), f"table.{key}")
+        run.tables[key] = added(table_node(scene, file, results_folder.TABLES[key], title(key.replace("_", " "))), f"table.{key}")
     if result.probabilities:
         folder = hierarchy.add_folder(scene, "Probabilities", run.run_id, run.folder_item)
         hierarchy.hierarchy_of(scene).SetItemExpanded(folder, False)
         for structure, file in result.probabilities.items():
-            image = image_on_grid(file, synct_image)
+            image = image_on_grid(file, grid)
             node = added(volumes.add_volume(scene, image, title(f"probability {structure}")), f"probability.{structure}", folder)
             volumes.show_as_probability(node)
             run.probabilities[structure] = node
+    review_inside.add_inside(run, result.inside, grid, added, title)
+    write_summary(run, result.summary)
     return run
 
 
@@ -131,16 +135,16 @@ def adder(run: Run):
     return added
 
 
-def _add_overlays(run: RunNodes, result: ResultFolder, synct_image, added, title) -> None:
+def _add_overlays(run: RunNodes, result: ResultFolder, grid, added, title) -> None:
     """The uncertainty maps that the result has, each with its display."""
     classes = 1 + len(result.summary.get("structures", []))
     body = None
     if "body" in result.images:
-        body = sitk.GetArrayFromImage(image_on_grid(result.images["body"], synct_image)) > 0
+        body = sitk.GetArrayFromImage(image_on_grid(result.images["body"], grid)) > 0
     for key, overlay in overlays.OVERLAYS.items():
         if overlay.image not in result.images:
             continue
-        image = image_on_grid(result.images[overlay.image], synct_image)
+        image = image_on_grid(result.images[overlay.image], grid)
         add_overlay(run, key, image, body, classes, added, title)
 
 
@@ -156,7 +160,7 @@ def add_overlay(run: Run, key: str, image: sitk.Image, body: np.ndarray | None, 
     run.overlays[key] = node
 
 
-def image_on_grid(file: Path, grid: sitk.Image, of: str = "the synthetic CT") -> sitk.Image:
+def image_on_grid(file: Path, grid: sitk.Image, of: str = "the result") -> sitk.Image:
     """The image of a file; raises `InputError` when its size is not that of `grid`, which is `of`."""
     image = results_folder.read_image(file)
     if image.GetSize() != grid.GetSize():

@@ -16,7 +16,8 @@ INPUT_REFERENCE = "RTUncertainty.Input"
 class Run:
     """What a run of any job put into a scene.
 
-    `overlays` maps a key of `overlays.OVERLAYS` to its scalar volume, `tables` a name to its table node. `input` is the image
+    `overlays` maps a key of `overlays.OVERLAYS` to its scalar volume, `tables` a name to its table node, `inside` a structure's
+    name to the hidden volume of the share of samples in which a voxel lies inside it. `input` is the image
     that the results lie on: a node of the run when the scene was made from files, else the user's own node, which the run
     does not own. `folder_item` is the subject-hierarchy folder.
     """
@@ -27,11 +28,12 @@ class Run:
     folder_item: int = 0
     overlays: dict = field(default_factory=dict)
     tables: dict = field(default_factory=dict)
+    inside: dict = field(default_factory=dict)
     input: object = None
 
     single: ClassVar[tuple[str, ...]] = ("input",)
     """Roles of one node; the attribute is called as the role is."""
-    keyed: ClassVar[dict[str, str]] = {"overlay": "overlays", "table": "tables"}
+    keyed: ClassVar[dict[str, str]] = {"overlay": "overlays", "table": "tables", "inside": "inside"}
     """Roles of several nodes, "role.key" -> the dictionary that holds them."""
     references: ClassVar[dict[str, str]] = {"input": INPUT_REFERENCE}
     """The user's own nodes: attribute -> the node reference of the main image that leads to them."""
@@ -65,7 +67,7 @@ class Run:
 @dataclass
 class RunNodes(Run):
     """What a prediction put into a scene. `probabilities` maps a structure's name to its volume, `tables` has 'volumes',
-    'flags' and 'metrics'."""
+    'flags' and 'metrics'. `synct` is None where the model only segments."""
 
     synct: object = None
     probabilities: dict = field(default_factory=dict)
@@ -77,7 +79,7 @@ class RunNodes(Run):
 
     @property
     def main(self):
-        return self.synct
+        return self.synct or self.segmentation
 
     @property
     def main_segmentation(self):

@@ -13,13 +13,16 @@ OPACITY = 0.6
 def show_result(run: RunNodes, overlay: str | None = "predictive", opacity: float = OPACITY, background: str = "synct") -> None:
     """Show a run in all slice views of its scene, linked: `background` below, `overlay` (a key or None) at `opacity`.
 
-    `background` is 'synct' or 'input' (the synthetic CT when the input is not in the scene). A view is fitted only when
+    `background` is 'synct' or 'input' (whichever of the two the run has, where it has only one; what is shown stays where it has
+    none). `overlay` is left out where the run has no such map: a model that only segments shows its entropy instead. A view is fitted only when
     it showed nothing before, so that the user's zoom stays. Without slice views nothing but the legend changes.
     """
     if not run.exists():
         return
     has_input = run.input is not None and run.input.GetScene() is run.scene
-    volume = run.input if background == "input" and has_input else run.synct
+    volume = run.input if has_input and (background == "input" or run.synct is None) else run.synct
+    if overlay == "predictive" and overlay not in run.overlays:
+        overlay = next(iter(run.overlays), None)
     run.scene.StartState(run.scene.BatchProcessState)
     try:
         composites = nodes_by_class(run.scene, "vtkMRMLSliceCompositeNode")
@@ -27,9 +30,11 @@ def show_result(run: RunNodes, overlay: str | None = "predictive", opacity: floa
         for composite in composites:
             composite.SetLinkedControl(True)
             composite.SetHotLinkedControl(True)
-            composite.SetBackgroundVolumeID(volume.GetID())
+            if volume is not None:
+                composite.SetBackgroundVolumeID(volume.GetID())
             composite.SetForegroundOpacity(opacity)
-        select_volume(run, volume)
+        if volume is not None:
+            select_volume(run, volume)
         show_overlay(run, overlay)
     finally:
         run.scene.EndState(run.scene.BatchProcessState)
