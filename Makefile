@@ -17,16 +17,16 @@ $(VENV)/bin/python:
 
 # stamps: installed once, and again when the requirements change
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[scene]'
+	$(PIP) -e '.[scene,dicom]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) -e '.[scene,training,test]'
+	$(PIP) -e '.[scene,dicom,training,test]'
 	@touch $@
 
-# the digital limb, or with CASE=folder your own mr (and ct, if it is there)
+# the digital limb, or with CASE=folder your own mr (and ct, if it is there); with JOB=propagate a digital pelvis and its next day
 demo: $(VENV)/.demo
-	$(BIN)/python -m rtbackend demo --output $(OUT) --scene $(if $(CASE),--case $(CASE))
+	$(BIN)/python -m rtbackend demo --output $(OUT) --scene $(if $(JOB),--job $(JOB)) $(if $(CASE),--case $(CASE))
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)

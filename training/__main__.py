@@ -45,6 +45,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--severity", type=float, default=1.0, help="factor on all changes; 1 is what was measured in patients")
     p.add_argument("--only", nargs="*", help="names of the patients to take (default: all)")
 
+    p = commands.add_parser("organs", help="bring planning CTs and their organs onto one grid, to segment")
+    p.add_argument("--data", type=Path, required=True, help="planning CTs with structures: openkbp, or PATIENT/{ct,structures}")
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--organs", nargs="+", help="what the networks segment (default: seven organs of head and neck)")
+    p.add_argument("--spacing", nargs=3, type=float, default=[4.0, 4.0, 3.0], metavar="MM", help="of the working grid, x y z")
+    p.add_argument("--only", nargs="*", help="names of the patients to take (default: all)")
+
     p = commands.add_parser("train", help="train one network; the same command resumes")
     p.add_argument("--prepared", type=Path, required=True, help="what prepare wrote")
     p.add_argument("--config", type=Path, required=True)
@@ -81,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--minutes", type=float, help="for all of it; the next call resumes")
     p.add_argument("--config", type=Path, help="instead of the one for the device; where several networks are compared, their budget")
     p.add_argument("--only", nargs="+", metavar="NETWORK", help="where several networks are compared: train these alone")
+    p.add_argument("--fold", type=int, metavar="N", help="mr_only, pelvis: validate on another part of the patients; `compare` joins folds")
     p.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     return main
 
@@ -121,6 +129,9 @@ def main(arguments=None) -> int:
         from . import pairs
         organs = args.organs or (pairs.PELVIS if args.data is None else pairs.HEADNECK)
         print(f"{len(pairs.run(args.data, args.out, organs, args.spacing, args.days, args.seed, args.patients, args.severity, args.only))} pairs in {args.out}")
+    elif args.command == "organs":
+        from . import organs, pairs
+        print(f"{len(organs.run(args.data, args.out, args.organs or pairs.HEADNECK, args.spacing, args.only))} scans in {args.out}")
     elif args.command == "train":
         from . import train
         print(train.run(args.prepared, args.config, args.out, args.minutes, args.stop_after, args.device, args.budget))
@@ -143,7 +154,7 @@ def main(arguments=None) -> int:
         print(compare.run(named_folders(args.folders), args.out, args.reference))
     elif args.command == "reproduce":
         from . import reproduce
-        print(reproduce.run(args.name, args.data, args.out, args.minutes, args.config, args.device, args.only))
+        print(reproduce.run(args.name, args.data, args.out, args.minutes, args.config, args.device, args.only, args.fold))
     return 0
 
 

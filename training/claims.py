@@ -43,8 +43,8 @@ CLAIMS = (
 )
 
 
-def write(folders: dict[str, Path], out: Path) -> Path:
-    """claims.md from the rows.json of the networks in `folders`; a claim whose networks are missing is left out."""
+def write(folders: dict[str, Path | list[Path]], out: Path) -> Path:
+    """claims.md from the rows.json of the networks in `folders` (name → folder, or one folder a fold); a claim whose networks are missing is left out."""
     networks = {n.name: n for n in store.gather(folders)}
     lines = ["# The papers' claims on these patients", "",
              "Differences are better − worse, mean over the patients, in HU; negative agrees with the paper. p: Wilcoxon signed-rank, "

@@ -16,7 +16,7 @@ from rtbackend.events import Progress
 from rtbackend.propagation import refine, sampling
 from rtbackend.propagation.sampling import PAIRS
 
-from . import elastix_baseline
+from . import elastix_baseline, spread_calibration
 from .data import pair_case
 from .data.pair_case import PairCase
 from .data.pair_feed import OUTSIDE, tensors
@@ -31,13 +31,18 @@ def _clock() -> float:
     return time.process_time()
 
 
-def predict(network, case: PairCase, samples: int = SAMPLES, seed: int = 0) -> sampling.Sampled:
-    """The network's samples on a pair, on its device."""
+# the network as published, and looking at the pair from both sides, as `propagate` does
+ONE_WAY, BOTH_WAYS = "network", "network both ways"
+
+
+def predict(network, case: PairCase, samples: int = SAMPLES, seed: int = 0, both_ways: bool = False) -> sampling.Sampled:
+    """The network's samples on a pair, on its device; `both_ways`: see `sampling.run`."""
     device = next(network.parameters()).device
     batch = {k: v[None].to(device) for k, v in tensors(case).items()}
     x = network_input(batch, len(case.classes) + 1)[:, :network.in_channels]
     masks = one_hot(batch["moving_labels"], len(case.classes) + 1)
-    return sampling.run(network, x, [OUTSIDE["fixed"], OUTSIDE["moving"], 0.0][:network.in_channels], masks, samples, seed, Progress())
+    return sampling.run(network, x, [OUTSIDE["fixed"], OUTSIDE["moving"], 0.0][:network.in_channels], masks, samples, seed, Progress(),
+                        both_ways)
 
 
 def refined(case: PairCase, displacement: torch.Tensor, probability, mode: str, bending: float, pulling=()) -> torch.Tensor:
@@ -57,7 +62,8 @@ def refined(case: PairCase, displacement: torch.Tensor, probability, mode: str, 
 def run(prepared: Path, run_folder: Path, model: Path, out: Path, refine_modes=("fast", "full"), device: str = "auto") -> Path:
     """Score the bundle `model` of `run_folder` on that run's validation pairs; returns rows.json.
 
-    `refine_modes` are tried on what deforms, and are methods of their own in the rows.
+    `refine_modes` are tried on what deforms, as `propagate` does after looking from both sides; each is a method of its own in
+    the rows. Without any, the network is scored as published only.
     """
     from rtbackend.inference import choose_device
 
@@ -90,10 +96,11 @@ def run_baselines(prepared: Path, names: list[str], out: Path) -> Path:
 
 class Scores:
     """Rows as they come: `contours` (pair, method, path, organ, dsc, msd_mm, hd95_mm), `deformations` (pair, method, seconds, and
-    what `contours.deformation_row` gives), `spreads` (pair, path, organ, sd_mm, msd_mm) and `symmetry` (pair, identity_mm, inverse_mm)."""
+    what `contours.deformation_row` gives), `spreads` (pair, path, organ, sd_mm, msd_mm) and `symmetry` (pair, method, identity_mm,
+    inverse_mm), `errors` (pair, method, and what `spread_calibration.drawn` gives)."""
 
     def __init__(self):
-        self.rows: dict[str, list] = {"contours": [], "deformations": [], "spreads": [], "symmetry": []}
+        self.rows: dict[str, list] = {"contours": [], "deformations": [], "spreads": [], "symmetry": [], "errors": []}
 
     def add_contours(self, case: PairCase, method: str, path: str, labels: np.ndarray) -> list[dict]:
         rows = contours.contour_rows(case, labels)
@@ -103,6 +110,11 @@ class Scores:
     def add_deformation(self, case: PairCase, method: str, displacement: torch.Tensor, seconds: float) -> list[dict]:
         self.rows["deformations"].append({"pair": case.name, "method": method, "seconds": seconds, **contours.deformation_row(case, displacement)})
         return self.add_contours(case, method, "propagated", contours.warped_labels(case, displacement))
+
+    def add_errors(self, case: PairCase, method: str, displacement: torch.Tensor, mm2: np.ndarray) -> None:
+        """Errors of a displacement against the sampled covariance `mm2`."""
+        error = (displacement.cpu().numpy() - case.displacement) * np.reshape(case.spacing, (3, 1, 1, 1))
+        self.rows["errors"].append({"pair": case.name, "method": method, **spread_calibration.drawn(error, mm2, case.body & case.known)})
 
     def told(self, pair: str) -> str:
         """The mean surface distance of each method, for the screen."""
@@ -137,25 +149,34 @@ def _score(scores: Scores, case: PairCase, network, modes, bending: float, pulli
         return
     rows = scores.add_deformation(case, "network", plain.displacement, seconds)
     mm2 = sampled.covariance.cpu().numpy() * np.reshape([case.spacing[a] * case.spacing[b] for a, b in PAIRS], (6, 1, 1, 1))
+    scores.add_errors(case, ONE_WAY, plain.displacement, mm2)
     warped = contours.warped_labels(case, plain.displacement)
     for r in rows:
         mask = warped == 1 + case.classes.index(r["organ"])
         sd = surfaces.normal_sd(mm2, mask, case.spacing) if mask.any() else []
         scores.rows["spreads"].append({"pair": case.name, "path": "propagated", "organ": r["organ"], "sd_mm": _mean(sd), "msd_mm": r["msd_mm"]})
+    scores.rows["symmetry"].append({"pair": case.name, "method": ONE_WAY, **_symmetry(network, case, plain.displacement)})
+    if not modes:
+        return
+    started = _clock()
+    both = predict(network, case, samples=0, both_ways=True)
+    seconds = _clock() - started
+    scores.add_deformation(case, BOTH_WAYS, both.displacement, seconds)
+    scores.rows["symmetry"].append({"pair": case.name, "method": BOTH_WAYS, **_symmetry(network, case, both.displacement, True)})
     for mode in modes:
         started = _clock()
-        better = refined(case, plain.displacement, plain.probability, mode, bending, pulling)
-        scores.add_deformation(case, f"network + {mode}", better, seconds + _clock() - started)
-    scores.rows["symmetry"].append({"pair": case.name, **_symmetry(network, case, plain.displacement)})
+        better = refined(case, both.displacement, both.probability, mode, bending, pulling)
+        scores.add_deformation(case, f"{BOTH_WAYS} + {mode}", better, seconds + _clock() - started)
+        scores.add_errors(case, f"{BOTH_WAYS} + {mode}", better, mm2)
 
 
-def _symmetry(network, case: PairCase, there: torch.Tensor) -> dict:
+def _symmetry(network, case: PairCase, there: torch.Tensor, both_ways: bool = False) -> dict:
     """Mean displacement (mm) in the body of the planning scan onto itself, and what is left after going there and back."""
     same = replace(case, daily=case.planning, daily_labels=case.planning_labels)
     swapped = replace(case, daily=case.planning, planning=case.daily, daily_labels=case.planning_labels, planning_labels=case.daily_labels)
-    back = predict(network, swapped, samples=0).displacement
+    back = predict(network, swapped, samples=0, both_ways=both_ways).displacement
     left = compose_tensor(there[None], back[None])[0]
-    still = predict(network, same, samples=0).displacement
+    still = predict(network, same, samples=0, both_ways=both_ways).displacement
     spacing, where = np.reshape(case.spacing, (3, 1, 1, 1)), case.body & case.known
     return {name: float(np.linalg.norm(d.cpu().numpy() * spacing, axis=0)[where].mean()) for name, d in (("identity_mm", still), ("inverse_mm", left))}
 

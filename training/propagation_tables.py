@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from . import spread_calibration
 from .evaluation import store, tables
+from .propagation_eval import BOTH_WAYS, ONE_WAY
 
 BASELINES = ("rigid", "elastix")
 # contours: metric -> (title, digits)
@@ -20,7 +22,7 @@ DEFORMATION = {"tre_mm": ("error (mm)", 2), "tre_p95_mm": ("95th percentile (mm)
 
 def gather(files: dict[str, Path], baselines: Path | None) -> dict[str, list[dict]]:
     """All rows of networks (by title) and baselines, with the method's title as "title"."""
-    found: dict[str, list[dict]] = {"contours": [], "deformations": [], "spreads": [], "symmetry": []}
+    found: dict[str, list[dict]] = {"contours": [], "deformations": [], "spreads": [], "symmetry": [], "errors": []}
     for title, file in [*files.items(), *([(None, baselines)] if baselines else [])]:
         for kind, rows in json.loads(file.read_text(encoding="utf-8")).items():
             if kind in found:
@@ -49,7 +51,7 @@ def write(files: dict[str, Path], baselines: Path | None, results: Path, hardwar
     lines += ["## Deformation in the body, and processor time", _deformations(rows["deformations"])]
     if baselines:
         lines += ["## Against elastix, structure by structure", _against(rows["contours"])]
-    lines += ["## Does the sampled spread tell the error?", _spreads(rows["spreads"]), "## Symmetry", _symmetry(rows["symmetry"])]
+    lines += ["## Does the sampled spread tell the error?", _spreads(rows["spreads"]), "## Is the spread as large as the error?", _calibration(rows["errors"]), "## Symmetry", _symmetry(rows["symmetry"])]
     for kind in ("contours", "deformations"):
         columns = list(dict.fromkeys(k for r in rows[kind] for k in r if k != "method"))
         store.replace_text(results / f"{kind}.csv", tables.csv_text(columns, ([r.get(c, "") for c in columns] for r in rows[kind])))
@@ -122,6 +124,19 @@ def _spreads(rows) -> str:
     return tables.markdown(["method", "path", "Spearman's ρ", "structures", "mean spread (mm)", "mean surface distance (mm)"], body)
 
 
+def _calibration(rows) -> str:
+    """Errors of the displacement along an axis over its sd, before and after `spread_calibration`, on patients left out of the fit."""
+    body = []
+    for title in dict.fromkeys(r["title"] for r in rows):
+        mine = {r["pair"]: r for r in rows if r["title"] == title}
+        z = np.concatenate([np.ravel(np.array(r["error"]) / np.sqrt(np.maximum(r["variance"], 1e-12))) for r in mine.values()])
+        fitted, checked = spread_calibration.fit(list(mine.values())), spread_calibration.left_out(mine)
+        body.append([title, f"{np.median(np.abs(z)) / 0.6745:.1f}", f"{fitted.scale:.2f}", f"{fitted.residual_mm:.2f}", f"{checked['z_sd']:.2f}",
+                     f"{checked['within_90']:.0%}", str(checked["patients"])])
+    heads = ["method", "error / sd, as sampled (from its median)", "scale", "residual (mm)", "error / sd, calibrated, left out", "within 90 %, left out", "patients"]
+    return tables.markdown(heads, body)
+
+
 def _symmetry(rows) -> str:
     body = [[t, *(f"{np.mean([r[k] for r in rows if r['title'] == t]):.2f}" for k in ("identity_mm", "inverse_mm"))] for t in dict.fromkeys(r["title"] for r in rows)]
     return tables.markdown(["method", "planning scan onto itself (mm)", "there and back (mm)"], body)
@@ -135,8 +150,8 @@ def for_card(file: Path, out: Path) -> Path:
     """evaluation.json for `export`: accuracy, the better path of each structure and whether it is segmented directly at all, and
     how far the spread tells the error."""
     found = json.loads(file.read_text(encoding="utf-8"))
-    plain = [r for r in found["contours"] if r["method"] == "network"]
-    best = next((m for m in ("network + fast", "network + full", "network") if any(r["method"] == m for r in found["contours"])))
+    plain = [r for r in found["contours"] if r["method"] == ONE_WAY]
+    best = next((m for m in (f"{BOTH_WAYS} + fast", f"{BOTH_WAYS} + full", ONE_WAY) if any(r["method"] == m for r in found["contours"])))
     shown, paths, unfit = {}, {}, []
     for organ in dict.fromkeys(r["organ"] for r in plain):
         propagated = float(np.nanmean([r["msd_mm"] for r in found["contours"] if (r["organ"], r["method"], r["path"]) == (organ, best, "propagated")]))
@@ -159,5 +174,6 @@ def for_card(file: Path, out: Path) -> Path:
             "accuracy": {"cases": f"{len(pairs)} simulated days of {len({p.rsplit('_day', 1)[0] for p in pairs})} validation patients, none of them trained on; "
                          f"with the refinement \"{best.rpartition('+ ')[2]}\"", "n": len(pairs), "table": shown},
             "calibration": {"synct": None, "volumes": None, "deformation": None,
-                            "spread": {"spearman": round(rho, 2), "structures": n, "what": "sampled spread of the surface against its true distance"}}}
+                            "spread": {"spearman": round(rho, 2), "structures": n, "what": "sampled spread of the surface against its true distance",
+                                       **spread_calibration.for_card({r["pair"]: r for r in found.get("errors", []) if r["method"] == best})}}}
     return store.replace_text(out, json.dumps(made, indent=1, ensure_ascii=False))

@@ -20,19 +20,19 @@ RESERVE = 0.2
 
 
 def run(name: str, data: Path | None, out: Path, minutes: float | None = None, config: Path | None = None, device: str = "auto",
-        only: list[str] | None = None) -> Path:
+        only: list[str] | None = None, fold: int | None = None) -> Path:
     """Run the experiment `name`; returns the folder of its results: evaluation.md and `bundle/` for one model, or for
     `study.STUDIES` and `propagation_study.SITES` the comparison of several networks (`only`: those to train).
 
     `data`: the patients as prepare takes them, or a folder that prepare wrote (which is what to take to a machine with
-    a GPU: some 50 MB, and no registration there). `config` defaults to the one for the device.
+    a GPU: some 50 MB, and no registration there). `config` defaults to the one for the device. `fold`: see `study.run`.
     """
     import torch
 
     if name in propagation_study.SITES:
         return propagation_study.run(name, data, out, minutes, device, only, config)
     if name in study.STUDIES:
-        return study.run(name, data, out, minutes, device, only, config)
+        return study.run(name, data, out, minutes, device, only, config, fold)
     if data is None:
         raise SystemExit("--data is missing: give the folder of the patients, or what prepare wrote.")
     started = time.monotonic()

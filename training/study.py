@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from . import claims, evaluate, export, prepare, train
-from .evaluation import compare
+from .evaluation import compare, store
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 # the papers' names
@@ -40,12 +40,14 @@ STUDIES = {
 
 
 def run(study_name: str, data: Path | None, out: Path, minutes: float | None = None, device: str = "auto", only=None,
-        budget: Path | None = None) -> Path:
+        budget: Path | None = None, fold: int | None = None) -> Path:
     """Train what is left to train within `minutes`, evaluate what has been trained, compare; returns the results folder.
 
     `data`: patients, or what prepare wrote; the digital pelves are made where it is None. `only`: train these networks
     alone (two processes may share the work); the comparison takes all that are finished. `budget`: see
-    `train.load_config`, by default that for the device; its `evaluation` says how: {samples, every}.
+    `train.load_config`, by default that for the device; its `evaluation` says how: {samples, every}. `fold`: another part of
+    the patients validates than the budget's own; all of it then lies in `out`/fold-N, and the networks that were evaluated in
+    several folds are compared on the patients of all of them, in `out`/results/folds.
     """
     import torch
 
@@ -58,6 +60,9 @@ def run(study_name: str, data: Path | None, out: Path, minutes: float | None = N
         raise SystemExit(f"--only: {', '.join(sorted(unknown))} is not one of {', '.join(study.networks)}.")
     how = (yaml.safe_load(budget.read_text(encoding="utf-8")) or {}).get("evaluation", {})
     prepared = _prepared(study, data, out)
+    if fold is not None:
+        out = out / f"fold-{fold}"
+        budget = _of_fold(budget, out, fold)
     chosen = [n for n in study.networks if not only or n in only]
     for name in chosen:
         config, folder = CONFIGS / "mr_only" / f"{name}.yaml", out / "runs" / name
@@ -85,7 +90,32 @@ def run(study_name: str, data: Path | None, out: Path, minutes: float | None = N
     results = out / "results"
     compare.run(folders, results)
     claims.write(folders, results / "claims.md")
+    if fold is not None:
+        _compare_folds(study, out.parent)
     return results
+
+
+def _compare_folds(study: Study, out: Path) -> None:
+    """Compare the networks that were evaluated in several folds, each on the patients whom it was not trained on."""
+    places = [out, *sorted(out.glob("fold-*"))]
+    found = {TITLES[n]: [p / "evaluation" / n for p in places if (p / "evaluation" / n / store.FILE).exists()] for n in study.networks}
+    most = max(map(len, found.values()))
+    folders = {title: given for title, given in found.items() if len(given) == most > 1}
+    if folders:
+        results = out / "results" / "folds"
+        compare.run(folders, results)
+        claims.write(folders, results / "claims.md")
+        print(f"compared in {most} folds: {', '.join(folders)}", flush=True)
+
+
+def _of_fold(budget: Path, out: Path, fold: int) -> Path:
+    """The budget with another fold, written into `out`. Raises `SystemExit` for a fold that it does not have."""
+    settings = yaml.safe_load(budget.read_text(encoding="utf-8")) or {}
+    folds = settings.get("folds", train.DEFAULTS["folds"])
+    if not 0 <= fold < folds:
+        raise SystemExit(f"--fold: {fold} is not one of 0 to {folds - 1}, which {budget} divides the patients into.")
+    out.mkdir(parents=True, exist_ok=True)
+    return store.replace_text(out / "budget.yaml", yaml.safe_dump(settings | {"fold": fold}))
 
 
 def _prepared(study: Study, data: Path | None, out: Path) -> Path:

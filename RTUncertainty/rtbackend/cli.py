@@ -39,19 +39,33 @@ def parser() -> argparse.ArgumentParser:
     p = commands.add_parser("propagate", help="planning CT and structures to a daily CT")
     p.add_argument("--model", required=True, help="name of a shipped model or folder of a bundle")
     p.add_argument("--planning", required=True, help="planning CT: NIfTI, NRRD, MHA or a folder with one DICOM series")
-    p.add_argument("--structures", required=True, help="of the planning CT: .seg.nrrd, or a label image with its names in a .json beside it")
+    p.add_argument("--structures", required=True, help="of the planning CT: .seg.nrrd, a DICOM RTSTRUCT, or a label image with its names in a .json beside it")
     p.add_argument("--daily", required=True, help="daily CT")
     p.add_argument("--rigid", default="on", choices=["on", "off"], help="rigid pre-alignment")
     p.add_argument("--refine", default="fast", choices=["off", "fast", "full"], help="steps of optimisation after the network")
+    p.add_argument("--symmetric", default="on", choices=["on", "off"], help="on: swapping the scans gives the inverse deformation")
     _common(p)
     p.add_argument("--output", required=True, help="folder for the results")
 
-    p = commands.add_parser("demo", help="the main job on an embedded digital limb")
+    p = commands.add_parser("export", help="a result as DICOM: RTSTRUCT, CT series, SEG, registration (needs pydicom)")
+    p.add_argument("--result", required=True, help="folder that predict or propagate wrote")
+    p.add_argument("--dicom-reference", required=True, help="folder with the DICOM series that the result describes: the MR, or the daily CT")
+    p.add_argument("--output", required=True, help="new folder for the DICOM files")
+    p.add_argument("--what", nargs="+", metavar="KIND", help="rtstruct ct seg probability registration (default: what the result has, without probability)")
+    p.add_argument("--structures", default="default", help="default, propagated, segmented, or a .seg.nrrd file, such as contours accepted in Slicer")
+    p.add_argument("--dicom-planning", help="folder with the planning CT's DICOM series; a registration names it")
+    p.add_argument("--uid-prefix", default="2.25", help="new UIDs lie below it")
+    p.add_argument("--uid-seed", help="any text: the same export then gets the same UIDs")
+    p.add_argument("--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output")
+    p.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    p = commands.add_parser("demo", help="a job on an embedded digital patient")
+    p.add_argument("--job", default="predict", choices=["predict", "propagate"], help="MR of a digital limb to synthetic CT, or a digital pelvis to its next day")
     p.add_argument("--output", default="demo-output")
-    p.add_argument("--model", default="limb-t1-synct")
-    p.add_argument("--case", help="folder with your own mr (and ct, if known) instead of the digital limb")
+    p.add_argument("--model", help="default: limb-t1-synct, or pelvis-ct-propagation-phantom")
+    p.add_argument("--case", help="predict: folder with your own mr (and ct, if known) instead of the digital limb")
     p.add_argument("--scene", action="store_true", help="also write scene.mrb (needs slicer-core)")
-    p.add_argument("--limb-seed", type=int, default=7, help="which digital limb")
+    p.add_argument("--limb-seed", type=int, default=7, help="which digital patient")
     p.add_argument("--samples", type=int, default=20)
     p.add_argument("--device", default="auto")
     p.add_argument("--debug", action="store_true")
@@ -81,7 +95,7 @@ def main(arguments=None) -> int:
     as_events = any(a == "json" and b == "--progress" for a, b in zip(arguments[1:], arguments)) or "--progress=json" in arguments
     try:
         args = parser().parse_args(arguments)
-        return {"models": _models, "predict": _predict, "propagate": _propagate, "demo": _demo}[args.command](args)
+        return {"models": _models, "predict": _predict, "propagate": _propagate, "export": _export, "demo": _demo}[args.command](args)
     except Exception as error:
         if "--debug" in arguments:
             raise
@@ -158,8 +172,21 @@ def _propagate(args) -> int:
 
     progress = Progress(_show(args.progress), _cancel_on_signal(), ("scene",) if args.scene else (), shares=PROPAGATION)
     output = propagate_to_folder(args.planning, args.structures, args.daily, args.model, args.output, progress=progress, scene=args.scene,
-                                 samples=args.samples, seed=args.seed, device=args.device, rigid=args.rigid, refine=args.refine)
+                                 samples=args.samples, seed=args.seed, device=args.device, rigid=args.rigid, refine=args.refine, symmetric=args.symmetric)
     _done(output, args)
+    return 0
+
+
+def _export(args) -> int:
+    from .dicom_library import library
+
+    dicom = library("'export'")
+    progress = Progress(_show(args.progress), _cancel_on_signal(), shares=dicom.SHARES)
+    done = dicom.export(args.result, args.dicom_reference, args.output, what=args.what, structures=args.structures, progress=progress,
+                        dicom_planning=args.dicom_planning, uid_prefix=args.uid_prefix, uid_seed=args.uid_seed)
+    if args.progress != "json":
+        print("\n".join(dicom.summary(done)))
+    _done(done.folder.absolute(), args)
     return 0
 
 
@@ -173,11 +200,19 @@ def _done(output: Path, args) -> None:
 
 
 def _demo(args) -> int:
-    from . import demo
+    from . import demo, demo_propagation
+    from .events import PROPAGATION
 
-    progress = Progress(_show(args.progress), _cancel_on_signal(), ("scene", "report") if args.scene else ("report",))
-    output = demo.run(args.output, args.model, progress, case=args.case, scene=args.scene, limb_seed=args.limb_seed,
-                      samples=args.samples, device=args.device)
+    if args.job == "propagate":
+        if args.case:
+            raise InputError("--case is for the job predict; for scans of your own use 'rtuncertainty propagate'.")
+        progress = Progress(_show(args.progress), _cancel_on_signal(), ("scene",) if args.scene else (), shares=PROPAGATION)
+        output = demo_propagation.run(args.output, args.model or demo_propagation.MODEL, progress, scene=args.scene, seed=args.limb_seed,
+                                      samples=args.samples, device=args.device)
+    else:
+        progress = Progress(_show(args.progress), _cancel_on_signal(), ("scene", "report") if args.scene else ("report",))
+        output = demo.run(args.output, args.model or "limb-t1-synct", progress, case=args.case, scene=args.scene, limb_seed=args.limb_seed,
+                          samples=args.samples, device=args.device)
     if args.progress == "json":
         _done(output, args)
     return 0

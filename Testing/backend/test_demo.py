@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from make_bundle import make_bundle
+from make_pair import make_propagation_bundle
 from test_preprocess import limb
 
 from rtbackend import cli, demo, geometry
@@ -67,3 +68,16 @@ def test_bad_folder(case, tmp_path, capsys, spoil, words):
     code, _, errors = run((folder, case[1], tmp_path / "out"), capsys)
     assert code == 2 and len(errors) == 1 and words in errors[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_propagation_on_a_digital_pelvis(tmp_path, capsys):
+    model = make_propagation_bundle(tmp_path / "bundle")
+    assert cli.main(["demo", "--job", "propagate", "--model", str(model), "--output", str(tmp_path / "out"), "--samples", "2"]) == 0
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines() if " mm   (" in line]
+    assert {r[0] for r in rows} == {"bladder", "rectum", "prostate", "femoral_head_left", "femoral_head_right"}
+    # a network that has learnt nothing: rigid alignment and refinement alone bring bones where they are
+    heads = [r for r in rows if r[0].startswith("femoral")]
+    assert all(float(r[1]) > 0.9 > float(r[4].strip("(")) for r in heads), out
+    assert (tmp_path / "out" / "result" / "transform.h5").is_file() and "digital patients only" in out
+    assert cli.main(["demo", "--job", "propagate", "--case", str(tmp_path)]) == 2

@@ -83,7 +83,7 @@ def test_from_pairs_to_tables_and_a_bundle(prepared, tmp_path, monkeypatch, caps
     assert command.main(arguments) == 0
     results = tmp_path / "out" / "results"
     text = (results / "propagation.md").read_text(encoding="utf-8")
-    assert all(t in text for t in ("| Seg | segmented |", "| Reg | propagated |", "| Cross-stitch + fast | propagated |", "| Cross-stitch + full |", "| Reg, bending 5 |", "| elastix |", "| rigid |"))
+    assert all(t in text for t in ("| Seg | segmented |", "| Reg | propagated |", "| Cross-stitch both ways + fast | propagated |", "| Cross-stitch both ways + full |", "| Reg, bending 5 |", "| elastix |", "| rigid |"))
     with open(results / "contours.csv", newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
     # an organ that was not drawn in a patient has no row
@@ -104,7 +104,7 @@ def test_from_pairs_to_tables_and_a_bundle(prepared, tmp_path, monkeypatch, caps
     one = [str(tmp_path / "out" / "runs" / "cross_stitch"), str(tmp_path / "out" / "bundles" / "cross_stitch"), str(tmp_path / "one")]
     assert command.main(["evaluate", "--prepared", str(prepared), "--run", one[0], "--model", one[1], "--out", one[2], "--device", "cpu"]) == 0
     again, first = (json.loads((folder / "evaluation.json").read_text(encoding="utf-8")) for folder in (tmp_path / "one", tmp_path / "out" / "evaluation" / "cross_stitch"))
-    assert again == first and "| cross_stitch + fast | propagated |" in (tmp_path / "one" / "propagation.md").read_text(encoding="utf-8")
+    assert again == first and "| cross_stitch both ways + fast | propagated |" in (tmp_path / "one" / "propagation.md").read_text(encoding="utf-8")
     # a model of this kind is told apart from one that makes a synthetic CT
     with pytest.raises(InputError, match="contour propagation"):
         prediction.predict(sitk.GetImageFromArray(np.random.default_rng(0).integers(1, 900, (20, 40, 40)).astype(np.int16)), made["folder"], samples=2)

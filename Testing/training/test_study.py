@@ -42,6 +42,17 @@ def test_one_command_goes_from_cases_to_tables(studied):
     assert row["Dice bone"] != row["Dice bone"] and row["Dice bone ≥ 250 HU"] == row["Dice bone ≥ 250 HU"]
 
 
+def test_another_fold_validates_on_other_patients_and_folds_are_compared_together(studied):
+    budget = studied / "budget.yaml"
+    study.run("mr_only", studied / "prepared", studied / "out", device="cpu", only=["m2a"], budget=budget, fold=1)
+    first, second = (store.read(studied / "out" / part / "evaluation" / "m2a") for part in ("", "fold-1"))
+    assert not set(first["cases"]) & set(second["cases"]) and not set(second["cases"]) & set(second["training"])
+    text = (studied / "out" / "results" / "folds" / "comparison.md").read_text(encoding="utf-8")
+    assert "1 networks on 4 patients" in text and "3TN" not in text
+    with pytest.raises(SystemExit, match="--fold: 3 is not one of 0 to 2"):
+        study.run("mr_only", studied / "prepared", studied / "out", device="cpu", only=["m2a"], budget=budget, fold=3)
+
+
 def test_another_budget_is_not_mixed_in(studied):
     other = studied / "other.yaml"
     other.write_text(yaml.safe_dump({**BUDGET, "steps": 4}), encoding="utf-8")

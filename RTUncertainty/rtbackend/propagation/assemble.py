@@ -11,13 +11,14 @@ from .. import deformation, flags, geometry, structures, surfaces
 from ..deformation.field import axes
 from ..deformation.objective import correlation
 from . import pair as pairs
+from . import spread
 from .agreement import judge
 from .result import Contour
 
 Z90 = 1.6449  # half of the 90 % interval of a normal distribution, in sd
 
 
-def images(found, pair, plan: sitk.Image, day: sitk.Image, progress) -> dict:
+def images(found, pair, plan: sitk.Image, day: sitk.Image, card: dict, progress) -> dict:
     """The deformation as one field over the daily CT, the warped planning CT, the Jacobian and the spread, as in `Propagation`."""
     import torch
 
@@ -36,7 +37,7 @@ def images(found, pair, plan: sitk.Image, day: sitk.Image, progress) -> dict:
     covariance, probability = found.sampled.covariance, found.sampled.probability
     body = pair.body
     if covariance is not None:
-        mm2 = _millimetres(covariance.cpu().numpy(), pair.grid.GetSpacing())
+        mm2 = _millimetres(covariance.cpu().numpy(), pair.grid.GetSpacing(), card)
         out["displacement_sd"] = _on(geometry.like(np.sqrt(mm2[:3].sum(0).clip(0)) * body, pair.grid), day, 0.0)
     if probability is not None:
         p = probability.clamp_min(1e-12)
@@ -58,10 +59,12 @@ def _on(image: sitk.Image, day: sitk.Image, outside: float) -> sitk.Image:
     return sitk.Resample(image, day, sitk.Transform(), sitk.sitkLinear, outside, sitk.sitkFloat32)
 
 
-def _millimetres(covariance: np.ndarray, spacing) -> np.ndarray:
-    """A covariance [6, z, y, x] in voxels² as mm², along the grid's axes."""
+def _millimetres(covariance: np.ndarray, spacing, card: dict) -> np.ndarray:
+    """A covariance [6, z, y, x] in voxels² as mm², along the grid's axes, calibrated as the card says."""
     x, y, z = spacing
-    return covariance * np.reshape([x * x, y * y, z * z, x * y, x * z, y * z], (6, 1, 1, 1))
+    mm2 = covariance * np.reshape([x * x, y * y, z * z, x * y, x * z, y * z], (6, 1, 1, 1))
+    calibration = spread.of_card(card)
+    return mm2 if calibration is None else calibration.apply(mm2)
 
 
 def contours(found, pair, field: sitk.Image, given: dict, known: dict, organs: dict, plan: sitk.Image, day: sitk.Image, card: dict, progress):
@@ -72,7 +75,7 @@ def contours(found, pair, field: sitk.Image, given: dict, known: dict, organs: d
     sampled = found.sampled
     segmented = _segmented(sampled, pair, organs, day) if sampled.probability is not None else None
     transform = sitk.DisplacementFieldTransform(sitk.Image(field))
-    mm2 = None if sampled.covariance is None else _millimetres(sampled.covariance.cpu().numpy(), pair.grid.GetSpacing())
+    mm2 = None if sampled.covariance is None else _millimetres(sampled.covariance.cpu().numpy(), pair.grid.GetSpacing(), card)
     plan_ml, day_ml = (float(np.prod(i.GetSpacing())) / 1000 for i in (plan, day))
     out, raised = [], []
     for number, (name, s) in enumerate(given.items()):
@@ -92,7 +95,8 @@ def contours(found, pair, field: sitk.Image, given: dict, known: dict, organs: d
             _interval(kept.sum() * day_ml, _column(sampled.propagated_voxels, number)),
             None if direct is None else _interval(direct.sum() * day_ml, _column(sampled.segmented_voxels, list(organs).index(organ))),
             sd, direct_sd if direct is not None else math.nan, agreement,
-            "segmented" if direct is not None and direct.any() and entry.get("path") == "segmented" else "propagated", _cut_off(s.mask, field, day))
+            "segmented" if direct is not None and direct.any() and entry.get("path") == "segmented" else "propagated", _cut_off(s.mask, field, day),
+            s.role)
         out.append(contour)
         raised += _flags(contour)
     return out, raised

@@ -17,23 +17,24 @@ REFINE = ("off", "fast", "full")
 
 
 def propagate(planning, structures, daily, bundle, *, samples: int = 20, seed: int = 0, device: str = "auto", rigid: str = "on",
-              refine: str = "fast", on_event=None, cancel: CancelToken | None = None, progress: Progress | None = None, before=None) -> Propagation:
+              refine: str = "fast", symmetric: str = "on", on_event=None, cancel: CancelToken | None = None, progress: Progress | None = None, before=None) -> Propagation:
     """Propagate planning structures to a daily CT.
 
     planning, daily: CTs in HU (`SimpleITK.Image`, or a path to a file or DICOM folder), on any grids. structures: of the planning
     CT, as `structure_set.read` takes them. bundle: name or folder. samples: T ≥ 2. device: auto, cpu, cuda, cuda:n. rigid: on,
-    or off for scans that are aligned. refine: off, fast, full (see `refine`). on_event, cancel, progress: as for `predict`.
+    or off for scans that are aligned. refine: off, fast, full (see `refine`). symmetric: on, so that swapping the scans gives the
+    inverse and a scan and itself stand still (see `symmetric`), or off, the network as published in half the time. on_event, cancel, progress: as for `predict`.
     before: called with the checked daily CT before anything costly begins.
     Raises `InputError`, `OutOfMemoryError` or `Cancelled`; nothing is written by this function.
     """
     progress = progress or Progress(on_event, cancel or CancelToken(), shares=PROPAGATION)
     progress.stage("read", 0.0, "Reading scans, structures and model")
-    for name, value, known in (("rigid", rigid, ("on", "off")), ("refine", refine, REFINE)):
+    for name, value, known in (("rigid", rigid, ("on", "off")), ("refine", refine, REFINE), ("symmetric", symmetric, ("on", "off"))):
         if value not in known:
             raise InputError(f"{name} is '{value}'; it is one of {', '.join(known)}.")
     require_sampling(samples, seed)
     (plan, plan_name), (day, day_name) = (_ct(image, name) for image, name in ((planning, "the planning CT"), (daily, "the daily CT")))
-    given = structure_set.read(structures)
+    given = structure_set.read(structures, grid=plan, tell=progress.note, grid_name=plan_name)
     card = bundles.read_card(bundles.find(bundle))
     if "deformation" not in card["outputs"]:
         raise InputError(f"model '{card['name']}' is for {card['task']}; choose one that propagates structures.")
@@ -63,13 +64,14 @@ def propagate(planning, structures, daily, bundle, *, samples: int = 20, seed: i
     from . import assemble, deform
 
     found, where = _on_device(lambda network, place: deform.run(
-        network, pair, known, organs, samples, seed, place, refine, progress, float(card["outputs"]["deformation"].get("bending", 0.5))),
+        network, pair, known, organs, samples, seed, place, refine, progress, float(card["outputs"]["deformation"].get("bending", 0.5)),
+        symmetric == "on"),
         networks[0], where, progress)
     progress.stage("assemble", 0.0, "Assembling images and contours")
-    result = assemble.images(found, pair, plan, day, progress)
+    result = assemble.images(found, pair, plan, day, card, progress)
     contours, more = assemble.contours(found, pair, result["field"], given, known, organs, plan, day, card, progress)
     result = Propagation(**result, contours=contours, flags=raised + more, rigid=pair.rigid, card=card, device_used=str(where),
-                         options={"samples": samples, "seed": seed, "device": device, "rigid": rigid, "refine": refine},
+                         options={"samples": samples, "seed": seed, "device": device, "rigid": rigid, "refine": refine, "symmetric": symmetric},
                          names={"planning": plan_name, "daily": day_name, "structures": "the structures" if isinstance(structures, (dict, sitk.Image)) else str(structures)},
                          notes=progress.notes, seconds=progress.seconds)
     if result.folding > 0.005:
@@ -113,7 +115,7 @@ def _usable(given: dict[str, Structure], plan: sitk.Image, plan_name: str, progr
     for name, s in given.items():
         mask = s.mask if geometry.same_grid(s.mask, plan) else sitk.Resample(s.mask, plan, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
         if sitk.GetArrayViewFromImage(mask).any():
-            kept[name] = Structure(name, mask, s.color, s.code)
+            kept[name] = Structure(name, mask, s.color, s.code, s.role)
             continue
         why = "lies outside of the planning CT" if sitk.GetArrayViewFromImage(s.mask).any() else "has no voxel"
         raised.append(flags.Flag(name, "warning", "left out", f"It {why}, so it cannot be propagated."))

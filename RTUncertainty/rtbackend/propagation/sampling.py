@@ -15,6 +15,7 @@ from ..deformation import warp_tensor
 from ..events import Progress
 from ..moments import Moments
 from ..networks.joint_tiling import padded, tiles
+from . import symmetric
 
 EDGE = 64  # voxels of a tile along an axis
 # of a covariance: xx, yy, zz, xy, xz, yz
@@ -25,8 +26,8 @@ PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 class Sampled:
     """Over T samples, on the working grid [z, y, x]; None where the network has no such path, or no dropout.
 
-    displacement [3, ...] (x, y, z; voxels): of the network without dropout, which is the mean over all masks;
-    covariance [6, ...] (see `PAIRS`; voxels²); probability and probability_variance [K, ...], background first;
+    displacement [3, ...] (x, y, z; voxels): of the network without dropout, which is the mean over all masks, made symmetric
+    (see `symmetric`) where that was asked for; covariance [6, ...] (see `PAIRS`; voxels²); probability and probability_variance [K, ...], background first;
     propagated_voxels [T, S] and segmented_voxels [T, K − 1]: the structures' sizes in each sample, in voxels.
     """
 
@@ -60,17 +61,25 @@ class _Covariance:
 
 
 @torch.no_grad()
-def run(network, volume: torch.Tensor, outside, masks: torch.Tensor, samples: int, seed: int, progress: Progress) -> Sampled:
+def run(network, volume: torch.Tensor, outside, masks: torch.Tensor, samples: int, seed: int, progress: Progress,
+        both_ways: bool = False) -> Sampled:
     """Sample `network` (evaluation mode) on `volume` [1, c, z, y, x], on the network's device.
 
     outside: the value of each channel beyond the volume. masks [1, S, z, y, x]: the planning structures, which are warped in
-    every sample. samples: T ≥ 2; 0 for no sample, which is all that a network without dropout can give.
+    every sample. samples: T ≥ 2; 0 for no sample, which is all that a network without dropout can give. both_ways: look from the
+    planning to the daily scan too, for a symmetric displacement; the spread stays that of one direction.
     """
-    segmentation, registration = _features(network, volume, outside, progress)
+    both_ways = both_ways and network.registration_heads is not None
+    segmentation, registration = _features(network, volume, outside, progress, (0.0, 0.25 if both_ways else 0.5))
     network.set_sampling(False)
     found = Sampled()
     if registration is not None:
-        found.displacement = network.registration_heads[0](registration)[0]
+        there = network.registration_heads[0](registration)
+        if both_ways:
+            exchanged = symmetric.swapped(volume, there, network.classes - 1)
+            back = network.registration_heads[0](_features(network, exchanged, outside, progress, (0.25, 0.5))[1])
+            there = symmetric.mean(there, back)
+        found.displacement = there[0]
     if not network.dropout or not samples:
         if segmentation is not None:
             found.probability = network.segmentation_heads[0](segmentation)[0].softmax(0)
@@ -95,13 +104,16 @@ def run(network, volume: torch.Tensor, outside, masks: torch.Tensor, samples: in
     return found
 
 
-def _features(network, volume, outside, progress):
-    """What the heads of the high level see in each path, [1, f, z, y, x] on the whole volume; None for a path that is not there."""
+def _features(network, volume, outside, progress, part: tuple[float, float]):
+    """What the heads of the high level see in each path, [1, f, z, y, x] on the whole volume; None for a path that is not there.
+
+    `part`: from where to where in the stage this is.
+    """
     field = padded(volume, outside)
     places = tiles(volume.shape[2:], EDGE)
     found = [None, None]
     for number, tile in enumerate(places):
-        progress.stage("network", 0.5 * number / len(places), f"Part {number + 1} of {len(places)}")
+        progress.stage("network", part[0] + (part[1] - part[0]) * number / len(places), f"Part {number + 1} of {len(places)}")
         for path, levels in enumerate(network.features(field[(..., *tile.cut)])):
             if levels is None:
                 continue
