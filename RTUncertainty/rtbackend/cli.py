@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from . import __version__
+from . import __version__, cli_dose
 from .errors import InputError, RTUncertaintyError
 from .events import CancelToken, Progress, as_json
 from .runtime import prepare
@@ -59,6 +59,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output")
     p.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
+    cli_dose.add(commands)
+
     p = commands.add_parser("demo", help="a job on an embedded digital patient")
     p.add_argument("--job", default="predict", choices=["predict", "propagate"], help="MR of a digital limb to synthetic CT, or a digital pelvis to its next day")
     p.add_argument("--output", default="demo-output")
@@ -76,7 +78,6 @@ def parser() -> argparse.ArgumentParser:
 def _job(p):
     _common(p)
     p.add_argument("--bias-field", default="auto", choices=["auto", "on", "off"], help="N4: auto corrects where it finds a field")
-    p.add_argument("--report", action="store_true", help="also write report.html")
 
 
 def _common(p):
@@ -84,6 +85,7 @@ def _common(p):
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
     p.add_argument("--scene", action="store_true", help="also write scene.mrb for 3D Slicer (needs slicer-core)")
+    p.add_argument("--report", action="store_true", help="also write report.html, one page with pictures, tables and charts")
     p.add_argument("--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output")
     p.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
@@ -95,7 +97,7 @@ def main(arguments=None) -> int:
     as_events = any(a == "json" and b == "--progress" for a, b in zip(arguments[1:], arguments)) or "--progress=json" in arguments
     try:
         args = parser().parse_args(arguments)
-        return {"models": _models, "predict": _predict, "propagate": _propagate, "export": _export, "demo": _demo}[args.command](args)
+        return {"models": _models, "predict": _predict, "propagate": _propagate, "export": _export, "demo": _demo, **cli_dose.COMMANDS}[args.command](args)
     except Exception as error:
         if "--debug" in arguments:
             raise
@@ -170,9 +172,9 @@ def _propagate(args) -> int:
     from .events import PROPAGATION
     from .propagation.save import propagate_to_folder
 
-    progress = Progress(_show(args.progress), _cancel_on_signal(), ("scene",) if args.scene else (), shares=PROPAGATION)
+    progress = Progress(_show(args.progress), _cancel_on_signal(), tuple(n for n in ("scene", "report") if getattr(args, n)), shares=PROPAGATION)
     output = propagate_to_folder(args.planning, args.structures, args.daily, args.model, args.output, progress=progress, scene=args.scene,
-                                 samples=args.samples, seed=args.seed, device=args.device, rigid=args.rigid, refine=args.refine, symmetric=args.symmetric)
+                                 report=args.report, samples=args.samples, seed=args.seed, device=args.device, rigid=args.rigid, refine=args.refine, symmetric=args.symmetric)
     _done(output, args)
     return 0
 
@@ -182,11 +184,11 @@ def _export(args) -> int:
 
     dicom = library("'export'")
     progress = Progress(_show(args.progress), _cancel_on_signal(), shares=dicom.SHARES)
-    done = dicom.export(args.result, args.dicom_reference, args.output, what=args.what, structures=args.structures, progress=progress,
+    done = dicom.export_result(args.result, args.dicom_reference, args.output, what=args.what, structures=args.structures, progress=progress,
                         dicom_planning=args.dicom_planning, uid_prefix=args.uid_prefix, uid_seed=args.uid_seed)
+    _done(done.folder.absolute(), args)
     if args.progress != "json":
         print("\n".join(dicom.summary(done)))
-    _done(done.folder.absolute(), args)
     return 0
 
 

@@ -86,8 +86,9 @@ def _read_dicom(folder: Path) -> sitk.Image:
     except RuntimeError as error:
         raise InputError(f"{folder}: the DICOM series cannot be read: {str(error).splitlines()[-1]}") from error
     image = check(image, str(folder))
-    if reader.HasMetaDataKey(0, "0008|0060"):
-        image.SetMetaData("modality", reader.GetMetaData(0, "0008|0060").strip())
+    for key, tag in (("modality", "0008|0060"), ("frame_of_reference", "0020|0052")):
+        if reader.HasMetaDataKey(0, tag):
+            image.SetMetaData(key, reader.GetMetaData(0, tag).strip().rstrip("\0"))
     return image
 
 

@@ -1,4 +1,4 @@
-"""Structures of a patient: read from a segmentation (`.seg.nrrd`) or a label image, and written as Slicer reads them."""
+"""Structures of a patient: read from a segmentation (`.seg.nrrd`), a label image or an RTSTRUCT, and written as Slicer reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from . import image_io
+from . import dicom_library, image_io
 from .errors import InputError
 from .segmentation_file import terminology
 
@@ -21,31 +21,37 @@ COLORS = ((128, 174, 128), (241, 214, 145), (177, 122, 101), (111, 184, 210), (2
 
 @dataclass
 class Structure:
-    """One structure: `mask` (uint8, 0 or 1), `color` (0–255), `code` as in a card, or None."""
+    """One structure: `mask` (uint8, 0 or 1), `color` (0–255), `code` as in a card, or None; `role`: DICOM's RT ROI interpreted type."""
 
     name: str
     mask: sitk.Image
     color: tuple[int, int, int]
     code: dict | None = None
+    role: str = ""
 
 
-def read(given, name: str = "the structures") -> dict[str, Structure]:
-    """Structures by name from a `.seg.nrrd` file, a label image (path or `SimpleITK.Image`) or a dict {name: mask}.
+def read(given, name: str = "the structures", grid: sitk.Image | None = None, tell=None, grid_name: str = "the image",
+         empty: bool = False) -> dict[str, Structure]:
+    """Structures by name from a `.seg.nrrd` file, a label image (path or `SimpleITK.Image`), an RTSTRUCT or a dict {name: mask}.
 
     Names of a label image are in FILE.json beside it ({name: value}, for FILE.nii.gz), else "label 1", "label 2", …
-    Structures may overlap (layers of a `.seg.nrrd`). Raises `InputError` for a file that cannot be read, holds no label
-    image, or no structure with a voxel.
+    Structures may overlap (layers of a `.seg.nrrd`). RTSTRUCT: a DICOM file, or a folder with one; its contours become masks on the
+    voxels of `grid`, the image they were drawn on, which messages call `grid_name`; `tell` is called with notes
+    (`rtdicom.read_structures`, needs pydicom). Raises `InputError` for a file that cannot be read, holds no label
+    image, or no structure with a voxel (unless `empty`).
     """
     if isinstance(given, dict):
         found = {n: Structure(n, _binary(m), COLORS[i % len(COLORS)]) for i, (n, m) in enumerate(given.items())}
+    elif not isinstance(given, sitk.Image) and dicom_library.may_hold_dicom(given):
+        return dicom_library.library("an RTSTRUCT").read_structures(given, grid, tell, grid_name)
     else:
         image, name = (given, name) if isinstance(given, sitk.Image) else (_open(given), str(given))
         if image.GetDimension() != 3 or "float" in image.GetPixelIDTypeAsString():
             raise InputError(f"{name}: is no segmentation: it has {image.GetDimension()} dimensions of {image.GetPixelIDTypeAsString()}; "
                              "give a .seg.nrrd file or a label image of whole numbers.")
         found = _segments(image) if image.HasMetaDataKey("Segment0_ID") else _labels(image, given)
-    if not any(sitk.GetArrayViewFromImage(s.mask).any() for s in found.values()):
-        raise InputError(f"{name}: holds no structure with a voxel in it; give the segmentation of the planning CT.")
+    if not empty and not any(sitk.GetArrayViewFromImage(s.mask).any() for s in found.values()):
+        raise InputError(f"{name}: holds no structure with a voxel in it; give one with structures.")
     return found
 
 
@@ -56,7 +62,7 @@ def _binary(mask: sitk.Image) -> sitk.Image:
 def _open(path) -> sitk.Image:
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file; give a .seg.nrrd file or a label image.")
+        raise InputError(f"{path}: there is no such file; give a .seg.nrrd file, a label image or an RTSTRUCT.")
     try:
         return sitk.ReadImage(str(path))
     except RuntimeError as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import SimpleITK as sitk
 
-from .. import flags
+from .. import flags, volume_files
 from ..deformation.jacobian import JacobianStatistics
 from .agreement import Agreement
 
@@ -35,6 +35,8 @@ class Contour:
     agreement: Agreement
     default: str
     cut_off: float = 0.0  # the part of the planning structure that lies outside of the daily scan
+    role: str = ""  # DICOM's RT ROI interpreted type, if the planning structures came with one
+    assessed: volume_files.Assessed | None = None  # of the default path; None without samples
 
     @property
     def mask(self) -> sitk.Image:
