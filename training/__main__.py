@@ -1,4 +1,4 @@
-"""`python -m training prepare|cohort|pairs|train|evaluate|export|compare|reproduce`: from patients to a bundle. See training/README.md."""
+"""`python -m training prepare|cohort|pairs|train|evaluate|calibrate|export|compare|reproduce`: from patients to a bundle. See training/README.md."""
 
 from __future__ import annotations
 
@@ -52,6 +52,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--spacing", nargs=3, type=float, default=[4.0, 4.0, 3.0], metavar="MM", help="of the working grid, x y z")
     p.add_argument("--only", nargs="*", help="names of the patients to take (default: all)")
 
+    p = commands.add_parser("left_atrium", help="bring the left-atrium challenge's scans onto one grid, in their customary order")
+    p.add_argument("--data", type=Path, required=True, help="train/ID/{mr,la}.nii.gz with train_order.txt, or ID/mri_norm2.h5")
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--spacing", type=float, metavar="MM", help="isotropic (default: the scans' own 0.625)")
+
     p = commands.add_parser("train", help="train one network; the same command resumes")
     p.add_argument("--prepared", type=Path, required=True, help="what prepare wrote")
     p.add_argument("--config", type=Path, required=True)
@@ -76,13 +81,20 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--every", type=int, default=1, metavar="N", help="one slice in N, where time is short")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
+    p = commands.add_parser("calibrate", help="calibrate the volumes of evaluated networks, and write tables of intervals, quality and flags")
+    p.add_argument("files", nargs="+", metavar="NAME=FILE", help="a network and the rows.json that its evaluation wrote")
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--evaluation", type=Path, help="evaluation.json of the first network, which gets the calibration for its card")
+    p.add_argument("--noise", type=Path, help="noise.json of the experiment on worse images")
+    p.add_argument("--method", choices=["log_affine", "conformal"], help="default: conformal where there are patients enough")
+
     p = commands.add_parser("compare", help="tables and tests of several evaluated networks")
     p.add_argument("folders", nargs="+", metavar="NAME=FOLDER", help="a network and a folder that evaluate wrote; a name may come again, for its folds")
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--reference", metavar="NAME", help="test all against this one (default: every pair)")
 
     p = commands.add_parser("reproduce", help="all of an experiment in one resumable command")
-    p.add_argument("name", choices=["limb", "mr_only", "pelvis", "propagation", "propagation_pelvis"])
+    p.add_argument("name", choices=["limb", "mr_only", "pelvis", "propagation", "propagation_pelvis", "volumes", "few_labels"])
     p.add_argument("--data", type=Path, help="the patients, or what prepare wrote; the digital pelves need none")
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--minutes", type=float, help="for all of it; the next call resumes")
@@ -132,6 +144,9 @@ def main(arguments=None) -> int:
     elif args.command == "organs":
         from . import organs, pairs
         print(f"{len(organs.run(args.data, args.out, args.organs or pairs.HEADNECK, args.spacing, args.only))} scans in {args.out}")
+    elif args.command == "left_atrium":
+        from . import left_atrium
+        print(f"{len(left_atrium.run(args.data, args.out, args.spacing))} scans in {args.out}")
     elif args.command == "train":
         from . import train
         print(train.run(args.prepared, args.config, args.out, args.minutes, args.stop_after, args.device, args.budget))
@@ -141,14 +156,26 @@ def main(arguments=None) -> int:
     elif args.command == "evaluate":
         from rtbackend import bundle
 
+        from . import budgeted, tasks
         if "deformation" in bundle.read_card(bundle.find(args.model))["outputs"]:
-            from . import propagation_eval, propagation_study, propagation_tables
+            from . import propagation_eval, propagation_tables
             rows = propagation_eval.run(args.prepared, args.run, args.model, args.out, device=args.device)
             propagation_tables.for_card(rows, args.out / "evaluation.json")
-            print(propagation_tables.write({args.model.name: rows}, None, args.out, propagation_study.hardware(args.run)))
+            print(propagation_tables.write({args.model.name: rows}, None, args.out, budgeted.hardware(args.run)))
+        elif bundle.read_card(bundle.find(args.model))["architecture"]["name"] in tasks.ORGANS:
+            from . import volume_evaluation, volume_study
+            rows = volume_evaluation.run(args.prepared, args.run, args.model, args.out, args.samples, args.device)
+            volume_study.for_card(rows, args.out / "evaluation.json")
+            print(volume_study.write({args.model.name: rows}, args.out, budgeted.hardware(args.run)))
+        elif bundle.read_card(bundle.find(args.model))["training"].get("method") in tasks.FEW_LABELS:
+            from . import few_labels_study
+            print(few_labels_study.evaluate_one(args.prepared, args.run, args.model, args.out, args.samples, args.device))
         else:
             from . import evaluate
             print(evaluate.run(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.every))
+    elif args.command == "calibrate":
+        from . import calibrate
+        print(calibrate.run({name: paths[0] for name, paths in named_folders(args.files).items()}, args.out, args.evaluation, args.noise, args.method))
     elif args.command == "compare":
         from .evaluation import compare
         print(compare.run(named_folders(args.folders), args.out, args.reference))

@@ -20,7 +20,7 @@ from rtbackend.events import Progress
 from rtbackend.sampling import Statistics
 from rtbackend.structures import tidy_labels
 
-from . import recalibration
+from . import input_statistics, recalibration
 from .baselines import MonotoneMap
 from .evaluation import compare, figures, score, store, tables
 from .evaluation.case import Evaluated
@@ -109,8 +109,9 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int =
         for record, left_out in zip(records.values(), recalibration.leave_one_out(voxels)):
             record["row"].update(recalibrated_row(left_out))
     fitted = recalibration.fit(voxels)
+    usual = input_statistics.of_cases(load_case(prepared / "cases" / f"{name}.npz") for name in split["training"])
     store.write(out, card, samples, split["training"], records, baselines)
-    return _write(store.gather({card["name"]: out}), card, split, samples, out, fitted.as_card(), recalibration.mean_sd_range(fitted, voxels), every)
+    return _write(store.gather({card["name"]: out}), card, split, samples, out, fitted.as_card(), recalibration.mean_sd_range(fitted, voxels), every, usual)
 
 
 def recalibrated_row(left_out: dict) -> dict:
@@ -134,7 +135,7 @@ def summary_rows(networks: list[store.Network]) -> list[dict]:
     return rows
 
 
-def _write(networks, card, split, samples, out, fitted, sd_range, every) -> Path:
+def _write(networks, card, split, samples, out, fitted, sd_range, every, usual) -> Path:
     rows = summary_rows(networks)
     columns = [c for c in rows[0] if c != "case"]
     digits = {c: 1 if c.startswith(("MAE", "mean")) else 2 for c in columns}
@@ -151,7 +152,7 @@ def _write(networks, card, split, samples, out, fitted, sd_range, every) -> Path
     more = [c for c in networks[0].rows[0] if c not in rows[0]]
     store.replace_text(out / "evaluation.csv", tables.csv_text(["case", *columns, *more], (
         [r["case"], *(r[c] for c in columns), *(scores[c] for c in more)] for r, scores in zip(rows, networks[0].rows))))
-    store.replace_text(out / "evaluation.json", json.dumps(for_card(rows, card, fitted, sd_range), indent=1, ensure_ascii=False, allow_nan=False))
+    store.replace_text(out / "evaluation.json", json.dumps(for_card(rows, card, fitted, sd_range) | {"input_statistics": usual}, indent=1, ensure_ascii=False, allow_nan=False))
     return store.replace_text(out / "evaluation.md", "\n\n".join(lines) + "\n")
 
 

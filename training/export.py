@@ -11,7 +11,7 @@ import yaml
 
 from rtbackend import bundle, networks
 
-from .tasks import JOINT
+from .tasks import FEW_LABELS, JOINT
 
 # weights beyond this many bytes are stored with half precision; they are evaluated as stored
 LARGEST_SINGLE = 8_000_000
@@ -38,6 +38,7 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
     split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
     versions = json.loads((run_folder / "versions.json").read_text(encoding="utf-8"))
     states = [state, *(_member(folder, hyper, split) for folder in members)]
+    architecture, states = _as_shipped(hyper, states)
     if sum(v.numel() for s in states for v in s.values()) * 4 > LARGEST_SINGLE:
         states = [{k: v.half() if v.is_floating_point() else v for k, v in s.items()} for s in states]
     card = yaml.safe_load(card_file.read_text(encoding="utf-8"))
@@ -45,21 +46,25 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
     weights = out / "weights.pt"
     torch.save({"checkpoints": states}, out / "weights.part")
     os.replace(out / "weights.part", weights)
-    network = networks.build(hyper["network"], **hyper["arguments"])
+    network = networks.build(architecture, **hyper["arguments"])
     card["name"] = name or card["name"]
-    card["architecture"] = {"name": hyper["network"], "arguments": hyper["arguments"], "parameters": sum(p.numel() for p in network.parameters())}
+    card["architecture"] = {"name": architecture, "arguments": hyper["arguments"], "parameters": sum(p.numel() for p in network.parameters())}
     joint = hyper["network"] in JOINT
-    card["outputs"] |= {"deformation": {"unit": "mm", "bending": hyper["bending"]}} if joint else {
-        "synct": {"unit": "HU", "scale": hyper["hu_scale"], "offset": 0.0}}
+    if joint:
+        card["outputs"]["deformation"] = {"unit": "mm", "bending": hyper["bending"]}
+    elif getattr(network, "dimensions", 2) == 2:  # volumetric networks segment, and nothing else
+        card["outputs"]["synct"] = {"unit": "HU", "scale": hyper["hu_scale"], "offset": 0.0}
     card["outputs"]["structures"] = _structures(card, hyper["network"], network.classes, card_file)
     where = "whole channels before the heads" if joint else "last layer of the trunk" if hasattr(network, "trunk") else "whole channels in every level"
-    card["dropout"] = {"p": network.dropout, "where": where if network.dropout else "none"}
+    card["dropout"] = {"p": network.dropout, "where": getattr(network, "dropped_at", where) if network.dropout else "none"}
     card["checkpoints"] = len(states)
     card["training"].update({
         "cases": len(split["training"]), "case_names": split["training"], "validation_names": split["validation"],
         "steps": steps, "of_steps": hyper["steps"], "batch": hyper["batch"], "patch": hyper["patch"],
         "seed": hyper["seed"], "beta": hyper["beta"], "hardware": versions["device"], "torch": versions["torch"],
     })
+    if hyper["network"] in FEW_LABELS:
+        card["training"].update({"method": hyper["network"], "labelled": hyper["labelled"], "parts": hyper["parts"]})
     if hyper.get("initialise"):
         card["training"]["initialised_with"] = Path(hyper["initialise"]).name
     card["accuracy"], card["calibration"] = {"cases": "not evaluated", "n": 0, "table": {}}, {"synct": None, "volumes": None}
@@ -68,6 +73,8 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
         if found["weights_sha256"] != bundle.sha256(weights):
             raise SystemExit(f"{evaluation} was made with other weights; run 'python -m training evaluate' on this bundle.")
         card["accuracy"], card["calibration"] = found["accuracy"], found["calibration"]
+        if found.get("input_statistics"):
+            card["input"]["statistics"] = found["input_statistics"]
         for s in card["outputs"]["structures"]:
             if s["name"] in found.get("paths", {}):
                 s["path"] = found["paths"][s["name"]]
@@ -78,6 +85,14 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
     os.replace(out / "model.json.part", out / "model.json")
     bundle.read_card(out)
     return out
+
+
+def _as_shipped(hyper: dict, states: list[dict]) -> tuple[str, list[dict]]:
+    """(network, states) of what predicts: the methods that learn from few labels train more than the V-Net that they ship."""
+    if hyper["network"] not in FEW_LABELS:
+        return hyper["network"], states
+    kept = networks.build("vnet", **hyper["arguments"]).state_dict()
+    return "vnet", [{k: s[k] for k in kept} for s in states]
 
 
 def _structures(card: dict, network: str, classes: int, card_file: Path) -> list[dict]:

@@ -93,7 +93,7 @@ def run(data: Path | None, out: Path, organs=HEADNECK, spacing=(4.0, 4.0, 3.0), 
     """
     make_folder(out / "cases")
     settings = {"organs": list(organs), "spacing": list(spacing), "days": days, "seed": seed, "severity": severity}
-    _claim(out, settings)
+    claim(out / "pairs.json", settings)
     rows = []
     for patient in patients(data, count, only):
         named = structure_names.match(patient.structures, organs)
@@ -112,14 +112,14 @@ def run(data: Path | None, out: Path, organs=HEADNECK, spacing=(4.0, 4.0, 3.0), 
             print(", ".join(f"{k} {v}" for k, v in rows[-1].items() if k not in ("kept", "patient")), flush=True)
     if not rows:
         raise SystemExit(f"{data}: no patient with a CT and any of {', '.join(organs)}.")
-    write_csv(out / "prepare.csv", _merged(out / "prepare.csv", rows) if only else rows)
+    write_csv(out / "prepare.csv", merged(out / "prepare.csv", rows) if only else rows)
     return rows
 
 
-def _claim(out: Path, settings: dict) -> None:
-    file = out / "pairs.json"
+def claim(file: Path, settings: dict) -> None:
+    """Note in `file` what the cases beside it are made with. Raises `SystemExit` where it was something else."""
     if file.exists() and json.loads(file.read_text(encoding="utf-8")) != settings:
-        raise SystemExit(f"{out} holds pairs that were made with other settings ({file.name}); choose another folder.")
+        raise SystemExit(f"{file.parent} holds {file.stem} that were made with other settings ({file.name}); choose another folder.")
     file.write_text(json.dumps(settings), encoding="utf-8")
 
 
@@ -130,7 +130,7 @@ def _seed(seed: int, patient: str, day: int) -> int:
     return zlib.crc32(f"{seed} {patient} {day}".encode()) >> 1
 
 
-def _merged(table: Path, rows: list[dict]) -> list[dict]:
+def merged(table: Path, rows: list[dict]) -> list[dict]:
     """`rows` and what else stands in `table`."""
     if not table.exists():
         return rows

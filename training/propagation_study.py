@@ -3,17 +3,15 @@ that compare them."""
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from . import export, pairs, propagation_eval, propagation_tables, train
+from . import budgeted, export, pairs, propagation_eval, propagation_tables
 from .data.files import replaced
 from .data.pair_feed import sides
-from .study import finished
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 # evaluation and elastix need the last part of the time
@@ -65,42 +63,26 @@ def run(name: str, data: Path | None, out: Path, minutes: float | None = None, d
     default the six networks. `budget`: by default that
     for the device. Given again, the command goes on where it stopped.
     """
-    import torch
-
     started, site = time.monotonic(), SITES[name]
-    budget = budget or CONFIGS / site.budgets / ("gpu.yaml" if device != "cpu" and torch.cuda.is_available() else "cpu.yaml")
-    unknown = set(only or ()) - set(RUNS)
-    if unknown:
-        raise SystemExit(f"--only: {', '.join(sorted(unknown))} is not one of {', '.join(RUNS)}.")
+    budget = budget or budgeted.budget_for(CONFIGS / site.budgets, device)
+    budgeted.require_known(only, RUNS)
     prepared = _prepared(site, data, out)
-    for network in only or [n for n, r in RUNS.items() if not r.changes]:
-        config, folder = _config(out, network), out / "runs" / network
-        if finished(folder, train.load_config(config, budget)):
-            continue
-        left = None if minutes is None else minutes * (1 - RESERVE) - (time.monotonic() - started) / 60
-        if left is not None and left < 0.2:
-            print(f"{network}: no time left; give the command again", flush=True)
-            continue
-        train.run(prepared, config, folder, left, device=device, budget=budget)
-        print(f"{network}: trained", flush=True)
-    done = [n for n in RUNS if finished(out / "runs" / n, train.load_config(_config(out, n), budget))]
-    if not done:
-        raise SystemExit(f"{out}: no network has been trained to the end yet; give the command again, with more --minutes.")
+    configs = {n: _config(out, n) for n in RUNS}
+    until = None if minutes is None else started + 60 * minutes * (1 - RESERVE)
+    budgeted.train_left({n: configs[n] for n in only or [n for n, r in RUNS.items() if not r.changes]}, prepared, out, budget, device, until)
+    done = budgeted.require_finished(configs, out, budget)
     validation = sides(prepared / "prepare.csv", 1, 0)[1]
-    found = {n: _evaluated(out, n, site, prepared, device) for n in done}
+    # the refinement begins where a network ends; that of one network tells what it gains and costs
+    found = {n: budgeted.evaluated(out, n, CONFIGS / site.card, lambda model, folder, n=n: propagation_eval.run(
+        prepared, out / "runs" / n, model, folder, ("fast", "full") if n == SHIPPED else (), device)) for n in done}
     baselines = out / "evaluation" / "baselines" / "rows.json"
     if not baselines.exists():
         propagation_eval.run_baselines(prepared, validation, baselines.parent)
-    results = propagation_tables.write({RUNS[n].title: path for n, path in found.items()}, baselines, out / "results", hardware(out / "runs" / done[0]))
+    results = propagation_tables.write({RUNS[n].title: path for n, path in found.items()}, baselines, out / "results", budgeted.hardware(out / "runs" / done[0]))
     if SHIPPED in done:
         chosen = propagation_tables.for_card(found[SHIPPED], out / "evaluation" / SHIPPED / "evaluation.json")
         export.run(out / "runs" / SHIPPED, CONFIGS / site.card, out / "bundle" / _card(site)["name"], chosen)
     return results
-
-
-def hardware(run_folder: Path) -> str:
-    """What a run was trained on."""
-    return json.loads((run_folder / "versions.json").read_text(encoding="utf-8"))["device"]
 
 
 def _card(site: Site) -> dict:
@@ -127,16 +109,3 @@ def _config(out: Path, name: str) -> Path:
     with replaced(made) as part:
         part.write_text(yaml.safe_dump(yaml.safe_load(plain.read_text(encoding="utf-8")) | RUNS[name].changes), encoding="utf-8")
     return made
-
-
-def _evaluated(out: Path, name: str, site: Site, prepared: Path, device: str) -> Path:
-    """Export a finished run and score it, unless that was done for these weights; returns rows.json."""
-    bundle, folder = out / "bundles" / name, out / "evaluation" / name
-    export.run(out / "runs" / name, CONFIGS / site.card, bundle, name=f"{_card(site)['name']}-{name}")
-    sha256 = json.loads((bundle / "model.json").read_text(encoding="utf-8"))["weights"]["sha256"]
-    rows = folder / "rows.json"
-    if not rows.exists() or json.loads(rows.read_text(encoding="utf-8")).get("weights_sha256") != sha256:
-        # the refinement begins where a network ends; that of one network tells what it gains and costs
-        modes = ("fast", "full") if name == SHIPPED else ()
-        propagation_eval.run(prepared, out / "runs" / name, bundle, folder, modes, device)
-    return rows

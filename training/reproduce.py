@@ -10,7 +10,7 @@ import shutil
 import time
 from pathlib import Path
 
-from . import evaluate, export, prepare, propagation_study, study, train
+from . import evaluate, export, few_labels_study, prepare, propagation_study, study, train, volume_study
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 # name -> (card, config for two CPU cores, config for a GPU)
@@ -29,6 +29,10 @@ def run(name: str, data: Path | None, out: Path, minutes: float | None = None, c
     """
     import torch
 
+    if name == "volumes":
+        return volume_study.run(data, out, minutes, device, only, config)
+    if name == "few_labels":
+        return few_labels_study.run(data, out, minutes, device, only, config)
     if name in propagation_study.SITES:
         return propagation_study.run(name, data, out, minutes, device, only, config)
     if name in study.STUDIES:

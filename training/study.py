@@ -6,14 +6,13 @@ patients, and compared. The command can be interrupted at any time; given again 
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from . import claims, evaluate, export, prepare, train
+from . import budgeted, claims, evaluate, prepare, train
 from .evaluation import compare, store
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -49,38 +48,23 @@ def run(study_name: str, data: Path | None, out: Path, minutes: float | None = N
     the patients validates than the budget's own; all of it then lies in `out`/fold-N, and the networks that were evaluated in
     several folds are compared on the patients of all of them, in `out`/results/folds.
     """
-    import torch
-
     started = time.monotonic()
     study = STUDIES[study_name]
-    if budget is None:
-        budget = CONFIGS / study.budgets / ("gpu.yaml" if device != "cpu" and torch.cuda.is_available() else "cpu.yaml")
-    unknown = set(only or ()) - set(study.networks)
-    if unknown:
-        raise SystemExit(f"--only: {', '.join(sorted(unknown))} is not one of {', '.join(study.networks)}.")
+    budget = budget or budgeted.budget_for(CONFIGS / study.budgets, device)
+    budgeted.require_known(only, study.networks)
     how = (yaml.safe_load(budget.read_text(encoding="utf-8")) or {}).get("evaluation", {})
     prepared = _prepared(study, data, out)
     if fold is not None:
         out = out / f"fold-{fold}"
         budget = _of_fold(budget, out, fold)
     chosen = [n for n in study.networks if not only or n in only]
-    for name in chosen:
-        config, folder = CONFIGS / "mr_only" / f"{name}.yaml", out / "runs" / name
-        if finished(folder, train.load_config(config, budget)):
-            continue
-        left = None if minutes is None else minutes * (1 - RESERVE) - (time.monotonic() - started) / 60
-        if left is not None and left < 0.2:
-            print(f"{name}: no time left; give the command again", flush=True)
-            continue
-        train.run(prepared, config, folder, left, device=device, budget=budget)
-        print(f"{name}: trained", flush=True)
+    until = None if minutes is None else started + 60 * minutes * (1 - RESERVE)
+    budgeted.train_left({n: _config(n) for n in chosen}, prepared, out, budget, device, until)
     folders = {}
-    for name in study.networks:
-        folder = out / "runs" / name
-        if not finished(folder, train.load_config(CONFIGS / "mr_only" / f"{name}.yaml", budget)):
-            continue
+    for name in budgeted.require_finished({n: _config(n) for n in study.networks}, out, budget):
         if name in chosen:
-            _evaluated(out, name, CONFIGS / study.card, prepared, how, device)
+            budgeted.evaluated(out, name, CONFIGS / study.card, lambda bundle, folder, name=name: evaluate.run(
+                prepared, out / "runs" / name, bundle, folder, device=device, **how))
         if (out / "evaluation" / name / "rows.json").exists():
             folders[TITLES[name]] = out / "evaluation" / name
     if not folders:
@@ -133,26 +117,5 @@ def _prepared(study: Study, data: Path | None, out: Path) -> Path:
     return out / "prepared"
 
 
-def finished(folder: Path, hyper: dict) -> bool:
-    """Whether the run in `folder` is one of this config and has done all its steps.
-
-    Raises `SystemExit` for a folder that was trained with another config, which must not be mixed in.
-    """
-    if not (folder / "config.yaml").exists():
-        return False
-    known = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    differing = [k for k in hyper if k not in ("workers", "devices", "num_nodes", "precision", "log_every") and known.get(k, train.DEFAULTS[k]) != hyper[k]]
-    if differing:
-        raise SystemExit(f"{folder} was trained with another {differing[0]} ({known.get(differing[0])}, now {hyper[differing[0]]}); choose another --out.")
-    return (folder / "checkpoints" / "last.ckpt").exists() and export.network_state(folder)[1] >= hyper["steps"]
-
-
-def _evaluated(out: Path, name: str, card: Path, prepared: Path, how: dict, device: str) -> None:
-    """Export a finished run and evaluate it, unless that was done for these weights."""
-    bundle, folder = out / "bundles" / name, out / "evaluation" / name
-    export.run(out / "runs" / name, card, bundle, name=f"{yaml.safe_load(card.read_text(encoding='utf-8'))['name']}-{name}")
-    sha256 = json.loads((bundle / "model.json").read_text(encoding="utf-8"))["weights"]["sha256"]
-    rows = folder / "rows.json"
-    if rows.exists() and json.loads(rows.read_text(encoding="utf-8")).get("weights_sha256") == sha256:
-        return
-    evaluate.run(prepared, out / "runs" / name, bundle, folder, device=device, **how)
+def _config(name: str) -> Path:
+    return CONFIGS / "mr_only" / f"{name}.yaml"

@@ -35,7 +35,21 @@ DEFAULTS = {
     "loss_weights": [1.0, 1.5, 1.3],  # of the RoI-focused losses, Kaushik 2022
     "weighting": "equal",  # of the joint networks' losses: equal, homoscedastic or dwa, Elmahdy 2021
     "bending": 0.5,  # weight of the bending energy, Elmahdy 2021
-    "schedule": "cosine",  # of the learning rate after the warm-up: cosine or constant
+    "cross_entropy": 0.0,  # weight of the joint networks' cross-entropy beside the Dice loss of their direct segmentation; see tasks.joint
+    "dice": 1.0,  # weight of the Dice loss beside the likelihood, where organs are segmented in CT; Eaton-Rosen 2018 has 0
+    "noise_samples": 10,  # of the logits of hr_hetero, in each step
+    "schedule": "cosine",  # of the learning rate after the warm-up: cosine, constant or steps
+    "momentum": 0.9,  # of SGD, with which learning from few labels trains; Yu 2019, as all down to discriminator_width
+    "weight_decay": 1e-4,
+    "labelled": 16,  # scans whose labels are used, the first in their order; 0: all
+    "unlabelled_batch": 2,  # crops of a batch that are of unlabelled scans
+    "augmentation": "quarter turns",  # or turns and contrast, see data.few_labels_feed
+    "parts": None,  # of mt_ctl: which of its parts to train; None: all
+    "distance_weight": 0.3,  # of the distance map's loss, Hasan & Linte 2021
+    "adversarial_weight": 0.01,
+    "consistency_weight": 0.1,  # of what unlabelled crops must agree in
+    "ema": 0.99,  # decay of the mean teacher
+    "discriminator_width": 64,
     "validate_every": 500,
     "checkpoint_every": 250,
     "log_every": 25,

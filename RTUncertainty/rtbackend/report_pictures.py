@@ -38,7 +38,7 @@ def png(rgb: np.ndarray) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw, 7)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw, 5)) + chunk(b"IEND", b"")
 
 
 def data_address(rgb: np.ndarray) -> str:
@@ -66,6 +66,7 @@ class View:
     LETTERS = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}  # left, right, top, bottom
 
     def __init__(self, plane: str, box, spacing, longest: int = 420):
+        """`longest`: pixels of the longer edge."""
         self.plane, self.box = plane, box
         self.across, self.rows, self.columns = self.AXES[plane]
         steps = tuple(reversed([float(s) for s in spacing]))
@@ -74,28 +75,60 @@ class View:
         per_mm = longest / max(self.millimetres)
         self.shape = tuple(max(1, round(m * per_mm)) for m in self.millimetres)
 
-    def cut(self, volume: np.ndarray, index: int, order: int = 1) -> np.ndarray:
-        """The slice `index` of `volume` inside the box, interpolated to the picture's pixels, float32."""
+    def pixel(self, voxel) -> tuple[float, float]:
+        """Row and column in the picture of a voxel (z, y, x)."""
+        row, column = ((voxel[axis] + 0.5 - self.box[axis].start) / (self.box[axis].stop - self.box[axis].start) * size
+                       for axis, size in zip((self.rows, self.columns), self.shape))
+        return (row if self.plane == "axial" else self.shape[0] - row), column
+
+    def plane_of(self, volume, index: int) -> np.ndarray:
+        """The voxels of the slice `index` inside the box, the first row at the top of the picture."""
         where = list(self.box)
         where[self.across] = index
         plane = np.asarray(volume[tuple(where)], np.float32)
-        if self.plane != "axial":
-            plane = plane[::-1]
-        return _resized(plane, self.shape, order)
+        return plane if self.plane == "axial" else plane[::-1]
 
-    def outline(self, mask: np.ndarray, index: int, width: float = 2.0) -> np.ndarray:
-        """Where the border of a mask runs in the picture, boolean, about `width` pixels thick."""
-        inside = self.cut(mask.astype(np.float32), index) > 0.5
-        if not inside.any() or inside.all():
-            return np.zeros(inside.shape, bool)
-        distance = np.where(inside, ndimage.distance_transform_edt(inside), -ndimage.distance_transform_edt(~inside) + 1)
-        return np.abs(distance - 0.5) <= width / 2
+    def cut(self, volume: np.ndarray, index: int, order: int = 1) -> np.ndarray:
+        """The slice `index` of `volume` inside the box, interpolated to the picture's pixels, float32."""
+        return _resized(self.plane_of(volume, index), self.shape, order)
+
+    def outline(self, mask, index: int, width: float = 2.0, level: float = 0.5) -> np.ndarray:
+        """Where the border of a mask (or of another volume's values above `level`) runs in the picture, boolean, about
+        `width` pixels thick. `mask` is an array or a `report_structures.Part`."""
+        out = np.zeros(self.shape, bool)
+        plane = self.plane_of(mask, index)
+        window = [slice(0, n) for n in self.shape]
+        for axis in (0, 1):
+            # only the part of the picture in which there is something: distances are dear
+            found = np.flatnonzero((plane > level).any(1 - axis))
+            if not found.size:
+                return out
+            per_voxel = self.shape[axis] / plane.shape[axis]
+            reach = per_voxel + width + 2
+            window[axis] = slice(max(0, int(found[0] * per_voxel - reach)), min(self.shape[axis], int((found[-1] + 1) * per_voxel + reach) + 1))
+        inside = _resized(plane, self.shape, 1, window) > level
+        if inside.any() and not inside.all():
+            distance = np.where(inside, ndimage.distance_transform_edt(inside), -ndimage.distance_transform_edt(~inside) + 1)
+            out[tuple(window)] = np.abs(distance - 0.5) <= width / 2
+        return out
 
 
-def _resized(plane: np.ndarray, shape, order: int) -> np.ndarray:
-    """`plane` on `shape` pixels over the same extent (outer faces coincide)."""
-    at = [np.clip((np.arange(n) + 0.5) * m / n - 0.5, 0, m - 1) for n, m in zip(shape, plane.shape)]
+def _resized(plane: np.ndarray, shape, order: int, window=(slice(None), slice(None))) -> np.ndarray:
+    """`plane` on `shape` pixels over the same extent (outer faces coincide); of them only those in `window`."""
+    at = [np.clip((np.arange(n)[w] + 0.5) * m / n - 0.5, 0, m - 1) for n, m, w in zip(shape, plane.shape, window)]
+    if order == 1:
+        return _linear(plane, *at)
     return ndimage.map_coordinates(plane, np.meshgrid(*at, indexing="ij"), order=order, mode="nearest")
+
+
+def _linear(plane: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """`plane` between its voxels at rows and columns, first along one axis and then along the other."""
+    for axis, at in enumerate((rows, columns)):
+        low = np.minimum(np.floor(at).astype(int), plane.shape[axis] - 1)
+        share = (at - low).astype(np.float32)
+        share = share[:, None] if axis == 0 else share[None]
+        plane = np.take(plane, low, axis) * (1 - share) + np.take(plane, np.minimum(low + 1, plane.shape[axis] - 1), axis) * share
+    return plane
 
 
 def box_of(body: np.ndarray, spacing, margin_mm: float = 8.0):
@@ -114,12 +147,41 @@ def coloured(values: np.ndarray, scale: Scale) -> np.ndarray:
     return colormaps.apply(values, scale.table, scale.low, scale.high)
 
 
-def with_outlines(rgb: np.ndarray, view: View, index: int, structures: list[tuple[np.ndarray, tuple]]) -> np.ndarray:
-    """RGB with the border of each (mask, colour) over a thin dark rim, so that it shows on light and dark alike."""
+def laid_over(grey: np.ndarray, values: np.ndarray, scale: Scale, shown: np.ndarray) -> np.ndarray:
+    """RGB with the colours of `values` in place of it where `shown`: opaque, so that they are those of the legend."""
+    return np.where(shown[..., None], coloured(values, scale), grey)
+
+
+def with_lines(rgb: np.ndarray, lines: list[tuple[np.ndarray, tuple]], rim: list[np.ndarray] = ()) -> np.ndarray:
+    """RGB with (pixels, colour) drawn one after the other, over pixels `rim` that are darkened first."""
     rgb = rgb.copy()
-    drawn = [(view.outline(mask, index, 2.0), view.outline(mask, index, 4.0), colour) for mask, colour in structures]
-    for _, rim, _ in drawn:
-        rgb[rim] = (0.45 * rgb[rim]).astype(np.uint8)
-    for line, _, colour in drawn:
-        rgb[line] = np.array(colour, np.uint8)
+    for pixels in rim:
+        rgb[pixels] = (0.45 * rgb[pixels]).astype(np.uint8)
+    for pixels, colour in lines:
+        rgb[pixels] = np.array(colour, np.uint8)
     return rgb
+
+
+def with_cross(rgb: np.ndarray, row: float, column: float) -> np.ndarray:
+    """RGB with four short ticks at the edges that point at a pixel, so that nothing near it is covered."""
+    rgb = rgb.copy()
+    height, width, _ = rgb.shape
+    row, column, size = int(np.clip(row, 1, height - 2)), int(np.clip(column, 1, width - 2)), max(8, min(height, width) // 18)
+    for part in (rgb[row - 1:row + 1, :size], rgb[row - 1:row + 1, -size:], rgb[:size, column - 1:column + 1], rgb[-size:, column - 1:column + 1]):
+        part[...] = (255, 233, 168)
+    return rgb
+
+
+def squared(rgb: np.ndarray, size: int) -> np.ndarray:
+    """RGB in the middle of a black square."""
+    out = np.zeros((size, size, 3), np.uint8)
+    height, width = (min(n, size) for n in rgb.shape[:2])
+    top, left = (size - height) // 2, (size - width) // 2
+    out[top:top + height, left:left + width] = rgb[:height, :width]
+    return out
+
+
+def with_outlines(rgb: np.ndarray, view: View, index: int, structures: list[tuple]) -> np.ndarray:
+    """RGB with the border of each (mask, colour) over a thin dark rim, so that it shows on light and dark alike."""
+    return with_lines(rgb, [(view.outline(mask, index, 2.0), colour) for mask, colour in structures],
+                      [view.outline(mask, index, 4.0) for mask, _ in structures])

@@ -37,6 +37,7 @@ figure { margin:0; break-inside:avoid; } figcaption { font-size:12.5px; font-wei
 .picture span { position:absolute; color:#ffe9a8; font-size:11px; line-height:1; text-shadow:0 0 2px #000,0 0 3px #000,0 0 4px #000,1px 1px 1px #000; }
 .picture .l { left:4px; top:50%; } .picture .r { right:4px; top:50%; } .picture .t { top:4px; left:50%; }
 .picture .b { bottom:4px; left:50%; }
+.places .l,.places .r { top:12%; } .places .t,.places .b { left:84%; } .picture .bar i { white-space:nowrap; }
 .picture .bar { left:8px; bottom:8px; height:0; border-top:2px solid #ffe9a8; }
 .picture .bar i { position:absolute; left:0; bottom:4px; font-style:normal; }
 svg.legend { width:100%; height:auto; } svg text { font-size:11px; fill:#38424e; font-family:inherit; }
@@ -45,9 +46,14 @@ svg.chart { width:100%; max-width:760px; height:auto; }
 .key span { margin-right:16px; font-size:12.5px; white-space:nowrap; }
 .columns { display:grid; grid-template-columns:1fr 1fr; gap:0 28px; } code { font-size:12px; overflow-wrap:anywhere; }
 .together { break-inside:avoid; }
-@page { size:A4; margin:12mm; }
+.charts { display:grid; grid-template-columns:repeat(3,1fr); gap:6px 12px; } .charts svg.chart { max-width:none; }
+td .level { font-weight:600; } .explained { color:var(--soft); font-size:13px; } td.none .level { color:#2c6a3e; }
+td.serious,td.warning,td.none { border-color:var(--line); } .name { white-space:nowrap; } section.slice { break-inside:avoid; }
+@page { size:A4; margin:12mm 12mm 16mm;
+  @bottom-left { content:"Research use only — not for clinical use"; font:8.5pt Arial,sans-serif; color:#8c1d18; }
+  @bottom-right { content:counter(page) " / " counter(pages); font:8.5pt Arial,sans-serif; color:#5a6675; } }
 @media print {
-  svg.chart { max-width:150mm; }
+  svg.chart { max-width:150mm; } .places { max-width:150mm; }
   td,th { padding:2px 6px; }
   h2 { margin-top:16px; }
   body { padding:0; max-width:none; font-size:9.5pt; line-height:1.35; }
@@ -77,25 +83,44 @@ def facts(rows) -> str:
     return "<table class='facts'>" + "".join(f"<tr><th>{escape(n)}</th><td>{v}</td></tr>" for n, v in rows) + "</table>"
 
 
-def head(summary: dict) -> str:
-    """Title, the input in one line, and what the page may not be used for."""
-    model, given = summary.get("model", {}), summary.get("input", {})
+def head(summary: dict, patient: dict | None = None) -> str:
+    """Title, the inputs in one line, what the page may not be used for, and of the patient what was given."""
+    model, job = summary.get("model", {}), summary.get("job") or "predict"
+    given = summary.get("daily" if job == "propagate" else "input", {})
     size = " × ".join(text(n) for n in given.get("size", []))
     spacing = " × ".join(number(float(s)) for s in given.get("spacing_mm", []))
     created = str(summary.get("created", "")).replace("T", " ")[:16]
+    phantom = ("<div class='research phantom'>This model was trained on digital phantoms and has not seen a patient.</div>"
+               if model.get("training", {}).get("phantom") else "")
+    grid = f" · {size} voxels of {spacing} mm" if size and spacing else ""
+    images = f"Input <b>{text(given.get('name'))}</b>"
+    if job == "propagate":
+        images = f"Planning CT <b>{text((summary.get('planning') or {}).get('name'))}</b> to daily CT <b>{text(given.get('name'))}</b>"
+    about = facts([(str(k), text(v)) for k, v in patient.items()]) if patient else ""
+    made_by = [f"model <b>{text(model.get('title') or model.get('name'))}</b> {text(model.get('version')) if model.get('version') else ''}"] if model else []
+    line = " · ".join([*([images + grid] if given else []), *made_by, *([text(created)] if created else [])])
+    return (f"<h1>{heading(summary)}</h1><p>{line or text(summary.get('name'))}</p>{about}<div class='research'>{intended_use(model)}</div>{phantom}")
+
+
+def heading(summary: dict) -> str:
+    """The title of the report."""
+    if summary.get("job") == "propagate":
+        return "Propagated contours with uncertainty"
+    outputs = summary.get("model", {}).get("outputs") or {"structures": summary.get("structures"), **({} if summary.get("job") == "own" else {"synct": {}})}
+    made = [name for key, name in (("synct", "Synthetic CT"), ("structures", "Structures")) if key in outputs and (key == "synct" or outputs[key])]
+    return f"{' and '.join([made[0], *(m.lower() for m in made[1:])]) if made else 'Result'} with uncertainty"
+
+
+def intended_use(model: dict) -> str:
+    """What the card says that the model is for, and always that it is not for clinical decisions; escaped."""
     use = text(model.get("intended_use") or "Research use only.")
     if "not for clinical decisions" not in use.lower():
         use = "Research use only — not for clinical decisions. " + use.replace("Research use only.", "").strip()
-    phantom = ("<div class='research phantom'>This model was trained on digital phantoms and has not seen a patient.</div>"
-               if model.get("training", {}).get("phantom") else "")
-    title = text(model.get("title") or model.get("name"))
-    return (f"<h1>Synthetic CT and structures with uncertainty</h1><p>Input <b>{text(given.get('name'))}</b> · {size} voxels "
-            f"of {spacing} mm · model <b>{title}</b> {text(model.get('version'))} · {text(created)}</p>"
-            f"<div class='research'>{use.strip()}</div>{phantom}")
+    return use.strip()
 
 
-def flags(rows: list[dict], notes: list[str]) -> str:
-    """What to look at first, the most severe at the top, and the run's notes."""
+def flags(rows: list[dict], notes: list[str], earned: str = "") -> str:
+    """What to look at first, the most severe at the top, how far flags could be trusted (`earned`, HTML), and the run's notes."""
     rank = {s: i for i, s in enumerate(SEVERITIES)}
     out = ["<h2>Look here first</h2>"]
     for row in sorted(rows, key=lambda r: rank.get(r.get("severity", ""), len(rank))):
@@ -105,38 +130,19 @@ def flags(rows: list[dict], notes: list[str]) -> str:
     if not rows:
         out.append("<div class='flag none'><div>No flag was raised. "
                    "That is no proof that the result is right.</div></div>")
+    out.append(earned)
     if notes:
         out.append("<ul>" + "".join(f"<li>{text(n)}</li>" for n in notes) + "</ul>")
     return "".join(out)
 
 
-def _value(row: dict, key: str) -> float:
+def value(row: dict | None, key: str) -> float:
+    """A number of a row (text or number); NaN where there is none."""
     try:
-        return float(row.get(key) or "nan")
-    except ValueError:
+        found = (row or {}).get(key)
+        return math.nan if found is None or found == "" else float(found)
+    except (TypeError, ValueError):
         return math.nan
-
-
-def volumes(rows: list[dict], structures: list[dict]) -> str:
-    """The table of volumes with their intervals, and what the intervals are worth."""
-    if not rows:
-        return ""
-    colours = {s.get("name"): s for s in structures}
-    out = ["<h2>Volumes</h2><table><tr><th>Structure</th><th class='n'>Volume (ml)</th><th class='n'>Interval (ml)</th>"
-           "<th class='n'>Nominal level</th><th>What the interval is worth</th></tr>"]
-    for row in rows:
-        known = colours.get(row.get("structure"), {})
-        swatch = f"<span class='swatch' style='background:{colour(known)}'></span>" if known else ""
-        description = f" <span class='soft'>{text(known['description'])}</span>" if known.get("description") else ""
-        worth = ("Calibrated on validation patients: it should hold the true volume as often as the level says."
-                 if row.get("calibrated") == "yes" else
-                 "<b>Not calibrated.</b> It shows the model's own doubt only, "
-                 "and may miss the true volume more often than the level says.")
-        out.append(f"<tr><td>{swatch}<b>{text(row.get('structure'))}</b>{description}</td>"
-                   f"<td class='n'>{number(_value(row, 'volume_ml'))}</td>"
-                   f"<td class='n'>{number(_value(row, 'lower_ml'))} to {number(_value(row, 'upper_ml'))}</td>"
-                   f"<td class='n'>{100 * _value(row, 'level'):.0f} %</td><td>{worth}</td></tr>")
-    return "".join(out) + "</table>"
 
 
 def colour(structure: dict) -> str:
@@ -155,7 +161,7 @@ def metrics(rows: list[dict]) -> str:
             continue
         columns = list(dict.fromkeys(r["region"] for r in part))
         names = list(dict.fromkeys((r["metric"], r.get("unit", "")) for r in part))
-        cells = {(r["region"], r["metric"]): _value(r, "value") for r in part}
+        cells = {(r["region"], r["metric"]): value(r, "value") for r in part}
         heads = "".join(f"<th class='n'>{text(c)}</th>" for c in columns)
         out.append(f"<h3>{caption}</h3><table><tr><th>Metric</th>{heads}</tr>")
         for metric, unit in names:
@@ -176,7 +182,8 @@ def card(model: dict) -> str:
     parts = given.get("spacing_range_mm") or []
     spacing = " to ".join(" × ".join(text(float(v)) for v in p) for p in parts) + " mm" if parts else "–"
     table = accuracy.get("table") or {}
-    measured = (f"On {text(accuracy.get('n'))} {text(accuracy.get('cases') or 'cases')}: "
+    cases, count = text(accuracy.get("cases") or "cases"), text(accuracy.get("n"))
+    measured = (f"On {cases if cases.startswith(f'{count} ') else f'{count} {cases}'}: "
                 + "; ".join(f"{text(k)} {number(float(v)) if isinstance(v, (int, float)) else text(v)}"
                             for k, v in table.items()) + "." if table else "Not measured.")
     architecture, dropout = model.get("architecture", {}), model.get("dropout", {})
@@ -187,7 +194,7 @@ def card(model: dict) -> str:
                         f"(licence {text(training.get('licence'))})"),
         ("Cite", text(training.get("citation"))),
         ("Measured accuracy", measured),
-        ("Error bars in HU", calibration(model.get("calibration") or {})),
+        *([("Error bars in HU", calibration(model.get("calibration") or {}))] if "synct" in (model.get("outputs") or {"synct": {}}) else []),
         ("Network", f"{text(architecture.get('name'))}; dropout {text(dropout.get('p'))} at {text(dropout.get('where'))}"),
         ("Licence of the weights", text(model.get("licence"))),
         ("Weights, SHA-256", f"<code>{text(model.get('weights', {}).get('sha256'))}</code>"),
@@ -225,15 +232,24 @@ def run(summary: dict) -> str:
     times = "; ".join(f"{escape(k)} {v:.1f} s" + (f" ({100 * v / whole:.0f} %)" if whole else "")
                       for k, v in seconds.items())
     options = summary.get("options", {})
-    corrected = "corrected by N4" if summary.get("bias_field_corrected") else "not corrected"
     rows = [
         ("Samples, seed", f"{text(options.get('samples'))}, {text(options.get('seed'))}"),
         ("Device", f"{text(summary.get('device_used'))} (asked for: {text(options.get('device'))})"),
-        ("Bias field", f"{corrected} (asked for: {text(options.get('bias_field'))})"),
+        *_of_job(summary, options),
         ("Time", f"{whole:.1f} s in all: {times}" if seconds else "–"),
         ("Versions", text(summary.get("versions"))),
     ]
-    rest = {k: v for k, v in options.items() if k not in ("samples", "seed", "device", "bias_field")}
+    rest = {k: v for k, v in options.items() if k not in ("samples", "seed", "device", "bias_field", "rigid", "refine")}
     if rest:
-        rows.insert(3, ("Other options", text(rest)))
+        rows.insert(-2, ("Other options", text(rest)))
     return "<h2>The run</h2>" + facts(rows)
+
+
+def _of_job(summary: dict, options: dict) -> list[tuple[str, str]]:
+    """What was done to the images before the network saw them, and after."""
+    if summary.get("job") == "propagate":
+        return [("Rigid alignment, refinement", f"{text(options.get('rigid'))}, {text(options.get('refine'))}")]
+    if "bias_field" not in options:
+        return []
+    corrected = "corrected by N4" if summary.get("bias_field_corrected") else "not corrected"
+    return [("Bias field", f"{corrected} (asked for: {text(options.get('bias_field'))})")]

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from rtbackend import colormaps, geometry, metrics, phantom, report_charts, report_data, report_pictures, report_text
 from rtbackend.errors import InputError
 from rtbackend.report import write_report
+from rtbackend.report_structures import Part, Structure
 
 ALWAYS = {"input", "synct", "predictive_sd", "intrinsic_sd", "parameter_sd", "entropy"}
 COMPARED = {"reference", "error", "zscore"}
@@ -140,9 +141,12 @@ def test_every_picture_is_there(tmp_path, reference):
     assert path == tmp_path / "report.html"
     page = Page(path.read_text(encoding="utf-8"))
     wanted = ALWAYS | (COMPARED if reference else set())
-    axial = page.figures[:3 * len(wanted)]
+    overview = [key for key in page.figures if not key.startswith("place-")]
+    axial = overview[:3 * len(wanted)]
     assert sorted(axial) == sorted(3 * list(wanted))
-    assert page.figures[len(axial):] == 2 * ["synct", "predictive_sd", "error" if reference else "entropy"]
+    assert overview[len(axial):] == 2 * ["synct", "predictive_sd", "error" if reference else "entropy"]
+    # the flagged structure, in three planes and with its uncertainty
+    assert page.figures[:6] == 3 * ["place-synct"] + 3 * ["place-entropy"] and len(overview) + 6 == len(page.figures)
     assert len(page.images) == len(page.figures)
     assert all(image.std() > 5 for image in page.images)  # none is empty
     assert ("Against the reference CT" in page.text) == reference == ("z-scores in the body" in page.text)
@@ -153,7 +157,8 @@ def test_what_a_reader_must_be_told_is_told(tmp_path):
     page = Page(write_report(tmp_path, make_result(tmp_path)).read_text(encoding="utf-8"))
     for told in ("not for clinical decisions", "N4 was not needed.", "22 cases: Limbs", "MAE body (HU) 43.2",
                  "too narrow; true errors were about 1.30 times", "ab12" * 16, "20, 77", "network 9.5 s (95 %)", "torch 2.9.0",
-                 "131 124 to 140 90 % Calibrated", "53.2 41 to 70.5 90 % Not calibrated."):
+                 "bone 131 124 to 140 cut off", "gtv 53.2 41 to 70.5 * uncertain volume", "* Not calibrated.",
+                 "not tested on validation patients"):
         assert told in page.text, told
     # the most severe flag stands first
     assert page.text.index("uncertain volume") < page.text.index("cut off")
@@ -197,7 +202,8 @@ def test_pictures_have_square_pixels_on_an_anisotropic_oblique_grid(tmp_path):
     assert "tilted by 20°" in page.text
     box = report_pictures.box_of(report_data.load(tmp_path).body, (3.2, 3.2, 8.0))
     z, y, x = ((s.stop - s.start) * mm for s, mm in zip(box, (8.0, 3.2, 3.2)))
-    for key, shape, wanted in zip(page.figures, (i.shape for i in page.images), [(y, x)] * 27 + [(z, x)] * 3 + [(z, y)] * 3):
+    wholes = [(key, i.shape) for key, i in zip(page.figures, page.images) if not key.startswith("place-")]
+    for (key, shape), wanted in zip(wholes, [(y, x)] * 27 + [(z, x)] * 3 + [(z, y)] * 3):
         assert shape[0] / shape[1] == pytest.approx(wanted[0] / wanted[1], rel=0.02), key
 
 
@@ -238,15 +244,18 @@ def test_chosen_slices_are_the_uncertain_the_large_and_the_middle(tmp_path):
     result = report_data.load(tmp_path)
     result.images["predictive_sd"] = result.images["predictive_sd"].copy()
     result.images["predictive_sd"][31] += 500
-    labels = result.images["structures"] = np.zeros_like(result.images["structures"])
-    labels[8, 5:20, 5:20] = 2
-    labels[9, 5:8, 5:8] = 2
+
+    def set_structure(*boxes):
+        labels = np.zeros(result.body.shape, bool)
+        for box in boxes:
+            labels[box] = True
+        result.structures = [Structure("gtv", (255, 0, 0), {"structure": Part.of(labels)})]
+
+    set_structure((8, slice(5, 20), slice(5, 20)), (9, slice(5, 8), slice(5, 8)))
     chosen = report_data.chosen_slices(result)
     assert [index for index, _ in chosen] == [31, 19, 8] or [index for index, _ in chosen] == [31, 20, 8]
     assert "uncertainty" in chosen[0][1] and "structures" in chosen[2][1]
-    labels[8:10] = 0
-    labels[31, 5:20, 5:20] = 2
-    labels[15, 5:10, 5:10] = 2
+    set_structure((31, slice(5, 20), slice(5, 20)), (15, slice(5, 10), slice(5, 10)))
     assert 15 in [index for index, _ in report_data.chosen_slices(result)]  # 31 is taken, so the next largest
 
 

@@ -16,13 +16,13 @@ from .numbered import NumberedPatches
 from .pair_case import PairCase
 
 
-def sides(table: Path, folds: int, fold: int) -> tuple[list[str], list[str]]:
-    """(training, validation) pairs of prepare.csv, by patient: as the data say, or where they do not by the patients' names.
+def sides(table: Path, folds: int, fold: int, command: str = "pairs", unit: str = "pairs") -> tuple[list[str], list[str]]:
+    """(training, validation) cases of prepare.csv, by patient: as the data say, or where they do not by the patients' names.
 
-    Raises `SystemExit` where the table is missing or one side has no pair.
+    `command` writes that table, `unit` is what it calls its cases. Raises `SystemExit` where it is missing or one side is empty.
     """
     if not table.exists():
-        raise SystemExit(f"{table} is missing: run 'python -m training pairs' first.")
+        raise SystemExit(f"{table} is missing: run 'python -m training {command}' first.")
     with open(table, newline="", encoding="utf-8") as f:
         rows = [r for r in csv.DictReader(f) if r["kept"] == "yes"]
     if rows and all(r["set"] for r in rows):
@@ -31,25 +31,29 @@ def sides(table: Path, folds: int, fold: int) -> tuple[list[str], list[str]]:
         patients = split(sorted({r["patient"] for r in rows}), folds, fold)
         found = tuple(sorted(r["case"] for r in rows if r["patient"] in side) for side in patients)
     if not all(found):
-        raise SystemExit(f"{table}: {len(found[0])} pairs to train on and {len(found[1])} to validate; both are needed.")
+        raise SystemExit(f"{table}: {len(found[0])} {unit} to train on and {len(found[1])} to validate; both are needed.")
     return found
 
 
 class PairFeed:
     """The pairs of a run: `training` and `validation` are their names; no patient is on both sides."""
 
+    # what prepared them, what they are called, and how many classes a network has that is not told
+    command, unit, classes = "pairs", "pairs", 5
+    read_case = staticmethod(pair_case.load)
+
     def __init__(self, prepared: Path, hyper: dict):
         self.prepared, self.hyper = prepared, hyper
-        self.training, self.validation = sides(prepared / "prepare.csv", hyper["folds"], hyper["fold"])
+        self.training, self.validation = sides(prepared / "prepare.csv", hyper["folds"], hyper["fold"], self.command, self.unit)
         self.cases: dict[str, PairCase] = {}
 
     def load(self, config: Path) -> None:
-        """Read all pairs. Raises `SystemExit` where the network's classes are not theirs, or one occurs in no training pair."""
-        self.cases = {n: pair_case.load(self.prepared / "cases" / f"{n}.npz") for n in self.training + self.validation}
+        """Read all of them. Raises `SystemExit` where the network's classes are not theirs, or one occurs in none to train on."""
+        self.cases = {n: self.read_case(self.prepared / "cases" / f"{n}.npz") for n in self.training + self.validation}
         classes = next(iter(self.cases.values())).classes
-        asked = self.hyper["arguments"].get("classes", 5)
+        asked = self.hyper["arguments"].get("classes", self.classes)
         if asked != len(classes) + 1:
-            raise SystemExit(f"{config}: the network has {asked} classes; the pairs need {len(classes) + 1}: background, {', '.join(classes)}.")
+            raise SystemExit(f"{config}: the network has {asked} classes; the {self.unit} need {len(classes) + 1}: background, {', '.join(classes)}.")
         missing = [c for c in classes if not any(c in self.cases[n].present for n in self.training)]
         if missing:
             raise SystemExit(f"{config}: {', '.join(missing)} was drawn in no training patient, so it cannot be learnt; prepare without it.")

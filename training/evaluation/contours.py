@@ -29,13 +29,18 @@ def contour_rows(case: PairCase, labels: np.ndarray) -> list[dict]:
 
     Only where both scans were taken. An organ that was not found has a DSC of 0 and no distances.
     """
-    rows, ml = [], float(np.prod(case.spacing)) / 1000
-    for number, organ in enumerate(case.classes, 1):
-        truth = (case.daily_labels == number) & case.known
-        if organ not in case.present or not truth.any():
+    return organ_rows(case.daily_labels * case.known, labels * case.known, case.classes, case.present, case.spacing)
+
+
+def organ_rows(truth_labels: np.ndarray, labels: np.ndarray, classes, present, spacing) -> list[dict]:
+    """`contour_rows` of labels against true ones [z, y, x], whose values 1, 2, … are `classes`; `present`: those that were drawn."""
+    rows, ml = [], float(np.prod(spacing)) / 1000
+    for number, organ in enumerate(classes, 1):
+        truth = truth_labels == number
+        if organ not in present or not truth.any():
             continue
-        found = structures.tidy((labels == number) & case.known, {"largest": 1}, ml)
-        distance = surfaces.surface_distance(found, truth, case.spacing)
+        found = structures.tidy(labels == number, {"largest": 1}, ml)
+        distance = surfaces.surface_distance(found, truth, spacing)
         rows.append({"organ": organ, "dsc": surfaces.dice(found, truth), "msd_mm": distance.mean, "hd95_mm": distance.hausdorff95})
     return rows
 

@@ -1,12 +1,19 @@
 """How each network is trained: `build(hyper)` gives its Lightning module, `feed(hyper, prepared)` what it is trained on."""
 
+from .few_labels import METHODS as FEW_LABELS
+
+ORGANS = ("hr_default", "hr_drop_last", "hr_drop_all", "hr_hetero")
 JOINT = ("seg", "reg", "jrs_reg", "dense", "sedd", "cross_stitch")
 
 
 def build(hyper: dict):
     """The Lightning module for the config `hyper` of a run (see training/train.py: DEFAULTS)."""
-    if hyper["network"] in JOINT:
+    if hyper["network"] in FEW_LABELS:
+        from .few_labels import build as Task
+    elif hyper["network"] in JOINT:
         from .joint import JointTask as Task
+    elif hyper["network"] in ORGANS:
+        from .organs import OrganTask as Task
     elif hyper["network"].endswith(("tn", "tn-gl", "tn-fl")):
         from .roi_focused import RoiFocusedTask as Task
     else:
@@ -19,8 +26,12 @@ def feed(hyper: dict, prepared):
 
     Raises `SystemExit` where `prepared` holds nothing to train on.
     """
-    if hyper["network"] in JOINT:
+    if hyper["network"] in FEW_LABELS:
+        from ..data.few_labels_feed import FewLabelsFeed as Feed
+    elif hyper["network"] in JOINT:
         from ..data.pair_feed import PairFeed as Feed
+    elif hyper["network"] in ORGANS:
+        from ..data.volume_feed import VolumeFeed as Feed
     else:
         from ..data.slice_feed import SliceFeed as Feed
     return Feed(prepared, hyper)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lightning
 import torch
 
 from rtbackend import networks
@@ -11,17 +10,11 @@ from rtbackend.networks.joint import LEVELS, crop_to_level
 from rtbackend.networks.joint_tiling import run_tiled
 
 from ..data.pair_feed import OUTSIDE
-from ..distributed import is_distributed, total, use_global_batch_norm
-from ..losses import registration, weighting
+from ..distributed import total
+from ..losses import organs, registration, weighting
+from ..losses.registration import ABSENT, one_hot
 from . import schedule
-
-# of the high level's voxels: a structure that is found to this extent in a patch without it costs half of a Dice of 0
-ABSENT = 50.0
-
-
-def one_hot(labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """Labels [n, z, y, x] as [n, classes − 1, z, y, x] without the background."""
-    return torch.stack([(labels == k).float() for k in range(1, classes)], 1)
+from .base import Task
 
 
 def network_input(batch: dict, classes: int) -> torch.Tensor:
@@ -36,17 +29,20 @@ def swapped(batch: dict) -> dict:
     return {k: torch.cat([v, batch[other.get(k, k)]]) for k, v in batch.items()}
 
 
-class JointTask(lightning.LightningModule):
+class JointTask(Task):
     """L = w0·NCC + w1·DSC(warped) + w2·DSC(segmented) + `bending`·bending energy, mean over the three levels (Eq. 6).
 
     Seg has the third term only, Reg the first and the last; JRS-reg is Reg with the second. The weights are those of
     `weighting`; that of the bending energy is fixed.
+
+    The Dice loss counts no background: once an organ is found, it hardly asks how sure the network is of what is none, and
+    probabilities of ½ stay in all of the body. `cross_entropy` > 0 adds, with that weight, the likelihood to the third term,
+    which the paper has not; a model that shows entropy needs it.
     """
 
     def __init__(self, hyper: dict):
-        super().__init__()
-        self.save_hyperparameters()
-        self.hyper, self.name = hyper, hyper["network"]
+        super().__init__(hyper)
+        self.name = hyper["network"]
         self.network = networks.build(self.name, **hyper["arguments"])
         self.classes = self.network.classes
         terms = {"seg": 1, "reg": 1, "jrs_reg": 2}.get(self.name, 3)
@@ -85,24 +81,14 @@ class JointTask(lightning.LightningModule):
             # a structure that was not drawn may be there all the same: its voxels are not background for sure
             p = out.logits[level].softmax(1)[:, 1:]
             found["dice_segmented"] = registration.overlap_loss(p, truth, batch["present"], known, ABSENT / stride**3)
+            if self.hyper["cross_entropy"]:
+                labels = crop_to_level(batch["fixed_labels"], level).long()
+                likelihood = organs.cross_entropy(out.logits[level], labels, batch["present"], known[:, 0])[0]
+                found["dice_segmented"] = found["dice_segmented"] + self.hyper["cross_entropy"] * likelihood
         return found
 
     def training_step(self, batch, index):
-        losses = self.losses(swapped(batch))
-        self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()}, prog_bar=True, sync_dist=True)
-        if not torch.isfinite(losses["loss"]):
-            raise RuntimeError(f"step {self.global_step}: the loss is {losses['loss'].item()}; lower learning_rate and resume.")
-        return losses["loss"]
-
-    def on_train_batch_start(self, batch, index):
-        # dropout's masks belong to the step, so a run that was cut and resumed sees the same ones
-        torch.manual_seed((self.hyper["seed"] * 1_000_003 + self.global_step) * 1_009 + self.global_rank)
-
-    def on_fit_start(self):
-        use_global_batch_norm(self.network, is_distributed())
-
-    def on_fit_end(self):
-        use_global_batch_norm(self.network, False)
+        return super().training_step(swapped(batch), index)
 
     def on_validation_epoch_start(self):
         self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)

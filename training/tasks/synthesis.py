@@ -1,31 +1,25 @@
-"""What the training of every network shares: optimiser, schedule, seeds, and the validation over whole slices."""
+"""What the training of the networks of axial slices shares: optimiser, schedule, and the validation over whole slices."""
 
 from __future__ import annotations
 
-import lightning
 import torch
 
 from rtbackend import networks
 
-from ..distributed import is_distributed, total, use_global_batch_norm
+from ..distributed import total
 from . import schedule
+from .base import Task
 
 BONE_HU = 250.0
 OPTIMISERS = {"adam": torch.optim.Adam, "nadam": torch.optim.NAdam}
 
 
-class Synthesis(lightning.LightningModule):
+class Synthesis(Task):
     """A network under the config `hyper` (see training/train.py: DEFAULTS). Subclasses say what the losses are."""
 
     def __init__(self, hyper: dict):
-        super().__init__()
-        self.save_hyperparameters()
-        self.hyper = hyper
+        super().__init__(hyper)
         self.network = networks.build(hyper["network"], **hyper["arguments"]).to(memory_format=torch.channels_last)
-
-    def losses(self, batch) -> dict:
-        """The terms of the loss and their sum "loss" for a batch of `PatchDataset`."""
-        raise NotImplementedError
 
     def truth(self, batch) -> torch.Tensor:
         """The labels [n, y, x] that the network's classes mean."""
@@ -33,23 +27,6 @@ class Synthesis(lightning.LightningModule):
 
     def run_network(self, batch):
         return self.network(batch["mr"].contiguous(memory_format=torch.channels_last))
-
-    def on_fit_start(self):
-        use_global_batch_norm(self.network, is_distributed())
-
-    def on_fit_end(self):
-        use_global_batch_norm(self.network, False)
-
-    def on_train_batch_start(self, batch, index):
-        # dropout's masks belong to the step, so a run that was cut and resumed sees the same ones
-        torch.manual_seed((self.hyper["seed"] * 1_000_003 + self.global_step) * 1_009 + self.global_rank)
-
-    def training_step(self, batch, index):
-        losses = self.losses(batch)
-        self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()}, prog_bar=True, sync_dist=True)
-        if not torch.isfinite(losses["loss"]):
-            raise RuntimeError(f"step {self.global_step}: the loss is {losses['loss'].item()}; lower learning_rate and resume.")
-        return losses["loss"]
 
     def validation_step(self, batch, index):
         """MAE (HU) in the region and in bone, and Dice of the classes, without dropout, over whole slices."""

@@ -23,6 +23,12 @@ REGISTRY = {
     "dense": ("joint", "Dense"),
     "sedd": ("joint", "Sedd"),
     "cross_stitch": ("joint", "CrossStitchNetwork"),
+    "hr_default": ("highres3d", "HRDefault"),
+    "hr_drop_last": ("highres3d", "HRDropLast"),
+    "hr_drop_all": ("highres3d", "HRDropAll"),
+    "hr_hetero": ("highres3d", "HRHetero"),
+    "vnet": ("vnet", "VNet"),
+    "mt_ctl": ("mt_ctl", "MTCTL"),
 }
 
 

@@ -25,29 +25,34 @@ class HighResOutput(NamedTuple):
     log_variance_seg: torch.Tensor | None = None
 
 
-def conv(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Conv2d:
+# by the number of dimensions
+CONVOLUTION, NORM = {2: nn.Conv2d, 3: nn.Conv3d}, {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+def conv(inputs: int, outputs: int, kernel: int, dilation: int = 1, dimensions: int = 2) -> nn.Conv2d | nn.Conv3d:
     """A convolution that keeps the size, without bias: batch normalisation stands on at least one side of it."""
-    return nn.Conv2d(inputs, outputs, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=False)
+    return CONVOLUTION[dimensions](inputs, outputs, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=False)
 
 
-def conv_bn_prelu(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(conv(inputs, outputs, kernel), nn.BatchNorm2d(outputs), nn.PReLU(outputs))
+def conv_bn_prelu(inputs: int, outputs: int, kernel: int, dimensions: int = 2) -> nn.Sequential:
+    return nn.Sequential(conv(inputs, outputs, kernel, dimensions=dimensions), NORM[dimensions](outputs), nn.PReLU(outputs))
 
 
 class ResidualBlock(nn.Module):
-    """Twice [BN, PReLU, conv 3×3], with the input added; missing channels of the skip are zeros on both sides."""
+    """Twice [BN, PReLU, conv 3×3(×3)], with the input added; missing channels of the skip are zeros on both sides."""
 
-    def __init__(self, inputs: int, outputs: int, dilation: int):
+    def __init__(self, inputs: int, outputs: int, dilation: int, dimensions: int = 2):
         super().__init__()
+        norm = NORM[dimensions]
         self.body = nn.Sequential(
-            nn.BatchNorm2d(inputs), nn.PReLU(inputs), conv(inputs, outputs, 3, dilation),
-            nn.BatchNorm2d(outputs), nn.PReLU(outputs), conv(outputs, outputs, 3, dilation),
+            norm(inputs), nn.PReLU(inputs), conv(inputs, outputs, 3, dilation, dimensions),
+            norm(outputs), nn.PReLU(outputs), conv(outputs, outputs, 3, dilation, dimensions),
         )
         missing = outputs - inputs
-        self.padding = (missing // 2, missing - missing // 2)
+        self.padding = (*(0, 0) * dimensions, missing // 2, missing - missing // 2)
 
     def forward(self, x):
-        skip = F.pad(x, (0, 0, 0, 0, *self.padding)) if any(self.padding) else x
+        skip = F.pad(x, self.padding) if any(self.padding) else x
         return skip + self.body(x)
 
 

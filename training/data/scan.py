@@ -1,0 +1,60 @@
+"""A scan to be segmented, as it waits for a training: intensities in the network's scale and labels, in a small file."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .files import replaced
+
+# steps of one sd: far below the noise of an image; what is beyond ±127 steps is cut off
+STEPS = 16
+
+
+@dataclass
+class Scan:
+    """Arrays [z, y, x] on one axial grid; `labels` is None where nobody drew."""
+
+    name: str
+    image: np.ndarray  # float32, z-score
+    labels: np.ndarray | None  # uint8, see `classes`
+    spacing: tuple  # (x, y, z) in mm
+    classes: dict  # name -> value in `labels`, with the background
+
+
+def save(scan: Scan, path: Path, options: dict) -> None:
+    """Write a scan as .npz (intensities in steps of 1/16 sd) with the `options` that it was prepared with.
+
+    Compressed by bzip2, which makes it a third smaller than numpy does, and which numpy reads all the same.
+    """
+    arrays = {"image": np.rint(scan.image * STEPS).clip(-127, 127).astype(np.int8), "spacing": np.array(scan.spacing),
+              "about": np.array(json.dumps({"classes": scan.classes, "options": options}))}
+    if scan.labels is not None:
+        arrays["labels"] = scan.labels.astype(np.uint8)
+    with replaced(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_BZIP2) as archive:
+        for name, array in arrays.items():
+            stream = io.BytesIO()
+            np.save(stream, array, allow_pickle=False)
+            archive.writestr(f"{name}.npy", stream.getvalue())
+
+
+def load(path: Path) -> Scan:
+    """Read what `save` wrote."""
+    with np.load(path, allow_pickle=False) as f:
+        about = json.loads(str(f["about"]))
+        return Scan(path.stem, f["image"].astype(np.float32) / STEPS, f["labels"] if "labels" in f else None,
+                    tuple(float(s) for s in f["spacing"]), about["classes"])
+
+
+def options_of(path: Path) -> dict | None:
+    """The options that a scan's file was made with; None where there is no whole file."""
+    try:
+        with np.load(path, allow_pickle=False) as f:
+            return json.loads(str(f["about"]))["options"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None

@@ -1,0 +1,60 @@
+"""The training of HR-default, HR-drop-last, HR-drop-all and HR-hetero on CTs with organs (Eaton-Rosen 2018)."""
+
+from __future__ import annotations
+
+import torch
+
+from rtbackend import networks
+
+from ..distributed import total
+from ..losses import organs
+from . import schedule
+from .base import Task
+
+
+class OrganTask(Task):
+    """Cross-entropy, of HR-hetero the likelihood under noisy logits, plus `dice` times the Dice loss, which the paper has not: small
+    organs are learnt in a tenth of the steps with it. Organs that were not drawn in a patient count as unknown."""
+
+    def __init__(self, hyper: dict):
+        super().__init__(hyper)
+        # on processors with wide vectors a third faster, as on GPUs
+        self.network = networks.build(hyper["network"], **hyper["arguments"]).to(memory_format=torch.channels_last_3d)
+
+    def run_network(self, batch):
+        return self.network(batch["image"].contiguous(memory_format=torch.channels_last_3d))
+
+    def losses(self, batch) -> dict:
+        """The terms and their weighted sum "loss", for a batch of `VolumePatches`."""
+        out = self.run_network(batch)
+        labels, known = batch["labels"].long(), batch["known"]
+        if out.sd is None:
+            likelihood, p = organs.cross_entropy(out.logits, labels, batch["present"], known)
+        else:
+            likelihood, p = organs.heteroscedastic(out.logits, out.sd, labels, batch["present"], known, self.hyper["noise_samples"])
+        dice = organs.dice(p, labels, batch["present"], known)
+        return {"likelihood": likelihood, "dice": dice, "loss": likelihood + self.hyper["dice"] * dice}
+
+    def on_validation_epoch_start(self):
+        self.sums = torch.zeros(2, self.network.classes - 1, dtype=torch.float64, device=self.device)
+
+    def validation_step(self, batch, index):
+        """Dice of each organ over whole scans, without dropout, mean over the patients in whom it was drawn."""
+        found = self.run_network(batch).logits.argmax(1)
+        for k in range(1, self.network.classes):
+            a, b = found == k, batch["labels"] == k
+            there = batch["present"][:, k - 1] * b.flatten(1).any(1)
+            dice = 2 * (a & b).sum((1, 2, 3)) / (a.sum((1, 2, 3)) + b.sum((1, 2, 3))).clamp_min(1)
+            self.sums[0, k - 1] += (dice * there).sum()
+            self.sums[1, k - 1] += there.sum()
+
+    def on_validation_epoch_end(self):
+        sums = total(self.sums)
+        drawn = sums[1] > 0
+        dice = sums[0] / sums[1].clamp_min(1)
+        self.log_dict({f"val/dice_{k + 1}": dice[k].float() for k in range(len(dice)) if drawn[k]})
+        # what early stopping and the best checkpoint look at: smaller is better
+        self.log("val/score", (1 - dice[drawn].mean()).float())
+
+    def configure_optimizers(self):
+        return schedule.configured(torch.optim.Adam(self.parameters(), lr=self.hyper["learning_rate"]), self.hyper)
