@@ -3,6 +3,7 @@ that compare them."""
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,6 @@ import yaml
 
 from . import budgeted, export, pairs, propagation_eval, propagation_tables
 from .data.files import replaced
-from .data.pair_feed import sides
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 # evaluation and elastix need the last part of the time
@@ -71,7 +71,7 @@ def run(name: str, data: Path | None, out: Path, minutes: float | None = None, d
     until = None if minutes is None else started + 60 * minutes * (1 - RESERVE)
     budgeted.train_left({n: configs[n] for n in only or [n for n, r in RUNS.items() if not r.changes]}, prepared, out, budget, device, until)
     done = budgeted.require_finished(configs, out, budget)
-    validation = sides(prepared / "prepare.csv", 1, 0)[1]
+    validation = json.loads((out / "runs" / done[0] / "split.json").read_text(encoding="utf-8"))["validation"]
     # the refinement begins where a network ends; that of one network tells what it gains and costs
     found = {n: budgeted.evaluated(out, n, CONFIGS / site.card, lambda model, folder, n=n: propagation_eval.run(
         prepared, out / "runs" / n, model, folder, ("fast", "full") if n == SHIPPED else (), device)) for n in done}
