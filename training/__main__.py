@@ -165,7 +165,7 @@ def main(arguments=None) -> int:
         elif bundle.read_card(bundle.find(args.model))["architecture"]["name"] in tasks.ORGANS:
             from . import volume_evaluation, volume_study
             rows = volume_evaluation.run(args.prepared, args.run, args.model, args.out, args.samples, args.device)
-            volume_study.for_card(rows, args.out / "evaluation.json")
+            volume_study.for_card(rows, args.prepared, args.run, args.out / "evaluation.json")
             print(volume_study.write({args.model.name: rows}, args.out, budgeted.hardware(args.run)))
         elif bundle.read_card(bundle.find(args.model))["training"].get("method") in tasks.FEW_LABELS:
             from . import few_labels_study

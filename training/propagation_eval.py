@@ -16,7 +16,7 @@ from rtbackend.events import Progress
 from rtbackend.propagation import refine, sampling
 from rtbackend.propagation.sampling import PAIRS
 
-from . import elastix_baseline, spread_calibration
+from . import elastix_baseline, input_statistics, spread_calibration
 from .data import pair_case
 from .data.pair_case import PairCase
 from .data.pair_feed import OUTSIDE, tensors
@@ -40,8 +40,7 @@ def predict(network, case: PairCase, samples: int = SAMPLES, seed: int = 0, both
     device = next(network.parameters()).device
     batch = {k: v[None].to(device) for k, v in tensors(case).items()}
     x = network_input(batch, len(case.classes) + 1)[:, :network.in_channels]
-    masks = one_hot(batch["moving_labels"], len(case.classes) + 1)
-    return sampling.run(network, x, [OUTSIDE["fixed"], OUTSIDE["moving"], 0.0][:network.in_channels], masks, samples, seed, Progress(),
+    return sampling.run(network, x, [OUTSIDE["fixed"], OUTSIDE["moving"], 0.0][:network.in_channels], samples, seed, Progress(),
                         both_ways)
 
 
@@ -78,7 +77,8 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, refine_modes=(
         _score(scores, case, network, refine_modes, float(card["outputs"]["deformation"].get("bending", 0.5)),
                {s["name"] for s in card["outputs"]["structures"] if s.get("path") == "segmented"})
         print(name, scores.told(name), flush=True)
-    return scores.write(out, card["weights"]["sha256"])
+    usual = input_statistics.of_pairs(pair_case.load(prepared / "cases" / f"{name}.npz") for name in split["training"])
+    return scores.write(out, card["weights"]["sha256"], usual)
 
 
 def run_baselines(prepared: Path, names: list[str], out: Path) -> Path:
@@ -97,10 +97,11 @@ def run_baselines(prepared: Path, names: list[str], out: Path) -> Path:
 class Scores:
     """Rows as they come: `contours` (pair, method, path, organ, dsc, msd_mm, hd95_mm), `deformations` (pair, method, seconds, and
     what `contours.deformation_row` gives), `spreads` (pair, path, organ, sd_mm, msd_mm) and `symmetry` (pair, method, identity_mm,
-    inverse_mm), `errors` (pair, method, and what `spread_calibration.drawn` gives)."""
+    inverse_mm), `errors` (pair, method, and what `spread_calibration.drawn` gives), `agreements` (pair, method, organ, dice and
+    msd_mm of the two paths, sd_mm of the propagated surface, true_msd_mm of it)."""
 
     def __init__(self):
-        self.rows: dict[str, list] = {"contours": [], "deformations": [], "spreads": [], "symmetry": [], "errors": []}
+        self.rows: dict[str, list] = {"contours": [], "deformations": [], "spreads": [], "symmetry": [], "errors": [], "agreements": []}
 
     def add_contours(self, case: PairCase, method: str, path: str, labels: np.ndarray) -> list[dict]:
         rows = contours.contour_rows(case, labels)
@@ -110,6 +111,15 @@ class Scores:
     def add_deformation(self, case: PairCase, method: str, displacement: torch.Tensor, seconds: float) -> list[dict]:
         self.rows["deformations"].append({"pair": case.name, "method": method, "seconds": seconds, **contours.deformation_row(case, displacement)})
         return self.add_contours(case, method, "propagated", contours.warped_labels(case, displacement))
+
+    def add_agreement(self, case: PairCase, method: str, displacement: torch.Tensor, segmented: np.ndarray, rows: list[dict], sds: dict) -> None:
+        """How far the two paths agree, as `propagation.agreement` sees it, beside the true error in `rows`; `sds`: {organ: mm}."""
+        warped = contours.warped_labels(case, displacement)
+        for r in rows:
+            label = 1 + case.classes.index(r["organ"])
+            pair = [(labels == label) & case.known for labels in (warped, segmented)]
+            self.rows["agreements"].append({"pair": case.name, "method": method, "organ": r["organ"], "dice": surfaces.dice(*pair),
+                                            "msd_mm": surfaces.surface_distance(*pair, case.spacing).mean, "sd_mm": sds.get(r["organ"]), "true_msd_mm": r["msd_mm"]})
 
     def add_errors(self, case: PairCase, method: str, displacement: torch.Tensor, mm2: np.ndarray) -> None:
         """Errors of a displacement against the sampled covariance `mm2`."""
@@ -124,9 +134,10 @@ class Scores:
                 found.setdefault(f"{r['method']} {r['path']}", []).append(r["msd_mm"])
         return ", ".join(f"{k} {np.nanmean(v):.2f} mm" for k, v in found.items())
 
-    def write(self, out: Path, weights: str) -> Path:
+    def write(self, out: Path, weights: str, usual: dict | None = None) -> Path:
+        """Write rows.json; `usual`: the card's `input.statistics`."""
         out.mkdir(parents=True, exist_ok=True)
-        return store.replace_text(out / "rows.json", json.dumps({**self.rows, "weights_sha256": weights}))
+        return store.replace_text(out / "rows.json", json.dumps({**self.rows, "weights_sha256": weights, "input_statistics": usual}))
 
 
 def _score(scores: Scores, case: PairCase, network, modes, bending: float, pulling) -> None:
@@ -150,11 +161,11 @@ def _score(scores: Scores, case: PairCase, network, modes, bending: float, pulli
     rows = scores.add_deformation(case, "network", plain.displacement, seconds)
     mm2 = sampled.covariance.cpu().numpy() * np.reshape([case.spacing[a] * case.spacing[b] for a, b in PAIRS], (6, 1, 1, 1))
     scores.add_errors(case, ONE_WAY, plain.displacement, mm2)
-    warped = contours.warped_labels(case, plain.displacement)
+    warped, sds = contours.warped_labels(case, plain.displacement), {}
     for r in rows:
         mask = warped == 1 + case.classes.index(r["organ"])
-        sd = surfaces.normal_sd(mm2, mask, case.spacing) if mask.any() else []
-        scores.rows["spreads"].append({"pair": case.name, "path": "propagated", "organ": r["organ"], "sd_mm": _mean(sd), "msd_mm": r["msd_mm"]})
+        sds[r["organ"]] = _mean(surfaces.normal_sd(mm2, mask, case.spacing) if mask.any() else [])
+        scores.rows["spreads"].append({"pair": case.name, "path": "propagated", "organ": r["organ"], "sd_mm": sds[r["organ"]], "msd_mm": r["msd_mm"]})
     scores.rows["symmetry"].append({"pair": case.name, "method": ONE_WAY, **_symmetry(network, case, plain.displacement)})
     if not modes:
         return
@@ -166,7 +177,9 @@ def _score(scores: Scores, case: PairCase, network, modes, bending: float, pulli
     for mode in modes:
         started = _clock()
         better = refined(case, both.displacement, both.probability, mode, bending, pulling)
-        scores.add_deformation(case, f"{BOTH_WAYS} + {mode}", better, seconds + _clock() - started)
+        rows = scores.add_deformation(case, f"{BOTH_WAYS} + {mode}", better, seconds + _clock() - started)
+        if sampled.probability is not None:
+            scores.add_agreement(case, f"{BOTH_WAYS} + {mode}", better, labels, rows, sds)
         scores.add_errors(case, f"{BOTH_WAYS} + {mode}", better, mm2)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from . import spread_calibration
+from . import flag_thresholds, spread_calibration
 from .evaluation import store, tables
 from .propagation_eval import BOTH_WAYS, ONE_WAY
 
@@ -176,4 +176,19 @@ def for_card(file: Path, out: Path) -> Path:
             "calibration": {"synct": None, "volumes": None, "deformation": None,
                             "spread": {"spearman": round(rho, 2), "structures": n, "what": "sampled spread of the surface against its true distance",
                                        **spread_calibration.for_card({r["pair"]: r for r in found.get("errors", []) if r["method"] == best})}}}
+    if found.get("input_statistics"):
+        made["input_statistics"] = found["input_statistics"]
+    earned = _lights(found, best, made["calibration"]["spread"])
+    if earned:
+        made["calibration"]["lights"] = earned
     return store.replace_text(out, json.dumps(made, indent=1, ensure_ascii=False))
+
+
+def _lights(found: dict, best: str, spread: dict) -> dict | None:
+    """Limits of the traffic lights that were earned, for the spread as it will be shown: calibrated, where it is."""
+    rows = flag_thresholds.agreement_rows(found, best)
+    if "scale" in spread:
+        for r in rows:
+            if r.get("sd_mm") is not None:
+                r["sd_mm"] = math.hypot(spread["scale"] * r["sd_mm"], spread["residual_mm"])
+    return flag_thresholds.lights_for_card(flag_thresholds.lights(rows))

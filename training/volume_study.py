@@ -1,7 +1,8 @@
 """`python -m training reproduce volumes`: the four networks of Eaton-Rosen 2018 on organs in CT, under one budget.
 
-They are trained on the same patches for as many steps, exported, and scored on the validation patients; results are organs.md and
-contours.csv, and rows.json of each network, from which volumes are calibrated (training/volume_calibration.py).
+They are trained on the same patients for as many steps, exported, and scored on the validation patients. Results are organs.md and
+contours.csv; volumes.md with the calibration of each network's volumes, fitted on other patients than it is scored on; and the
+noise experiment with the network that ships.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from . import budgeted, export, organs, volume_evaluation
+from . import budgeted, calibrate, export, input_statistics, noise_experiment, organs, volume_evaluation
+from .data import organ_case
 from .evaluation import store, tables
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -24,6 +26,8 @@ TITLES = {"hr_drop_last": "HR-drop-last", "hr_default": "HR-default", "hr_drop_a
 SHIPPED = "hr_drop_last"
 # evaluation needs the last part of the time
 RESERVE = 0.15
+# validation patients whose scans are made worse in the noise experiment, where the budget does not say
+NOISE_PATIENTS = 5
 METRICS = {"dsc": ("Dice", 3), "msd_mm": ("Mean surface distance (mm)", 2), "hd95_mm": ("95 % Hausdorff distance (mm)", 1)}
 
 
@@ -32,12 +36,13 @@ def run(data: Path | None, out: Path, minutes: float | None = None, device: str 
 
     `data`: planning CTs (see `pairs.patients`), or what `organs` wrote. `only`: train these networks alone (two processes may
     share the work); the comparison takes all that are finished. `budget`: see `train.load_config`, by default that for the device;
-    its `evaluation` says how: {samples}.
+    its `evaluation` says how: {samples, noise_patients}.
     """
     started = time.monotonic()
     budgeted.require_known(only, TITLES)
     budget = budget or budgeted.budget_for(FOLDER, device)
     how = (yaml.safe_load(budget.read_text(encoding="utf-8")) or {}).get("evaluation", {})
+    noise_patients = how.pop("noise_patients", NOISE_PATIENTS)
     prepared = _prepared(data, out)
     configs = {n: FOLDER / f"{n}.yaml" for n in TITLES}
     until = None if minutes is None else started + 60 * minutes * (1 - RESERVE)
@@ -52,10 +57,27 @@ def run(data: Path | None, out: Path, minutes: float | None = None, device: str 
     missing = [t for n, t in TITLES.items() if n not in files]
     print(f"compared: {', '.join(TITLES[n] for n in files)}" + (f"; not finished: {', '.join(missing)}" if missing else ""), flush=True)
     results = write({TITLES[n]: file for n, file in files.items()}, out / "results", budgeted.hardware(out / "runs" / next(iter(files))))
+    noise = None
     if SHIPPED in files:
-        chosen = for_card(files[SHIPPED], out / "evaluation" / SHIPPED / "evaluation.json")
-        export.run(out / "runs" / SHIPPED, CARD, out / "bundle" / "headneck-ct-organs", chosen)
+        evaluation = for_card(files[SHIPPED], prepared, out / "runs" / SHIPPED, out / "evaluation" / SHIPPED / "evaluation.json")
+        bundle = export.run(out / "runs" / SHIPPED, CARD, out / "bundle" / "headneck-ct-organs", evaluation)
+        noise = _noise(prepared, out, bundle, noise_patients, how.get("samples", volume_evaluation.SAMPLES), device)
+    intro = f"[organs.md](organs.md) has the contours. Trained on {budgeted.hardware(out / 'runs' / next(iter(files)))}."
+    calibrate.run({TITLES[n]: file for n, file in files.items()}, results, noise=noise, intro=intro)
     return results
+
+
+def _noise(prepared: Path, out: Path, bundle: Path, patients: int, samples: int, device: str) -> Path:
+    """The noise experiment with the bundle on the first validation patients, unless that was done for these weights; noise.json."""
+    folder, mark = out / "evaluation" / "noise", json.loads((bundle / "model.json").read_text(encoding="utf-8"))["weights"]["sha256"]
+    known = folder / "weights.txt"
+    if (folder / "noise.json").exists() and known.exists() and known.read_text(encoding="utf-8") == mark:
+        return folder / "noise.json"
+    names = json.loads((out / "runs" / SHIPPED / "split.json").read_text(encoding="utf-8"))["validation"][:patients]
+    cases = (noise_experiment.of_organs(organ_case.load(prepared / "cases" / f"{n}.npz")) for n in names)
+    found = noise_experiment.run(bundle, cases, folder, samples=samples, device=device)
+    store.replace_text(known, mark)
+    return found
 
 
 def _prepared(data: Path | None, out: Path) -> Path:
@@ -97,8 +119,11 @@ def write(files: dict[str, Path], results: Path, hardware: str) -> Path:
     return results
 
 
-def for_card(file: Path, out: Path) -> Path:
-    """evaluation.json for `export`: the accuracy of each organ. Volumes are calibrated by another step, which adds to it."""
+def for_card(file: Path, prepared: Path, run_folder: Path, out: Path) -> Path:
+    """evaluation.json for `export`: the accuracy of each organ, the calibration, and what images were trained on.
+
+    `file`: rows.json of the run in `run_folder`, which was trained on scans of `prepared`.
+    """
     rows = _contours(file)
     table = {}
     for organ in dict.fromkeys(r["organ"] for r in rows):
@@ -111,4 +136,6 @@ def for_card(file: Path, out: Path) -> Path:
     made = {"weights_sha256": json.loads(file.read_text(encoding="utf-8"))["weights_sha256"],
             "accuracy": {"cases": f"{len(cases)} validation patients of the same collection, none of them trained on", "n": len(cases), "table": table},
             "calibration": {"synct": None, "volumes": None}}
-    return store.replace_text(out, json.dumps(made, indent=1, ensure_ascii=False))
+    names = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["training"]
+    made["input_statistics"] = input_statistics.of_organs(organ_case.load(prepared / "cases" / f"{n}.npz") for n in names)
+    return calibrate.into_evaluation(file, store.replace_text(out, json.dumps(made, indent=1, ensure_ascii=False)))

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 COLUMNS = ("subject", "severity", "flag", "reason")
-# An interval wider than half of the volume says that the volume is hardly known.
-WIDE_INTERVAL = 0.5
+# where a card has earned no limit of its own: an interval wider than half of the volume says that the volume is hardly known, an
+# expected Dice below 0.7 that most of the contour's rim is open. The entropy of a surface depends on the network: no limit fits all.
+FIXED = {"interval_width": 0.5, "expected_dice": 0.7, "surface_entropy": None}
 
 
 @dataclass
@@ -23,8 +24,21 @@ class Flag:
     reason: str
 
 
-def of_structure(volume, labelled: np.ndarray, field_of_view: np.ndarray) -> list[Flag]:
-    """Flags of one structure from its `volumes.Volume` and its voxels [z, y, x], in the measured field of view."""
+def limits(card: dict) -> dict[str, tuple[float | None, str]]:
+    """{name of `FIXED`: (limit, where it comes from, in words)}: earned on validation patients where the card says so."""
+    earned = card["calibration"].get("flags") or {}
+    out = {name: (limit, "a fixed limit, not tested for this model") for name, limit in FIXED.items()}
+    for name in FIXED:
+        if name in earned:
+            e = earned[name]
+            told = f"on {e['cases']} validation contours it caught {e['caught']} of {e['caught'] + e['missed']} bad ones"
+            out[name] = (float(e["threshold"]), f"{told}, with {e['false_alarms']} false alarm{'s' * (e['false_alarms'] != 1)}")
+    return out
+
+
+def of_structure(volume, labelled: np.ndarray, field_of_view: np.ndarray, quality=None, card: dict | None = None) -> list[Flag]:
+    """Flags of one structure from its `volumes.Volume`, its voxels [z, y, x], in the measured field of view, and its
+    `structure_quality.Quality`; `card`: whose limits count, if it has any."""
     name = volume.structure
     if not labelled.any():
         if volume.upper_ml > 0:
@@ -36,10 +50,27 @@ def of_structure(volume, labelled: np.ndarray, field_of_view: np.ndarray) -> lis
     edge |= bool(labelled[:, [0, -1]].any() or labelled[:, :, [0, -1]].any() or (labelled & ~field_of_view).any())
     if edge:
         out.append(Flag(name, "info", "cut off", "It reaches the edge of the image: the volume is that of the visible part."))
+    return out + of_uncertainty(volume, quality, card)
+
+
+def of_uncertainty(volume, quality=None, card: dict | None = None) -> list[Flag]:
+    """Flags of a structure that was found: a wide interval of the volume, a low expected Dice, an uncertain surface."""
+    known, out = limits(card or {"calibration": {}}), []
+    limit, source = known["interval_width"]
     width = (volume.upper_ml - volume.lower_ml) / volume.volume_ml
-    if width > WIDE_INTERVAL:
-        out.append(Flag(name, "warning", "uncertain volume", f"The {volume.level:.0%} interval spans {width:.0%} of the volume "
-                        f"({volume.lower_ml:.1f} to {volume.upper_ml:.1f} ml); check the contour."))
+    if width > limit:
+        out.append(Flag(volume.structure, "warning", "uncertain volume", f"The {volume.level:.0%} interval spans {width:.0%} of the volume "
+                        f"({volume.lower_ml:.1f} to {volume.upper_ml:.1f} ml), more than {limit:.0%} ({source}); check the contour."))
+    if quality is None:
+        return out
+    limit, source = known["expected_dice"]
+    if quality.expected_dice < limit:
+        out.append(Flag(volume.structure, "warning", "low expected Dice", f"The expected Dice is {quality.expected_dice:.2f}, less than {limit:.2f} "
+                        f"({source}); check the contour."))
+    limit, source = known["surface_entropy"]
+    if limit is not None and quality.surface_entropy > limit:
+        out.append(Flag(volume.structure, "warning", "uncertain surface", f"The mean entropy along its surface is {quality.surface_entropy:.2f} nats, more "
+                        f"than {limit:.2f} ({source}); check the contour."))
     return out
 
 

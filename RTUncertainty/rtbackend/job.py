@@ -42,10 +42,11 @@ def require_scene_writer(scene: bool) -> None:
         raise InputError("--scene needs Slicer's libraries: run 'pip install slicer-core', or leave --scene out.")
 
 
-def finish(staging: image_io.Staging, summary: dict, image, progress: Progress, scene: bool, report: bool = False) -> None:
+def finish(staging: image_io.Staging, summary: dict, image, progress: Progress, scene: bool, report: bool = False, structures=None) -> None:
     """Complete a staged result by its summary and, on request, scene and report, and move it into place.
 
-    `image`: the file of the image that the result describes. Until the last step a cancelled run leaves nothing.
+    `image`: the file of the image that the result describes; `structures`: those of planning structures and planning CT, for
+    the report. Until the last step a cancelled run leaves nothing.
     """
     progress.close()
     results.write_summary(summary, staging)
@@ -57,7 +58,7 @@ def finish(staging: image_io.Staging, summary: dict, image, progress: Progress, 
 
         progress.stage("report", 0.0, "Writing the report")
         with staging.writing():
-            write_report(staging.folder, image)
+            write_report(staging.folder, image, structures)
     progress.close()
     progress.cancel.check()
     staging.commit()

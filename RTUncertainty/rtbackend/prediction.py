@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from . import bundle as bundles
-from . import calibration, fit, flags, geometry, image_io, preprocess, volumes
+from . import calibration, fit, flags, geometry, image_io, input_quality, preprocess, volume_files, volumes
 from .errors import InputError
 from .events import CancelToken, Progress
 from .options import require_sampling
@@ -36,6 +36,7 @@ class Prediction:
     probabilities: dict[str, sitk.Image]
     body: sitk.Image  # uint8
     volumes: list[volumes.Volume]
+    assessed: list[volume_files.Assessed]  # the same structures' distributions of volume, and quality
     flags: list[flags.Flag]
     card: dict
     options: dict
@@ -93,6 +94,9 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
                                 lambda: progress.stage("preprocess", 0.5, "Correcting the bias field (N4)"))
     if ready.bias_field_corrected:
         progress.note("The bias field was corrected (N4).")
+    for words in input_quality.warnings(sitk.GetArrayViewFromImage(ready.image), sitk.GetArrayViewFromImage(ready.body) > 0, ready.image.GetSpacing(), card):
+        raised.append(flags.Flag("input", "warning", "unlike the training data", words))
+        progress.note(words)
 
     progress.stage("network", 0.0, "Sampling")
     box = bounding_box(sitk.GetArrayViewFromImage(ready.body) > 0)
@@ -104,12 +108,12 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
     result = _assemble(statistics, box, ready, mr, card, progress)
     field_of_view = sitk.GetArrayViewFromImage(mr) != (AIR if card["input"].get("modality") == "CT" else 0)
     labels = sitk.GetArrayViewFromImage(result["structures"])
-    found, raised = _tables(result, labels, field_of_view, mr, card, raised)
+    found, raised = _tables(result, labels, field_of_view, card, raised)
     prediction = Prediction(
         synct=result.get("synct"), intrinsic_sd=result.get("intrinsic_sd"), parameter_sd=result.get("parameter_sd"),
         predictive_sd=result.get("predictive_sd"), structures=result["structures"], entropy=result["entropy"],
         mutual_information=result["mutual_information"], probabilities=result["probabilities"], body=result["body"],
-        volumes=found, flags=raised, card=card, input_name=name, device_used=str(used), notes=progress.notes,
+        volumes=found, assessed=result["assessed"], flags=raised, card=card, input_name=name, device_used=str(used), notes=progress.notes,
         bias_field_corrected=ready.bias_field_corrected, seconds=progress.seconds,
         options={"samples": samples + samples % 2 if "synct" in card["outputs"] else samples, "seed": seed, "device": device, "bias_field": bias_field, "tile": tile},
     )
@@ -153,7 +157,7 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
         out |= _synthetic_ct(statistics, card, on_input, image)
     progress.stage("assemble", 0.5, "Assembling the structures")
     best, likeliest, doubt = np.zeros(inside.shape, np.uint8), None, np.zeros(inside.shape, np.float32)
-    out["probabilities"], out["moments"] = {}, {}
+    out["probabilities"] = {}
     names = [None] + [s["name"] for s in card["outputs"]["structures"]]
     # a network without classes has no background either
     for k, name in enumerate(names[:statistics.probability.shape[1]]):
@@ -165,15 +169,18 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
             best[p > likeliest] = card["outputs"]["structures"][k - 1]["label"]
             np.maximum(likeliest, p, out=likeliest)
             out["probabilities"][name] = image(p)
-            out["moments"][name] = (statistics.probability[:, k].numpy(), statistics.probability_variance[:, k].numpy())
     best[~inside] = 0
     ml = float(np.prod(mr.GetSpacing())) / 1000
     out["structures"] = geometry.like(tidy_labels(best, card["outputs"]["structures"], ml), mr, np.uint8)
     out["entropy"] = image(doubt)
     out["mutual_information"] = image((doubt - on_input(statistics.expected_entropy[:, 0])).clip(0))
-    # volumes are taken where the samples are, on the network's grid
-    out["moments_body"] = sitk.GetArrayViewFromImage(ready.body)[box] > 0
-    out["moments_ml"] = float(np.prod(grid.GetSpacing())) / 1000
+    labels, out["assessed"] = sitk.GetArrayViewFromImage(out["structures"]), []
+    for k, s in enumerate(card["outputs"]["structures"][:len(out["probabilities"])], 1):
+        p = sitk.GetArrayViewFromImage(out["probabilities"][s["name"]])
+        # between voxels of one organ the samples move together: sds are interpolated, not variances
+        sd = on_input(statistics.probability_variance[:, k].clamp_min(0).sqrt()) * inside
+        out["assessed"].append(volume_files.assess(s["name"], volumes.probability_of_being_inside(p, sd**2), p, labels == s["label"], doubt,
+                                                   mr, card, s.get("rule")))
     return out
 
 
@@ -190,32 +197,15 @@ def _synthetic_ct(statistics, card, on_input, image) -> dict:
             "parameter_sd": image(np.sqrt(parameter)), "predictive_sd": image(np.sqrt(intrinsic + parameter))}
 
 
-def _tables(result, labels, field_of_view, mr, card, raised):
+def _tables(result, labels, field_of_view, card, raised):
     """Volumes with intervals and flags."""
-    ml = float(np.prod(mr.GetSpacing())) / 1000
-    found = []
     if "synct" in card["outputs"]:
         sd = sitk.GetArrayViewFromImage(result["predictive_sd"])
         raised += flags.of_synct(sd, sitk.GetArrayViewFromImage(result["body"]) > 0, card)
-    if not card["outputs"]["structures"]:
-        return found, raised
-    calibrated = bool(card["calibration"].get("volumes"))
-    means = np.stack([result["moments"][s["name"]][0] for s in card["outputs"]["structures"]])
-    # the likeliest class on the network's grid; background is what the others leave of 1
-    likeliest = np.concatenate([1 - means.sum(0, keepdims=True), means]).argmax(0) * result["moments_body"]
-    own_labels = np.array([0] + [s["label"] for s in card["outputs"]["structures"]])
-    tidied = tidy_labels(own_labels[likeliest], card["outputs"]["structures"], result["moments_ml"])
-    for s in card["outputs"]["structures"]:
-        mean, variance = result["moments"][s["name"]]
-        inside = result["moments_body"]
-        interval = volumes.volume_interval(s["name"], mean * inside, variance * inside, tidied == s["label"],
-                                           result["moments_ml"], LEVEL, calibrated)
-        labelled = labels == s["label"]
-        interval.volume_ml = float(labelled.sum()) * ml
-        interval.lower_ml = min(interval.lower_ml, interval.volume_ml)
-        interval.upper_ml = max(interval.upper_ml, interval.volume_ml)
-        found.append(interval)
-        raised += flags.of_structure(interval, labelled, field_of_view)
+    found, label_of = [], {s["name"]: s["label"] for s in card["outputs"]["structures"]}
+    for assessed in result["assessed"]:
+        found.append(volume_files.volume(assessed, card, LEVEL))
+        raised += flags.of_structure(found[-1], labels == label_of[assessed.name], field_of_view, assessed.quality, card)
     return found, raised
 
 

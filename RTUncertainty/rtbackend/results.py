@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from . import __version__, flags, image_io, metrics, volumes
+from . import __version__, flags, image_io, metrics, volume_files, volumes
 from .calibration import interval_factors
 from .errors import InputError
 from .prediction import LEVEL, Prediction
@@ -22,7 +22,7 @@ FORMAT = 1
 
 def require_space(image: sitk.Image, output, structures: int) -> None:
     """Raise `InputError` when the disk of `output` cannot hold a result of `image`; about 3 bytes a voxel and map."""
-    needed = image.GetNumberOfPixels() * 3 * (9 + structures)
+    needed = image.GetNumberOfPixels() * (3 * (9 + structures) + structures)
     place = next(p for p in [Path(output).absolute(), *Path(output).absolute().parents] if p.exists())
     free = shutil.disk_usage(place).free
     if free < needed:
@@ -60,6 +60,7 @@ def save(prediction: Prediction, staging: image_io.Staging) -> dict:
     named["volumes"], named["flags"] = "volumes.csv", "flags.csv"
     staging.text(volumes.table(p.volumes), "volumes.csv")
     staging.text(flags.table(p.flags), "flags.csv")
+    named |= volume_files.write(p.assessed, p.card, staging)
     if p.metrics:
         named["metrics"] = "metrics.csv"
         with staging.writing():

@@ -1,4 +1,4 @@
-"""Volumes of structures with intervals (Eaton-Rosen 2018, Sec. 2.2, voxels fully correlated)."""
+"""Volumes of structures with intervals, and the chance that a voxel belongs to a structure (Eaton-Rosen 2018, Sec. 2.2)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betainc
 
-from .structures import connected_to
-
+# a chance below this, whatever the distribution, counts as none
+SURE = 0.0025
 COLUMNS = ("structure", "volume_ml", "lower_ml", "upper_ml", "level", "calibrated")
 
 
@@ -27,34 +27,22 @@ class Volume:
 def probability_of_being_inside(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """P(p > ½) for a foreground probability p with these moments over the samples, taken as a Beta distribution.
 
-    Same shapes in and out. A voxel without spread counts as in or out by its mean; a variance at or beyond what a
-    probability can have, m(1 − m), is a coin toss with mean m.
+    Same shapes in and out. A voxel without spread, or one that is `SURE`, counts as in or out by its mean; a variance at or
+    beyond what a probability can have, m(1 − m), is a coin toss with mean m. Raises `ValueError` for NaN.
     """
-    mean = np.clip(np.asarray(mean, np.float64), 0.0, 1.0)
+    mean, variance = np.clip(np.asarray(mean), 0.0, 1.0), np.asarray(variance)
+    if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
+        raise ValueError("moments of a probability hold NaN or infinite values")
     out = (mean > 0.5).astype(np.float64)
-    largest = mean * (1 - mean)
-    coin = (largest > 1e-9) & (variance >= 0.999 * largest)
-    out[coin] = mean[coin]
-    beta = (largest > 1e-9) & (variance > 1e-9) & ~coin
-    m, v = mean[beta], np.asarray(variance, np.float64)[beta]
-    nu = m * (1 - m) / v - 1
-    out[beta] = 1.0 - betainc(m * nu, (1 - m) * nu, 0.5)
+    # P(p beyond ½) ≤ v / (v + (m − ½)²), Cantelli's inequality: most voxels of an image need no more than that
+    unsure = np.nonzero((variance > 1e-9) & ((mean - 0.5) ** 2 * SURE < variance * (1 - SURE)))
+    m, v = mean[unsure].astype(np.float64), variance[unsure].astype(np.float64)
+    largest = m * (1 - m)
+    coin = v >= 0.999 * largest
+    v = np.where(coin, 0.5 * largest, v)
+    nu = np.divide(largest, v, out=np.full(m.shape, 2.0), where=v > 0) - 1
+    out[unsure] = np.where(coin, m, 1.0 - betainc(m * nu, (1 - m) * nu, 0.5))
     return out
-
-
-def volume_interval(name, mean, variance, labelled: np.ndarray, ml_per_voxel: float, level: float, calibrated=False) -> Volume:
-    """The volume of `labelled` voxels with the interval whose ends are the volumes of the nested quantile contours.
-
-    The contour of percentile q holds the voxels whose q-quantile of the probability lies above ½, which is where
-    P(p > ½) > 1 − q. `mean` and `variance` are the sampled foreground probability's moments [z, y, x]. Where the
-    structure is only some of the pieces of the likely voxels (`structures.tidy`), so are the contours.
-    """
-    inside = probability_of_being_inside(mean, variance)
-    tail = (1 - level) / 2
-    volume = float(labelled.sum()) * ml_per_voxel
-    lower = float(((inside > 1 - tail) & labelled).sum()) * ml_per_voxel
-    upper = float(connected_to(inside > tail, labelled).sum()) * ml_per_voxel
-    return Volume(name, volume, min(lower, volume), max(upper, volume), level, calibrated)
 
 
 def table(volumes: list[Volume]) -> str:

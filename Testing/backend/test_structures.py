@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rtbackend import structures, volumes
+from rtbackend import structures, volume_distribution, volumes
 
 
 def pieces():
@@ -35,8 +35,10 @@ def test_intervals_follow_the_pieces_that_were_kept():
     p = np.where(pieces(), 0.8, 0.1)
     variance = np.full(p.shape, 0.05)
     kept = structures.tidy(pieces(), {"largest": 1}, 0.001)
-    found = volumes.volume_interval("x", p, variance, kept, 0.001, 0.9)
-    assert found.lower_ml <= found.volume_ml == pytest.approx(0.384) and found.upper_ml >= found.volume_ml
+    inside = volumes.probability_of_being_inside(p, variance)
+    found = volume_distribution.of_membership("x", volume_distribution.restricted(inside, kept, {"largest": 1}), 0.001)
+    lower, upper = found.interval(0.9)
+    assert lower <= found.volume_ml <= upper and found.volume_ml == pytest.approx(0.384)
     # the other pieces are not in the upper contour, unless the contour joins them
     assert structures.connected_to(pieces(), kept).sum() == kept.sum()
     assert structures.connected_to(pieces(), np.zeros_like(kept)).sum() == pieces().sum()

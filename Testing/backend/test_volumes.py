@@ -19,19 +19,22 @@ def test_limits_of_the_moments():
     assert np.allclose(volumes.probability_of_being_inside(mean, variance), [0, 1, 1, 0, 0.2])
 
 
-def test_interval_from_moments_agrees_with_quantiles_of_stored_samples():
+def test_what_is_surely_in_or_out_needs_no_beta():
+    """Cantelli's bound must agree with the Beta distribution that it stands in for."""
     rng = np.random.default_rng(0)
-    r = np.linalg.norm(np.indices((24, 24, 24)) - 11.5, axis=0)
-    middle = 1 / (1 + np.exp((r - 8) / 0.8))
-    samples = rng.beta(12 * middle + 0.2, 12 * (1 - middle) + 0.2, (400, 24, 24, 24))
-    mean, variance = samples.mean(0), samples.var(0, ddof=1)
-    found = volumes.volume_interval("ball", mean, variance, mean > 0.5, 0.001, 0.9)
-    low, high = (np.quantile(samples, q, axis=0) > 0.5 for q in (0.05, 0.95))
-    assert found.lower_ml == pytest.approx(low.sum() / 1000, rel=0.03)
-    assert found.upper_ml == pytest.approx(high.sum() / 1000, rel=0.03)
-    assert found.lower_ml < found.volume_ml < found.upper_ml
-    wider = volumes.volume_interval("ball", mean, variance, mean > 0.5, 0.001, 0.99)
-    assert wider.lower_ml < found.lower_ml and wider.upper_ml > found.upper_ml
+    mean = rng.uniform(0.001, 0.999, 20000)
+    variance = mean * (1 - mean) * rng.uniform(1e-4, 0.9, 20000)
+    nu = mean * (1 - mean) / variance - 1
+    exact = stats.beta.sf(0.5, mean * nu, (1 - mean) * nu)
+    found = volumes.probability_of_being_inside(mean, variance)
+    assert np.abs(found - exact).max() < volumes.SURE
+    near = (exact > 0.005) & (exact < 0.995)
+    assert near.sum() > 2000 and np.allclose(found[near], exact[near], atol=1e-9)
+
+
+def test_nan_is_refused():
+    with pytest.raises(ValueError, match="NaN"):
+        volumes.probability_of_being_inside(np.array([np.nan]), np.array([0.1]))
 
 
 def test_table_has_the_columns_of_the_design():

@@ -281,7 +281,8 @@ def card(tmp_path, monkeypatch):
     monkeypatch.setattr(volume_study, "CARD", own)
 
 
-def test_from_scans_to_tables_and_a_bundle(prepared, tmp_path, card, capsys):
+def test_from_scans_to_tables_and_a_bundle(prepared, tmp_path, card, capsys, monkeypatch):
+    monkeypatch.setattr("training.noise_experiment.STEPS", {"noise": (0.2,)})
     folder, cases = prepared
     settings_ = tmp_path / "budget.yaml"
     settings_.write_text(yaml.safe_dump(budget(volume_study.TITLES)), encoding="utf-8")
@@ -297,6 +298,8 @@ def test_from_scans_to_tables_and_a_bundle(prepared, tmp_path, card, capsys):
     assert command.main([*arguments, "--only", "hr_default", "hr_hetero"]) == 0
     assert (out / "evaluation" / "hr_hetero" / "rows.json").stat().st_mtime_ns == before
     assert "| HR-default |" in (out / "results" / "organs.md").read_text(encoding="utf-8")
+    volumes = (out / "results" / "volumes.md").read_text(encoding="utf-8")
+    assert "| HR-drop-last | uncalibrated |" in volumes and "| HR-hetero | uncalibrated |" in volumes and "Eaton-Rosen 2018, Fig. 4" in volumes
     # one bundle, which segments and does nothing else
     made, built = bundle.load(out / "bundle" / "headneck-ct-organs")
     assert made["task"] == "segmentation" and set(made["outputs"]) == {"structures"} and made["dropout"] == {"p": 0.5, "where": "last layer"}

@@ -26,6 +26,14 @@ class Agreement:
     reason: str
 
 
+def limits_of(card: dict) -> dict:
+    """The limits of the lights, as `LIMITS`: earned on validation pairs (`calibration.lights`) where the card says so, over those it
+    sets itself (`outputs.deformation.limits`), over the fixed ones."""
+    given = card["outputs"]["deformation"].get("limits") or {}
+    earned = card["calibration"].get("lights") or {}
+    return {level: fixed | given.get(level, {}) | {name: e["threshold"] for name, e in earned.get(level, {}).items()} for level, fixed in LIMITS.items()}
+
+
 def worst_slice(first: np.ndarray, second: np.ndarray | None, otherwise: int | None) -> int:
     """Of two masks (bool [z, y, x]) the slice in which most voxels differ; where they do not, or there is one only, `otherwise`,
     or the middle one of the structure."""

@@ -7,15 +7,13 @@ import math
 import numpy as np
 import SimpleITK as sitk
 
-from .. import deformation, flags, geometry, structures, surfaces
+from .. import deformation, flags, geometry, structures, surfaces, volume_files
 from ..deformation.field import axes
 from ..deformation.objective import correlation
 from . import pair as pairs
-from . import spread
-from .agreement import judge
-from .result import Contour
-
-Z90 = 1.6449  # half of the 90 % interval of a normal distribution, in sd
+from . import assess, spread
+from .agreement import judge, limits_of
+from .result import LEVEL, Contour
 
 
 def images(found, pair, plan: sitk.Image, day: sitk.Image, card: dict, progress) -> dict:
@@ -85,20 +83,24 @@ def contours(found, pair, field: sitk.Image, given: dict, known: dict, organs: d
         moved = _moved(s.mask, day, transform)
         kept = structures.tidy(moved, entry.get("rule") or {}, day_ml)
         direct = segmented == entry["label"] if segmented is not None and entry.get("segment", organ is not None) else None
-        sd, direct_sd, point = _spreads(found, pair, name, organ, organs, mm2)
+        sd, direct_sd, point, about = _spreads(found, pair, name, organ, organs, mm2)
         otherwise = None if point is None else round(day.TransformPhysicalPointToContinuousIndex(point)[2])
-        agreement = judge(kept, direct, day.GetSpacing(), sd, otherwise, card["outputs"]["deformation"].get("limits"))
+        agreement = judge(kept, direct, day.GetSpacing(), sd, otherwise, limits_of(card))
         planning_ml = float(sitk.GetArrayViewFromImage(s.mask).astype(bool).sum()) * plan_ml
+        title, rule = entry.get("name", name), entry.get("rule")
+        assessed = {"propagated": None if about is None else assess.of_deformation(title, kept, about, day, card, rule), "segmented": None}
+        if direct is not None and sampled.probability_variance is not None:
+            mean, variance = (t[1 + list(organs).index(organ)].cpu().numpy() * pair.body for t in (sampled.probability, sampled.probability_variance))
+            assessed["segmented"] = assess.of_segmentation(title, mean, variance, pair.grid, direct, day, card, rule)
+        default = "segmented" if direct is not None and direct.any() and entry.get("path") == "segmented" else "propagated"
         contour = Contour(
-            entry.get("name", name), name, tuple(entry.get("color", s.color)), entry.get("code", s.code), geometry.like(kept, day, np.uint8),
+            title, name, tuple(entry.get("color", s.color)), entry.get("code", s.code), geometry.like(kept, day, np.uint8),
             None if direct is None else geometry.like(direct, day, np.uint8), planning_ml,
-            _interval(kept.sum() * day_ml, _column(sampled.propagated_voxels, number)),
-            None if direct is None else _interval(direct.sum() * day_ml, _column(sampled.segmented_voxels, list(organs).index(organ))),
+            _volume(kept, day_ml, assessed["propagated"], card), None if direct is None else _volume(direct, day_ml, assessed["segmented"], card),
             sd, direct_sd if direct is not None else math.nan, agreement,
-            "segmented" if direct is not None and direct.any() and entry.get("path") == "segmented" else "propagated", _cut_off(s.mask, field, day),
-            s.role)
+            default, _cut_off(s.mask, field, day), s.role, assessed[default])
         out.append(contour)
-        raised += _flags(contour)
+        raised += _flags(contour, card)
     return out, raised
 
 
@@ -122,25 +124,26 @@ def _segmented(sampled, pair, organs: dict, day: sitk.Image) -> np.ndarray:
 
 
 def _spreads(found, pair, name: str, organ, organs: dict, mm2):
-    """(sd of the propagated, sd of the segmented surface, a point in the slice where the propagated one is least certain).
+    """(sd of the propagated, sd of the segmented surface, a point in the slice where the propagated one is least certain, and its sd
+    about the structure, as an image of the working grid).
 
     In mm, means over the surface voxels of the working grid; NaN and None where nothing was sampled.
     """
     import torch
 
-    spacing, first, second, point = pair.grid.GetSpacing(), math.nan, math.nan, None
+    spacing, first, second, point, about = pair.grid.GetSpacing(), math.nan, math.nan, None, None
     if mm2 is not None:
         mask = torch.from_numpy(pair.labels[name])[None, None].to(found.displacement.device)
         moved = deformation.warp_tensor(mask, found.displacement[None], 0.0)[0, 0].cpu().numpy() > 0.5
         if moved.any():
             sd = surfaces.normal_sd(mm2, moved, spacing)
-            first, point = float(sd.mean()), _least_certain(moved, sd, pair.grid)
+            first, point, about = float(sd.mean()), _least_certain(moved, sd, pair.grid), assess.spread_about(moved, sd, pair.grid)
     if organ is not None and found.sampled.probability_variance is not None:
         k = 1 + list(organs).index(organ)
         mean = found.sampled.probability[k].cpu().numpy()
         if (mean > 0.5).any():
             second = float(surfaces.threshold_sd(mean, found.sampled.probability_variance[k].cpu().numpy(), mean > 0.5, spacing).mean())
-    return first, second, point
+    return first, second, point, about
 
 
 def _least_certain(mask: np.ndarray, sd: np.ndarray, grid: sitk.Image) -> tuple:
@@ -152,17 +155,12 @@ def _least_certain(mask: np.ndarray, sd: np.ndarray, grid: sitk.Image) -> tuple:
     return grid.TransformContinuousIndexToPhysicalPoint([float(v) for v in at[at[:, 0] == z].mean(0)[::-1]])
 
 
-def _column(sizes, index: int):
-    return None if sizes is None else sizes[:, index]
-
-
-def _interval(volume: float, sizes):
-    """(volume, lower, upper) in ml: the samples' sd, relative to their mean, about the volume; bounds None without samples."""
-    if sizes is None:
-        return float(volume), None, None
-    mean = float(np.mean(sizes))
-    relative = float(np.std(sizes, ddof=1)) / mean if mean > 0 else 0.0
-    return float(volume), max(0.0, float(volume * (1 - Z90 * relative))), float(volume * (1 + Z90 * relative))
+def _volume(mask: np.ndarray, ml: float, assessed, card: dict) -> tuple:
+    """(volume, lower, upper) in ml, calibrated as the card says; bounds None without samples."""
+    if assessed is None:
+        return float(mask.sum()) * ml, None, None
+    row = volume_files.volume(assessed, card, LEVEL)
+    return row.volume_ml, row.lower_ml, row.upper_ml
 
 
 def _cut_off(mask: sitk.Image, field: sitk.Image, day: sitk.Image) -> float:
@@ -179,13 +177,15 @@ def _cut_off(mask: sitk.Image, field: sitk.Image, day: sitk.Image) -> float:
     return 1 - float(((where >= -0.5) & (where <= np.array(day.GetSize()) - 0.5)).all(1).mean())
 
 
-def _flags(contour: Contour) -> list:
+def _flags(contour: Contour, card: dict) -> list:
     found = []
     severity = {"amber": "warning", "red": "serious"}.get(contour.agreement.light)
     if severity:
         found.append(flags.Flag(contour.name, severity, "check the contour", contour.agreement.reason[:1].upper() + contour.agreement.reason[1:] + "."))
     if contour.cut_off > 0.02:
         found.append(flags.Flag(contour.name, "warning", "cut off", f"About {contour.cut_off:.0%} of the planning structure lies outside of the daily scan."))
+    if contour.assessed is not None and contour.assessed.distribution.volume_ml > 0:
+        found += flags.of_uncertainty(volume_files.volume(contour.assessed, card, LEVEL), contour.assessed.quality, card)
     volume, planned = contour.propagated_ml[0], contour.planning_ml
     if planned > 0 and volume > 0 and not 0.5 <= volume / planned <= 2:
         found.append(flags.Flag(contour.name, "warning", "volume", f"It has {volume:.1f} ml on the daily scan and had {planned:.1f} ml on the planning scan."))

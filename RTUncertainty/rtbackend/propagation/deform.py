@@ -33,8 +33,7 @@ def run(network, pair: Pair, known: dict, organs: dict, samples: int, seed: int,
     channel = (label_array(masks_of, organs, pair.daily.shape) / max(1, len(organs))).astype(np.float32)
     air = float(normalised(np.float32(AIR_HU)))
     volume = torch.from_numpy(np.stack([normalised(pair.daily), normalised(pair.planning), channel]))[None].to(device)
-    masks = torch.from_numpy(np.stack(list(pair.labels.values())))[None].to(device)
-    found = sampling.run(network, volume[:, :network.in_channels], [air, air, 0.0][:network.in_channels], masks, samples, seed, progress, both_ways)
+    found = sampling.run(network, volume[:, :network.in_channels], [air, air, 0.0][:network.in_channels], samples, seed, progress, both_ways)
     fixed, moving = volume[:, :1], volume[:, 1:2]
     inside = torch.from_numpy((pair.body & pair.known).astype(np.float32))[None, None].to(device)
     displacement = torch.zeros((1, 3, *pair.daily.shape), device=device) if found.displacement is None else found.displacement[None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import SimpleITK as sitk
 
 from .. import bundle as bundles
-from .. import fit, flags, geometry, image_io, structure_names, structure_set
+from .. import fit, flags, geometry, image_io, input_quality, structure_names, structure_set
 from ..errors import InputError, OutOfMemoryError
 from ..events import PROPAGATION, CancelToken, Progress
 from ..options import require_sampling
@@ -60,6 +60,9 @@ def propagate(planning, structures, daily, bundle, *, samples: int = 20, seed: i
     if not (pair.body & pair.known).any():
         raise InputError(f"{plan_name} and {day_name} show no common part of the patient; give two scans of one region"
                          + ("." if rigid == "on" else ", or switch the rigid alignment on."))
+    for words in input_quality.warnings(pairs.normalised(pair.daily), pair.body, pair.grid.GetSpacing(), card):
+        raised.append(flags.Flag("daily CT", "warning", "unlike the training data", words))
+        progress.note(f"daily CT: {words}")
 
     from . import assemble, deform
 

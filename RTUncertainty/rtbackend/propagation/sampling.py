@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from ..deformation import warp_tensor
 from ..events import Progress
 from ..moments import Moments
 from ..networks.joint_tiling import padded, tiles
@@ -27,16 +25,14 @@ class Sampled:
     """Over T samples, on the working grid [z, y, x]; None where the network has no such path, or no dropout.
 
     displacement [3, ...] (x, y, z; voxels): of the network without dropout, which is the mean over all masks, made symmetric
-    (see `symmetric`) where that was asked for; covariance [6, ...] (see `PAIRS`; voxels²); probability and probability_variance [K, ...], background first;
-    propagated_voxels [T, S] and segmented_voxels [T, K − 1]: the structures' sizes in each sample, in voxels.
+    (see `symmetric`) where that was asked for; covariance [6, ...] (see `PAIRS`; voxels²); probability and probability_variance [K, ...],
+    background first.
     """
 
     displacement: torch.Tensor | None = None
     covariance: torch.Tensor | None = None
     probability: torch.Tensor | None = None
     probability_variance: torch.Tensor | None = None
-    propagated_voxels: np.ndarray | None = None
-    segmented_voxels: np.ndarray | None = None
 
 
 class _Covariance:
@@ -61,12 +57,10 @@ class _Covariance:
 
 
 @torch.no_grad()
-def run(network, volume: torch.Tensor, outside, masks: torch.Tensor, samples: int, seed: int, progress: Progress,
-        both_ways: bool = False) -> Sampled:
+def run(network, volume: torch.Tensor, outside, samples: int, seed: int, progress: Progress, both_ways: bool = False) -> Sampled:
     """Sample `network` (evaluation mode) on `volume` [1, c, z, y, x], on the network's device.
 
-    outside: the value of each channel beyond the volume. masks [1, S, z, y, x]: the planning structures, which are warped in
-    every sample. samples: T ≥ 2; 0 for no sample, which is all that a network without dropout can give. both_ways: look from the
+    outside: the value of each channel beyond the volume. samples: T ≥ 2; 0 for no sample, which is all that a network without dropout can give. both_ways: look from the
     planning to the daily scan too, for a symmetric displacement; the spread stays that of one direction.
     """
     both_ways = both_ways and network.registration_heads is not None
@@ -84,23 +78,19 @@ def run(network, volume: torch.Tensor, outside, masks: torch.Tensor, samples: in
         if segmentation is not None:
             found.probability = network.segmentation_heads[0](segmentation)[0].softmax(0)
         return found
-    classes, motion, sizes = Moments(), _Covariance(), ([], [])
+    classes, motion = Moments(), _Covariance()
     for number in range(samples):
         progress.stage("network", 0.5 + 0.5 * number / samples, f"Sample {number + 1} of {samples}")
         network.set_sampling(True, seed * 100_003 + number)
         if segmentation is not None:
-            p = network.segmentation_heads[0](segmentation)[0].softmax(0)
-            classes.add(p)
-            sizes[0].append(torch.bincount(p.argmax(0).ravel(), minlength=p.shape[0])[1:].cpu().numpy())
+            classes.add(network.segmentation_heads[0](segmentation)[0].softmax(0))
         if registration is not None:
-            d = network.registration_heads[0](registration)
-            motion.add(d[0])
-            sizes[1].append((warp_tensor(masks, d, 0.0) > 0.5).sum((2, 3, 4))[0].cpu().numpy())
+            motion.add(network.registration_heads[0](registration)[0])
     network.set_sampling(False)
     if segmentation is not None:
-        found.probability, found.probability_variance, found.segmented_voxels = classes.mean, classes.variance(), np.stack(sizes[0])
+        found.probability, found.probability_variance = classes.mean, classes.variance()
     if registration is not None:
-        found.covariance, found.propagated_voxels = motion.covariance(), np.stack(sizes[1])
+        found.covariance = motion.covariance()
     return found
 
 

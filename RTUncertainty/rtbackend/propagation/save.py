@@ -11,7 +11,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from .. import bundle, flags, image_io, results, volumes
+from .. import bundle, flags, image_io, results, volume_files, volumes
 from ..deformation import write_transform
 from ..events import PROPAGATION, Progress
 from ..job import finish, require_scene_writer
@@ -23,7 +23,7 @@ COLUMNS = ("structure", "default", "light", "planning_ml", "propagated_ml", "pro
            "segmented_lower_ml", "segmented_upper_ml", "dice", "msd_mm", "propagated_sd_mm", "segmented_sd_mm", "worst_slice", "flag", "reason")
 
 
-def propagate_to_folder(planning, structures, daily, model, output, *, progress: Progress | None = None, scene=False, **options) -> Path:
+def propagate_to_folder(planning, structures, daily, model, output, *, progress: Progress | None = None, scene=False, report=False, **options) -> Path:
     """Run `propagate` and write its result folder; returns its absolute path.
 
     The inputs are paths; `options` are those of `propagate`. The folder appears whole or not at all.
@@ -39,7 +39,7 @@ def propagate_to_folder(planning, structures, daily, model, output, *, progress:
         progress.stage("write", 0.0, "Writing the results")
         summary = save(found, staging)
         del found
-        finish(staging, summary, daily, progress, scene)
+        finish(staging, summary, daily, progress, scene, report, (structures, planning))
     return output
 
 
@@ -62,8 +62,9 @@ def save(found: Propagation, staging: image_io.Staging) -> dict:
             staging.image(as_segmentation([Structure(c.name, mask, c.color, c.code) for c, mask in rows]), files[key])
     files |= {"structure_table": "structures.csv", "volumes": "volumes.csv", "flags": "flags.csv"}
     staging.text(table(found.contours, found.flags), files["structure_table"])
-    staging.text(volumes.table([_volume(c) for c in found.contours]), files["volumes"])
+    staging.text(volumes.table([_volume(c, found.card) for c in found.contours]), files["volumes"])
     staging.text(flags.table(found.flags), files["flags"])
+    files |= volume_files.write([c.assessed for c in found.contours if c.assessed is not None], found.card, staging)
     daily = image_io.stem(found.names["daily"])
     image = {"size": list(found.warped_planning.GetSize()), "spacing_mm": [round(s, 5) for s in found.warped_planning.GetSpacing()]}
     inputs = {key: {"path": os.path.basename(found.names[key]), "name": image_io.stem(found.names[key])} for key in ("planning", "structures", "daily")}
@@ -73,7 +74,7 @@ def save(found: Propagation, staging: image_io.Staging) -> dict:
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "planning": inputs["planning"], "structures_input": inputs["structures"], "daily": inputs["daily"] | image,
         "model": found.card, "options": found.options, "device_used": found.device_used, "notes": found.notes, "level": LEVEL, "files": files,
-        "structures": [{"name": c.name, "label": k, "color": list(c.color), "code": c.code, "planning_name": c.planning_name, "default": c.default,
+        "structures": [{"name": c.name, "label": k, "color": list(c.color), "code": c.code, "planning_name": c.planning_name, "role": c.role, "default": c.default,
                         "paths": ["propagated"] + ["segmented"] * (c.segmented is not None)} for k, c in enumerate(found.contours, 1)],
         "similarity": found.similarity, "folding": found.folding, "rigid": _rigid(found.rigid),
         "jacobian": {"mean": statistics.mean, "sd": statistics.sd, "min": statistics.minimum, "max": statistics.maximum},
@@ -87,7 +88,9 @@ def _rigid(transform: sitk.Euler3DTransform) -> dict:
     return {"angles_degrees": angles, "translation_mm": list(transform.GetTranslation()), "centre_mm": list(transform.GetCenter())}
 
 
-def _volume(c: Contour) -> volumes.Volume:
+def _volume(c: Contour, card: dict) -> volumes.Volume:
+    if c.assessed is not None:
+        return volume_files.volume(c.assessed, card, LEVEL)
     ml, lower, upper = c.segmented_ml if c.default == "segmented" else c.propagated_ml
     return volumes.Volume(c.name, ml, ml if lower is None else lower, ml if upper is None else upper, LEVEL, False)
 

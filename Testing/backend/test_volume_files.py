@@ -1,0 +1,147 @@
+"""The files of a result that tell volumes, their intervals and quality: one with another, and with the segmentation beside them."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from make_bundle import make_bundle
+
+from rtbackend import image_io, job, predict, volume_files
+from rtbackend.volume_distribution import LEVELS, PERCENTILES
+
+ML = 0.008
+
+
+def limb(spacing=(2.0, 2.0, 4.0)) -> sitk.Image:
+    z, y, x = np.indices((5, 36, 34)).astype(float)
+    r = np.hypot(y - 18, x - 17)
+    array = np.where(r < 14, 100.0, 0.0) + np.where(r < 5, 80.0, 0.0) + 4 * np.random.default_rng(0).random(r.shape)
+    image = sitk.GetImageFromArray(array.astype(np.float32))
+    image.SetSpacing(spacing)
+    return image
+
+
+def rows(path) -> list[dict]:
+    with open(path, newline="", encoding="utf-8") as f:
+        return list(csv.DictReader(f))
+
+
+def with_card(folder, **entries):
+    card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    for key, value in entries.items():
+        card[key] |= value
+    (folder / "model.json").write_text(json.dumps(card), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("model") / "m")
+
+
+@pytest.fixture(scope="module")
+def result(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("result")
+    sitk.WriteImage(limb(), str(folder / "mr.nii.gz"))
+    return job.predict_to_folder(str(folder / "mr.nii.gz"), model, folder / "out", samples=8)
+
+
+def test_what_predict_writes(result):
+    files = json.loads((result / "summary.json").read_text(encoding="utf-8"))["files"]
+    assert files["volume_distribution"] == "volume_distribution.csv" and files["volume_intervals"] == "volume_intervals.csv"
+    assert files["quality"] == "structure_quality.csv" and files["inside"] == {"bone": "inside_bone.nii.gz", "gtv": "inside_gtv.nii.gz"}
+    distribution, intervals = rows(result / "volume_distribution.csv"), rows(result / "volume_intervals.csv")
+    assert tuple(distribution[0]) == volume_files.DISTRIBUTION and [float(r["percentile"]) for r in distribution] == [*PERCENTILES] * 2
+    assert tuple(intervals[0]) == volume_files.INTERVALS and [float(r["level"]) for r in intervals] == [*LEVELS] * 2
+    assert {r["calibrated_ml"] for r in distribution} == {""} and {r["calibrated"] for r in intervals} == {"no"}
+    assert [r["structure"] for r in rows(result / "structure_quality.csv")] == ["bone", "gtv"]
+
+
+def test_files_agree_with_each_other_and_with_the_segmentation(result):
+    told = {(r["structure"], float(r["percentile"])): float(r["volume_ml"]) for r in rows(result / "volume_distribution.csv")}
+    ends = {(r["structure"], float(r["level"])): (float(r["lower_ml"]), float(r["upper_ml"])) for r in rows(result / "volume_intervals.csv")}
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(result / "structures.seg.nrrd")))
+    ml = 0.016
+    spread = 0.0
+    for label, row in enumerate(rows(result / "volumes.csv"), 1):
+        name = row["structure"]
+        inside = sitk.ReadImage(str(result / f"inside_{name}.nii.gz"))
+        assert inside.GetPixelID() == sitk.sitkUInt8 and inside.GetSize() == (34, 36, 5)
+        inside = sitk.GetArrayFromImage(inside)
+        assert inside.max() <= 100 and np.array_equal(inside > 50, labels == label)
+        for q in PERCENTILES:
+            if q == int(q):
+                assert told[name, q] == pytest.approx((inside > 100 - q).sum() * ml, abs=1e-3)
+        assert float(row["volume_ml"]) == told[name, 50] == pytest.approx((labels == label).sum() * ml, abs=1e-3)
+        assert (float(row["lower_ml"]), float(row["upper_ml"])) == ends[name, 0.9] == (told[name, 5], told[name, 95])
+        spread += ends[name, 0.9][1] - ends[name, 0.9][0]
+    assert spread > 0
+
+
+def test_a_calibrated_card_widens_the_intervals(model, result, tmp_path):
+    card = {"method": "conformal", "cases": 12, "patients": 12, "per": "pooled",
+            "groups": {"pooled": {"cases": 12, "patients": 12, "margins": {"0.5": 0.05, "0.8": 0.1, "0.9": 0.3}}}}
+    other = make_bundle(tmp_path / "m")
+    with_card(other, calibration={"volumes": card})
+    found = predict(limb(), other, samples=8)
+    plain = {r["structure"]: r for r in rows(result / "volumes.csv")}
+    assert found.volumes[0].volume_ml > 0
+    for v in found.volumes:
+        if v.volume_ml == 0:  # what was not found keeps the network's own interval
+            assert not v.calibrated
+            continue
+        before = plain[v.structure]
+        assert v.calibrated and v.upper_ml > 1.2 * float(before["upper_ml"]) and v.volume_ml == pytest.approx(float(before["volume_ml"]), abs=1e-3)
+    with image_io.Staging(tmp_path / "out") as staging:
+        volume_files.write(found.assessed, found.card, staging)
+        intervals = {(r["structure"], r["level"]): r for r in rows(staging.folder / "volume_intervals.csv")}
+        distribution = {(r["structure"], r["percentile"]): r["calibrated_ml"] for r in rows(staging.folder / "volume_distribution.csv")}
+    assert intervals["bone", "0.9"]["calibrated"] == "yes" and intervals["bone", "0.9"]["cases"] == "12" and intervals["bone", "0.9"]["note"] == ""
+    assert intervals["bone", "0.95"]["calibrated"] == "no" and intervals["bone", "0.95"]["note"].startswith("too few cases for 95 %")
+    assert distribution["bone", "99.5"] == "" and distribution["bone", "95"] == intervals["bone", "0.9"]["upper_ml"]
+
+
+def test_no_spread_is_no_certainty(tmp_path):
+    """One network without dropout: its distribution is a single number, and the table says why."""
+    plain = make_bundle(tmp_path / "m", network="m3", arguments={"classes": 3, "width": 4, "features": 8, "branch_width": 4, "dropout": 0.0})
+    found = predict(limb(), plain, samples=2)
+    assert all(len(set(f.distribution.ml)) == 1 for f in found.assessed)
+    with image_io.Staging(tmp_path / "out") as staging:
+        volume_files.write(found.assessed, found.card, staging)
+        assert {r["note"] for r in rows(staging.folder / "volume_intervals.csv")} == {"the samples have no spread"}
+
+
+def test_an_image_unlike_the_training_data_is_flagged(tmp_path):
+    usual = {"cases": 20, "quantiles": np.linspace(-1.5, 1.5, 19).tolist(), "measures": {
+        "noise": {"mean": -6.0, "sd": 0.1, "range": [0.002, 0.003]}, "sharpness": {"mean": -9.0, "sd": 0.1, "range": [0.0001, 0.0002]}}}
+    model = make_bundle(tmp_path / "m")
+    with_card(model, input={"statistics": usual})
+    told = [f for f in predict(limb(), model, samples=2).flags if f.subject == "input" and "noise" in f.reason]
+    assert len(told) == 1 and told[0].flag == "unlike the training data" and "0.2% to 0.3%" in told[0].reason and told[0].severity == "warning"
+
+
+def test_names_of_clinics_make_file_names():
+    found = volume_files.image_names(["PTV 50/60 Gy", "PTV_50_60_Gy", "ptv_50_60_gy", "Blase", "Œsophage"])
+    assert found["PTV 50/60 Gy"] == "inside_PTV_50_60_Gy.nii.gz" and found["PTV_50_60_Gy"] == "inside_PTV_50_60_Gy_2.nii.gz"
+    assert found["ptv_50_60_gy"].endswith("_3.nii.gz") and found["Œsophage"] == "inside_Œsophage.nii.gz" and len(set(found.values())) == 5
+
+
+def test_assessing_a_crop_changes_nothing():
+    """A structure at the image's corner, and another far away that belongs to it by its rule or not."""
+    p = np.zeros((6, 20, 20), np.float32)
+    p[0:3, 0:5, 0:5], p[0:2, 0:4, 0:4], p[4:, 15:, 15:] = 0.3, 0.9, 0.2
+    labelled = p > 0.5
+    grid = sitk.GetImageFromArray(np.zeros(p.shape, np.uint8))
+    grid.SetSpacing((2.0, 2.0, 2.0))
+    card = {"calibration": {}}
+    one, every = (volume_files.assess("x", p, p, labelled, None, grid, card, rule) for rule in ({"largest": 1}, None))
+    assert one.distribution.volume_ml == every.distribution.volume_ml == pytest.approx(labelled.sum() * ML)
+    assert one.distribution.ml[-1] == pytest.approx(75 * ML) and every.distribution.ml[-1] == pytest.approx((75 + 50) * ML)
+    assert sitk.GetArrayViewFromImage(one.inside)[5, 19, 19] == 0 and sitk.GetArrayViewFromImage(every.inside)[5, 19, 19] == 20
+    assert one.quality.expected_dice > every.quality.expected_dice and one.inside.GetSpacing() == (2.0, 2.0, 2.0)
+    with pytest.raises(ValueError, match="NaN"):
+        volume_files.assess("x", np.where(p == 0.2, np.nan, p), p, labelled, None, grid, card)
+    nothing = volume_files.assess("x", 0 * p, 0 * p, labelled & False, None, grid, card)
+    assert set(nothing.distribution.ml) == {0.0} and np.isnan(nothing.quality.expected_dice)
