@@ -35,6 +35,8 @@ benchmark: $(VENV)/.test
 	$(BIN)/python Testing/benchmarks/sampling.py
 	$(BIN)/python Testing/benchmarks/stages.py
 	$(BIN)/python Testing/benchmarks/memory.py
+	$(BIN)/python Testing/benchmarks/volumetric.py
+	$(BIN)/python Testing/benchmarks/gamma.py
 
 clean:
 	rm -rf $(VENV) demo-output build *.egg-info RTUncertainty/*.egg-info

@@ -1,4 +1,4 @@
-"""`python -m training prepare|cohort|pairs|train|evaluate|calibrate|export|compare|reproduce`: from patients to a bundle. See training/README.md."""
+"""`python -m training prepare|cohort|pairs|organs|left_atrium|train|evaluate|calibrate|export|compare|reproduce`: from patients to a bundle. See training/README.md."""
 
 from __future__ import annotations
 

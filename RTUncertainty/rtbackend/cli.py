@@ -208,7 +208,7 @@ def _demo(args) -> int:
     if args.job == "propagate":
         if args.case:
             raise InputError("--case is for the job predict; for scans of your own use 'rtuncertainty propagate'.")
-        progress = Progress(_show(args.progress), _cancel_on_signal(), ("scene",) if args.scene else (), shares=PROPAGATION)
+        progress = Progress(_show(args.progress), _cancel_on_signal(), ("scene", "report") if args.scene else ("report",), shares=PROPAGATION)
         output = demo_propagation.run(args.output, args.model or demo_propagation.MODEL, progress, scene=args.scene, seed=args.limb_seed,
                                       samples=args.samples, device=args.device)
     else:

@@ -46,7 +46,7 @@ def run(output, model: str, progress: Progress, *, scene=False, seed: int = 7, s
         make_case(case, seed)
     print("Running the model; this takes about half a minute on two cores.", flush=True)
     result = propagate_to_folder(case / "planning.nii.gz", case / "structures.seg.nrrd", case / "daily.nii.gz", model, output / "result",
-                                 progress=progress, scene=scene, samples=samples, device=device)
+                                 progress=progress, scene=scene, report=True, samples=samples, device=device)
     print("\n".join(["", *told(result, case), ""]), flush=True)
     return result
 
