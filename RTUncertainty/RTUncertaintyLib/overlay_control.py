@@ -25,8 +25,8 @@ class OverlayControl:
         """Key of the chosen overlay; empty for none."""
         return self._combo.itemData(self._combo.currentIndex) or ""
 
-    def fill(self, nodes) -> None:
-        """Offer the overlays of a run and show the first entry."""
+    def fill(self, nodes, chosen: str | None = None) -> None:
+        """Offer the overlays of a run and show the one with the key `chosen`, else the first entry."""
         self._nodes = nodes
         entries = [(title, key) for key, title in self._titles.items() if key in nodes.overlays]
         entries.insert(0 if self._none_first else len(entries), (_("None"), ""))
@@ -34,7 +34,7 @@ class OverlayControl:
         self._combo.clear()
         for title, key in entries:
             self._combo.addItem(title, key)
-        self._combo.setCurrentIndex(0)
+        self._combo.setCurrentIndex(max(self._combo.findData(chosen), 0) if chosen else 0)
         self._combo.blockSignals(False)
         self._combo.enabled = True
         self._chosen()

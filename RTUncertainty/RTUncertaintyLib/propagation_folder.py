@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rtbackend.errors import InputError
 
+from .results_folder import REVIEW_TABLES, inside, inside_files, read_summary, read_table, require_files
 from .results_folder import TABLES as RESULT_TABLES
-from .results_folder import inside, read_summary, read_table, require_files
 
 LIGHTS = ("red", "amber", "green")
 """Agreement of the two paths, worst first."""
@@ -23,13 +23,14 @@ TABLES = {
         "light", "flag", "reason"),
     "volumes": RESULT_TABLES["volumes"],
     "flags": RESULT_TABLES["flags"],
+    **{key: RESULT_TABLES[key] for key in REVIEW_TABLES},
 }
 
 
 @dataclass(frozen=True)
 class PropagationFolder:
     """The folder, its `summary.json` and where its files lie: `images`, `segmentations` ('propagated', 'segmented') and
-    `tables` map a key of the summary to a file."""
+    `tables` map a key of the summary to a file, `inside` a structure's name."""
 
     path: Path
     summary: dict
@@ -37,6 +38,7 @@ class PropagationFolder:
     images: dict[str, Path]
     segmentations: dict[str, Path]
     tables: dict[str, Path]
+    inside: dict[str, Path] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -105,8 +107,10 @@ def open_propagation(folder) -> PropagationFolder:
     def files(keys):
         return {key: inside(path, named[key]) for key in keys if named.get(key)}
 
-    result = PropagationFolder(path, summary, inside(path, named["transform"]), files(IMAGES), files(PATHS), files(TABLES))
-    require_files(path, [result.transform, *result.images.values(), *result.segmentations.values(), *result.tables.values()])
+    result = PropagationFolder(path, summary, inside(path, named["transform"]), files(IMAGES), files(PATHS), files(TABLES),
+                               inside_files(path, named))
+    require_files(path, [result.transform, *result.images.values(), *result.segmentations.values(), *result.tables.values(),
+                         *result.inside.values()])
     return result
 
 

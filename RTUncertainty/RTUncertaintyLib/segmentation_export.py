@@ -92,7 +92,7 @@ def export_structures(node, planning, path: Path) -> Path:
     segmentation, to_planning = segments_of(node), np.linalg.inv(ijk_to_world(planning)) @ parent_to_world(node)
     source = node if segmentation.ContainsRepresentation(LABELS) else _as_labels(node, planning)
     size = volume_array(planning).shape[::-1]
-    pieces = [_on_grid(source, identifier, to_planning, size) for identifier in segmentation.GetSegmentIDs()]
+    pieces = [on_grid(source, identifier, to_planning, size) for identifier in segmentation.GetSegmentIDs()]
     inside = [(low, low + array.shape[::-1]) for low, array in (p for p in pieces if p is not None)]
     if not inside:
         raise UnusableVolume(_("None of the structures of {name} lies in {planning}: choose the segmentation that was drawn on it.").format(
@@ -162,7 +162,7 @@ def _as_labels(node, planning):
     return copy
 
 
-def _on_grid(node, identifier: str, to_planning: np.ndarray, size) -> tuple[np.ndarray, np.ndarray] | None:
+def on_grid(node, identifier: str, to_planning: np.ndarray, size) -> tuple[np.ndarray, np.ndarray] | None:
     """(lowest index (i, j, k), voxels [k, j, i]) of a segment on the planning grid; None when nothing of it is there.
 
     Interpolated linearly where the grids differ; a voxel belongs to the structure when half of it does.

@@ -2,8 +2,9 @@
 
 `load_result(folder)` -> `RunNodes`; `show_result`, `show_overlay`, `set_overlay_threshold`; `find_runs`, `run_nodes`;
 `remove_run`, `watch_scene`. Of a propagation: `load_propagation(folder)` -> `PropagationNodes`; `show_propagation`,
-`show_blend`, `show_contours`, `jump_to_structure`; `accept_structures`; `apply_deformation`, `undo_deformation`. Works in
-the Slicer application and, without a screen, on `slicer-core`;
+`show_blend`, `show_contours`, `jump_to_structure`; `accept_structures`; `apply_deformation`, `undo_deformation`. Review of any
+run: `show_run`, `review_structure`, `show_nested`, `uncertain_regions`, `decide`; `review_segmentation(segmentation, probabilities)` for
+the user's own data. Works in the Slicer application and, without a screen, on `slicer-core`;
 `python -m RTUncertaintyLib.scene RESULT --output scene.mrb` writes a scene file.
 """
 
@@ -23,6 +24,12 @@ _HOMES = {
     "accept_structures": "propagation_accept", "accepted_paths": "propagation_accept",
     "apply_deformation": "propagation_transform", "undo_deformation": "propagation_transform",
     "deformed_nodes": "propagation_transform", "reason_not_to_move": "propagation_transform",
+    "show_run": "review_show", "show_run_overlay": "review_show", "adopt_input": "review_show",
+    "OwnNodes": "review_own", "review_segmentation": "review_own", "match_probabilities": "review_own",
+    "uncertain_point": "review_places", "review_structure": "review_places", "highlight": "review_places", "jump_to": "review_places",
+    "show_nested": "review_nested", "hide_nested": "review_nested", "nested_structure": "review_nested",
+    "Region": "review_regions", "uncertain_regions": "review_regions",
+    "decide": "review_decisions", "undo_decision": "review_decisions", "decided": "review_decisions",
 }
 __all__ = sorted(_HOMES)
 

@@ -7,8 +7,8 @@ import slicer
 from .nodes import RUN_ATTRIBUTE
 
 # The application's plugins by their names; a scene written without them opens with the right icons and menus.
-_OWNERS = {"vtkMRMLScalarVolumeNode": "Volumes", "vtkMRMLSegmentationNode": "Segmentations", "vtkMRMLTableNode": "Tables",
-           "vtkMRMLGridTransformNode": "Transforms"}
+_OWNERS = {"vtkMRMLScalarVolumeNode": "Volumes", "vtkMRMLLabelMapVolumeNode": "Volumes",
+           "vtkMRMLSegmentationNode": "Segmentations", "vtkMRMLTableNode": "Tables", "vtkMRMLGridTransformNode": "Transforms", "vtkMRMLModelNode": "Models"}
 
 
 def hierarchy_of(scene):

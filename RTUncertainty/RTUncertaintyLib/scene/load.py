@@ -20,7 +20,7 @@ from .nodes import INPUT_REFERENCE, Run, RunNodes, mark, nodes_by_class
 from .removal import watch_scene
 
 
-def load_result(folder, scene=None, input_node=None, input_file=None, name: str | None = None) -> RunNodes:
+def load_result(folder, scene=None, input_node=None, input_file=None, name: str | None = None, probabilities: bool = True) -> RunNodes:
     """Load a result folder of `rtuncertainty predict` into one subject-hierarchy folder.
 
     folder
@@ -34,6 +34,8 @@ def load_result(folder, scene=None, input_node=None, input_file=None, name: str 
         Instead, the file of that image: it is loaded as part of the run, so that the scene can stand alone.
     name
         Name of the run's folder; the summary's unless given. A number is added when it is taken.
+    probabilities
+        Whether to load the structures' probabilities also where the result has nested contours, which are much smaller.
 
     Views are left as they are (`show_result`). When anything fails the scene is as before. Raises
     `rtbackend.errors.InputError` when the folder or a file in it cannot be read.
@@ -44,7 +46,7 @@ def load_result(folder, scene=None, input_node=None, input_file=None, name: str 
         input_node = None
     input_image = results_folder.read_image(Path(input_file)) if input_file else None
     with all_or_nothing(scene):
-        run = _build(scene, result, input_node, input_image, name or result.name)
+        run = _build(scene, result, input_node, input_image, name or result.name, probabilities)
     watch_scene(scene)
     return run
 
@@ -79,7 +81,7 @@ def _items(hierarchy_node) -> set[int]:
     return {ids.GetId(index) for index in range(ids.GetNumberOfIds())}
 
 
-def _build(scene, result: ResultFolder, input_node, input_image, wanted_name: str) -> RunNodes:
+def _build(scene, result: ResultFolder, input_node, input_image, wanted_name: str, all_probabilities: bool) -> RunNodes:
     """Add the nodes of a run, in the order in which the Data module shall list them."""
     run = RunNodes(scene, uuid.uuid4().hex, hierarchy.unique_name(scene, wanted_name))
     run.folder_item = hierarchy.add_folder(scene, run.name, run.run_id)
@@ -111,12 +113,13 @@ def _build(scene, result: ResultFolder, input_node, input_image, wanted_name: st
         volumes.show_as_ct(run.reference)
     for key, file in result.tables.items():
         run.tables[key] = added(table_node(scene, file, results_folder.TABLES[key], title(key.replace("_", " "))), f"table.{key}")
-    if result.probabilities:
+    wanted = {n: f for n, f in result.probabilities.items() if all_probabilities or n not in result.inside}
+    if wanted:
         folder = hierarchy.add_folder(scene, "Probabilities", run.run_id, run.folder_item)
         hierarchy.hierarchy_of(scene).SetItemExpanded(folder, False)
-        for structure, file in result.probabilities.items():
+        for structure, file in wanted.items():
             image = image_on_grid(file, grid)
-            node = added(volumes.add_volume(scene, image, title(f"probability {structure}")), f"probability.{structure}", folder)
+            node = added(volumes.add_volume(scene, image, title(f"probability {structure}"), display="fixed"), f"probability.{structure}", folder)
             volumes.show_as_probability(node)
             run.probabilities[structure] = node
     review_inside.add_inside(run, result.inside, grid, added, title)
@@ -155,7 +158,7 @@ def add_overlay(run: Run, key: str, image: sitk.Image, body: np.ndarray | None, 
     inside = values[body] if body is not None and body.any() else np.ravel(values)
     high, lower = overlays.display_range(overlay, inside, classes)
     units = volumes.HOUNSFIELD if overlay.unit == "HU" else None
-    node = added(volumes.add_volume(run.scene, image, title(overlay.name), units), f"overlay.{key}")
+    node = added(volumes.add_volume(run.scene, image, title(overlay.name), units, "fixed"), f"overlay.{key}")
     overlays.set_up_display(node, overlay, high, lower, run.run_id, f"{node.GetName()} colours")
     run.overlays[key] = node
 

@@ -9,6 +9,8 @@ import slicer
 
 RUN_ATTRIBUTE = "RTUncertainty.Run"
 ROLE_ATTRIBUTE = "RTUncertainty.Role"
+JOB_ATTRIBUTE = "RTUncertainty.Job"
+"""Of the folder of a run that no job of the backend made."""
 INPUT_REFERENCE = "RTUncertainty.Input"
 
 
@@ -17,9 +19,9 @@ class Run:
     """What a run of any job put into a scene.
 
     `overlays` maps a key of `overlays.OVERLAYS` to its scalar volume, `tables` a name to its table node, `inside` a structure's
-    name to the hidden volume of the share of samples in which a voxel lies inside it. `input` is the image
-    that the results lie on: a node of the run when the scene was made from files, else the user's own node, which the run
-    does not own. `folder_item` is the subject-hierarchy folder.
+    name to the label map of the share of samples in which a voxel lies inside it, `nested` a percentile to the model that
+    shows such a contour. `input` is the image that the results lie on: a node of the run when the scene was made from files,
+    else the user's own node, which the run does not own. `folder_item` is the subject-hierarchy folder.
     """
 
     scene: object
@@ -29,11 +31,12 @@ class Run:
     overlays: dict = field(default_factory=dict)
     tables: dict = field(default_factory=dict)
     inside: dict = field(default_factory=dict)
+    nested: dict = field(default_factory=dict)
     input: object = None
 
     single: ClassVar[tuple[str, ...]] = ("input",)
     """Roles of one node; the attribute is called as the role is."""
-    keyed: ClassVar[dict[str, str]] = {"overlay": "overlays", "table": "tables", "inside": "inside"}
+    keyed: ClassVar[dict[str, str]] = {"overlay": "overlays", "table": "tables", "inside": "inside", "nested": "nested"}
     """Roles of several nodes, "role.key" -> the dictionary that holds them."""
     references: ClassVar[dict[str, str]] = {"input": INPUT_REFERENCE}
     """The user's own nodes: attribute -> the node reference of the main image that leads to them."""
@@ -121,9 +124,10 @@ def find_runs(scene=None) -> dict[str, str]:
 def run_nodes(run_id: str, scene=None) -> Run | None:
     """The nodes of a run that is in the scene already, None when there is none with this identifier.
 
-    `RunNodes` of a prediction, `PropagationNodes` of a propagation.
+    `RunNodes` of a prediction, `PropagationNodes` of a propagation, `OwnNodes` of a review of the user's own data.
     """
     from .propagation_nodes import PropagationNodes
+    from .review_own import OwnNodes
 
     scene = scene or slicer.mrmlScene
     hierarchy = _hierarchy(scene)
@@ -131,7 +135,7 @@ def run_nodes(run_id: str, scene=None) -> Run | None:
     if folder is None:
         return None
     nodes = {node.GetAttribute(ROLE_ATTRIBUTE) or "": node for node in marked_nodes(scene, run_id)}
-    job = PropagationNodes if "warped" in nodes else RunNodes
+    job = PropagationNodes if "warped" in nodes else OwnNodes if hierarchy.GetItemAttribute(folder, JOB_ATTRIBUTE) == "own" else RunNodes
     run = job(scene, run_id, hierarchy.GetItemName(folder), folder)
     for role, node in nodes.items():
         kind, _, key = role.partition(".")

@@ -10,7 +10,8 @@ import slicer
 
 from .. import propagation_folder, results_folder
 from ..propagation_folder import PropagationFolder
-from . import hierarchy, propagation_style, segmentation, volumes
+from ..review_data import write_summary
+from . import hierarchy, propagation_style, review_inside, segmentation, volumes
 from .load import add_overlay, adder, all_or_nothing, image_on_grid, table_node
 from .nodes import INPUT_REFERENCE
 from .propagation_nodes import PLANNING_REFERENCE, STRUCTURES_REFERENCE, PropagationNodes
@@ -19,7 +20,7 @@ from .removal import watch_scene
 
 MAPS = ("displacement_sd", "jacobian", "segmented_entropy")
 TITLES = {"propagated": "propagated structures", "segmented": "segmented structures"}
-TABLE_TITLES = {"structure_table": "structures", "volumes": "volumes", "flags": "flags"}
+TABLE_TITLES = {"structure_table": "structures"}
 TISSUE_HU = -500.0
 SURFACE_VOXELS = 300e6
 """Voxels of the daily CT times structures up to which surfaces for the 3-D view take a few seconds (50 million a second)."""
@@ -91,6 +92,8 @@ def _build(scene, result: PropagationFolder, planning, structures, daily, daily_
     for key in (k for k in MAPS if k in result.images):
         add_overlay(run, key, image_on_grid(result.images[key], warped_image, "the warped planning CT"), body, classes, added, title)
     for key, file in result.tables.items():
-        node = table_node(scene, file, propagation_folder.TABLES[key], title(TABLE_TITLES[key]))
+        node = table_node(scene, file, propagation_folder.TABLES[key], title(TABLE_TITLES.get(key, key.replace("_", " "))))
         run.tables[key] = added(node, f"table.{key}")
+    review_inside.add_inside(run, result.inside, warped_image, added, title)
+    write_summary(run, result.summary)
     return run

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import slicer
 import vtk
 
 from . import overlays, propagation_style
 from .nodes import ROLE_ATTRIBUTE, RUN_ATTRIBUTE, nodes_by_class
-from .propagation_nodes import HIDDEN_ATTRIBUTE, PropagationNodes, segment_id
+from .propagation_nodes import HIDDEN_ATTRIBUTE, PropagationNodes
+from .segmentation import voxels_of
 from .show import OPACITY, fit_application_views, select_volume
 from .volumes import show_as_ct
 
@@ -119,7 +119,7 @@ def worst_point(run: PropagationNodes, name: str) -> np.ndarray | None:
     world_to_ijk, ijk_to_world = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
     run.warped.GetRASToIJKMatrix(world_to_ijk)
     run.warped.GetIJKToRASMatrix(ijk_to_world)
-    voxels = [_voxels(run.segmentations[path], name, world_to_ijk) for path in run.paths(name)]
+    voxels = [voxels_of(run.segmentations[path], name, world_to_ijk) for path in run.paths(name)]
     voxels = np.concatenate([v for v in voxels if len(v)] or [np.zeros((0, 3))])
     if not len(voxels):
         return None
@@ -129,22 +129,6 @@ def worst_point(run: PropagationNodes, name: str) -> np.ndarray | None:
     nearest = slices[np.abs(slices - wanted).argmin()]
     low, high = (getattr(voxels[slices == nearest], side)(axis=0) for side in ("min", "max"))
     return np.array(ijk_to_world.MultiplyPoint((*(low + high) / 2, 1.0))[:3])
-
-
-def _voxels(node, name: str, world_to_ijk) -> np.ndarray:
-    """The voxels of a segment as indices (n, 3) of the grid of `world_to_ijk`."""
-    mask, to_world = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
-    if not node.GetBinaryLabelmapRepresentation(segment_id(node, name), mask) or mask.IsEmpty():
-        return np.zeros((0, 3))
-    from vtkmodules.util.numpy_support import vtk_to_numpy
-
-    extent = mask.GetExtent()
-    inside = np.argwhere(vtk_to_numpy(mask.GetPointData().GetScalars()).reshape(mask.GetDimensions()[::-1]))[:, ::-1] + np.array(extent[::2])
-    mask.GetImageToWorldMatrix(to_world)
-    both = vtk.vtkMatrix4x4()
-    vtk.vtkMatrix4x4.Multiply4x4(world_to_ijk, to_world, both)
-    matrix = np.array([[both.GetElement(r, c) for c in range(4)] for r in range(4)])
-    return inside @ matrix[:3, :3].T + matrix[:3, 3]
 
 
 def _match_windows(run: PropagationNodes) -> None:

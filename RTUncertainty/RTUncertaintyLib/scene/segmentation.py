@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 import slicer
+import vtk
 
 from rtbackend.errors import InputError
 from rtbackend.segmentation_file import terminology
@@ -79,3 +81,20 @@ def _largest(node) -> int:
         lengths = [max(bounds[2 * i + 1] - bounds[2 * i], 0.0) for i in range(3)]
         sizes.append(lengths[0] * lengths[1] * lengths[2])
     return sizes.index(max(sizes))
+
+
+def voxels_of(node, name: str, world_to_ijk) -> np.ndarray:
+    """The voxels of the segment called `name` as indices (n, 3) of the grid of `world_to_ijk` (vtkMatrix4x4), not rounded."""
+    from vtkmodules.util.numpy_support import vtk_to_numpy
+
+    mask, to_world = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
+    identifier = node.GetSegmentation().GetSegmentIdBySegmentName(name) or ""
+    if not identifier or not node.GetBinaryLabelmapRepresentation(identifier, mask) or mask.IsEmpty():
+        return np.zeros((0, 3))
+    array = vtk_to_numpy(mask.GetPointData().GetScalars()).reshape(mask.GetDimensions()[::-1])
+    inside = np.argwhere(array)[:, ::-1] + np.array(mask.GetExtent()[::2])
+    mask.GetImageToWorldMatrix(to_world)
+    both = vtk.vtkMatrix4x4()
+    vtk.vtkMatrix4x4.Multiply4x4(world_to_ijk, to_world, both)
+    matrix = np.array([[both.GetElement(r, c) for c in range(4)] for r in range(4)])
+    return inside @ matrix[:3, :3].T + matrix[:3, 3]

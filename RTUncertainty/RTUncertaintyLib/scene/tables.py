@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import vtk
 
-_NUMBERS = ("level", "value", "dice", "worst_slice")
-_TITLES = {"volume_ml": "Volume", "lower_ml": "Lower bound", "upper_ml": "Upper bound", "level": "Level of the interval",
-           "msd_mm": "Mean surface distance"}
+_NUMBERS = ("level", "value", "dice", "worst_slice", "percentile", "cases", "expected_dice", "dice_lower", "dice_upper",
+            "surface_entropy")
+_TITLES = {"volume_ml": "Volume", "lower_ml": "Lower bound", "upper_ml": "Upper bound", "calibrated_ml": "Calibrated volume",
+           "level": "Level of the interval", "msd_mm": "Mean surface distance"}
 _UNITS = {"_ml": "mL", "_mm": "mm"}  # by the end of the column's name
 
 
@@ -27,7 +28,7 @@ def add_table(scene, rows: list[dict[str, str]], columns: tuple[str, ...], name:
         else:
             array = vtk.vtkStringArray()
             for value in values:
-                array.InsertNextValue(value)
+                array.InsertNextValue(plain(value))
         array.SetName(column)
         node.AddColumn(array)
         node.SetColumnTitle(column, _title(column))
@@ -37,6 +38,11 @@ def add_table(scene, rows: list[dict[str, str]], columns: tuple[str, ...], name:
     node.SetLocked(True)
     node.EndModify(was)
     return node
+
+
+def plain(text: str) -> str:
+    """A text as a table node can keep it in a scene file: one line, without the double quotes that VTK's writer does not escape."""
+    return " ".join(text.split()).replace('"', "'")
 
 
 def _title(column: str) -> str:

@@ -24,17 +24,38 @@ def ijk_to_ras(image: sitk.Image) -> vtk.vtkMatrix4x4:
     return result
 
 
-def add_volume(scene, image: sitk.Image, name: str, quantity_and_units=None):
-    """A scalar volume node of a 3-D image, with a grey display node; the voxels are copied."""
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+def add_volume(scene, image: sitk.Image, name: str, quantity_and_units=None, display: str = "auto", label_map: bool = False):
+    """A scalar volume node of a 3-D image, or a label map; the voxels are copied.
+
+    `display` is "auto" for a grey display node with a window of its own choice, "fixed" for one whose window the caller sets
+    (choosing one takes longer than reading the image), "none" for no display node.
+    """
+    node = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode" if label_map else "vtkMRMLScalarVolumeNode", name)
     node.SetIJKToRASMatrix(ijk_to_ras(image))
+    if display == "fixed":
+        node.CreateDefaultDisplayNodes()
+        node.GetDisplayNode().SetAutoWindowLevel(False)
     slicer.util.updateVolumeFromArray(node, sitk.GetArrayFromImage(image))
     if quantity_and_units:
         quantity, units = (_coded_entry(*entry) for entry in quantity_and_units)
         node.SetVoxelValueQuantity(quantity)
         node.SetVoxelValueUnits(units)
-    node.CreateDefaultDisplayNodes()
+    if display == "auto":
+        node.CreateDefaultDisplayNodes()
     return node
+
+
+def image_like(array: np.ndarray, node) -> sitk.Image:
+    """An image of an array [z, y, x] on the grid of a volume node."""
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ slicer.util.arrayFromVTKMatrix(matrix)
+    spacing = np.linalg.norm(to_lps[:3, :3], axis=0)
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((to_lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(to_lps[:3, 3].tolist())
+    return image
 
 
 def show_as_ct(node, window: tuple[float, float] = CT_WINDOW) -> None:

@@ -1,0 +1,76 @@
+"""RTReview: a clinician goes through a result, from what is least certain to what is surest, and decides."""
+
+import sys
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+)
+
+# In the source tree the shared packages lie one folder up; in an installed extension they lie beside this file.
+_shared = Path(__file__).resolve().parent.parent
+if (_shared / "RTUncertaintyLib").is_dir() and str(_shared) not in sys.path:
+    sys.path.append(str(_shared))
+
+from RTUncertaintyLib.module_widget import JobWidget  # noqa: E402
+from RTUncertaintyLib.review_logic import ReviewLogic  # noqa: E402
+from RTUncertaintyLib.review_panel import ReviewPanel  # noqa: E402
+from RTUncertaintyLib.review_parameters import ReviewParameters  # noqa: E402
+
+
+class RTReview(ScriptedLoadableModule):
+    """Registration of the module."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("RT Review")
+        self.parent.categories = ["Radiotherapy"]
+        self.parent.dependencies = []
+        self.parent.contributors = ["RTUncertainty contributors"]
+        self.parent.helpText = _(
+            "Goes through the uncertainty of a result. Open a result folder, choose a result that is in the scene, or give a "
+            "segmentation and probability volumes of your own. Structures stand worst first, with the interval of their volume, "
+            "expected Dice and what was flagged; click one to look at its least certain slice with its 5, 50 and 95 % contours; "
+            "accept, edit or reject it. Next uncertain region leads through what lies above the threshold of a map. "
+            "Decisions are kept in the scene. Research use only.")
+        self.parent.acknowledgementText = _(
+            "Volume distributions after Eaton-Rosen et al. (MICCAI 2018), uncertainty of synthetic CT after Bragman et al. (MICCAI 2018).")
+
+
+class RTReviewLogic(ScriptedLoadableModuleLogic, ReviewLogic):
+    """`run = RTReviewLogic().review("/data/result")` from the Python console; `RTReviewLogic().data(run)` has its numbers."""
+
+    def __init__(self, scene_builder=None):
+        ScriptedLoadableModuleLogic.__init__(self)
+        ReviewLogic.__init__(self, scene_builder)
+
+
+class RTReviewWidget(JobWidget):
+    """The panel."""
+
+    logic_class, panel_class, parameters_class = RTReviewLogic, ReviewPanel, ReviewParameters
+
+    def setup(self):
+        JobWidget.setup(self)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.on_scene_end_import)
+
+    def on_scene_end_import(self, caller, event):
+        """A scene file was opened or added: it may hold results."""
+        if self.parent.isEntered:
+            self.initialize_parameter_node()
+
+
+class RTReviewTest(ScriptedLoadableModuleTest):
+    """The module's own test in the application."""
+
+    def runTest(self):
+        slicer.mrmlScene.Clear()
+        self.test_nothing_to_review()
+
+    def test_nothing_to_review(self):
+        """An empty scene has no results."""
+        self.assertEqual(RTReviewLogic().runs(), {})

@@ -1,0 +1,125 @@
+"""Photograph RTReview off screen: the panel, and beside it the slice views with overlay, legend and nested contours.
+
+`python Testing/gui/make_review_screenshots.py FOLDER RESULT [INPUT.nii.gz] [STRUCTURE] [MAP]`: a result folder of `rtuncertainty predict` or
+`propagate`, the image that it is of, a structure and the key of a map to look at. Writes RTReview_<what>.png into FOLDER.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT / "RTUncertainty")]
+
+from standins import install, load_module, process_events  # noqa: E402
+
+slicer = install()
+
+import numpy as np  # noqa: E402
+import SimpleITK as sitk  # noqa: E402
+from PIL import Image  # noqa: E402
+from PySide6 import QtGui  # noqa: E402
+from RTUncertaintyLib import headless  # noqa: E402
+from RTUncertaintyLib import scene as run_scene  # noqa: E402
+from RTUncertaintyLib.render import views  # noqa: E402
+from RTUncertaintyLib.scene.overlays import label_count  # noqa: E402
+from RTUncertaintyLib.scene.volumes import add_volume  # noqa: E402
+
+PANEL, VIEW, GAP = (500, 1084), 540, 4
+
+
+class Studio:
+    """The module's panel and the views of the application's scene."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.holder = slicer.app._headless
+        headless.add_views(self.holder, (VIEW, VIEW))
+        self.widget, self.host = load_module(ROOT / "RTUncertainty" / "RTReview" / "RTReview.py")[1:]
+        self.ui = self.widget.ui
+        self.host.resize(*PANEL)
+        self.host.show()
+
+    def photograph(self, name):
+        """The panel alone."""
+        process_events(seconds=0.15)
+        self.host.grab().save(str(self.folder / f"RTReview_{name}.png"))
+
+    def zoom(self, field_mm):
+        """The width and height of the slice views."""
+        for logic in self.holder.slice_logics.values():
+            node = logic.GetSliceNode()
+            node.SetFieldOfView(field_mm, field_mm, node.GetFieldOfView()[2])
+
+    def _legend(self, painter, run, left, top):
+        """The legend of the overlay on show at the right of a view, where the application draws it."""
+        key = run_scene.shown_overlay(run)
+        if key is None:
+            return
+        kind, (width, height) = run_scene.OVERLAYS[key], (124, 480)
+        pixels = np.ascontiguousarray(views.legend_picture(
+            run.overlays[key], [*kind.name.split(), kind.unit and f"({kind.unit})"], label_count(run.overlays[key], kind),
+            kind.label_format, (width, height)))
+        picture = QtGui.QImage(pixels.data, width, height, 3 * width, QtGui.QImage.Format.Format_RGB888)
+        painter.setOpacity(0.85)
+        painter.drawImage(left + VIEW - width - 2, top + (VIEW - height) // 2, picture)
+        painter.setOpacity(1.0)
+
+    def with_views(self, name, run=None):
+        """The panel and the four views, as the application shows them."""
+        process_events(seconds=0.15)
+        cells = [views.slice_picture(self.holder, view, (VIEW, VIEW), "") for view in ("Red", "Yellow", "Green")]
+        cells.insert(1, views.three_d_picture(self.holder, (VIEW, VIEW), "", []))
+        size = 2 * VIEW + GAP
+        sheet = QtGui.QImage(PANEL[0] + GAP + size, max(PANEL[1], size), QtGui.QImage.Format.Format_RGB888)
+        sheet.fill(QtGui.QColor("#222222"))
+        painter = QtGui.QPainter(sheet)
+        painter.drawPixmap(0, 0, self.host.grab())
+        for index, pixels in enumerate(cells):
+            pixels = np.ascontiguousarray(pixels)
+            picture = QtGui.QImage(pixels.data, VIEW, VIEW, 3 * VIEW, QtGui.QImage.Format.Format_RGB888)
+            painter.drawImage(PANEL[0] + GAP + (index % 2) * (VIEW + GAP), (index // 2) * (VIEW + GAP), picture)
+            if run is not None and index != 1:
+                self._legend(painter, run, PANEL[0] + GAP + (index % 2) * (VIEW + GAP), (index // 2) * (VIEW + GAP))
+        painter.end()
+        file = self.folder / f"RTReview_{name}.png"
+        sheet.save(str(file))
+        with Image.open(file) as picture:
+            picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE).save(file, optimize=True)  # a third of the size
+
+
+def main(folder, result, image=None, structure=None, overlay=None):
+    studio = Studio(folder)
+    ui = studio.ui
+    studio.photograph("empty")
+    if image:
+        add_volume(slicer.mrmlScene, sitk.ReadImage(str(image)), "input")
+    run = studio.widget.logic.review(result, show=False)
+    studio.widget.panel.show(run)
+    from RTUncertaintyLib.scene.bundle import fit_views
+
+    fit_views(studio.holder, run)
+    studio.zoom(200.0)
+    names = studio.widget.panel._table.names()
+    chosen = structure or names[0]
+    ui.structuresTable.cellClicked.emit(names.index(chosen), 0)
+    if overlay:
+        ui.overlayComboBox.currentIndex = ui.overlayComboBox.findData(overlay)
+    studio.with_views("structure", run)
+    ui.acceptButton.click()
+    if len(names) > 1:
+        ui.structuresTable.cellClicked.emit(1, 0)
+        ui.commentEdit.text = "Larger than it looks: cut at the fat."
+        ui.rejectButton.click()
+    ui.nextRegionButton.click()
+    studio.with_views("region", run)
+    studio.widget.cleanup()
+    run_scene.remove_run(run)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(0)  # VTK and Qt objects outlive the interpreter in no fixed order
