@@ -54,15 +54,6 @@ class RTReviewWidget(JobWidget):
 
     logic_class, panel_class, parameters_class = RTReviewLogic, ReviewPanel, ReviewParameters
 
-    def setup(self):
-        JobWidget.setup(self)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.on_scene_end_import)
-
-    def on_scene_end_import(self, caller, event):
-        """A scene file was opened or added: it may hold results."""
-        if self.parent.isEntered:
-            self.initialize_parameter_node()
-
 
 class RTReviewTest(ScriptedLoadableModuleTest):
     """The module's own test in the application."""

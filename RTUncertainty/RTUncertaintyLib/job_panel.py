@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import slicer
 from rtbackend.errors import RTUncertaintyError
 
 from . import model_card_text
@@ -9,6 +10,7 @@ from .backend_run import BackendRun, Outcome
 from .input_check import InputCheck
 from .job_logic import JobLogic
 from .message_line import duration, show_message
+from .review_data import ReviewData
 from .text import _
 from .torch_setup import TorchProvider, TorchSetup
 from .volume_export import UnusableVolume
@@ -75,6 +77,25 @@ class JobPanel:
     def load_result(self, run: BackendRun, outcome: Outcome) -> list[str]:
         """Put the result into the scene and on show; returns the notes of the result."""
         raise NotImplementedError
+
+    def restored_tables(self, nodes):
+        """The tables of a run that is in the scene, as the results section shows them."""
+        raise NotImplementedError
+
+    def restore_run(self) -> None:
+        """Show the last run of this job in the scene, which a scene file or the console brought, when none is on show."""
+        if self.running or self.results.nodes is not None:
+            return
+        builder = self.logic.scene_builder
+        for identifier in reversed(list(builder.find_runs(slicer.mrmlScene))):
+            nodes = builder.run_nodes(identifier)
+            if nodes is None or ReviewData.of_run(nodes).job != self.logic.job:
+                continue
+            try:
+                self.results.show(nodes, self.restored_tables(nodes))
+            except (RTUncertaintyError, KeyError, ValueError) as error:
+                self.tell(_("{name} is in the scene, but cannot be shown here: {error}").format(name=nodes.name, error=error), "warning")
+            return
 
     # -- inputs and model
 

@@ -27,6 +27,7 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel = self.panel_class(self.ui, self.logic)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.on_scene_start_close)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.on_scene_end_close)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.on_scene_end_import)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.on_node_removed)
         self.initialize_parameter_node()
 
@@ -52,13 +53,19 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parent.isEntered:
             self.initialize_parameter_node()
 
+    def on_scene_end_import(self, caller, event):
+        """A scene file was opened or added: it may hold results."""
+        if self.parent.isEntered:
+            self.initialize_parameter_node()
+
     def on_node_removed(self, caller, event):
         self.panel.results.forget_if_gone()
 
     def initialize_parameter_node(self):
-        """Follow this scene's parameter node; with nothing chosen yet, take what the panel suggests."""
+        """Follow this scene's parameter node; with nothing chosen yet, take what the panel suggests, and show what the scene holds."""
         self.set_parameters(self.parameters_class(self.logic.getParameterNode()))
         self.panel.suggest_inputs()
+        self.panel.restore_run()
 
     def set_parameters(self, parameters):
         """Leave the parameter node that is followed, and follow another one (wrapped) or none."""

@@ -7,6 +7,7 @@ import slicer
 from .backend_run import BackendRun, Outcome
 from .input_check import InputCheck, check_input, node_state
 from .job_panel import JobPanel
+from .restored_tables import prediction_tables
 from .result_tables import read_result
 from .results_panel import ResultsPanel
 from .run_workspace import RunRequest
@@ -50,6 +51,9 @@ class PredictionPanel(JobPanel):
         p = self.parameters
         return RunRequest(p.inputVolume, self.card["folder"], p.samples, p.seed, p.device.value, p.biasField.value,
                           p.referenceVolume, p.outputFolder.strip() or None, p.report)
+
+    def restored_tables(self, nodes):
+        return prediction_tables(nodes)
 
     def load_result(self, run: BackendRun, outcome: Outcome) -> list[str]:
         tables = read_result(outcome.folder)

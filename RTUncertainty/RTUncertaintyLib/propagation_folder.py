@@ -132,8 +132,13 @@ def read_propagation(folder) -> PropagationTables:
 def structure_rows(result: PropagationFolder) -> list[StructureRow]:
     """The rows of structures.csv, in its order. Raises `InputError` for a number that is none or an unknown word."""
     file = result.tables["structure_table"]
-    paths = {s["name"]: tuple(p for p in PATHS if p in s.get("paths", PATHS[:1])) for s in result.summary.get("structures", [])}
-    return [_row(row, paths, file) for row in read_table(file, TABLES["structure_table"])]
+    return rows_of_table(read_table(file, TABLES["structure_table"]), result.summary, file)
+
+
+def rows_of_table(table: list[dict[str, str]], summary: dict, file: Path) -> list[StructureRow]:
+    """The rows of a table with the columns of structures.csv; `file` is where it is from, for errors."""
+    paths = {s["name"]: tuple(p for p in PATHS if p in s.get("paths", PATHS[:1])) for s in summary.get("structures", [])}
+    return [_row(row, paths, file) for row in table]
 
 
 def _row(row: dict[str, str], paths: dict[str, tuple], file: Path) -> StructureRow:

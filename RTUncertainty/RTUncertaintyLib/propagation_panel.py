@@ -11,6 +11,7 @@ from .propagation_check import check_propagation
 from .propagation_folder import read_propagation
 from .propagation_results import PropagationResults
 from .propagation_workspace import PropagationRequest
+from .restored_tables import propagation_tables
 from .text import _
 
 
@@ -61,6 +62,9 @@ class PropagationPanel(JobPanel):
         p = self.parameters
         return PropagationRequest(*self.inputs(), self.card["folder"], p.samples, p.seed, p.device.value, p.rigid, p.refine.value,
                                   p.outputFolder.strip() or None)
+
+    def restored_tables(self, nodes):
+        return propagation_tables(nodes, self.logic.scene_builder.accepted_paths(nodes))
 
     def load_result(self, run: BackendRun, outcome: Outcome) -> list[str]:
         tables = read_propagation(outcome.folder)

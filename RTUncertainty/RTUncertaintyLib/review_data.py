@@ -120,7 +120,7 @@ class ReviewData:
     @classmethod
     def of_run(cls, run) -> ReviewData:
         """Read the nodes of a run (`scene.run_nodes`, `scene.load_result`, …); tables that it lacks count as empty."""
-        tables = {key: _rows(node) for key, node in run.tables.items() if node is not None and node.GetScene() is not None}
+        tables = {key: table_rows_of(node) for key, node in run.tables.items() if node is not None and node.GetScene() is not None}
         summary = read_summary(run)
         flags = tuple(Flag(r["subject"], r["severity"], r["flag"], r["reason"]) for r in tables.get("flags", []))
         level = _number(summary.get("level")) or 0.9
@@ -231,7 +231,7 @@ def decisions_of(rows: list[dict]) -> dict[str, Decision]:
     return {row["structure"]: Decision(row["decision"], row["comment"], row["reviewer"], row["time"]) for row in rows}
 
 
-def _rows(node) -> list[dict[str, str | float]]:
+def table_rows_of(node) -> list[dict[str, str | float]]:
     """The rows of a table node; numbers are floats."""
     table = node.GetTable()
     columns = [table.GetColumn(i) for i in range(table.GetNumberOfColumns())]

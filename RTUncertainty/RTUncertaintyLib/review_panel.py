@@ -83,6 +83,9 @@ class ReviewPanel:
             self.show(None)
         self._inputs.refresh()
 
+    def restore_run(self) -> None:
+        """Nothing more to do: `suggest_inputs` shows what the scene holds."""
+
     def reload_runs(self) -> None:
         """Offer the runs in the scene; the one on show stays chosen."""
         combo, runs = self.ui.runComboBox, self.logic.runs()

@@ -293,3 +293,20 @@ def test_a_run_that_is_over_holds_no_process(ready, backend):
     runner = ready.panel._run._runner
     assert runner.running and process_events(lambda: not ready.panel.running, 20)
     assert not runner.running and runner._process is None and ready.panel._run is None
+
+
+def test_a_scene_that_is_opened_brings_its_run(ready, run, tmp_path):
+    run()
+    ui = ready.ui
+    name, rows = ui.resultNameLabel.text, [ui.volumesTable.item(r, 1).text() for r in range(ui.volumesTable.rowCount)]
+    slicer.mrmlScene.SetURL(str(tmp_path / "s.mrml"))
+    (tmp_path / "bundle").mkdir()
+    assert rows and slicer.mrmlScene.SaveSceneToSlicerDataBundleDirectory(str(tmp_path / "bundle"))
+    slicer.mrmlScene.Clear(0)
+    assert "No results yet" in ui.resultNameLabel.text
+    (file,) = (tmp_path / "bundle").glob("*.mrml")
+    slicer.mrmlScene.SetURL(str(file))
+    assert slicer.mrmlScene.Import()
+    process_events()
+    assert ui.resultNameLabel.text == name and [ui.volumesTable.item(r, 1).text() for r in range(ui.volumesTable.rowCount)] == rows
+    assert ui.overlayComboBox.enabled and not ui.openReportButton.enabled
