@@ -38,13 +38,25 @@ def images(found, pair, plan: sitk.Image, day: sitk.Image, card: dict, progress)
         mm2 = _millimetres(covariance.cpu().numpy(), pair.grid.GetSpacing(), card)
         out["displacement_sd"] = _on(geometry.like(np.sqrt(mm2[:3].sum(0).clip(0)) * body, pair.grid), day, 0.0)
     if probability is not None:
-        p = probability.clamp_min(1e-12)
+        p = _shown(probability, card).clamp_min(1e-12)
         out["entropy"] = _on(geometry.like((-(p * p.log()).sum(0)).cpu().numpy() * body, pair.grid), day, 0.0)
     with torch.no_grad():
         tensors = [torch.from_numpy(a.astype(np.float32))[None, None] for a in (
             pairs.normalised(pair.daily), pairs.normalised(pairs.through(plan, pair.grid, sitk.Transform(), pairs.AIR_HU)), pair.body)]
         out["similarity"] = {"before": correlation(*tensors).item(), **found.similarity}
     return out
+
+
+def _shown(probability, card: dict):
+    """Class probabilities [K, z, y, x] in which organs that the model segments badly count as background."""
+    import torch
+
+    unfit = [k for k, s in enumerate(card["outputs"]["structures"], 1) if s.get("segment") is False]
+    if not unfit:
+        return probability
+    kept = [k for k in range(1, len(probability)) if k not in unfit]
+    background = probability[[0, *unfit]].sum(0, keepdim=True)
+    return torch.cat([background, probability[kept]])
 
 
 def _along(day: sitk.Image, spacing) -> list[float]:
