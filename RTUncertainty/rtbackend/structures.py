@@ -7,6 +7,8 @@ from scipy import ndimage
 
 # the keys that a structure's "rule" may have
 RULES = ("largest", "smallest_ml", "fill_holes")
+# of a structure that was moved: a piece of at least so much of it is a part that broke off, a smaller one a stray
+PART = 0.1
 
 
 def tidy(labelled: np.ndarray, rule: dict, ml_per_voxel: float) -> np.ndarray:
@@ -41,6 +43,26 @@ def tidy_labels(labels: np.ndarray, structures: list[dict], ml_per_voxel: float)
         other = (labels != 0) & (labels != s["label"])
         out[kept & ~other] = s["label"]
     return out
+
+
+def large_pieces(labelled: np.ndarray) -> np.ndarray:
+    """The voxels of the pieces, numbered 1, 2, …, that hold at least `PART` of `labelled` (bool [z, y, x]); pieces touch at corners too."""
+    pieces, _ = ndimage.label(labelled, np.ones((3, 3, 3)))
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    keep = sizes >= max(1.0, PART * sizes.sum())
+    return np.where(keep, np.cumsum(keep), 0)[pieces]
+
+
+def tidy_moved(moved: np.ndarray, rule: dict, ml_per_voxel: float) -> np.ndarray:
+    """`tidy` for a structure that a deformation moved (bool [z, y, x]).
+
+    It was drawn as it is, so a large second piece is no stray: a thin one, such as a cord, breaks where it lies between voxels,
+    and "largest" would then lose half of it. In its place, pieces below `PART` of the structure are dropped.
+    """
+    if "largest" not in rule:
+        return tidy(moved, rule, ml_per_voxel)
+    return tidy(large_pieces(moved) > 0, {k: v for k, v in rule.items() if k != "largest"}, ml_per_voxel)
 
 
 def connected_to(contour: np.ndarray, seed: np.ndarray) -> np.ndarray:

@@ -24,6 +24,21 @@ def test_rules(rule, voxels):
     assert not structures.tidy(np.zeros((2, 3, 3), bool), rule, 0.001).any()
 
 
+def test_a_moved_structure_that_broke_keeps_its_parts():
+    cord = np.zeros((40, 12, 12), bool)
+    cord[:18, 5:7, 5:7] = cord[21:, 5:7, 5:7] = True
+    cord[3, 0, 0] = True
+    assert structures.tidy(cord, {"largest": 1}, 0.001).sum() == 19 * 4
+    found = structures.tidy_moved(cord, {"largest": 1}, 0.001)
+    assert found.sum() == 37 * 4 and not found[3, 0, 0] and structures.large_pieces(cord).max() == 2
+    assert np.array_equal(structures.tidy_moved(cord, {"smallest_ml": 0.0005}, 0.001), cord)
+    # what touches at a corner is one piece
+    stairs = np.zeros((4, 8, 8), bool)
+    for k in range(4):
+        stairs[k, 2 * k:2 * k + 2, 2 * k:2 * k + 2] = True
+    assert structures.large_pieces(stairs).max() == 1 and not structures.large_pieces(np.zeros((2, 2, 2), bool)).any()
+
+
 def test_filling_takes_no_voxel_of_another_structure():
     labels = pieces().astype(np.uint8)
     labels[:, 5, 5] = 2

@@ -93,7 +93,7 @@ def contours(found, pair, field: sitk.Image, given: dict, known: dict, organs: d
         organ = known.get(name)
         entry = organs.get(organ, {})
         moved = _moved(s.mask, day, transform)
-        kept = structures.tidy(moved, entry.get("rule") or {}, day_ml)
+        kept = structures.tidy_moved(moved, entry.get("rule") or {}, day_ml)
         direct = segmented == entry["label"] if segmented is not None and entry.get("segment", organ is not None) else None
         sd, direct_sd, point, about = _spreads(found, pair, name, organ, organs, mm2)
         otherwise = None if point is None else round(day.TransformPhysicalPointToContinuousIndex(point)[2])
@@ -112,7 +112,7 @@ def contours(found, pair, field: sitk.Image, given: dict, known: dict, organs: d
             sd, direct_sd if direct is not None else math.nan, agreement,
             default, _cut_off(s.mask, field, day), s.role, assessed[default])
         out.append(contour)
-        raised += _flags(contour, card)
+        raised += _flags(contour, card) + _broken(title, s.mask, kept)
     return out, raised
 
 
@@ -187,6 +187,14 @@ def _cut_off(mask: sitk.Image, field: sitk.Image, day: sitk.Image) -> float:
     matrix, origin = axes(day)
     where = np.linalg.solve(matrix, (there - origin).T).T
     return 1 - float(((where >= -0.5) & (where <= np.array(day.GetSize()) - 0.5)).all(1).mean())
+
+
+def _broken(name: str, planned: sitk.Image, moved: np.ndarray) -> list:
+    """A flag where a structure has more large pieces than it was drawn with."""
+    before, after = (int(structures.large_pieces(m).max()) for m in (sitk.GetArrayViewFromImage(planned) > 0, moved))
+    if after <= before:
+        return []
+    return [flags.Flag(name, "warning", "in pieces", f"It was drawn in {before} piece{'s' * (before != 1)} and came out in {after}: join them where it is thin.")]
 
 
 def _flags(contour: Contour, card: dict) -> list:
