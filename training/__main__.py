@@ -158,9 +158,10 @@ def main(arguments=None) -> int:
 
         from . import budgeted, tasks
         if "deformation" in bundle.read_card(bundle.find(args.model))["outputs"]:
-            from . import propagation_eval, propagation_tables
+            from . import propagation_eval, propagation_tables, propagation_volumes
             rows = propagation_eval.run(args.prepared, args.run, args.model, args.out, device=args.device)
-            propagation_tables.for_card(rows, args.out / "evaluation.json")
+            made = propagation_tables.for_card(rows, args.out / "evaluation.json")
+            propagation_volumes.into_evaluation(args.prepared, args.run, args.model, made, device=args.device)
             print(propagation_tables.write({args.model.name: rows}, None, args.out, budgeted.hardware(args.run)))
         elif bundle.read_card(bundle.find(args.model))["architecture"]["name"] in tasks.ORGANS:
             from . import volume_evaluation, volume_study

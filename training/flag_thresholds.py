@@ -136,14 +136,15 @@ def lights(rows: list[dict], catch: float = CATCH) -> dict[str, dict[str, Earned
 
 
 def lights_for_card(found: dict[str, dict[str, Earned]]) -> dict | None:
-    """The card's `calibration.lights`: those that were earned; None without any. A red limit stands only beside an amber one,
-    so that no fixed amber limit is stricter than an earned red one."""
-    out: dict[str, dict] = {}
-    for name in LIMITS["amber"]:
-        amber, red = found["amber"].get(name), found["red"].get(name)
-        if amber is None or not amber.earned:
-            continue
-        out.setdefault("amber", {})[name] = amber.as_card(true_msd_mm=LIGHT_MM["amber"])
-        if red is not None and red.earned:
-            out.setdefault("red", {})[name] = red.as_card(true_msd_mm=LIGHT_MM["red"])
-    return out or None
+    """The card's `calibration.lights`: of the measures whose amber limit was earned the one with the fewest mistakes; None without any.
+
+    One only: a light comes on where any limit is exceeded, so the false alarms of several would add up. The other measures keep
+    their fixed limits. A red limit stands only beside an amber one, so that no fixed amber limit is stricter than an earned red one.
+    """
+    earned = {name: e for name, e in found["amber"].items() if e.earned}
+    if not earned:
+        return None
+    name = min(earned, key=lambda n: (earned[n].missed + earned[n].false_alarms, list(LIMITS["amber"]).index(n)))
+    red = found["red"].get(name)
+    return {"amber": {name: earned[name].as_card(true_msd_mm=LIGHT_MM["amber"])},
+            **({"red": {name: red.as_card(true_msd_mm=LIGHT_MM["red"])}} if red is not None and red.earned else {})}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from . import budgeted, export, pairs, propagation_eval, propagation_tables
+from . import budgeted, export, pairs, propagation_eval, propagation_tables, propagation_volumes
 from .data.files import replaced
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -81,6 +81,7 @@ def run(name: str, data: Path | None, out: Path, minutes: float | None = None, d
     results = propagation_tables.write({RUNS[n].title: path for n, path in found.items()}, baselines, out / "results", budgeted.hardware(out / "runs" / done[0]))
     if SHIPPED in done:
         chosen = propagation_tables.for_card(found[SHIPPED], out / "evaluation" / SHIPPED / "evaluation.json")
+        propagation_volumes.into_evaluation(prepared, out / "runs" / SHIPPED, out / "bundles" / SHIPPED, chosen, device=device)
         export.run(out / "runs" / SHIPPED, CONFIGS / site.card, out / "bundle" / _card(site)["name"], chosen)
     return results
 
