@@ -1,7 +1,7 @@
 """The volumes of propagated structures on validation pairs, and what calibrates their intervals.
 
-The spread of a surface is calibrated point by point (`spread_calibration`). A volume's interval moves the whole surface together, and
-errors of distant points are not alike: the interval is too wide, until it is calibrated itself on volumes that are known.
+The spread of a surface is calibrated point by point (`spread_calibration`), but errors of distant points are not alike, so that says nothing of
+volumes (see `rtbackend.propagation.assess`). Their intervals are calibrated here, on volumes that are known.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def volume_rows(network, case: PairCase, card: dict, mode: str) -> list[VolumeRo
     moved = contours.warped_labels(case, propagation_eval.refined(case, found.displacement, found.probability, mode, bending, pulling))
     mm2 = found.covariance.cpu().numpy() * np.reshape([case.spacing[a] * case.spacing[b] for a, b in PAIRS], (6, 1, 1, 1))
     calibration = spread.of_card(card)
-    mm2 = mm2 if calibration is None else calibration.apply(mm2)
+    calibrated = mm2 if calibration is None else calibration.apply(mm2)
     likeliest = None if found.probability is None else found.probability.argmax(0).cpu().numpy() * (case.body & case.known)
     grid, rows = sitk.GetImageFromArray(case.daily_labels), []
     grid.SetSpacing(case.spacing)
@@ -74,8 +74,8 @@ def volume_rows(network, case: PairCase, card: dict, mode: str) -> list[VolumeRo
             shown = structures.tidy_moved((moved == k) & case.known, rule, ml)
             if not shown.any():
                 continue
-            sd = surfaces.normal_sd(mm2, shown, case.spacing)
-            got = assess.of_deformation(name, shown, assess.spread_about(shown, sd, grid), grid, card, rule)
+            about = [assess.spread_about(shown, surfaces.normal_sd(c, shown, case.spacing), grid) for c in (calibrated, mm2)]
+            got = assess.of_deformation(name, shown, *about, grid, card, rule)
         rows.append(VolumeRow(card["name"], case.patient, name, tuple(got.distribution.ml), float(truth.sum()) * ml, True, case.name,
                               surfaces.dice(shown, truth), got.quality.expected_dice, got.quality.surface_entropy))
     return rows

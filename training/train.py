@@ -37,6 +37,8 @@ DEFAULTS = {
     "bending": 0.5,  # weight of the bending energy, Elmahdy 2021
     "cross_entropy": 0.0,  # weight of the joint networks' cross-entropy beside the Dice loss of their direct segmentation; see tasks.joint
     "dice": 1.0,  # weight of the Dice loss beside the likelihood, where organs are segmented in CT; Eaton-Rosen 2018 has 0
+    "organ_weight": 1.0,  # of a voxel of an organ in that likelihood, beside 1 of the background, which is fifty times as large
+    "freeze_norm": False,  # batch normalisation with the statistics that it began with: with one patch a step its own differ from patch to patch
     "noise_samples": 10,  # of the logits of hr_hetero, in each step
     "schedule": "cosine",  # of the learning rate after the warm-up: cosine, constant or steps
     "momentum": 0.9,  # of SGD, with which learning from few labels trains; Yu 2019, as all down to discriminator_width
@@ -113,7 +115,8 @@ def run(prepared: Path, config: Path, out: Path, minutes: float | None = None, s
     if hyper["initialise"] and not last.exists():
         begin_with(task.network, hyper["initialise"], feed.training, feed.validation)
     trainer.fit(task, *loaders, ckpt_path=str(last) if last.exists() else None, weights_only=False)
-    settle_batch_norm(task, feed.patches(hyper["seed"] + 1), hyper)
+    if not hyper["freeze_norm"]:
+        settle_batch_norm(task, feed.patches(hyper["seed"] + 1), hyper)
     trainer.save_checkpoint(last)
     return last
 

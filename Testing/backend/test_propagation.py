@@ -271,9 +271,9 @@ def test_the_spread_of_a_whole_body_is_taken_on_coarser_voxels(monkeypatch):
     day.SetSpacing((1.0, 1.0, 3.0))
     sd = sitk.GetImageFromArray(np.full(mask.shape, 2.0, np.float32))
     sd.CopyInformation(day)
-    fine = assess.of_deformation("body", mask, sd, day, {"calibration": {}}, None)
+    fine = assess.of_deformation("body", mask, sd, sd, day, {"calibration": {}}, None)
     monkeypatch.setattr(assess, "LARGEST", 10_000)
-    coarse = assess.of_deformation("body", mask, sd, day, {"calibration": {}}, None)
+    coarse = assess.of_deformation("body", mask, sd, sd, day, {"calibration": {}}, None)
     assert coarse.distribution.volume_ml == fine.distribution.volume_ml == pytest.approx(mask.sum() * 0.003)
     for q in (5, 95):
         assert coarse.distribution.quantile(q) == pytest.approx(fine.distribution.quantile(q), rel=0.08)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from rtbackend import bundle, networks
 from rtbackend.propagation.pair import normalised
 from training import __main__ as command
-from training import organs, pairs, train, volume_calibration, volume_evaluation, volume_study
+from training import organs, pairs, tasks, train, volume_calibration, volume_evaluation, volume_study
 from training.data import organ_case, volume_feed
 from training.losses import organs as losses
 
@@ -381,3 +381,32 @@ def test_configs_fit_their_networks():
         assert len(steps) == 1
     with pytest.raises(SystemExit, match="organs' first"):
         volume_feed.VolumeFeed(Path("nowhere"), train.DEFAULTS)
+
+
+def task(**changes):
+    hyper = {**train.DEFAULTS, "network": "hr_default", "arguments": {"in_channels": 1, "classes": 4, "width": 2, "features": 4}, **changes}
+    torch.manual_seed(0)
+    return tasks.build(hyper)
+
+
+def test_an_organ_weighs_as_much_as_it_is_told_to():
+    labels = torch.zeros(1, 10, 10, 10, dtype=torch.int64)
+    labels[0, :2, :5, :5] = 1
+    batch = {"image": torch.randn(1, 1, 10, 10, 10), "labels": labels, "known": torch.ones(1, 10, 10, 10), "present": torch.ones(1, 3)}
+    plain, weighed = task().eval(), task(organ_weight=20.0).eval()
+    with torch.no_grad():
+        log_p = plain.run_network(batch).logits.log_softmax(1).gather(1, labels[:, None])[:, 0]
+        found = [float(t.losses(batch)["likelihood"]) for t in (plain, weighed)]
+    organ, background = log_p[labels > 0], log_p[labels == 0]
+    assert found[0] == pytest.approx(-float(log_p.mean()), rel=1e-5)
+    assert found[1] == pytest.approx(-float((20 * organ.sum() + background.sum()) / (20 * len(organ) + len(background))), rel=1e-5)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_statistics_stay_as_they_were(frozen):
+    one = task(freeze_norm=frozen).train()
+    norms = [m for m in one.network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    before = [m.running_mean.clone() for m in norms]
+    one.run_network({"image": 5 + torch.randn(1, 1, 10, 10, 10)})
+    same = [torch.equal(m.running_mean, b) for m, b in zip(norms, before)]
+    assert len(norms) > 5 and all(same) == frozen and one.training

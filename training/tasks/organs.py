@@ -21,6 +21,14 @@ class OrganTask(Task):
         # on processors with wide vectors a third faster, as on GPUs
         self.network = networks.build(hyper["network"], **hyper["arguments"]).to(memory_format=torch.channels_last_3d)
 
+    def train(self, mode: bool = True):
+        super().train(mode)
+        if self.hyper["freeze_norm"]:
+            for module in self.network.modules():
+                if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
     def run_network(self, batch):
         return self.network(batch["image"].contiguous(memory_format=torch.channels_last_3d))
 
@@ -28,10 +36,11 @@ class OrganTask(Task):
         """The terms and their weighted sum "loss", for a batch of `VolumePatches`."""
         out = self.run_network(batch)
         labels, known = batch["labels"].long(), batch["known"]
+        weight = known * torch.where(labels > 0, self.hyper["organ_weight"], 1.0)
         if out.sd is None:
-            likelihood, p = organs.cross_entropy(out.logits, labels, batch["present"], known)
+            likelihood, p = organs.cross_entropy(out.logits, labels, batch["present"], weight)
         else:
-            likelihood, p = organs.heteroscedastic(out.logits, out.sd, labels, batch["present"], known, self.hyper["noise_samples"])
+            likelihood, p = organs.heteroscedastic(out.logits, out.sd, labels, batch["present"], weight, self.hyper["noise_samples"])
         dice = organs.dice(p, labels, batch["present"], known)
         return {"likelihood": likelihood, "dice": dice, "loss": likelihood + self.hyper["dice"] * dice}
 

@@ -35,7 +35,7 @@ def images(found, pair, plan: sitk.Image, day: sitk.Image, card: dict, progress)
     covariance, probability = found.sampled.covariance, found.sampled.probability
     body = pair.body
     if covariance is not None:
-        mm2 = _millimetres(covariance.cpu().numpy(), pair.grid.GetSpacing(), card)
+        mm2 = _calibrated(_millimetres(covariance.cpu().numpy(), pair.grid.GetSpacing()), card)
         out["displacement_sd"] = _on(geometry.like(np.sqrt(mm2[:3].sum(0).clip(0)) * body, pair.grid), day, 0.0)
     if probability is not None:
         p = _shown(probability, card).clamp_min(1e-12)
@@ -69,10 +69,14 @@ def _on(image: sitk.Image, day: sitk.Image, outside: float) -> sitk.Image:
     return sitk.Resample(image, day, sitk.Transform(), sitk.sitkLinear, outside, sitk.sitkFloat32)
 
 
-def _millimetres(covariance: np.ndarray, spacing, card: dict) -> np.ndarray:
-    """A covariance [6, z, y, x] in voxels² as mm², along the grid's axes, calibrated as the card says."""
+def _millimetres(covariance: np.ndarray, spacing) -> np.ndarray:
+    """A covariance [6, z, y, x] in voxels² as mm², along the grid's axes."""
     x, y, z = spacing
-    mm2 = covariance * np.reshape([x * x, y * y, z * z, x * y, x * z, y * z], (6, 1, 1, 1))
+    return covariance * np.reshape([x * x, y * y, z * z, x * y, x * z, y * z], (6, 1, 1, 1))
+
+
+def _calibrated(mm2: np.ndarray, card: dict) -> np.ndarray:
+    """The covariance after the card's calibration, if it has one."""
     calibration = spread.of_card(card)
     return mm2 if calibration is None else calibration.apply(mm2)
 
@@ -85,7 +89,7 @@ def contours(found, pair, field: sitk.Image, given: dict, known: dict, organs: d
     sampled = found.sampled
     segmented = _segmented(sampled, pair, organs, day) if sampled.probability is not None else None
     transform = sitk.DisplacementFieldTransform(sitk.Image(field))
-    mm2 = None if sampled.covariance is None else _millimetres(sampled.covariance.cpu().numpy(), pair.grid.GetSpacing(), card)
+    mm2 = None if sampled.covariance is None else _millimetres(sampled.covariance.cpu().numpy(), pair.grid.GetSpacing())
     plan_ml, day_ml = (float(np.prod(i.GetSpacing())) / 1000 for i in (plan, day))
     out, raised = [], []
     for number, (name, s) in enumerate(given.items()):
@@ -95,12 +99,12 @@ def contours(found, pair, field: sitk.Image, given: dict, known: dict, organs: d
         moved = _moved(s.mask, day, transform)
         kept = structures.tidy_moved(moved, entry.get("rule") or {}, day_ml)
         direct = segmented == entry["label"] if segmented is not None and entry.get("segment", organ is not None) else None
-        sd, direct_sd, point, about = _spreads(found, pair, name, organ, organs, mm2)
+        sd, direct_sd, point, about = _spreads(found, pair, name, organ, organs, mm2, card)
         otherwise = None if point is None else round(day.TransformPhysicalPointToContinuousIndex(point)[2])
         agreement = judge(kept, direct, day.GetSpacing(), sd, otherwise, limits_of(card))
         planning_ml = float(sitk.GetArrayViewFromImage(s.mask).astype(bool).sum()) * plan_ml
         title, rule = entry.get("name", name), entry.get("rule")
-        assessed = {"propagated": None if about is None else assess.of_deformation(title, kept, about, day, card, rule), "segmented": None}
+        assessed = {"propagated": None if about is None else assess.of_deformation(title, kept, *about, day, card, rule), "segmented": None}
         if direct is not None and sampled.probability_variance is not None:
             mean, variance = (t[1 + list(organs).index(organ)].cpu().numpy() * pair.body for t in (sampled.probability, sampled.probability_variance))
             assessed["segmented"] = assess.of_segmentation(title, mean, variance, pair.grid, direct, day, card, rule)
@@ -135,11 +139,11 @@ def _segmented(sampled, pair, organs: dict, day: sitk.Image) -> np.ndarray:
     return structures.tidy_labels(likeliest, list(organs.values()), float(np.prod(day.GetSpacing())) / 1000)
 
 
-def _spreads(found, pair, name: str, organ, organs: dict, mm2):
-    """(sd of the propagated, sd of the segmented surface, a point in the slice where the propagated one is least certain, and its sd
-    about the structure, as an image of the working grid).
+def _spreads(found, pair, name: str, organ, organs: dict, mm2, card: dict):
+    """(sd of the propagated, sd of the segmented surface, a point in the slice where the propagated one is least certain, and
+    its sd about the structure, calibrated and as sampled, as images of the working grid).
 
-    In mm, means over the surface voxels of the working grid; NaN and None where nothing was sampled.
+    In mm, means over the surface voxels of the working grid; NaN and None where nothing was sampled. mm2: the sampled covariance.
     """
     import torch
 
@@ -148,8 +152,9 @@ def _spreads(found, pair, name: str, organ, organs: dict, mm2):
         mask = torch.from_numpy(pair.labels[name])[None, None].to(found.displacement.device)
         moved = deformation.warp_tensor(mask, found.displacement[None], 0.0)[0, 0].cpu().numpy() > 0.5
         if moved.any():
-            sd = surfaces.normal_sd(mm2, moved, spacing)
-            first, point, about = float(sd.mean()), _least_certain(moved, sd, pair.grid), assess.spread_about(moved, sd, pair.grid)
+            sd, sampled = (surfaces.normal_sd(c, moved, spacing) for c in (_calibrated(mm2, card), mm2))
+            first, point = float(sd.mean()), _least_certain(moved, sd, pair.grid)
+            about = assess.spread_about(moved, sd, pair.grid), assess.spread_about(moved, sampled, pair.grid)
     if organ is not None and found.sampled.probability_variance is not None:
         k = 1 + list(organs).index(organ)
         mean = found.sampled.probability[k].cpu().numpy()

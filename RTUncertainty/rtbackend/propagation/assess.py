@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,11 +16,20 @@ from ..volume_files import Assessed
 LARGEST = 3_000_000
 
 
-def of_deformation(name: str, mask: np.ndarray, sd_mm: sitk.Image, day: sitk.Image, card: dict, rule: dict | None) -> Assessed:
+def of_deformation(name: str, mask: np.ndarray, sd_mm: sitk.Image, sampled_mm: sitk.Image, day: sitk.Image, card: dict, rule: dict | None) -> Assessed:
     """Of a structure moved by the deformation: `mask` (bool [z, y, x]) on the grid of `day`.
 
-    sd_mm: across the surface, as `spread_about` gives it. The whole surface moves in and out together, by as many of its sds.
+    sd_mm: across the surface, calibrated, as `spread_about` gives it: where the surface may lie, point by point, which the nested
+    contours show. The volume's distribution is made of `sampled_mm`, the sd that the samples have: in it the whole surface moves in
+    and out together, as it does from sample to sample. What a calibrated point errs besides, others do not, so a volume made of
+    `sd_mm` would be far too uncertain; how far volumes do err is for the calibration of volumes to say.
     """
+    shown, volume = (_moved_together(name, mask, sd, day, card, rule) for sd in (sd_mm, sampled_mm))
+    return replace(shown, distribution=volume.distribution)
+
+
+def _moved_together(name, mask, sd_mm, day, card, rule) -> Assessed:
+    """With the surface moving by as many of its sds everywhere."""
     size = np.prod([s.stop - s.start for s in volume_distribution.box_of(mask)]) if mask.any() else 0
     coarse = max(1, math.ceil(math.sqrt(size / LARGEST)))
     # distances over millions of voxels take minutes: of a whole body they are taken on every second or third
