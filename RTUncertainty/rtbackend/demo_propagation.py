@@ -55,7 +55,7 @@ def told(result: Path, case: Path) -> list[str]:
     """What a result folder holds, in lines for a person: every contour beside the truth in `case`, flags, files."""
     summary = json.loads((result / "summary.json").read_text(encoding="utf-8"))
     truth, planned = (structure_set.read(case / f"{name}.seg.nrrd") for name in ("truth", "structures"))
-    found = structure_set.read(result / summary["files"]["structures"])
+    found = structure_set.read(result / summary["files"]["structures"], empty=True)
     with open(result / summary["files"]["structure_table"], newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
     daily = sitk.ReadImage(str(case / "daily.nii.gz"), sitk.sitkUInt8)

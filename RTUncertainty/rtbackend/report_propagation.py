@@ -24,7 +24,7 @@ def read_structures(folder: Path, summary: dict, grid: sitk.Image, inside: dict[
     """The structures of a result folder on its grid, with their `inside` maps by name; the planning ones, when given as paths
     (structures, planning CT), where the rigid alignment puts them. They are left out when they cannot be read any more."""
     files = summary.get("files", {})
-    found = {path: structure_set.read(folder / files[path]) for path in ("propagated", "segmented") if files.get(path)}
+    found = {path: structure_set.read(folder / files[path], empty=True) for path in ("propagated", "segmented") if files.get(path)}
     moved, drawn = rigid(summary), {}
     try:
         given = _planning(*planning) if planning is not None else {}
