@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 COLUMNS = ("subject", "severity", "flag", "reason")
-# where a card has earned no limit of its own: an interval wider than half of the volume says that the volume is hardly known, an
-# expected Dice below 0.7 that most of the contour's rim is open. The entropy of a surface depends on the network: no limit fits all.
-FIXED = {"interval_width": 0.5, "expected_dice": 0.7, "surface_entropy": None}
+# where a card has earned no limit of its own: an interval wider than half of the volume says that the volume is hardly known. What
+# expected Dice and entropy of a surface are depends on the network: no limit fits all.
+FIXED = {"interval_width": 0.5, "expected_dice": None, "surface_entropy": None}
 
 
 @dataclass
@@ -64,7 +64,7 @@ def of_uncertainty(volume, quality=None, card: dict | None = None) -> list[Flag]
     if quality is None:
         return out
     limit, source = known["expected_dice"]
-    if quality.expected_dice < limit:
+    if limit is not None and quality.expected_dice < limit:
         out.append(Flag(volume.structure, "warning", "low expected Dice", f"The expected Dice is {quality.expected_dice:.2f}, less than {limit:.2f} "
                         f"({source}); check the contour."))
     limit, source = known["surface_entropy"]

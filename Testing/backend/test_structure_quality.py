@@ -103,7 +103,7 @@ def test_flags_have_fixed_limits_until_a_card_has_earned_its_own():
     volume, quality = volumes.Volume("x", 10.0, 8.0, 12.0, 0.9, True), Quality("x", 0.75, surface_entropy=0.5)
     assert raised(volume, quality, BARE) == {}
     found = raised(volumes.Volume("x", 10.0, 7.0, 12.5, 0.9, True), Quality("x", 0.65, surface_entropy=0.9), BARE)
-    assert set(found) == {"uncertain volume", "low expected Dice"} and all("fixed limit" in r for r in found.values())
+    assert set(found) == {"uncertain volume"} and all("fixed limit" in r for r in found.values())
     entry = {"caught": 9, "missed": 2, "false_alarms": 1, "cases": 40}
     card = {"calibration": {"flags": {"interval_width": {"threshold": 0.3, **entry}, "expected_dice": {"threshold": 0.8, **entry},
                                       "surface_entropy": {"threshold": 0.45, **entry}}}}
