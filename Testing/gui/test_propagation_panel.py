@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import slicer
 import slicer.util
+from gui_support.scene_file import open_scene, save_and_close
 from gui_support.volumes import add_case, add_volume
 from RTUncertaintyLib.propagation_folder import read_propagation
 from RTUncertaintyLib.propagation_results import similarity_text
@@ -344,26 +345,13 @@ def test_reload_leaves_no_observers(propagation, scene):
     assert first.Observations == []
 
 
-def through_a_scene_file(tmp_path) -> None:
-    """Save the scene, close it, and open the file."""
-    slicer.mrmlScene.SetURL(str(tmp_path / "s.mrml"))
-    bundle = tmp_path / "bundle"
-    bundle.mkdir()
-    assert slicer.mrmlScene.SaveSceneToSlicerDataBundleDirectory(str(bundle))
-    slicer.mrmlScene.Clear(0)
-    (file,) = bundle.glob("*.mrml")
-    slicer.mrmlScene.SetURL(str(file))
-    assert slicer.mrmlScene.Import()
-    process_events()
-
-
 def test_a_scene_that_is_opened_brings_its_run_and_what_was_accepted(done, tmp_path):
     box = path_box(done, "Parotid_L")
     box.setCurrentIndex(1 - box.currentIndex)
     chosen = box.itemData(box.currentIndex)
     done.ui.acceptButton.click()
     before, told = [column(done, k) for k in range(done.ui.structuresTable.columnCount)], done.ui.similarityLabel.text
-    through_a_scene_file(tmp_path)
+    open_scene(save_and_close(tmp_path))
     ui = done.ui
     assert [column(done, k) for k in range(ui.structuresTable.columnCount)] == before and ui.similarityLabel.text == told
     assert path_box(done, "Parotid_L").itemData(path_box(done, "Parotid_L").currentIndex) == chosen

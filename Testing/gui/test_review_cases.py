@@ -10,6 +10,7 @@ import RTUncertaintyLib
 import slicer
 import slicer.util
 from gui_support.review import MODULE, click, column, folders, opened, review  # noqa: F401
+from gui_support.scene_file import open_scene, save_and_close
 from gui_support.volumes import add_volume
 from make_result import image, labels
 from propagation_case import segmentation_node
@@ -109,15 +110,7 @@ def test_a_scene_that_is_loaded_brings_its_review(opened, tmp_path):
     widget = opened("new")
     click(widget, "gtv")
     widget.ui.acceptButton.click()
-    slicer.mrmlScene.SetURL(str(tmp_path / "s.mrml"))
-    bundle = tmp_path / "bundle"
-    bundle.mkdir()
-    assert slicer.mrmlScene.SaveSceneToSlicerDataBundleDirectory(str(bundle))
-    slicer.mrmlScene.Clear(0)
-    (file,) = bundle.glob("*.mrml")
-    slicer.mrmlScene.SetURL(str(file))
-    assert slicer.mrmlScene.Import()
-    process_events()
+    open_scene(save_and_close(tmp_path))
     assert widget.ui.runComboBox.currentText == "limb-t1-synct on mr" and "1 accepted" in widget.ui.countsLabel.text
     assert widget.panel.parameters.structure == "gtv"
 

@@ -7,6 +7,7 @@ import pytest
 import slicer
 from RTUncertaintyLib import process_runner
 from standins import process_events
+from gui_support.scene_file import open_scene, save_and_close
 from gui_support.volumes import add_volume, transform_node
 
 
@@ -299,14 +300,9 @@ def test_a_scene_that_is_opened_brings_its_run(ready, run, tmp_path):
     run()
     ui = ready.ui
     name, rows = ui.resultNameLabel.text, [ui.volumesTable.item(r, 1).text() for r in range(ui.volumesTable.rowCount)]
-    slicer.mrmlScene.SetURL(str(tmp_path / "s.mrml"))
-    (tmp_path / "bundle").mkdir()
-    assert rows and slicer.mrmlScene.SaveSceneToSlicerDataBundleDirectory(str(tmp_path / "bundle"))
-    slicer.mrmlScene.Clear(0)
+    assert rows
+    file = save_and_close(tmp_path)
     assert "No results yet" in ui.resultNameLabel.text
-    (file,) = (tmp_path / "bundle").glob("*.mrml")
-    slicer.mrmlScene.SetURL(str(file))
-    assert slicer.mrmlScene.Import()
-    process_events()
+    open_scene(file)
     assert ui.resultNameLabel.text == name and [ui.volumesTable.item(r, 1).text() for r in range(ui.volumesTable.rowCount)] == rows
     assert ui.overlayComboBox.enabled and not ui.openReportButton.enabled
