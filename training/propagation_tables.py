@@ -173,7 +173,7 @@ def for_card(file: Path, out: Path) -> Path:
     made = {"weights_sha256": found["weights_sha256"], "paths": paths, "not_segmented": unfit,
             "accuracy": {"cases": f"{len(pairs)} simulated days of {len({p.rsplit('_day', 1)[0] for p in pairs})} validation patients, none of them trained on; "
                          f"with the refinement \"{best.rpartition('+ ')[2]}\"", "n": len(pairs), "table": shown},
-            "calibration": {"synct": None, "volumes": None, "deformation": None,
+            "calibration": {"synct": None, "volumes": None,
                             "spread": {"spearman": round(rho, 2), "structures": n, "what": "sampled spread of the surface against its true distance",
                                        **spread_calibration.for_card({r["pair"]: r for r in found.get("errors", []) if r["method"] == best})}}}
     if found.get("input_statistics"):

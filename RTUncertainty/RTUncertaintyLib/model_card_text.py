@@ -112,7 +112,12 @@ def calibration_words(card: dict) -> str:
         else:
             parts.append(_("synthetic CT not calibrated"))
     if "deformation" in card["outputs"]:
-        parts.append(_("spread of the deformation calibrated") if calibration.get("deformation") else _("spread of the deformation not calibrated"))
+        spread = calibration.get("spread") or {}
+        if isinstance(spread.get("left_out_within_90"), (int, float)):
+            parts.append(_("spread of the deformation calibrated on {n} patients; 90 % intervals held {share:.0f} % of the errors of those left out").format(
+                n=spread.get("patients", "?"), share=100 * spread["left_out_within_90"]))
+        else:
+            parts.append(_("spread of the deformation not calibrated"))
     if card["outputs"].get("structures"):
         parts.append(_("volumes calibrated") if volumes else _("volumes not calibrated"))
     return "; ".join(parts)

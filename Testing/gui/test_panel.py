@@ -155,3 +155,12 @@ def test_stand_ins_refuse_what_the_real_widgets_do_not_have(panel, attribute):
         panel.ui.runButton.connect("pushed()", print)
     with pytest.raises(TypeError):
         panel.ui.runButton.text()
+
+
+def test_the_card_tells_whether_the_spread_of_a_deformation_was_checked():
+    from RTUncertaintyLib.model_card_text import calibration_words
+
+    card = {"outputs": {"deformation": {}}, "calibration": {"spread": {"spearman": 0.4}}}
+    assert calibration_words(card) == "spread of the deformation not calibrated"
+    card["calibration"]["spread"] |= {"scale": 4.2, "patients": 10, "left_out_within_90": 0.899}
+    assert calibration_words(card) == "spread of the deformation calibrated on 10 patients; 90 % intervals held 90 % of the errors of those left out"
