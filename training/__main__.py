@@ -1,4 +1,4 @@
-"""`python -m training prepare|cohort|pairs|organs|left_atrium|train|evaluate|calibrate|export|compare|reproduce`: from patients to a bundle. See training/README.md."""
+"""`python -m training prepare|cohort|pairs|organs|scans|left_atrium|train|card|evaluate|calibrate|export|compare|reproduce`: from patients to a bundle. See training/README.md."""
 
 from __future__ import annotations
 
@@ -52,6 +52,18 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--spacing", nargs=3, type=float, default=[4.0, 4.0, 3.0], metavar="MM", help="of the working grid, x y z")
     p.add_argument("--only", nargs="*", help="names of the patients to take (default: all)")
 
+    p = commands.add_parser("scans", help="a hospital's scans, a structure drawn in few of them: bring them onto one grid, to learn from few labels")
+    p.add_argument("--data", type=Path, required=True, help="PATIENT/{image,labels}.nii.gz, PATIENT/SCAN/…, or PATIENT/DICOM with RTSTRUCT")
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--structure", required=True, metavar="NAME[=WHAT]", help="NAME, NAME=VALUE, NAME=FILE, NAME=FILE:VALUE or NAME=ROI")
+    p.add_argument("--spacing", nargs="+", metavar="MM", help="one number (isotropic) or x y z; 'keep' for an axis as it is (default: keep all)")
+    p.add_argument("--normalisation", choices=["body", "image", "hu"], help="z-score in the body, or of images cropped to an organ; HU (default: body, CT hu)")
+    p.add_argument("--modality", choices=["MR", "CT"], help="default: what the first scan is")
+    p.add_argument("--bias-field", default="auto", choices=["auto", "on", "off"], help="N4, with --normalisation body")
+    p.add_argument("--image", metavar="NAME", help="the image's name without suffix (default: image, mr, ct, or the only file)")
+    p.add_argument("--series", metavar="TEXT", help="DICOM: text in the description of the series to take")
+    p.add_argument("--validation", nargs="+", metavar="N|NAME", help="patients with labels who validate: how many, or who (default: a fifth)")
+
     p = commands.add_parser("left_atrium", help="bring the left-atrium challenge's scans onto one grid, in their customary order")
     p.add_argument("--data", type=Path, required=True, help="train/ID/{mr,la}.nii.gz with train_order.txt, or ID/mri_norm2.h5")
     p.add_argument("--out", type=Path, required=True)
@@ -66,6 +78,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--stop-after", type=int, metavar="STEPS", help="stop in good order after so many steps")
     p.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
 
+    p = commands.add_parser("card", help="write the card of what 'scans' prepared, to be completed by hand")
+    p.add_argument("--prepared", type=Path, required=True, help="what scans wrote")
+    p.add_argument("--out", type=Path, help="YAML (default: card.yaml in --prepared)")
+    p.add_argument("--name", help="of the bundle (default: structure and modality)")
+
     p = commands.add_parser("export", help="write the bundle of a run, with its card")
     p.add_argument("--run", type=Path, required=True)
     p.add_argument("--card", type=Path, required=True, help="YAML with what no run can know: title, licence, use")
@@ -79,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--samples", type=int, default=20)
     p.add_argument("--every", type=int, default=1, metavar="N", help="one slice in N, where time is short")
+    p.add_argument("--elastix", action="store_true", help="of pairs: score elastix and the rigid alignment beside the model")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
     p = commands.add_parser("calibrate", help="calibrate the volumes of evaluated networks, and write tables of intervals, quality and flags")
@@ -94,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--reference", metavar="NAME", help="test all against this one (default: every pair)")
 
     p = commands.add_parser("reproduce", help="all of an experiment in one resumable command")
-    p.add_argument("name", choices=["limb", "mr_only", "pelvis", "propagation", "propagation_pelvis", "volumes", "few_labels"])
+    p.add_argument("name", choices=["limb", "mr_only", "pelvis", "propagation", "propagation_pelvis", "volumes", "few_labels", "dose"])
     p.add_argument("--data", type=Path, help="the patients, or what prepare wrote; the digital pelves need none")
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--minutes", type=float, help="for all of it; the next call resumes")
@@ -144,12 +162,26 @@ def main(arguments=None) -> int:
     elif args.command == "organs":
         from . import organs, pairs
         print(f"{len(organs.run(args.data, args.out, args.organs or pairs.HEADNECK, args.spacing, args.only))} scans in {args.out}")
+    elif args.command == "scans":
+        from . import scans
+        from .prepare import parse_spacing
+
+        words, held = args.spacing or ["keep"], args.validation and tuple(args.validation)
+        held = int(held[0]) if held and len(held) == 1 and held[0].isdigit() else held
+        rows = scans.run(args.data, args.out, scans.Options(args.structure, parse_spacing(words * 3 if len(words) == 1 else words), args.normalisation,
+                                                            args.modality, args.bias_field, args.image, args.series, held))
+        kept = [r for r in rows if r["kept"] == "yes"]
+        drawn, validate = sum(r["labelled"] == "yes" for r in kept), sum(r["set"] == "validation" for r in kept)
+        print(f"{len(kept)} of {len(rows)} scans kept, {drawn} with labels, of which {validate} validate; see prepare.csv and checks.csv in {args.out}")
     elif args.command == "left_atrium":
         from . import left_atrium
         print(f"{len(left_atrium.run(args.data, args.out, args.spacing))} scans in {args.out}")
     elif args.command == "train":
         from . import train
         print(train.run(args.prepared, args.config, args.out, args.minutes, args.stop_after, args.device, args.budget))
+    elif args.command == "card":
+        from . import few_labels_card
+        print(few_labels_card.write(args.prepared, args.out, args.name))
     elif args.command == "export":
         from . import export
         print(export.run(args.run, args.card, args.out, args.evaluation))
@@ -162,7 +194,8 @@ def main(arguments=None) -> int:
             rows = propagation_eval.run(args.prepared, args.run, args.model, args.out, device=args.device)
             made = propagation_tables.for_card(rows, args.out / "evaluation.json")
             propagation_volumes.into_evaluation(args.prepared, args.run, args.model, made, device=args.device)
-            print(propagation_tables.write({args.model.name: rows}, None, args.out, budgeted.hardware(args.run)))
+            baselines = propagation_eval.run_baselines_of(args.prepared, args.run, args.out / "baselines") if args.elastix else None
+            print(propagation_tables.write({args.model.name: rows}, baselines, args.out, budgeted.hardware(args.run)))
         elif bundle.read_card(bundle.find(args.model))["architecture"]["name"] in tasks.ORGANS:
             from . import volume_evaluation, volume_study
             rows = volume_evaluation.run(args.prepared, args.run, args.model, args.out, args.samples, args.device)

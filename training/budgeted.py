@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from . import export, train
+from .evaluation import store
 
 # settings that do not change what is learnt
 NOT_COMPARED = ("workers", "devices", "num_nodes", "precision", "log_every")
@@ -29,7 +30,7 @@ def require_known(only, known) -> None:
         raise SystemExit(f"--only: {', '.join(sorted(unknown))} is not one of {', '.join(known)}.")
 
 
-def train_left(configs: dict[str, Path], prepared: Path, out: Path, budget: Path, device: str, until: float | None = None) -> None:
+def train_left(configs: dict[str, Path], prepared: Path, out: Path, budget: Path | None, device: str, until: float | None = None) -> None:
     """Train those of `configs` (name → config) into `out`/runs/NAME that are not finished, one after the other.
 
     `until`: when to stop in good order, by `time.monotonic()`; the next call resumes.
@@ -80,6 +81,15 @@ def evaluated(out: Path, name: str, card: Path, evaluate: Callable[[Path, Path],
     if not rows.exists() or json.loads(rows.read_text(encoding="utf-8")).get("weights_sha256") != sha256:
         evaluate(bundle, folder)
     return rows
+
+
+def written(file: Path, settings: dict) -> Path:
+    """`settings` as YAML, written where it is not there: processes that share the work must not take it from each other."""
+    text = yaml.safe_dump(settings, allow_unicode=True, sort_keys=False)
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        store.replace_text(file, text)
+    return file
 
 
 def hardware(run_folder: Path) -> str:

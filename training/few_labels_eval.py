@@ -12,8 +12,10 @@ import torch
 from rtbackend import bundle, structure_quality, structures, volumetric
 from rtbackend.events import Progress
 from rtbackend.inference import choose_device
+from rtbackend.sampling import Statistics
 from rtbackend.uncertainty import entropy
 
+from . import scans
 from .data import scan
 from .evaluation import overlap, store
 
@@ -47,8 +49,22 @@ def sliding(network, image: np.ndarray, size, stride) -> np.ndarray:
     return (total / count)[(slice(None), *inner)].cpu().numpy()
 
 
+def sampled(network, case: scan.Scan, samples: int, seed: int) -> Statistics:
+    """Statistics [z, c, y, x] of dropout samples over the whole scan; outside its body, where `predict` shows nothing, sure background."""
+    found = volumetric.statistics([network], case.image, samples, seed, next(network.parameters()).device, WHOLE, Progress())
+    if case.body is not None:
+        body = torch.from_numpy(case.body.astype(np.float32))[:, None]
+        found.probability[:, 1:] *= body
+        found.probability[:, :1] = found.probability[:, :1] * body + (1 - body)
+        found.probability_variance.mul_(body)
+        found.expected_entropy.mul_(body)
+    return found
+
+
 def summaries(statistics, truth: np.ndarray, rule: dict, spacing) -> dict:
     """What the samples tell of a scan, by numbers that may flag a bad contour; and the Dice of that contour.
+
+    All but `dice` are derived from the maps of the samples (mean probability, its variance, entropy) and the contour that the mean gives.
 
     statistics: `rtbackend.sampling.Statistics` [z, c, y, x]. mean_entropy: nats, mean over the image. relative_entropy: its sum over
     the contour's voxels. mean_mutual_information: the part of the mean entropy that is the model's doubt. surface_entropy,
@@ -78,7 +94,6 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, stride=STRIDE,
     if len(built) > 1:
         raise SystemExit(f"{model}: an ensemble of {len(built)} networks; score its members one by one.")
     network = built[0]
-    where = next(network.parameters()).device
     size = card["training"]["patch"]
     split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
     if set(split["training"]) & set(split["validation"]):
@@ -88,13 +103,15 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, stride=STRIDE,
         case = scan.load(prepared / "scans" / f"{name}.npz")
         truth = case.labels > 0
         likeliest = sliding(network, case.image, size, stride).argmax(0) > 0
+        likeliest &= True if case.body is None else case.body
         found = overlap.scores(structures.tidy(likeliest, rule, float(np.prod(case.spacing)) / 1000), truth, case.spacing)
-        statistics = volumetric.statistics([network], case.image, samples, number, where, WHOLE, Progress())
-        cases[name] = {"scores": found, "sampled": summaries(statistics, truth, rule, case.spacing)}
+        cases[name] = {"scores": found, "sampled": summaries(sampled(network, case, samples, number), truth, rule, case.spacing)}
         expected = cases[name]["sampled"]["expected_dice"]
         print(name, f"Dice {found['dice']:.3f}, 95HD {found['hd95_mm']:.1f} mm, expected Dice {expected:.3f}", flush=True)
     out.mkdir(parents=True, exist_ok=True)
     made = {"format": 1, "network": card["training"]["method"], "labelled": card["training"]["labelled"],
-            "weights_sha256": card["weights"]["sha256"], "samples": samples, "window": list(size), "stride": list(stride),
+            "structure": card["outputs"]["structures"][0]["name"],
+            "challenge": scans.settings_of(prepared) is None, "weights_sha256": card["weights"]["sha256"], "samples": samples,
+            "window": list(size), "stride": list(stride),
             "spacing_mm": list(case.spacing), "cases": cases}
     return store.replace_text(out / "rows.json", json.dumps(made, indent=0))

@@ -8,25 +8,25 @@ from pathlib import Path
 
 import numpy as np
 
-from . import quality_calibration
+from . import few_labels_flags, few_labels_quality
 from .evaluation import significance, store, tables
 from .evaluation.overlap import METRICS
 
+# of files that name no structure
+STRUCTURE = "left_atrium"
 # Hasan & Linte 2021, Table 1, mean over the challenge's 20 other scans, by method and labelled scans
 PAPER = {("V-Net", 8): (79.98, 68.14, 21.12, 5.47, -1.34, 83.67, 74.55), ("UA-MT", 8): (84.25, 73.48, 13.84, 3.36, -0.13, 87.57, 77.85),
          ("SASSNet", 8): (87.32, 77.72, 12.56, 2.55, -0.09, 87.66, 87.22), ("MT-CTL", 8): (89.28, 80.92, 7.74, 2.00, 0.56, 89.74, 89.40),
          ("V-Net", 16): (85.64, 75.40, 16.96, 4.03, -0.05, 88.78, 83.79), ("UA-MT", 16): (88.88, 80.20, 8.13, 2.35, -2.74, 89.57, 88.82),
          ("SASSNet", 16): (89.54, 81.24, 8.24, 2.27, 0.03, 89.86, 90.42), ("MT-CTL", 16): (91.80, 84.80, 5.50, 1.55, 0.01, 91.15, 91.04)}
-# what may flag a bad contour, and whether more of it is a better sign
-FLAGS = {"expected_dice": 1, "surface_entropy": -1, "mean_entropy": -1, "relative_entropy": -1, "mean_mutual_information": -1, "volume_cv": -1}
 
 
-def write(files: dict[str, Path], runs: dict, results: Path, hardware: str) -> Path:
+def write(files: dict[str, Path], runs: dict, results: Path, hardware: str, quality: dict[str, Path] | None = None) -> Path:
     """few_labels.md, few_labels.csv, significance.csv and flags.csv in `results`; returns the folder.
 
     files: rows.json by the run's name; runs: name → an object with `title`, `method` (as in PAPER), `labelled` (0: all) and `part_of`
-    ("" for the methods themselves); hardware: what they were trained on. Raises `SystemExit` where runs were scored on
-    different scans or grids.
+    ("" for the methods themselves); hardware: what they were trained on; quality: quality.json (`few_labels_quality`) of runs that
+    have one. Raises `SystemExit` where runs were scored on different scans or grids.
     """
     found = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in files.items()}
     first = next(iter(found.values()))
@@ -37,17 +37,23 @@ def write(files: dict[str, Path], runs: dict, results: Path, hardware: str) -> P
     results.mkdir(parents=True, exist_ok=True)
     main, ablation = ([n for n in found if bool(runs[n].part_of) == part] for part in (False, True))
     tests = paired_tests(found, runs)
-    flags = {"all": flag_scores(found)} | {n: flag_scores({n: f}) for n, f in found.items()}
+    flags = {"all": few_labels_flags.scores(found)} | {n: few_labels_flags.scores({n: f}) for n, f in found.items()}
+    structure, challenge = first.get("structure", STRUCTURE), first.get("challenge", True)
     window, stride = (" × ".join(map(str, first[k])) for k in ("window", "stride"))
-    lines = ["# Learning from few labels: the left atrium",
+    lines = [f"# Learning from few labels: the {structure.replace('_', ' ')}",
              f"Mean ± sd over {len(first['cases'])} validation scans of {first['spacing_mm'][0]:.3g} mm voxels, windows of {window} voxels every {stride}, "
-             f"largest component; trained on {hardware}. The scans are cropped around the atrium, so that finding it is easier than in a clinic. "
-             "ASD is the mean over both surfaces, RAVD has its sign.",
-             "## Methods", _table(found, runs, main), "In italics what the paper reports, on 20 other scans of 0.625 mm after 6000 iterations."]
+             f"after the card's rule; trained on {hardware}. "
+             + ("The scans are cropped around the atrium, so that finding it is easier than in a clinic. " if challenge else "")
+             + "ASD is the mean over both surfaces, RAVD has its sign.",
+             "## Methods", _table(found, runs, main, challenge)]
+    if challenge:
+        lines.append("In italics what the paper reports, on 20 other scans of 0.625 mm after 6000 iterations.")
     if ablation:
         whole = runs[ablation[0]].part_of
         lines += ["## What the parts bring", _table(found, runs, [*ablation, *([whole] if whole in found else [])], paper=False)]
-    lines += ["## Paired tests", _tests(tests, runs, len(first["cases"])), "## Does the uncertainty flag bad contours?", _flags(flags, runs)]
+    lines += ["## Paired tests", _tests(tests, runs, len(first["cases"])), "## Does the uncertainty flag bad contours?",
+              few_labels_flags.text(flags, runs, _labelled)]
+    lines += [few_labels_flags.of_worse_scans({runs[n].title: file for n, file in quality.items()})] if quality else []
     rows = [[n, runs[n].title, f["labelled"], case, *r["scores"].values(), *r["sampled"].values()]
             for n, f in found.items() for case, r in f["cases"].items()]
     example = next(iter(first["cases"].values()))
@@ -127,47 +133,30 @@ def _tests(tests, runs, n) -> str:
             + tables.markdown(["first", "second", "labelled scans", *(METRICS[m][0] for m in metrics)], body))
 
 
-def flag_scores(found: dict) -> dict[str, dict]:
-    """Of each of FLAGS over the contours of all runs: `quality_calibration.scores`, the scan being the patient."""
-    every = [(case, r["sampled"]) for f in found.values() for case, r in f["cases"].items()]
-    dice, patients = np.array([s["dice"] for _, s in every]), np.array([case for case, _ in every])
-    return {name: quality_calibration.scores([sign * s[name] for _, s in every], dice, patients) for name, sign in FLAGS.items()}
+def for_card(file: Path, out: Path, quality: Path | None = None, statistics: dict | None = None) -> Path:
+    """evaluation.json for `export`: the seven figures, the Dice of the contour that `predict` shows, and what quality.json calibrates (`few_labels_quality.for_card`), if it is given.
 
-
-def _flags(flags: dict, runs) -> str:
-    """Of all runs together by each of FLAGS, then of each run by two of them."""
-    def shown(v, digits=2):
-        return "–" if math.isnan(v) else f"{v:.{digits}f}".replace("-", "−")
-
-    pooled = flags["all"]
-    body = [[name.replace("_", " "), shown(s["spearman"]), shown(s["auroc"]), shown(s.get("mae", math.nan), 3), shown(s.get("mae_of_mean", math.nan), 3)]
-            for name, s in pooled.items()]
-    some = next(iter(pooled.values()))
-    text = [f"Over the contours of all runs ({some['n']}, of which {some['bad']} have a Dice below {quality_calibration.BAD}), contour of the "
-            "mean of dropout samples. Signs are turned so that more is better. MAE: of the Dice told by an isotonic map that was fitted on the other "
-            "scans, beside that of their mean.",
-            tables.markdown(["told by", "Spearman's ρ with Dice", f"AUROC of Dice < {quality_calibration.BAD}", "MAE", "MAE of the mean"], body)]
-    rows = []
-    for name, own in list(flags.items())[1:]:
-        rows.append([runs[name].title, _labelled(runs[name]), str(own["expected_dice"]["n"]), str(own["expected_dice"]["bad"]),
-                     *(shown(own[k][v]) for k in ("expected_dice", "mean_entropy") for v in ("spearman", "auroc"))])
-    text.append(tables.markdown(["run", "labelled scans", "contours", "bad", "expected Dice: ρ", "AUROC", "mean entropy: ρ", "AUROC"], rows))
-    return "\n\n".join(text)
-
-
-def for_card(file: Path, out: Path) -> Path:
-    """evaluation.json for `export`: the seven figures, and nothing calibrated (see `quality_calibration`)."""
+    file: rows.json; statistics: of the images that were trained on (`input_statistics`). Raises `SystemExit` for files of different weights.
+    """
     found = json.loads(file.read_text(encoding="utf-8"))
-    cases = list(found["cases"].values())
+    cases, structure, challenge = list(found["cases"].values()), found.get("structure", STRUCTURE), found.get("challenge", True)
     shown = {}
     for metric, (title, factor, _, _) in METRICS.items():
         values = [factor * r["scores"][metric] for r in cases if math.isfinite(r["scores"][metric])]
         if values:
             name, _, unit = title.partition(" (")
-            shown[f"{name}, left atrium ({unit}"] = round(float(np.mean(values)), 2)
-    calibrated = quality_calibration.fit([r["sampled"]["expected_dice"] for r in cases], [r["sampled"]["dice"] for r in cases], list(found["cases"]))
+            shown[f"{name}, {structure.replace('_', ' ')} ({unit}"] = round(float(np.mean(values)), 2)
+    seen = [r["sampled"]["dice"] for r in cases if math.isfinite(r["sampled"]["dice"])]
+    if seen:  # windows are what the literature reports; the mean of samples over the whole scan is what predict shows
+        shown[f"Dice as predict shows it, {structure.replace('_', ' ')} (%)"] = round(100 * float(np.mean(seen)), 2)
+    where = "same challenge" if challenge else "same collection"
+    calibration = {"synct": None, "volumes": None, "quality": None}
+    if quality is not None:
+        if json.loads(quality.read_text(encoding="utf-8"))["weights_sha256"] != found["weights_sha256"]:
+            raise SystemExit(f"{file} and {quality} are of different weights; evaluate again.")
+        calibration |= few_labels_quality.for_card(few_labels_quality.read(quality))
     made = {"weights_sha256": found["weights_sha256"],
-            "accuracy": {"cases": f"{len(cases)} validation scans of the same challenge on voxels of {found['spacing_mm'][0]:.3g} mm, none of them "
-                         "trained on; cropped around the atrium", "n": len(cases), "table": shown},
-            "calibration": {"synct": None, "volumes": None, "quality": None if calibrated is None else calibrated.as_card()}}
-    return store.replace_text(out, json.dumps(made, indent=1, ensure_ascii=False))
+            "accuracy": {"cases": f"{len(cases)} validation scans of the {where} on voxels of {found['spacing_mm'][0]:.3g} mm, none of them "
+                         "trained on" + ("; cropped around the atrium" if challenge else ""), "n": len(cases), "table": shown},
+            "calibration": calibration} | ({"input_statistics": statistics} if statistics else {})
+    return store.replace_text(out, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False))

@@ -44,8 +44,8 @@ def of_cases(cases: Iterable) -> dict | None:
 
 
 def of_scans(scans: Iterable) -> dict | None:
-    """Of prepared scans (`data.scan.Scan`), which are cropped to an organ: all of each counts."""
-    return of_images((s.image, np.ones(s.image.shape, bool), s.spacing) for s in scans)
+    """Of prepared scans (`data.scan.Scan`); of those that are cropped to an organ all counts."""
+    return of_images((s.image, np.ones(s.image.shape, bool) if s.body is None else s.body, s.spacing) for s in scans)
 
 
 def of_organs(cases: Iterable) -> dict | None:

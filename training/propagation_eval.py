@@ -94,6 +94,13 @@ def run_baselines(prepared: Path, names: list[str], out: Path) -> Path:
     return scores.write(out, "elastix")
 
 
+def run_baselines_of(prepared: Path, run_folder: Path, out: Path) -> Path:
+    """`run_baselines` on the validation pairs of a run, unless `out` has it; returns rows.json."""
+    if not (out / "rows.json").exists():
+        run_baselines(prepared, json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["validation"], out)
+    return out / "rows.json"
+
+
 class Scores:
     """Rows as they come: `contours` (pair, method, path, organ, dsc, msd_mm, hd95_mm), `deformations` (pair, method, seconds, and
     what `contours.deformation_row` gives), `spreads` (pair, path, organ, sd_mm, msd_mm) and `symmetry` (pair, method, identity_mm,

@@ -3,7 +3,6 @@ that compare them."""
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,13 +70,10 @@ def run(name: str, data: Path | None, out: Path, minutes: float | None = None, d
     until = None if minutes is None else started + 60 * minutes * (1 - RESERVE)
     budgeted.train_left({n: configs[n] for n in only or [n for n, r in RUNS.items() if not r.changes]}, prepared, out, budget, device, until)
     done = budgeted.require_finished(configs, out, budget)
-    validation = json.loads((out / "runs" / done[0] / "split.json").read_text(encoding="utf-8"))["validation"]
     # the refinement begins where a network ends; that of one network tells what it gains and costs
     found = {n: budgeted.evaluated(out, n, CONFIGS / site.card, lambda model, folder, n=n: propagation_eval.run(
         prepared, out / "runs" / n, model, folder, ("fast", "full") if n == SHIPPED else (), device)) for n in done}
-    baselines = out / "evaluation" / "baselines" / "rows.json"
-    if not baselines.exists():
-        propagation_eval.run_baselines(prepared, validation, baselines.parent)
+    baselines = propagation_eval.run_baselines_of(prepared, out / "runs" / done[0], out / "evaluation" / "baselines")
     results = propagation_tables.write({RUNS[n].title: path for n, path in found.items()}, baselines, out / "results", budgeted.hardware(out / "runs" / done[0]))
     if SHIPPED in done:
         chosen = propagation_tables.for_card(found[SHIPPED], out / "evaluation" / SHIPPED / "evaluation.json")

@@ -43,8 +43,8 @@ def write(files: dict[str, Path], baselines: Path | None, results: Path, hardwar
     rows = gather(files, baselines)
     results.mkdir(parents=True, exist_ok=True)
     pairs = sorted({r["pair"] for r in rows["contours"]})
-    lines = ["# Propagation on validation pairs", f"{len(pairs)} pairs of {len({p.rsplit('_day', 1)[0] for p in pairs})} patients on whom nothing was trained; planning CTs "
-             f"are real, daily scans are simulated with a known deformation. Trained on {hardware}. Mean ± sd over the structures that were drawn. "
+    lines = ["# Propagation on validation pairs", f"{len(pairs)} pairs of {len({p.rsplit('_day', 1)[0] for p in pairs})} patients on whom nothing was trained; daily "
+             f"scans are simulated with a known deformation. Trained on {hardware}. Mean ± sd over the structures that were drawn. "
              "\"rigid\" is the alignment that all others start from."]
     for metric, (title, digits) in METRICS.items():
         lines += [f"## {title}", _contours(rows["contours"], metric, digits)]

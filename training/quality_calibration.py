@@ -6,6 +6,7 @@ All functions take arrays over contours: the predictor, the true Dice, and the p
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 from scipy import stats
@@ -19,6 +20,8 @@ BAD = 0.85
 LEVEL = 0.9
 # fewer contours than this say too little for a map
 LEAST = 10
+# fewer patients than this are too few to draw from
+DRAWN = 5
 
 
 def isotonic(x, y, weight) -> tuple[np.ndarray, np.ndarray]:
@@ -85,6 +88,33 @@ def auroc(score, bad) -> float:
         return math.nan
     ranks = stats.rankdata(score)
     return float(1 - (ranks[bad].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def auroc_interval(score, bad, patients, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """The percentile bootstrap interval of `auroc`: patients are drawn with replacement, each with all of its contours.
+
+    NaN where it says nothing: fewer than `DRAWN` patients, fewer than three bad or good contours, one kind only in more than half of the draws,
+    or a perfect order (every draw of a perfect order is perfect, however few contours it rests on).
+    """
+    score, bad, patients = np.asarray(score, float), np.asarray(bad, bool), np.asarray(patients)
+    names = np.unique(patients)
+    if len(names) < DRAWN or min(bad.sum(), (~bad).sum()) < 3:
+        return math.nan, math.nan
+    of = [np.flatnonzero(patients == n) for n in names]
+
+    def drawn(index):
+        rows = np.concatenate([of[int(i)] for i in index])
+        return auroc(score[rows], bad[rows])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of draws without a bad contour, which are counted below
+        found = stats.bootstrap((np.arange(len(names)),), drawn, n_resamples=resamples, vectorized=False, method="percentile",
+                                random_state=np.random.default_rng(seed)).bootstrap_distribution
+    known = found[np.isfinite(found)]
+    if known.size < resamples / 2 or np.ptp(known) == 0:
+        return math.nan, math.nan
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def spearman(score, dice) -> float:

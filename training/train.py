@@ -45,6 +45,7 @@ DEFAULTS = {
     "weight_decay": 1e-4,
     "labelled": 16,  # scans whose labels are used, the first in their order; 0: all
     "unlabelled_batch": 2,  # crops of a batch that are of unlabelled scans
+    "on_structure": 0.0,  # part of the labelled crops that is centred on the structure; for scans of more than its surroundings
     "augmentation": "quarter turns",  # or turns and contrast, see data.few_labels_feed
     "parts": None,  # of mt_ctl: which of its parts to train; None: all
     "distance_weight": 0.3,  # of the distance map's loss, Hasan & Linte 2021
@@ -60,8 +61,11 @@ DEFAULTS = {
     "devices": 1,
     "num_nodes": 1,
     "workers": 0,
-    "settle_batches": 200,  # see settle_batch_norm
+    "settle_batches": 200,  # see settle_batch_norm; 0: the running statistics stay
 }
+
+# what a budget says to the study besides: how to evaluate (see study.py), and what all networks begin with (see common_start.py)
+OF_THE_STUDY = ("evaluation", "common")
 
 
 def load_config(path: Path, budget: Path | None = None) -> dict:
@@ -73,7 +77,8 @@ def load_config(path: Path, budget: Path | None = None) -> dict:
     given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     if budget is not None:
         common = yaml.safe_load(budget.read_text(encoding="utf-8")) or {}
-        common.pop("evaluation", None)  # how the study evaluates, see study.py
+        for key in OF_THE_STUDY:
+            common.pop(key, None)
         own = common.pop("networks", {}).get(given.get("network", DEFAULTS["network"]), {})
         given = {**given, **common, **own}
     unknown = set(given) - set(DEFAULTS)
@@ -115,7 +120,7 @@ def run(prepared: Path, config: Path, out: Path, minutes: float | None = None, s
     if hyper["initialise"] and not last.exists():
         begin_with(task.network, hyper["initialise"], feed.training, feed.validation)
     trainer.fit(task, *loaders, ckpt_path=str(last) if last.exists() else None, weights_only=False)
-    if not hyper["freeze_norm"]:
+    if hyper["settle_batches"] and not hyper["freeze_norm"]:
         settle_batch_norm(task, feed.patches(hyper["seed"] + 1), hyper)
     trainer.save_checkpoint(last)
     return last

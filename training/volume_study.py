@@ -1,6 +1,6 @@
 """`python -m training reproduce volumes`: the four networks of Eaton-Rosen 2018 on organs in CT, under one budget.
 
-They are trained on the same patients for as many steps, exported, and scored on the validation patients. Results are organs.md and
+They are trained on the same patients for as many steps, on weights that all begin with where the budget has such, exported, and scored on the validation patients. Results are organs.md and
 contours.csv; volumes.md with the calibration of each network's volumes, fitted on other patients than it is scored on; and the
 noise experiment with the network that ships.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from . import budgeted, calibrate, export, input_statistics, noise_experiment, organs, volume_evaluation
+from . import budgeted, calibrate, common_start, export, input_statistics, noise_experiment, organs, volume_evaluation
 from .data import organ_case
 from .evaluation import store, tables
 
@@ -44,8 +44,9 @@ def run(data: Path | None, out: Path, minutes: float | None = None, device: str 
     how = (yaml.safe_load(budget.read_text(encoding="utf-8")) or {}).get("evaluation", {})
     noise_patients = how.pop("noise_patients", NOISE_PATIENTS)
     prepared = _prepared(data, out)
-    configs = {n: FOLDER / f"{n}.yaml" for n in TITLES}
     until = None if minutes is None else started + 60 * minutes * (1 - RESERVE)
+    common = common_start.run(budget, SHIPPED, prepared, out, CARD, device, until)
+    configs = {n: _config(out, n, common) for n in TITLES}
     budgeted.train_left({n: c for n, c in configs.items() if not only or n in only}, prepared, out, budget, device, until)
     files = {}
     for name in budgeted.require_finished(configs, out, budget):
@@ -87,6 +88,12 @@ def _prepared(data: Path | None, out: Path) -> Path:
         return data
     organs.run(data, out / "prepared")
     return out / "prepared"
+
+
+def _config(out: Path, name: str, common: Path | None) -> Path:
+    """The config of a network, which begins with the weights of the bundle `common`."""
+    plain = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    return budgeted.written(out / "configs" / f"{name}.yaml", plain | ({"initialise": str(common)} if common else {}))
 
 
 def _contours(file: Path) -> list[dict]:

@@ -120,6 +120,10 @@ def calibration_words(card: dict) -> str:
             parts.append(_("spread of the deformation not calibrated"))
     if card["outputs"].get("structures"):
         parts.append(_("volumes calibrated") if volumes else _("volumes not calibrated"))
+        quality = calibration.get("quality")
+        if quality:
+            parts.append(_("expected Dice calibrated on {n} patients, its interval is that of {level:.0f} %").format(
+                n=quality.get("patients", "?"), level=100 * quality.get("level", 0.9)))
     return "; ".join(parts)
 
 

@@ -31,7 +31,8 @@ def limits(card: dict) -> dict[str, tuple[float | None, str]]:
     for name in FIXED:
         if name in earned:
             e = earned[name]
-            told = f"on {e['cases']} validation contours it caught {e['caught']} of {e['caught'] + e['missed']} bad ones"
+            of = f" ({e['images']})" if e.get("images") else ""
+            told = f"on {e['cases']} validation contours{of} it caught {e['caught']} of {e['caught'] + e['missed']} bad ones"
             out[name] = (float(e["threshold"]), f"{told}, with {e['false_alarms']} false alarm{'s' * (e['false_alarms'] != 1)}")
     return out
 

@@ -152,11 +152,14 @@ def for_card(image: sitk.Image, card: dict, correct: str = "auto", name: str = "
     """`image` as the network of `card` was trained to see it: on its spacing, in its scale; axial.
 
     A CT is clipped to the networks' window (`propagation.pair.normalised`) and has no bias field. Where the scale is that
-    of the whole image, all of it counts as body: such models are for images cropped to an organ.
+    of the whole image, all of it counts as body: such models are for images cropped to an organ. `correct` "auto" is what the card's
+    `bias_field` says.
     Raises `InputError` for an image without a body, and for a normalisation that this version does not know.
     """
     spacing, scale = card["input"]["spacing_mm"], card["input"].get("normalisation", IN_BODY)
     if scale == IN_BODY:
+        if correct == "auto":
+            correct = card["input"].get("bias_field", correct)
         return preprocess(image, spacing, correct, name, on_iteration)
     image = geometry.to_axial(image)
     if scale == WHOLE_IMAGE:

@@ -79,3 +79,10 @@ def test_cancel_ends_n4():
 def test_nothing_in_it():
     with pytest.raises(InputError, match="dark.nii"):
         preprocess.body_mask(sitk.Image([10, 10, 10], sitk.sitkFloat32) - 5.0, "dark.nii")
+
+
+@pytest.mark.parametrize("asked, told, corrected", [("auto", "off", False), ("on", "off", True), ("off", "on", False), ("auto", "on", True)])
+def test_the_card_says_whether_the_field_is_corrected_unless_the_user_does(asked, told, corrected):
+    image = limb()[0]
+    card = {"input": {"spacing_mm": [None, None, None], "bias_field": told}}
+    assert preprocess.for_card(image, card, asked).bias_field_corrected == corrected

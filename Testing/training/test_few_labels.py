@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from monai.losses import DiceLoss
 
 from training import __main__ as command
-from training import left_atrium, tasks, train
+from training import left_atrium, scans, tasks, train
 from training.data import few_labels_feed, scan
 from training.losses import few_labels
 from training.tasks.few_labels.adversary import Adversary, Discriminator
@@ -145,7 +145,7 @@ def prepared(challenge):
 
 def test_scans_are_prepared_in_their_order_as_predict_sees_them(challenge, prepared):
     folder, names = challenge
-    rows = left_atrium.rows_in_order(prepared / "prepare.csv")
+    rows = scans.rows_in_order(prepared / "prepare.csv")
     assert [r["case"] for r in rows] == names and names != sorted(names) and all(r["labelled"] == "yes" for r in rows)
     found = scan.load(prepared / "scans" / f"{names[1]}.npz")
     raw = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "data" / "train" / names[1] / "mr.nii.gz"))).astype(float)
@@ -204,6 +204,17 @@ def test_crops_are_numbered_and_hold_what_they_say(prepared, augmentation):
         assert (c["distance"][0][inside] < 0.05).all() and (c["distance"][0][~inside] > -0.3).all()
         if inside.sum() > 20:
             assert c["image"][0][inside].mean() > c["image"][0][~inside].mean() + 1
+
+
+@pytest.mark.parametrize("augmentation", few_labels_feed.AUGMENTATIONS)
+def test_crops_may_be_centred_on_the_structure(prepared, augmentation):
+    shares = []
+    for share in (0.0, 1.0):
+        feed = few_labels_feed.FewLabelsFeed(prepared, HYPER | {"augmentation": augmentation, "on_structure": share, "patch": [4, 4, 4]})
+        feed.load(Path("c.yaml"))
+        crops = [feed.patches(5).patch(k) for k in range(0, 80, 4)]
+        shares.append(np.mean([bool(c["labels"].any()) for c in crops]))
+    assert shares[1] > 0.9 and shares[0] < 0.6
 
 
 def test_a_crop_may_be_larger_than_the_scan(prepared):

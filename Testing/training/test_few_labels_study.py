@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from rtbackend import bundle
 from training import __main__ as command
-from training import few_labels_eval, few_labels_study, few_labels_tables, left_atrium, train
+from training import few_labels_eval, few_labels_flags, few_labels_study, few_labels_tables, left_atrium, train
 from training.data import layouts
 from training.evaluation import overlap
 
@@ -114,8 +114,27 @@ def test_runs_budgets_and_configs_fit_each_other():
     assert (gpu["distance_weight"], gpu["adversarial_weight"], gpu["augmentation"]) == (0.3, 0.01, "quarter turns")
 
 
+def test_runs_of_a_hospitals_own_scans(tmp_path):
+    def runs(labelled, unlabelled):
+        rows = [["case", "kept", "order", "labelled", "set"], ["v", "yes", 1, "yes", "validation"]]
+        rows += [[f"c{k}", "yes", k + 2, "yes" if k < labelled else "no", "train"] for k in range(labelled + unlabelled)]
+        with open(tmp_path / "prepare.csv", "w", newline="", encoding="utf-8") as f:
+            csv.writer(f).writerows(rows)
+        found, shipped = few_labels_study.runs_of(tmp_path)
+        assert shipped in found and all(r.labelled <= labelled for r in found.values())
+        return set(found), shipped
+
+    assert few_labels_study.runs_of(tmp_path) == (few_labels_study.RUNS, "mt_ctl-16")  # without scans.json: the challenge's
+    (tmp_path / "scans.json").write_text("{}", encoding="utf-8")
+    names, shipped = runs(12, 5)
+    assert {"vnet-12", "mt_ctl-12", "ua_mt-6", "mt_ctl-12-cross"} <= names and "vnet-all" not in names and shipped == "mt_ctl-12"
+    names, shipped = runs(12, 0)  # without unlabelled scans half of the labels are put aside
+    assert {"vnet-6", "mt_ctl-6", "vnet-all"} <= names and "mt_ctl-12" not in names and shipped == "mt_ctl-6"
+    assert runs(1, 0) == ({"vnet-all"}, "vnet-all")
+
+
 def rows_json(folder, name, dice, labelled=16):
-    doubts = [f for f, sign in few_labels_tables.FLAGS.items() if sign < 0]
+    doubts = [f for f, sign in few_labels_flags.FLAGS.items() if sign < 0]
     cases = {f"c{k}": {"scores": {m: d if m in ("dice", "jaccard", "precision", "recall") else 10 * (1 - d) for m in overlap.METRICS},
                        "sampled": {"dice": d, "expected_dice": d - 0.05, **{f: 1 - d for f in doubts}}} for k, d in enumerate(dice)}
     path = folder / f"{name}.json"
@@ -134,7 +153,7 @@ def test_tables_test_and_flag(tmp_path):
     assert tests["dice"].median == pytest.approx(0.03) and tests["dice"].p == pytest.approx(2 / 2**8)
     assert (tests["dice"].a, tests["dice"].b) == ("mt_ctl-16", "vnet-16") and tests["dice"].family == 1
     assert tests["ravd"].median == pytest.approx(-0.3)
-    flags = few_labels_tables.flag_scores({"vnet-16": found["vnet-16"]})
+    flags = few_labels_flags.scores({"vnet-16": found["vnet-16"]})
     assert flags["expected_dice"]["auroc"] == flags["mean_entropy"]["auroc"] == 1 and flags["expected_dice"]["bad"] == 4
     assert flags["surface_entropy"]["spearman"] == pytest.approx(1)
     text = (few_labels_tables.write(files, runs, tmp_path / "results", "two cores") / "few_labels.md").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from rtbackend import bundle, networks
 from rtbackend.propagation.pair import normalised
 from training import __main__ as command
-from training import organs, pairs, tasks, train, volume_calibration, volume_evaluation, volume_study
+from training import export, organs, pairs, tasks, train, volume_calibration, volume_evaluation, volume_study
 from training.data import organ_case, volume_feed
 from training.losses import organs as losses
 
@@ -285,12 +285,21 @@ def test_from_scans_to_tables_and_a_bundle(prepared, tmp_path, card, capsys, mon
     monkeypatch.setattr("training.noise_experiment.STEPS", {"noise": (0.2,)})
     folder, cases = prepared
     settings_ = tmp_path / "budget.yaml"
-    settings_.write_text(yaml.safe_dump(budget(volume_study.TITLES)), encoding="utf-8")
+    parts = [{"steps": 2, "seed": 7, "organ_weight": 10.0, "freeze_norm": False}, {"steps": 1, "freeze_norm": True}]
+    settings_.write_text(yaml.safe_dump(budget(volume_study.TITLES, freeze_norm=True, common=parts)), encoding="utf-8")
     out = tmp_path / "out"
     arguments = ["reproduce", "volumes", "--data", str(folder), "--out", str(out), "--config", str(settings_), "--device", "cpu"]
-    with pytest.raises(SystemExit, match="no network has been trained"):
+    with pytest.raises(SystemExit, match="begin with are not finished"):
         command.main([*arguments, "--minutes", "0"])
     assert command.main([*arguments, "--only", "hr_drop_last", "hr_hetero"]) == 0
+    # all began with the last of the common parts, each part with the one before it, and normalisation kept the first one's statistics
+    said = {n: yaml.safe_load((out / "runs" / n / "config.yaml").read_text(encoding="utf-8")) for n in ("common-1", "common-2", "hr_drop_last", "hr_hetero")}
+    assert [said[n]["initialise"] and Path(said[n]["initialise"]).name for n in said] == [None, "common-1", "common-2", "common-2"]
+    assert [(c["seed"], c["organ_weight"], c["steps"]) for c in said.values()] == [(7, 10.0, 2), (1, 1.0, 1), (0, 1.0, 3), (0, 1.0, 3)]
+    states = {n: export.network_state(out / "runs" / n)[0] for n in said}
+    mean = next(k for k in states["common-1"] if k.endswith("running_mean"))
+    assert all(torch.equal(states["common-1"][mean], s[mean]) for s in states.values())
+    assert not torch.equal(states["common-1"]["trunk.0.0.weight"], states["hr_hetero"]["trunk.0.0.weight"])
     text = (out / "results" / "organs.md").read_text(encoding="utf-8")
     assert "| HR-drop-last |" in text and "| HR-hetero |" in text and "HR-default" not in text
     assert "parotid_right (n = 2) | parotid_left (n = 1) | mandible (n = 2)" in text
@@ -373,6 +382,8 @@ def test_configs_fit_their_networks():
     for hardware in ("cpu", "gpu"):
         budget_ = volume_study.FOLDER / f"{hardware}.yaml"
         steps = set()
+        common = yaml.safe_load(budget_.read_text(encoding="utf-8"))["common"]
+        assert common and all(set(part) <= set(train.DEFAULTS) for part in common)
         for name in volume_study.TITLES:
             hyper = train.load_config(volume_study.FOLDER / f"{name}.yaml", budget_)
             network = networks.build(hyper["network"], **hyper["arguments"])

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..left_atrium import rows_in_order
 from ..losses.few_labels import signed_distance
+from ..scans import rows_in_order
 from . import scan
 from .numbered import NumberedPatches
 
@@ -31,12 +31,21 @@ class Sides(NamedTuple):
 
 
 def sides(table: Path, labelled: int) -> Sides:
-    """Who is labelled (the first `labelled`; 0: all but the validation scans), unlabelled and held back for validation.
+    """Who is labelled (the first `labelled`; 0: all that have labels), unlabelled and held back for validation.
 
-    With fewer than 48 scans the last sixth validates, at least one. Raises `SystemExit` where the table is missing, or a scan of
-    which the labels are asked for has none.
+    Those validate of whom the table says so (`set`, see `scans`). In a table that does not say it, the challenge's, the last 8 of the
+    first 48 do, of fewer scans the last sixth, at least one. Raises `SystemExit` where the table is missing, or a scan of which
+    the labels are asked for has none.
     """
     rows = rows_in_order(table)
+    if any(r.get("set") for r in rows):
+        held_back, others = ([r for r in rows if (r["set"] == "validation") == side] for side in (True, False))
+        drawn = [r for r in others if r["labelled"] == "yes"]
+        if labelled > len(drawn) or not drawn or not held_back:
+            raise SystemExit(f"{table}: {labelled or 'some'} labelled scans are asked for; there are {len(drawn)} beside the {len(held_back)} for "
+                             f"validation: set labelled to {len(drawn)} or less, or to 0 for all.")
+        names = [r["case"] for r in (drawn[:labelled] if labelled else drawn)]
+        return Sides(names, [r["case"] for r in others if r["case"] not in names], [r["case"] for r in held_back])
     first = rows[:FIRST]
     held = max(1, round(len(first) * VALIDATION / FIRST)) if len(first) < FIRST else VALIDATION
     validation, rest = first[len(first) - held:], first[:len(first) - held] + rows[FIRST:]
@@ -79,7 +88,7 @@ class FewLabelsFeed:
     def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> "Crops":
         """Random crops from batch `start` on; of several processes each has its part."""
         h = self.hyper
-        return Crops(*self.stacks, h["patch"], seed, start, h["batch"], h["unlabelled_batch"], h["augmentation"], rank, world)
+        return Crops(*self.stacks, h["patch"], seed, start, h["batch"], h["unlabelled_batch"], h["augmentation"], rank, world, h["on_structure"])
 
     def whole(self, rank: int = 0, world: int = 1) -> "_Whole":
         """What a validation looks at: whole scans."""
@@ -96,16 +105,18 @@ class Crops(NumberedPatches):
 
     `augmentation`: "quarter turns" in the axial plane and flips, as the published methods do; or "turns and contrast", turns of up
     to 15°, scaling, flips between left and right alone, and another scanner's gain, offset and gamma: where time is too short to
-    learn eight poses.
+    learn eight poses. `on_structure`: the part of the labelled crops that is centred on a voxel of the structure, as far as the scan
+    allows; in scans of a whole body most crops would miss it.
     Batches are numbered: see `NumberedPatches`.
     """
 
-    def __init__(self, labelled, unlabelled, size, seed, start=0, batch=4, unlabelled_batch=2, augmentation=AUGMENTATIONS[0], rank=0, world=1):
+    def __init__(self, labelled, unlabelled, size, seed, start=0, batch=4, unlabelled_batch=2, augmentation=AUGMENTATIONS[0], rank=0, world=1,
+                 on_structure=0.0):
         super().__init__(start, batch, rank, world)
         if augmentation not in AUGMENTATIONS:
             raise SystemExit(f"augmentation '{augmentation}' is not one of {', '.join(AUGMENTATIONS)}.")
         self.size, self.seed, self.unlabelled_batch, self.augmentation = tuple(size)[::-1], seed, unlabelled_batch, augmentation
-        self.labelled, self.unlabelled = labelled, unlabelled
+        self.labelled, self.unlabelled, self.on_structure = labelled, unlabelled, on_structure
 
     def patch(self, index: int) -> dict:
         """The crop number `index` of this run."""
@@ -117,15 +128,20 @@ class Crops(NumberedPatches):
         return {"image": cut[:1].contiguous(), "labels": (cut[1] > 0.5).long() if labelled else torch.zeros(self.size, dtype=torch.long),
                 "distance": cut[2:] if labelled else torch.zeros(1, *self.size), "labelled": torch.tensor(labelled)}
 
-    def _corner(self, shape, size, rng):
+    def _corner(self, whole: torch.Tensor, size, rng):
         """Where a crop of `size` begins: anywhere inside, or before the scan where it is the larger of the two."""
-        free = np.array(shape) - np.array(size)
+        free = np.array(whole.shape[1:]) - np.array(size)
+        if self.on_structure and rng.random() < self.on_structure:  # no number is drawn where nobody asks, so that older runs resume as they were
+            where = torch.nonzero(whole[1] > 0)
+            if len(where):
+                centre = where[rng.integers(len(where))].tolist()
+                return [int(np.clip(c - s // 2, min(0, f), max(0, f))) for c, s, f in zip(centre, size, free)]
         return [int(rng.integers(min(0, f), max(0, f) + 1)) for f in free]
 
     def _quarters(self, whole: torch.Tensor, rng) -> torch.Tensor:
         turns = int(rng.integers(4))
         size = (self.size[0], *(self.size[:0:-1] if turns % 2 else self.size[1:]))
-        corner = self._corner(whole.shape[1:], size, rng)
+        corner = self._corner(whole, size, rng)
         cut = whole.new_empty(3, *size)
         cut[0], cut[1], cut[2] = whole[0].min(), 0.0, 1.0
         low, high = [max(0, c) for c in corner], [min(n, c + s) for n, c, s in zip(whole.shape[1:], corner, size)]
@@ -135,7 +151,7 @@ class Crops(NumberedPatches):
         return cut.flip(int(rng.integers(2, 4))) if rng.random() < 0.5 else cut
 
     def _turned(self, whole: torch.Tensor, rng) -> torch.Tensor:
-        corner = self._corner(whole.shape[1:], self.size, rng)
+        corner = self._corner(whole, self.size, rng)
         angle, scale, flip = rng.uniform(-ANGLE, ANGLE), rng.uniform(1 - SCALE, 1 + SCALE), rng.choice([-1.0, 1.0])
         z, y, x = torch.meshgrid(*[(torch.arange(n, dtype=torch.float32) - (n - 1) / 2) for n in self.size], indexing="ij")
         centre = [c + (s - 1) / 2 for c, s in zip(corner, self.size)]

@@ -21,6 +21,9 @@ class OrganTask(Task):
         # on processors with wide vectors a third faster, as on GPUs
         self.network = networks.build(hyper["network"], **hyper["arguments"]).to(memory_format=torch.channels_last_3d)
 
+    def on_train_start(self):
+        self.train()  # Lightning leaves modules in the mode they are in, and new ones have their normalisation on
+
     def train(self, mode: bool = True):
         super().train(mode)
         if self.hyper["freeze_norm"]:
