@@ -75,6 +75,7 @@ def test_sliding_windows_are_the_mean_of_what_each_says():
 def test_from_the_challenge_to_tables_and_a_bundle(tmp_path, monkeypatch):
     names = tiny_scans.write_scans(tmp_path / "data", 14)
     runs = {n: few_labels_study.RUNS[n] for n in ("vnet-16", "mt_ctl-16", "mt_ctl-16-cross")}
+    monkeypatch.setattr(few_labels_study, "SHIPPED", "mt_ctl-16")
     monkeypatch.setattr(few_labels_study, "RUNS", {n: few_labels_study.Run(r.method, r.config, 3, r.title, r.part_of, r.changes) for n, r in runs.items()})
     budget = tmp_path / "budget.yaml"
     settings = yaml.safe_load(tiny_scans.config(tmp_path, "ua_mt", steps=2, validate_every=2).read_text(encoding="utf-8"))
@@ -124,7 +125,7 @@ def test_runs_of_a_hospitals_own_scans(tmp_path):
         assert shipped in found and all(r.labelled <= labelled for r in found.values())
         return set(found), shipped
 
-    assert few_labels_study.runs_of(tmp_path) == (few_labels_study.RUNS, "mt_ctl-16")  # without scans.json: the challenge's
+    assert few_labels_study.runs_of(tmp_path) == (few_labels_study.RUNS, "vnet-all")  # without scans.json: the challenge's
     (tmp_path / "scans.json").write_text("{}", encoding="utf-8")
     names, shipped = runs(12, 5)
     assert {"vnet-12", "mt_ctl-12", "ua_mt-6", "mt_ctl-12-cross"} <= names and "vnet-all" not in names and shipped == "mt_ctl-12"
