@@ -20,8 +20,10 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[scene,dicom]'
 	@touch $@
 
+# pydosert without what it asks for but does not use here: see the extra 'dose' in pyproject.toml
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) -e '.[scene,dicom,training,test]'
+	$(PIP) -e '.[scene,dicom,dose,training,test]'
+	$(PIP) --no-deps pydosert
 	@touch $@
 
 # the digital limb, or with CASE=folder your own mr (and ct, if it is there); with JOB=propagate a digital pelvis and its next day
@@ -37,6 +39,7 @@ benchmark: $(VENV)/.test
 	$(BIN)/python Testing/benchmarks/memory.py
 	$(BIN)/python Testing/benchmarks/volumetric.py
 	$(BIN)/python Testing/benchmarks/gamma.py
+	$(BIN)/python Testing/benchmarks/dose.py
 
 clean:
 	rm -rf $(VENV) demo-output build *.egg-info RTUncertainty/*.egg-info

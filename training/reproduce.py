@@ -10,7 +10,7 @@ import shutil
 import time
 from pathlib import Path
 
-from . import evaluate, export, few_labels_study, prepare, propagation_study, study, train, volume_study
+from . import dose_study, evaluate, export, few_labels_study, prepare, propagation_study, study, train, volume_study
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 # name -> (card, config for two CPU cores, config for a GPU)
@@ -31,6 +31,8 @@ def run(name: str, data: Path | None, out: Path, minutes: float | None = None, c
 
     if name == "volumes":
         return volume_study.run(data, out, minutes, device, only, config)
+    if name == "dose":
+        return dose_study.run(data, out, minutes, device, only)
     if name == "few_labels":
         return few_labels_study.run(data, out, minutes, device, only, config)
     if name in propagation_study.SITES:

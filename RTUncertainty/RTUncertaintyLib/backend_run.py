@@ -38,20 +38,20 @@ class RunListener(Protocol):
         """The run is over; called exactly once."""
 
 
-def outcome_of(end: Exit, output: Path, cancelled: bool) -> Outcome:
-    """What an exit means. Results count only when the backend ended well and its summary is there."""
+def outcome_of(end: Exit, output: Path, cancelled: bool, proof: str = "summary.json") -> Outcome:
+    """What an exit means. Results count only when the backend ended well and the file that proves it is there."""
     if cancelled:
         return Outcome("cancelled", _("Cancelled. Nothing was added to the scene."))
-    if end.code == 0 and (output / "summary.json").is_file():
+    if end.code == 0 and (output / proof).exists():
         return Outcome("done", "", output)
     return Outcome("failed", explain(end))
 
 
 class BackendRun:
-    """A run in a process of its own. `workspace` is emptied unless the run is done."""
+    """A run in a process of its own. `workspace` is emptied unless the run is done; `proof` is the file that a run leaves when it is."""
 
-    def __init__(self, command: BackendCommand, workspace: RunWorkspace, listener: RunListener):
-        self.workspace, self._listener, self._cancelled = workspace, listener, False
+    def __init__(self, command: BackendCommand, workspace: RunWorkspace, listener: RunListener, proof: str = "summary.json"):
+        self.workspace, self._listener, self._cancelled, self._proof = workspace, listener, False, proof
         self._runner = ProcessRunner(command, self._event, listener.logged, self._end)
 
     @property
@@ -78,7 +78,7 @@ class BackendRun:
             self._listener.noted(str(event.get("message", "")))
 
     def _end(self, end: Exit) -> None:
-        outcome = outcome_of(end, self.workspace.output, self._cancelled)
+        outcome = outcome_of(end, self.workspace.output, self._cancelled, self._proof)
         if outcome.state == "done":
             self.workspace.discard_inputs()
         else:

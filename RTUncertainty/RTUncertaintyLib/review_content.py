@@ -11,6 +11,7 @@ from rtbackend.report_structures import Part, Structure
 
 from .review_data import ReviewData
 from .scene.overlays import OVERLAYS
+from .scene.review_dvh import curve_rows
 from .scene.review_inside import percent_of
 from .scene.volumes import image_like
 from .segmentation_export import on_grid
@@ -40,7 +41,7 @@ def result_of(run) -> report_data.Result:
     result.reviews = [{"structure": s.name, "decision": s.decision.state, "comment": s.decision.comment, "reviewer": s.decision.reviewer,
                        "time": s.decision.time} for s in review.structures] if result.tables.get("review") else []
     result.structures = _structures(run, review, summary, grid)
-    result.dvh = report_data.dvh_curves(result.tables.get("dvh_curves", []), result.structures)
+    result.dvh = report_data.dvh_curves(curve_rows(run), result.structures)
     return result
 
 

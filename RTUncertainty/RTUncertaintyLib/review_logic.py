@@ -7,21 +7,24 @@ from pathlib import Path
 
 from .job_logic import SlicerScene
 from .review_data import ReviewData, read_summary
+from .review_jobs import ReviewJobs
 
 
-class ReviewLogic:
-    """Runs for review. `scene_builder` replaces the scene code in tests.
+class ReviewLogic(ReviewJobs):
+    """Runs for review, their DVHs and DICOM files. `scene_builder` and `command` replace the scene code and the backend in tests.
 
     In Slicer's Python console, or in any Python with slicer-core::
 
         run = RTReviewLogic().review("/data/result")
         for structure in RTReviewLogic().data(run).structures:
             print(structure.name, structure.volume_ml, structure.interval(0.9))
+        dvhs = RTReviewLogic().dvh(run, doseVolumeNode)
+        RTReviewLogic().dicom(run, ["rtstruct", "ct"], "/data/export", reference="/data/dicom/mr")
     """
 
-    def __init__(self, scene_builder=None):
+    def __init__(self, scene_builder=None, command=None):
         super().__init__()
-        self.scene_builder = scene_builder or SlicerScene()
+        self.scene_builder, self._command = scene_builder or SlicerScene(), command
 
     def runs(self) -> dict[str, str]:
         """The runs in the scene, of all modules: identifier -> name."""

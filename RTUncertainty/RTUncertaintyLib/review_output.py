@@ -25,6 +25,7 @@ class ReviewOutput:
         ui.distributionsButton.connect("clicked()", self._distributions)
         ui.slicesButton.connect("clicked()", self._slices)
         ui.zscoreButton.connect("clicked()", self._zscores)
+        ui.errorButton.connect("clicked()", self._errors)
         ui.exportButton.connect("clicked()", self._export)
         ui.exportFolderEdit.connect("currentPathChanged(QString)", self._refresh_export)
         for box in self._boxes.values():
@@ -49,7 +50,10 @@ class ReviewOutput:
                 (ui.slicesButton, "" if nodes is not None and self._overlay() else _("Choose a map under Uncertainty first."),
                  _("The map on show, from slice to slice, for each structure.")),
                 (ui.zscoreButton, "" if nodes is not None and "zscore" in nodes.overlays else _("This result has no reference CT to compare with."),
-                 _("How errors compare with the predicted uncertainty: calibrated ones follow the bell curve."))):
+                 _("How errors compare with the predicted uncertainty: calibrated ones follow the bell curve.")),
+                (ui.errorButton, "" if nodes is not None and {"error", "predictive"} <= set(nodes.overlays) else _(
+                    "This result has no reference CT to compare with."),
+                 _("How large errors are where the model says how large: calibrated error bars follow the diagonal."))):
             button.enabled = not (none or missing)
             button.toolTip = none or missing or words
         self._refresh_export()
@@ -82,7 +86,7 @@ class ReviewOutput:
         if chart is None:
             show_message(self._ui.exportLabel, _("There is nothing to plot."))
             return
-        review_plots.show(chart)
+        review_plots.show_chart(chart)
 
     def _distributions(self) -> None:
         self._plot(lambda plots: plots.volume_distributions(self._nodes, level=self._level()))
@@ -92,6 +96,9 @@ class ReviewOutput:
 
     def _zscores(self) -> None:
         self._plot(lambda plots: plots.zscore_histogram(self._nodes))
+
+    def _errors(self) -> None:
+        self._plot(lambda plots: plots.error_against_sd(self._nodes))
 
     # -- report
 

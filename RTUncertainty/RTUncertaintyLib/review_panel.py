@@ -12,6 +12,8 @@ from rtbackend.errors import RTUncertaintyError
 from . import model_card_text, table_rows
 from .message_line import show_message
 from .review_data import ReviewData
+from .review_dicom import ReviewDicom
+from .review_dvh import ReviewDvh
 from .review_inputs import ReviewInputs
 from .review_list import ReviewList
 from .review_logic import ReviewLogic
@@ -38,6 +40,8 @@ class ReviewPanel:
         self._table = ReviewTable(ui.structuresTable, self._choose)
         self._list = ReviewList(ui, self._builder, self._decided, self._reviewer, self.tell)
         self._output = ReviewOutput(ui, self._level, lambda: self._overlays.key)
+        self.dvh = ReviewDvh(ui, logic)
+        self.dicom = ReviewDicom(ui, logic)
         self._inputs = ReviewInputs(ui, logic, self.review_segmentation)
         ui.runComboBox.connect("currentIndexChanged(int)", self._run_chosen)
         ui.openButton.connect("clicked()", self._open)
@@ -82,6 +86,7 @@ class ReviewPanel:
         else:
             self.show(None)
         self._inputs.refresh()
+        self.dvh.suggest_dose()
 
     def restore_run(self) -> None:
         """Nothing more to do: `suggest_inputs` shows what the scene holds."""
@@ -130,6 +135,8 @@ class ReviewPanel:
         ui.removeRunButton.toolTip = _("Remove everything that this run added to the scene, the decisions included.") if self.data else _(
             "There is no result on show.")
         self._output.show(nodes if self.data is not None else None, self.data)
+        for section in (self.dvh, self.dicom):
+            section.show(nodes if self.data is not None else None)
         self.refresh()
 
     def refresh(self) -> None:
@@ -261,10 +268,14 @@ class ReviewPanel:
     def abort(self) -> None:
         """The scene is about to close."""
         self.nodes = None
+        for section in (self.dvh, self.dicom):
+            section.job.abort()
 
     def close(self) -> None:
         """The panel goes away; what is in the scene stays."""
         self.parameters = None
+        for section in (self.dvh, self.dicom):
+            section.job.abort()
 
 
 def about(data: ReviewData) -> str:

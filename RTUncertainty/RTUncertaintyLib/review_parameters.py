@@ -22,12 +22,16 @@ class Level(enum.Enum):
 
 @parameterNodeWrapper
 class ReviewParameters:
-    """`run` is the identifier of the run on show, `structure` the name of the one that is chosen; an empty text is none."""
+    """`run` is the identifier of the run on show, `structure` the name of the one that is chosen; an empty text is none. `prescription`
+    is in Gy, 0 for none; `dvhDoses` are those (Gy) at which the table tells volumes."""
 
     run: str
     structure: str
     level: Level = Level.P90
     nested: bool = True
     reviewer: str
+    dose: vtkMRMLScalarVolumeNode
+    prescription: float = 0.0
+    dvhDoses: str = "20, 40"
     ownSegmentation: vtkMRMLSegmentationNode
     ownImage: vtkMRMLScalarVolumeNode

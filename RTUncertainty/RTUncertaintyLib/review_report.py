@@ -14,6 +14,7 @@ from rtbackend.image_io import Staging
 
 from . import review_pdf
 from .review_content import result_of, rows_of, there
+from .scene.review_dvh import curve_rows
 
 FORMATS = ("html", "pdf", "csv")
 _FILES = {"structure_table": "structures", "quality": "structure_quality"}
@@ -96,6 +97,9 @@ def _tables(run) -> dict[str, str]:
         rows = rows_of(node) if there(run, node) else []
         if rows:
             out[f"{_FILES.get(key, key)}.csv"] = _csv(rows)
+    curves = curve_rows(run)
+    if curves:
+        out["dvh_curves.csv"] = _csv(curves)
     return out
 
 

@@ -101,7 +101,7 @@ def new_workspace(request, module: str, run_name: str):
     workspace = RunWorkspace(request, inputs, base / "result")
     try:
         if request.output:
-            workspace.output = _fresh_folder(Path(request.output), run_name)
+            workspace.output = fresh_folder(Path(request.output), run_name)
             workspace.temporary_output, workspace.inputs = False, base
         yield workspace, inputs
     except BaseException:
@@ -116,7 +116,7 @@ def _temporary_directory() -> str | None:
     return app.temporaryPath if app is not None else None
 
 
-def _fresh_folder(parent: Path, name: str) -> Path:
+def fresh_folder(parent: Path, name: str) -> Path:
     """A folder in `parent` that does not exist yet; made by the backend, not here."""
     if not parent.is_dir():
         raise UnusableVolume(_("The output folder {folder} does not exist: make it, or choose another.").format(

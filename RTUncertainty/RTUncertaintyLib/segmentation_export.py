@@ -86,23 +86,35 @@ def export_structures(node, planning, path: Path) -> Path:
     Names, colours and terminology go with them; contours and surfaces become voxels. The node is left as it is. Raises
     `UnusableVolume` when it is no segmentation, none of it lies in the planning CT, or the disk cannot take it.
     """
+    segmentation = segments_of(node)
+    source = node if segmentation.ContainsRepresentation(LABELS) else _as_labels(node, planning)
+    to_planning = np.linalg.inv(ijk_to_world(planning)) @ parent_to_world(node)
+    segments = [(source, identifier, to_planning) for identifier in segmentation.GetSegmentIDs()]
+    return write_segments(segments, planning, path, node.GetName())
+
+
+def write_segments(segments: list, grid, path: Path, name: str, whole: bool = False, to_lps: np.ndarray | None = None) -> Path:
+    """Write segments of one or several nodes to `path` (`.seg.nrrd`) on the voxels of a volume node; returns the path.
+
+    segments: (segmentation node with voxels, segment identifier, 4 × 4 matrix from its space to the voxels of `grid`). name: what messages
+    call them. whole: not cropped to what they cover; then all may be empty. to_lps: 4 × 4, voxels to LPS; where the volume lies in the
+    world when None. Raises `UnusableVolume`.
+    """
     import SimpleITK as sitk
     from rtbackend import structure_set
 
-    segmentation, to_planning = segments_of(node), np.linalg.inv(ijk_to_world(planning)) @ parent_to_world(node)
-    source = node if segmentation.ContainsRepresentation(LABELS) else _as_labels(node, planning)
-    size = volume_array(planning).shape[::-1]
-    pieces = [on_grid(source, identifier, to_planning, size) for identifier in segmentation.GetSegmentIDs()]
+    size = np.array(volume_array(grid).shape[::-1])
+    pieces = [on_grid(source, identifier, to_grid, size) for source, identifier, to_grid in segments]
     inside = [(low, low + array.shape[::-1]) for low, array in (p for p in pieces if p is not None)]
-    if not inside:
+    if not inside and not whole:
         raise UnusableVolume(_("None of the structures of {name} lies in {planning}: choose the segmentation that was drawn on it.").format(
-            name=node.GetName(), planning=planning.GetName()))
-    low, high = np.min([b[0] for b in inside], 0), np.max([b[1] for b in inside], 0)
-    matrix = RAS_TO_LPS @ ijk_to_world(planning)
+            name=name, planning=grid.GetName()))
+    low, high = (np.zeros(3, int), size) if whole else (np.min([b[0] for b in inside], 0), np.max([b[1] for b in inside], 0))
+    matrix = RAS_TO_LPS @ ijk_to_world(grid) if to_lps is None else to_lps
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     structures, entries, names = [], [], set()
-    for identifier, piece in zip(segmentation.GetSegmentIDs(), pieces):
-        segment, mask = segmentation.GetSegment(identifier), np.zeros((high - low)[::-1], np.uint8)
+    for (source, identifier, _to_grid), piece in zip(segments, pieces):
+        segment, mask = source.GetSegmentation().GetSegment(identifier), np.zeros((high - low)[::-1], np.uint8)
         if piece is not None:
             at = tuple(slice(a, a + n) for a, n in zip((piece[0] - low)[::-1], piece[1].shape))
             mask[at] = piece[1]
@@ -110,14 +122,14 @@ def export_structures(node, planning, path: Path) -> Path:
         image.SetSpacing([float(v) for v in spacing])
         image.SetOrigin([float(v) for v in (matrix @ (*low, 1.0))[:3]])
         image.SetDirection([float(v) for v in (matrix[:3, :3] / spacing).ravel()])
-        name = structure_set.unused(segment.GetName(), names)
-        names.add(name)
-        structures.append(structure_set.Structure(name, image, tuple(round(255 * c) for c in segment.GetColor())))
+        title = structure_set.unused(segment.GetName(), names)
+        names.add(title)
+        structures.append(structure_set.Structure(title, image, tuple(round(255 * c) for c in segment.GetColor())))
         entries.append(_terminology(segment))
     try:
         image = structure_set.as_segmentation(structures)
     except ValueError as error:
-        raise UnusableVolume(_("{name} cannot be given to the model: {error}.").format(name=node.GetName(), error=error)) from error
+        raise UnusableVolume(_("{name} cannot be given to the model: {error}.").format(name=name, error=error)) from error
     for index, entry in enumerate(entries):
         if entry:
             image.SetMetaData(f"Segment{index}_Tags", f"TerminologyEntry:{entry}|")
@@ -125,7 +137,7 @@ def export_structures(node, planning, path: Path) -> Path:
         sitk.WriteImage(image, str(path), True)
     except RuntimeError as error:
         raise UnusableVolume(_("{name} could not be written to {folder}: the disk is full, or the folder cannot be written to.").format(
-            name=node.GetName(), folder=path.parent)) from error
+            name=name, folder=path.parent)) from error
     return path
 
 

@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from . import __version__, cli_dose
+from . import __version__, cli_dose, cli_plan
 from .errors import InputError, RTUncertaintyError
 from .events import CancelToken, Progress, as_json
 from .runtime import prepare
@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     cli_dose.add(commands)
+    cli_plan.add(commands)
 
     p = commands.add_parser("demo", help="a job on an embedded digital patient")
     p.add_argument("--job", default="predict", choices=["predict", "propagate"], help="MR of a digital limb to synthetic CT, or a digital pelvis to its next day")
@@ -97,7 +98,8 @@ def main(arguments=None) -> int:
     as_events = any(a == "json" and b == "--progress" for a, b in zip(arguments[1:], arguments)) or "--progress=json" in arguments
     try:
         args = parser().parse_args(arguments)
-        return {"models": _models, "predict": _predict, "propagate": _propagate, "export": _export, "demo": _demo, **cli_dose.COMMANDS}[args.command](args)
+        return {"models": _models, "predict": _predict, "propagate": _propagate, "export": _export, "demo": _demo, **cli_dose.COMMANDS,
+                "dose": _dose}[args.command](args)
     except Exception as error:
         if "--debug" in arguments:
             raise
@@ -124,8 +126,9 @@ def _models(args) -> int:
     cards = bundle.list_bundles()
     if args.json:
         print(json.dumps(cards, indent=1))
+    width = max((len(card["name"]) for card in cards), default=0)
     for card in cards if not args.json else []:
-        print(f"{card['name']:24} {card['version']:8} {card['title']}")
+        print(f"{card['name']:{width}} {card['version']:8} {card['title']}")
     if not cards and not args.json:
         print("No models found; set RTU_MODELS to a folder of bundles.")
     return 0
@@ -189,6 +192,16 @@ def _export(args) -> int:
     _done(done.folder.absolute(), args)
     if args.progress != "json":
         print("\n".join(dicom.summary(done)))
+    return 0
+
+
+def _dose(args) -> int:
+    plans = cli_plan.library()
+    progress = Progress(_show(args.progress), _cancel_on_signal(), shares=plans.SHARES)
+    output = cli_plan.run(args, progress)
+    _done(output, args)
+    if args.progress != "json":
+        print("\n".join(plans.summary(output)))
     return 0
 
 

@@ -13,6 +13,7 @@ def add(commands) -> None:
     p.add_argument("--output", required=True, help="table of numbers, dvh.csv; the curves go beside it, to dvh_curves.csv")
     p.add_argument("--bands", metavar="DIR", help="folder that predict or propagate wrote: its inside_ images become 5-95 %% bands")
     p.add_argument("--prescription", type=float, metavar="GY", help="also tell doses in percent of it, and V95, V100, V107")
+    p.add_argument("--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output")
     _common(p)
 
     p = commands.add_parser("gamma", help="gamma index of two doses")
@@ -38,13 +39,20 @@ def _note(message: str) -> None:
 
 
 def dvh(args) -> int:
-    """Run `dvh`; prints the paths of both tables."""
-    from .dose.job import dvh_to_files
+    """Run `dvh`; prints the paths of both tables, or events."""
+    from .cli import _cancel_on_signal, _done, _show
+    from .dose.job import SHARES, dvh_to_files
+    from .events import Progress
     from .inference import choose_device
 
-    for path in dvh_to_files(args.dose, args.structures, args.output, band_folder=args.bands, unit=args.dose_unit,
-                             prescription=args.prescription, device=choose_device(args.device), note=_note):
-        print(path)
+    events = args.progress == "json"
+    progress = Progress(_show("json" if events else "none"), _cancel_on_signal(), shares=SHARES)
+    paths = dvh_to_files(args.dose, args.structures, args.output, band_folder=args.bands, unit=args.dose_unit, prescription=args.prescription,
+                         device=choose_device(args.device), note=progress.note if events else _note, progress=progress)
+    if events:
+        _done(paths[0], args)
+    else:
+        print("\n".join(map(str, paths)))
     return 0
 
 

@@ -96,7 +96,10 @@ def limit(cases: int) -> float:
 
 
 def warnings(volume: np.ndarray, body: np.ndarray, spacing, card: dict) -> list[str]:
-    """What of an image is worse than in the training images, in words; none for a card that does not know."""
+    """What of an image is worse than in the training images, in words; none for a card that does not know.
+
+    Worse than usual by `limit`, and worse than in every training image: their sds take one that is unlike the others for a rare one.
+    """
     stored = card["input"].get("statistics")
     if not stored:
         return []
@@ -104,6 +107,8 @@ def warnings(volume: np.ndarray, body: np.ndarray, spacing, card: dict) -> list[
     for name, z in deviations(found, stored).items():
         if z > limit(stored["cases"]):
             low, high = stored["measures"][name]["range"]
+            if low <= found[name] <= high:
+                continue
             form = "{:.2f}" if name == "histogram" else "{:.1%}"
             seen = f"{form.format(low)} to {form.format(high)}"
             out.append(f"{MEASURES[name][1].format(value=found[name])}; in the {stored['cases']} training images it was {seen}. "

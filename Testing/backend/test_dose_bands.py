@@ -8,6 +8,7 @@ from make_dose import ball, grid, linear_dose, places, result_folder
 
 from rtbackend import geometry
 from rtbackend.dose import bands, dvh, table
+from rtbackend.dose.nested import NestedContours
 from rtbackend.dose.structure_region import MaskRegion
 from rtbackend.errors import InputError
 
@@ -49,17 +50,76 @@ def test_a_band_of_nested_contours(tmp_path):
     assert result.upper[at] == pytest.approx(100, abs=0.5) and result.lower[at] == pytest.approx(100 * (10 / 11.645) ** 3, abs=3)
 
 
+PERCENTILES = [0.5, 1, 2.5, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 97.5, 99, 99.5]
+
+
 def test_calibrated_volumes_choose_the_contours(tmp_path):
-    """Where the calibrated spread is half of the network's, contours nearer to the middle count."""
-    percentiles = [0.5, 1, 2.5, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 97.5, 99, 99.5]
-    narrow, _ = in_a_falling_dose(result_folder(tmp_path / "narrow", percentiles, ball(percentiles, 0.5)))
-    assert narrow.calibrated == "volume"
-    assert narrow.intervals["volume_ml"] == pytest.approx(tuple(ball([5, 95], 0.5)), rel=0.05)
-    # twice as wide: there are no such contours, so what there is is not called calibrated
-    wide, _ = in_a_falling_dose(result_folder(tmp_path / "wide", percentiles, ball(percentiles, 2.0)))
-    assert wide.calibrated == "no"
-    few, _ = in_a_falling_dose(result_folder(tmp_path / "few", percentiles, [None] * 5 + list(ball(percentiles[5:-5], 0.5)) + [None] * 5))
+    """The band is that of the calibrated volumes, be they narrower or wider than the network's, to the last voxel."""
+    for sd in (0.5, 1.0, 2.0):
+        found, note = in_a_falling_dose(result_folder(tmp_path / f"{sd}", PERCENTILES, ball(PERCENTILES, sd)))
+        assert found.calibrated == "volume" and ("grow and shrink evenly" in note) == (sd == 2.0)
+        assert found.intervals["volume_ml"] == pytest.approx(tuple(ball([5, 95], sd)), rel=1e-4)
+        # Dmean = 40 − 3/4 radius
+        radii = 10 + sd * 1.64485 * np.array([1, -1])
+        assert found.intervals["mean_gy"] == pytest.approx(tuple(40 - 0.75 * radii), abs=0.1)
+
+
+def test_uncalibrated_tails_are_not_called_calibrated(tmp_path):
+    """Without calibrated volumes at both ends of the band, the network's own contours stand."""
+    # just as far as the ends of the band is far enough
+    enough, _ = in_a_falling_dose(result_folder(tmp_path / "enough", PERCENTILES, [None] * 3 + list(ball(PERCENTILES[3:-3], 0.5)) + [None] * 3))
+    assert enough.calibrated == "volume" and enough.intervals["volume_ml"] == pytest.approx(tuple(ball([5, 95], 0.5)), rel=1e-4)
+    few, _ = in_a_falling_dose(result_folder(tmp_path / "few", PERCENTILES, [None] * 5 + list(ball(PERCENTILES[5:-5], 0.5)) + [None] * 5))
     assert few.calibrated == "no" and few.intervals["volume_ml"] == pytest.approx(tuple(ball([5, 95])), rel=0.05)
+    # nor where there is no room for the largest: 36³ voxels of 0.8 mm hold 24 ml
+    large, _ = in_a_falling_dose(result_folder(tmp_path / "large", PERCENTILES, [v * 6 for v in ball(PERCENTILES)]))
+    assert large.calibrated == "no"
+
+
+def test_known_shells_in_a_linear_dose(tmp_path):
+    """Shells of 1 mm, each of 10 %, in 1 Gy a mm: D98 and D2 of a ball are those of its caps, and calibration moves them by the radius."""
+    image = grid((60, 60, 60), (0.7,) * 3, (-20.65, -20.65, -20.65))
+    radius = np.sqrt((places(image) ** 2).sum(-1))
+    inside = geometry.like(np.clip(100 - 10 * np.floor(radius - 8), 0, 100) * (radius < 18), image, np.uint8)
+    dose = linear_dose(grid((45, 45, 45), (1.0,) * 3, (-22, -22, -22)))
+    wanted = np.interp(PERCENTILES, [0, 100], [11.0, 14.0])
+    volumes_ml = tuple(4 / 3 * np.pi * wanted ** 3 / 1000)
+    found, _ = bands.of_structure(dose, bands.Distribution(inside, tuple(PERCENTILES), volumes_ml), [0.0, 30.0])
+    # height of the cap that holds 2 % of a ball, in radii
+    height = next(r.real for r in np.roots([1, 0, -3, 2 - 4 * 0.02]) if 0 < r.real < 1)
+    low, high = np.interp([5, 95], [0, 100], [11.0, 14.0])
+    assert found.intervals["d98_gy"] == pytest.approx((30 - height * high, 30 - height * low), abs=0.15)
+    assert found.intervals["d2_gy"] == pytest.approx((30 + height * low, 30 + height * high), abs=0.15)
+    assert found.intervals["d50_gy"] == pytest.approx((30, 30), abs=0.02) and found.calibrated == "volume"
+
+
+@pytest.mark.parametrize("spacing", [(0.8, 0.8, 0.8), (1.0, 1.0, 3.0)])
+def test_a_nested_contour_of_every_volume(spacing):
+    """Exact volumes, each contour within the next, from less than the sure core to more than all that was sampled."""
+    size = [int(44 / s) for s in spacing]
+    image = grid(size, spacing, [-(n - 1) / 2 * s for n, s in zip(size, spacing)])
+    radius = np.sqrt((places(image) ** 2).sum(-1))
+    inside = geometry.like(np.clip(np.round(100 * (14 - radius) / 6), 0, 100), image, np.uint8)
+    wanted = np.array([0.2, 1.0, 2.2, 4.0, 8.0, 11.4, 14.0])
+    nested = NestedContours(inside, wanted[-1])
+    assert nested.least_ml > wanted[1] and nested.most_ml < wanted[-1] <= nested.room_ml
+    before = np.zeros(radius.shape)
+    for ml in wanted:
+        region = nested.of_volume(ml)
+        assert region.volume_ml == pytest.approx(ml, rel=1e-5)
+        weight = region.fraction(image)
+        assert weight.sum() * np.prod(spacing) / 1000 == pytest.approx(ml, rel=1e-4) and (weight >= before - 1e-6).all()
+        # of a ball every contour is a ball, and lies as it does
+        r = (3000 * ml / (4 * np.pi)) ** (1 / 3)
+        off = max(spacing)
+        assert (weight[radius < r - off] > 0.999).all() and (weight[radius > r + off] < 1e-3).all()
+        assert (weight[..., None] * places(image)).sum((0, 1, 2)) / weight.sum() == pytest.approx([0, 0, 0], abs=0.02)
+        before = weight
+    assert nested.of_volume(0).empty
+    with pytest.raises(ValueError, match="no room"):
+        nested.of_volume(1000)
+    nowhere = NestedContours(inside * 0)
+    assert nowhere.room_ml == 0 and nowhere.most_ml == 0
 
 
 def test_a_structure_that_may_not_be_there():

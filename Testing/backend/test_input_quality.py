@@ -106,14 +106,26 @@ def test_what_the_card_stores(stored):
     assert len(json.dumps(stored)) < 1500
 
 
+def test_no_warning_of_what_a_training_image_had_too(stored):
+    volume, body, spacing = thigh(0)
+    noisy = volume + 3 * np.random.default_rng(0).standard_normal(volume.shape).astype(np.float32)
+    card = {"input": {"statistics": stored}}
+    assert any("noise" in w for w in input_quality.warnings(noisy, body, spacing, card))
+    # one training image as noisy as this one, which hardly moves the mean
+    much = input_quality.measured(noisy, body, spacing, stored)["noise"]
+    one = stored | {"measures": stored["measures"] | {"noise": stored["measures"]["noise"] | {"range": [0.0, 1.01 * much]}}}
+    assert not any("noise" in w for w in input_quality.warnings(noisy, body, spacing, {"input": {"statistics": one}}))
+
+
 def test_prepared_cases_of_every_kind():
     from types import SimpleNamespace
 
     thighs = [thigh(k) for k in range(4)]
     own = input_statistics.of_cases(SimpleNamespace(mr=v, body=b, spacing=s) for v, b, s in thighs)
     assert own == input_statistics.of_images(thighs)
-    # an organ's scan has no body of its own
-    assert input_statistics.of_scans(SimpleNamespace(image=v, spacing=s) for v, _, s in thighs)["cases"] == 4
+    # a scan that is cropped to an organ has no body of its own
+    assert input_statistics.of_scans(SimpleNamespace(image=v, body=None, spacing=s) for v, _, s in thighs)["cases"] == 4
+    assert input_statistics.of_scans(SimpleNamespace(image=v, body=b, spacing=s) for v, b, s in thighs) == own
     hu = [(400 * v, b, s) for v, b, s in thighs]
     organs = input_statistics.of_organs(SimpleNamespace(hu=v, body=b, spacing=s) for v, b, s in hu)
     pairs = input_statistics.of_pairs(SimpleNamespace(patient=f"p{k // 2}", daily=v, body=b, spacing=s) for k, (v, b, s) in enumerate(2 * hu))

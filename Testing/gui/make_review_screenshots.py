@@ -1,7 +1,7 @@
 """Photograph RTReview off screen: the panel, and beside it the slice views with overlay, legend and nested contours.
 
-`python Testing/gui/make_review_screenshots.py FOLDER RESULT [INPUT.nii.gz] [STRUCTURE] [MAP]`: a result folder of `rtuncertainty predict` or
-`propagate`, the image that it is of, a structure and the key of a map to look at. Writes RTReview_<what>.png into FOLDER.
+`python Testing/gui/make_review_screenshots.py FOLDER RESULT [INPUT.nii.gz] [STRUCTURE] [MAP] [DOSE]`: a result folder of `rtuncertainty predict` or
+`propagate`, the image that it is of, a structure and the key of a map to look at, and a dose (Gy) for its DVHs. Writes RTReview_<what>.png into FOLDER.
 """
 
 import os
@@ -90,7 +90,69 @@ class Studio:
             picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE).save(file, optimize=True)  # a third of the size
 
 
-def main(folder, result, image=None, structure=None, overlay=None):
+def chart_picture(chart, size=(900, 640)):
+    """A chart as the application's plot view draws it: pixels [y, x, 3], off screen."""
+    import vtk
+    from vtkmodules.util.numpy_support import vtk_to_numpy
+
+    view, plot = vtk.vtkContextView(), vtk.vtkChartXY()
+    view.GetRenderWindow().SetOffScreenRendering(True)
+    view.GetRenderWindow().SetSize(*size)
+    view.GetRenderer().SetBackground(1, 1, 1)
+    view.GetScene().AddItem(plot)
+    plot.SetTitle(chart.GetTitle())
+    plot.GetTitleProperties().SetFontSize(20)
+    plot.SetShowLegend(chart.GetLegendVisibility())
+    plot.GetLegend().SetLabelSize(14)
+    pens = {1: vtk.vtkPen.SOLID_LINE, 2: vtk.vtkPen.DASH_LINE}
+    for index in range(chart.GetNumberOfPlotSeriesNodes()):
+        series = chart.GetNthPlotSeriesNode(index)
+        line = plot.AddPlot(vtk.vtkChart.LINE)
+        line.SetInputData(series.GetTableNode().GetTable(), series.GetXColumnName(), series.GetYColumnName())
+        line.SetColorF(*series.GetColor())
+        line.SetWidth(series.GetLineWidth())
+        line.SetLabel(series.GetName())
+        line.GetPen().SetLineType(pens.get(series.GetLineStyle(), vtk.vtkPen.SOLID_LINE))
+        line.SetMarkerStyle(vtk.vtkPlotPoints.CIRCLE if series.GetMarkerStyle() == series.MarkerStyleCircle else vtk.vtkPlotPoints.NONE)
+    for axis, title in ((vtk.vtkAxis.BOTTOM, chart.GetXAxisTitle()), (vtk.vtkAxis.LEFT, chart.GetYAxisTitle())):
+        plot.GetAxis(axis).SetTitle(title)
+        plot.GetAxis(axis).GetTitleProperties().SetFontSize(16)
+        plot.GetAxis(axis).GetLabelProperties().SetFontSize(12)
+    if not chart.GetYAxisRangeAuto():
+        plot.GetAxis(vtk.vtkAxis.LEFT).SetBehavior(vtk.vtkAxis.FIXED)
+        plot.GetAxis(vtk.vtkAxis.LEFT).SetRange(*chart.GetYAxisRange())
+    view.GetRenderWindow().Render()
+    grab = vtk.vtkWindowToImageFilter()
+    grab.SetInput(view.GetRenderWindow())
+    grab.Update()
+    image = grab.GetOutput()
+    width, height, _depth = image.GetDimensions()
+    return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, 3)[::-1]
+
+
+def with_dose(studio, run, dose):
+    """The Dose section with its table, and beside it the chart."""
+    from RTUncertaintyLib.scene.review_dvh import read_dvh
+
+    ui, node = studio.ui, add_volume(slicer.mrmlScene, sitk.ReadImage(str(dose)), "Plan dose")
+    studio.widget.logic.dvh(run, node)
+    for section in (ui.resultCollapsibleButton, ui.structuresCollapsibleButton, ui.overlayCollapsibleButton):
+        section.collapsed = True
+    ui.doseCollapsibleButton.collapsed = ui.dicomCollapsibleButton.collapsed = False
+    ui.doseSelector.setCurrentNode(node)
+    studio.widget.panel.refresh_data()
+    process_events(seconds=0.15)
+    pixels = np.ascontiguousarray(chart_picture(read_dvh(run).chart, (1000, PANEL[1])))
+    sheet = QtGui.QImage(PANEL[0] + GAP + 1000, PANEL[1], QtGui.QImage.Format.Format_RGB888)
+    sheet.fill(QtGui.QColor("#222222"))
+    painter = QtGui.QPainter(sheet)
+    painter.drawPixmap(0, 0, studio.host.grab())
+    painter.drawImage(PANEL[0] + GAP, 0, QtGui.QImage(pixels.data, 1000, PANEL[1], 3 * 1000, QtGui.QImage.Format.Format_RGB888))
+    painter.end()
+    sheet.save(str(studio.folder / "RTReview_dose.png"))
+
+
+def main(folder, result, image=None, structure=None, overlay=None, dose=None):
     studio = Studio(folder)
     ui = studio.ui
     studio.photograph("empty")
@@ -115,6 +177,8 @@ def main(folder, result, image=None, structure=None, overlay=None):
         ui.rejectButton.click()
     ui.nextRegionButton.click()
     studio.with_views("region", run)
+    if dose:
+        with_dose(studio, run, dose)
     studio.widget.cleanup()
     run_scene.remove_run(run)
 

@@ -162,4 +162,4 @@ def test_a_saved_scene_keeps_its_plots(views, tmp_path):
 
 def test_showing_needs_no_application(run):
     chart = review_plots.zscore_histogram(run)
-    review_plots.show(chart)  # without the application's views nothing happens
+    review_plots.show_chart(chart)  # without the application's views nothing happens

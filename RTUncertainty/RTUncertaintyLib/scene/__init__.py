@@ -28,6 +28,8 @@ _HOMES = {
     "OwnNodes": "review_own", "review_segmentation": "review_own", "match_probabilities": "review_own",
     "uncertain_point": "review_places", "review_structure": "review_places", "highlight": "review_places", "jump_to": "review_places",
     "show_nested": "review_nested", "hide_nested": "review_nested", "nested_structure": "review_nested",
+    "add_dvh": "review_dvh", "read_dvh": "review_dvh", "show_in_chart": "review_dvh",
+    "show_chart": "review_plots",
     "Region": "review_regions", "uncertain_regions": "review_regions",
     "decide": "review_decisions", "undo_decision": "review_decisions", "decided": "review_decisions",
 }

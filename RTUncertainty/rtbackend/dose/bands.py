@@ -2,7 +2,8 @@
 
 Members of the distribution are DVHs: of sampled masks, of sampled doses, or of the nested contours that a result folder holds as
 inside_<structure>.nii.gz (Eaton-Rosen 2018: all voxels of a structure move together, so its percentiles are contours). Where the folder
-tells calibrated volumes, the member of a percentile is the contour that has the calibrated volume of that percentile.
+tells calibrated volumes, the member of a percentile is the nested contour that has the calibrated volume of that percentile: the band is
+then that of the calibrated distribution, whose spread may be narrower or wider than that of the network's own contours.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from .. import structure_names
+from .. import geometry, structure_names
 from ..errors import InputError
 from . import dvh
+from .nested import NestedContours, around
 from .structure_region import MaskRegion
 from .table import numbers
 
@@ -45,51 +47,76 @@ def band(members: list[dvh.Dvh], axis, level: float = LEVEL, prescription: float
 
     No member of a pointwise band need run along it. Raises `ValueError` for fewer than two members.
     """
-    if len(members) < 2:
+    return _band([_told(m, axis, prescription) for m in members], level)
+
+
+def _told(member: dvh.Dvh, axis, prescription) -> tuple[list[float], dict[str, float]]:
+    """All that a band needs of a member, which may have millions of voxels: (curve, numbers)."""
+    return member.volume_at_dose(axis).tolist(), numbers(member, prescription)
+
+
+def _band(told: list, level: float) -> Band:
+    if len(told) < 2:
         raise ValueError("a band needs at least two members")
     ends = [(1 - level) / 2, (1 + level) / 2]
     # hazen: each member stands for the middle of its share of the distribution
-    lower, upper = np.quantile([m.volume_at_dose(axis).tolist() for m in members], ends, axis=0, method="hazen")
-    found = [numbers(m, prescription) for m in members]
+    lower, upper = np.quantile([curve for curve, _ in told], ends, axis=0, method="hazen")
+    found = [columns for _, columns in told]
     intervals = {c: tuple(float(v) for v in np.quantile([f[c] for f in found], ends, method="hazen")) for c in found[0]}
     return Band(lower.tolist(), upper.tolist(), intervals, level)
 
 
 @dataclass
 class Distribution:
-    """A structure's nested contours: `inside` (percent of the distribution in which a voxel lies inside), and the percentile of the
-    contour for each percentile of the distribution, as points to interpolate between (the same where nothing is calibrated)."""
+    """A structure's nested contours: `inside` (percent of the distribution in which a voxel lies inside).
+
+    `percentiles` and `volumes_ml`: the calibrated volume at rising percentiles, both empty where nothing is calibrated; the contour of a
+    percentile is then the one with that volume (`nested.NestedContours`), else the voxels with inside > 100 − percentile. `note`: what
+    the user should know of it.
+    """
 
     inside: sitk.Image
-    percentiles: tuple = (0.0, 100.0)
-    contours: tuple = (0.0, 100.0)
-    calibrated: str = "no"
+    percentiles: tuple = ()
+    volumes_ml: tuple = ()
+    note: str = ""
+
+    @property
+    def calibrated(self) -> str:
+        """"volume" or "no"."""
+        return "volume" if self.volumes_ml else "no"
 
     def regions(self, members: int = MEMBERS):
         """Yields the regions of equally likely contours from the smallest to the largest; some may be empty."""
-        for q in (np.arange(members) + 0.5) * 100 / members:
+        at = (np.arange(members) + 0.5) * 100 / members
+        if self.volumes_ml:
+            nested = NestedContours(self.inside, max(self.volumes_ml))
+            for ml in np.interp(at, self.percentiles, self.volumes_ml):
+                yield nested.of_volume(float(ml))
+            return
+        part = around(self.inside)
+        percent = sitk.GetArrayViewFromImage(part)
+        for q in at:
             # rounded: a threshold of 100 − q must not miss a whole percent by an ulp
-            at = round(float(np.interp(q, self.percentiles, self.contours)), 6)
-            yield MaskRegion(sitk.Greater(sitk.Cast(self.inside, sitk.sitkFloat32), round(100 - at, 6)))
+            yield MaskRegion(geometry.like(percent > round(100 - float(q), 6), part, np.float32))
 
 
-def of_structure(dose: sitk.Image, found: Distribution, axis, level: float = LEVEL, prescription: float | None = None, device="cpu"):
-    """(band or None, note) of a structure's nested contours in one dose. Contours without a voxel have no DVH; the note tells of them."""
-    regions = list(found.regions())
-    members = [m for m in (_dvh(dose, r, device) for r in regions) if m is not None]
-    missing = len(regions) - len(members)
-    if len(members) < len(regions) / 2:
-        return None, f"no band: in {missing / len(regions):.0%} of its distribution the structure is empty or outside of the dose"
-    result = band(members, axis, level, prescription)
+def of_structure(dose: sitk.Image, found: Distribution, axis, level: float = LEVEL, prescription: float | None = None, device="cpu", step=None):
+    """(band or None, note) of a structure's nested contours in one dose. Contours without a voxel have no DVH; the note tells of them.
+
+    step: called after some contours with the part that is done, 0 to 1.
+    """
+    members, missing = [], 0
+    for number, member in enumerate(dvh.of_regions(dose, list(found.regions()), device), 1):
+        missing += member is None
+        members += [_told(member, axis, prescription)] if member is not None else []
+        if step is not None and number % 10 == 0:
+            step(number / MEMBERS)
+    if len(members) < MEMBERS / 2:
+        return None, f"no band: in {missing / MEMBERS:.0%} of its distribution the structure is empty or outside of the dose"
+    result = _band(members, level)
     result.calibrated = found.calibrated
-    return result, f"empty in {missing / len(regions):.0%} of its distribution; the band is of the rest" if missing else ""
-
-
-def _dvh(dose, region, device):
-    try:
-        return dvh.of_region(dose, region, device=device)
-    except InputError:
-        return None
+    some_empty = f"empty in {missing / MEMBERS:.0%} of its distribution; the band is of the rest" if missing else ""
+    return result, "; ".join(filter(None, [found.note, some_empty]))
 
 
 def read(folder, names) -> dict[str, Distribution]:
@@ -139,18 +166,19 @@ def _volumes(path: Path) -> dict[str, list[tuple[float, float, float]]]:
 
 
 def _distribution(inside: sitk.Image, volumes) -> Distribution:
-    """The distribution, calibrated when the volumes at both ends of the band are, and some contour has them."""
-    rows = np.array(sorted(volumes or []), float).reshape(-1, 3)
-    rows = rows[np.isfinite(rows[:, :2]).all(1)]
-    known = rows[np.isfinite(rows[:, 2])]
-    ends = 50 * (1 - LEVEL), 50 * (1 + LEVEL)
-    if len(known) < 2 or known[0, 0] > ends[0] or known[-1, 0] < ends[1]:
+    """The distribution, calibrated when the volumes at both ends of the band are, and there is room for the largest."""
+    known = np.array(sorted(v for v in volumes or [] if np.isfinite(v[2])), float).reshape(-1, 3)
+    # rounded: 50 · (1 − 0.9) is a little less than 5, and then the 5th percentile would not reach that far
+    ends = round(50 * (1 - LEVEL), 6), round(50 * (1 + LEVEL), 6)
+    if len(known) < 2 or known[0, 0] > ends[0] or known[-1, 0] < ends[1] or known[-1, 2] <= 0:
         return Distribution(inside)
-    if not np.all(np.diff(rows[:, 1]) > 0):
-        rows = rows[np.concatenate([[True], np.diff(rows[:, 1]) > 0])]
-    wanted = np.interp(ends, known[:, 0], known[:, 2])
-    if len(rows) < 2 or wanted[0] < rows[0, 1] or wanted[1] > rows[-1, 1]:
-        # contours beyond the network's own would have to be invented
+    volumes_ml = np.maximum.accumulate(np.maximum(known[:, 2], 0))
+    nested = NestedContours(inside, volumes_ml[-1])
+    lower, upper = np.interp(ends, known[:, 0], volumes_ml)
+    if upper > nested.room_ml:
         return Distribution(inside)
-    contours = np.interp(known[:, 2], rows[:, 1], rows[:, 0])
-    return Distribution(inside, tuple(known[:, 0]), tuple(contours), "volume")
+    beyond = lower < nested.least_ml or upper > nested.most_ml
+    note = "its calibrated volumes reach beyond the contours of its samples, which grow and shrink evenly there" if beyond else ""
+    # what lies beyond the band's ends is not looked at
+    volumes_ml = np.minimum(volumes_ml, nested.room_ml)
+    return Distribution(inside, tuple(known[:, 0].tolist()), tuple(volumes_ml.tolist()), note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 from pathlib import Path
@@ -12,36 +13,45 @@ import SimpleITK as sitk
 
 from .. import geometry, image_io
 from ..errors import InputError
+from ..events import Progress
 from . import bands, dose_image, dvh, structures, table
 from .gamma import Gamma, gamma
 
 # what voxels that were not evaluated have in a gamma image: NaN would hide the window of every viewer
 NOT_EVALUATED = -1.0
+# stages of DVHs and their shares of the time
+SHARES = {"read": 0.1, "dvh": 0.1, "bands": 0.8}
 
 
-def dvh_to_files(dose, structure_file, output, *, band_folder=None, unit=None, prescription=None, device="cpu", note=None) -> tuple[Path, Path]:
+def dvh_to_files(dose, structure_file, output, *, band_folder=None, unit=None, prescription=None, device="cpu", note=None,
+                 progress: Progress | None = None) -> tuple[Path, Path]:
     """Write the DVHs of all structures: numbers to `output`, curves beside it (dvh.csv, dvh_curves.csv); returns both paths.
 
     Args:
         dose, structure_file: paths, see `dose_image.read` and `structures.read`.
         band_folder: a result folder, see `bands.read`.
         unit: of the dose; prescription: in Gy; note: called with sentences that the user should know.
+        progress: with the shares `SHARES`.
 
-    Raises `InputError` for what cannot be read or written, and when no structure lies in the dose.
+    Raises `InputError` for what cannot be read or written, and when no structure lies in the dose, `Cancelled` when it was.
     """
     if prescription is not None and not (prescription > 0 and math.isfinite(prescription)):
         raise InputError(f"the prescription is {prescription:g} Gy; give a positive dose in Gy.")
-    note = note or (lambda message: None)
+    note, progress = note or (lambda message: None), progress or Progress(shares=SHARES)
+    progress.stage("read", 0.0, "Reading dose and structures")
     image = dose_image.read(dose, unit, note)
     frame = image.GetMetaData("frame_of_reference") if image.HasMetaDataKey("frame_of_reference") else ""
     image = geometry.to_axial(image)
     regions = structures.read(structure_file, note, image.GetSpacing()[2], frame)
-    rows = [_row(name, region, image, device) for name, region in regions.items()]
+    rows = []
+    for number, (name, region) in enumerate(regions.items()):
+        progress.stage("dvh", number / len(regions), f"DVH of {name}")
+        rows.append(_row(name, region, image, device))
     if all(r.dvh is None for r in rows):
         raise InputError(f"none of the structures of {structure_file} lies in {dose}; "
                          "give dose and structures of one patient in one frame of reference.")
     if band_folder is not None:
-        _add_bands(rows, image, band_folder, prescription, device, note)
+        _add_bands(rows, image, band_folder, prescription, device, note, progress)
     for r in rows:
         if r.note:
             note(f"{r.structure}: {r.note.rstrip('.')}.")
@@ -63,20 +73,25 @@ def _row(name, region, dose, device) -> table.Row:
     return table.Row(name, found, note=f"{outside:.1%} of it lie outside of the dose grid and do not count" if outside > 0 else "")
 
 
-def _add_bands(rows, dose, folder, prescription, device, note):
+def _add_bands(rows, dose, folder, prescription, device, note, progress):
     axis = table.dose_axis(max(float(r.dvh.dose[0]) for r in rows if r.dvh is not None))
     found = bands.read(folder, [r.structure for r in rows])
-    for r in rows:
+    for number, r in enumerate(rows):
         if r.dvh is None:
             continue
         if r.structure not in found:
             r.note = "; ".join(filter(None, [r.note, "no band: its distribution is not in the result folder"]))
             continue
-        r.band, told = bands.of_structure(dose, found[r.structure], axis, prescription=prescription, device=device)
+        told_step = functools.partial(_step, progress, number, len(rows), r.structure)
+        r.band, told = bands.of_structure(dose, found[r.structure], axis, prescription=prescription, device=device, step=told_step)
         r.note = "; ".join(filter(None, [r.note, told]))
     uncalibrated = [r.structure for r in rows if r.band is not None and r.band.calibrated == "no"]
     if uncalibrated:
         note(f"The bands of {', '.join(uncalibrated)} are not calibrated.")
+
+
+def _step(progress, number, count, name, part):
+    progress.stage("bands", (number + part) / count, f"Band of {name}")
 
 
 def gamma_to_file(reference, evaluated, output=None, *, unit=None, note=None, **options) -> Gamma:

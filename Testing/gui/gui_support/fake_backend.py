@@ -6,6 +6,7 @@ out_of_memory, cancelled, failed, silent_failure, traceback, segfault, killed, g
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +55,35 @@ def propagate(output):
     make_propagation(output, planning, structures, daily, names=(Path(option("--planning")).stem, Path(option("--daily")).stem))
 
 
+def dvh(table):
+    """Tables as the real backend's: a straight curve for each structure, with bands where there are any."""
+    from rtbackend import structure_set
+
+    numbers = ["mean_gy", "d98_gy", "d95_gy", "d50_gy", "d2_gy"]
+    head = ["structure", "volume_ml", *numbers, *(f"{c}_{end}" for c in numbers for end in ("lower", "upper")), "level", "calibrated", "note"]
+    rows, curves = [head], [["structure", "dose_gy", "volume_percent", "lower_percent", "upper_percent"]]
+    for index, name in enumerate(structure_set.read(option("--structures"), empty=True)):
+        bands, d = "--bands" in sys.argv, 30 + index
+        ends = [v for _ in numbers for v in (d - 1, d + 1)] if bands else [""] * 10
+        rows.append([name, 12.5, *[d] * 5, *ends, 0.9 if bands else "", ("volume" if index == 0 else "no") if bands else "", ""])
+        for dose in range(0, 61, 5):
+            volume = max(0, 100 - 2 * dose)
+            curves.append([name, dose, volume, *((max(0, volume - 5), min(100, volume + 5)) if bands else ("", ""))])
+    table.parent.mkdir(parents=True)
+    for path, lines in ((table, rows), (table.with_name("dvh_curves.csv"), curves)):
+        path.write_text("\n".join(",".join(map(str, line)) for line in lines) + "\n", encoding="utf-8")
+    tell(event="note", message="The bands of gtv are not calibrated.")
+
+
+def export(folder):
+    """What `export` leaves: a folder with files."""
+    folder.mkdir(parents=True)
+    for kind in sys.argv[sys.argv.index("--what") + 1:sys.argv.index("--output")]:
+        if not kind.startswith(("-", "/")):
+            (folder / f"{kind}.dcm").write_text("DICM", encoding="utf-8")
+    shutil.copytree(option("--result"), os.environ["FAKE_BACKEND_ARGUMENTS"] + ".result", dirs_exist_ok=True)
+
+
 def main():
     behaviour = os.environ.get("FAKE_BACKEND", "done")
     log = os.environ.get("FAKE_BACKEND_ARGUMENTS")
@@ -96,6 +126,10 @@ def main():
     progress("network", 0.5, 12.0, "Sampling")
     if sys.argv[1] == "propagate":
         propagate(output)
+    elif sys.argv[1] == "dvh":
+        dvh(output)
+    elif sys.argv[1] == "export":
+        export(output)
     else:
         write_result(output, option("--input"), reference="--reference" in sys.argv, report="--report" in sys.argv)
     tell(event="done", output=str(output))
