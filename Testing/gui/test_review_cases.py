@@ -152,7 +152,7 @@ def test_plots_and_export(opened, monkeypatch, tmp_path):
     plots.volume_distributions = lambda run, names=None, level=0.9: calls.append(("volumes", level)) or "chart"
     plots.along_slices = lambda run, key: calls.append(("slices", key)) or "chart"
     plots.zscore_histogram = lambda run: None
-    plots.show = lambda chart: calls.append(("show", chart))
+    plots.show_chart = lambda chart: calls.append(("show", chart))
     report = types.ModuleType("RTUncertaintyLib.review_report")
     report.export = lambda run, folder, formats=(), level=0.9, patient=None: calls.append((folder, formats, level, patient)) or [folder / "review.html"]
     monkeypatch.setattr(run_scene, "review_plots", plots, raising=False)
