@@ -7,6 +7,7 @@ from .message_line import show_message
 from .propagation_folder import PropagationTables
 from .propagation_table import LIGHT_WORDS, PATH_WORDS, StructureTable
 from .propagation_view import PropagationView
+from .review_link import ReviewLink
 from .text import _
 
 
@@ -23,6 +24,7 @@ class PropagationResults:
         ui.moveSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._refresh_moved)
         ui.moveButton.connect("clicked()", self._move)
         ui.undoMoveButton.connect("clicked()", self._undo_move)
+        self._review = ReviewLink(ui, lambda: self._nodes)
         ui.removeRunButton.connect("clicked()", self._remove)
         self.clear()
 
@@ -65,6 +67,7 @@ class PropagationResults:
 
     def _refresh_buttons(self) -> None:
         ui, there = self._ui, self._nodes is not None
+        self._review.update()
         none = _("There are no results yet.")
         ui.removeRunButton.enabled = ui.acceptButton.enabled = there
         ui.removeRunButton.toolTip = _("Remove everything that this run added to the scene.") if there else none

@@ -9,6 +9,7 @@ from .message_line import show_message
 from .overlay_control import OverlayControl
 from .prediction_logic import SceneBuilder
 from .result_tables import OVERLAY_TITLES, ResultTables, volume_row
+from .review_link import ReviewLink
 from .text import _
 
 
@@ -20,6 +21,7 @@ class ResultsPanel:
         self._ui, self._builder, self._removed = ui, scene_builder, removed
         self._nodes, self._tables = None, None
         self._overlays = OverlayControl(ui, scene_builder, OVERLAY_TITLES, self._show_overlay)
+        self._review = ReviewLink(ui, lambda: self._nodes)
         ui.openReportButton.connect("clicked()", self._open_report)
         ui.removeRunButton.connect("clicked()", self._remove)
         self.clear()
@@ -54,6 +56,7 @@ class ResultsPanel:
 
     def _update_buttons(self) -> None:
         ui, tables = self._ui, self._tables
+        self._review.update()
         none = _("There are no results yet.")
         ui.removeRunButton.enabled = tables is not None
         ui.removeRunButton.toolTip = _("Remove everything that this run added to the scene.") if tables else none

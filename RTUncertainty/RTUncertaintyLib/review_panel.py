@@ -88,6 +88,10 @@ class ReviewPanel:
         self._inputs.refresh()
         self.dvh.suggest_dose()
 
+    def show_run(self, run_id: str) -> None:
+        """Show the run with this identifier, which is in the scene."""
+        self.show(self.logic.run(run_id))
+
     def restore_run(self) -> None:
         """Nothing more to do: `suggest_inputs` shows what the scene holds."""
 
