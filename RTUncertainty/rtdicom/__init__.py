@@ -12,21 +12,10 @@ Everything that is written says NOT FOR CLINICAL USE and the model's name and ve
 
 from __future__ import annotations
 
-import importlib
+from rtbackend import lazy
 
-_WHERE = {
+__all__, __getattr__, __dir__ = lazy.exports(__name__, {
     "read_structures": "structures_in", "Series": "series", "read_series": "series", "Author": "author",
     "make_structure_set": "structures_out", "make_ct_series": "ct", "make_registration": "registration", "make_segmentation": "segmentation",
     "export_result": "export", "summary": "export", "SHARES": "export", "WHAT": "export",
-}
-__all__ = sorted(_WHERE)
-
-
-def __getattr__(name: str):
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
-
-
-def __dir__():
-    return __all__
+})

@@ -9,21 +9,10 @@ they tell how far a dose moves from one CT to another, not what a clinic would d
 
 from __future__ import annotations
 
-import importlib
+from rtbackend import lazy
 
-_WHERE = {
+__all__, __getattr__, __dir__ = lazy.exports(__name__, {
     "Plan": "plan", "read_plan": "plan", "Table": "density", "read_table": "density", "SCHNEIDER": "density",
     "DoseGrid": "grid", "Patient": "patient", "planned": "delivery", "Delivery": "delivery",
     "smooth_field": "samples", "field_members": "samples", "Comparison": "compare", "dose_to_folder": "job", "SHARES": "job", "summary": "job",
-}
-__all__ = sorted(_WHERE)
-
-
-def __getattr__(name: str):
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
-
-
-def __dir__():
-    return __all__
+})

@@ -5,17 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
+from .. import lazy
 
-_WHERE = {"CHANGES": "amounts", "DailyOptions": "daily", "DailyScan": "daily", "daily_scan": "daily", "masks_of": "daily", "roles_of": "anatomy"}
-__all__ = sorted(_WHERE)
-
-
-def __getattr__(name: str):
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
-
-
-def __dir__():
-    return __all__
+__all__, __getattr__, __dir__ = lazy.exports(__name__, {"CHANGES": "amounts", "DailyOptions": "daily", "DailyScan": "daily", "daily_scan": "daily", "masks_of": "daily", "roles_of": "anatomy"})

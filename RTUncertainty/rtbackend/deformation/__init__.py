@@ -18,9 +18,9 @@ Names are loaded when they are used, so that importing this package does not imp
 
 from __future__ import annotations
 
-import importlib
+from .. import lazy
 
-_WHERE = {
+__all__, __getattr__, __dir__ = lazy.exports(__name__, {
     "after_rigid": "field", "field_from_array": "field", "from_voxels": "field", "require_field": "field", "to_voxels": "field",
     "zero_field": "field",
     "sample_tensor": "warp", "warp_image": "warp", "warp_label_probabilities": "warp", "warp_labels": "warp", "warp_tensor": "warp",
@@ -30,15 +30,4 @@ _WHERE = {
     "jacobian_tensor": "jacobian",
     "ErrorSummary": "accuracy", "field_error": "accuracy", "target_registration_error": "accuracy", "transform_points": "accuracy",
     "read_transform": "transform_file", "write_transform": "transform_file",
-}
-__all__ = sorted(_WHERE)
-
-
-def __getattr__(name: str):
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
-
-
-def __dir__():
-    return __all__
+})
