@@ -110,11 +110,11 @@ def _worth(result: data.Result, rows: list[str], level: float, quality: bool) ->
     if quality:
         told.append("Entropy: mean over the contour's surface; 0 where it is certain.")
         known = ((result.summary.get("model") or {}).get("calibration") or {}).get("quality") or {}
-        level, patients = value(known, "level"), value(known, "patients")
-        if math.isfinite(level) and math.isfinite(patients):
+        of_dice, patients = value(known, "level"), value(known, "patients")
+        if math.isfinite(of_dice) and math.isfinite(patients):
             images = f" ({text(known['images'])})" if known.get("images") else ""
             told.append(f"Expected Dice: told from the uncertainty alone, calibrated on {number(patients)} validation patients{images}; its interval is "
-                        f"that of {level:.0%}.")
+                        f"that of {of_dice:.0%}.")
     other = {f["level"] for f in found.values() if math.isfinite(f["level"]) and abs(f["level"] - level) > 1e-6}
     if other:
         told.append(f"The result has no intervals at {level:.0%} where another level is given.")
