@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from rtbackend import bundle, networks
+from rtbackend.errors import InputError
 
 from .tasks import FEW_LABELS, JOINT
 
@@ -67,6 +68,7 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
         card["training"].update({"method": hyper["network"], "labelled": hyper["labelled"], "parts": hyper["parts"]})
     if hyper.get("initialise"):
         card["training"]["initialised_with"] = Path(hyper["initialise"]).name
+        card["training"]["steps_before"] = _steps_of(hyper["initialise"])
     card["accuracy"], card["calibration"] = {"cases": "not evaluated", "n": 0, "table": {}}, {"synct": None, "volumes": None}
     if evaluation:
         found = json.loads(evaluation.read_text(encoding="utf-8"))
@@ -93,6 +95,15 @@ def _as_shipped(hyper: dict, states: list[dict]) -> tuple[str, list[dict]]:
         return hyper["network"], states
     kept = networks.build("vnet", **hyper["arguments"]).state_dict()
     return "vnet", [{k: s[k] for k in kept} for s in states]
+
+
+def _steps_of(model: str) -> int | None:
+    """Steps of the weights of a bundle (a name or a folder), with those that they began with; None where the bundle is gone."""
+    try:
+        told = bundle.read_card(bundle.find(model))["training"]
+    except InputError:
+        return None
+    return told["steps"] + (told.get("steps_before") or 0)
 
 
 def _structures(card: dict, network: str, classes: int, card_file: Path) -> list[dict]:

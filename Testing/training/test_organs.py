@@ -314,6 +314,7 @@ def test_from_scans_to_tables_and_a_bundle(prepared, tmp_path, card, capsys, mon
     assert made["task"] == "segmentation" and set(made["outputs"]) == {"structures"} and made["dropout"] == {"p": 0.5, "where": "last layer"}
     assert [s["name"] for s in made["outputs"]["structures"]] == CLASSES and made["accuracy"]["n"] == 2
     assert made["training"]["case_names"] == ["p0", "p1"] and made["training"]["validation_names"] == ["p2", "p3"]
+    assert (made["training"]["steps"], made["training"]["steps_before"], made["training"]["initialised_with"]) == (3, 3, "common-2")
     # of every validation patient and organ the distribution of the volume, and the truth
     rows = volume_calibration.read_rows(out / "evaluation" / "hr_drop_last" / "rows.json")
     assert [(r.patient, r.structure, r.present) for r in rows] == [(c.name, o, o in c.present) for c in cases[2:] for o in CLASSES]
