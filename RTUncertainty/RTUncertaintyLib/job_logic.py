@@ -61,10 +61,14 @@ class JobLogic:
         return self._command or backend_command()
 
     def models(self) -> list[dict]:
-        """The cards of the installed bundles that do this job, see `rtbackend.bundle.list_bundles`."""
+        """The cards of the installed bundles that do this job, see `rtbackend.bundle.list_bundles`.
+
+        The first is what a panel begins with: synthetic CT before structures alone, what has seen patients before phantoms' models.
+        """
         from rtbackend import bundle
 
-        return [card for card in bundle.list_bundles() if job_of(card) == self.job]
+        cards = [card for card in bundle.list_bundles() if job_of(card) == self.job]
+        return sorted(cards, key=lambda c: (bool(c["training"].get("phantom")), "synct" not in c["outputs"]))
 
     def card(self, model: str) -> dict:
         """The card of a bundle by name or folder. Raises `rtbackend.errors.InputError` that says what is wrong."""

@@ -164,3 +164,15 @@ def test_the_card_tells_whether_the_spread_of_a_deformation_was_checked():
     assert calibration_words(card) == "spread of the deformation not calibrated"
     card["calibration"]["spread"] |= {"scale": 4.2, "patients": 10, "left_out_within_90": 0.899}
     assert calibration_words(card) == "spread of the deformation calibrated on 10 patients; 90 % intervals held 90 % of the errors of those left out"
+
+
+def test_a_panel_begins_with_what_its_module_is_for(monkeypatch):
+    from rtbackend import bundle
+    from RTUncertaintyLib.prediction_logic import PredictionLogic
+
+    def card(name, phantom, *outputs):
+        return {"name": name, "task": "x", "training": {"phantom": phantom}, "outputs": dict.fromkeys(outputs, {})}
+
+    found = [card("a-organs", False, "structures"), card("b-phantom", True, "synct", "structures"), card("c-limb", False, "synct", "structures")]
+    monkeypatch.setattr(bundle, "list_bundles", lambda: found)
+    assert [c["name"] for c in PredictionLogic().models()] == ["c-limb", "a-organs", "b-phantom"]
