@@ -39,7 +39,7 @@ class PredictionPanel(JobPanel):
         return (self.parameters.inputVolume,) if self.parameters is not None else (None,)
 
     def missing_input(self) -> str:
-        return _("Choose an MR volume to begin.") if self.inputs()[0] is None else ""
+        return _("Choose an image (MR, or CT where the model takes one) to begin.") if self.inputs()[0] is None else ""
 
     def check_key(self) -> tuple:
         return node_state(self.parameters.inputVolume)

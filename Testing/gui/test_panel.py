@@ -17,7 +17,7 @@ MODULE = Path(__file__).resolve().parents[2] / "RTUncertainty" / "RTPrediction" 
 def test_panel_opens_without_a_volume(panel):
     ui = panel.ui
     assert ui.runButton.enabled is False and ui.cancelButton.enabled is False
-    assert "Choose an MR volume" in ui.checkLabel.text
+    assert "Choose an image (MR, or CT" in ui.checkLabel.text
     assert ui.runButton.toolTip == ui.checkLabel.text
     assert ui.openReportButton.enabled is False and "no results" in ui.openReportButton.toolTip
     assert ui.removeRunButton.enabled is False and ui.overlayComboBox.enabled is False
