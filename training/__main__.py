@@ -104,7 +104,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--evaluation", type=Path, help="evaluation.json of the first network, which gets the calibration for its card")
     p.add_argument("--noise", type=Path, help="noise.json of the experiment on worse images")
-    p.add_argument("--method", choices=["log_affine", "conformal"], help="default: conformal where there are patients enough")
+    p.add_argument("--method", choices=["log_affine", "conformal", "conformal_scaled"],
+                   help="default: the narrower of the conformal ones where there are patients enough")
 
     p = commands.add_parser("compare", help="tables and tests of several evaluated networks")
     p.add_argument("folders", nargs="+", metavar="NAME=FOLDER", help="a network and a folder that evaluate wrote; a name may come again, for its folds")

@@ -13,7 +13,7 @@ def run(files: dict[str, Path], out: Path, evaluation: Path | None = None, noise
     """volumes.md with its tables and figures in `out`, of rows.json by the network's title; returns volumes.md.
 
     evaluation: the evaluation.json of the first network, which gets its calibration (see `into_evaluation`). noise: noise.json of
-    `noise_experiment`. method: "log_affine" or "conformal", see `volume_card.fit`.
+    `noise_experiment`. method: see `volume_card.fit`.
     """
     rows = {title: volume_calibration.read_rows(file) for title, file in files.items()}
     first = next(iter(files.values()))

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 from scipy import optimize, stats
 
-from rtbackend.volume_calibration import POOLED, Group, VolumeCalibration, log_ratio, patients_needed
+from rtbackend.volume_calibration import POOLED, Group, VolumeCalibration, log_ratio, own_width, patients_needed
 from rtbackend.volume_distribution import PERCENTILES, VolumeDistribution
 
 from . import conformal
@@ -137,14 +137,15 @@ def _at(ml: np.ndarray, percentile: float) -> np.ndarray:
     return (1 - part) * ml[:, k] + part * ml[:, k + 1]
 
 
-def fit_conformal(rows: list[VolumeRow]) -> Group:
-    """The margins of all `LEVELS` that so many patients allow."""
+def fit_conformal(rows: list[VolumeRow], scaled: bool = False) -> Group:
+    """The margins of all `LEVELS` that so many patients allow; scaled: in units of each distribution's own width."""
     patients, margins = [r.patient for r in rows], {}
     _, truth = _log_ratios(rows)
     ml, medians = np.array([r.ml for r in rows]), np.array([r.distribution.volume_ml for r in rows])
+    unit = own_width(_at(ml, 5), _at(ml, 95)) if scaled else 1.0
     for level in LEVELS:
         low, high = (log_ratio(_at(ml, 50 + side * 50 * level), medians) for side in (-1, 1))
-        margin = conformal.quantile(np.maximum(low - truth, truth - high), patients, level)
+        margin = conformal.quantile(np.maximum(low - truth, truth - high) / unit, patients, level)
         if math.isfinite(margin):
             margins[level] = margin
     return Group(len(rows), len(set(patients)), margins=margins)
@@ -160,7 +161,7 @@ def fit(rows: list[VolumeRow], method: str, least: int | None = None) -> VolumeC
         return VolumeCalibration()
     if not rows:
         raise ValueError("no structure is present and found in any row: nothing can be calibrated")
-    one = {"log_affine": fit_log_affine, "conformal": fit_conformal}[method]
+    one = {"log_affine": fit_log_affine, "conformal": fit_conformal, "conformal_scaled": partial(fit_conformal, scaled=True)}[method]
     groups = {POOLED: one(rows)}
     names = list(dict.fromkeys(r.structure for r in rows))
     least = max(2, own_fit(groups[POOLED].patients) if least is None else least)

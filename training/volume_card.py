@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rtbackend.volume_calibration import patients_needed
+from rtbackend.volume_calibration import CONFORMAL, patients_needed
 
 from . import flag_thresholds, quality_calibration, volume_calibration, volume_coverage
 from .flag_thresholds import Earned
@@ -35,17 +35,17 @@ class Calibrated:
 def fit(rows: list[VolumeRow], method: str | None = None, limit: float = BAD, count: int = 10) -> Calibrated:
     """Fit everything on the rows of one network; scores in the result are of patients who were left out.
 
-    method: "log_affine" or "conformal", by default the latter where there are patients enough for a 90 % interval. limit: a Dice
-    below is bad. count: folds of the cross-validation.
+    method: one of `rtbackend.volume_calibration.METHODS`; by default, where there are patients enough for a 90 % interval, the conformal
+    one whose intervals are narrower on patients left out (both promise the level), else "log_affine". limit: a Dice below is bad. count: folds of the cross-validation.
     """
     # a structure that was not found has a flag of its own
     rows = volume_calibration.usable(rows)
     patients = len({r.patient for r in rows})
     if patients < 2:
         return Calibrated(None, None, None, {})
-    method = method or ("conformal" if patients > patients_needed(LEVEL) else "log_affine")
+    methods = (method,) if method else CONFORMAL if patients > patients_needed(LEVEL) else ("log_affine",)
     try:
-        volumes, held = _volumes(rows, method, count)
+        volumes, held = min((_volumes(rows, m, count) for m in methods), key=lambda found: _width(found[1]))
     except ValueError:  # no spread, which nothing can scale
         volumes, held = None, [(r, r.distribution.interval(LEVEL)) for r in rows]
     scored = [(r, i) for r, i in held if math.isfinite(r.dice)]
@@ -60,6 +60,11 @@ def fit(rows: list[VolumeRow], method: str | None = None, limit: float = BAD, co
     scores = {"interval_width": widths, "expected_dice": expected, "surface_entropy": [r.surface_entropy for r, _ in scored]}
     tried = flag_thresholds.flags({k: np.asarray(v, float) for k, v in scores.items()}, dice, names, limit) if len(scored) else {}
     return Calibrated(volumes, None if mapping is None else mapping.as_card(), flag_thresholds.flags_for_card(tried, limit), tried)
+
+
+def _width(held) -> float:
+    """The median width of intervals over the volume of the shown contour."""
+    return float(np.median([(i[1] - i[0]) / r.distribution.volume_ml for r, i in held]))
 
 
 def _volumes(rows, method, count) -> tuple[dict, list]:

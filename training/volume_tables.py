@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rtbackend.volume_calibration import METHODS as CALIBRATIONS
+
 from . import noise_experiment, quality_calibration, volume_card, volume_coverage
 from .data.files import replaced
 from .evaluation import store, tables
@@ -14,9 +16,11 @@ from .evaluation.figures import COLOURS
 from .volume_calibration import VolumeRow, usable
 from .volume_coverage import ALL, BINS, Coverage
 
-METHODS = {"none": "uncalibrated", "log_affine": "affine in log-volume", "conformal": "conformal", "uninformed": "no image seen"}
+METHODS = {"none": "uncalibrated", "log_affine": "affine in log-volume", "conformal": "conformal", "conformal_scaled": "conformal, scaled",
+           "uninformed": "no image seen"}
 SHOWN = (0.5, 0.8, 0.9, 0.95)
-STYLES = {"none": ("#8a8a8a", ":"), "log_affine": (COLOURS[0], "-"), "conformal": (COLOURS[1], "-"), "uninformed": ("#222222", "--")}
+STYLES = {"none": ("#8a8a8a", ":"), "log_affine": (COLOURS[0], "-"), "conformal": (COLOURS[1], "-"), "conformal_scaled": (COLOURS[2], "-"),
+          "uninformed": ("#222222", "--")}
 NOISE = {"volume": "volume / true volume", "width": "width of the 90 % interval / true volume", "coverage": "intervals that hold the truth",
          "dice": "Dice", "expected_dice": "expected Dice", "score": "score of the input"}
 FLAGS = {"interval_width": "wide interval", "expected_dice": "low expected Dice", "surface_entropy": "uncertain surface"}
@@ -211,7 +215,7 @@ def pit_figure(found, path: Path) -> None:
     figure, axes = _panels(len(found))
     edges = np.linspace(0, 100, BINS + 1)
     for axis, (network, methods) in zip(axes, found.items()):
-        for method in ("none", "log_affine", "conformal"):
+        for method in ("none", *CALIBRATIONS):
             if method in methods and methods[method][ALL].n:
                 axis.stairs(100 * np.array(methods[method][ALL].pit), edges, color=STYLES[method][0], linewidth=1.6, label=METHODS[method])
         axis.axhline(100 / BINS, color="black", linewidth=0.8)

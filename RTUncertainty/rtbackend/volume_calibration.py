@@ -1,6 +1,6 @@
 """Calibrated intervals of volumes: what a card's `calibration.volumes` does to a `VolumeDistribution` (Eaton-Rosen 2018, Sec. 2.2).
 
-Both methods work on x = log((v + c) / (m + c)), the logarithm of a volume v over the shown contour's volume m (c keeps a volume
+All methods work on x = log((v + c) / (m + c)), the logarithm of a volume v over the shown contour's volume m (c keeps a volume
 of 0 finite), so an interval stretches by factors and never reaches below 0.
 
 log_affine: x → shift + scale·x, fitted so that the percentiles at which true volumes lie are uniform (probability-integral
@@ -8,10 +8,13 @@ transform). The paper's affine map of percentile levels cannot reach beyond the 
 
 conformal: conformalised quantile regression (Romano, Patterson & Candès 2019): both ends of the interval of a level move out by a
 margin in x, the level's conformal quantile of max(low − x, x − high) over validation cases. Symmetric (their Theorem 1): the
-asymmetric one (Theorem 2) needs twice the cases for a level and is wider. Added, not multiplied by the interval's own width: a
-network that is sure of everything gets an interval too (Sesia & Candès 2020 found it the better one). The interval holds the
-true volume of a new patient with at least the promised probability, whatever the network, if patients are exchangeable (and the
-structure is there and was found).
+asymmetric one (Theorem 2) needs twice the cases for a level and is wider. The margin is the same for every structure and patient:
+a network that is sure of everything gets an interval too. The interval holds the true volume of a new patient with at least the
+promised probability, whatever the network, if patients are exchangeable (and the structure is there and was found).
+
+conformal_scaled: the same with a margin in units of the distribution's own width (its 90 % interval in x, at least
+`LEAST_WIDTH`), so that one contour that was missed, and of which the network was unsure, does not widen those of which it was
+sure (CQR-m of Kivaranovic 2020, CQR-r of Sesia & Candès 2020, whom it did not help; here it does). The promise is the same.
 
 Training's side, the fit, is training/volume_calibration.py.
 """
@@ -26,10 +29,14 @@ import numpy as np
 
 from .volume_distribution import VolumeDistribution
 
-METHODS = ("log_affine", "conformal")
+METHODS = ("log_affine", "conformal", "conformal_scaled")
+# those that promise their level whatever the network
+CONFORMAL = METHODS[1:]
 POOLED = "pooled"
 # c above, ml
 OFFSET_ML = 0.01
+# what a margin of conformal_scaled is multiplied with at least, in x: nobody is surer of a volume than of ±5 %
+LEAST_WIDTH = 0.1
 
 
 class Interval(NamedTuple):
@@ -52,6 +59,11 @@ def from_log_ratio(x: float, median_ml: float) -> float:
     return max(0.0, math.exp(min(x, 50.0)) * (median_ml + OFFSET_ML) - OFFSET_ML)
 
 
+def own_width(p5_ml, p95_ml):
+    """What margins of conformal_scaled are multiplied with, from the 5th and 95th percentile of a volume (ml)."""
+    return np.maximum(log_ratio(p95_ml, 0.0) - log_ratio(p5_ml, 0.0), LEAST_WIDTH)
+
+
 def patients_needed(level: float) -> int:
     """The smallest number of patients from which an interval of `level` can be learnt: n with (n + 1)·level ≤ n."""
     return math.ceil(level / (1 - level) - 1e-9)
@@ -59,7 +71,8 @@ def patients_needed(level: float) -> int:
 
 @dataclass(frozen=True)
 class Group:
-    """The fit for one structure, or for all: log_affine has `shift` and `scale`, conformal has `margins` {level: margin in x}."""
+    """The fit for one structure, or for all: log_affine has `shift` and `scale`, the conformal ones have `margins` by level, in x or
+    in units of `own_width`."""
 
     cases: int
     patients: int
@@ -106,21 +119,21 @@ class VolumeCalibration:
         m = distribution.volume_ml
         return tuple(from_log_ratio(group.shift + group.scale * float(log_ratio(v, m)), m) for v in distribution.interval(level))
 
-    @staticmethod
-    def _conformal(distribution, level, group):
+    def _conformal(self, distribution, level, group):
         m = distribution.volume_ml
         if level <= 0:
             return m, m
+        unit = float(own_width(distribution.quantile(5), distribution.quantile(95))) if self.method == "conformal_scaled" else 1.0
         low = high = 0.0
         # a level between those fitted takes the next higher one, which keeps the promise; lower ones are held inside
         above = [k for k in group.margins if k >= level - 1e-9]
         used = sorted(k for k in group.margins if k < level - 1e-9) + ([min(above)] if above else [])
         for k in used:
             ends = log_ratio(distribution.interval(k), m)
-            low, high = min(low, ends[0] - group.margins[k]), max(high, ends[1] + group.margins[k])
+            low, high = min(low, ends[0] - unit * group.margins[k]), max(high, ends[1] + unit * group.margins[k])
         if not above:
             # beyond all fitted levels: at least the network's own interval with the last margin
-            ends, margin = log_ratio(distribution.interval(level), m), group.margins[used[-1]] if used else 0.0
+            ends, margin = log_ratio(distribution.interval(level), m), unit * group.margins[used[-1]] if used else 0.0
             low, high = min(low, ends[0] - max(0.0, margin)), max(high, ends[1] + max(0.0, margin))
         return from_log_ratio(low, m), from_log_ratio(high, m)
 

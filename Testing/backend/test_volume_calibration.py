@@ -49,6 +49,18 @@ def test_conformal_margins_move_both_ends():
     assert found.interval(sure, 0.9)[:2] == pytest.approx((40 / 1.2, 40 * 1.2), rel=1e-3)
 
 
+def test_scaled_margins_grow_with_the_networks_own_width():
+    found = VolumeCalibration("conformal_scaled", {"pooled": Group(20, 20, margins={0.9: 0.5})})
+    for spread in (0.1, 0.4):
+        d = lognormal(spread=spread)
+        low, high = d.interval(0.9)
+        factor = (high / low) ** 0.5  # half of the width in the logarithm
+        assert found.interval(d, 0.9)[:2] == pytest.approx((low / factor, high * factor), rel=2e-3)
+    # nobody is surer than of a tenth
+    sure = VolumeDistribution("prostate", PERCENTILES, (40.0,) * len(PERCENTILES))
+    assert found.interval(sure, 0.9)[:2] == pytest.approx((40 * math.exp(-0.05), 40 * math.exp(0.05)), rel=1e-3)
+
+
 def test_too_few_cases_is_said():
     assert [patients_needed(level) for level in (0.5, 0.8, 0.9, 0.95, 0.99)] == [1, 4, 9, 19, 99]
     found = VolumeCalibration("conformal", {"pooled": Group(24, 12, margins={0.5: 0.05, 0.9: 0.2})})
@@ -67,7 +79,7 @@ def test_a_structure_with_a_fit_of_its_own_uses_it():
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10**6), method=st.sampled_from(["log_affine", "conformal"]))
+@given(seed=st.integers(0, 10**6), method=st.sampled_from(volume_calibration.METHODS))
 def test_intervals_are_nested_and_calibrated_volumes_rise(seed, method):
     rng = np.random.default_rng(seed)
     d = VolumeDistribution("x", PERCENTILES, tuple(np.sort(np.maximum(0, rng.normal(5, rng.choice([0.0, 1, 5]), len(PERCENTILES))))))
@@ -79,13 +91,13 @@ def test_intervals_are_nested_and_calibrated_volumes_rise(seed, method):
     assert all(a[0] >= b[0] - 1e-9 and a[1] <= b[1] + 1e-9 for a, b in zip(ends, ends[1:]))
     q = found.quantiles(d)
     assert all(a <= b + 1e-9 for a, b in zip(q, q[1:]))
-    if method == "conformal":
+    if method in volume_calibration.CONFORMAL:
         assert q[PERCENTILES.index(50)] == d.volume_ml
 
 
 def test_a_structure_that_was_not_found_keeps_the_networks_interval():
     empty = VolumeDistribution("x", PERCENTILES, (0.0,) * (len(PERCENTILES) - 4) + (0.5,) * 4)
-    for method in ("log_affine", "conformal"):
+    for method in volume_calibration.METHODS:
         found = VolumeCalibration(method, {"pooled": Group(30, 30, 0.1, 4.0, {0.9: 0.4})}).interval(empty, 0.9)
         assert found == (0.0, 0.5, False, 0, "it was not found, so nothing is calibrated")
         # a core that vanishes in the lower percentiles is no trouble
@@ -96,7 +108,7 @@ def test_a_structure_that_was_not_found_keeps_the_networks_interval():
 
 def test_card_round_trip_is_json():
     groups = {"pooled": Group(80, 40, margins={0.9: 0.3, 0.95: 0.4}), "bladder": Group(40, 40, margins={0.9: 0.05})}
-    for found in (VolumeCalibration("conformal", groups), VolumeCalibration("log_affine", {"pooled": Group(9, 9, -0.1, 2.5)})):
+    for found in (VolumeCalibration("conformal", groups), VolumeCalibration("conformal_scaled", groups), VolumeCalibration("log_affine", {"pooled": Group(9, 9, -0.1, 2.5)})):
         stored = json.loads(json.dumps(found.as_card()))
         assert stored["method"] == found.method and stored["cases"] == found.groups["pooled"].cases
         again = of_card({"calibration": {"volumes": stored}})
@@ -104,4 +116,4 @@ def test_card_round_trip_is_json():
     assert VolumeCalibration("conformal", groups).as_card()["per"] == ["bladder"]
     with pytest.raises(InputError, match="magic"):
         of_card({"name": "m", "calibration": {"volumes": {"method": "magic", "groups": {}}}})
-    assert volume_calibration.METHODS == ("log_affine", "conformal")
+    assert volume_calibration.METHODS == ("log_affine", "conformal", "conformal_scaled")

@@ -33,7 +33,7 @@ def held(calibration, rows, level=0.9) -> float:
 def test_57_cases_at_90_percent():
     """METHODS: uncalibrated 0.35, log-volume 0.88, conformal at least what it promises. Means over repeated draws."""
     rng = np.random.default_rng(1)
-    found = {"none": [], "log_affine": [], "conformal": []}
+    found = {"none": [], "log_affine": [], "conformal": [], "conformal_scaled": []}
     for _ in range(25):
         known, new = simulated(rng, 57), simulated(rng, 100)
         for method in found:
@@ -42,7 +42,23 @@ def test_57_cases_at_90_percent():
     assert mean["none"] == pytest.approx(0.35, abs=0.04)
     assert mean["log_affine"] == pytest.approx(0.88, abs=0.03)
     # the standard error of a mean of 25 calibrations is about 0.01
-    assert 0.88 < mean["conformal"] < 0.96
+    assert 0.88 < mean["conformal"] < 0.96 and 0.88 < mean["conformal_scaled"] < 0.96
+
+
+def test_scaled_margins_are_narrower_where_the_network_knows_what_it_does_not_know():
+    """One contour in four is missed, and told to be uncertain: added to all, its margin makes every interval as wide as its own."""
+    rng = np.random.default_rng(9)
+    sure, lost = simulated(rng, 150), simulated(rng, 50)
+    rows = sure + [VolumeRow("net", f"lost {r.patient}", r.structure, tuple(float(r.distribution.volume_ml * (v / r.distribution.volume_ml) ** 6) for v in r.ml),
+                             r.distribution.volume_ml * float(np.exp(1.5 * rng.standard_normal()))) for r in lost]
+    known, new = rows[::2], rows[1::2]
+    width, inside = {}, {}
+    for method in ("conformal", "conformal_scaled"):
+        fitted = volume_calibration.fit(known, method)
+        ends = [fitted.interval(r.distribution, 0.95) for r in new]
+        inside[method] = held(fitted, new, 0.95)
+        width[method] = float(np.median([(i.upper - i.lower) / r.distribution.volume_ml for i, r in zip(ends, new)]))
+    assert min(inside.values()) > 0.9 and width["conformal_scaled"] < 0.6 * width["conformal"]
 
 
 def test_a_network_that_is_right_is_left_alone():
@@ -63,6 +79,7 @@ def test_no_spread_cannot_be_scaled_but_conformal_holds():
     with pytest.raises(ValueError, match="conformal"):
         volume_calibration.fit(flat[:40], "log_affine")
     assert held(volume_calibration.fit(flat[:40], "conformal"), flat[40:]) > 0.82
+    assert held(volume_calibration.fit(flat[:40], "conformal_scaled"), flat[40:]) > 0.82
     assert "log_affine" not in volume_coverage.evaluate(flat[:40])
 
 
@@ -101,7 +118,7 @@ def test_coverage_width_and_percentiles():
     rows = simulated(rng, 60, structures=("prostate", "bladder"))
     rows.append(VolumeRow("net", "p000", "seroma", rows[0].ml, 0.0, present=False))
     found = volume_coverage.evaluate(rows)
-    assert list(found) == ["none", "log_affine", "conformal", "uninformed"]
+    assert list(found) == ["none", "log_affine", "conformal", "conformal_scaled", "uninformed"]
     assert set(found["none"]) == {"all", "prostate", "bladder"}
     everything = {k: v["all"] for k, v in found.items()}
     assert everything["none"].n == 120 and everything["none"].patients == 60
