@@ -31,7 +31,7 @@ def into_evaluation(rows: Path, evaluation: Path, method: str | None = None) -> 
     found, made = (json.loads(p.read_text(encoding="utf-8")) for p in (rows, evaluation))
     if found.get("weights_sha256") != made["weights_sha256"]:
         raise SystemExit(f"{rows} and {evaluation} are of different weights; evaluate again.")
-    made["calibration"] |= volume_card.fit(volume_calibration.read_rows(rows), method).as_card()
+    made["calibration"] |= volume_card.fit(volume_calibration.read_rows(rows), method, training=found.get("training")).as_card()
     if found.get("input_statistics"):
         made["input_statistics"] = found["input_statistics"]
     return store.replace_text(evaluation, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False))

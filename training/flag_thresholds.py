@@ -79,13 +79,21 @@ def earn(score, bad, patients, high_is_bad: bool = True, catch: float = CATCH) -
     for name in dict.fromkeys(patients.tolist()):
         mine = patients == name
         flagged[mine] = worse[mine] > choose(worse[~mine & known], bad[~mine & known], catch)
-    caught, alarms = int((flagged & bad).sum()), int((flagged & ~bad).sum())
-    missed, quiet = int(bad.sum()) - caught, int((~bad).sum()) - alarms
-    p = float(stats.fisher_exact([[caught, missed], [alarms, quiet]], "greater").pvalue)
     threshold = choose(worse[known], bad[known], catch)
     if not math.isfinite(threshold):
         return None
-    return Earned(sign * threshold, caught, missed, alarms, len(bad), len(set(patients.tolist())), p)
+    return tested(sign * threshold, flagged, bad, patients)
+
+
+def tested(threshold: float, flagged, bad, patients) -> Earned | None:
+    """What a limit does, from which contours it flagged and which are bad. None without a bad contour, or without a good one."""
+    flagged, bad = np.asarray(flagged, bool), np.asarray(bad, bool)
+    if not bad.any() or bad.all():
+        return None
+    caught, alarms = int((flagged & bad).sum()), int((flagged & ~bad).sum())
+    missed, quiet = int(bad.sum()) - caught, int((~bad).sum()) - alarms
+    p = float(stats.fisher_exact([[caught, missed], [alarms, quiet]], "greater").pvalue)
+    return Earned(threshold, caught, missed, alarms, len(bad), len(set(np.asarray(patients).tolist())), p)
 
 
 def flags(scores: dict[str, np.ndarray], dice, patients, limit: float = BAD, catch: float = CATCH) -> dict[str, Earned]:

@@ -111,7 +111,7 @@ class Scores:
         self.rows: dict[str, list] = {"contours": [], "deformations": [], "spreads": [], "symmetry": [], "errors": [], "agreements": []}
 
     def add_contours(self, case: PairCase, method: str, path: str, labels: np.ndarray) -> list[dict]:
-        rows = contours.contour_rows(case, labels)
+        rows = contours.contour_rows(case, labels, moved=path == "propagated")
         self.rows["contours"] += [{"pair": case.name, "method": method, "path": path, **r} for r in rows]
         return rows
 

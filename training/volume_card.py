@@ -9,7 +9,7 @@ import numpy as np
 
 from rtbackend.volume_calibration import CONFORMAL, patients_needed
 
-from . import flag_thresholds, quality_calibration, volume_calibration, volume_coverage
+from . import flag_thresholds, quality_calibration, usual_volumes, volume_calibration, volume_coverage
 from .flag_thresholds import Earned
 from .quality_calibration import BAD
 from .volume_calibration import VolumeRow
@@ -32,7 +32,7 @@ class Calibrated:
         return {"volumes": self.volumes, "quality": self.quality, "flags": self.flags}
 
 
-def fit(rows: list[VolumeRow], method: str | None = None, limit: float = BAD, count: int = 10) -> Calibrated:
+def fit(rows: list[VolumeRow], method: str | None = None, limit: float = BAD, count: int = 10, training: dict | None = None) -> Calibrated:
     """Fit everything on the rows of one network; scores in the result are of patients who were left out.
 
     method: one of `rtbackend.volume_calibration.METHODS`; by default, where there are patients enough for a 90 % interval, the conformal
@@ -59,7 +59,14 @@ def fit(rows: list[VolumeRow], method: str | None = None, limit: float = BAD, co
     widths = [(i[1] - i[0]) / r.distribution.volume_ml for r, i in scored]
     scores = {"interval_width": widths, "expected_dice": expected, "surface_entropy": [r.surface_entropy for r, _ in scored]}
     tried = flag_thresholds.flags({k: np.asarray(v, float) for k, v in scores.items()}, dice, names, limit) if len(scored) else {}
-    return Calibrated(volumes, None if mapping is None else mapping.as_card(), flag_thresholds.flags_for_card(tried, limit), tried)
+    earned = flag_thresholds.flags_for_card(tried, limit) or {}
+    usual = usual_volumes.ranges(training or {})
+    unusual = usual_volumes.earn(rows, usual)
+    if unusual is not None:
+        tried["usual_volume"] = unusual
+        if unusual.earned:
+            earned["usual_volume"] = usual_volumes.entry(unusual, usual)
+    return Calibrated(volumes, None if mapping is None else mapping.as_card(), earned or None, tried)
 
 
 def _width(held) -> float:

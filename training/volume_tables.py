@@ -9,7 +9,7 @@ import numpy as np
 
 from rtbackend.volume_calibration import METHODS as CALIBRATIONS
 
-from . import noise_experiment, quality_calibration, volume_card, volume_coverage
+from . import noise_experiment, quality_calibration, usual_volumes, volume_card, volume_coverage
 from .data.files import replaced
 from .evaluation import store, tables
 from .evaluation.figures import COLOURS
@@ -23,7 +23,8 @@ STYLES = {"none": ("#8a8a8a", ":"), "log_affine": (COLOURS[0], "-"), "conformal"
           "uninformed": ("#222222", "--")}
 NOISE = {"volume": "volume / true volume", "width": "width of the 90 % interval / true volume", "coverage": "intervals that hold the truth",
          "dice": "Dice", "expected_dice": "expected Dice", "score": "score of the input"}
-FLAGS = {"interval_width": "wide interval", "expected_dice": "low expected Dice", "surface_entropy": "uncertain surface"}
+FLAGS = {"interval_width": "wide interval", "expected_dice": "low expected Dice", "surface_entropy": "uncertain surface",
+         "usual_volume": "unusual volume"}
 AMOUNT = {"noise": "noise, sd over mean intensity", "blur": "blur, sd in mm", "resolution": "voxel edge over the image's own"}
 
 
@@ -51,7 +52,9 @@ def write(networks: dict[str, list[VolumeRow]], out: Path, training: dict[str, l
               "## How wide are they?", width_table(found), _picture("width.png"),
               "## Where truths lie in the distributions",
               "A tenth of the truths in each bar is a distribution that is right; heaps at both ends are one that is too sure.",
-              _picture("pit.png"), "## Does the network know its bad contours?", quality_table(networks), flag_table(networks)]
+              _picture("pit.png"), "## Does the network know its bad contours?", quality_table(networks), flag_table(networks, training),
+              f"Bad is a Dice below {quality_calibration.BAD:g}, for an unusual volume (more than {usual_volumes.BEYOND:g} times beyond what training patients had) below "
+              f"{usual_volumes.LOST:g}."]
     coverage_figure(found, out / "coverage.png")
     width_figure(found, out / "width.png")
     pit_figure(found, out / "pit.png")
@@ -128,11 +131,11 @@ def quality_table(networks: dict[str, list[VolumeRow]]) -> str:
     return tables.markdown(head, body)
 
 
-def flag_table(networks: dict[str, list[VolumeRow]]) -> str:
+def flag_table(networks: dict[str, list[VolumeRow]], training: dict[str, list[float]] | None = None) -> str:
     """Every limit that was tried, with what it caught and missed on patients left out, and whether it was earned."""
     body = []
     for name, rows in networks.items():
-        for flag, e in volume_card.fit(rows).tried.items():
+        for flag, e in volume_card.fit(rows, training=training).tried.items():
             body.append([name, FLAGS[flag], f"{e.threshold:.3g}", str(e.cases), str(e.caught), str(e.missed), str(e.false_alarms),
                          _number(e.p, 3) if e.p >= 0.001 else "< 0.001",
                          "yes" if e.earned else "no"])

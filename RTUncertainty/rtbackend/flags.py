@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import usual_volume
+
 COLUMNS = ("subject", "severity", "flag", "reason")
 # where a card has earned no limit of its own: an interval wider than half of the volume says that the volume is hardly known. What
 # expected Dice and entropy of a surface are depends on the network: no limit fits all.
@@ -51,6 +53,9 @@ def of_structure(volume, labelled: np.ndarray, field_of_view: np.ndarray, qualit
     edge |= bool(labelled[:, [0, -1]].any() or labelled[:, :, [0, -1]].any() or (labelled & ~field_of_view).any())
     if edge:
         out.append(Flag(name, "info", "cut off", "It reaches the edge of the image: the volume is that of the visible part."))
+    unusual = usual_volume.reason(name, volume.volume_ml, card, edge) if card else None
+    if unusual:
+        out.append(Flag(name, "warning", "unusual volume", unusual))
     return out + of_uncertainty(volume, quality, card)
 
 

@@ -14,7 +14,8 @@ from .report_text import text, value
 
 LEVEL = 0.9
 LIMITS = {"interval_width": "width of the interval / volume", "expected_dice": "expected Dice", "surface_entropy": "surface entropy (nats)",
-          "msd_mm": "distance of the contours (mm)", "dice": "Dice of the contours", "sd_mm": "spread of the surface (mm)"}
+          "usual_volume": "volume beyond that of training patients, times", "msd_mm": "distance of the contours (mm)",
+          "dice": "Dice of the contours", "sd_mm": "spread of the surface (mm)"}
 STATUS = {"accepted": "accepted", "rejected": "rejected", "edited": "accepted after editing", "open": "not reviewed", "": "not reviewed"}
 
 

@@ -55,6 +55,14 @@ def test_scores_of_the_truth_and_of_nothing():
     assert all(r["dsc"] == 0 and math.isnan(r["msd_mm"]) for r in lost)
 
 
+def test_a_moved_structure_that_broke_is_scored_whole_as_it_is_shown():
+    case = moved(0)
+    broken = case.daily_labels.copy()
+    broken[broken.shape[0] // 2] = 0  # through the middle of both
+    moved_rows, segmented = (contours.contour_rows(case, broken, moved=m) for m in (True, False))
+    assert all(a["dsc"] > b["dsc"] + 0.1 and a["dsc"] > 0.85 for a, b in zip(moved_rows, segmented))
+
+
 def test_elastix_finds_the_motion(monkeypatch):
     monkeypatch.setitem(elastix_baseline.SETTINGS, "MaximumNumberOfIterations", ["30"])
     case = moved(0)

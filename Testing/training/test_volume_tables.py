@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from rtbackend import flags, structure_quality, volume_calibration, volume_distribution
+from rtbackend import flags, structure_quality, usual_volume, volume_calibration, volume_distribution
 from training import calibrate, noise_experiment, volume_card, volume_tables
 from training import volume_calibration as calibration
 from training.__main__ import main
@@ -61,6 +61,23 @@ def test_what_goes_into_the_card(rows):
 def test_what_tells_nothing_earns_nothing():
     found = volume_card.fit(simulated(informative=False, seed=3))
     assert found.flags is None and found.tried
+
+
+def test_an_unusual_volume_is_flagged_where_validation_shows_that_it_helps():
+    usual = {"prostate": list(np.linspace(20, 80, 30)), "bladder": [50.0, 60.0]}
+    good = simulated(20)
+    lost = [VolumeRow("net", f"lost{k}", "prostate", tuple(3.0 + 0.01 * Z[0]), 40.0, True, "", 0.1, 0.8, 0.3) for k in range(4)]
+    found = volume_card.fit(good + lost, training=usual)
+    e = found.flags["usual_volume"]
+    # the bladder has too few training patients to say what is usual
+    assert (e["caught"], e["missed"], e["cases"]) == (4, 0, 24) and list(e["structures"]) == ["prostate"] and e["structures"]["prostate"]["cases"] == 30
+    card = {"calibration": found.as_card()}
+    assert "gave away 4 of 4" in usual_volume.reason("prostate", 3.0, json.loads(json.dumps(card)))
+    assert "usual_volume" not in (volume_card.fit(good, training=usual).flags or {}) and volume_card.fit(good + lost).tried.get("usual_volume") is None
+    # contours that are lost at a usual volume earn nothing
+    hidden = [VolumeRow("net", f"lost{k}", "prostate", tuple(40.0 + 0.01 * Z[0]), 40.0, True, "", 0.1, 0.8, 0.3) for k in range(4)]
+    tried = volume_card.fit(good + hidden, training=usual)
+    assert tried.tried["usual_volume"].missed == 4 and "usual_volume" not in (tried.flags or {})
 
 
 def test_few_patients_and_no_spread(rows):

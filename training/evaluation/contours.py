@@ -24,22 +24,27 @@ def warped_labels(case: PairCase, displacement: torch.Tensor) -> np.ndarray:
     return labels
 
 
-def contour_rows(case: PairCase, labels: np.ndarray) -> list[dict]:
-    """DSC, MSD and 95 % HD (mm) of each organ that was drawn, after its largest component (Elmahdy 2021, Sec. III-C).
+def contour_rows(case: PairCase, labels: np.ndarray, moved: bool = False) -> list[dict]:
+    """DSC, MSD and 95 % HD (mm) of each organ that was drawn, after its largest component (Elmahdy 2021, Sec. III-C), where a
+    deformation `moved` it after `structures.tidy_moved`, as `propagate` shows it.
 
     Only where both scans were taken. An organ that was not found has a DSC of 0 and no distances.
     """
-    return organ_rows(case.daily_labels * case.known, labels * case.known, case.classes, case.present, case.spacing)
+    tidy = structures.tidy_moved if moved else structures.tidy
+    return organ_rows(case.daily_labels * case.known, labels * case.known, case.classes, case.present, case.spacing, tidy)
 
 
-def organ_rows(truth_labels: np.ndarray, labels: np.ndarray, classes, present, spacing) -> list[dict]:
-    """`contour_rows` of labels against true ones [z, y, x], whose values 1, 2, … are `classes`; `present`: those that were drawn."""
+def organ_rows(truth_labels: np.ndarray, labels: np.ndarray, classes, present, spacing, tidy=structures.tidy) -> list[dict]:
+    """`contour_rows` of labels against true ones [z, y, x], whose values 1, 2, … are `classes`; `present`: those that were drawn.
+
+    `tidy`: how the card's rule "one piece" is kept.
+    """
     rows, ml = [], float(np.prod(spacing)) / 1000
     for number, organ in enumerate(classes, 1):
         truth = truth_labels == number
         if organ not in present or not truth.any():
             continue
-        found = structures.tidy(labels == number, {"largest": 1}, ml)
+        found = tidy(labels == number, {"largest": 1}, ml)
         distance = surfaces.surface_distance(found, truth, spacing)
         rows.append({"organ": organ, "dsc": surfaces.dice(found, truth), "msd_mm": distance.mean, "hd95_mm": distance.hausdorff95})
     return rows
