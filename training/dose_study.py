@@ -36,8 +36,11 @@ TARGET = "gtv"
 SKIN_MM, INSIDE = 15.0, "inside"
 # dropout samples of the shipped model, whose spread is used, and of the others, of which only the mean is
 SAMPLES, FEW = 4, 2
+# distances at which the errors' correlation is told
+LAGS_MM = (2, 5, 10, 20, 40, 60)
 # samples of the synthetic CT, and how far their errors go together in mm
-MEMBERS, CORRELATIONS = {"photon": 20, "proton": 10}, {"photon": (10.0, float("inf")), "proton": (10.0,)}
+MEMBERS = {"photon": 20, "proton": 10}
+CORRELATIONS = {"photon": {"measured": None, "10": 10.0, "inf": float("inf")}, "proton": {"measured": None, "10": 10.0}}
 
 
 def run(data: Path | None, out: Path, minutes: float | None = None, device: str = "auto", only: list[str] | None = None) -> Path:
@@ -95,7 +98,7 @@ def _patients(models) -> list[str]:
 def _one_patient(data, folder, name, modality, models, device, until) -> bool:
     """All that is missing of a patient; False when the time was over before it was done."""
     wanted = [*models, WATER]
-    wanted = [t for t in wanted if not _file(folder, modality, name, t).exists()]
+    wanted = [t for t in wanted if _missing(_file(folder, modality, name, t), modality) is not None]
     if not wanted:
         return True
     case = load_case(data / "cases" / f"{name}.npz")
@@ -111,12 +114,33 @@ def _one_patient(data, folder, name, modality, models, device, until) -> bool:
             started = time.process_time()
             delivery = _planned(case, grid, regions[TARGET], modality)
             seconds = time.process_time() - started
-        record = _compared(delivery, regions, found, title == SHIPPED, modality) | {"plan_cpu_seconds": round(seconds, 1), "title": title, "patient": name}
         path = _file(folder, modality, name, title)
+        lengths = _missing(path, modality) if title == SHIPPED and "sd" in found else []
+        record = _compared(delivery, regions, found, {k: CORRELATIONS[modality][k] for k in lengths}, MEMBERS[modality])
+        record = _with_known_bands(record, path) | {"plan_cpu_seconds": round(seconds, 1), "title": title, "patient": name}
         path.parent.mkdir(parents=True, exist_ok=True)
         store.replace_text(path, json.dumps(record, indent=1))
         print(f"{modality} {name} {title}: Davg {record['difference']['davg']:+.2f} %", flush=True)
     return True
+
+
+def _missing(path: Path, modality: str) -> list[str] | None:
+    """The bands (of `CORRELATIONS`) that a record lacks, all without a record; None where there is nothing to do."""
+    if not path.exists():
+        return list(CORRELATIONS[modality])
+    bands = json.loads(path.read_text(encoding="utf-8"))["bands"]
+    # a record without any band is of a synthetic CT without sd
+    return [k for k in CORRELATIONS[modality] if k not in bands] or None if bands else None
+
+
+def _with_known_bands(record: dict, path: Path) -> dict:
+    """A record with the bands that it had before."""
+    if not path.exists():
+        return record
+    known = json.loads(path.read_text(encoding="utf-8"))
+    for new, old in ((record, known), (record.get(INSIDE, {}), known.get(INSIDE, {}))):
+        new["bands"] = old.get("bands", {}) | new.get("bands", {})
+    return record
 
 
 def _file(folder, modality, name, title) -> Path:
@@ -166,8 +190,8 @@ def _regions(case: Case, grid) -> dict[str, MaskRegion]:
     return {name: MaskRegion(geometry.like(mask, grid, np.uint8)) for name, mask in found.items()}
 
 
-def _compared(delivery, regions, found, with_members: bool, modality: str) -> dict:
-    """One network's dose beside the CT's, as numbers for JSON."""
+def _compared(delivery, regions, found, correlations: dict[str, float | None], samples: int) -> dict:
+    """One network's dose beside the CT's, as numbers for JSON, with a band of `samples` members for each of `correlations`."""
     import rtplan
     from rtplan import compare as comparing
 
@@ -176,13 +200,13 @@ def _compared(delivery, regions, found, with_members: bool, modality: str) -> di
     started = time.process_time()
     dose = image(delivery.dose(delivery.volume(found["synct"])[None])[0])
     seconds = time.process_time() - started
-    members, spread = {}, with_members and "sd" in found
-    for length in CORRELATIONS[modality] if spread else ():
-        members[f"{length:g}"] = [image(delivery.dose(delivery.volume(m)[None])[0]) for m in rtplan.field_members(
-            found["synct"], found["sd"], delivery.patient.grid.GetSpacing(), MEMBERS[modality], correlation_mm=length)]
+    members = {}
+    for name, length in correlations.items():
+        members[name] = [image(delivery.dose(delivery.volume(m)[None])[0]) for m in rtplan.field_members(
+            found["synct"], found["sd"], delivery.patient.grid.GetSpacing(), samples, correlation_mm=length)]
     compared = comparing.compare(ct, dose, regions, prescription)
     record = {"gamma": {f"{p:g}%/{mm:g}mm": v for (p, mm), v in compared.passed.items()}, "dose_cpu_seconds": round(seconds, 2)}
-    if spread:
+    if correlations:
         record["correlation"] = correlation(found["synct"], found["sd"], delivery.patient)
     for row in compared.structures:
         told = {"volume_ml": row.volume_ml, "ct_percent": {d: 100 * v / prescription for d, v in row.ct.items()}, "difference": row.difference,
@@ -200,7 +224,7 @@ def _band(members, region, row, prescription) -> dict:
     return {d: [lower[d], upper[d]] for d in lower}
 
 
-def correlation(synct, sd, patient, lags_mm=(2, 5, 10, 20)) -> dict[str, float]:
+def correlation(synct, sd, patient, lags_mm=LAGS_MM) -> dict[str, float]:
     """The correlation of (synthetic CT − CT) / sd between voxels so many mm apart in a slice, and their mean and sd, inside the body."""
     there = (patient.body & patient.measured).astype(np.float32)
     z = np.clip((synct - patient.ct) / np.maximum(sd, 1.0), -5, 5) * there

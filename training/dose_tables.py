@@ -35,6 +35,7 @@ def write(folder: Path, patients: list[str]) -> Path:
         there = [r for r in records if r["modality"] == modality]
         if there:
             lines += [f"## {modality.capitalize()}s", _networks(there, patients), _patients(there), _bands(there)]
+    lines.append(_correlations(records))
     return store.replace_text(folder / "dose.md", "\n\n".join(line for line in lines if line) + "\n")
 
 
@@ -82,7 +83,22 @@ def _bands(records) -> str:
         for name, there in (("d98", whole), ("d98", deep), ("davg", whole), ("d2", whole)):
             held = sum(b[name][0] <= 0 <= b[name][1] for b in there)
             cells += [tables.cell([b[name][1] - b[name][0] for b in there], 2), f"{held} of {len(there)}"]
-        body.append(["one error for all" if length == "inf" else f"{length} mm", *cells])
+        body.append([{"inf": "one error for all", "measured": "as measured"}.get(length, f"{length} mm"), *cells])
     titles = ("D98", "D98 deeper than 15 mm", "Davg", "D2")
     head = ["errors go together over", *(word for t in titles for word in (f"width of {t}, %", f"holds {t}"))]
     return tables.markdown(head, body) if body else ""
+
+
+def _correlations(records) -> str:
+    """How far the errors of the synthetic CT go together in each patient, beside what samples are drawn with (`rtplan.samples.MEASURED`)."""
+    from rtplan import samples
+
+    found = {r["patient"]: r["correlation"] for r in records if "correlation" in r}
+    lags = [k for k in next(iter(found.values()), {}) if k.endswith(" mm")]
+    found = {name: c for name, c in found.items() if set(lags) <= set(c)}
+    if not found:
+        return ""
+    body = [[name, f"{c['mean']:+.2f}".replace("-", "−"), f"{c['sd']:.2f}", *(f"{c[k]:.2f}".replace("-", "−") for k in lags)] for name, c in found.items()]
+    body.append(["*drawn*", "0", "1", *(f"{float(samples.expected(float(k.split()[0]))):.2f}" for k in lags)])
+    head = ["patient", "mean", "root mean square", *(f"correlation {k} apart" for k in lags)]
+    return "## Errors of the synthetic CT, over their standard deviation\n\n" + tables.markdown(head, body)

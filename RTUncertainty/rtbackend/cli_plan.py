@@ -22,7 +22,8 @@ def add(commands) -> None:
     p.add_argument("--modality", choices=["photon", "proton"], help="of the default plan: four photon fields of 10 MV (default), or two proton fields")
     p.add_argument("--density", metavar="CSV", help="your scanner's table: hu, density (g/cm³) and where known electron_density, stopping_power")
     p.add_argument("--samples", type=int, default=20, help="samples of the synthetic CT for bands of 5-95 %% (default 20; 0: none)")
-    p.add_argument("--correlation-mm", type=float, metavar="MM", help="distance over which the synthetic CT's errors go together (default 10; inf: everywhere)")
+    p.add_argument("--correlation-mm", type=float, metavar="MM", help="distance over which the synthetic CT's errors go together (default: as measured on "
+                   "validation patients; inf: everywhere)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
     p.add_argument("--output", required=True, help="folder for the doses and tables")

@@ -80,7 +80,7 @@ def target_of(regions: dict, name: str | None) -> str:
 
 
 def dose_to_folder(ct, structure_file, output, *, synct=None, plan=None, modality: str = plans.PHOTON, density=None, target: str | None = None,
-                   samples: int = 20, seed: int = 0, correlation_mm: float = members_of.CORRELATION_MM, device="cpu",
+                   samples: int = 20, seed: int = 0, correlation_mm: float | None = None, device="cpu",
                    progress: Progress | None = None) -> Path:
     """Make a plan on `ct`, compute its dose there and, with `synct`, on the synthetic CT and on samples of it; returns the folder.
 
@@ -88,7 +88,8 @@ def dose_to_folder(ct, structure_file, output, *, synct=None, plan=None, modalit
         ct, structure_file, synct: paths; see `read_synct` and `rtbackend.dose.structures.read`.
         plan: path of a JSON file, by default the simple plan of `modality`; density: path of a table (see `density.read_table`).
         target: name of the structure to treat, see `target_of`.
-        samples: members of the synthetic CT, none below 2 or where no sd is known; correlation_mm: how far their errors go together (see `samples`).
+        samples: members of the synthetic CT, none below 2 or where no sd is known; correlation_mm: how far their errors go together,
+            by default as measured on validation patients (see `samples`).
 
     Writes dose_ct.nii.gz, dvh_ct.csv (and its curves), plan.json, summary.json, and with a synthetic CT dose_synct.nii.gz, dvh_synct.csv (with
     bands), comparison.csv, gamma.nii.gz, with samples also dose_synct_lower and _upper.nii.gz (5 and 95 % of each voxel), and dvh.html.
@@ -96,8 +97,8 @@ def dose_to_folder(ct, structure_file, output, *, synct=None, plan=None, modalit
     """
     progress = progress or Progress(shares=SHARES)
     progress.stage("read", 0.0, "Reading the images")
-    if samples < 0 or not correlation_mm >= 0:
-        raise InputError(f"samples ({samples}) and the correlation ({correlation_mm:g} mm) cannot be negative.")
+    if samples < 0 or not (correlation_mm is None or correlation_mm >= 0):
+        raise InputError(f"samples ({samples}) and the correlation ({correlation_mm} mm) cannot be negative.")
     if synct is not None and Path(synct).resolve() == Path(output).resolve():
         raise InputError(f"{output} holds the synthetic CT, and writing there would replace that result; give another folder.")
     chosen = plans.read_plan(plan) if plan is not None else plans.DEFAULTS[modality]
@@ -132,7 +133,7 @@ def dose_to_folder(ct, structure_file, output, *, synct=None, plan=None, modalit
             "ct": Path(ct).name, "synct": Path(other.name).name if other else None, "model": other.model if other else None,
             "target": name, "modality": chosen.modality, "prescription_gy": chosen.prescription_gy, "fractions": chosen.fractions,
             "density": lookup.name, "engine": _engine(chosen), "grid_mm": chosen.grid_mm, "isocentre_mm": [round(float(v), 2) for v in delivery.grid.isocentre],
-            "samples": {"number": used, "seed": seed, "correlation_mm": correlation_mm if math.isfinite(correlation_mm) else "infinite", "band": [0.05, 0.95],
+            "samples": {"number": used, "seed": seed, "correlation_mm": _told(correlation_mm), "band": [0.05, 0.95],
                         "calibrated": False, "how": "mean + predictive sd × smooth Gaussian field, in antithetic pairs; not the network's dropout samples"} if used else None,
             "gamma_pass_percent": {f"{p:g}%/{mm:g}mm": round(v, 2) for (p, mm), v in found.passed.items()} if found else None,
             "notes": progress.notes, "seconds": progress.seconds, "files": files, "versions": results.versions(),
@@ -144,6 +145,10 @@ def dose_to_folder(ct, structure_file, output, *, synct=None, plan=None, modalit
     return Path(output).absolute()
 
 
+def _told(correlation_mm: float | None) -> float | str:
+    return "as measured" if correlation_mm is None else correlation_mm if math.isfinite(correlation_mm) else "infinite"
+
+
 def _engine(chosen: plans.Plan) -> str:
     from importlib.metadata import version
 
@@ -151,7 +156,7 @@ def _engine(chosen: plans.Plan) -> str:
     return f"pydosert {version('pydosert')} {kind}"
 
 
-def _doses(delivery: Delivery, samples: int, seed: int, correlation_mm: float, progress: Progress):
+def _doses(delivery: Delivery, samples: int, seed: int, correlation_mm: float | None, progress: Progress):
     """(dose on the synthetic CT, doses on members of it), images."""
     p, image = delivery.patient, delivery.grid.dose_image
     mean = image(delivery.dose(delivery.volume(p.synct)[None])[0])

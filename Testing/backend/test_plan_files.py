@@ -96,6 +96,12 @@ def test_a_smooth_field_has_unit_variance_and_its_correlation():
     # 8, 8 and 16 mm apart
     assert np.mean(product, 0) == pytest.approx([np.exp(-1), np.exp(-1), np.exp(-4)], abs=0.05)
     assert np.ptp(samples.smooth_field((3, 4, 5), spacing, np.inf, generator)) == 0
+    # the sum of several lengths has their correlation
+    assert sum(part for part, _ in samples.MEASURED) == pytest.approx(1)
+    mixed = [samples.smooth_field((16, 40, 40), spacing, None, generator) for _ in range(60)]
+    assert np.mean([(f ** 2).mean() for f in mixed]) == pytest.approx(1, abs=0.08)
+    apart = [np.mean([(f[:, :, :-k] * f[:, :, k:]).mean() for f in mixed]) for k in (1, 4, 15)]
+    assert apart == pytest.approx(samples.expected([2, 8, 30]).tolist(), abs=0.06)
     white = samples.smooth_field((20, 30, 30), spacing, 0.0, generator)
     assert abs((white[:, :, 1:] * white[:, :, :-1]).mean()) < 0.05 and white.var() == pytest.approx(1, abs=0.05)
 
@@ -144,7 +150,7 @@ def test_from_files_to_a_folder_and_twice_the_same(place, tmp_path, capsys):
         code, out, error = run(capsys, place, "--plan", place / "plan.json", "--synct", place / "result", "--samples", 4, "--output", tmp_path / name)
         assert code == 0, error
     told = json.loads((tmp_path / "a" / "summary.json").read_text(encoding="utf-8"))
-    assert told["target"] == "GTV" and told["samples"]["number"] == 4 and told["samples"]["correlation_mm"] == 10 and not told["samples"]["calibrated"]
+    assert told["target"] == "GTV" and told["samples"]["number"] == 4 and told["samples"]["correlation_mm"] == "as measured" and not told["samples"]["calibrated"]
     for file in told["files"].values():
         assert (tmp_path / "a" / file).is_file()
         if file.endswith(".csv"):
