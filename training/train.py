@@ -38,6 +38,7 @@ DEFAULTS = {
     "cross_entropy": 0.0,  # weight of the joint networks' cross-entropy beside the Dice loss of their direct segmentation; see tasks.joint
     "dice": 1.0,  # weight of the Dice loss beside the likelihood, where organs are segmented in CT; Eaton-Rosen 2018 has 0
     "organ_weight": 1.0,  # of a voxel of an organ in that likelihood, beside 1 of the background, which is fifty times as large
+    "rare_organs": False,  # patches of pairs see an organ that few patients have as often as any other; else patients are drawn first
     "freeze_norm": False,  # batch normalisation with the statistics that it began with: with one patch a step its own differ from patch to patch
     "noise_samples": 10,  # of the logits of hr_hetero, in each step
     "schedule": "cosine",  # of the learning rate after the warm-up: cosine, constant or steps

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -156,6 +157,31 @@ def test_patches_depend_on_their_number_alone(prepared):
     assert torch.equal(next(alone)["fixed"], whole.patch(3)["fixed"])
     cut = whole.patch(1)
     assert cut["fixed"].shape == (1, 44, 44, 44) and cut["fixed_labels"].max() > 0 and cut["present"].tolist() == [1.0, 1.0]
+
+
+def test_an_organ_that_few_have_is_seen_as_often(prepared):
+    """Organ 2 was drawn in one of three patients only: without `rare` it is in the middle of a ninth of the patches, with it of a third."""
+    cases = [replace(c, daily_labels=c.daily_labels * (c.daily_labels != 2)) if k else c for k, c in enumerate(prepared[1])]
+    places = np.argwhere(cases[0].daily_labels == 2).mean(0)
+    share = []
+    for rare in (False, True):
+        patches = pair_feed.PairPatches(cases, 44, 5, rare=rare)
+        share.append(np.mean([(patches.patch(k)["fixed_labels"] == 2).any() for k in range(60)]))
+    assert places.size == 3 and share[0] < 0.45 and share[1] > share[0] + 0.15
+
+
+def test_voxels_of_organs_can_weigh_more(prepared):
+    case = prepared[1][0]
+    batch = {k: (v[None] if k == "present" else v[None][..., :48, :52, :56]) for k, v in pair_feed.tensors(case).items()}
+    found = []
+    for weight in (1.0, 1e6):
+        task = tasks.build({**train.DEFAULTS, "network": "seg", "arguments": {"classes": 3, "widths": (2, 2, 2)}, "cross_entropy": 1.0, "organ_weight": weight})
+        out = task.run_network(batch)
+        # background is sure everywhere: right in most voxels, wrong by a likelihood of e^-6 in the organs
+        sure = [torch.zeros_like(x).index_fill(1, torch.tensor(0), 6.0) for x in out.logits]
+        task.run_network = lambda _, out=out, sure=sure: out._replace(logits=sure)
+        found.append(task.losses(batch)["dice_segmented"].item())
+    assert found[0] < 4 and found[1] == pytest.approx(1 + 6 + math.log(1 + 2 * math.exp(-6)), abs=0.1)
 
 
 def test_the_true_deformation_has_almost_no_loss(prepared, monkeypatch):

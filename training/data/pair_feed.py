@@ -61,7 +61,7 @@ class PairFeed:
     def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> "PairPatches":
         """Random patches of the training pairs from batch `start` on; of several processes each has its part."""
         h = self.hyper
-        return PairPatches([self.cases[n] for n in self.training], h["patch"], seed, start, h["batch"], rank, world)
+        return PairPatches([self.cases[n] for n in self.training], h["patch"], seed, start, h["batch"], rank, world, h["rare_organs"])
 
     def whole(self, rank: int = 0, world: int = 1) -> "_Whole":
         """What a validation looks at: whole pairs, of several processes as many for each."""
@@ -86,23 +86,29 @@ OUTSIDE = {"fixed": float(normalised(np.float32(AIR_HU))), "moving": float(norma
 class PairPatches(NumberedPatches):
     """Endless cubic patches of `size` voxels (a multiple of 4, at least 44), as `tensors` gives them.
 
-    Two thirds are centred near an organ, each organ as often as any other, the rest anywhere in the body. Batches
-    are numbered: see `NumberedPatches`.
+    Two thirds are centred near an organ of a patient, each organ as often as any other that he has (`rare`: as any other at
+    all, by drawing the organ before the patient), the rest anywhere in the body. Batches are numbered: see `NumberedPatches`.
     """
 
-    def __init__(self, cases: list[PairCase], size: int, seed: int, start: int = 0, batch: int = 1, rank: int = 0, world: int = 1):
+    def __init__(self, cases: list[PairCase], size: int, seed: int, start: int = 0, batch: int = 1, rank: int = 0, world: int = 1, rare: bool = False):
         super().__init__(start, batch, rank, world)
         self.cases, self.size, self.seed = cases, size, seed
         self.tensors = [tensors(c) for c in cases]
         self.body = [np.argwhere(c.body & c.known) for c in cases]
         self.organs = [{k: np.argwhere((c.daily_labels == k) & c.known) for k in range(1, len(c.classes) + 1)} for c in cases]
+        # of each organ, where one is to be found: (pair, places)
+        found = [[(n, organs[k]) for n, organs in enumerate(self.organs) if len(organs[k])] for k in self.organs[0]] if rare else []
+        self.having = [places for places in found if places]
 
     def patch(self, index: int) -> dict:
         """The patch number `index` of this run."""
         rng = np.random.default_rng((self.seed, index))
         which = rng.integers(len(self.cases))
         points, organs = self.body[which], [p for p in self.organs[which].values() if len(p)]
-        if organs and rng.random() < 2 / 3:
+        if self.having and rng.random() < 2 / 3:
+            having = self.having[rng.integers(len(self.having))]
+            which, points = having[rng.integers(len(having))]
+        elif organs and not self.having and rng.random() < 2 / 3:
             points = organs[rng.integers(len(organs))]
         centre = points[rng.integers(len(points))]
         corner = centre - self.size // 2 + rng.integers(-self.size // 8, self.size // 8 + 1, 3)
