@@ -1,4 +1,5 @@
-"""The volumes that training patients had, for a card's flag "unusual volume" (`rtbackend.usual_volume`), if validation shows that it helps."""
+"""The volumes that training patients had: for the calibration of volumes, and for a card's flag "unusual volume"
+(`rtbackend.usual_volume`) if validation shows that it helps."""
 
 from __future__ import annotations
 
@@ -19,6 +20,11 @@ def ranges(training: dict[str, list[float]]) -> dict[str, dict]:
     """{structure: {cases, least_ml, most_ml}} of the drawn volumes (ml) of training patients, where there are enough."""
     return {name: {"cases": len(ml), "least_ml": round(min(ml), 2), "most_ml": round(max(ml), 2)} for name, ml in training.items()
             if len(ml) >= LEAST_PATIENTS and min(ml) > 0}
+
+
+def ends(usual: dict[str, dict]) -> dict[str, tuple[float, float]]:
+    """{structure: (least, most) ml} of `ranges`, for `volume_calibration.fit`."""
+    return {name: (u["least_ml"], u["most_ml"]) for name, u in usual.items()}
 
 
 def earn(rows: list[VolumeRow], usual: dict[str, dict]) -> Earned | None:

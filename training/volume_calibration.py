@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy import optimize, stats
 
-from rtbackend.volume_calibration import POOLED, Group, VolumeCalibration, log_ratio, own_width, patients_needed
+from rtbackend.volume_calibration import CONFORMAL, POOLED, Group, VolumeCalibration, limits, log_ratio, margin_to, own_width, patients_needed
 from rtbackend.volume_distribution import PERCENTILES, VolumeDistribution
 
 from . import conformal
@@ -137,22 +137,25 @@ def _at(ml: np.ndarray, percentile: float) -> np.ndarray:
     return (1 - part) * ml[:, k] + part * ml[:, k + 1]
 
 
-def fit_conformal(rows: list[VolumeRow], scaled: bool = False) -> Group:
-    """The margins of all `LEVELS` that so many patients allow; scaled: in units of each distribution's own width."""
+def fit_conformal(rows: list[VolumeRow], usual: dict | None = None, scaled: bool = False) -> Group:
+    """The margins of all `LEVELS` that so many patients allow; scaled: in units of each distribution's own width. `usual`: see `fit`."""
     patients, margins = [r.patient for r in rows], {}
     _, truth = _log_ratios(rows)
     ml, medians = np.array([r.ml for r in rows]), np.array([r.distribution.volume_ml for r in rows])
     unit = own_width(_at(ml, 5), _at(ml, 95)) if scaled else 1.0
+    least, most = np.array([limits(usual or {}, r.structure, m) for r, m in zip(rows, medians)]).T
     for level in LEVELS:
         low, high = (log_ratio(_at(ml, 50 + side * 50 * level), medians) for side in (-1, 1))
-        margin = conformal.quantile(np.maximum(low - truth, truth - high) / unit, patients, level)
+        margin = conformal.quantile(np.maximum(margin_to(-low, -truth, -least), margin_to(high, truth, most)) / unit, patients, level)
         if math.isfinite(margin):
             margins[level] = margin
     return Group(len(rows), len(set(patients)), margins=margins)
 
 
-def fit(rows: list[VolumeRow], method: str, least: int | None = None) -> VolumeCalibration:
+def fit(rows: list[VolumeRow], method: str, least: int | None = None, usual: dict[str, tuple[float, float]] | None = None) -> VolumeCalibration:
     """The calibration by `method` on all `usable` rows; structures with `least` patients (by default `own_fit`) get their own.
+
+    `usual`: (least, most) ml that training patients had, by structure, for the conformal methods.
 
     Raises `ValueError` for no such row, and as the method does.
     """
@@ -161,7 +164,9 @@ def fit(rows: list[VolumeRow], method: str, least: int | None = None) -> VolumeC
         return VolumeCalibration()
     if not rows:
         raise ValueError("no structure is present and found in any row: nothing can be calibrated")
-    one = {"log_affine": fit_log_affine, "conformal": fit_conformal, "conformal_scaled": partial(fit_conformal, scaled=True)}[method]
+    usual = dict(usual or {}) if method in CONFORMAL else {}
+    one = {"log_affine": fit_log_affine, "conformal": partial(fit_conformal, usual=usual),
+           "conformal_scaled": partial(fit_conformal, usual=usual, scaled=True)}[method]
     groups = {POOLED: one(rows)}
     names = list(dict.fromkeys(r.structure for r in rows))
     least = max(2, own_fit(groups[POOLED].patients) if least is None else least)
@@ -172,4 +177,4 @@ def fit(rows: list[VolumeRow], method: str, least: int | None = None) -> VolumeC
                 groups[name] = one(mine)
             except ValueError:
                 pass  # nothing to scale in this structure: the pooled fit serves it
-    return VolumeCalibration(method, groups)
+    return VolumeCalibration(method, groups, usual)

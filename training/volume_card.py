@@ -45,7 +45,7 @@ def fit(rows: list[VolumeRow], method: str | None = None, limit: float = BAD, co
         return Calibrated(None, None, None, {})
     methods = (method,) if method else CONFORMAL if patients > patients_needed(LEVEL) else ("log_affine",)
     try:
-        volumes, held = min((_volumes(rows, m, count) for m in methods), key=lambda found: _width(found[1]))
+        volumes, held = min((_volumes(rows, m, count, training) for m in methods), key=lambda found: _width(found[1]))
     except ValueError:  # no spread, which nothing can scale
         volumes, held = None, [(r, r.distribution.interval(LEVEL)) for r in rows]
     scored = [(r, i) for r, i in held if math.isfinite(r.dice)]
@@ -74,12 +74,12 @@ def _width(held) -> float:
     return float(np.median([(i[1] - i[0]) / r.distribution.volume_ml for r, i in held]))
 
 
-def _volumes(rows, method, count) -> tuple[dict, list]:
+def _volumes(rows, method, count, training) -> tuple[dict, list]:
     """(the card's entry, each row with its interval of `LEVEL` by a fit on others)."""
-    told = volume_coverage.cross_validated(rows, method, count)
+    told = volume_coverage.cross_validated(rows, method, count, training)
     held = [(r, c.interval(r.distribution, LEVEL)[:2]) for r, c in told]
     before = [r.distribution.interval(LEVEL) for r in rows]
-    entry = volume_calibration.fit(rows, method).as_card()
+    entry = volume_calibration.fit(rows, method, usual=usual_volumes.ends(usual_volumes.ranges(training or {}))).as_card()
     entry |= {"within_90": round(float(np.mean([low <= r.true_ml <= high for r, (low, high) in held])), 3),
               "within_90_before": round(float(np.mean([low <= r.true_ml <= high for r, (low, high) in zip(rows, before)])), 3),
               "how": f"each patient calibrated on others, {min(count, len({r.patient for r in rows}))} folds"}

@@ -10,7 +10,7 @@ import numpy as np
 from rtbackend.volume_calibration import METHODS, VolumeCalibration
 from rtbackend.volume_distribution import PERCENTILES
 
-from . import volume_calibration
+from . import usual_volumes, volume_calibration
 from .split import split
 from .volume_calibration import VolumeRow
 
@@ -50,14 +50,17 @@ def folds(rows: list[VolumeRow], count: int = 10) -> list[tuple[list[VolumeRow],
     return [([r for r in rows if r.patient not in out], [r for r in rows if r.patient in out]) for out in sides]
 
 
-def cross_validated(rows: list[VolumeRow], method: str, count: int = 10) -> list[tuple[VolumeRow, VolumeCalibration]]:
-    """Every usable row (`volume_calibration.usable`), with the calibration fitted on other patients. Raises `ValueError` as `fit` does."""
+def cross_validated(rows: list[VolumeRow], method: str, count: int = 10, training: dict[str, list[float]] | None = None):
+    """[(row, its `VolumeCalibration`)] of every usable row (`volume_calibration.usable`), fitted on other patients.
+
+    training: volumes (ml) of the training patients by structure, if known. Raises `ValueError` as `fit` does.
+    """
     rows = volume_calibration.usable(rows)
     if method == "none":
         return [(r, VolumeCalibration()) for r in rows]
-    found = []
+    found, usual = [], usual_volumes.ends(usual_volumes.ranges(training or {}))
     for others, left_out in folds(rows, count):
-        calibration = volume_calibration.fit(others, method)
+        calibration = volume_calibration.fit(others, method, usual=usual)
         found += [(r, calibration) for r in left_out]
     return found
 
@@ -80,7 +83,7 @@ def _told(rows, method, training, count) -> list[_Told]:
     """Of every usable row; a row without any uninformed volume is left out."""
     if method != UNINFORMED:
         return [_Told(r, np.array([c.interval(r.distribution, level)[:2] for level in LEVELS]), list(r.ml) if method == "none" else c.quantiles(r.distribution))
-                for r, c in cross_validated(rows, method, count)]
+                for r, c in cross_validated(rows, method, count, training)]
     found = []
     for others, left_out in folds(volume_calibration.usable(rows), count):
         for r in left_out:
@@ -103,8 +106,8 @@ def _percentile(true_ml: float, ml: list) -> float:
 def evaluate(rows: list[VolumeRow], training: dict[str, list[float]] | None = None, count: int = 10) -> dict[str, dict[str, Coverage]]:
     """{method: {"all" or structure: `Coverage`}} of one network, cross-validated by patient; "uninformed" is among the methods.
 
-    training: volumes (ml) of the training patients by structure, for the uninformed interval; without them those of the other
-    validation patients. A method that cannot be fitted (no spread at all) is left out. Structures that are not there or were not
+    training: volumes (ml) of the training patients by structure, for the conformal intervals and the uninformed one; without them that
+    takes those of the other validation patients. A method that cannot be fitted (no spread at all) is left out. Structures that are not there or were not
     found do not count.
     """
     found = {}

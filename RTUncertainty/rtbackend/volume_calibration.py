@@ -16,6 +16,10 @@ conformal_scaled: the same with a margin in units of the distribution's own widt
 `LEAST_WIDTH`), so that one contour that was missed, and of which the network was unsure, does not widen those of which it was
 sure (CQR-m of Kivaranovic 2020, CQR-r of Sesia & Candès 2020, whom it did not help; here it does). The promise is the same.
 
+Where the card knows which volumes of a structure patients have (`usual`: the least and the most that training patients had), the part of a
+margin that lies beyond them counts for `PACE` only: nobody's mandible holds 600 ml. The intervals of a level still grow with the
+margin without end, so the promise holds as before (nested conformal prediction, Gupta, Kuchibhotla & Ramdas 2022).
+
 Training's side, the fit, is training/volume_calibration.py.
 """
 
@@ -35,6 +39,8 @@ CONFORMAL = METHODS[1:]
 POOLED = "pooled"
 # c above, ml
 OFFSET_ML = 0.01
+# how far an end moves beyond what training patients had, over how far it moves elsewhere
+PACE = 0.2
 # what a margin of conformal_scaled is multiplied with at least, in x: nobody is surer of a volume than of ±5 %
 LEAST_WIDTH = 0.1
 
@@ -64,9 +70,28 @@ def own_width(p5_ml, p95_ml):
     return np.maximum(log_ratio(p95_ml, 0.0) - log_ratio(p5_ml, 0.0), LEAST_WIDTH)
 
 
+def moved_out(end, margin, limit):
+    """Where the upper end of an interval (in x) lies that moves out by `margin`: at `PACE` beyond `limit` (x; infinite: everywhere alike)."""
+    limit, out = np.maximum(limit, end), end + np.asarray(margin, float)
+    return np.where((out <= limit) | np.less_equal(margin, 0), out, limit + PACE * (out - np.where(np.isfinite(limit), limit, out)))
+
+
+def margin_to(end, truth, limit):
+    """The margin with which `moved_out` reaches `truth`."""
+    limit = np.maximum(limit, end)
+    return np.where(truth <= limit, truth - end, limit - end + (truth - np.where(np.isfinite(limit), limit, truth)) / PACE)
+
+
 def patients_needed(level: float) -> int:
     """The smallest number of patients from which an interval of `level` can be learnt: n with (n + 1)·level ≤ n."""
     return math.ceil(level / (1 - level) - 1e-9)
+
+
+def limits(usual: dict[str, tuple[float, float]], structure: str, median_ml: float) -> tuple[float, float]:
+    """(least, most) volume of a structure in x; infinite where nothing is known of it."""
+    if structure not in usual:
+        return -math.inf, math.inf
+    return tuple(float(v) for v in log_ratio(usual[structure], median_ml))
 
 
 @dataclass(frozen=True)
@@ -83,10 +108,12 @@ class Group:
 
 @dataclass(frozen=True)
 class VolumeCalibration:
-    """`method`: "none" or one of `METHODS`; `groups`: fits by structure, and "pooled" for those without their own."""
+    """`method`: "none" or one of `METHODS`; `groups`: fits by structure, and "pooled" for those without their own; `usual`: (least,
+    most) ml that training patients had, by structure, which the conformal methods use."""
 
     method: str = "none"
     groups: dict[str, Group] = field(default_factory=dict)
+    usual: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def group(self, structure: str) -> Group | None:
         """The fit that serves a structure."""
@@ -103,7 +130,8 @@ class VolumeCalibration:
             return Interval(*distribution.interval(level), False, 0, "" if group is None else "it was not found, so nothing is calibrated")
         enough = group.patients >= patients_needed(level)
         note = "" if enough else f"too few cases for {100 * level:g} %: it takes {patients_needed(level)} patients, there are {group.patients}"
-        lower, upper = self._log_affine(distribution, level, group) if self.method == "log_affine" else self._conformal(distribution, level, group)
+        lower, upper = self._log_affine(distribution, level, group) if self.method == "log_affine" else \
+            self._conformal(distribution, level, group, *limits(self.usual, structure or distribution.structure, distribution.volume_ml))
         return Interval(lower, upper, enough, group.cases, note)
 
     def quantiles(self, distribution: VolumeDistribution, structure: str | None = None) -> list[float | None]:
@@ -119,22 +147,26 @@ class VolumeCalibration:
         m = distribution.volume_ml
         return tuple(from_log_ratio(group.shift + group.scale * float(log_ratio(v, m)), m) for v in distribution.interval(level))
 
-    def _conformal(self, distribution, level, group):
+    def _conformal(self, distribution, level, group, least, most):
         m = distribution.volume_ml
         if level <= 0:
             return m, m
         unit = float(own_width(distribution.quantile(5), distribution.quantile(95))) if self.method == "conformal_scaled" else 1.0
         low = high = 0.0
+
+        def include(ends, margin):
+            nonlocal low, high
+            low = min(low, -float(moved_out(-ends[0], unit * margin, -least)))
+            high = max(high, float(moved_out(ends[1], unit * margin, most)))
+
         # a level between those fitted takes the next higher one, which keeps the promise; lower ones are held inside
         above = [k for k in group.margins if k >= level - 1e-9]
         used = sorted(k for k in group.margins if k < level - 1e-9) + ([min(above)] if above else [])
         for k in used:
-            ends = log_ratio(distribution.interval(k), m)
-            low, high = min(low, ends[0] - unit * group.margins[k]), max(high, ends[1] + unit * group.margins[k])
+            include(log_ratio(distribution.interval(k), m), group.margins[k])
         if not above:
             # beyond all fitted levels: at least the network's own interval with the last margin
-            ends, margin = log_ratio(distribution.interval(level), m), unit * group.margins[used[-1]] if used else 0.0
-            low, high = min(low, ends[0] - max(0.0, margin)), max(high, ends[1] + max(0.0, margin))
+            include(log_ratio(distribution.interval(level), m), max(0.0, group.margins[used[-1]] if used else 0.0))
         return from_log_ratio(low, m), from_log_ratio(high, m)
 
     def as_card(self) -> dict | None:
@@ -149,7 +181,8 @@ class VolumeCalibration:
                 {"shift": round(g.shift, 6), "scale": round(g.scale, 6)} if self.method == "log_affine" else
                 {"margins": {f"{k:g}": round(v, 6) for k, v in sorted(g.margins.items())}})
         whole = every or Group(sum(g.cases for g in self.groups.values()), max(g.patients for g in self.groups.values()))
-        return {"method": self.method, "cases": whole.cases, "patients": whole.patients, "per": own or POOLED, "groups": groups}
+        return {"method": self.method, "cases": whole.cases, "patients": whole.patients, "per": own or POOLED, "groups": groups} | (
+            {"usual_ml": {name: list(ends) for name, ends in self.usual.items()}} if self.usual else {})
 
 
 def of_card(card: dict) -> VolumeCalibration:
@@ -163,4 +196,4 @@ def of_card(card: dict) -> VolumeCalibration:
         raise InputError(f"{card.get('name', 'the card')}: calibration of volumes by '{stored.get('method')}' is unknown; known are {', '.join(METHODS)}.")
     groups = {name: Group(g["cases"], g["patients"], g.get("shift", 0.0), g.get("scale", 1.0), {float(k): v for k, v in g.get("margins", {}).items()})
               for name, g in stored["groups"].items()}
-    return VolumeCalibration(stored["method"], groups)
+    return VolumeCalibration(stored["method"], groups, {name: tuple(ends) for name, ends in stored.get("usual_ml", {}).items()})

@@ -61,6 +61,26 @@ def test_scaled_margins_grow_with_the_networks_own_width():
     assert found.interval(sure, 0.9)[:2] == pytest.approx((40 * math.exp(-0.05), 40 * math.exp(0.05)), rel=1e-3)
 
 
+@given(end=st.floats(-3, 3), margin=st.floats(-2, 9), more=st.floats(0, 2), limit=st.one_of(st.floats(-3, 3), st.just(math.inf)))
+def test_an_end_moves_slower_beyond_what_patients_have(end, margin, more, limit):
+    out, further = (float(volume_calibration.moved_out(end, m, limit)) for m in (margin, margin + more))
+    assert further >= out and math.isclose(float(volume_calibration.margin_to(end, out, limit)), margin, abs_tol=1e-9)
+    free = max(0.0, max(limit, end) - end)
+    assert math.isclose(out - end, margin if margin <= free else free + volume_calibration.PACE * (margin - free), abs_tol=1e-9)
+
+
+def test_usual_volumes_hold_margins_back_but_never_the_networks_own_interval():
+    d, groups = lognormal(spread=0.1), {"pooled": Group(20, 20, margins={0.9: math.log(10)})}
+    free, held = VolumeCalibration("conformal", groups).interval(d, 0.9), VolumeCalibration("conformal", groups, {"prostate": (20.0, 80.0)}).interval(d, 0.9)
+    low, high = d.interval(0.9)
+    assert (free.lower, free.upper) == pytest.approx((low / 10, high * 10), rel=1e-2)
+    # to the limit as before, a fifth of the way beyond it
+    assert held.upper == pytest.approx(80 * (10 * high / 80) ** 0.2, rel=1e-3) and held.lower == pytest.approx(20 * (low / 10 / 20) ** 0.2, rel=1e-2)
+    small = VolumeCalibration("conformal", groups, {"prostate": (2.0, 8.0)}).interval(d, 0.9)
+    assert small.lower < low and small.upper > high and small.upper < free.upper
+    assert VolumeCalibration("conformal", groups, {"bladder": (20.0, 80.0)}).interval(d, 0.9) == free
+
+
 def test_too_few_cases_is_said():
     assert [patients_needed(level) for level in (0.5, 0.8, 0.9, 0.95, 0.99)] == [1, 4, 9, 19, 99]
     found = VolumeCalibration("conformal", {"pooled": Group(24, 12, margins={0.5: 0.05, 0.9: 0.2})})
@@ -85,7 +105,8 @@ def test_intervals_are_nested_and_calibrated_volumes_rise(seed, method):
     d = VolumeDistribution("x", PERCENTILES, tuple(np.sort(np.maximum(0, rng.normal(5, rng.choice([0.0, 1, 5]), len(PERCENTILES))))))
     levels = sorted({abs(2 * q - 100) / 100 for q in PERCENTILES} | set(LEVELS))
     margins = {level: float(rng.normal(0.1, 0.3)) for level in levels if level > 0}
-    found = VolumeCalibration(method, {"pooled": Group(200, 200, float(rng.normal(0, 0.2)), float(rng.uniform(0.1, 9)), margins)})
+    usual = {"x": (2.0, 6.0)} if rng.random() < 0.5 else {}
+    found = VolumeCalibration(method, {"pooled": Group(200, 200, float(rng.normal(0, 0.2)), float(rng.uniform(0.1, 9)), margins)}, usual)
     ends = [found.interval(d, level)[:2] for level in np.linspace(0.01, 0.99, 40)]
     assert all(0 <= low <= high for low, high in ends)
     assert all(a[0] >= b[0] - 1e-9 and a[1] <= b[1] + 1e-9 for a, b in zip(ends, ends[1:]))
@@ -108,7 +129,7 @@ def test_a_structure_that_was_not_found_keeps_the_networks_interval():
 
 def test_card_round_trip_is_json():
     groups = {"pooled": Group(80, 40, margins={0.9: 0.3, 0.95: 0.4}), "bladder": Group(40, 40, margins={0.9: 0.05})}
-    for found in (VolumeCalibration("conformal", groups), VolumeCalibration("conformal_scaled", groups), VolumeCalibration("log_affine", {"pooled": Group(9, 9, -0.1, 2.5)})):
+    for found in (VolumeCalibration("conformal", groups), VolumeCalibration("conformal_scaled", groups, {"bladder": (20.0, 300.5)}), VolumeCalibration("log_affine", {"pooled": Group(9, 9, -0.1, 2.5)})):
         stored = json.loads(json.dumps(found.as_card()))
         assert stored["method"] == found.method and stored["cases"] == found.groups["pooled"].cases
         again = of_card({"calibration": {"volumes": stored}})

@@ -1,6 +1,7 @@
 """Fits of volume intervals on simulated networks whose true spread is known, and the scores that never saw their own fit."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,6 +72,22 @@ def test_a_network_that_is_right_is_left_alone():
 def test_shift_and_scale_are_found():
     group = volume_calibration.fit(simulated(np.random.default_rng(3), 400), "log_affine").groups["pooled"]
     assert group.scale == pytest.approx(1 / SURE, rel=0.1) and group.shift == pytest.approx(0.05, abs=0.04)
+
+
+def test_usual_volumes_make_intervals_narrower_and_keep_the_promise():
+    """Contours that were missed take large margins, which lead beyond what any patient has."""
+    rng = np.random.default_rng(12)
+    inside, widths = {True: [], False: []}, {True: [], False: []}
+    for _ in range(12):
+        rows = [replace(r, ml=tuple(v * (0.05 if k % 6 == 0 else 1) for v in r.ml)) for k, r in enumerate(simulated(rng, 140))]
+        known, new, usual = rows[:40], rows[40:], {"prostate": (10.0, 110.0)}
+        for use in inside:
+            found = volume_calibration.fit(known, "conformal", usual=usual if use else None)
+            inside[use].append(held(found, new))
+            ends = [found.interval(r.distribution, 0.9) for r in new]
+            widths[use].append(float(np.median([(i.upper - i.lower) / r.distribution.volume_ml for i, r in zip(ends, new)])))
+    assert 0.88 < np.mean(inside[True]) < 0.97 and 0.88 < np.mean(inside[False]) < 0.97
+    assert np.mean(widths[True]) < 0.5 * np.mean(widths[False])
 
 
 def test_no_spread_cannot_be_scaled_but_conformal_holds():
