@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from rtbackend import bundle, structures, surfaces
 from rtbackend.propagation import assess, spread
 from rtbackend.propagation.sampling import PAIRS
+from rtbackend.volume_calibration import CONFORMAL
 
 from . import propagation_eval, volume_card
 from .data import pair_case
@@ -42,7 +43,7 @@ def into_evaluation(prepared: Path, run_folder: Path, model: Path, evaluation: P
     for name in json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["validation"]:
         rows += volume_rows(network, pair_case.load(prepared / "cases" / f"{name}.npz"), card, mode)
     # on voxels larger than the spread a distribution is a few steps, which nothing can scale: margins can be added to it
-    found = volume_card.fit(rows, "conformal").as_card()
+    found = volume_card.fit(rows, CONFORMAL).as_card()
     made["calibration"] |= {"volumes": found["volumes"], "quality": found["quality"]}
     return store.replace_text(evaluation, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False))
 

@@ -32,18 +32,19 @@ class Calibrated:
         return {"volumes": self.volumes, "quality": self.quality, "flags": self.flags}
 
 
-def fit(rows: list[VolumeRow], method: str | None = None, limit: float = BAD, count: int = 10, training: dict | None = None) -> Calibrated:
+def fit(rows: list[VolumeRow], method: str | tuple[str, ...] | None = None, limit: float = BAD, count: int = 10, training: dict | None = None) -> Calibrated:
     """Fit everything on the rows of one network; scores in the result are of patients who were left out.
 
-    method: one of `rtbackend.volume_calibration.METHODS`; by default, where there are patients enough for a 90 % interval, the conformal
-    one whose intervals are narrower on patients left out (both promise the level), else "log_affine". limit: a Dice below is bad. count: folds of the cross-validation.
+    method: one of `rtbackend.volume_calibration.METHODS`, or several, of which that is taken whose intervals are narrower on patients left
+    out; by default the conformal ones (both promise the level) where there are patients enough for 90 %, else "log_affine". limit: a Dice
+    below is bad. count: folds of the cross-validation. training: volumes (ml) of the training patients by structure, if known.
     """
     # a structure that was not found has a flag of its own
     rows = volume_calibration.usable(rows)
     patients = len({r.patient for r in rows})
     if patients < 2:
         return Calibrated(None, None, None, {})
-    methods = (method,) if method else CONFORMAL if patients > patients_needed(LEVEL) else ("log_affine",)
+    methods = (method,) if isinstance(method, str) else method if method else CONFORMAL if patients > patients_needed(LEVEL) else ("log_affine",)
     try:
         volumes, held = min((_volumes(rows, m, count, training) for m in methods), key=lambda found: _width(found[1]))
     except ValueError:  # no spread, which nothing can scale
