@@ -10,6 +10,7 @@ import json
 import os
 from pathlib import Path
 
+from . import card_check
 from .errors import InputError
 
 FORMAT = 1
@@ -54,6 +55,9 @@ def read_card(folder) -> dict:
     missing = [k for k in REQUIRED if k not in card]
     if missing:
         raise InputError(f"{path}: the card lacks {', '.join(missing)}.")
+    wrong = card_check.fault(card)
+    if wrong:
+        raise InputError(f"{path}: {wrong}; copy the bundle again, or correct the card.")
     return {**card, "folder": str(Path(folder).resolve())}
 
 
@@ -99,9 +103,14 @@ def load(folder, device="cpu"):
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+        reason = next(iter(str(error).splitlines()), "the file is empty")
+        raise InputError(f"{path} cannot be read as weights: {reason.split('. ')[0][:200]}.") from error
+    checkpoints = stored.get("checkpoints") if isinstance(stored, dict) else None
+    if not isinstance(checkpoints, list) or not checkpoints or not all(
+            isinstance(s, dict) and all(isinstance(v, torch.Tensor) and bool(torch.isfinite(v).all()) for v in s.values()) for s in checkpoints):
+        raise InputError(f"{path} holds no weights, or some that are NaN or infinite; export the model again.")
     built = []
-    for state in stored["checkpoints"]:
+    for state in checkpoints:
         network = networks.build(card["architecture"]["name"], **card["architecture"]["arguments"])
         try:
             network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})

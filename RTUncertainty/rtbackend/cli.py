@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from . import __version__, cli_dose, cli_plan
-from .errors import InputError, RTUncertaintyError
+from .errors import Cancelled, InputError, RTUncertaintyError
 from .events import CancelToken, Progress, as_json
 from .runtime import prepare
 
@@ -98,11 +98,18 @@ def main(arguments=None) -> int:
     as_events = any(a == "json" and b == "--progress" for a, b in zip(arguments[1:], arguments)) or "--progress=json" in arguments
     try:
         args = parser().parse_args(arguments)
+        empty = [name for name, value in vars(args).items() if value == ""]
+        if empty:
+            raise InputError(f"--{empty[0].replace('_', '-')} is empty; a name that your shell does not know becomes this.")
+        if args.command != "models":
+            _quiet_itk(args.debug)
         return {"models": _models, "predict": _predict, "propagate": _propagate, "export": _export, "demo": _demo, **cli_dose.COMMANDS,
                 "dose": _dose}[args.command](args)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if "--debug" in arguments:
             raise
+        if isinstance(error, KeyboardInterrupt):  # before a command looks after signals itself
+            error = Cancelled("Cancelled; nothing was written.")
         code = error.exit_code if isinstance(error, RTUncertaintyError) else 3 if _memory(error) else 1
         text = str(error) if isinstance(error, RTUncertaintyError) else f"{type(error).__name__}: {error}"
         text = " ".join(text.split())
@@ -112,6 +119,13 @@ def main(arguments=None) -> int:
             print(as_json({"event": "error", "exit_code": code, "message": text}), flush=True)
         print(f"rtuncertainty: {text}", file=sys.stderr, flush=True)
         return code
+
+
+def _quiet_itk(debug: bool) -> None:
+    """Keep ITK's warnings, several lines of C++ each, off standard error: what a user should know is told by us."""
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(debug)
 
 
 def _memory(error) -> bool:

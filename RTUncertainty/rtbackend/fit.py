@@ -7,6 +7,9 @@ import SimpleITK as sitk
 from . import geometry, image_io
 from .errors import InputError
 
+# a CT has something darker in it
+FAT_HU = -50.0
+
 
 def require(card: dict, image: sitk.Image, name: str) -> None:
     """Raise `InputError` when the image cannot be what the model was trained for."""
@@ -16,11 +19,17 @@ def require(card: dict, image: sitk.Image, name: str) -> None:
                          f"{card['input'].get('sequence', '')} MR; choose the MR.".replace("  ", " "))
     if wanted == "CT" and not image_io.looks_like_ct(image):
         raise InputError(f"{name} is no CT in HU, which the model '{card['name']}' needs; choose the CT.")
-    minimum = card["input"].get("minimum_size", [1, 1, 1])
+    minimum = card["input"].get("minimum_size") or [1, 1, 1]
     size = geometry.to_axial(image).GetSize()
     if any(n < m for n, m in zip(size, minimum)):
         raise InputError(f"{name} has {'×'.join(map(str, size))} voxels; the model '{card['name']}' needs at least "
                          f"{'×'.join(map(str, minimum))}.")
+
+
+def require_reference(image: sitk.Image, name: str) -> None:
+    """Raise `InputError` when an image cannot be a CT in HU: not tagged or looking like one, and without air and fat. It may lack either."""
+    if not image_io.looks_like_ct(image) and (image.HasMetaDataKey("modality") or sitk.GetArrayViewFromImage(image).min() > FAT_HU):
+        raise InputError(f"{name} is no CT in HU (it holds neither air nor fat), so nothing can be compared with it; give the patient's CT, in HU.")
 
 
 def warnings(card: dict, image: sitk.Image) -> list[str]:

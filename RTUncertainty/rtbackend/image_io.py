@@ -13,9 +13,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from . import slice_stack
 from .errors import InputError
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+# scalar products of axes that count as 0; headers are rounded. No field of view is longer than a patient, mm
+RIGHT_ANGLE, LARGEST_MM = 1e-3, 3000.0
 
 
 def read(path) -> sitk.Image:
@@ -28,21 +31,32 @@ def read(path) -> sitk.Image:
         raise InputError(f"{path} does not exist; give an image file or a folder with a DICOM series.")
     if path.is_dir():
         return _read_dicom(path)
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        _check_nifti(path)
+    check_nifti(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        reason = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "unknown reason")
-        raise InputError(f"{path} cannot be read as an image ({reason}); give NIfTI, NRRD, MHA or a DICOM folder.") from error
+        raise InputError(f"{path} cannot be read as an image ({_reason(error)}); give NIfTI, NRRD, MHA or a DICOM folder.") from error
     return check(image, str(path))
 
 
-def _check_nifti(path: Path) -> None:
-    """Raise `InputError` for a NIfTI file that is cut short or holds NaN or infinite values.
+def _reason(error: RuntimeError) -> str:
+    """The last line of SimpleITK's message, or what it means."""
+    reason = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "unknown reason")
+    if "Unable to determine ImageIO" in reason:
+        return "it is empty or no image file"
+    # ITK tells the last error of the system, which is another's
+    return "it is damaged or cut short, or the file with its voxels is missing" if reason.startswith("Reason:") else reason
 
-    ITK reads a truncated .nii.gz without a word and turns NaN into 0, so the file itself is looked at.
+
+def check_nifti(path) -> None:
+    """Raise `InputError` for a NIfTI-1 file that is cut short, holds NaN or infinite values, or whose header makes no image.
+
+    ITK reads a truncated file without a word, turns NaN into 0 and a voxel size of 0 into 1 mm, so the file itself is looked at. Files of
+    other kinds are not.
     """
+    path = Path(path)
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        return
     opened = gzip.open if path.name.lower().endswith(".gz") else open
     try:
         with opened(path, "rb") as f:
@@ -50,15 +64,21 @@ def _check_nifti(path: Path) -> None:
             order = next((o for o in "<>" if len(header) >= 348 and struct.unpack(o + "i", header[:4])[0] == 348), None)
             if order is None:
                 return  # NIfTI-2, Analyze or no NIfTI at all: ITK will say
-            shape = struct.unpack(order + "8h", header[40:56])
+            dimensions, *shape = struct.unpack(order + "8h", header[40:56])
             kind, bits = struct.unpack(order + "2h", header[70:74])
-            expected = int(np.prod([max(1, n) for n in shape[1:1 + max(0, min(7, shape[0]))]], dtype=np.int64)) * bits // 8
-            f.seek(max(352, int(struct.unpack(order + "f", header[108:112])[0])))
+            size, offset = struct.unpack(order + "3f", header[80:92]), struct.unpack(order + "f", header[108:112])[0]
+            if not 1 <= dimensions <= 7 or shape[0] < 1 or bits < 1 or not np.isfinite(offset):
+                raise InputError(f"{path} cannot be read as an image (its header is damaged); copy it again.")
+            if not np.isfinite(size[:dimensions]).all() or 0 in size[:dimensions]:
+                raise InputError(f"{path} states a voxel size of {' × '.join(f'{s:g}' for s in size)} mm; every one must be positive: repair the header.")
+            expected = int(np.prod([max(1, n) for n in shape[:dimensions]], dtype=np.int64)) * bits // 8
+            f.seek(max(352, int(offset)))
             found = bad = 0
             while block := f.read(1 << 24):
                 found += len(block)
                 if kind in (16, 64):
-                    values = np.frombuffer(block[: len(block) // (bits // 8) * (bits // 8)], order + "f" + str(bits // 8))
+                    width = 4 if kind == 16 else 8
+                    values = np.frombuffer(block[: len(block) // width * width], f"{order}f{width}")
                     bad += int(values.size - np.count_nonzero(np.isfinite(values)))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path} cannot be read as an image (it is damaged or cut short: {error}); copy it again.") from error
@@ -79,16 +99,16 @@ def _read_dicom(folder: Path) -> sitk.Image:
         found = [len(reader.GetGDCMSeriesFileNames(str(folder), n)) for n in names]
         raise InputError(f"{folder} holds {len(names)} DICOM series (of {', '.join(map(str, found))} files); give a folder with one.")
     files = reader.GetGDCMSeriesFileNames(str(folder), names[0])
+    header = slice_stack.require(folder, files)
     reader.SetFileNames(files)
-    reader.MetaDataDictionaryArrayUpdateOn()
     try:
         image = reader.Execute()
     except RuntimeError as error:
-        raise InputError(f"{folder}: the DICOM series cannot be read: {str(error).splitlines()[-1]}") from error
+        raise InputError(f"{folder}: the DICOM series cannot be read ({_reason(error)}); copy it again.") from error
     image = check(image, str(folder))
     for key, tag in (("modality", "0008|0060"), ("frame_of_reference", "0020|0052")):
-        if reader.HasMetaDataKey(0, tag):
-            image.SetMetaData(key, reader.GetMetaData(0, tag).strip().rstrip("\0"))
+        if tag in header:
+            image.SetMetaData(key, header[tag])
     return image
 
 
@@ -101,14 +121,13 @@ def check(image: sitk.Image, name: str) -> sitk.Image:
         image = image[:, :, :, 0]
     if image.GetDimension() != 3:
         raise InputError(f"{name} has {image.GetDimension()} dimensions; a single 3-D volume is needed.")
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{name} has {image.GetNumberOfComponentsPerPixel()} values per voxel; a scalar volume is needed.")
+    if image.GetNumberOfComponentsPerPixel() != 1 or "complex" in image.GetPixelIDTypeAsString():
+        raise InputError(f"{name} has {max(2, image.GetNumberOfComponentsPerPixel())} values per voxel; a scalar volume is needed.")
     if min(image.GetSize()) < 1 or image.GetNumberOfPixels() == 0:
         raise InputError(f"{name} is empty.")
     if min(image.GetSize()[:3]) == 1 and sorted(image.GetSize())[1] > 1:
         raise InputError(f"{name} is a single slice ({'×'.join(map(str, image.GetSize()))}); a volume is needed.")
-    if not all(s > 0 and np.isfinite(s) for s in image.GetSpacing()):
-        raise InputError(f"{name} has a voxel spacing of {image.GetSpacing()}; every spacing must be positive.")
+    require_geometry(image, name)
     image = sitk.Cast(image, sitk.sitkFloat32)
     array = sitk.GetArrayViewFromImage(image)
     bad = int(array.size - np.count_nonzero(np.isfinite(array)))
@@ -117,6 +136,18 @@ def check(image: sitk.Image, name: str) -> sitk.Image:
     if array.min() == array.max():
         raise InputError(f"{name} has the same value ({array.min():g}) in every voxel; there is nothing to see in it.")
     return image
+
+
+def require_geometry(image: sitk.Image, name: str) -> None:
+    """Raise `InputError` unless a 3-D image has positive spacings, axes at right angles, and the size of something that a scanner holds."""
+    spacing, axes = np.array(image.GetSpacing()), np.array(image.GetDirection()).reshape(3, 3)
+    if not np.all(np.isfinite(spacing) & (spacing > 0)):
+        raise InputError(f"{name} has a voxel spacing of {image.GetSpacing()}; every spacing must be positive.")
+    if not np.isfinite(image.GetOrigin()).all() or not np.allclose(axes.T @ axes, np.eye(3), atol=RIGHT_ANGLE):
+        raise InputError(f"{name} has axes that are not at right angles (it is sheared), or no place in space; resample it to a straight grid.")
+    extent = spacing * image.GetSize()
+    if extent.max() > LARGEST_MM:
+        raise InputError(f"{name} is {extent.max() / 1000:.1f} m long, with voxels of {' × '.join(f'{s:g}' for s in spacing)} mm; correct its voxel spacing.")
 
 
 def looks_like_ct(image: sitk.Image) -> bool:
@@ -147,9 +178,9 @@ class Staging:
         self.folder = self.output.with_name(f".{self.output.name}.{os.getpid()}.part")
 
     def __enter__(self) -> "Staging":
-        if self.output.exists() and not self.output.is_dir():
-            raise InputError(f"{self.output} is a file; give a folder for the results.")
         with self.writing():
+            if self.output.exists() and not self.output.is_dir():
+                raise InputError(f"{self.output} is a file; give a folder for the results.")
             self.output.parent.mkdir(parents=True, exist_ok=True)
             self.folder.mkdir()
         return self

@@ -82,6 +82,7 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
     ct = None
     if reference is not None:
         ct, ct_name = _image(reference, "the reference")
+        fit.require_reference(ct, ct_name)
         geometry.require_overlap(mr, ct, name, ct_name)
 
     from . import inference  # torch is needed from here on

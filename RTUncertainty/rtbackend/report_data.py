@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from . import geometry
+from . import geometry, image_io
 from .errors import InputError
 from .report_structures import Part, Structure
 from .report_text import value
@@ -152,6 +152,8 @@ def dvh_curves(rows: list[dict], structures: list[Structure]) -> list[dict]:
 
 
 def _read(path: Path) -> sitk.Image:
+    if path.is_file():
+        image_io.check_nifti(path)
     try:
         return sitk.ReadImage(str(path))
     except RuntimeError as error:
@@ -166,8 +168,6 @@ def _input(summary: dict, given) -> sitk.Image | None:
         if not named or not Path(named).is_absolute() or not Path(named).exists():
             return None
         given = named
-    from . import image_io
-
     return image_io.read(given)
 
 

@@ -14,6 +14,8 @@ from . import dicom_library, image_io
 from .errors import InputError
 from .segmentation_file import terminology
 
+# of the structures of one segmentation: labels of 8 bits
+MOST = 255
 # for structures that come without a colour: Slicer's generic colours are no better known than these
 COLORS = ((128, 174, 128), (241, 214, 145), (177, 122, 101), (111, 184, 210), (216, 101, 79), (221, 130, 101), (144, 238, 144),
           (192, 104, 88), (220, 245, 20), (78, 63, 0), (255, 250, 220), (230, 220, 70), (200, 200, 235), (250, 250, 210))
@@ -43,16 +45,23 @@ def read(given, name: str = "the structures", grid: sitk.Image | None = None, te
     if isinstance(given, dict):
         found = {n: Structure(n, _binary(m), COLORS[i % len(COLORS)]) for i, (n, m) in enumerate(given.items())}
     elif not isinstance(given, sitk.Image) and dicom_library.may_hold_dicom(given):
-        return dicom_library.library("an RTSTRUCT").read_structures(given, grid, tell, grid_name)
+        found, name = dicom_library.library("an RTSTRUCT").read_structures(given, grid, tell, grid_name), str(given)
     else:
         image, name = (given, name) if isinstance(given, sitk.Image) else (_open(given), str(given))
         if image.GetDimension() != 3 or "float" in image.GetPixelIDTypeAsString():
             raise InputError(f"{name}: is no segmentation: it has {image.GetDimension()} dimensions of {image.GetPixelIDTypeAsString()}; "
                              "give a .seg.nrrd file or a label image of whole numbers.")
-        found = _segments(image) if image.HasMetaDataKey("Segment0_ID") else _labels(image, given)
+        image_io.require_geometry(image, name)
+        found = _segments(image, name) if image.HasMetaDataKey("Segment0_ID") else _labels(image, given)
+    _require_so_few(len(found), name)
     if not empty and not any(sitk.GetArrayViewFromImage(s.mask).any() for s in found.values()):
         raise InputError(f"{name}: holds no structure with a voxel in it; give one with structures.")
     return found
+
+
+def _require_so_few(count: int, name: str) -> None:
+    if count > MOST:
+        raise InputError(f"{name}: holds {count} different labels, more than the {MOST} that a segmentation has room for; give a segmentation, not a scan.")
 
 
 def _binary(mask: sitk.Image) -> sitk.Image:
@@ -63,14 +72,15 @@ def _open(path) -> sitk.Image:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; give a .seg.nrrd file, a label image or an RTSTRUCT.")
+    image_io.check_nifti(path)
     try:
         return sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise InputError(f"{path}: cannot be read as a segmentation; it is damaged or no image file.") from error
 
 
-def _segments(image: sitk.Image) -> dict[str, Structure]:
-    """The segments of Slicer's header."""
+def _segments(image: sitk.Image, file: str) -> dict[str, Structure]:
+    """The segments of Slicer's header. Raises `InputError` for one that is damaged."""
     layers = [sitk.VectorIndexSelectionCast(image, i) for i in range(image.GetNumberOfComponentsPerPixel())] \
         if image.GetNumberOfComponentsPerPixel() > 1 else [image]
     found, number = {}, 0
@@ -79,10 +89,13 @@ def _segments(image: sitk.Image) -> dict[str, Structure]:
             key = f"Segment{number}_{key}"
             return image.GetMetaData(key) if image.HasMetaDataKey(key) else default
 
-        color = [round(255 * float(c)) for c in of("Color", "0.5 0.5 0.5").split()]
-        mask = sitk.Equal(layers[int(of("Layer", "0"))], float(of("LabelValue", str(number + 1))))
-        title = unused(of("Name") or of("ID"), found)
-        found[title] = Structure(title, mask, tuple(color), _code(of("Tags")))
+        title = unused(of("Name") or of("ID") or f"segment {number + 1}", found)
+        try:
+            color = tuple(round(255 * min(max(float(c), 0.0), 1.0)) for c in of("Color", "0.5 0.5 0.5").split())
+            mask = sitk.Equal(layers[range(len(layers))[int(of("Layer", "0"))]], float(of("LabelValue", str(number + 1))))
+        except (ValueError, IndexError) as error:
+            raise InputError(f"{file}: colour, layer or label of the segment '{title}' is damaged in its header; save the segmentation again.") from error
+        found[title] = Structure(title, mask, color if len(color) == 3 else (128, 128, 128), _code(of("Tags")))
         number += 1
     return found
 
@@ -118,10 +131,14 @@ def _labels(image: sitk.Image, given) -> dict[str, Structure]:
         beside = Path(given).with_name(image_io.stem(given) + ".json")
         if beside.is_file():
             try:
-                names = {int(value): str(n) for n, value in json.loads(beside.read_text(encoding="utf-8")).items()}
+                table = json.loads(beside.read_text(encoding="utf-8"))
+                names = {int(value): str(n) for n, value in table.items() if int(value) == float(value)}
             except (OSError, ValueError, TypeError, AttributeError) as error:
                 raise InputError(f"{beside}: is no table of names and values, such as {{\"bladder\": 1}}.") from error
+            if len(names) < len(table):
+                raise InputError(f"{beside}: gives two names one value, or one a value that is no whole number; give each structure its own.")
     values = [int(v) for v in np.unique(sitk.GetArrayViewFromImage(image)) if v]
+    _require_so_few(len(values), str(given) if not isinstance(given, sitk.Image) else "the label image")
     titles = {v: names.get(v, f"label {v}") for v in values}
     return {titles[v]: Structure(titles[v], sitk.Equal(image, v), COLORS[i % len(COLORS)]) for i, v in enumerate(values)}
 
@@ -131,8 +148,8 @@ def as_segmentation(structures: list[Structure]) -> sitk.Image:
 
     uint8, with a component for each layer. All masks lie on one grid. Raises `ValueError` for none or more than 255.
     """
-    if not 0 < len(structures) < 256:
-        raise ValueError(f"{len(structures)} structures: 1 to 255 fit into a segmentation")
+    if not 0 < len(structures) <= MOST:
+        raise ValueError(f"{len(structures)} structures: 1 to {MOST} fit into a segmentation")
     layers: list[np.ndarray] = []
     used: list[int] = []  # labels of each layer
     header = {"Segmentation_MasterRepresentation": "Binary labelmap", "Segmentation_ContainedRepresentationNames": "Binary labelmap|",

@@ -77,7 +77,8 @@ def image_names(structures: list[str]) -> dict[str, str]:
     """{structure: file of its membership}; names that clinics give may hold what no file name may."""
     out: dict[str, str] = {}
     for name in structures:
-        safe, number = re.sub(r"[^\w.-]+", "_", name), 1
+        # a file name has 255 bytes, a letter up to four
+        safe, number = re.sub(r"[^\w.-]+", "_", name)[:50], 1
         file = f"inside_{safe}.nii.gz"
         # on some disks upper and lower case are one
         while file.lower() in {f.lower() for f in out.values()}:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from rtbackend import structure_set
+from rtbackend import image_io, structure_set
 from rtbackend.deformation import read_transform
 from rtbackend.errors import InputError
 from rtbackend.structure_set import Structure
@@ -58,6 +58,7 @@ class Result:
 
     def _image(self, name: str) -> sitk.Image:
         """As written, with its own pixel type: unlike `image_io.read`, an image of one value is fine."""
+        image_io.check_nifti(self._path(name))
         try:
             return sitk.ReadImage(str(self._path(name)))
         except RuntimeError:

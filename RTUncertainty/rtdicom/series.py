@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
+from rtbackend import slice_stack
 from rtbackend.deformation.field import between
 from rtbackend.errors import InputError
 
@@ -110,26 +111,15 @@ def _in_order(folder: Path, slices: list[Dataset]) -> Series:
                files.numbers(s, "PixelSpacing", 2), [int(s.Rows), int(s.Columns)]) for s in slices]
     if any(None in p for p in places):
         raise no_volume("position, orientation or pixel spacing is missing")
-    turned, at, pixel, shape = (np.array(column, float) for column in zip(*places))
-    if np.ptp(turned, 0).max() > 1e-3 or np.ptp(pixel, 0).max() > 1e-3 or np.ptp(shape, 0).any():
-        raise no_volume("they differ in size, pixel spacing or orientation")
-    if len(slices) < 2:
-        raise no_volume("there is only one")
-    row, column = (v / np.linalg.norm(v) for v in turned[0].reshape(2, 3))
-    normal = np.cross(row, column)
-    order = np.argsort(at @ normal, kind="stable")
-    steps = np.diff(at[order], axis=0)
-    along = steps @ normal
-    if along.min() < 0.01:
-        raise no_volume("several lie at one position")
-    step = float(along.mean())
-    if np.abs(along - step).max() > 0.05 * step:
-        raise no_volume(f"their distances are {along.min():.2f} to {along.max():.2f} mm; slices are missing")
-    if np.linalg.norm(steps - along[:, None] * normal, axis=1).max() > 0.05 * step:
-        raise no_volume("they are sheared by a tilted gantry")
-    grid = sitk.Image([int(shape[0, 1]), int(shape[0, 0]), len(slices)], sitk.sitkUInt8)
-    grid.SetSpacing([float(pixel[0, 1]), float(pixel[0, 0]), step])
-    grid.SetOrigin([float(v) for v in at[order[0]]])
-    grid.SetDirection([float(v) for v in np.stack([row, column, normal], 1).ravel()])
+    try:
+        order, axes, step = slice_stack.ordered(*zip(*places))
+    except ValueError as why:
+        raise no_volume(why) from None
+    first = slices[order[0]]
+    between_rows, between_columns = files.numbers(first, "PixelSpacing", 2)
+    grid = sitk.Image([int(first.Columns), int(first.Rows), len(slices)], sitk.sitkUInt8)
+    grid.SetSpacing([between_columns, between_rows, step])
+    grid.SetOrigin(files.numbers(first, "ImagePositionPatient", 3))
+    grid.SetDirection([float(v) for v in axes.ravel()])
     grid.SetMetaData("frame_of_reference", str(slices[0].FrameOfReferenceUID))  # as `image_io.read` does
     return Series(folder, [slices[i] for i in order], grid)

@@ -50,6 +50,8 @@ _OTHERS = {PHOTON: _PROTON_ONLY, PROTON: _PHOTON_ONLY}
 # a four-field box; two fields at a right angle, as protons need few
 DEFAULTS = {PHOTON: Plan(name="four-field box"),
             PROTON: Plan(PROTON, (0.0, 90.0), margin_mm=10.0, name="two proton fields")}
+# static fields; memory grows with them
+MOST_BEAMS = 72
 # smallest and largest of each number
 _LIMITS = {"prescription_gy": (0.1, 200.0), "fractions": (1, 100), "margin_mm": (0.0, 50.0), "grid_mm": (1.0, 10.0),
            "spot_spacing_mm": (2.0, 20.0), "layer_spacing_mm": (1.0, 20.0), "range_shifter_mm": (0.0, 100.0)}
@@ -105,7 +107,10 @@ def _checked(key: str, value):
             return value
         return _numbers(key, value, "\"target\" or three numbers, LPS in mm", 3)
     if key == "beams":
-        return _numbers(key, value, "a list of gantry angles in degrees")
+        angles = _numbers(key, value, "a list of gantry angles in degrees")
+        if len(angles) > MOST_BEAMS or max(map(abs, angles)) > 360:
+            raise InputError(f"beams are {len(angles)} angles from {min(angles):g} to {max(angles):g}; give at most {MOST_BEAMS}, from -360 to 360 degrees.")
+        return angles
     if key == "weights":
         return None if value is None else _numbers(key, value, "a list of numbers")
     if not isinstance(value, str) or (key == "machine" and not value):

@@ -193,6 +193,8 @@ def test_folder_without_dicom(place, capsys):
     ("nan.nii.gz", with_value(np.nan), ["nan.nii.gz", "1 values that are NaN"]),
     ("inf.nii.gz", with_value(np.inf), ["inf.nii.gz", "infinite"]),
     ("tiny.nii.gz", lambda i: i[30:34, 30:34, 3:6], ["tiny.nii.gz", "at least 8×8×2"]),
+    ("complex.nrrd", lambda i: sitk.RealAndImaginaryToComplex(i, i), ["complex.nrrd", "2 values per voxel"]),
+    ("giant.nrrd", lambda i: _spaced(i, (100, 100, 100)), ["giant.nrrd", "m long", "spacing"]),
 ])
 def test_bad_images(place, capsys, name, make, words):
     refused(place, capsys, words, input=bad(place, name, make))
@@ -213,15 +215,113 @@ def test_zero_spacing(place, capsys):
         shutil.rmtree(place / "refused")
 
 
+def _spaced(image, spacing):
+    image.SetSpacing(spacing)
+    return image
+
+
+@pytest.mark.parametrize("name,offset,form,value,words", [
+    ("size0", 80, "<f", 0.0, "voxel size"), ("sizenan", 88, "<f", np.nan, "voxel size"), ("bits", 72, "<h", 0, "header is damaged"),
+    ("offset", 108, "<f", np.nan, "header is damaged"), ("dimensions", 40, "<h", 0, "header is damaged")])
+def test_nifti_headers_that_make_no_image(place, capsys, name, offset, form, value, words):
+    """ITK takes a voxel size of 0 for 1 mm: volumes would be wrong, and nobody told."""
+    import gzip
+    import struct
+    data = bytearray(gzip.decompress((place / "mr.nii.gz").read_bytes()))
+    struct.pack_into(form, data, offset, value)
+    (place / f"{name}.nii").write_bytes(data)
+    refused(place, capsys, [f"{name}.nii", words], input=place / f"{name}.nii")
+
+
+def test_sheared_axes(place, capsys):
+    sitk.WriteImage(sitk.ReadImage(str(place / "mr.nii.gz")), str(place / "sheared.mhd"))
+    lines = (place / "sheared.mhd").read_text(encoding="utf-8").splitlines()
+    changed = ["TransformMatrix = 1 0 0 0.3 0.95 0 0 0 1" if line.startswith("TransformMatrix") else line for line in lines]
+    (place / "sheared.mhd").write_text("\n".join(changed) + "\n", encoding="utf-8")
+    refused(place, capsys, ["sheared.mhd", "right angles"], input=place / "sheared.mhd")
+    (place / "sheared.zraw").unlink(missing_ok=True)
+    (place / "sheared.raw").unlink(missing_ok=True)
+    refused(place, capsys, ["sheared.mhd", "voxels is missing"], input=place / "sheared.mhd")
+
+
+def test_slices_that_make_no_volume(place, capsys):
+    """ITK closes gaps and takes copies for slices of their own, so that nothing has its size any more."""
+    pydicom = pytest.importorskip("pydicom")
+    from make_dicom import write_series
+
+    mr = sitk.Cast(sitk.ReadImage(str(place / "mr.nii.gz")), sitk.sitkInt16)
+
+    def series(name, change=None, **options):
+        folder = write_series(mr, place / "series" / name, "MR", **options)
+        for k, file in enumerate(sorted(folder.iterdir(), key=lambda f: pydicom.dcmread(f).ImagePositionPatient[2])):
+            if change is not None:
+                slice_ = pydicom.dcmread(file)
+                change(k, slice_)
+                slice_.save_as(file)
+        return folder
+
+    def tilt(k, slice_):
+        x, y, z = map(float, slice_.ImagePositionPatient)
+        slice_.ImagePositionPatient = [x, y + k, z]
+
+    def localiser(k, slice_):
+        if k == 2:
+            slice_.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+
+    def without_place(k, slice_):
+        del slice_.ImagePositionPatient
+
+    code, lines, out = run(place, capsys, input=series("whole"), output=place / "from_whole")
+    assert code == 0, lines
+    assert geometry.same_grid(sitk.ReadImage(str(out / "synct.nii.gz")), mr)
+    refused(place, capsys, ["gap", "slices are missing"], input=series("gap", skip=(4,)))
+    refused(place, capsys, ["tilted", "tilted gantry"], input=series("tilted", tilt))
+    refused(place, capsys, ["localiser", "orientation"], input=series("localiser", localiser))
+    refused(place, capsys, ["placeless", "position"], input=series("placeless", without_place))
+    copies = series("copies")
+    (copies / "copy.dcm").write_bytes(next(iter(sorted(copies.iterdir()))).read_bytes())
+    refused(place, capsys, ["copies", "several lie at one position"], input=copies)
+    damaged = series("damaged")
+    file = sorted(damaged.iterdir())[3]
+    file.write_bytes(file.read_bytes()[:300])
+    refused(place, capsys, ["damaged", "make no volume"], input=damaged)
+
+
+def test_an_mr_as_reference(place, capsys):
+    refused(place, capsys, ["mr.nii.gz", "no CT in HU"], reference=place / "mr.nii.gz")
+
+
+def test_empty_arguments(place, capsys):
+    """What a shell makes of a variable that is not set: results would go into the current folder."""
+    refused(place, capsys, ["--input is empty"], input="")
+    before = sorted(Path().iterdir())
+    code, lines, _ = run(place, capsys, output="")
+    assert code == 2 and len(lines) == 1 and "--output is empty" in lines[0] and sorted(Path().iterdir()) == before
+
+
+def test_a_name_that_is_too_long_for_the_disk(place, capsys):
+    code, lines, _ = run(place, capsys, output=place / ("n" * 300))
+    assert code == 2 and len(lines) == 1 and "cannot be written" in lines[0]
+
+
+def test_interrupted_before_signals_are_looked_after(capsys, monkeypatch):
+    def interrupt(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_models", interrupt)
+    assert cli.main(["models"]) == 4
+    assert capsys.readouterr().err.strip() == "rtuncertainty: Cancelled; nothing was written."
+
+
 def test_ct_where_mr_is_asked_for(place, capsys):
     refused(place, capsys, ["ct.nii.gz", "is a CT", "choose the MR"], input=place / "ct.nii.gz")
 
 
 def test_reference_elsewhere(place, capsys):
-    def far(image):
-        image.SetOrigin((5000, 0, 0))
-        return image
-    refused(place, capsys, ["far.nii.gz", "do not overlap"], reference=bad(place, "far.nii.gz", far))
+    far = sitk.ReadImage(str(place / "ct.nii.gz"))
+    far.SetOrigin((5000, 0, 0))
+    sitk.WriteImage(far, str(place / "far.nii.gz"))
+    refused(place, capsys, ["far.nii.gz", "do not overlap"], reference=place / "far.nii.gz")
 
 
 def test_unknown_model(place, capsys):
@@ -240,6 +340,48 @@ def test_broken_bundles(place, capsys, name, spoil, words):
     if not folder.exists():
         spoil(make_bundle(folder))
     refused(place, capsys, words, model=folder)
+
+
+@pytest.mark.parametrize("entry,value,words", [
+    ("name", None, "name is"), ("architecture", "m4", "architecture is"), ("architecture.arguments", [], "architecture.arguments is"),
+    ("input", None, "input is"), ("input.spacing_mm", [1, 2], "input.spacing_mm is"), ("input.modality", "PET", "CT or MR"),
+    ("outputs", [], "outputs is"), ("outputs.structures", None, "outputs.structures is"), ("outputs.structures", [{"name": "a/b", "label": 1, "color": [1, 2, 3]}], "name of structure 1"),
+    ("outputs.structures", [{"name": "a", "label": 300, "color": [1, 2, 3]}], "label of structure 1"),
+    ("outputs.structures", [{"name": n, "label": 1, "color": [1, 2, 3]} for n in "ab"], "the same label"),
+    ("outputs.synct", {"scale": 3}, "scale and offset"), ("dropout", None, "dropout is"), ("calibration", "none", "calibration is"), ("weights.file", 3, "weights.file is")])
+def test_cards_that_say_nonsense(place, capsys, monkeypatch, entry, value, words):
+    folder = place / "cards" / "bundle"
+    card = json.loads((make_bundle(folder) / "model.json").read_text(encoding="utf-8"))
+    *path, last = entry.split(".")
+    inner = card
+    for key in path:
+        inner = inner[key]
+    inner[last] = value
+    (folder / "model.json").write_text(json.dumps(card), encoding="utf-8")
+    refused(place, capsys, ["model.json", words], model=folder)
+    # and it does not keep others from being listed
+    monkeypatch.setenv("RTU_MODELS", str(place / "cards"))
+    assert cli.main(["models"]) == 0 and "limb-t1-synct" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda stored: {}, lambda stored: [1], lambda stored: {"checkpoints": []}, lambda stored: {"checkpoints": [3]},
+    lambda stored: {"checkpoints": [{k: v * float("nan") if v.is_floating_point() else v for k, v in stored["checkpoints"][0].items()}]}, None])
+def test_weights_that_are_none(place, capsys, spoil):
+    """Files that are as the card describes them, and yet hold no weights."""
+    import torch
+
+    from rtbackend import bundle
+
+    folder = make_bundle(place / "bundle-hollow")
+    if spoil is None:
+        (folder / "weights.pt").write_bytes(b"")
+    else:
+        torch.save(spoil(torch.load(folder / "weights.pt", weights_only=True)), folder / "weights.pt")
+    card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    card["weights"]["sha256"] = bundle.sha256(folder / "weights.pt")
+    (folder / "model.json").write_text(json.dumps(card), encoding="utf-8")
+    refused(place, capsys, ["weights.pt", "weights"], model=folder)
 
 
 def test_weights_of_another_architecture(place, capsys):

@@ -169,7 +169,7 @@ def with_value(value):
 
 @pytest.mark.parametrize("name,make,words", [
     ("nan.nrrd", with_value(np.nan), ["nan.nrrd", "NaN"]), ("negative.nrrd", with_value(-0.5), ["negative.nrrd", "negative"]),
-    ("flat.nrrd", lambda i: i[:, :, 3], ["flat.nrrd", "2 dimensions"]), ("zero.nrrd", lambda i: i * 0, ["zero.nrrd", "same value"]),
+    ("stored.nrrd", with_value(3e8), ["stored.nrrd", "DoseGridScaling"]), ("flat.nrrd", lambda i: i[:, :, 3], ["flat.nrrd", "2 dimensions"]), ("zero.nrrd", lambda i: i * 0, ["zero.nrrd", "same value"]),
     ("series.nii.gz", lambda i: sitk.JoinSeries([i, i]), ["series.nii.gz", "4 dimensions"])])
 def test_doses_that_are_none(place, capsys, tmp_path, name, make, words):
     sitk.WriteImage(make(sitk.ReadImage(str(place / "dose.nrrd"))), str(tmp_path / name))
@@ -185,6 +185,8 @@ def test_files_that_are_none(place, capsys, tmp_path):
     refused(capsys, ["prescription"], *dvh(place, prescription=-2))
     refused(capsys, ["nothing to make a band of"], *dvh(place, bands=_folder(tmp_path, {"synct": "synct.nii.gz"})))
     refused(capsys, ["no result folder"], *dvh(place, bands=place))
+    for files in ([], {"inside": "ball"}, {"inside": {"ball": 3}}):
+        refused(capsys, ["summary.json cannot be read"] if files else ["summary.json"], *dvh(place, bands=_folder(tmp_path, files)))
     refused(capsys, ["--structures"], "dvh", "--dose", place / "dose.nrrd", "--output", tmp_path / "x.csv")
 
 
@@ -198,6 +200,14 @@ def test_no_structure_in_the_dose(place, capsys, tmp_path):
     dose.SetOrigin((500, 0, 0))
     sitk.WriteImage(dose, str(tmp_path / "far.nrrd"))
     refused(capsys, ["none of the structures", "far.nrrd"], *dvh(place, dose=tmp_path / "far.nrrd"))
+
+
+def test_an_input_is_not_replaced(place, capsys, tmp_path):
+    before = {p: p.read_bytes() for p in place.iterdir() if p.is_file()}
+    for name in ("dose.nrrd", "labels.nrrd"):
+        refused(capsys, [name, "one of the inputs"], *dvh(place, output=place / name))
+    refused(capsys, ["dose.nrrd", "one of the inputs"], *gamma(place, output=place / "dose.nrrd"))
+    assert before == {p: p.read_bytes() for p in before}
 
 
 def test_places_that_cannot_be_written(place, capsys, tmp_path):

@@ -43,6 +43,24 @@ def test_oblique_grids():
     assert fraction[8, 8, 8] == 1 and 0 < fraction[8, 8, 3] < 1
 
 
+def test_rounding_adds_no_voxel_beside_a_structure():
+    """Turned about oblique axes a structure's faces lie on voxel faces but for rounding; the dose beyond them must not become its smallest."""
+    image = grid((20, 20, 20), (3.0,) * 3, (-28.5, -28.5, -28.5))
+    inside = np.zeros((20, 20, 20), np.uint8)
+    inside[5:12, 6:13, 7:14] = 1
+    dose, mask = linear_dose(image), geometry.like(inside, image, np.uint8)
+    expected = dvh.of_region(dose, MaskRegion(mask))
+    rotation = sitk.Euler3DTransform()
+    rotation.SetRotation(0.2, 0.1, -0.26)
+    matrix = np.array(rotation.GetMatrix()).reshape(3, 3)
+    for turned_image in (dose, mask):
+        turned_image.SetOrigin([float(v) for v in matrix @ np.array(turned_image.GetOrigin())])
+        turned_image.SetDirection(rotation.GetMatrix())
+    found = dvh.of_region(dose, MaskRegion(mask))
+    assert len(found.dose) == len(expected.dose)
+    assert [float(found.dose[k]) for k in (0, -1)] == pytest.approx([float(expected.dose[k]) for k in (0, -1)], abs=1e-3)
+
+
 def test_contours_of_squares_are_exact():
     region = ContourRegion([square(z, -3.3, 4.1) for z in (-2.0, 0.0, 2.0)])
     assert region.volume_ml == pytest.approx(7.4 ** 2 * 6 / 1000)

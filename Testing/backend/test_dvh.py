@@ -97,7 +97,8 @@ def test_the_curve_has_no_steps_and_voxels_are_divided():
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.tuples(*[st.floats(-300, 300)] * 3), st.floats(-0.7, 0.7))
+# rounded: ITK cannot invert a matrix with denormal numbers in it
+@given(st.tuples(*[st.floats(-300, 300)] * 3), st.floats(-0.7, 0.7).map(lambda angle: round(angle, 9)))
 def test_dose_and_structure_moved_together(shift, angle):
     def case(move, turn):
         dose = linear_dose(grid((12, 11, 10), (3, 2.5, 4), (-14, -12, -15)), (0.3, -0.2, 0.5))

@@ -91,6 +91,43 @@ def test_what_is_no_segmentation_is_told(tmp_path, spoil, told):
         sets.read(spoil(tmp_path))
 
 
+def test_label_images_that_are_cut_short_are_told(tmp_path):
+    """ITK reads what there is, and the rest of the structures would be missing without a word."""
+    image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 3, (20, 20, 20)).astype(np.uint8))
+    for name in ("a.nii", "a.nii.gz"):
+        sitk.WriteImage(image, str(tmp_path / name))
+        data = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(data[:len(data) // 2])
+        with pytest.raises(InputError, match="cut short"):
+            sets.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("key, value", [("Color", "red"), ("Color", "nan 0 0"), ("Layer", "7"), ("Layer", "x"), ("LabelValue", "one")])
+def test_damaged_headers_of_segments_are_told(structures, tmp_path, key, value):
+    image = sets.as_segmentation(structures)
+    image.SetMetaData(f"Segment1_{key}", value)
+    sitk.WriteImage(image, str(tmp_path / "s.seg.nrrd"))
+    with pytest.raises(InputError, match="s.seg.nrrd: .*segment 'PTV 70' is damaged"):
+        sets.read(tmp_path / "s.seg.nrrd")
+
+
+def test_a_scan_is_no_segmentation(tmp_path):
+    """An image of whole numbers in HU would become hundreds of structures."""
+    sitk.WriteImage(sitk.GetImageFromArray(np.arange(1000, dtype=np.int16).reshape(10, 10, 10)), str(tmp_path / "ct.nii.gz"))
+    with pytest.raises(InputError, match="ct.nii.gz: holds 999 different labels"):
+        sets.read(tmp_path / "ct.nii.gz")
+    with pytest.raises(InputError, match="holds 256 different labels"):
+        sets.read({f"s{k}": mask(1, 1, 1) for k in range(256)})
+
+
+@pytest.mark.parametrize("table", [{"a": 1, "b": 1}, {"a": 1, "b": 2.5}])
+def test_a_table_of_names_gives_each_its_own_whole_number(tmp_path, table):
+    sitk.WriteImage(sitk.GetImageFromArray(np.array([[[0, 1, 2], [2, 0, 0]]], np.uint8)), str(tmp_path / "a.nrrd"))
+    (tmp_path / "a.json").write_text(json.dumps(table), encoding="utf-8")
+    with pytest.raises(InputError, match="a.json: gives two names one value"):
+        sets.read(tmp_path / "a.nrrd")
+
+
 @pytest.mark.parametrize("name, organ", [
     ("RightParotid", "parotid_right"), ("Parotid_L", "parotid_left"), ("glnd_parotid_rt", "parotid_right"), ("Parotis li", "parotid_left"),
     ("SpinalCord", "spinal_cord"), ("Spinal Cord", "spinal_cord"), ("BrainStem", "brainstem"), ("Oesophagus", "esophagus"),

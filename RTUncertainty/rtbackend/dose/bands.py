@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from .. import geometry, structure_names
+from .. import geometry, image_io, structure_names
 from ..errors import InputError
 from . import dvh
 from .nested import NestedContours, around
@@ -128,21 +128,23 @@ def read(folder, names) -> dict[str, Distribution]:
     folder = Path(folder)
     try:
         files = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        inside = {str(name): folder / file for name, file in (files.get("inside") or {}).items()}
+        table = folder / files["volume_distribution"] if files.get("volume_distribution") else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder} is no result folder (its summary.json cannot be read); give one that predict or propagate wrote.") from error
-    inside = files.get("inside") or {}
     if not inside:
         raise InputError(f"{folder} holds no distribution of structures (inside_<structure>.nii.gz), so there is nothing to make a band of; "
                          "run predict or propagate again, or leave --bands out.")
     known = structure_names.match(names, inside)
     if not known:
         raise InputError(f"{folder} knows none of the structures; it has {', '.join(inside)}.")
-    volumes = _volumes(folder / files["volume_distribution"]) if files.get("volume_distribution") else {}
-    return {name: _distribution(_inside(folder / inside[title]), volumes.get(title)) for name, title in known.items()}
+    volumes = _volumes(table) if table is not None else {}
+    return {name: _distribution(_inside(inside[title]), volumes.get(title)) for name, title in known.items()}
 
 
 def _inside(path: Path) -> sitk.Image:
     """One inside_ image; unlike `image_io.read` it takes one without any voxel, of a structure that was not found."""
+    image_io.check_nifti(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:

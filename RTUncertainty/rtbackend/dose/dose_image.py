@@ -13,6 +13,8 @@ from ..errors import InputError
 UNITS = {"Gy": 1.0, "cGy": 0.01}
 # Gy; more is hardly ever a dose outside of brachytherapy, but the usual sign of cGy
 UNUSUAL = 200.0
+# Gy; what no radiation therapy reaches: stored numbers of an RTDOSE without their scaling, for instance
+IMPOSSIBLE = 1e5
 
 
 def read(path, unit: str | None = None, note=None) -> sitk.Image:
@@ -23,7 +25,7 @@ def read(path, unit: str | None = None, note=None) -> sitk.Image:
         unit: of an image file, "Gy" (also None) or "cGy". An RTDOSE brings its own, and its DoseGridScaling, whatever `unit` says.
         note: called with a sentence where the numbers look like another unit.
 
-    The metadata "frame_of_reference" is the RTDOSE's. Raises `InputError` for what `image_io.read` refuses, negative doses, relative
+    The metadata "frame_of_reference" is the RTDOSE's. Raises `InputError` for what `image_io.read` refuses, negative and impossible doses, relative
     doses, frames of uneven distance and a modality other than RTDOSE.
     """
     path = Path(path)
@@ -35,6 +37,8 @@ def read(path, unit: str | None = None, note=None) -> sitk.Image:
     negative = int((array < 0).sum())
     if negative:
         raise InputError(f"{path} holds {negative} negative values (down to {array.min():g}); it is no dose, or a difference of doses.")
+    if array.max() > IMPOSSIBLE:
+        raise InputError(f"{path} reaches {array.max():g} Gy, which no dose does; give it in Gy (an RTDOSE's stored numbers need its DoseGridScaling).")
     if note is not None and array.max() > UNUSUAL:
         note(f"{path} reaches {array.max():.0f} Gy; if its numbers are cGy, say --dose-unit cGy.")
     return image

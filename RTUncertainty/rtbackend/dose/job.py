@@ -37,6 +37,7 @@ def dvh_to_files(dose, structure_file, output, *, band_folder=None, unit=None, p
     """
     if prescription is not None and not (prescription > 0 and math.isfinite(prescription)):
         raise InputError(f"the prescription is {prescription:g} Gy; give a positive dose in Gy.")
+    _require_other(output, dose, structure_file)
     note, progress = note or (lambda message: None), progress or Progress(shares=SHARES)
     progress.stage("read", 0.0, "Reading dose and structures")
     image = dose_image.read(dose, unit, note)
@@ -101,6 +102,8 @@ def gamma_to_file(reference, evaluated, output=None, *, unit=None, note=None, **
     """
     if output is not None and not Path(output).name.lower().endswith(image_io.SUFFIXES):
         raise InputError(f"{output}: an image of gamma is written as {', '.join(image_io.SUFFIXES)}; give such a name.")
+    if output is not None:
+        _require_other(output, reference, evaluated)
     first, second = (dose_image.read(path, unit, note) for path in (reference, evaluated))
     geometry.require_overlap(first, second, str(reference), str(evaluated))
     found = gamma(first, second, **options)
@@ -110,6 +113,12 @@ def gamma_to_file(reference, evaluated, output=None, *, unit=None, note=None, **
         values = np.nan_to_num(found.values.cpu().numpy(), nan=NOT_EVALUATED)
         _write(Path(output), lambda place: sitk.WriteImage(geometry.like(values, first), str(place), True))
     return found
+
+
+def _require_other(output, *inputs) -> None:
+    """Raise `InputError` where the output would replace one of the inputs."""
+    if any(Path(output).resolve() == Path(given).resolve() for given in inputs):
+        raise InputError(f"{output} is one of the inputs and would be replaced; give another file for the output.")
 
 
 def _write(output: Path, writer) -> None:

@@ -14,6 +14,8 @@ from .. import geometry
 
 # the largest sub-voxel, as a part of the mask's smallest spacing, when grids are oblique to each other, and the most per edge
 STEP, MOST = 0.5, 8
+# fraction of a voxel that is none
+ROUNDING = 1e-6
 
 
 class NoRegion:
@@ -67,7 +69,8 @@ class MaskRegion:
             edges = first[axis] + step[axis] * (np.arange(n + 1) - 0.5)
             weights = overlap(edges[:-1], edges[1:], grid.GetSize()[axis])
             out = np.moveaxis(np.tensordot(weights, out, (1, 2 - axis)), 0, 2 - axis)
-        return np.clip(out, 0.0, 1.0)
+        # what rounding leaves of a touching neighbour would count for the smallest and the largest dose
+        return np.where(out < ROUNDING, 0.0, np.clip(out, 0.0, 1.0))
 
     def _sampled(self, grid):
         wanted = STEP * min(self.mask.GetSpacing())
