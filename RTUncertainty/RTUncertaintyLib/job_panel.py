@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import slicer
 from rtbackend.errors import RTUncertaintyError
 
@@ -10,6 +13,7 @@ from .backend_run import BackendRun, Outcome
 from .input_check import InputCheck
 from .job_logic import JobLogic
 from .message_line import duration, show_message
+from .path_edit import on_path
 from .review_data import ReviewData
 from .text import _
 from .torch_setup import TorchProvider, TorchSetup
@@ -33,12 +37,12 @@ class JobPanel:
     def __init__(self, ui, logic: JobLogic, torch: TorchProvider | None = None):
         self.ui, self.logic, self.torch = ui, logic, torch or TorchSetup()
         self.parameters, self._run, self._checked = None, None, (None, InputCheck())
-        self._told_for = None
+        self._told_for, self._installing = None, False
         self._notes: list[str] = []
         self.results = self.make_results()
         ui.modelComboBox.connect("currentIndexChanged(int)", self._model_chosen)
-        ui.modelFolderEdit.connect("currentPathChanged(QString)", self._model_folder_changed)
-        ui.outputFolderEdit.connect("currentPathChanged(QString)", self._output_folder_changed)
+        on_path(ui.modelFolderEdit, self._model_folder_changed)
+        on_path(ui.outputFolderEdit, self._output_folder_changed)
         ui.runButton.connect("clicked()", self.start)
         ui.cancelButton.connect("clicked()", self.cancel)
         ui.progressBar.visible = False
@@ -127,6 +131,9 @@ class JobPanel:
         for folder, card in cards.items():
             combo.addItem(model_card_text.title(card), folder)
         index = combo.findData(wanted) if wanted else -1
+        if index < 0 and wanted:  # a scene of another computer or version: the same model lies elsewhere
+            name = re.split(r"[/\\]", wanted.rstrip("/\\"))[-1]
+            index = next((i for i, card in enumerate(cards.values()) if name in (card["name"], Path(card["folder"]).name)), -1)
         combo.setCurrentIndex(max(index, 0) if cards else -1)
         combo.blockSignals(False)
         self._model_chosen()
@@ -153,7 +160,8 @@ class JobPanel:
             self.parameters.model = card["folder"]
         self.refresh()
 
-    def _model_folder_changed(self, path) -> None:
+    def _model_folder_changed(self) -> None:
+        path = self.ui.modelFolderEdit.currentPath
         if self.parameters is None or self.parameters.modelFolder == path:
             return
         self.parameters.modelFolder = path
@@ -162,7 +170,8 @@ class JobPanel:
         for folder in set(self._cards) - known:
             self.ui.modelComboBox.setCurrentIndex(self.ui.modelComboBox.findData(folder))
 
-    def _output_folder_changed(self, path) -> None:
+    def _output_folder_changed(self) -> None:
+        path = self.ui.outputFolderEdit.currentPath
         if self.parameters is not None and self.parameters.outputFolder != path:
             self.parameters.outputFolder = path
 
@@ -223,11 +232,8 @@ class JobPanel:
         if self.running or self._reason_not_to_run()[0] or self.check(again=True).errors:
             self.refresh()
             return
-        if not self.torch.installed():
-            problem = self.torch.install()
-            if problem:
-                self.tell(problem, "error")
-                return
+        if not self._torch_there():
+            return
         self._notes = []
         self.ui.logTextEdit.clear()
         try:
@@ -242,6 +248,25 @@ class JobPanel:
             self.ui.progressBar.visible = True
             self.tell(_("Starting…"))
         self.refresh()
+
+    def _torch_there(self) -> bool:
+        """Whether a run can be started, after PyTorch was installed where it was not there; tells what speaks against it.
+
+        The application goes on while it installs: Run may be pressed again, the module left, or an input deleted.
+        """
+        if self._installing or self.torch.installed():
+            return not self._installing
+        self._installing = True
+        try:
+            problem = self.torch.install()
+        finally:
+            self._installing = False
+        if problem:
+            self.tell(problem, "error")
+        elif self.parameters is None or self._reason_not_to_run()[0]:
+            self.refresh()
+            return False
+        return not problem
 
     def cancel(self) -> None:
         """Ask the run to end."""
@@ -271,10 +296,17 @@ class JobPanel:
         overall, left = event.get("overall"), event.get("seconds_left")
         if isinstance(overall, (int, float)):
             self.ui.progressBar.value = int(1000 * min(max(overall, 0), 1))
-        words = event.get("message") or self.stages.get(event.get("stage"), "")
+        words = self._progress_words(event.get("message") or "", self.stages.get(event.get("stage"), ""))
         if isinstance(left, (int, float)):
             words = _("{stage}, about {time} left").format(stage=words, time=duration(left))
         self.tell(words)
+
+    @staticmethod
+    def _progress_words(message: str, stage: str) -> str:
+        """What the backend says, with what it is doing before it where it does not say that itself: "Part 2 of 4"."""
+        if not message or not stage or message.split()[0] == stage.split()[0]:
+            return message or stage
+        return _("{stage}: {message}").format(stage=stage, message=message[:1].lower() + message[1:])
 
     def noted(self, message: str) -> None:
         self._notes.append(message)

@@ -33,9 +33,10 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         """The module is unloaded, reloaded, or the application ends."""
-        self.set_parameters(None)
+        if self.panel is not None:  # None after a setup that was interrupted
+            self.set_parameters(None)
+            self.panel.close()
         self.removeObservers()
-        self.panel.close()
 
     def enter(self):
         self.initialize_parameter_node()
@@ -74,7 +75,9 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.removeObserver(self._parameters, "ModifiedEvent", self.on_parameters_modified)
         self._parameters = parameters
         if parameters is not None:
-            self._gui_tag = parameters.connectGui(self.ui)
+            # `connectGui` may return no tag (Slicer issue 7547), and its widgets could never be disconnected then; this one does.
+            bound = {widget.property("SlicerParameterName"): widget for widget in vars(self.ui).values()}
+            self._gui_tag = parameters.connectParametersToGui({name: widget for name, widget in bound.items() if name})
             self.addObserver(parameters, "ModifiedEvent", self.on_parameters_modified)
         self.panel.set_parameters(parameters)
 

@@ -39,6 +39,15 @@ class OverlayControl:
         self._combo.enabled = True
         self._chosen()
 
+    def drop_gone(self) -> None:
+        """Offer no overlay that the user deleted; the next one takes its place in the views."""
+        if self._nodes is None:
+            return
+        for key in [key for key, node in self._nodes.overlays.items() if node.GetScene() is None]:
+            del self._nodes.overlays[key]
+            if self._combo.findData(key) >= 0:
+                self._combo.removeItem(self._combo.findData(key))
+
     def clear(self) -> None:
         """Offer nothing; touches no node."""
         self._nodes = None

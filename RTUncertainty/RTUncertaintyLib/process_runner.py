@@ -26,7 +26,7 @@ class ProcessRunner:
     def __init__(self, command: BackendCommand, on_event: Callable, on_log: Callable, on_end: Callable):
         self._command, self._on_event, self._on_log, self._on_end = command, on_event, on_log, on_end
         self._stream, self._errors, self._errors_rest = EventStream(), "", b""
-        self._error_message, self._doomed, self._process, self._timer = "", [], None, None
+        self._error_message, self._doomed, self._process, self._ended, self._timer = "", [], None, None, None
 
     @property
     def running(self) -> bool:
@@ -128,8 +128,10 @@ class ProcessRunner:
             self._timer.stop()
         if self._doomed:
             process_tree.kill(self._doomed)
-        self._process.deleteLater()
-        self._process = None
+        # Kept, and deleted by the event loop: this may be called by one of its own signals, and PythonQt deletes an object with
+        # its last reference.
+        self._ended, self._process = self._process, None
+        self._ended.deleteLater()
         end.error, end.errors_tail = self._error_message, self._errors
         self._on_end(end)
 
@@ -140,7 +142,8 @@ def run_and_wait(command: BackendCommand, arguments: list[str], on_event: Callab
     environment = {name: value for name, value in environment.items() if value}
     try:
         process = subprocess.Popen([command.python, *command.arguments(arguments)], env=environment,
-                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   creationflags=process_tree.NO_WINDOW)
     except OSError as error:
         return Exit(not_started=f"{command.python}: {error.strerror}")
     stream, errors, message = EventStream(), [], ""
@@ -174,5 +177,5 @@ def run_and_wait(command: BackendCommand, arguments: list[str], on_event: Callab
 
 
 def _bytes(array) -> bytes:
-    """The content of a QByteArray."""
-    return bytes(array.data())
+    """The content of a QByteArray; PythonQt gives None for one without."""
+    return bytes(array.data() or b"")

@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from pathlib import Path
+
+PROC = Path("/proc")
+NO_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+"""For programs that the application starts on Windows, where each would open a console."""
 
 
 def members(pid: int) -> list[int]:
@@ -14,9 +19,7 @@ def members(pid: int) -> list[int]:
     """
     if os.name == "nt":
         return [pid]
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=True, encoding="utf-8")
-    rows = [line.split() for line in listing.stdout.splitlines()]
-    table = {int(row[0]): (int(row[1]), int(row[2])) for row in rows if len(row) >= 4 and not row[3].startswith("Z")}
+    table = _processes()
     found, frontier = [], [pid] if pid in table else []
     while frontier:
         found += frontier
@@ -25,6 +28,26 @@ def members(pid: int) -> list[int]:
     groups.discard(os.getpgrp())
     found += [p for p, (_, group) in table.items() if group in groups and p not in found]
     return [p for p in reversed(found) if p != os.getpid()]
+
+
+def _processes() -> dict[int, tuple[int, int]]:
+    """Process id -> (its parent, its process group), of all that live."""
+    if PROC.joinpath("self", "stat").is_file():  # Linux: a `ps` may be missing, or refuse the libraries that Slicer's launcher puts in its way
+        rows = list(filter(None, map(_stat, PROC.glob("[0-9]*/stat"))))
+    else:
+        listing = subprocess.run(["ps", "-A", "-o", "pid=,stat=,ppid=,pgid="], capture_output=True, text=True, check=True, encoding="utf-8")
+        rows = [line.split() for line in listing.stdout.splitlines()]
+    return {int(row[0]): (int(row[2]), int(row[3])) for row in rows if len(row) >= 4 and not row[1].startswith("Z")}
+
+
+def _stat(file: Path) -> list[str] | None:
+    """Process id, state, parent and group of a file /proc/…/stat; None when the process has ended meanwhile."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    name_end = text.rfind(")")  # the name of a program may hold spaces and brackets
+    return [text.partition(" ")[0], *text[name_end + 1:].split()[:3]]
 
 
 def terminate(pids: list[int]) -> None:
@@ -39,7 +62,7 @@ def kill(pids: list[int]) -> None:
     """End the processes at once, and on Windows their trees."""
     if os.name == "nt":
         for pid in pids:
-            subprocess.run(["taskkill", "/PID", str(pid), "/T", "/F"], capture_output=True, check=False)
+            subprocess.run(["taskkill", "/PID", str(pid), "/T", "/F"], capture_output=True, check=False, creationflags=NO_WINDOW)
     else:
         _signal(pids, signal.SIGKILL)
 

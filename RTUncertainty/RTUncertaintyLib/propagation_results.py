@@ -62,7 +62,7 @@ class PropagationResults:
         if not self._nodes.exists():
             self.clear()
         else:
-            self._view.refresh_contours()
+            self._view.drop_gone()
             self._refresh_accepted()
 
     def _refresh_buttons(self) -> None:
@@ -86,7 +86,11 @@ class PropagationResults:
     def _accept(self) -> None:
         if self._nodes is None:
             return
-        self._builder().accept_structures(self._nodes, self._structures.paths())
+        try:
+            self._builder().accept_structures(self._nodes, self._structures.paths())
+        except ValueError as error:  # a contour was deleted or renamed by hand
+            show_message(self._ui.acceptedLabel, str(error), "error")
+            return
         for key in self._builder().contour_sets(self._nodes):
             self._builder().show_contours(self._nodes, key, key == "accepted")
         self._view.refresh_contours()

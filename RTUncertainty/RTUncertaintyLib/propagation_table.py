@@ -9,6 +9,7 @@ from .propagation_folder import StructureRow
 from .text import _
 
 STRUCTURE, LIGHT, PATH, DICE, APART, SPREAD, VOLUME = range(7)
+MOST_ROWS = 12
 ROW_HEIGHT = 24  # pixels; rows with and without a choice are of one height
 NONE = "–"
 LIGHT_WORDS = {"green": _("green"), "amber": _("amber"), "red": _("red")}
@@ -57,6 +58,7 @@ class StructureTable:
                 (SPREAD, _("Sampled standard deviation of the surface's position, by the chosen path.")),
                 (VOLUME, _("Volume on the planning CT, and on the daily CT by the chosen path, with its {level:.0%} interval.").format(level=level))):
             table.horizontalHeaderItem(column).setToolTip(words)
+        table_rows.fit(table, MOST_ROWS)
         table.setCurrentCell(-1, -1)
         table.blockSignals(False)
 

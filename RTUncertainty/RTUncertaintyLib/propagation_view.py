@@ -55,6 +55,11 @@ class PropagationView:
             widget.enabled = False
         self.refresh_contours()
 
+    def drop_gone(self) -> None:
+        """Keep in step when the user deleted an overlay or contours."""
+        self._overlays.drop_gone()
+        self.refresh_contours()
+
     def refresh_contours(self) -> None:
         """Tick the boxes of the contours that are shown."""
         sets = self._builder().contour_sets(self._nodes) if self._nodes is not None else {}

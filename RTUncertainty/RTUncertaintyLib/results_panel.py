@@ -13,6 +13,10 @@ from .review_link import ReviewLink
 from .text import _
 
 
+MOST_ROWS = 12
+"""Of the table of volumes; of more it scrolls."""
+
+
 class ResultsPanel:
     """Shows one run. `ui` holds the widgets, `scene_builder` acts on the nodes, `removed(nodes)` is called after the
     user removed the run."""
@@ -40,6 +44,7 @@ class ResultsPanel:
         self._nodes, self._tables = nodes, tables
         show_message(self._ui.resultNameLabel, tables.name)
         table_rows.fill(self._ui.volumesTable, [volume_row(row) for row in tables.volumes])
+        table_rows.fit(self._ui.volumesTable, MOST_ROWS)
         table_rows.fill_flags(self._ui.flagsTable, tables.flags)
         self._overlays.fill(nodes)
         self._update_buttons()
@@ -70,8 +75,12 @@ class ResultsPanel:
 
     def forget_if_gone(self) -> None:
         """Clear the section when the user deleted the run in the Data module."""
-        if self._nodes is not None and not self._nodes.exists():
+        if self._nodes is None:
+            return
+        if not self._nodes.exists():
             self.clear()
+        else:
+            self._overlays.drop_gone()
 
     def _show_overlay(self, nodes, key) -> None:
         self.builder.show_overlay(nodes, key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import dicom_job
 from .dicom_job import DicomRequest
+from .path_edit import on_path
 from .review_logic import ReviewLogic
 from .section_job import SectionJob
 from .text import _
@@ -20,7 +21,7 @@ class ReviewDicom:
         self.job = SectionJob(ui.dicomProgressBar, ui.dicomLabel, ui.dicomCancelButton, self._finish, self.refresh)
         ui.dicomTargetComboBox.connect("currentIndexChanged(int)", self.refresh)
         for edit in (ui.dicomFolderEdit, ui.dicomReferenceEdit, ui.dicomPlanningEdit):
-            edit.connect("currentPathChanged(QString)", self.refresh)
+            on_path(edit, self.refresh)
         for box in self._boxes.values():
             box.connect("toggled(bool)", self.refresh)
         ui.dicomCollapsibleButton.connect("contentsCollapsed(bool)", self._opened)

@@ -18,7 +18,7 @@ class ReviewDvh:
 
     def __init__(self, ui, logic: ReviewLogic, torch: TorchProvider | None = None):
         self._ui, self._logic, self.torch = ui, logic, torch or TorchSetup()
-        self._nodes, self._found, self._checked, self._problem = None, None, None, ""
+        self._nodes, self._found, self._checked, self._problem, self._installing = None, None, None, "", False
         self._table = DvhTable(ui.dvhTable, self._show_in_chart)
         self.job = SectionJob(ui.dvhProgressBar, ui.dvhLabel, ui.dvhCancelButton, self._finish, self.refresh)
         ui.doseSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._dose_chosen)
@@ -98,10 +98,18 @@ class ReviewDvh:
         if nodes is None or not nodes.exists() or self._missing(node):
             self.refresh()
             return
+        if self._installing:
+            return
         if not self.torch.installed():
-            problem = self.torch.install()
+            self._installing = True  # the application goes on meanwhile
+            try:
+                problem = self.torch.install()
+            finally:
+                self._installing = False
             if problem:
                 self.job.tell(problem, "error")
+                return
+            if nodes is not self._nodes or not nodes.exists() or node is not self._ui.doseSelector.currentNode():
                 return
         prescription = self._ui.prescriptionSpinBox.value
         request = DvhRequest(nodes, node, self.unit(), prescription if prescription > 0 else None)

@@ -11,6 +11,7 @@ import slicer.util
 from rtbackend.errors import RTUncertaintyError
 
 from .message_line import show_message
+from .path_edit import on_path
 from .text import _
 
 FORMATS = ("html", "pdf", "csv")
@@ -27,7 +28,7 @@ class ReviewOutput:
         ui.zscoreButton.connect("clicked()", self._zscores)
         ui.errorButton.connect("clicked()", self._errors)
         ui.exportButton.connect("clicked()", self._export)
-        ui.exportFolderEdit.connect("currentPathChanged(QString)", self._refresh_export)
+        on_path(ui.exportFolderEdit, self._refresh_export)
         for box in self._boxes.values():
             box.connect("toggled(bool)", self._refresh_export)
         self.show(None, None)
@@ -105,17 +106,19 @@ class ReviewOutput:
     def _export(self) -> None:
         from . import review_report
 
-        if self._nodes is None or not self._nodes.exists():
+        if self._nodes is None or not self._nodes.exists() or not self._ui.exportButton.enabled:
             return
-        ui = self._ui
+        ui, nodes, level, patient = self._ui, self._nodes, self._level(), self._ui.patientEdit.text.strip() or None
         folder, formats = Path(ui.exportFolderEdit.currentPath.strip()), tuple(f for f in FORMATS if self._boxes[f].checked)
         show_message(ui.exportLabel, _("Writing…"))
+        ui.exportButton.enabled = False  # the second click of a double one comes while events are processed
         try:
             with slicer.util.WaitCursor():
                 slicer.app.processEvents()
-                written = review_report.export(self._nodes, folder, formats=formats, level=self._level(),
-                                               patient=ui.patientEdit.text.strip() or None)
+                written = review_report.export(nodes, folder, formats=formats, level=level, patient=patient)
         except (RTUncertaintyError, OSError, ValueError, RuntimeError) as error:
             show_message(ui.exportLabel, _("Nothing was written: {error}").format(error=error), "error")
             return
+        finally:
+            self._refresh_export()
         show_message(ui.exportLabel, _("Written to {folder}: {files}.").format(folder=folder, files=", ".join(Path(f).name for f in written)), "good")

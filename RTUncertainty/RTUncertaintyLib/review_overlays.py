@@ -41,14 +41,9 @@ class ReviewOverlays:
         self._refresh()
 
     def drop_gone(self) -> None:
-        """Offer no map that the user deleted; the next one takes its place in the views."""
-        if self._nodes is None:
-            return
-        combo = self._ui.overlayComboBox
-        for key in [key for key, node in self._nodes.overlays.items() if node.GetScene() is None]:
-            del self._nodes.overlays[key]
-            if combo.findData(key) >= 0:
-                combo.removeItem(combo.findData(key))
+        """Offer no map that the user deleted."""
+        if self._nodes is not None:
+            self._control.drop_gone()
 
     def clear(self) -> None:
         """Offer nothing; touches no node."""

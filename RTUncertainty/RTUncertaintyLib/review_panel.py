@@ -36,6 +36,7 @@ class ReviewPanel:
         self.nodes = None
         self.data: ReviewData | None = None
         self._drawn: tuple = ()
+        self._loading = False
         self._overlays = ReviewOverlays(ui, self._builder, self._overlay_changed)
         self._table = ReviewTable(ui.structuresTable, self._choose)
         self._list = ReviewList(ui, self._builder, self._decided, self._reviewer, self.tell)
@@ -230,12 +231,17 @@ class ReviewPanel:
         self._start(lambda: self.logic.review_segmentation(segmentation, probabilities, self.ui.ownImageSelector.currentNode(), show=False))
 
     def _start(self, load) -> None:
+        if self._loading:  # a double click: the cursor's change lets the second one in
+            return
+        self._loading = True
         try:
             with slicer.util.WaitCursor():
                 nodes = load()
         except (RTUncertaintyError, OSError, RuntimeError, ValueError) as error:
             self.tell(str(error), "error")
             return
+        finally:
+            self._loading = False
         self.show(nodes)
 
     def _remove(self) -> None:

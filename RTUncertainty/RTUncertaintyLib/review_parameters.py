@@ -1,9 +1,10 @@
 """The parameters of the RTReview module, kept in the scene."""
 
 import enum
+from typing import Annotated
 
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
-from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 
 class Level(enum.Enum):
@@ -31,7 +32,7 @@ class ReviewParameters:
     nested: bool = True
     reviewer: str
     dose: vtkMRMLScalarVolumeNode
-    prescription: float = 0.0
+    prescription: Annotated[float, WithinRange(0, 200)] = 0.0
     dvhDoses: str = "20, 40"
     ownSegmentation: vtkMRMLSegmentationNode
     ownImage: vtkMRMLScalarVolumeNode

@@ -7,6 +7,8 @@ COLOURS = {
     "red": ("#f8d9d9", "#6b1414"), "amber": ("#fdf0c8", "#5c4500"), "green": ("#d8eedd", "#14401f"),
 }
 """Word -> background and text, both set: a row reads well in the light and in the dark style."""
+FLAGS_HEIGHT = (150, 220)
+"""Pixels of a table of flags: at least (when it has as many), and at most."""
 
 
 def fill(table, rows: list[list[str]], tips: list[str] | None = None, stretch: bool = True) -> None:
@@ -31,6 +33,17 @@ def fill(table, rows: list[list[str]], tips: list[str] | None = None, stretch: b
     table.visible = bool(rows)
 
 
+def fit(table, most_rows: int) -> None:
+    """Make a table as high as its rows, of more than `most_rows` as those. Else a layout squeezes it when the panel is long."""
+    import qt
+
+    table.resizeRowsToContents()
+    height = table.horizontalHeader().sizeHint.height() + sum(table.rowHeight(r) for r in range(min(table.rowCount, most_rows))) + 4
+    if table.horizontalScrollBarPolicy != qt.Qt.ScrollBarAlwaysOff and table.horizontalHeader().length() > table.viewport().width:
+        height += table.horizontalScrollBar().sizeHint.height()
+    table.setFixedHeight(height)
+
+
 def paint(item, word: str) -> None:
     """Colour a cell by a word of `COLOURS`; other words leave it as it is."""
     import qt
@@ -42,7 +55,11 @@ def paint(item, word: str) -> None:
 
 
 def fill_flags(table, rows: list[dict]) -> None:
-    """The rows of flags.csv: subject, severity, and what was flagged and why."""
+    """The rows of flags.csv: subject, severity, and what was flagged and why. The table is never so high that it takes the panel."""
     fill(table, [[row["subject"], row["severity"], f"{row['flag']}: {row['reason']}"] for row in rows])
     for index, row in enumerate(rows):
         paint(table.item(index, 1), row["severity"])
+    table.resizeRowsToContents()
+    needed = table.horizontalHeader().sizeHint.height() + sum(table.rowHeight(r) for r in range(table.rowCount)) + 4
+    table.setMinimumHeight(min(needed, FLAGS_HEIGHT[0]))
+    table.setMaximumHeight(FLAGS_HEIGHT[1])

@@ -58,14 +58,15 @@ class Studio:
         key = run_scene.shown_overlay(run)
         if key is None:
             return
-        kind, (width, height) = run_scene.OVERLAYS[key], (124, 480)
+        kind, (width, height) = run_scene.OVERLAYS[key], (136, 480)
         pixels = np.ascontiguousarray(views.legend_picture(
             run.overlays[key], [*kind.name.split(), kind.unit and f"({kind.unit})"], label_count(run.overlays[key], kind),
             kind.label_format, (width, height)))
-        picture = QtGui.QImage(pixels.data, width, height, 3 * width, QtGui.QImage.Format.Format_RGB888)
-        painter.setOpacity(0.85)
+        # the legend is drawn on black, which is left out: it hides no tissue
+        seen = np.clip(2 * pixels.max(axis=2).astype(int), 0, 255).astype(np.uint8)
+        layers = np.ascontiguousarray(np.dstack([pixels, seen]))
+        picture = QtGui.QImage(layers.data, width, height, 4 * width, QtGui.QImage.Format.Format_RGBA8888)
         painter.drawImage(left + VIEW - width - 2, top + (VIEW - height) // 2, picture)
-        painter.setOpacity(1.0)
 
     def with_views(self, name, run=None):
         """The panel and the four views, as the application shows them."""
@@ -173,7 +174,7 @@ def main(folder, result, image=None, structure=None, overlay=None, dose=None):
     ui.acceptButton.click()
     if len(names) > 1:
         ui.structuresTable.cellClicked.emit(1, 0)
-        ui.commentEdit.text = "Larger than it looks: cut at the fat."
+        ui.commentEdit.text = "To be drawn by hand."
         ui.rejectButton.click()
     ui.nextRegionButton.click()
     studio.with_views("region", run)

@@ -1,8 +1,10 @@
 """Starts the stand-ins: `qt`, `ctk`, and what `slicer` lacks without the application."""
 
+import atexit
 import ctypes
 import importlib.util
 import os
+import shutil
 import sys
 import tempfile
 import types
@@ -31,6 +33,7 @@ class qSlicerApplication(QtCore.QObject):
         super().__init__()
         self._manager, self._headless, self._scene = qSlicerModuleManager(), headless, scene
         self._temporary = tempfile.mkdtemp(prefix="SlicerStandIn-")
+        atexit.register(shutil.rmtree, self._temporary, ignore_errors=True)
         self._settings = QtCore.QSettings(os.path.join(self._temporary, "Slicer.ini"),
                                           QtCore.QSettings.Format.IniFormat)
 

@@ -2,7 +2,6 @@
 
 import sys
 import types
-from pathlib import Path
 
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Qt, Signal
@@ -149,8 +148,16 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         self._browse.setText("…")
         layout.addWidget(self._edit)
         layout.addWidget(self._browse)
-        self._filters, self._settings_key = 0, ""
-        self._edit.connect("editTextChanged(QString)", self.currentPathChanged.emit)
+        self._filters, self._settings_key, self._valid = 0, "", False
+        self._edit.connect("editTextChanged(QString)", self._changed)
+
+    def _changed(self, path):
+        """As the real one, whose validator is ".+" without name filters: nothing is told of an empty path but that it is not valid."""
+        was, self._valid = self._valid, bool(path)
+        if self._valid:
+            self.currentPathChanged.emit(path)
+        if self._valid != was:
+            self.validInputChanged.emit(self._valid)
 
     def setCurrentPath(self, path):
         self._edit.setEditText(path)
@@ -162,7 +169,6 @@ class ctkPathLineEdit(QtWidgets.QWidget):
     currentPath = Property(str, lambda self: self._edit.currentText, setCurrentPath)
     filters = Property(int, lambda self: self._filters, lambda self, value: setattr(self, "_filters", value))
     settingKey = Property(str, lambda self: self._settings_key, lambda self, v: setattr(self, "_settings_key", v))
-    validInput = Property(bool, lambda self: Path(self._edit.currentText).exists())
 
 
 WIDGETS = (ctkCollapsibleButton, ctkSliderWidget, ctkPathLineEdit)

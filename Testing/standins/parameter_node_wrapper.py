@@ -99,8 +99,10 @@ class _Connector:
         elif kind in (qt.QSpinBox, qt.QSlider) and of is int or kind in (qt.QDoubleSpinBox, ctk.ctkSliderWidget) and (
                 of is float):
             self.signal = "valueChanged(int)" if of is int else "valueChanged(double)"
-            for validator in (v for v in parameter.validators if isinstance(v, WithinRange)):
-                widget.minimum, widget.maximum = validator.minimum, validator.maximum
+            # Without a range the real connector takes away that of the .ui file too.
+            low, high = (-2**31, 2**31 - 1) if of is int else (float("-inf"), float("inf"))
+            bounds = next(((v.minimum, v.maximum) for v in parameter.validators if isinstance(v, WithinRange)), (low, high))
+            widget.minimum, widget.maximum = bounds
             self.read, self.write = lambda: widget.value, lambda value: setattr(widget, "value", value)
         elif kind is qt.QCheckBox and of is bool:
             self.signal = "toggled(bool)"
@@ -133,7 +135,10 @@ def parameterNodeWrapper(cls):
                 parameter.write(parameterNode, parameter.default)
 
     def connect_gui(self, ui):
-        widgets = {w.property(_PROPERTY): w for w in vars(ui).values() if w.property(_PROPERTY)}
+        """Returns nothing, as the real one does while Slicer issue 7547 is open."""
+        connect_parameters_to_gui(self, {w.property(_PROPERTY): w for w in vars(ui).values() if w.property(_PROPERTY)})
+
+    def connect_parameters_to_gui(self, widgets):
         for name in widgets:
             if name not in parameters:
                 raise ValueError(f"Cannot find a param with the given name: {name}")
@@ -164,15 +169,17 @@ def parameterNodeWrapper(cls):
 
     def disconnect_gui(self, tag):
         # The real wrapper leaves its observer; VTK may call one whose Python side was collected meanwhile.
+        if tag not in self._guis:
+            return
         self.parameterNode.RemoveObserver(self._observers.pop(tag))
-        for connector, callback in self._guis.pop(tag, []):
+        for connector, callback in self._guis.pop(tag):
             connector.widget.disconnect(connector.signal, callback)
 
     for name, parameter in parameters.items():
         setattr(cls, name, property(lambda self, p=parameter: p.read(self.parameterNode),
                                     lambda self, value, p=parameter: p.write(self.parameterNode, value)))
     cls.__init__ = initialise
-    cls.connectGui, cls.disconnectGui = connect_gui, disconnect_gui
+    cls.connectGui, cls.connectParametersToGui, cls.disconnectGui = connect_gui, connect_parameters_to_gui, disconnect_gui
     cls.AddObserver = lambda self, event, callback, priority=0.0: self.parameterNode.AddObserver(event, callback, priority)
     cls.RemoveObserver = lambda self, tag: self.parameterNode.RemoveObserver(tag)
     cls.StartModify = lambda self: self.parameterNode.StartModify()

@@ -116,9 +116,12 @@ def legend_of(volume):
 
 
 def find_runs(scene=None) -> dict[str, str]:
-    """The runs in a scene, of all jobs: identifier -> name, in the order in which they were loaded."""
-    hierarchy = _hierarchy(scene or slicer.mrmlScene)
-    return {run: hierarchy.GetItemName(item) for run, item in _run_folders(hierarchy).items()}
+    """The runs in a scene, of all jobs: identifier -> name, in the order in which they were loaded. One whose main image was
+    deleted is none any more, whatever else is left of it."""
+    scene = scene or slicer.mrmlScene
+    roles = _roles(scene)
+    runs = {run_id: _run(scene, run_id, folder, roles.get(run_id, {})) for run_id, folder in _run_folders(_hierarchy(scene)).items()}
+    return {run_id: run.name for run_id, run in runs.items() if run is not None}
 
 
 def run_nodes(run_id: str, scene=None) -> Run | None:
@@ -126,16 +129,29 @@ def run_nodes(run_id: str, scene=None) -> Run | None:
 
     `RunNodes` of a prediction, `PropagationNodes` of a propagation, `OwnNodes` of a review of the user's own data.
     """
+    scene = scene or slicer.mrmlScene
+    folder = _run_folders(_hierarchy(scene)).get(run_id)
+    return _run(scene, run_id, folder, _roles(scene).get(run_id, {})) if folder is not None else None
+
+
+def _roles(scene) -> dict[str, dict]:
+    """Run identifier -> role -> node, of all runs."""
+    found: dict[str, dict] = {}
+    for node in nodes_by_class(scene, "vtkMRMLNode"):
+        if node.GetAttribute(RUN_ATTRIBUTE):
+            found.setdefault(node.GetAttribute(RUN_ATTRIBUTE), {})[node.GetAttribute(ROLE_ATTRIBUTE) or ""] = node
+    return found
+
+
+def _run(scene, run_id: str, folder: int, nodes: dict) -> Run | None:
+    """The run of these nodes (by their roles), None when its main image is not among them."""
     from .propagation_nodes import PropagationNodes
     from .review_own import OwnNodes
 
-    scene = scene or slicer.mrmlScene
     hierarchy = _hierarchy(scene)
-    folder = _run_folders(hierarchy).get(run_id)
-    if folder is None:
-        return None
-    nodes = {node.GetAttribute(ROLE_ATTRIBUTE) or "": node for node in marked_nodes(scene, run_id)}
-    job = PropagationNodes if "warped" in nodes else OwnNodes if hierarchy.GetItemAttribute(folder, JOB_ATTRIBUTE) == "own" else RunNodes
+    propagated = any(role in ("warped", "transform", "outlines") or role.startswith("segmentation.") for role in nodes)
+    own = hierarchy.GetItemAttribute(folder, JOB_ATTRIBUTE) == "own"
+    job = PropagationNodes if propagated else OwnNodes if own else RunNodes
     run = job(scene, run_id, hierarchy.GetItemName(folder), folder)
     for role, node in nodes.items():
         kind, _, key = role.partition(".")
@@ -143,8 +159,10 @@ def run_nodes(run_id: str, scene=None) -> Run | None:
             setattr(run, kind, node)
         elif kind in job.keyed:
             getattr(run, job.keyed[kind])[key] = node
+    if run.main is None:
+        return None
     for attribute, reference in job.references.items():
-        if getattr(run, attribute) is None and run.main is not None:
+        if getattr(run, attribute) is None:
             setattr(run, attribute, run.main.GetNodeReference(reference))
     return run
 
