@@ -107,6 +107,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--method", choices=["log_affine", "conformal", "conformal_scaled"],
                    help="default: the narrower of the conformal ones where there are patients enough")
 
+    p = commands.add_parser("dose_calibrate", help="calibrate the dose bands of a synthetic CT on what 'reproduce dose' computed, for its card")
+    p.add_argument("--dose", type=Path, required=True, help="the folder dose that 'reproduce dose' wrote")
+    p.add_argument("--network", default="limb-t1-synct", help="title of the network in its tables (default %(default)s)")
+    p.add_argument("--evaluation", type=Path, required=True, help="evaluation.json of that network, which gets the calibration for its card")
+
     p = commands.add_parser("compare", help="tables and tests of several evaluated networks")
     p.add_argument("folders", nargs="+", metavar="NAME=FOLDER", help="a network and a folder that evaluate wrote; a name may come again, for its folds")
     p.add_argument("--out", type=Path, required=True)
@@ -211,6 +216,9 @@ def main(arguments=None) -> int:
     elif args.command == "calibrate":
         from . import calibrate
         print(calibrate.run({name: paths[0] for name, paths in named_folders(args.files).items()}, args.out, args.evaluation, args.noise, args.method))
+    elif args.command == "dose_calibrate":
+        from . import dose_calibration
+        print(dose_calibration.into_evaluation(args.dose, args.network, args.evaluation))
     elif args.command == "compare":
         from .evaluation import compare
         print(compare.run(named_folders(args.folders), args.out, args.reference))

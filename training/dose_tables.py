@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+from . import dose_calibration
 from .data.files import write_csv
 from .evaluation import store, tables
 
@@ -86,7 +87,18 @@ def _bands(records) -> str:
         body.append([{"inf": "one error for all", "measured": "as measured"}.get(length, f"{length} mm"), *cells])
     titles = ("D98", "D98 deeper than 15 mm", "Davg", "D2")
     head = ["errors go together over", *(word for t in titles for word in (f"width of {t}, %", f"holds {t}"))]
-    return tables.markdown(head, body) if body else ""
+    return tables.markdown(head, body) + _calibrated(mine) if body else ""
+
+
+def _calibrated(records) -> str:
+    """What the bands' ends must move out by to hold on validation patients (`dose_calibration`), and whether they do for patients left out."""
+    entry = dose_calibration.fit(records)
+    if entry is None:
+        return ""
+    held = dose_calibration.held(records, entry["level"])
+    body = [[t, f"{entry['margins_percent'][d]:+.2f}".replace("-", "−"), f"{sum(held[d])} of {len(held[d])}" if d in held else "–"] for d, t in DOSES.items()]
+    head = [f"calibrated to {entry['level']:.0%} on {entry['patients']} patients", "ends move out by, % of the prescription", "holds the CT's dose, each patient left out"]
+    return "\n\n" + tables.markdown(head, body)
 
 
 def _correlations(records) -> str:

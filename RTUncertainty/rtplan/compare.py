@@ -27,7 +27,8 @@ DOSES = ("d98", "davg", "d2")
 class Compared:
     """A structure's doses on the CT and on another image: `ct` and `other` in Gy by `DOSES`, `difference` (other − CT) in percent of the
     prescription, as Table III of Kaushik 2022; `lower` and `upper` of the difference over samples, `holds` whether 0 (the CT) lies
-    in between; `passed`: gamma pass rates in percent inside the structure by `CRITERIA`."""
+    in between; `calibrated`: (lower, upper) of the target's, see `calibrated`; `passed`: gamma pass rates in percent inside the structure
+    by `CRITERIA`."""
 
     structure: str
     volume_ml: float
@@ -37,6 +38,7 @@ class Compared:
     passed: dict[tuple, float] = field(default_factory=dict)
     lower: dict[str, float] = field(default_factory=dict)
     upper: dict[str, float] = field(default_factory=dict)
+    calibrated: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def holds(self, dose: str) -> bool | None:
         """Whether the band of `dose` holds the CT's; None without a band."""
@@ -124,11 +126,12 @@ def interval(found: list[dict], ct: dict, prescription: float) -> tuple[dict, di
 
 def table(found: Comparison) -> str:
     """`comparison.csv` as text: a row for each structure, and one, "(dose above 10 %)", for the pass rates over all of the dose."""
-    banded = any(c.lower for c in found.structures)
+    banded, calibrated = any(c.lower for c in found.structures), any(c.calibrated for c in found.structures)
     head = ["structure", "volume_ml"]
     for d in DOSES:
         head += [f"{d}_ct_gy", f"{d}_synct_gy", f"{d}_difference_rx_percent"]
         head += [f"{d}_difference_lower", f"{d}_difference_upper", f"{d}_band_holds_ct"] if banded else []
+        head += [f"{d}_calibrated_lower", f"{d}_calibrated_upper"] if calibrated else []
     head += [f"gamma_{p:g}percent_{mm:g}mm_pass_percent" for p, mm in CRITERIA]
     lines = [head]
     for c in found.structures:
@@ -137,6 +140,8 @@ def table(found: Comparison) -> str:
             line += [f"{c.ct[d]:.3f}", f"{c.other[d]:.3f}", f"{c.difference[d]:.3f}"]
             if banded:
                 line += [f"{c.lower[d]:.3f}", f"{c.upper[d]:.3f}", "yes" if c.holds(d) else "no"] if c.lower else ["", "", ""]
+            if calibrated:
+                line += [f"{v:.3f}" for v in c.calibrated[d]] if c.calibrated else ["", ""]
         lines.append(line + [f"{c.passed[k]:.2f}" for k in CRITERIA])
     lines.append([f"(dose above {CUTOFF:g} %)"] + [""] * (len(head) - 1 - len(CRITERIA)) + [f"{found.passed[k]:.2f}" for k in CRITERIA])
     out = io.StringIO()

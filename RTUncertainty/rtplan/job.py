@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from rtbackend.dose import structures, table as dvh_table
 from rtbackend.errors import InputError
 from rtbackend.events import Progress
 
-from . import compare, patient, plan as plans, samples as members_of
+from . import calibrated, compare, patient, plan as plans, samples as members_of
 from .delivery import Delivery, planned
 from .density import SCHNEIDER, read_table
 
@@ -24,17 +24,24 @@ SHARES = {"read": 0.05, "plan": 0.25, "dose": 0.55, "compare": 0.10, "write": 0.
 # what a target is called when nobody says, the first that is there
 TARGETS = ("ptv", "ctv", "gtv", "target", "tumour", "tumor")
 FORMAT = 1
+# a band of fewer samples is not the one that was calibrated
+FEWEST = 10
 
 
 @dataclass
 class SyntheticCT:
-    """What `--synct` gave: the image, and from a result folder its predictive sd, the body and the model's name; None for what is not there."""
+    """What `--synct` gave: the image, and from a result folder its predictive sd, the body and the model's card; None for what is not there."""
 
     image: sitk.Image
     name: str
     sd: sitk.Image | None = None
     body: sitk.Image | None = None
-    model: str | None = None
+    card: dict | None = None
+
+    @property
+    def model(self) -> str | None:
+        """The model's name."""
+        return self.card["name"] if self.card else None
 
 
 def read_synct(path) -> SyntheticCT:
@@ -44,7 +51,8 @@ def read_synct(path) -> SyntheticCT:
         return SyntheticCT(image_io.read(path), str(path))
     try:
         summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
-        files, model = summary["files"], summary["model"]["name"]
+        files, card = summary["files"], summary["model"]
+        card["name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: its summary.json cannot be read; run predict again.") from error
     if "synct" not in files:
@@ -53,11 +61,12 @@ def read_synct(path) -> SyntheticCT:
     def image(key, read=image_io.read):
         return read(path / files[key]) if files.get(key) else None
 
-    return SyntheticCT(image("synct"), str(path), image("predictive_sd"), image("body", _mask), model)
+    return SyntheticCT(image("synct"), str(path), image("predictive_sd"), image("body", _mask), card)
 
 
 def _mask(path: Path) -> sitk.Image:
     """A mask; unlike `image_io.read` it takes one that is the same everywhere."""
+    image_io.check_nifti(path)
     try:
         return sitk.ReadImage(str(path))
     except RuntimeError as error:
@@ -97,8 +106,10 @@ def dose_to_folder(ct, structure_file, output, *, synct=None, plan=None, modalit
     """
     progress = progress or Progress(shares=SHARES)
     progress.stage("read", 0.0, "Reading the images")
-    if samples < 0 or not (correlation_mm is None or correlation_mm >= 0):
-        raise InputError(f"samples ({samples}) and the correlation ({correlation_mm} mm) cannot be negative.")
+    if samples < 0:
+        raise InputError(f"samples is {samples}; give 2 or more for bands, or 0 for none.")
+    if correlation_mm is not None and not correlation_mm >= 0:
+        raise InputError(f"the correlation is {correlation_mm:g} mm; give 0 or more, or inf.")
     if synct is not None and Path(synct).resolve() == Path(output).resolve():
         raise InputError(f"{output} holds the synthetic CT, and writing there would replace that result; give another folder.")
     chosen = plans.read_plan(plan) if plan is not None else plans.DEFAULTS[modality]
@@ -113,7 +124,7 @@ def dose_to_folder(ct, structure_file, output, *, synct=None, plan=None, modalit
         progress.stage("plan", 0.0, "Making the plan on the CT")
         delivery = planned(chosen, person, regions[name], lookup, device, lambda part: progress.stage("plan", part, "Fitting the spots"))
         ct_dose = delivery.grid.dose_image(delivery.ct_dose)
-        doses, found = None, None
+        doses, found, calibration = None, None, None
         if other is not None:
             progress.stage("dose", 0.0, "Computing the dose on the synthetic CT")
             if person.sd is None and samples > 1:
@@ -121,6 +132,12 @@ def dose_to_folder(ct, structure_file, output, *, synct=None, plan=None, modalit
             doses = _doses(delivery, samples, seed, correlation_mm, progress)
             progress.stage("compare", 0.0, "Comparing the doses")
             found = compare.compare(ct_dose, doses[0], regions, chosen.prescription_gy, doses[1])
+            # what was calibrated is the target's dose in the simple plan, with samples as they are drawn by default
+            simple = plan is None and correlation_mm is None and len(doses[1]) >= FEWEST
+            calibration = calibrated.of_card(other.card, chosen.modality) if simple else None
+            for one in found.structures if calibration else ():
+                if one.structure == name and one.lower:
+                    one.calibrated = calibration.interval(one.lower, one.upper)
         progress.stage("write", 0.0, "Writing the results")
         rows = found.ct_rows if found else compare.rows_of(ct_dose, regions)
         for row in rows:
@@ -134,7 +151,7 @@ def dose_to_folder(ct, structure_file, output, *, synct=None, plan=None, modalit
             "target": name, "modality": chosen.modality, "prescription_gy": chosen.prescription_gy, "fractions": chosen.fractions,
             "density": lookup.name, "engine": _engine(chosen), "grid_mm": chosen.grid_mm, "isocentre_mm": [round(float(v), 2) for v in delivery.grid.isocentre],
             "samples": {"number": used, "seed": seed, "correlation_mm": _told(correlation_mm), "band": [0.05, 0.95],
-                        "calibrated": False, "how": "mean + predictive sd × smooth Gaussian field, in antithetic pairs; not the network's dropout samples"} if used else None,
+                        "calibrated": asdict(calibration) if calibration else False, "how": "mean + predictive sd × smooth Gaussian field, in antithetic pairs; not the network's dropout samples"} if used else None,
             "gamma_pass_percent": {f"{p:g}%/{mm:g}mm": round(v, 2) for (p, mm), v in found.passed.items()} if found else None,
             "notes": progress.notes, "seconds": progress.seconds, "files": files, "versions": results.versions(),
         }

@@ -33,7 +33,7 @@ def test_a_plan_says_what_differs_from_the_default(tmp_path):
 
 @pytest.mark.parametrize("text, words", [
     ("nonsense", "no JSON file"), ("[1]", "no plan"), ('{"modality": "electron"}', "electron"), ('{"beam": [0]}', "beam is no entry"),
-    ('{"beams": []}', "beams is"), ('{"beams": ["left"]}', "beams is"), ('{"prescription_gy": -1}', "prescription_gy is -1"),
+    ('{"beams": []}', "beams is"), ('{"beams": [0, 1e300]}', "from -360 to 360"), ('{"beams": [' + "0, " * 100 + '0]}', "101 angles"), ('{"beams": ["left"]}', "beams is"), ('{"prescription_gy": -1}', "prescription_gy is -1"),
     ('{"fractions": 2.5}', "whole number"), ('{"isocentre": [0, 0]}', "isocentre is"), ('{"weights": [1]}', "one for each of the 4 beams"),
     ('{"weights": [1, 1, 1, -1]}', "none negative"), ('{"spot_spacing_mm": 5}', "no entry of a photon plan"), ('{"grid_mm": true}', "grid_mm is True"),
     ('{"modality": "proton", "machine": "x"}', "no entry of a proton plan"), ('{"margin_mm": NaN}', "margin_mm is nan"), ('{"machine": 3}', "give a text"),
@@ -165,6 +165,28 @@ def test_from_files_to_a_folder_and_twice_the_same(place, tmp_path, capsys):
     assert float(row["davg_difference_lower"]) < float(row["davg_difference_rx_percent"]) < float(row["davg_difference_upper"])
     assert 90 < float(row["gamma_2percent_2mm_pass_percent"]) <= 100
     assert any("GTV" in line for line in out)
+
+
+def test_a_calibrated_card_widens_the_targets_band_of_the_simple_plan(place, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(place / "result", tmp_path / "result")
+    summary = json.loads((tmp_path / "result" / "summary.json").read_text(encoding="utf-8"))
+    summary["model"]["calibration"] = {"dose": {"photon": {"level": 0.8, "patients": 5, "margins_percent": {"d98": 0.4, "davg": 0.25, "d2": 0.0}}}}
+    (tmp_path / "result" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    code, _, error = run(capsys, place, "--synct", tmp_path / "result", "--samples", 10, "--output", tmp_path / "simple")
+    assert code == 0, error
+    row = rows(tmp_path / "simple" / "comparison.csv")["GTV"]
+    for d, margin in (("d98", 0.4), ("davg", 0.25), ("d2", 0.0)):
+        assert float(row[f"{d}_calibrated_lower"]) == pytest.approx(float(row[f"{d}_difference_lower"]) - margin, abs=2e-3)
+        assert float(row[f"{d}_calibrated_upper"]) == pytest.approx(float(row[f"{d}_difference_upper"]) + margin, abs=2e-3)
+    told = json.loads((tmp_path / "simple" / "summary.json").read_text(encoding="utf-8"))["samples"]
+    assert told["calibrated"]["level"] == 0.8 and told["calibrated"]["patients"] == 5
+    # another plan, or samples that go together otherwise, are not what was calibrated
+    for more in (["--plan", place / "plan.json"], ["--correlation-mm", "10"]):
+        code, _, error = run(capsys, place, "--synct", tmp_path / "result", "--samples", 10, *more, "--output", tmp_path / more[0].strip("-"))
+        assert code == 0, error
+        assert "davg_calibrated_lower" not in rows(tmp_path / more[0].strip("-") / "comparison.csv")["GTV"]
 
 
 def test_the_ct_itself_gives_no_difference(place, tmp_path, capsys):
