@@ -14,6 +14,8 @@ from .evaluation import store
 # what `dose` draws its samples with unless told otherwise
 BAND = "measured"
 LEVELS = (0.9, 0.8, 0.68, 0.5)
+# what `dose_study` computes with the plan that `dose` makes by default; its protons have wider spots
+SIMPLE = ("photon",)
 
 
 def score(band: list[float]) -> float:
@@ -48,14 +50,14 @@ def held(records: list[dict], level: float) -> dict[str, list[bool]]:
 
 
 def into_evaluation(folder: Path, network: str, evaluation: Path) -> Path:
-    """Write the calibration of `network`'s doses, of all kinds of radiation in `folder` (that of `dose_study`), into evaluation.json.
+    """Write the calibration of `network`'s doses in `folder` (that of `dose_study`), of the kinds of radiation in `SIMPLE`, into evaluation.json.
 
     Raises `SystemExit` where there is nothing to calibrate.
     """
     from . import dose_tables
 
     records = [r for r in dose_tables.read(folder) if r["title"] == network]
-    found = {m: entry for m in dict.fromkeys(r["modality"] for r in records) if (entry := fit([r for r in records if r["modality"] == m]))}
+    found = {m: entry for m in SIMPLE if (entry := fit([r for r in records if r["modality"] == m]))}
     if not found:
         raise SystemExit(f"{folder} has no bands of {network} that could be calibrated; run 'python -m training reproduce dose' first.")
     made = json.loads(evaluation.read_text(encoding="utf-8"))

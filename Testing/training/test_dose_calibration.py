@@ -44,7 +44,7 @@ def test_from_records_to_an_interval_in_a_card(tmp_path, monkeypatch):
     monkeypatch.setattr("training.dose_tables.read", lambda folder: RECORDS + [record("p0", 5, 6, title="other"), record("p0", 0, 1, "proton")])
     assert main(["dose_calibrate", "--dose", str(tmp_path), "--network", "net", "--evaluation", str(evaluation)]) == 0
     card = json.loads(evaluation.read_text(encoding="utf-8"))
-    assert {m: e["level"] for m, e in card["calibration"]["dose"].items()} == {"photon": 0.8, "proton": 0.5}
+    assert {m: e["level"] for m, e in card["calibration"]["dose"].items()} == {"photon": 0.8}
     found = calibrated.of_card(card, "photon")
     ends = found.interval({"d98": -2.0, "davg": -0.4, "d2": 0.0}, {"d98": 0.0, "davg": 0.2, "d2": 0.5})
     assert ends["davg"] == pytest.approx((-0.7, 0.5)) and ends["d98"] == pytest.approx((-1.7, -0.3))
