@@ -197,7 +197,12 @@ def _curves(found, path: Path, what: str, label: str) -> None:
         if what == "coverage":
             axis.plot([0, 100], [0, 100], color="black", linewidth=0.8, label="what was promised")
             axis.set(xlim=(0, 100), ylim=(0, 100))
+        else:  # a network that finds nothing is a hundred times as wide as one that does
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
         axis.set(xlabel="nominal level, %", title=network)
+    if what == "width":  # below nobody can tell; set when all panels, which share it, are drawn
+        axes[0].set_ylim(bottom=0.05)
     axes[0].set_ylabel(label)
     axes[-1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
     _save(figure, path)
