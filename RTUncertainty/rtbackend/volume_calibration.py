@@ -12,8 +12,8 @@ asymmetric one (Theorem 2) needs twice the cases for a level and is wider. The m
 a network that is sure of everything gets an interval too. The interval holds the true volume of a new patient with at least the
 promised probability, whatever the network, if patients are exchangeable (and the structure is there and was found).
 
-conformal_scaled: the same with a margin in units of the distribution's own width (its 90 % interval in x, at least
-`LEAST_WIDTH`), so that one contour that was missed, and of which the network was unsure, does not widen those of which it was
+conformal_scaled: the same with a margin in units of the distribution's own width (its 90 % interval in x, from
+`LEAST_WIDTH` to `MOST_WIDTH`), so that one contour that was missed, and of which the network was unsure, does not widen those of which it was
 sure (CQR-m of Kivaranovic 2020, CQR-r of Sesia & Candès 2020, whom it did not help; here it does). The promise is the same.
 
 Where the card knows which volumes of a structure patients have (`usual`: the least and the most that training patients had), the part of a
@@ -41,8 +41,9 @@ POOLED = "pooled"
 OFFSET_ML = 0.01
 # how far an end moves beyond what training patients had, over how far it moves elsewhere
 PACE = 0.2
-# what a margin of conformal_scaled is multiplied with at least, in x: nobody is surer of a volume than of ±5 %
-LEAST_WIDTH = 0.1
+# what a margin of conformal_scaled is multiplied with at least and at most, in x: nobody is surer of a volume than of ±5 %, and an
+# interval that spans a factor of 4.5 by itself needs no margin in units of more
+LEAST_WIDTH, MOST_WIDTH = 0.1, 1.5
 
 
 class Interval(NamedTuple):
@@ -67,7 +68,7 @@ def from_log_ratio(x: float, median_ml: float) -> float:
 
 def own_width(p5_ml, p95_ml):
     """What margins of conformal_scaled are multiplied with, from the 5th and 95th percentile of a volume (ml)."""
-    return np.maximum(log_ratio(p95_ml, 0.0) - log_ratio(p5_ml, 0.0), LEAST_WIDTH)
+    return np.clip(log_ratio(p95_ml, 0.0) - log_ratio(p5_ml, 0.0), LEAST_WIDTH, MOST_WIDTH)
 
 
 def moved_out(end, margin, limit):

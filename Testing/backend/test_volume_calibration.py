@@ -56,6 +56,9 @@ def test_scaled_margins_grow_with_the_networks_own_width():
         low, high = d.interval(0.9)
         factor = (high / low) ** 0.5  # half of the width in the logarithm
         assert found.interval(d, 0.9)[:2] == pytest.approx((low / factor, high * factor), rel=2e-3)
+    # a distribution without bounds does not stretch its margin without bounds
+    vague = VolumeDistribution("prostate", PERCENTILES, (0.0,) * 8 + tuple(range(40, 49)))
+    assert found.interval(vague, 0.9).upper == pytest.approx(vague.interval(0.9)[1] * math.exp(0.5 * 1.5), rel=1e-3)
     # nobody is surer than of a tenth
     sure = VolumeDistribution("prostate", PERCENTILES, (40.0,) * len(PERCENTILES))
     assert found.interval(sure, 0.9)[:2] == pytest.approx((40 * math.exp(-0.05), 40 * math.exp(0.05)), rel=1e-3)
