@@ -22,9 +22,9 @@ def ranges(training: dict[str, list[float]]) -> dict[str, dict]:
             if len(ml) >= LEAST_PATIENTS and min(ml) > 0}
 
 
-def ends(usual: dict[str, dict]) -> dict[str, tuple[float, float]]:
-    """{structure: (least, most) ml} of `ranges`, for `volume_calibration.fit`."""
-    return {name: (u["least_ml"], u["most_ml"]) for name, u in usual.items()}
+def ends(training: dict[str, list[float]] | None) -> dict[str, tuple[float, float]]:
+    """{structure: (least, most) ml} of `ranges`, for `volume_calibration.fit`; nothing where no training volumes are known."""
+    return {name: (u["least_ml"], u["most_ml"]) for name, u in ranges(training or {}).items()}
 
 
 def earn(rows: list[VolumeRow], usual: dict[str, dict]) -> Earned | None:

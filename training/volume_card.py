@@ -80,7 +80,7 @@ def _volumes(rows, method, count, training) -> tuple[dict, list]:
     told = volume_coverage.cross_validated(rows, method, count, training)
     held = [(r, c.interval(r.distribution, LEVEL)[:2]) for r, c in told]
     before = [r.distribution.interval(LEVEL) for r in rows]
-    entry = volume_calibration.fit(rows, method, usual=usual_volumes.ends(usual_volumes.ranges(training or {}))).as_card()
+    entry = volume_calibration.fit(rows, method, usual=usual_volumes.ends(training)).as_card()
     entry |= {"within_90": round(float(np.mean([low <= r.true_ml <= high for r, (low, high) in held])), 3),
               "within_90_before": round(float(np.mean([low <= r.true_ml <= high for r, (low, high) in zip(rows, before)])), 3),
               "how": f"each patient calibrated on others, {min(count, len({r.patient for r in rows}))} folds"}

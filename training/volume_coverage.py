@@ -58,7 +58,7 @@ def cross_validated(rows: list[VolumeRow], method: str, count: int = 10, trainin
     rows = volume_calibration.usable(rows)
     if method == "none":
         return [(r, VolumeCalibration()) for r in rows]
-    found, usual = [], usual_volumes.ends(usual_volumes.ranges(training or {}))
+    found, usual = [], usual_volumes.ends(training)
     for others, left_out in folds(rows, count):
         calibration = volume_calibration.fit(others, method, usual=usual)
         found += [(r, calibration) for r in left_out]

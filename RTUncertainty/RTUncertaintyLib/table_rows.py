@@ -38,10 +38,15 @@ def fit(table, most_rows: int) -> None:
     import qt
 
     table.resizeRowsToContents()
-    height = table.horizontalHeader().sizeHint.height() + sum(table.rowHeight(r) for r in range(min(table.rowCount, most_rows))) + 4
+    height = _height(table, most_rows)
     if table.horizontalScrollBarPolicy != qt.Qt.ScrollBarAlwaysOff and table.horizontalHeader().length() > table.viewport().width:
         height += table.horizontalScrollBar().sizeHint.height()
     table.setFixedHeight(height)
+
+
+def _height(table, most_rows: int) -> int:
+    """Pixels of the header and of the first rows, with the frame."""
+    return table.horizontalHeader().sizeHint.height() + sum(table.rowHeight(r) for r in range(min(table.rowCount, most_rows))) + 4
 
 
 def paint(item, word: str) -> None:
@@ -60,6 +65,5 @@ def fill_flags(table, rows: list[dict]) -> None:
     for index, row in enumerate(rows):
         paint(table.item(index, 1), row["severity"])
     table.resizeRowsToContents()
-    needed = table.horizontalHeader().sizeHint.height() + sum(table.rowHeight(r) for r in range(table.rowCount)) + 4
-    table.setMinimumHeight(min(needed, FLAGS_HEIGHT[0]))
+    table.setMinimumHeight(min(_height(table, table.rowCount), FLAGS_HEIGHT[0]))
     table.setMaximumHeight(FLAGS_HEIGHT[1])

@@ -48,6 +48,18 @@ def _reason(error: RuntimeError) -> str:
     return "it is damaged or cut short, or the file with its voxels is missing" if reason.startswith("Reason:") else reason
 
 
+def read_stored(path, wrong: str) -> sitk.Image:
+    """An image file as it is stored: with its own pixel type, and unlike `read` one that holds a single value, too.
+
+    Raises `InputError` as `check_nifti`, or with the text `wrong` where it cannot be read.
+    """
+    check_nifti(path)
+    try:
+        return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise InputError(wrong) from error
+
+
 def check_nifti(path) -> None:
     """Raise `InputError` for a NIfTI-1 file that is cut short, holds NaN or infinite values, or whose header makes no image.
 

@@ -72,11 +72,7 @@ def _open(path) -> sitk.Image:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; give a .seg.nrrd file, a label image or an RTSTRUCT.")
-    image_io.check_nifti(path)
-    try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise InputError(f"{path}: cannot be read as a segmentation; it is damaged or no image file.") from error
+    return image_io.read_stored(path, f"{path}: cannot be read as a segmentation; it is damaged or no image file.")
 
 
 def _segments(image: sitk.Image, file: str) -> dict[str, Structure]:

@@ -58,11 +58,7 @@ class Result:
 
     def _image(self, name: str) -> sitk.Image:
         """As written, with its own pixel type: unlike `image_io.read`, an image of one value is fine."""
-        image_io.check_nifti(self._path(name))
-        try:
-            return sitk.ReadImage(str(self._path(name)))
-        except RuntimeError:
-            raise InputError(f"{self.folder / name}: cannot be read as an image; run the job again.") from None
+        return image_io.read_stored(self._path(name), f"{self.folder / name}: cannot be read as an image; run the job again.")
 
     def image(self) -> tuple[sitk.Image, str] | None:
         """The CT of the result and what it is; None where there is none."""

@@ -52,7 +52,7 @@ def read_synct(path) -> SyntheticCT:
     try:
         summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
         files, card = summary["files"], summary["model"]
-        card["name"]
+        card["name"]  # raises where that is no card
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: its summary.json cannot be read; run predict again.") from error
     if "synct" not in files:
@@ -66,11 +66,7 @@ def read_synct(path) -> SyntheticCT:
 
 def _mask(path: Path) -> sitk.Image:
     """A mask; unlike `image_io.read` it takes one that is the same everywhere."""
-    image_io.check_nifti(path)
-    try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise InputError(f"{path} cannot be read as an image; run predict again.") from error
+    return image_io.read_stored(path, f"{path} cannot be read as an image; run predict again.")
 
 
 def target_of(regions: dict, name: str | None) -> str:

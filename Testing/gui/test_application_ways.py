@@ -150,12 +150,18 @@ def test_overlays_deleted_by_hand(panel, run):
     assert ui.overlayComboBox.currentText.startswith("Parameter") and ui.thresholdSlider.enabled
 
 
-def test_overlays_and_contours_of_a_propagation_deleted_by_hand(propagation):
+def run_on_case(propagation):
+    """The panel's widgets after a run on the case."""
     ui = propagation.ui
     for selector, node in zip((ui.planningSelector, ui.structuresSelector, ui.dailySelector), add_case()):
         selector.setCurrentNode(node)
     ui.runButton.click()
     assert process_events(lambda: not propagation.panel.running, 30)
+    return ui
+
+
+def test_overlays_and_contours_of_a_propagation_deleted_by_hand(propagation):
+    ui = run_on_case(propagation)
     nodes = propagation.panel.results.nodes
     ui.overlayComboBox.currentIndex = ui.overlayComboBox.findData("jacobian")
     slicer.mrmlScene.RemoveNode(nodes.overlays["jacobian"])
@@ -187,11 +193,7 @@ def test_many_flags_leave_room_for_the_structures(propagation):
     """In the application the panel scrolls, and a layout squeezes every table that may be squeezed."""
     from RTUncertaintyLib import table_rows
 
-    ui = propagation.ui
-    for selector, node in zip((ui.planningSelector, ui.structuresSelector, ui.dailySelector), add_case()):
-        selector.setCurrentNode(node)
-    ui.runButton.click()
-    assert process_events(lambda: not propagation.panel.running, 30)
+    ui = run_on_case(propagation)
     flag = {"subject": "PTV", "severity": "warning", "flag": "uncertain volume", "reason": "The 90 % interval spans much of the volume; " * 3}
     table_rows.fill_flags(ui.flagsTable, [flag] * 12)
     process_events()

@@ -144,11 +144,7 @@ def read(folder, names) -> dict[str, Distribution]:
 
 def _inside(path: Path) -> sitk.Image:
     """One inside_ image; unlike `image_io.read` it takes one without any voxel, of a structure that was not found."""
-    image_io.check_nifti(path)
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise InputError(f"{path} cannot be read as an image; run predict or propagate again.") from error
+    image = image_io.read_stored(path, f"{path} cannot be read as an image; run predict or propagate again.")
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"{path} is no 3-D scalar image; run predict or propagate again.")
     return image
