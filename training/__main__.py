@@ -195,19 +195,20 @@ def main(arguments=None) -> int:
         from rtbackend import bundle
 
         from . import budgeted, tasks
-        if "deformation" in bundle.read_card(bundle.find(args.model))["outputs"]:
+        card = bundle.read_card(bundle.find(args.model))
+        if "deformation" in card["outputs"]:
             from . import propagation_eval, propagation_tables, propagation_volumes
             rows = propagation_eval.run(args.prepared, args.run, args.model, args.out, device=args.device)
             made = propagation_tables.for_card(rows, args.out / "evaluation.json")
             propagation_volumes.into_evaluation(args.prepared, args.run, args.model, made, device=args.device)
             baselines = propagation_eval.run_baselines_of(args.prepared, args.run, args.out / "baselines") if args.elastix else None
             print(propagation_tables.write({args.model.name: rows}, baselines, args.out, budgeted.hardware(args.run)))
-        elif bundle.read_card(bundle.find(args.model))["architecture"]["name"] in tasks.ORGANS:
+        elif tasks.learns_organs({"network": card["architecture"]["name"], "task": card["training"].get("method")}):
             from . import volume_evaluation, volume_study
             rows = volume_evaluation.run(args.prepared, args.run, args.model, args.out, args.samples, args.device)
             volume_study.for_card(rows, args.prepared, args.run, args.out / "evaluation.json")
             print(volume_study.write({args.model.name: rows}, args.out, budgeted.hardware(args.run)))
-        elif bundle.read_card(bundle.find(args.model))["training"].get("method") in tasks.FEW_LABELS:
+        elif card["training"].get("method") in tasks.FEW_LABELS:
             from . import few_labels_study
             print(few_labels_study.evaluate_one(args.prepared, args.run, args.model, args.out, args.samples, args.device))
         else:

@@ -12,7 +12,7 @@ import yaml
 from rtbackend import bundle, networks
 from rtbackend.errors import InputError
 
-from .tasks import FEW_LABELS, JOINT
+from .tasks import FEW_LABELS, JOINT, learns_organs
 
 # weights beyond this many bytes are stored with half precision; they are evaluated as stored
 LARGEST_SINGLE = 8_000_000
@@ -64,7 +64,9 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
         "steps": steps, "of_steps": hyper["steps"], "batch": hyper["batch"], "patch": hyper["patch"],
         "seed": hyper["seed"], "beta": hyper["beta"], "hardware": versions["device"], "torch": versions["torch"],
     })
-    if hyper["network"] in FEW_LABELS:
+    if learns_organs(hyper):
+        card["training"]["method"] = "organs"
+    elif hyper["network"] in FEW_LABELS:
         card["training"].update({"method": hyper["network"], "labelled": hyper["labelled"], "parts": hyper["parts"]})
     if hyper.get("initialise"):
         card["training"]["initialised_with"] = Path(hyper["initialise"]).name
@@ -91,7 +93,7 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
 
 def _as_shipped(hyper: dict, states: list[dict]) -> tuple[str, list[dict]]:
     """(network, states) of what predicts: the methods that learn from few labels train more than the V-Net that they ship."""
-    if hyper["network"] not in FEW_LABELS:
+    if hyper["network"] not in FEW_LABELS or learns_organs(hyper):
         return hyper["network"], states
     kept = networks.build("vnet", **hyper["arguments"]).state_dict()
     return "vnet", [{k: s[k] for k in kept} for s in states]

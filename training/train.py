@@ -17,6 +17,7 @@ import yaml
 
 DEFAULTS = {
     "network": "m4",
+    "task": None,  # organs: a V-Net segments organs in CT, as the networks of Eaton-Rosen 2018 do; None: what the network's paper has it for
     "arguments": {},  # of the network; the paper's sizes where nothing is said
     "initialise": None,  # a bundle's name or folder, whose weights to begin with
     "seed": 0,

@@ -6,14 +6,19 @@ ORGANS = ("hr_default", "hr_drop_last", "hr_drop_all", "hr_hetero")
 JOINT = ("seg", "reg", "jrs_reg", "dense", "sedd", "cross_stitch")
 
 
+def learns_organs(hyper: dict) -> bool:
+    """Whether a config segments organs in CT, of which some were not drawn: the four networks of Eaton-Rosen 2018, or a V-Net with `task: organs`."""
+    return hyper["network"] in ORGANS or hyper.get("task") == "organs"
+
+
 def build(hyper: dict):
     """The Lightning module for the config `hyper` of a run (see training/train.py: DEFAULTS)."""
-    if hyper["network"] in FEW_LABELS:
+    if learns_organs(hyper):
+        from .organs import OrganTask as Task
+    elif hyper["network"] in FEW_LABELS:
         from .few_labels import build as Task
     elif hyper["network"] in JOINT:
         from .joint import JointTask as Task
-    elif hyper["network"] in ORGANS:
-        from .organs import OrganTask as Task
     elif hyper["network"].endswith(("tn", "tn-gl", "tn-fl")):
         from .roi_focused import RoiFocusedTask as Task
     else:
@@ -26,12 +31,12 @@ def feed(hyper: dict, prepared):
 
     Raises `SystemExit` where `prepared` holds nothing to train on.
     """
-    if hyper["network"] in FEW_LABELS:
+    if learns_organs(hyper):
+        from ..data.volume_feed import VolumeFeed as Feed
+    elif hyper["network"] in FEW_LABELS:
         from ..data.few_labels_feed import FewLabelsFeed as Feed
     elif hyper["network"] in JOINT:
         from ..data.pair_feed import PairFeed as Feed
-    elif hyper["network"] in ORGANS:
-        from ..data.volume_feed import VolumeFeed as Feed
     else:
         from ..data.slice_feed import SliceFeed as Feed
     return Feed(prepared, hyper)

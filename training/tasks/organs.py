@@ -1,8 +1,9 @@
-"""The training of HR-default, HR-drop-last, HR-drop-all and HR-hetero on CTs with organs (Eaton-Rosen 2018)."""
+"""The training of HR-default, HR-drop-last, HR-drop-all and HR-hetero on CTs with organs (Eaton-Rosen 2018), and of a V-Net in their place."""
 
 from __future__ import annotations
 
 import torch
+from torch.nn import functional as F
 
 from rtbackend import networks
 
@@ -40,7 +41,7 @@ class OrganTask(Task):
         out = self.run_network(batch)
         labels, known = batch["labels"].long(), batch["known"]
         weight = known * torch.where(labels > 0, self.hyper["organ_weight"], 1.0)
-        if out.sd is None:
+        if getattr(out, "sd", None) is None:
             likelihood, p = organs.cross_entropy(out.logits, labels, batch["present"], weight)
         else:
             likelihood, p = organs.heteroscedastic(out.logits, out.sd, labels, batch["present"], weight, self.hyper["noise_samples"])
@@ -52,7 +53,10 @@ class OrganTask(Task):
 
     def validation_step(self, batch, index):
         """Dice of each organ over whole scans, without dropout, mean over the patients in whom it was drawn."""
-        found = self.run_network(batch).logits.argmax(1)
+        image, size = batch["image"], batch["image"].shape[2:]
+        missing = [-n % self.network.multiple for n in size]
+        padded = F.pad(image - image.min(), [v for m in reversed(missing) for v in (0, m)]) + image.min()
+        found = self.run_network({"image": padded}).logits.argmax(1)[(..., *map(slice, size))]
         for k in range(1, self.network.classes):
             a, b = found == k, batch["labels"] == k
             there = batch["present"][:, k - 1] * b.flatten(1).any(1)
