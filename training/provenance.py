@@ -93,15 +93,30 @@ def patients(prepared: Path) -> dict[str, str]:
         return {}
 
 
+def of_scan(array: np.ndarray) -> str:
+    """SHA-256 of the voxels of a scan as it came (HU), for the column `source_sha256` of prepare.csv: whatever grid it is brought to."""
+    voxels = np.ascontiguousarray(np.rint(array).astype(np.int32))
+    return hashlib.sha256(f"{voxels.shape}".encode() + voxels.tobytes()).hexdigest()
+
+
+def _sources(prepared: Path) -> dict[str, str]:
+    """{case: source_sha256} of prepare.csv, where it says it."""
+    try:
+        with open(prepared / "prepare.csv", newline="", encoding="utf-8") as f:
+            return {r["case"]: r["source_sha256"] for r in csv.DictReader(f) if r.get("source_sha256")}
+    except OSError:
+        return {}
+
+
 def identities(prepared: Path, cases) -> dict[str, list[str]]:
-    """{case: the hashes of all prepared cases of its patient}."""
-    of = patients(prepared)
+    """{case: the hashes of all prepared cases of its patient, and of the scans that they were made of where prepare.csv says them}."""
+    of, sources = patients(prepared), _sources(prepared)
     same: dict[str, list[str]] = {}
     for case, patient in of.items():
         same.setdefault(patient, []).append(case)
     groups = {case: sorted({case, *same.get(of.get(case), [])}) for case in cases}
     hashes = case_hashes(prepared, sorted({c for group in groups.values() for c in group}))
-    return {case: sorted({hashes[c] for c in group}) for case, group in groups.items()}
+    return {case: sorted({hashes[c] for c in group} | {sources[c] for c in group if c in sources}) for case, group in groups.items()}
 
 
 def deal(prepared: Path, names, folds: int) -> dict[str, int]:
