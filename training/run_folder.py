@@ -96,7 +96,7 @@ def last_good(run: Path) -> tuple[Path, dict] | tuple[None, None]:
     return None, None
 
 
-def callback(run: Path, every: int, early_stop: bool, last_is_good: bool):
+def callback(run: Path, every: int, early_stop: bool, last_is_good: bool, validate_every: int):
     """The Lightning callback that saves every so many steps and, with `early_stop`, at every validation, the best of them besides."""
     from lightning.pytorch.callbacks import Checkpoint
 
@@ -111,7 +111,8 @@ def callback(run: Path, every: int, early_stop: bool, last_is_good: bool):
                 self.good, self.at = True, trainer.global_step
 
         def on_train_batch_end(self, trainer, module, outputs, batch, index):
-            if trainer.global_step % every == 0:
+            # before a validation that counts nothing is saved: a run that is killed in it must come to it again
+            if trainer.global_step % every == 0 and not (early_stop and trainer.global_step % validate_every == 0):
                 self.save(trainer)
 
         def on_validation_end(self, trainer, module):

@@ -208,7 +208,7 @@ def _trainer(hyper, out, minutes, stop_after, device, done, last_is_good):
     precision = hyper["precision"]
     if precision == "auto":
         precision = "16-mixed" if torch.cuda.is_available() and device != "cpu" else "32-true"
-    callbacks = [run_folder.callback(out, hyper["checkpoint_every"], bool(hyper["early_stop"]), last_is_good)]
+    callbacks = [run_folder.callback(out, hyper["checkpoint_every"], bool(hyper["early_stop"]), last_is_good, hyper["validate_every"])]
     if hyper["early_stop"]:
         callbacks.append(EarlyStopping("val/score", patience=hyper["early_stop"]))
     # a logger empties its folder, so each resumption has one of its own
