@@ -96,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--samples", type=int, default=20)
     p.add_argument("--every", type=int, default=1, metavar="N", help="one slice in N, where time is short")
+    p.add_argument("--unseen", action="store_true", help="the model's card does not say whom it was trained on, but you know: on none of these patients")
     p.add_argument("--elastix", action="store_true", help="of pairs: score elastix and the rigid alignment beside the model")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
@@ -198,22 +199,22 @@ def main(arguments=None) -> int:
         card = bundle.read_card(bundle.find(args.model))
         if "deformation" in card["outputs"]:
             from . import propagation_eval, propagation_tables, propagation_volumes
-            rows = propagation_eval.run(args.prepared, args.run, args.model, args.out, device=args.device)
+            rows = propagation_eval.run(args.prepared, args.run, args.model, args.out, device=args.device, unseen=args.unseen)
             made = propagation_tables.for_card(rows, args.out / "evaluation.json")
             propagation_volumes.into_evaluation(args.prepared, args.run, args.model, made, device=args.device)
             baselines = propagation_eval.run_baselines_of(args.prepared, args.run, args.out / "baselines") if args.elastix else None
             print(propagation_tables.write({args.model.name: rows}, baselines, args.out, budgeted.hardware(args.run)))
         elif tasks.learns_organs({"network": card["architecture"]["name"], "task": card["training"].get("method")}):
             from . import volume_evaluation, volume_study
-            rows = volume_evaluation.run(args.prepared, args.run, args.model, args.out, args.samples, args.device)
+            rows = volume_evaluation.run(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.unseen)
             volume_study.for_card(rows, args.prepared, args.run, args.out / "evaluation.json")
             print(volume_study.write({args.model.name: rows}, args.out, budgeted.hardware(args.run)))
         elif card["training"].get("method") in tasks.FEW_LABELS:
             from . import few_labels_study
-            print(few_labels_study.evaluate_one(args.prepared, args.run, args.model, args.out, args.samples, args.device))
+            print(few_labels_study.evaluate_one(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.unseen))
         else:
             from . import evaluate
-            print(evaluate.run(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.every))
+            print(evaluate.run(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.every, args.unseen))
     elif args.command == "calibrate":
         from . import calibrate
         print(calibrate.run({name: paths[0] for name, paths in named_folders(args.files).items()}, args.out, args.evaluation, args.noise, args.method))

@@ -9,11 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from . import export, train
+from . import export, run_folder, train
 from .evaluation import store
-
-# settings that do not change what is learnt
-NOT_COMPARED = ("workers", "devices", "num_nodes", "precision", "log_every")
 
 
 def budget_for(folder: Path, device: str) -> Path:
@@ -55,10 +52,10 @@ def finished(folder: Path, hyper: dict) -> bool:
     if not (folder / "config.yaml").exists():
         return False
     known = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    differing = [k for k in hyper if k not in NOT_COMPARED and known.get(k, train.DEFAULTS[k]) != hyper[k]]
+    differing = [k for k in hyper if k not in run_folder.NOT_COMPARED and known.get(k, train.DEFAULTS[k]) != hyper[k]]
     if differing:
         raise SystemExit(f"{folder} was trained with another {differing[0]} ({known.get(differing[0])}, now {hyper[differing[0]]}); choose another --out.")
-    return (folder / "checkpoints" / "last.ckpt").exists() and export.network_state(folder)[1] >= hyper["steps"]
+    return run_folder.is_done(folder, hyper["steps"])
 
 
 def require_finished(configs: dict[str, Path], out: Path, budget: Path) -> list[str]:
@@ -72,13 +69,14 @@ def require_finished(configs: dict[str, Path], out: Path, budget: Path) -> list[
 def evaluated(out: Path, name: str, card: Path, evaluate: Callable[[Path, Path], object]) -> Path:
     """Export a finished run as `out`/bundles/NAME and evaluate it, unless that was done for these weights; returns its rows.json.
 
-    `evaluate(bundle, folder)` writes `folder`/rows.json, which bears "weights_sha256".
+    `evaluate(bundle, folder)` writes `folder`/rows.json, which bears "weights_sha256" and "scored".
     """
     bundle, folder = out / "bundles" / name, out / "evaluation" / name
     export.run(out / "runs" / name, card, bundle, name=f"{yaml.safe_load(card.read_text(encoding='utf-8'))['name']}-{name}")
     sha256 = json.loads((bundle / "model.json").read_text(encoding="utf-8"))["weights"]["sha256"]
     rows = folder / "rows.json"
-    if not rows.exists() or json.loads(rows.read_text(encoding="utf-8")).get("weights_sha256") != sha256:
+    known = json.loads(rows.read_text(encoding="utf-8")) if rows.exists() else {}
+    if known.get("weights_sha256") != sha256 or "scored" not in known:
         evaluate(bundle, folder)
     return rows
 

@@ -31,6 +31,10 @@ def into_evaluation(rows: Path, evaluation: Path, method: str | None = None) -> 
     found, made = (json.loads(p.read_text(encoding="utf-8")) for p in (rows, evaluation))
     if found.get("weights_sha256") != made["weights_sha256"]:
         raise SystemExit(f"{rows} and {evaluation} are of different weights; evaluate again.")
+    if "scored" in made and "scored" not in found:
+        raise SystemExit(f"{rows} does not say whom it scored; run 'python -m training evaluate' again.")
+    if "scored" in made:
+        made["scored"] |= found["scored"]
     made["calibration"] |= volume_card.fit(volume_calibration.read_rows(rows), method, training=found.get("training")).as_card()
     if found.get("input_statistics"):
         made["input_statistics"] = found["input_statistics"]

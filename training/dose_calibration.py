@@ -62,6 +62,9 @@ def into_evaluation(folder: Path, network: str, evaluation: Path) -> Path:
         raise SystemExit(f"{folder} has no bands of {network} that could be calibrated; run 'python -m training reproduce dose' first.")
     made = json.loads(evaluation.read_text(encoding="utf-8"))
     made["calibration"]["dose"] = found
+    others = sorted({r["patient"] for r in records} - set(made.get("scored", [r["patient"] for r in records])))
+    if others:
+        raise SystemExit(f"{evaluation} did not score {', '.join(others)}, so whether the network has seen them is not known; evaluate again, or compute their doses with the run that it is of.")
     if not all(math.isfinite(m) for entry in found.values() for m in entry["margins_percent"].values()):
         raise SystemExit(f"{folder}: too few patients for their level.")
     return store.replace_text(evaluation, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False))

@@ -20,7 +20,7 @@ from rtbackend import bundle, calibration, geometry
 from rtbackend.dose.structure_region import MaskRegion
 from rtbackend.errors import InputError
 
-from . import dose_tables, evaluate
+from . import dose_tables, evaluate, provenance
 from .data.files import replaced
 from .evaluation import store
 from .prepare import Case, load_case
@@ -56,7 +56,7 @@ def run(data: Path | None, out: Path, minutes: float | None = None, device: str 
     if data is None or not (data / "prepare.csv").exists():
         raise SystemExit("--data is missing: give the folder that prepare wrote.")
     models = _models(out, only)
-    patients = _patients(models)
+    patients = _patients(models, data)
     until = None if minutes is None else started + 60 * minutes
     folder = out / "dose"
     # small patients first: the tables fill sooner
@@ -85,14 +85,24 @@ def _models(out: Path, only) -> dict[str, Path]:
     return {TITLES.get(n, n): path for n, path in known.items() if not only or n in only}
 
 
-def _patients(models) -> list[str]:
-    """The patients that validated every network. Raises `SystemExit` where they differ or one was trained on."""
-    cards = {title: bundle.read_card(path)["training"] for title, path in models.items()}
-    first = next(iter(cards.values()))["validation_names"]
+def _patients(models, data: Path) -> list[str]:
+    """The patients of `data` that validated every network. Raises `SystemExit` where they differ or one was trained on."""
+    cards = {title: bundle.read_card(path) for title, path in models.items()}
+    hashes = provenance.identities(data, sorted(f.stem for f in (data / "cases").glob("*.npz")))
+    found = {title: _validated(card, hashes) for title, card in cards.items()}
+    first = next(iter(found.values()))
     for title, card in cards.items():
-        if card["validation_names"] != first or set(card["case_names"]) & set(first):
+        trained = set(card["training"].get("case_names", [])) | {n for n, h in hashes.items() if provenance.seen_checkpoints(card, h)}
+        if found[title] != first or trained & set(first):
             raise SystemExit(f"{title} was validated on other patients than {next(iter(cards))}, or trained on some of them; they cannot be compared.")
-    return sorted(first)
+    return first
+
+
+def _validated(card: dict, hashes: dict) -> list[str]:
+    """On whom a bundle's run validated: told by their images, of earlier cards by their names."""
+    if "patients" in card["training"]:
+        return sorted(n for n, h in hashes.items() if provenance.validated(card, h))
+    return sorted(card["training"]["validation_names"])
 
 
 def _one_patient(data, folder, name, modality, models, device, until) -> bool:

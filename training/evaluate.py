@@ -20,7 +20,7 @@ from rtbackend.events import Progress
 from rtbackend.sampling import Statistics
 from rtbackend.structures import tidy_labels
 
-from . import input_statistics, recalibration
+from . import input_statistics, provenance, recalibration
 from .baselines import MonotoneMap
 from .evaluation import compare, figures, score, store, tables
 from .evaluation.case import Evaluated
@@ -77,11 +77,13 @@ def fit_monotone(prepared: Path, names: list[str]) -> MonotoneMap:
     return MonotoneMap().fit(np.concatenate(intensities), np.concatenate(hu))
 
 
-def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int = 20, device: str = "auto", every: int = 1) -> Path:
+def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int = 20, device: str = "auto", every: int = 1,
+        unseen: bool = False) -> Path:
     """Evaluate the bundle `model` of `run_folder` on that run's validation patients; returns evaluation.md.
 
     The uncertainty is scored as the network gives it, and recalibrated on the other patients (leave one out); what is
-    fitted on all of them goes into evaluation.json, for the card. `every`: one slice in so many, where time is short.
+    fitted on all of them goes into evaluation.json, for the card. `every`: one slice in so many, where time is short. `unseen`: see
+    `provenance.require_unseen`.
     """
     out.mkdir(parents=True, exist_ok=True)
     card, networks = bundle.load(model)
@@ -90,6 +92,7 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int =
         raise SystemExit(f"{run_folder / 'split.json'}: patients are in training and validation.")
     if not split["validation"]:
         raise SystemExit(f"{run_folder / 'split.json'}: no patient was kept for validation; train with more patients or folds.")
+    scored = provenance.require_unseen(card, prepared, split["validation"], unseen)
     monotone = fit_monotone(prepared, split["training"])
     records, baselines, voxels = {}, {name: {} for name in BASELINES}, []
     for name in split["validation"]:
@@ -111,7 +114,7 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int =
     fitted = recalibration.fit(voxels)
     usual = input_statistics.of_cases(load_case(prepared / "cases" / f"{name}.npz") for name in split["training"])
     store.write(out, card, samples, split["training"], records, baselines)
-    return _write(store.gather({card["name"]: out}), card, split, samples, out, fitted.as_card(), recalibration.mean_sd_range(fitted, voxels), every, usual)
+    return _write(store.gather({card["name"]: out}), card, split, samples, out, fitted.as_card(), recalibration.mean_sd_range(fitted, voxels), every, {"input_statistics": usual} | scored)
 
 
 def recalibrated_row(left_out: dict) -> dict:
@@ -135,7 +138,7 @@ def summary_rows(networks: list[store.Network]) -> list[dict]:
     return rows
 
 
-def _write(networks, card, split, samples, out, fitted, sd_range, every, usual) -> Path:
+def _write(networks, card, split, samples, out, fitted, sd_range, every, more_of_it) -> Path:
     rows = summary_rows(networks)
     columns = [c for c in rows[0] if c != "case"]
     digits = {c: 1 if c.startswith(("MAE", "mean")) else 2 for c in columns}
@@ -152,11 +155,11 @@ def _write(networks, card, split, samples, out, fitted, sd_range, every, usual) 
     more = [c for c in networks[0].rows[0] if c not in rows[0]]
     store.replace_text(out / "evaluation.csv", tables.csv_text(["case", *columns, *more], (
         [r["case"], *(r[c] for c in columns), *(scores[c] for c in more)] for r, scores in zip(rows, networks[0].rows))))
-    store.replace_text(out / "evaluation.json", json.dumps(for_card(rows, card, fitted, sd_range) | {"input_statistics": usual}, indent=1, ensure_ascii=False, allow_nan=False))
+    store.replace_text(out / "evaluation.json", json.dumps(for_card(rows, card, fitted, sd_range, more_of_it) | more_of_it, indent=1, ensure_ascii=False, allow_nan=False))
     return store.replace_text(out / "evaluation.md", "\n\n".join(lines) + "\n")
 
 
-def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float]) -> dict:
+def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], scored: dict = {}) -> dict:
     """The figures that `export` writes into the card; those that the network does not have are left out."""
     def mean(column, digits):
         values = [r[column] for r in rows if not math.isnan(r.get(column, math.nan))]
@@ -175,7 +178,7 @@ def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float]) 
         synct = None
     who = "other digital phantoms" if card.get("training", {}).get("phantom") else "validation patients of the same collection"
     return {"weights_sha256": card["weights"]["sha256"],
-            "accuracy": {"cases": f"{len(rows)} {who}, none of them trained on", "n": len(rows),
+            "accuracy": {"cases": f"{len(rows)} {who}, {provenance.none_trained_on(scored)}", "n": len(rows),
                          "table": {k: v for k, v in table.items() if v is not None}},
             "calibration": {"synct": synct, "volumes": None}}
 

@@ -12,19 +12,12 @@ import yaml
 from rtbackend import bundle, networks
 from rtbackend.errors import InputError
 
+from . import provenance
+from .run_folder import network_state
 from .tasks import FEW_LABELS, JOINT, learns_organs
 
 # weights beyond this many bytes are stored with half precision; they are evaluated as stored
 LARGEST_SINGLE = 8_000_000
-
-
-def network_state(run_folder: Path) -> tuple[dict, int]:
-    """(state of the network alone, steps done) of a run's last checkpoint. Raises `SystemExit` when there is none."""
-    last = run_folder / "checkpoints" / "last.ckpt"
-    if not last.exists():
-        raise SystemExit(f"{last} is missing: train first.")
-    stored = torch.load(last, map_location="cpu", weights_only=False)
-    return {k.removeprefix("network."): v.contiguous() for k, v in stored["state_dict"].items() if k.startswith("network.")}, stored["global_step"]
 
 
 def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = None, name: str | None = None, members: list[Path] = ()) -> Path:
@@ -60,10 +53,16 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
     card["dropout"] = {"p": network.dropout, "where": getattr(network, "dropped_at", where) if network.dropout else "none"}
     card["checkpoints"] = len(states)
     card["training"].update({
-        "cases": len(split["training"]), "case_names": split["training"], "validation_names": split["validation"],
+        "cases": len(split["training"]),
         "steps": steps, "of_steps": hyper["steps"], "batch": hyper["batch"], "patch": hyper["patch"],
         "seed": hyper["seed"], "beta": hyper["beta"], "hardware": versions["device"], "torch": versions["torch"],
     })
+    splits = [split, *(json.loads((folder / "split.json").read_text(encoding="utf-8")) for folder in members)]
+    seen = provenance.for_card(splits, bundle.sha256(weights)[:32])
+    # a run of an earlier version knows names alone
+    card["training"].update({"patients": seen} if seen else {"case_names": split["training"], "validation_names": split["validation"]})
+    if hyper.get("cross_fit"):
+        card["training"].update({"cross_fit": True, "folds": hyper["folds"], "fold": hyper["fold"]})
     if learns_organs(hyper):
         card["training"]["method"] = "organs"
     elif hyper["network"] in FEW_LABELS:
@@ -76,6 +75,7 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
         found = json.loads(evaluation.read_text(encoding="utf-8"))
         if found["weights_sha256"] != bundle.sha256(weights):
             raise SystemExit(f"{evaluation} was made with other weights; run 'python -m training evaluate' on this bundle.")
+        provenance.require_scored_unseen(evaluation, found, card)
         card["accuracy"], card["calibration"] = found["accuracy"], found["calibration"]
         if found.get("input_statistics"):
             card["input"]["statistics"] = found["input_statistics"]
@@ -123,6 +123,8 @@ def _member(folder: Path, hyper: dict, split: dict) -> dict:
     for key in ("network", "arguments", "hu_scale"):
         if other[key] != hyper[key]:
             raise SystemExit(f"{folder}: its {key} is {other[key]}, that of the first run {hyper[key]}; an ensemble is of one network.")
-    if set(json.loads((folder / "split.json").read_text(encoding="utf-8"))["training"]) & set(split["validation"]):
+    theirs = json.loads((folder / "split.json").read_text(encoding="utf-8"))
+    trained = {h for n in theirs["training"] for h in theirs.get("hashes", {}).get(n, [])}
+    if set(theirs["training"]) & set(split["validation"]) or any(trained & set(split.get("hashes", {}).get(n, [])) for n in split["validation"]):
         raise SystemExit(f"{folder}: it was trained on patients whom the first run validates on; use one split.")
     return network_state(folder)[0]

@@ -15,7 +15,7 @@ from rtbackend.inference import choose_device
 from rtbackend.sampling import Statistics
 from rtbackend.uncertainty import entropy
 
-from . import scans
+from . import provenance, scans
 from .data import scan
 from .evaluation import overlap, store
 
@@ -83,12 +83,13 @@ def summaries(statistics, truth: np.ndarray, rule: dict, spacing) -> dict:
             "volume_cv": float(sd.sum() / max(1e-6, foreground.sum()))}
 
 
-def run(prepared: Path, run_folder: Path, model: Path, out: Path, stride=STRIDE, samples: int = SAMPLES, device: str = "auto") -> Path:
+def run(prepared: Path, run_folder: Path, model: Path, out: Path, stride=STRIDE, samples: int = SAMPLES, device: str = "auto",
+        unseen: bool = False) -> Path:
     """Score the bundle `model` of `run_folder` on that run's validation scans; returns rows.json.
 
     Its "cases": {name: {"scores": of `overlap.scores`, "sampled": of `summaries`}}. The contour is the likelier class, then the
     card's rule. stride: see `sliding`; the windows have the size of the crops that were trained on. Raises `SystemExit` for a scan
-    on both sides of the split, and for an ensemble.
+    on both sides of the split, and for an ensemble. `unseen`: see `provenance.require_unseen`.
     """
     card, built = bundle.load(model, choose_device(device))
     if len(built) > 1:
@@ -98,6 +99,7 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, stride=STRIDE,
     split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
     if set(split["training"]) & set(split["validation"]):
         raise SystemExit(f"{run_folder / 'split.json'}: scans are in training and validation.")
+    scored = provenance.require_unseen(card, prepared, split["validation"], unseen)
     rule, cases = card["outputs"]["structures"][0].get("rule") or {}, {}
     for number, name in enumerate(split["validation"]):
         case = scan.load(prepared / "scans" / f"{name}.npz")
@@ -113,5 +115,5 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, stride=STRIDE,
             "structure": card["outputs"]["structures"][0]["name"],
             "challenge": scans.settings_of(prepared) is None, "weights_sha256": card["weights"]["sha256"], "samples": samples,
             "window": list(size), "stride": list(stride),
-            "spacing_mm": list(case.spacing), "cases": cases}
+            "spacing_mm": list(case.spacing), "cases": cases} | scored
     return store.replace_text(out / "rows.json", json.dumps(made, indent=0))

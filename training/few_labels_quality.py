@@ -24,7 +24,7 @@ from rtbackend.structure_quality import QualityCalibration
 from rtbackend.uncertainty import entropy
 from rtbackend.volumes import probability_of_being_inside
 
-from . import conformal, few_labels_eval, flag_thresholds, noise_experiment, quality_calibration, scans, volume_calibration, volume_card
+from . import conformal, few_labels_eval, flag_thresholds, noise_experiment, provenance, quality_calibration, scans, volume_calibration, volume_card
 from .data import scan
 from .evaluation import store
 from .volume_calibration import VolumeRow
@@ -59,7 +59,8 @@ class QualityRow:
         return self.kind == AS_IT_IS
 
 
-def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int = few_labels_eval.SAMPLES, device: str = "auto", steps=None) -> Path:
+def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int = few_labels_eval.SAMPLES, device: str = "auto", steps=None,
+        unseen: bool = False) -> Path:
     """Contours of the bundle `model` of `run_folder` on that run's validation scans, as they are and in all `steps`; `out`/quality.json.
 
     What was found before for these weights and samples is kept.
@@ -72,7 +73,9 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int =
         return file
     patients = {r["case"]: r.get("patient") or r["case"] for r in scans.rows_in_order(prepared / "prepare.csv")}
     rows = []
-    for number, name in enumerate(json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["validation"]):
+    names = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["validation"]
+    provenance.require_unseen(card, prepared, names, unseen)
+    for number, name in enumerate(names):
         case = scan.load(prepared / "scans" / f"{name}.npz")
         for kind, amount in [(AS_IT_IS, 0.0), *((k, a) for k, amounts in steps.items() for a in amounts)]:
             worse = degraded(case, kind, amount, card["input"]["normalisation"], number)

@@ -110,10 +110,10 @@ def run(data: Path | None, out: Path, minutes: float | None = None, device: str 
     return few_labels_tables.write(files, runs, out / "results", budgeted.hardware(out / "runs" / next(iter(files))), quality)
 
 
-def evaluate_one(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int, device: str) -> Path:
+def evaluate_one(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int, device: str, unseen: bool = False) -> Path:
     """Score one bundle, of whatever run; returns the folder with rows.json, quality.json, evaluation.json (for `export`) and few_labels.md."""
-    rows = few_labels_eval.run(prepared, run_folder, model, out, samples=samples, device=device)
-    quality = few_labels_quality.run(prepared, run_folder, model, out, samples, device)
+    rows = few_labels_eval.run(prepared, run_folder, model, out, samples=samples, device=device, unseen=unseen)
+    quality = few_labels_quality.run(prepared, run_folder, model, out, samples, device, unseen=unseen)
     few_labels_tables.for_card(rows, out / "evaluation.json", quality, _statistics(prepared, run_folder))
     found = json.loads(rows.read_text(encoding="utf-8"))
     one = Run("", found["network"], found["labelled"], model.name)

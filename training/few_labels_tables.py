@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import few_labels_flags, few_labels_quality
+from . import few_labels_flags, few_labels_quality, provenance
 from .evaluation import significance, store, tables
 from .evaluation.overlap import METRICS
 
@@ -155,8 +155,9 @@ def for_card(file: Path, out: Path, quality: Path | None = None, statistics: dic
         if json.loads(quality.read_text(encoding="utf-8"))["weights_sha256"] != found["weights_sha256"]:
             raise SystemExit(f"{file} and {quality} are of different weights; evaluate again.")
         calibration |= few_labels_quality.for_card(few_labels_quality.read(quality))
-    made = {"weights_sha256": found["weights_sha256"],
-            "accuracy": {"cases": f"{len(cases)} validation scans of the {where} on voxels of {found['spacing_mm'][0]:.3g} mm, none of them "
-                         "trained on" + ("; cropped around the atrium" if challenge else ""), "n": len(cases), "table": shown},
+    made = provenance.told(found) | {
+            "weights_sha256": found["weights_sha256"],
+            "accuracy": {"cases": f"{len(cases)} validation scans of the {where} on voxels of {found['spacing_mm'][0]:.3g} mm, "
+                         + provenance.none_trained_on(found) + ("; cropped around the atrium" if challenge else ""), "n": len(cases), "table": shown},
             "calibration": calibration} | ({"input_statistics": statistics} if statistics else {})
     return store.replace_text(out, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False))

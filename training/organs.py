@@ -16,7 +16,7 @@ from rtbackend.errors import InputError
 from rtbackend.propagation.body import body_mask
 from rtbackend.propagation.pair import AIR_HU, MARGIN_MM, cropped, label_array
 
-from . import pairs
+from . import pairs, provenance
 from .data import organ_case
 from .data.files import make_folder, write_csv
 
@@ -50,7 +50,8 @@ def run(data: Path, out: Path, organs=pairs.HEADNECK, spacing=(4.0, 4.0, 3.0), o
                 print(f"{patient.name}: left out, {error}", flush=True)
                 continue
         case = organ_case.load(path)
-        rows.append({"case": path.stem, "kept": "yes", "patient": patient.name, "set": patient.side, "organs": len(case.present),
+        rows.append({"case": path.stem, "kept": "yes", "patient": patient.name, "set": patient.side, "source_sha256": provenance.of_scan(sitk.GetArrayViewFromImage(patient.ct)),
+                     "organs": len(case.present),
                      **{f"{o}_ml": round(case.drawn_ml[o], 2) if o in case.drawn_ml else "" for o in organs}})
         print(f"{case.name}: {' × '.join(map(str, case.labels.shape[::-1]))} voxels, {', '.join(case.present)}", flush=True)
     if not rows:

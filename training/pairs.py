@@ -20,6 +20,7 @@ from rtbackend.daily_anatomy import DailyOptions, daily_scan
 from rtbackend.errors import InputError
 from rtbackend.propagation.pair import Pair, label_array, make_pair
 
+from . import provenance
 from .data import pair_case
 from .data.files import make_folder, write_csv
 
@@ -108,8 +109,8 @@ def run(data: Path | None, out: Path, organs=HEADNECK, spacing=(4.0, 4.0, 3.0), 
                 except InputError as error:
                     print(f"{patient.name}: left out, {error}", flush=True)
                     continue
-            rows.append({"case": path.stem, "kept": "yes", "patient": patient.name, "set": patient.side, **_scores(pair_case.load(path))})
-            print(", ".join(f"{k} {v}" for k, v in rows[-1].items() if k not in ("kept", "patient")), flush=True)
+            rows.append({"case": path.stem, "kept": "yes", "patient": patient.name, "set": patient.side, "source_sha256": provenance.of_scan(sitk.GetArrayViewFromImage(patient.ct)), **_scores(pair_case.load(path))})
+            print(", ".join(f"{k} {v}" for k, v in rows[-1].items() if k not in ("kept", "patient", "source_sha256")), flush=True)
     if not rows:
         raise SystemExit(f"{data}: no patient with a CT and any of {', '.join(organs)}.")
     write_csv(out / "prepare.csv", merged(out / "prepare.csv", rows) if only else rows)

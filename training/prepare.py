@@ -26,6 +26,7 @@ from .data.checks import Finding
 from .data.files import make_folder, write_csv
 from .data.labels import BONE_HU, bone_labels
 from .data.overlay import overlay
+from .train import meant
 
 __all__ = ["BONE_HU", "LABELS", "Case", "Options", "bone_labels", "list_cases", "load_case", "overlay", "prepare_case", "run", "save_case"]
 
@@ -128,6 +129,9 @@ def run(data: Path, out: Path, only=None, layout: str | None = None, options: Op
     `only`: names of cases; `layout` and `mr_series`: see `layouts.find`. Raises `SystemExit` in one line for what
     concerns all cases: no case, wrong options, a place that cannot be written to, a full disk.
     """
+    for name in options.ignore:
+        if name not in LIMITS:
+            raise SystemExit(f"--ignore-limit: '{name}' is not one of {', '.join(LIMITS)}{meant(name, LIMITS)}.")
     try:
         return _run(data, out, only, layouts.find(data, layout, mr_series), options)
     except InputError as error:

@@ -16,7 +16,7 @@ from rtbackend.events import Progress
 from rtbackend.propagation import refine, sampling
 from rtbackend.propagation.sampling import PAIRS
 
-from . import elastix_baseline, input_statistics, spread_calibration
+from . import elastix_baseline, input_statistics, provenance, spread_calibration
 from .data import pair_case
 from .data.pair_case import PairCase
 from .data.pair_feed import OUTSIDE, tensors
@@ -58,11 +58,11 @@ def refined(case: PairCase, displacement: torch.Tensor, probability, mode: str, 
     return refine.refined(displacement[None], batch["fixed"], batch["moving"], batch["known"] * batch["body"], mode, Progress(), labels, segmented, bending)[0]
 
 
-def run(prepared: Path, run_folder: Path, model: Path, out: Path, refine_modes=("fast", "full"), device: str = "auto") -> Path:
+def run(prepared: Path, run_folder: Path, model: Path, out: Path, refine_modes=("fast", "full"), device: str = "auto", unseen: bool = False) -> Path:
     """Score the bundle `model` of `run_folder` on that run's validation pairs; returns rows.json.
 
     `refine_modes` are tried on what deforms, as `propagate` does after looking from both sides; each is a method of its own in
-    the rows. Without any, the network is scored as published only.
+    the rows. Without any, the network is scored as published only. `unseen`: see `provenance.require_unseen`.
     """
     from rtbackend.inference import choose_device
 
@@ -71,6 +71,7 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, refine_modes=(
     patients = [{n.rsplit("_day", 1)[0] for n in split[side]} for side in ("training", "validation")]
     if patients[0] & patients[1]:
         raise SystemExit(f"{run_folder / 'split.json'}: patients are in training and validation.")
+    scored = provenance.require_unseen(card, prepared, split["validation"], unseen)
     scores = Scores()
     for name in split["validation"]:
         case = pair_case.load(prepared / "cases" / f"{name}.npz")
@@ -78,7 +79,7 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, refine_modes=(
                {s["name"] for s in card["outputs"]["structures"] if s.get("path") == "segmented"})
         print(name, scores.told(name), flush=True)
     usual = input_statistics.of_pairs(pair_case.load(prepared / "cases" / f"{name}.npz") for name in split["training"])
-    return scores.write(out, card["weights"]["sha256"], usual)
+    return scores.write(out, card["weights"]["sha256"], usual, scored)
 
 
 def run_baselines(prepared: Path, names: list[str], out: Path) -> Path:
@@ -141,10 +142,10 @@ class Scores:
                 found.setdefault(f"{r['method']} {r['path']}", []).append(r["msd_mm"])
         return ", ".join(f"{k} {np.nanmean(v):.2f} mm" for k, v in found.items())
 
-    def write(self, out: Path, weights: str, usual: dict | None = None) -> Path:
-        """Write rows.json; `usual`: the card's `input.statistics`."""
+    def write(self, out: Path, weights: str, usual: dict | None = None, scored: dict | None = None) -> Path:
+        """Write rows.json; `usual`: the card's `input.statistics`; `scored`: of `provenance.require_unseen`."""
         out.mkdir(parents=True, exist_ok=True)
-        return store.replace_text(out / "rows.json", json.dumps({**self.rows, "weights_sha256": weights, "input_statistics": usual}))
+        return store.replace_text(out / "rows.json", json.dumps({**self.rows, "weights_sha256": weights, "input_statistics": usual, **(scored or {})}))
 
 
 def _score(scores: Scores, case: PairCase, network, modes, bending: float, pulling) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from . import flag_thresholds, spread_calibration
+from . import flag_thresholds, provenance, spread_calibration
 from .evaluation import store, tables
 from .propagation_eval import BOTH_WAYS, ONE_WAY
 
@@ -170,8 +170,8 @@ def for_card(file: Path, out: Path) -> Path:
     shown["Folding (%)"] = round(100 * float(np.mean([r["folding"] for r in mine])), 3)
     rho, n = rank_correlation([r for r in found["spreads"] if r["path"] == "propagated"])
     pairs = {r["pair"] for r in plain}
-    made = {"weights_sha256": found["weights_sha256"], "paths": paths, "not_segmented": unfit,
-            "accuracy": {"cases": f"{len(pairs)} simulated days of {len({p.rsplit('_day', 1)[0] for p in pairs})} validation patients, none of them trained on; "
+    made = provenance.told(found) | {"weights_sha256": found["weights_sha256"], "paths": paths, "not_segmented": unfit,
+            "accuracy": {"cases": f"{len(pairs)} simulated days of {len({p.rsplit('_day', 1)[0] for p in pairs})} validation patients, {provenance.none_trained_on(found)}; "
                          f"with the refinement \"{best.rpartition('+ ')[2]}\"", "n": len(pairs), "table": shown},
             "calibration": {"synct": None, "volumes": None,
                             "spread": {"spearman": round(rho, 2), "structures": n, "what": "sampled spread of the surface against its true distance",

@@ -17,7 +17,7 @@ from rtbackend.propagation import assess, spread
 from rtbackend.propagation.sampling import PAIRS
 from rtbackend.volume_calibration import CONFORMAL
 
-from . import propagation_eval, volume_card
+from . import propagation_eval, provenance, volume_card
 from .data import pair_case
 from .data.pair_case import PairCase
 from .evaluation import contours, store
@@ -40,7 +40,9 @@ def into_evaluation(prepared: Path, run_folder: Path, model: Path, evaluation: P
     # nothing but the spread of this evaluation: the distributions must be those before any calibration of volumes
     card["calibration"] = {"synct": None, "volumes": None, "spread": made["calibration"]["spread"]}
     rows: list[VolumeRow] = []
-    for name in json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["validation"]:
+    names = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["validation"]
+    provenance.require_unseen(card, prepared, names, made.get("unseen") == "as stated")
+    for name in names:
         rows += volume_rows(network, pair_case.load(prepared / "cases" / f"{name}.npz"), card, mode)
     # on voxels larger than the spread a distribution is a few steps, which nothing can scale: margins can be added to it
     found = volume_card.fit(rows, CONFORMAL).as_card()

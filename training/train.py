@@ -1,12 +1,13 @@
 """`python -m training train`: one config, one run folder, resumable.
 
-The run folder holds `config.yaml`, `split.json`, `versions.json`, `checkpoints/last.ckpt` and `log/metrics.csv`; what was logged
-after a resumption at step K is in `log-from-K`.
-Running the same command again goes on from the last checkpoint.
+The run folder holds `config.yaml`, `split.json`, `versions.json`, checkpoints with the stage they are at (`run_folder`) and
+`log/metrics.csv`; what was logged after a resumption at step K is in `log-from-K`.
+Running the same command again goes on from the last checkpoint, on the same patients and with the same settings or not at all.
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import json
 import os
@@ -14,6 +15,8 @@ import platform
 from pathlib import Path
 
 import yaml
+
+from . import run_folder
 
 DEFAULTS = {
     "network": "m4",
@@ -23,6 +26,7 @@ DEFAULTS = {
     "seed": 0,
     "folds": 5,
     "fold": 0,
+    "cross_fit": False,  # deal all patients to the folds even where the data say who validates (pairs, organs, few labels)
     "steps": 19000,  # Bragman 2018
     "batch": 4,
     "patch": 152,  # Bragman 2018
@@ -66,6 +70,10 @@ DEFAULTS = {
     "settle_batches": 200,  # see settle_batch_norm; 0: the running statistics stay
 }
 
+# what a setting of words may be
+CHOICES = {"augmentation": ("quarter turns", "turns and contrast"), "weighting": ("equal", "homoscedastic", "dwa"),
+           "optimiser": ("adam", "nadam"), "schedule": ("cosine", "constant", "steps")}
+
 # what a budget says to the study besides: how to evaluate (see study.py), and what all networks begin with (see common_start.py)
 OF_THE_STUDY = ("evaluation", "common")
 
@@ -85,8 +93,31 @@ def load_config(path: Path, budget: Path | None = None) -> dict:
         given = {**given, **common, **own}
     unknown = set(given) - set(DEFAULTS)
     if unknown:
-        raise SystemExit(f"{path}: unknown setting {', '.join(sorted(unknown))}; known are {', '.join(DEFAULTS)}.")
-    return {**DEFAULTS, **given}
+        raise SystemExit(f"{path}: unknown setting {', '.join(n + meant(n, DEFAULTS) for n in sorted(unknown))}; known are {', '.join(DEFAULTS)}.")
+    hyper = {**DEFAULTS, **given}
+    _check(path, hyper)
+    return hyper
+
+
+def meant(word: str, known) -> str:
+    """" (did you mean …?)" where a word is much like one that is known."""
+    close = difflib.get_close_matches(str(word), [str(k) for k in known], 1, 0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _check(path: Path, hyper: dict) -> None:
+    """Raise `SystemExit` for a value that a setting cannot have."""
+    folds, fold = hyper["folds"], hyper["fold"]
+    if not isinstance(folds, int) or folds < 2:
+        raise SystemExit(f"{path}: folds is {folds}; it must be 2 or more.")
+    if not isinstance(fold, int) or not 0 <= fold < folds:
+        raise SystemExit(f"{path}: fold {fold} is not one of 0 to {folds - 1}: there are {folds} folds.")
+    for key, choices in CHOICES.items():
+        if hyper[key] not in choices:
+            raise SystemExit(f"{path}: {key} '{hyper[key]}' is not one of {', '.join(choices)}{meant(hyper[key], choices)}.")
+    for key, default in DEFAULTS.items():
+        if isinstance(default, bool) and not isinstance(hyper[key], bool):
+            raise SystemExit(f"{path}: {key} is {hyper[key]}; it must be true or false.")
 
 
 def run(prepared: Path, config: Path, out: Path, minutes: float | None = None, stop_after: int | None = None,
@@ -94,50 +125,91 @@ def run(prepared: Path, config: Path, out: Path, minutes: float | None = None, s
     """Train `config` on the cases that `prepare` kept, into the run folder `out`; returns the last checkpoint.
 
     `minutes` or `stop_after` (a number of steps) end the run early in good order; the next call resumes it. `budget`: see
-    `load_config`. With several processes (torchrun, SLURM, or `devices` > 1) every one of them calls this.
+    `load_config`. With several processes (torchrun, SLURM, or `devices` > 1) every one of them calls this. Raises `SystemExit` where
+    the run has begun with other settings or patients, or by a version that did not keep them.
     """
     import lightning
     import torch
 
-    from . import tasks
+    from . import provenance, tasks
     from .initial import begin_with
 
     hyper = load_config(config, budget)
+    if budget is not None and not hyper["initialise"] and (yaml.safe_load(budget.read_text(encoding="utf-8")) or {}).get("common"):
+        raise SystemExit(f"{budget}: all networks begin with weights that its `common` trains, which train alone does not; use 'python -m training "
+                         "reproduce volumes --config BUDGET', or name such weights by initialise.")
     lightning.seed_everything(hyper["seed"], verbose=False)
     feed = tasks.feed(hyper, prepared)
-    last = out / "checkpoints" / "last.ckpt"
-    done = torch.load(last, map_location="cpu", weights_only=False)["global_step"] if last.exists() else 0
-    if done >= hyper["steps"]:
-        return last
+    last, state = run_folder.last_good(out)
+    done = state["global_step"] if state else 0
+    split = run_folder.frozen(prepared, hyper, feed)
+    if state or (out / "checkpoints" / "final.ckpt").exists():
+        anew = f"python -m training train --prepared {prepared} --config {config}{f' --budget {budget}' if budget else ''} --out {out}-2"
+        run_folder.require_the_same(out, hyper, split, anew)
+    kept = out / "checkpoints" / "last.ckpt"
+    if run_folder.stage(out) == run_folder.DONE and (out / "checkpoints" / "final.ckpt").exists():
+        return kept
     feed.load(config)
-    trainer = _trainer(hyper, out, minutes, stop_after, device, done)
+    trainer = _trainer(hyper, out, minutes, stop_after, device, done, last == kept)
     if hyper["batch"] % trainer.world_size:
         raise SystemExit(f"{config}: a batch of {hyper['batch']} cannot be shared by {trainer.world_size} processes; choose a multiple.")
-    if trainer.is_global_zero:
-        _describe(out, hyper, feed.training, feed.validation, trainer)
-    ranks = trainer.global_rank, trainer.world_size
-    loaders = [torch.utils.data.DataLoader(feed.patches(hyper["seed"], done, *ranks), hyper["batch"] // trainer.world_size, num_workers=hyper["workers"]),
-               torch.utils.data.DataLoader(feed.whole(*ranks), 1)]
     task = tasks.build(hyper)
-    if hyper["initialise"] and not last.exists():
-        begin_with(task.network, hyper["initialise"], feed.training, feed.validation)
-    trainer.fit(task, *loaders, ckpt_path=str(last) if last.exists() else None, weights_only=False)
+    if not state:
+        before = {"seen": [], "unknown": []}
+        if hyper["initialise"]:
+            before = begin_with(task.network, hyper["initialise"], {n: split["hashes"][n] for n in feed.validation})
+        if trainer.is_global_zero:
+            _describe(out, hyper, split | {"before": before}, trainer)
+    trained = bool(state) and (run_folder.stage(out) == run_folder.TRAINED or done >= hyper["steps"] or _stopped_early(state))
+    final = out / "checkpoints" / "final.ckpt"
+    if not trained and done < trainer.max_steps:
+        if trainer.is_global_zero:
+            final.unlink(missing_ok=True)
+        ranks = trainer.global_rank, trainer.world_size
+        loaders = [torch.utils.data.DataLoader(feed.patches(hyper["seed"], done, *ranks), hyper["batch"] // trainer.world_size, num_workers=hyper["workers"]),
+                   torch.utils.data.DataLoader(feed.whole(*ranks), 1)]
+        trainer.fit(task, *loaders, ckpt_path=str(last) if last else None, weights_only=False)
+        done = trainer.global_step
+        trainer.checkpoint_callback.save(trainer)
+        trained = done >= hyper["steps"] or any(_patience_is_over(c.state_dict()) for c in trainer.early_stopping_callbacks)
+    elif state:
+        task.load_state_dict(state["state_dict"])
+    if trained and trainer.is_global_zero:
+        run_folder.mark(out, run_folder.TRAINED, done, "all steps" if done >= hyper["steps"] else "early stop")
+    best = out / "checkpoints" / "best.ckpt"
+    if hyper["early_stop"] and best.exists():
+        chosen = torch.load(best, map_location="cpu", weights_only=False)
+        task.load_state_dict(chosen["state_dict"])
+        done = chosen["global_step"]
     if hyper["settle_batches"] and not hyper["freeze_norm"]:
+        task.network.to(trainer.strategy.root_device)  # Lightning has taken it off
         settle_batch_norm(task, feed.patches(hyper["seed"] + 1), hyper)
-    trainer.save_checkpoint(last)
-    return last
+    if trainer.is_global_zero:
+        run_folder.saved({"state_dict": {k: v.detach().cpu() for k, v in task.state_dict().items()}, "global_step": done}, final)
+        if trained:
+            run_folder.mark(out, run_folder.DONE, done, provenance.read_json(out / "stage.json").get("ended", ""))
+    return kept
 
 
-def _trainer(hyper, out, minutes, stop_after, device, done):
+def _patience_is_over(state: dict) -> bool:
+    return state.get("wait_count", 0) >= state.get("patience", 1)
+
+
+def _stopped_early(state: dict | None) -> bool:
+    """Whether a checkpoint is one at which early stopping has ended the run."""
+    return any(k.startswith("EarlyStopping") and _patience_is_over(v) for k, v in ((state or {}).get("callbacks") or {}).items())
+
+
+def _trainer(hyper, out, minutes, stop_after, device, done, last_is_good):
     import lightning
     import torch
-    from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+    from lightning.pytorch.callbacks import EarlyStopping
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
     precision = hyper["precision"]
     if precision == "auto":
         precision = "16-mixed" if torch.cuda.is_available() and device != "cpu" else "32-true"
-    callbacks = [ModelCheckpoint(out / "checkpoints", save_last=True, every_n_train_steps=hyper["checkpoint_every"], save_top_k=1)]
+    callbacks = [run_folder.callback(out, hyper["checkpoint_every"], bool(hyper["early_stop"]), last_is_good, hyper["validate_every"])]
     if hyper["early_stop"]:
         callbacks.append(EarlyStopping("val/score", patience=hyper["early_stop"]))
     # a logger empties its folder, so each resumption has one of its own
@@ -153,8 +225,8 @@ def _trainer(hyper, out, minutes, stop_after, device, done):
         gradient_clip_val=1.0, enable_model_summary=False, use_distributed_sampler=False, callbacks=callbacks)
 
 
-def _describe(out: Path, hyper, training, validation, trainer) -> None:
-    """config.yaml, split.json and versions.json: what it takes to do it again."""
+def _describe(out: Path, hyper, split: dict, trainer) -> None:
+    """config.yaml, split.json, versions.json and the stage: what it takes to do it again."""
     import lightning
     import torch
 
@@ -162,7 +234,8 @@ def _describe(out: Path, hyper, training, validation, trainer) -> None:
     hardware = torch.cuda.get_device_name() if on_gpu else f"{os.cpu_count()} CPU cores"
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(yaml.safe_dump(hyper), encoding="utf-8")
-    (out / "split.json").write_text(json.dumps({"training": training, "validation": validation}, indent=1), encoding="utf-8")
+    run_folder.provenance.write_json(out / "split.json", split)
+    run_folder.mark(out, run_folder.TRAINING, 0)
     (out / "versions.json").write_text(json.dumps({
         "python": platform.python_version(), "torch": torch.__version__, "lightning": lightning.__version__,
         "processes": trainer.world_size, "device": hardware}, indent=1), encoding="utf-8")

@@ -17,6 +17,7 @@ from rtbackend.structures import tidy_labels
 from rtbackend.uncertainty import entropy
 from rtbackend.volumes import probability_of_being_inside
 
+from . import provenance
 from .data import organ_case
 from .data.organ_case import OrganCase
 from .evaluation import contours
@@ -82,14 +83,15 @@ def volume_rows(network: str, found: Sampled, card: dict) -> list[VolumeRow]:
     return rows
 
 
-def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int = SAMPLES, device: str = "auto") -> Path:
+def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int = SAMPLES, device: str = "auto", unseen: bool = False) -> Path:
     """Score the bundle `model` of `run_folder` on that run's validation scans; returns rows.json.
 
     It is of the format of `volume_calibration.read_rows`, with "contours" (case, organ, dsc, msd_mm, hd95_mm), "training"
-    (the drawn volumes of the patients that it was trained on, by organ) and "samples" besides.
+    (the drawn volumes of the patients that it was trained on, by organ) and "samples" besides. `unseen`: see `provenance.require_unseen`.
     """
     card, networks = bundle.load(model, inference.choose_device(device))
     sides = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
+    scored = provenance.require_unseen(card, prepared, sides["validation"], unseen)
     rows, scores, training = [], [], {}
     for name in sides["training"]:
         for organ, ml in organ_case.load(prepared / "cases" / f"{name}.npz").drawn_ml.items():
@@ -102,5 +104,5 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int =
         scores += [{"case": name, **r} for r in mine]
         print(f"{name}: Dice {np.mean([r['dsc'] for r in mine]):.3f}", flush=True)
     out.mkdir(parents=True, exist_ok=True)
-    return write_rows(rows, out / "rows.json", weights_sha256=card["weights"]["sha256"], samples=samples, training=training,
+    return write_rows(rows, out / "rows.json", weights_sha256=card["weights"]["sha256"], samples=samples, training=training, **scored,
                       contours=[{k: None if v != v else v for k, v in r.items()} for r in scores])

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from . import budgeted, calibrate, common_start, export, input_statistics, noise_experiment, organs, volume_evaluation
+from . import budgeted, calibrate, common_start, export, input_statistics, noise_experiment, organs, provenance, volume_evaluation
 from .data import organ_case
 from .evaluation import store, tables
 
@@ -140,8 +140,10 @@ def for_card(file: Path, prepared: Path, run_folder: Path, out: Path) -> Path:
         if distances:
             table[f"Mean surface distance, {organ} (mm)"] = round(float(np.mean(distances)), 2)
     cases = {r["case"] for r in rows}
-    made = {"weights_sha256": json.loads(file.read_text(encoding="utf-8"))["weights_sha256"],
-            "accuracy": {"cases": f"{len(cases)} validation patients of the same collection, none of them trained on", "n": len(cases), "table": table},
+    found = json.loads(file.read_text(encoding="utf-8"))
+    made = provenance.told(found) | {
+            "weights_sha256": found["weights_sha256"],
+            "accuracy": {"cases": f"{len(cases)} validation patients of the same collection, {provenance.none_trained_on(found)}", "n": len(cases), "table": table},
             "calibration": {"synct": None, "volumes": None}}
     names = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["training"]
     made["input_statistics"] = input_statistics.of_organs(organ_case.load(prepared / "cases" / f"{n}.npz") for n in names)

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from rtbackend import bundle
 from training import __main__ as command
-from training import few_labels_eval, few_labels_flags, few_labels_study, few_labels_tables, left_atrium, train
+from training import few_labels_eval, few_labels_flags, few_labels_study, few_labels_tables, left_atrium, provenance, train
 from training.data import layouts
 from training.evaluation import overlap
 
@@ -94,7 +94,7 @@ def test_from_the_challenge_to_tables_and_a_bundle(tmp_path, monkeypatch):
     made = bundle.read_card(tmp_path / "out" / "bundle" / "left-atrium-mr")
     assert made["architecture"]["name"] == "vnet" and made["task"] == "segmentation" and "synct" not in made["outputs"]
     assert made["training"]["labelled"] == 3 and made["training"]["method"] == "mt_ctl" and made["input"]["spacing_mm"] == [1.0, 1.0, 1.0]
-    assert made["accuracy"]["n"] == 2 and "research" in made["licence"] and not set(made["training"]["case_names"]) & set(names[-2:])
+    assert made["accuracy"]["n"] == 2 and "research" in made["licence"] and all(provenance.unseen_checkpoints(made, h) == [0] for h in provenance.identities(tmp_path / "out" / "prepared", names[-2:]).values())
     found = json.loads((tmp_path / "out" / "evaluation" / "mt_ctl-16" / "rows.json").read_text(encoding="utf-8"))["cases"]
     assert set(found) == set(names[-2:]) and all(0 <= r["sampled"]["mean_entropy"] <= math.log(2) + 1e-6 for r in found.values())
     # given again it does nothing anew

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from rtbackend import bundle, networks
 from rtbackend.propagation.pair import normalised
 from training import __main__ as command
-from training import export, organs, pairs, tasks, train, volume_calibration, volume_evaluation, volume_study
+from training import export, organs, pairs, provenance, tasks, train, volume_calibration, volume_evaluation, volume_study
 from training.data import organ_case, volume_feed
 from training.losses import organs as losses
 
@@ -313,7 +313,10 @@ def test_from_scans_to_tables_and_a_bundle(prepared, tmp_path, card, capsys, mon
     made, built = bundle.load(out / "bundle" / "headneck-ct-organs")
     assert made["task"] == "segmentation" and set(made["outputs"]) == {"structures"} and made["dropout"] == {"p": 0.5, "where": "last layer"}
     assert [s["name"] for s in made["outputs"]["structures"]] == CLASSES and made["accuracy"]["n"] == 2
-    assert made["training"]["case_names"] == ["p0", "p1"] and made["training"]["validation_names"] == ["p2", "p3"]
+    hashes = provenance.identities(prepared[0], ["p0", "p1", "p2", "p3"])
+    # with what the weights that all begin with have seen
+    assert [provenance.unseen_checkpoints(made, hashes[f"p{k}"]) for k in range(4)] == [[], [], [0], [0]] and len(made["training"]["patients"]["checkpoints"][0]["seen"]) > 1
+    assert [provenance.validated(made, hashes[f"p{k}"]) for k in range(4)] == [False, False, True, True]
     assert (made["training"]["steps"], made["training"]["steps_before"], made["training"]["initialised_with"]) == (3, 3, "common-2")
     # of every validation patient and organ the distribution of the volume, and the truth
     rows = volume_calibration.read_rows(out / "evaluation" / "hr_drop_last" / "rows.json")

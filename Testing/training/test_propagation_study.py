@@ -99,7 +99,7 @@ def test_from_pairs_to_tables_and_a_bundle(prepared, tmp_path, monkeypatch, caps
     rigid = [float(r["dsc"]) for r in rows if r["title"] == "rigid"]
     assert all(0 < d < 1 for d in rigid) and len(rigid) == 3
     made = bundle.read_card(tmp_path / "out" / "bundle" / "headneck-ct-propagation")
-    assert made["training"]["case_names"] == ["p0_day0"] and made["outputs"]["deformation"]["bending"] == 0.5 and "synct" not in made["outputs"]
+    assert made["training"]["cases"] == 1 and made["outputs"]["deformation"]["bending"] == 0.5 and "synct" not in made["outputs"]
     assert {s["path"] for s in made["outputs"]["structures"]} <= {"propagated", "segmented"} and made["accuracy"]["n"] == 2
     assert made["calibration"]["spread"]["structures"] == 3
     # given again it does nothing anew

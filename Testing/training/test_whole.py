@@ -100,20 +100,21 @@ def test_a_run_begins_with_the_weights_of_a_bundle(prepared, tmp_path, capsys):
     arguments = {"width": 4, "features": 8, "branch_width": 4}
     same, more = (networks.build("m4", classes=n, **arguments) for n in (3, 5))
     split = json.loads((folder / "whole" / "split.json").read_text(encoding="utf-8"))
-    initial.begin_with(same, str(made), split["training"], split["validation"])
+    validating = {n: split["hashes"][n] for n in split["validation"]}
+    initial.begin_with(same, str(made), validating)
     assert all(torch.equal(v, theirs[k]) for k, v in same.state_dict().items())
     # with five classes the two heads that tell them are new, and said to be
-    initial.begin_with(more, str(made), split["training"], split["validation"])
+    initial.begin_with(more, str(made), validating)
     new = {k for k, v in more.state_dict().items() if v.shape != theirs[k].shape}
     assert new and all(torch.equal(v, theirs[k]) for k, v in more.state_dict().items() if k not in new)
     said = capsys.readouterr().out.splitlines()[-1]
     assert all(k.rsplit(".", 1)[0] in said for k in new) and "trunk" not in said
-    with pytest.raises(SystemExit, match=f"trained on {split['training'][0]}"):
-        initial.begin_with(same, str(made), [], split["training"][:1])
+    with pytest.raises(SystemExit, match="trained on someone"):
+        initial.begin_with(same, str(made), {"someone": split["hashes"][split["training"][0]]})  # told by the image, whatever the name
     with pytest.raises(SystemExit, match="less than half fits"):
-        initial.begin_with(networks.build("m4", classes=3, width=8, features=8, branch_width=4), str(made), [], [])
+        initial.begin_with(networks.build("m4", classes=3, width=8, features=8, branch_width=4), str(made), {})
     with pytest.raises(SystemExit, match="neither a folder"):
-        initial.begin_with(same, str(tmp_path / "none"), [], [])
+        initial.begin_with(same, str(tmp_path / "none"), {})
     # by the config
     config = folder / "tuned.yaml"
     config.write_text((folder / "config.yaml").read_text(encoding="utf-8") + f"initialise: {made}\nlearning_rate: 0.0\n", encoding="utf-8")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from .. import provenance
 from ..losses.few_labels import signed_distance
 from ..scans import rows_in_order
 from . import scan
@@ -59,12 +60,33 @@ def sides(table: Path, labelled: int) -> Sides:
     return Sides([r["case"] for r in chosen], [r["case"] for r in rest if id(r) not in names], [r["case"] for r in validation])
 
 
+def cross_fitted(table: Path, labelled: int, folds: int, fold: int) -> Sides:
+    """The sides where all patients who have a label are dealt to `folds` (`provenance.deal`), and the labelled scans of `fold` validate.
+
+    No scan of theirs is trained on. `labelled`: of the others the first so many are labelled, 0 all. Raises `SystemExit` where the
+    table is missing, or there are too few.
+    """
+    rows = rows_in_order(table)
+    patient = {r["case"]: r.get("patient") or r["case"] for r in rows}
+    drawn = [r["case"] for r in rows if r["labelled"] == "yes"]
+    held = set(provenance.dealt(table.parent, {patient[c] for c in drawn}, folds, fold)[1])
+    known = [c for c in drawn if patient[c] not in held]
+    if labelled > len(known) or not known or not held:
+        raise SystemExit(f"{table}: {labelled or 'some'} labelled scans are asked for; there are {len(known)} beside the {len(held)} patients of fold {fold} "
+                         f"of {folds}: set labelled to {len(known)} or less, or to 0 for all.")
+    names = known[:labelled] if labelled else known
+    return Sides(names, [r["case"] for r in rows if r["case"] not in names and patient[r["case"]] not in held], [c for c in drawn if patient[c] in held])
+
+
 class FewLabelsFeed:
     """The scans of a run. `training` are those that it sees, labelled ones first; `validation` those that it does not."""
 
     def __init__(self, prepared: Path, hyper: dict):
         self.prepared, self.hyper = prepared, hyper
-        self.sides = sides(prepared / "prepare.csv", hyper["labelled"])
+        table, crossed = prepared / "prepare.csv", hyper.get("cross_fit", False)
+        if hyper.get("fold") and not crossed:
+            raise SystemExit(f"{table} says itself who validates, so there is no fold {hyper['fold']}; set cross_fit: true to deal all patients to {hyper['folds']} folds.")
+        self.sides = cross_fitted(table, hyper["labelled"], hyper["folds"], hyper["fold"]) if crossed else sides(table, hyper["labelled"])
         if not hyper["unlabelled_batch"]:
             self.sides = self.sides._replace(unlabelled=[])
         self.training, self.validation = self.sides.labelled + self.sides.unlabelled, self.sides.validation

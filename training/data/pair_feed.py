@@ -10,14 +10,15 @@ import torch
 
 from rtbackend.propagation.pair import AIR_HU, normalised
 
-from ..split import split
+from .. import provenance
 from . import pair_case
 from .numbered import NumberedPatches
 from .pair_case import PairCase
 
 
-def sides(table: Path, folds: int, fold: int, command: str = "pairs", unit: str = "pairs") -> tuple[list[str], list[str]]:
-    """(training, validation) cases of prepare.csv, by patient: as the data say, or where they do not by the patients' names.
+def sides(table: Path, folds: int, fold: int, command: str = "pairs", unit: str = "pairs", cross_fit: bool = False) -> tuple[list[str], list[str]]:
+    """(training, validation) cases of prepare.csv, by patient: as the data say; or where they do not, or with `cross_fit` in any case, the
+    patients of `fold` validate (`provenance.deal`).
 
     `command` writes that table, `unit` is what it calls its cases. Raises `SystemExit` where it is missing or one side is empty.
     """
@@ -25,10 +26,12 @@ def sides(table: Path, folds: int, fold: int, command: str = "pairs", unit: str 
         raise SystemExit(f"{table} is missing: run 'python -m training {command}' first.")
     with open(table, newline="", encoding="utf-8") as f:
         rows = [r for r in csv.DictReader(f) if r["kept"] == "yes"]
-    if rows and all(r["set"] for r in rows):
+    if rows and all(r["set"] for r in rows) and not cross_fit:
+        if fold:
+            raise SystemExit(f"{table} says itself who validates, so there is no fold {fold}; set cross_fit: true to deal all patients to {folds} folds.")
         found = tuple(sorted(r["case"] for r in rows if (r["set"] == "validation") == late) for late in (False, True))
     else:
-        patients = split(sorted({r["patient"] for r in rows}), folds, fold)
+        patients = provenance.dealt(table.parent, {r["patient"] for r in rows}, folds, fold)
         found = tuple(sorted(r["case"] for r in rows if r["patient"] in side) for side in patients)
     if not all(found):
         raise SystemExit(f"{table}: {len(found[0])} {unit} to train on and {len(found[1])} to validate; both are needed.")
@@ -44,7 +47,7 @@ class PairFeed:
 
     def __init__(self, prepared: Path, hyper: dict):
         self.prepared, self.hyper = prepared, hyper
-        self.training, self.validation = sides(prepared / "prepare.csv", hyper["folds"], hyper["fold"], self.command, self.unit)
+        self.training, self.validation = sides(prepared / "prepare.csv", hyper["folds"], hyper["fold"], self.command, self.unit, hyper.get("cross_fit", False))
         self.cases: dict[str, PairCase] = {}
 
     def load(self, config: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..split import split
+from .. import provenance
 from .case import Case, load_case
 from .checks import fold_warnings, present
 from .patches import PatchDataset
@@ -26,11 +26,11 @@ def kept_cases(prepared: Path) -> list[str]:
 
 
 class SliceFeed:
-    """The cases of a run: `training` and `validation` are their names on either side of its split."""
+    """The cases of a run: `training` and `validation` are their names on either side of its split. Every case is a patient."""
 
     def __init__(self, prepared: Path, hyper: dict):
         self.prepared, self.hyper = prepared, hyper
-        self.training, self.validation = split(kept_cases(prepared), hyper["folds"], hyper["fold"])
+        self.training, self.validation = provenance.dealt(prepared, kept_cases(prepared), hyper["folds"], hyper["fold"])
         self.cases: dict[str, Case] = {}
 
     def load(self, config: Path) -> None:
