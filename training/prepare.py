@@ -93,7 +93,7 @@ def prepare_case(source: layouts.Source, options: Options, rules=label_rules.DEF
     from . import registration
 
     images, found = checks.inspect(source, rules, options.purpose == "synthesis", options.register == "none")
-    mr = geometry.to_axial(images.mr)
+    mr = preprocess.without_padding(geometry.to_axial(images.mr))
     lowest = float(sitk.GetArrayViewFromImage(mr).min())
     if (sitk.GetArrayViewFromImage(mr) < 0).mean() > 0.01:  # a z-score or the like: bodies are found above zero
         mr = mr - lowest

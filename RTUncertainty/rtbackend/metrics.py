@@ -287,6 +287,9 @@ def evaluate(
         rows.append(Row(name, "voxels", float(mask.sum()), ""))
         rows += [Row(name, metric, value, "HU") for metric, value in error_statistics(error[mask]).items()]
         if name == "body":
+            share = called_air(synct, reference, mask)
+            if math.isfinite(share):
+                rows.append(Row(name, "tissue called air", 100 * share, "%"))
             rows.append(Row(name, "PSNR", psnr(synct, reference, mask), "dB"))
             rows.append(Row(name, "SSIM", ssim(synct, reference, mask), ""))
         if z is not None:

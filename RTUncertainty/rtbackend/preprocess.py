@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from . import geometry
+from . import geometry, image_io
 from .errors import InputError
 
 BIAS_FIELD = ("auto", "on", "off")
@@ -28,13 +28,37 @@ IN_BODY, WHOLE_IMAGE, HOUNSFIELD = "z-score in the body", "z-score of the image"
 
 @dataclass
 class Preprocessed:
-    """A network's input: `image` float32 in the network's scale, `body` uint8, same grid; `mean` and `sd` took it there."""
+    """A network's input: `image` float32 in the network's scale, `body` uint8, same grid; `mean` and `sd` took it there.
+
+    `doubtful`, uint8: what is left out of the body, but may be some; see `regions`. `measured`, uint8: the field of view. Both None where
+    all of the image is body or a CT.
+    """
 
     image: sitk.Image
     body: sitk.Image
     bias_field_corrected: bool
     mean: float
     sd: float
+    doubtful: sitk.Image | None = None
+    measured: sitk.Image | None = None
+
+
+def without_padding(image: sitk.Image) -> sitk.Image:
+    """An MR whose constant negative background (as -1, -2000 or -32768 outside of the field of view) is 0; others as they are.
+
+    Background is the smallest value, if it is negative, reaches in from the border and makes up 1 % of the image, and if what is left
+    is not negative but for noise (1 %): an MR in z-scores has a meaning below zero.
+    """
+    array = sitk.GetArrayFromImage(image)
+    lowest = array.min()
+    if not lowest < 0:
+        return image
+    padding = image_io.from_border(array == lowest)
+    rest = array[~padding]
+    if padding.mean() < 0.01 or rest.size == 0 or (rest < 0).mean() > 0.01:
+        return image
+    array[padding] = 0
+    return geometry.like(array, image, array.dtype)
 
 
 def body_mask(image: sitk.Image, name: str = "the image") -> sitk.Image:
@@ -57,8 +81,9 @@ def core_mask(image: sitk.Image, name: str = "the image") -> sitk.Image:
     return regions(image, name)[1]
 
 
-def regions(image: sitk.Image, name: str = "the image") -> tuple[sitk.Image, sitk.Image]:
-    """`body_mask` and `core_mask` of an MR in one go."""
+def regions(image: sitk.Image, name: str = "the image") -> tuple[sitk.Image, sitk.Image, sitk.Image]:
+    """`body_mask` and `core_mask` of an MR in one go, and what is doubtful: outside of the body, yet brighter than the noise
+    of air, or a dark patch at the border that is too large to be filled as cut bone."""
     array = sitk.GetArrayFromImage(image).astype(np.float32)
     positive = array[array > 0]
     if positive.size < 100:
@@ -72,9 +97,9 @@ def regions(image: sitk.Image, name: str = "the image") -> tuple[sitk.Image, sit
     core = _tidy(ndimage.gaussian_filter(root, (0, 1, 1)) > threshold, spacing, name)
     # less blurred where voxels are wide: beside bright fat, half a voxel of blur is taken for skin
     smooth = ndimage.gaussian_filter(root, (0, *(min(1.0, 1.0 / s) for s in spacing[1::-1])))
-    body = _wider(core, smooth, threshold, field_of_view(array), spacing, name)
+    body, doubtful = _wider(core, smooth, threshold, field_of_view(array), spacing, name)
     deep = distance_inside(body, spacing) > 4.0
-    return geometry.like(body, image, np.uint8), geometry.like(core | deep, image, np.uint8)
+    return geometry.like(body, image, np.uint8), geometry.like(core | deep, image, np.uint8), geometry.like(doubtful, image, np.uint8)
 
 
 def field_of_view(array: np.ndarray) -> np.ndarray:
@@ -116,8 +141,8 @@ def _tidy(mask: np.ndarray, spacing, name: str) -> np.ndarray:
     return np.isin(labels, np.flatnonzero(sizes >= 0.02 * sizes.max()) + 1)
 
 
-def _wider(core, root, threshold, fov, spacing, name) -> np.ndarray:
-    """The body from its core; see `body_mask`."""
+def _wider(core, root, threshold, fov, spacing, name) -> tuple[np.ndarray, np.ndarray]:
+    """The body from its core, see `body_mask`, and what is doubtful."""
     air = root[fov & (distance_inside(~core, spacing) > 8.0)]
     if air.size >= 500:
         middle, high = np.percentile(air, [50, 95])
@@ -132,10 +157,14 @@ def _wider(core, root, threshold, fov, spacing, name) -> np.ndarray:
         cross = ndimage.generate_binary_structure(2, 1)[None]
         rim = ndimage.binary_dilation(rim, cross, iterations=reach, mask=(root > noise) & fov) | rim
     body = np.stack([ndimage.binary_fill_holes(s) for s in rim])
-    return np.stack([s | _cut_bone(s, f, spacing) for s, f in zip(body, fov)])
+    doubtful = ndimage.binary_opening((root > noise) & fov & ~body, np.ones((1, 3, 3)))
+    # twice as wide and four times the area: bone perhaps, perhaps the gap between two limbs
+    doubtful |= np.stack([_cut_bone(s, f, spacing, 2.0) for s, f in zip(body, fov)])
+    body = np.stack([s | _cut_bone(s, f, spacing) for s, f in zip(body, fov)])
+    return body, doubtful & ~body
 
 
-def _cut_bone(body: np.ndarray, fov: np.ndarray, spacing) -> np.ndarray:
+def _cut_bone(body: np.ndarray, fov: np.ndarray, spacing, size: float = 1.0) -> np.ndarray:
     """Dark patches of a slice that are bone rather than air, by their shape: see `body_mask`."""
     found = np.zeros(body.shape, bool)
     labels, count = ndimage.label(fov & ~body)
@@ -145,11 +174,11 @@ def _cut_bone(body: np.ndarray, fov: np.ndarray, spacing) -> np.ndarray:
     side, hull = float(max(spacing[:2])), None
     for k, place in enumerate(ndimage.find_objects(labels), 1):
         patch = labels[place] == k
-        if patch.sum() * spacing[0] * spacing[1] > CUT_BONE_MM2:
+        if patch.sum() * spacing[0] * spacing[1] > size**2 * CUT_BONE_MM2:
             continue
         pieces, number = ndimage.label(patch & ~inner[place], np.ones((3, 3)))
         spans = [max(s.stop - s.start for s in piece) * side for piece in ndimage.find_objects(pieces)]
-        if number and max(spans) > CUT_BONE_SPAN_MM:
+        if number and max(spans) > size * CUT_BONE_SPAN_MM:
             continue
         hull = _hull(body) if hull is None else hull
         points = np.argwhere(patch) + [s.start for s in place]
@@ -236,19 +265,20 @@ def preprocess(image: sitk.Image, spacing, correct: str = "auto", name: str = "t
     """
     if correct not in BIAS_FIELD:
         raise InputError(f"bias field '{correct}' is not one of {', '.join(BIAS_FIELD)}.")
-    image = geometry.to_axial(image)
+    image = geometry.to_axial(without_padding(image))
     image = geometry.resample(image, geometry.resampled_grid(image, spacing))
-    body, core = regions(image, name)
+    measured = field_of_view(sitk.GetArrayViewFromImage(image))
+    body, core, doubtful = regions(image, name)
     corrected = False
     if correct != "off":
         field = bias_field(image, core, on_iteration)
         corrected = correct == "on" or field_strength(field, core) > ALREADY_CORRECTED
         if corrected:
             image = sitk.Cast(image, sitk.sitkFloat32) / field
-            body, core = regions(image, name)
+            body, core, doubtful = regions(image, name)
     # the dark rim of skin is left out: networks were trained on the scale of what lies inside of it
     image, mean, sd = z_score(image, core, name)
-    return Preprocessed(image, body, corrected, mean, sd)
+    return Preprocessed(image, body, corrected, mean, sd, doubtful, geometry.like(measured, image, np.uint8))
 
 
 def for_card(image: sitk.Image, card: dict, correct: str = "auto", name: str = "the image", on_iteration=None) -> Preprocessed:
@@ -264,7 +294,7 @@ def for_card(image: sitk.Image, card: dict, correct: str = "auto", name: str = "
         if correct == "auto":
             correct = card["input"].get("bias_field", correct)
         return preprocess(image, spacing, correct, name, on_iteration)
-    image = geometry.to_axial(image)
+    image = geometry.to_axial(without_padding(image) if scale == WHOLE_IMAGE else image)
     if scale == WHOLE_IMAGE:
         image = geometry.resample(image, geometry.resampled_grid(image, spacing))
         body = geometry.like(np.ones(image.GetSize()[::-1], np.uint8), image, np.uint8)

@@ -140,3 +140,36 @@ def test_the_scale_is_that_of_the_core():
     core = sitk.GetArrayFromImage(preprocess.core_mask(image)) > 0
     inside = sitk.GetArrayFromImage(ready.image)[core]
     assert abs(inside.mean()) < 0.02 and inside.std() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("outside", [-1, -2000, -32768, np.nan])
+def test_whatever_lies_outside_of_the_field_of_view(outside, tmp_path):
+    from rtbackend import image_io
+
+    image, _, _ = cut()
+    array = sitk.GetArrayFromImage(image)
+    array[:, :, -8:] = array[:, :6] = 0
+    plain = geometry.like(array, image)
+    array[:, :, -8:] = array[:, :6] = outside
+    padded = geometry.like(array, image)
+    sitk.WriteImage(padded, str(tmp_path / "mr.nii.gz"))
+    expected = preprocess.preprocess(plain, (2.0, 2.0, None), "off")
+    for given in (image_io.check(padded, "mr", padded=True), image_io.read(tmp_path / "mr.nii.gz", padded=True)):
+        found = preprocess.preprocess(given, (2.0, 2.0, None), "off")
+        assert np.array_equal(sitk.GetArrayFromImage(found.image), sitk.GetArrayFromImage(expected.image))
+        assert np.array_equal(sitk.GetArrayFromImage(found.body), sitk.GetArrayFromImage(expected.body))
+
+
+def test_nan_inside_is_refused_and_negative_values_with_a_meaning_are_kept(tmp_path):
+    from rtbackend import image_io
+
+    image, _, _ = cut()
+    array = sitk.GetArrayFromImage(image)
+    array[3, 40:44, 40:44] = np.nan
+    sitk.WriteImage(geometry.like(array, image), str(tmp_path / "mr.nii.gz"))
+    with pytest.raises(InputError, match="NaN"):
+        image_io.check(geometry.like(array, image), "mr", padded=True)
+    with pytest.raises(InputError, match="NaN"):
+        image_io.read(tmp_path / "mr.nii.gz", padded=True)
+    scaled = geometry.like((sitk.GetArrayFromImage(image) - 300) / 200, image)
+    assert preprocess.without_padding(scaled) is scaled
