@@ -1,6 +1,7 @@
 """`python -m training evaluate`: a bundle against simple baselines on the validation patients, per patient.
 
-Scores are taken on the prepared grid, in the body where MR and CT were both measured, with the code that predicts.
+Scores are taken on the prepared grid, in the CT's body where MR and CT were both measured, with the code that predicts:
+what the body mask of the MR leaves out is air there, as it is for the user.
 Writes evaluation.md, evaluation.csv, evaluation.json (for the card), rows.json (all numbers and curves, from which
 `evaluation.compare` compares networks), figures and one picture per patient.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rtbackend import bundle, inference, prediction
+from rtbackend import bundle, edge, inference, prediction
 from rtbackend.events import Progress
 from rtbackend.sampling import Statistics
 from rtbackend.structures import tidy_labels
@@ -35,7 +36,7 @@ def predict_case(networks, card, case: Case, samples: int, seed: int = 0, device
     [K, z, y, x], labels. Entries are None for what a network does not tell: an sd that is 0 everywhere, no classes."""
     box = prediction.bounding_box(case.body)
     statistics, _, _ = inference.run(networks, np.ascontiguousarray(case.mr[box]), samples, seed, inference.choose_device(device), Progress())
-    # outside of the box nothing is scored
+    # outside of the body there is air, see below
     statistics = Statistics.unstacked(torch.nn.functional.pad(statistics.stacked(), _padding(box, case.mr.shape)))
     scale, offset = card["outputs"]["synct"]["scale"], card["outputs"]["synct"]["offset"]
     probability = statistics.probability.numpy().swapaxes(0, 1)
@@ -45,9 +46,12 @@ def predict_case(networks, card, case: Case, samples: int, seed: int = 0, device
     if len(probability):
         likeliest = np.where(case.body, probability.argmax(0), 0)
         labels = tidy_labels(likeliest, card["outputs"]["structures"], np.prod(case.spacing) / 1000)
+    q = edge.probability(case.body, case.valid, case.spacing)
     intrinsic, parameter = (v.numpy()[:, 0] * scale**2 for v in (statistics.intrinsic, statistics.parameter))
-    found = {"sd": intrinsic + parameter, "intrinsic_sd": intrinsic, "parameter_sd": parameter}
-    return {"synct": statistics.mean.numpy()[:, 0] * scale + offset, "labels": labels, "probability": probability,
+    told = intrinsic.any() or parameter.any()
+    synct, intrinsic, parameter, total = edge.applied(q if told else 0 * q, case.body, statistics.mean.numpy()[:, 0] * scale + offset, intrinsic, parameter, prediction.AIR)
+    found = {"sd": total, "intrinsic_sd": intrinsic, "parameter_sd": parameter}
+    return {"synct": synct, "labels": labels, "probability": probability,
             **{name: np.sqrt(variance) if variance.any() else None for name, variance in found.items()}}
 
 
@@ -57,10 +61,16 @@ def _padding(box, shape) -> tuple:
     return (x.start, width - x.stop, y.start, height - y.stop, 0, 0, z.start, depth - z.stop)
 
 
+def certain(case: Case) -> np.ndarray:
+    """Where a recalibration of the network's sds is fitted: what is scored, away from the edge of the body, whose variance is not the network's."""
+    where = case.region & case.body & (edge.probability(case.body, case.valid, case.spacing) <= edge.CERTAIN)
+    return where if where.any() else case.region
+
+
 def every_nth_slice(case: Case, every: int) -> Case:
     """The case with one slice in `every`, from the middle of the first such group on."""
     kept = slice((every - 1) // 2, None, every)
-    arrays = {k: getattr(case, k)[kept] for k in ("mr", "ct", "labels", "body", "valid")}
+    arrays = {k: getattr(case, k)[kept] for k in ("mr", "ct", "labels", "body", "valid", "ct_body")}
     return replace(case, **arrays, spacing=(*case.spacing[:2], case.spacing[2] * every))
 
 
@@ -99,8 +109,8 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int =
         case = every_nth_slice(load_case(prepared / "cases" / f"{name}.npz"), every)
         found = Evaluated(name, case, **predict_case(networks, card, case, samples, device=device))
         records[name] = score.record(found)
-        voxels.append(recalibration.Patient.drawn(found.synct, case.ct, found.intrinsic_sd, found.parameter_sd, case.region))
-        for baseline, synct in ((MONOTONE, monotone(case.mr)), (ZERO, np.zeros_like(case.ct))):
+        voxels.append(recalibration.Patient.drawn(found.synct, case.ct, found.intrinsic_sd, found.parameter_sd, certain(case)))
+        for baseline, synct in ((MONOTONE, np.where(case.body, monotone(case.mr), prediction.AIR)), (ZERO, np.where(case.body, np.float32(0), np.float32(prediction.AIR)))):
             baselines[baseline][name] = score.record(Evaluated(name, case, synct))
         picture(found, monotone, out / f"{name}.png")
         row = records[name]["row"]
@@ -132,7 +142,7 @@ def summary_rows(networks: list[store.Network]) -> list[dict]:
         called = network.name if network.baseline else "ours"
         for row, scores in zip(rows, network.rows):
             row[f"MAE body, {called}"], row[f"MAE bone, {called}"] = scores["MAE body"], scores["MAE bone > 200 HU"]
-    kept = ("Dice synCT > 250 HU", *(f"Dice {name}" for name in names), "z mean", "z sd", "within 90 %", *RECALIBRATED[:3], "mean predictive SD")
+    kept = ("Dice synCT > 250 HU", *(f"Dice {name}" for name in names), "tissue called air", "z mean", "z sd", "within 90 %", *RECALIBRATED[:3], "mean predictive SD")
     for row, scores in zip(rows, ours.rows):
         row.update({k: scores[k] for k in kept if k in scores})
     return rows
@@ -141,12 +151,12 @@ def summary_rows(networks: list[store.Network]) -> list[dict]:
 def _write(networks, card, split, samples, out, fitted, sd_range, every, more_of_it) -> Path:
     rows = summary_rows(networks)
     columns = [c for c in rows[0] if c != "case"]
-    digits = {c: 1 if c.startswith(("MAE", "mean")) else 2 for c in columns}
+    digits = {c: 1 if c.startswith(("MAE", "mean")) else 4 if c == "tissue called air" else 2 for c in columns}
     body = [[r["case"], *(tables.cell([r[c]], digits[c]) for c in columns)] for r in rows]
     body.append(["**mean ± sd**", *(tables.cell([r[c] for r in rows], digits[c]) for c in columns)])
     lines = [f"# {card['name']} {card['version']} on {len(rows)} validation patients",
              f"Weights: {card['training']['steps']} steps on {len(split['training'])} other patients, {card['training']['hardware']}. "
-             f"{samples} samples, {'every slice' if every == 1 else f'one slice in {every}'}. MAE in HU, in the body inside the field of view of "
+             f"{samples} samples, {'every slice' if every == 1 else f'one slice in {every}'}. MAE in HU, in the body that the CT shows, inside the field of view of "
              "MR and CT; bone is where the CT exceeds 200 HU. \"Recalibrated\": with scale, residual and interval factors fitted on the other "
              "validation patients, never on the patient of the row.",
              tables.markdown(["patient", *columns], body), tables.document(networks).strip(),
@@ -169,7 +179,8 @@ def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], 
              **{c.replace("gtv", "tumour"): c for c in rows[0] if c.startswith("Dice") and "HU" not in c},
              "MAE body of the best monotone intensity map (HU)": f"MAE body, {MONOTONE}",
              "MAE bone of the best monotone intensity map (HU)": f"MAE bone, {MONOTONE}"}
-    table = {k: mean(c, 2) for k, c in shown.items()}
+    shown["share of the tissue called air"] = "tissue called air"
+    table = {k: mean(c, 4 if c == "tissue called air" else 2) for k, c in shown.items()}
     # of the recalibrated sd, which is what `predict` will show with this card
     synct = {"z_mean": mean(RECALIBRATED[0], 3), "z_sd": mean(RECALIBRATED[1], 3), "within_90": mean(RECALIBRATED[2], 3), "n": len(rows),
              "how": "each patient recalibrated on the other validation patients", "recalibrated": True, "recalibration": fitted, "body_sd_range_hu": sd_range,

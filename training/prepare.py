@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from rtbackend import geometry, preprocess
+from rtbackend import geometry, metrics, preprocess
 from rtbackend.errors import InputError
 
 from .data import checks, layouts
@@ -94,7 +94,7 @@ def prepare_case(source: layouts.Source, options: Options, rules=label_rules.DEF
     from . import registration
 
     images, found = checks.inspect(source, rules, options.purpose == "synthesis", options.register == "none")
-    mr = geometry.to_axial(images.mr)
+    mr = preprocess.without_padding(geometry.to_axial(images.mr))
     lowest = float(sitk.GetArrayViewFromImage(mr).min())
     if (sitk.GetArrayViewFromImage(mr) < 0).mean() > 0.01:  # a z-score or the like: bodies are found above zero
         mr = mr - lowest
@@ -105,18 +105,18 @@ def prepare_case(source: layouts.Source, options: Options, rules=label_rules.DEF
     if images.ct is not None:
         aligned = registration.align(mr, geometry.to_axial(images.ct), options.register)
         ct = sitk.GetArrayFromImage(geometry.resample(aligned.ct, grid, background=-1000.0))
-        measured = aligned.valid
+        measured, ct_body = aligned.valid, metrics.reference_body(ct, grid.GetSpacing())
         scores = {f"before_{k}": v for k, v in aligned.before.table().items() if k not in ("folding", "shift_mm")}
         scores.update(aligned.after.table())
     else:
-        ct, scores, measured = None, {}, geometry.like(registration.field_of_view(mr), mr, np.uint8)
+        ct, ct_body, scores, measured = None, None, {}, geometry.like(registration.field_of_view(mr), mr, np.uint8)
     valid = sitk.GetArrayFromImage(geometry.resample(measured, grid, "nearest")) > 0
     if images.mask is not None:
         mask = sitk.GetArrayFromImage(geometry.resample(geometry.to_axial(images.mask), grid, "nearest")) > 0
         found += checks.check_mask(mask, body)
         valid &= mask
-    labels, ignored = label_rules.draw(rules, images.labels, grid, ct, body)
-    case = Case(source.name, sitk.GetArrayFromImage(grid), ct, labels, body, valid & ~ignored, grid.GetSpacing(), label_rules.classes(rules))
+    labels, ignored = label_rules.draw(rules, images.labels, grid, ct, body if ct_body is None else body | ct_body)
+    case = Case(source.name, sitk.GetArrayFromImage(grid), ct, labels, body, valid & ~ignored, grid.GetSpacing(), label_rules.classes(rules), ct_body)
     found += [f for f in checks.check_case(case) if f.level == "error"]
     if any(f.level == "error" for f in found):
         raise checks.BadCase(found)

@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from rtbackend import geometry, preprocess
+from rtbackend import geometry, metrics, preprocess
 
 AIR = -1000.0
 KINDS = ("none", "rigid", "deformable")
@@ -40,16 +40,8 @@ class Score:
 
 
 def ct_body(ct: sitk.Image) -> np.ndarray:
-    """The patient without the couch in a CT, bool [z, y, x]: > -300 HU, opened by 5 mm, holes filled, 2 % of largest."""
-    array = sitk.GetArrayViewFromImage(ct)
-    radius = max(1, round(5.0 / ct.GetSpacing()[0]))
-    disc = np.hypot(*np.ogrid[-radius:radius + 1, -radius:radius + 1])[None] <= radius
-    around = ((0, 0), (radius, radius), (radius, radius))
-    mask = ndimage.binary_opening(np.pad(array > -300, around, mode="edge"), disc)[:, radius:-radius, radius:-radius]
-    mask = np.stack([ndimage.binary_fill_holes(s) for s in mask])
-    labels, count = ndimage.label(mask)
-    sizes = np.bincount(labels.ravel())[1:] if count else np.zeros(1)
-    return np.isin(labels, np.flatnonzero(sizes >= 0.02 * sizes.max()) + 1) if count else mask
+    """The patient without the couch in a CT, bool [z, y, x]; see `metrics.reference_body`."""
+    return metrics.reference_body(sitk.GetArrayViewFromImage(ct), ct.GetSpacing())
 
 
 def score(mr: np.ndarray, ct: np.ndarray, mr_body: np.ndarray, ct_body_: np.ndarray, field_of_view: np.ndarray, ml_per_voxel: float) -> Score:
@@ -129,9 +121,8 @@ class Aligned:
 
 
 def field_of_view(mr: sitk.Image) -> np.ndarray:
-    """Where an MR was measured, bool [z, y, x]: where it is not zero, closed."""
-    fov = sitk.GetArrayFromImage(mr) > 0
-    return ndimage.binary_closing(np.pad(fov, 2, mode="edge"), iterations=2)[2:-2, 2:-2, 2:-2]
+    """Where an MR was measured, bool [z, y, x]; see `preprocess.field_of_view`."""
+    return preprocess.field_of_view(sitk.GetArrayViewFromImage(mr))
 
 
 def align(mr: sitk.Image, ct: sitk.Image, kind: str = "deformable", iterations: int = 250, grid_mm: float = 20.0,

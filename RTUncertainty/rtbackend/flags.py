@@ -13,6 +13,7 @@ from . import usual_volume
 COLUMNS = ("subject", "severity", "flag", "reason")
 # where a card has earned no limit of its own: an interval wider than half of the volume says that the volume is hardly known. What
 # expected Dice and entropy of a surface are depends on the network: no limit fits all.
+DOUBTFUL_ML = 5.0
 FIXED = {"interval_width": 0.5, "expected_dice": None, "surface_entropy": None}
 
 
@@ -80,8 +81,16 @@ def of_uncertainty(volume, quality=None, card: dict | None = None) -> list[Flag]
     return out
 
 
+def of_edge(doubtful_ml: float) -> list[Flag]:
+    """A flag where a relevant volume was taken for air although it may be tissue; see `preprocess.regions`."""
+    if doubtful_ml < DOUBTFUL_ML:
+        return []
+    return [Flag("synCT", "warning", "edge of the body unclear", f"{doubtful_ml:.0f} ml beside the body were taken for air (-1000 HU) although the MR shows "
+                 "some signal there, or the border of the image cuts something dark: bone or other tissue may be missing. Look at the border.")]
+
+
 def of_synct(predictive_sd: np.ndarray, body: np.ndarray, card: dict) -> list[Flag]:
-    """A flag when the mean predictive sd in the body exceeds all that the model's validation patients had."""
+    """A flag when the mean predictive sd in the body, away from its edge, exceeds all that the model's validation patients had."""
     seen = (card["calibration"].get("synct") or {}).get("body_sd_range_hu")
     if not seen or not body.any():
         return []

@@ -21,8 +21,8 @@ SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 RIGHT_ANGLE, LARGEST_MM = 1e-3, 3000.0
 
 
-def read(path) -> sitk.Image:
-    """A 3-D scalar image from a NIfTI, NRRD or MetaImage file, or from a folder with one DICOM series.
+def read(path, padded: bool = False) -> sitk.Image:
+    """A 3-D scalar image from a NIfTI, NRRD or MetaImage file, or from a folder with one DICOM series. `padded`: see `check`.
 
     Raises `InputError` that names the file, what is wrong with it and what to do.
     """
@@ -31,12 +31,12 @@ def read(path) -> sitk.Image:
         raise InputError(f"{path} does not exist; give an image file or a folder with a DICOM series.")
     if path.is_dir():
         return _read_dicom(path)
-    check_nifti(path)
+    check_nifti(path, padded)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise InputError(f"{path} cannot be read as an image ({_reason(error)}); give NIfTI, NRRD, MHA or a DICOM folder.") from error
-    return check(image, str(path))
+    return check(image, str(path), padded)
 
 
 def _reason(error: RuntimeError) -> str:
@@ -60,9 +60,10 @@ def read_stored(path, wrong: str) -> sitk.Image:
         raise InputError(wrong) from error
 
 
-def check_nifti(path) -> None:
+def check_nifti(path, padded: bool = False) -> None:
     """Raise `InputError` for a NIfTI-1 file that is cut short, holds NaN or infinite values, or whose header makes no image.
 
+    With `padded`, NaN that reaches in from the border is background and no fault.
     ITK reads a truncated file without a word, turns NaN into 0 and a voxel size of 0 into 1 mm, so the file itself is looked at. Files of
     other kinds are not.
     """
@@ -85,21 +86,33 @@ def check_nifti(path) -> None:
                 raise InputError(f"{path} states a voxel size of {' × '.join(f'{s:g}' for s in size)} mm; every one must be positive: repair the header.")
             expected = int(np.prod([max(1, n) for n in shape[:dimensions]], dtype=np.int64)) * bits // 8
             f.seek(max(352, int(offset)))
-            found = bad = 0
+            found, unlike, wide = 0, [], 4 if kind == 16 else 8
             while block := f.read(1 << 24):
                 found += len(block)
                 if kind in (16, 64):
-                    width = 4 if kind == 16 else 8
-                    values = np.frombuffer(block[: len(block) // width * width], f"{order}f{width}")
-                    bad += int(values.size - np.count_nonzero(np.isfinite(values)))
+                    values = np.frombuffer(block[: len(block) // wide * wide], f"{order}f{wide}")
+                    unlike.append(np.where(np.isnan(values), 1, np.where(np.isfinite(values), 0, 2)).astype(np.uint8))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path} cannot be read as an image (it is damaged or cut short: {error}); copy it again.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     if found < expected:
         raise InputError(f"{path} cannot be read as an image (it is cut short: {found} of {expected} bytes of voxels); copy it again.")
+    bad = sum(int(np.count_nonzero(u)) for u in unlike)
     if bad:
-        raise InputError(f"{path} holds {bad} values that are NaN or infinite; repair or mask them first.")
+        shape = [max(1, n) for n in shape[:dimensions]][::-1]
+        whole = np.concatenate(unlike)[: int(np.prod(shape))].reshape(shape)
+        if not (padded and (whole < 2).all() and np.array_equal(from_border(whole == 1), whole == 1)):
+            raise InputError(f"{path} holds {bad} values that are NaN or infinite; repair or mask them first.")
+
+
+def from_border(mask: np.ndarray) -> np.ndarray:
+    """The connected parts of a mask that reach the border of the image."""
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(mask)
+    faces = [np.unique(np.take(labels, (0, -1), axis)) for axis in range(mask.ndim)]
+    return mask & np.isin(labels, np.unique(np.concatenate(faces)))
 
 
 def _read_dicom(folder: Path) -> sitk.Image:
@@ -124,10 +137,10 @@ def _read_dicom(folder: Path) -> sitk.Image:
     return image
 
 
-def check(image: sitk.Image, name: str) -> sitk.Image:
+def check(image: sitk.Image, name: str, padded: bool = False) -> sitk.Image:
     """The image as float32 when it is a 3-D scalar image with finite, varying values and positive spacing.
 
-    A fourth dimension of one entry is dropped. Raises `InputError` otherwise.
+    `padded`: an MR, whose background may be NaN (it then becomes 0; NaN inside is refused). A fourth dimension of one entry is dropped. Raises `InputError` otherwise.
     """
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
@@ -142,6 +155,10 @@ def check(image: sitk.Image, name: str) -> sitk.Image:
     require_geometry(image, name)
     image = sitk.Cast(image, sitk.sitkFloat32)
     array = sitk.GetArrayViewFromImage(image)
+    if padded and np.isnan(array).any() and np.array_equal(from_border(np.isnan(array)), np.isnan(array)):
+        mended = sitk.GetImageFromArray(np.where(np.isnan(array), np.float32(0), array))
+        mended.CopyInformation(image)
+        image, array = mended, sitk.GetArrayViewFromImage(mended)
     bad = int(array.size - np.count_nonzero(np.isfinite(array)))
     if bad:
         raise InputError(f"{name} holds {bad} values that are NaN or infinite; repair or mask them first.")

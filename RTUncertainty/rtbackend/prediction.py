@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from . import bundle as bundles
-from . import calibration, fit, flags, geometry, image_io, input_quality, preprocess, volume_files, volumes
+from . import calibration, edge, fit, flags, geometry, image_io, input_quality, preprocess, volume_files, volumes
 from .errors import InputError
 from .events import CancelToken, Progress
 from .options import require_sampling
@@ -34,7 +34,7 @@ class Prediction:
     entropy: sitk.Image  # predictive entropy, nats
     mutual_information: sitk.Image  # nats
     probabilities: dict[str, sitk.Image]
-    body: sitk.Image  # uint8
+    body: sitk.Image  # uint8; the sds go on beyond it, see `edge`
     volumes: list[volumes.Volume]
     assessed: list[volume_files.Assessed]  # the same structures' distributions of volume, and quality
     flags: list[flags.Flag]
@@ -43,6 +43,7 @@ class Prediction:
     input_name: str
     device_used: str
     bias_field_corrected: bool
+    measured: np.ndarray | None = None  # bool [z, y, x], the input's field of view; None: all of it
     reference: sitk.Image | None = None
     error: sitk.Image | None = None  # synCT − CT, HU
     zscore: sitk.Image | None = None
@@ -67,8 +68,11 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
     if bias_field not in preprocess.BIAS_FIELD:
         raise InputError(f"bias field '{bias_field}' is not one of {', '.join(preprocess.BIAS_FIELD)}.")
     require_sampling(samples, seed)
-    mr, name = _image(image, "the image")
     card = bundles.read_card(bundles.find(bundle))
+    of_ct = card["input"].get("modality") == "CT"
+    mr, name = _image(image, "the image", padded=not of_ct)
+    if not of_ct and not image_io.looks_like_ct(mr):  # a CT given by mistake keeps its air, by which it is recognised
+        mr = preprocess.without_padding(mr)
     if "deformation" in card["outputs"]:
         raise InputError(f"model '{card['name']}' is for {card['task']}; choose one that makes a synthetic CT or structures, or use 'propagate'.")
     if reference is not None and "synct" not in card["outputs"]:
@@ -107,7 +111,7 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
 
     progress.stage("assemble", 0.0, "Assembling the images")
     result = _assemble(statistics, box, ready, mr, card, progress)
-    field_of_view = sitk.GetArrayViewFromImage(mr) != (AIR if card["input"].get("modality") == "CT" else 0)
+    field_of_view = sitk.GetArrayViewFromImage(mr) != (AIR if of_ct else 0)
     labels = sitk.GetArrayViewFromImage(result["structures"])
     found, raised = _tables(result, labels, field_of_view, card, raised)
     prediction = Prediction(
@@ -115,7 +119,7 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
         predictive_sd=result.get("predictive_sd"), structures=result["structures"], entropy=result["entropy"],
         mutual_information=result["mutual_information"], probabilities=result["probabilities"], body=result["body"],
         volumes=found, assessed=result["assessed"], flags=raised, card=card, input_name=name, device_used=str(used), notes=progress.notes,
-        bias_field_corrected=ready.bias_field_corrected, seconds=progress.seconds,
+        bias_field_corrected=ready.bias_field_corrected, measured=result.get("measured"), seconds=progress.seconds,
         options={"samples": samples + samples % 2 if "synct" in card["outputs"] else samples, "seed": seed, "device": device, "bias_field": bias_field, "tile": tile},
     )
     if ct is not None:
@@ -124,10 +128,10 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
     return prediction
 
 
-def _image(given, fallback: str) -> tuple[sitk.Image, str]:
+def _image(given, fallback: str, padded: bool = False) -> tuple[sitk.Image, str]:
     if isinstance(given, sitk.Image):
-        return image_io.check(given, fallback), fallback
-    return image_io.read(given), str(given)
+        return image_io.check(given, fallback, padded), fallback
+    return image_io.read(given, padded), str(given)
 
 
 def bounding_box(body: np.ndarray) -> tuple[slice, slice, slice]:
@@ -155,7 +159,12 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
 
     out = {"body": body}
     if "synct" in card["outputs"]:
-        out |= _synthetic_ct(statistics, card, on_input, image)
+        measured, doubtful = (None if i is None else sitk.GetArrayFromImage(geometry.resample(i, mr, "nearest")) > 0
+                              for i in (ready.measured, ready.doubtful))
+        measured = np.ones(inside.shape, bool) if measured is None else measured
+        q = edge.probability(inside, measured, mr.GetSpacing(), doubtful)
+        out |= _synthetic_ct(statistics, card, on_input, mr, inside, q)
+        out |= {"measured": measured, "certain": inside & (q <= edge.CERTAIN), "doubtful_ml": 0.0 if doubtful is None else float(doubtful.sum() * np.prod(mr.GetSpacing()) / 1000)}
     progress.stage("assemble", 0.5, "Assembling the structures")
     best, likeliest, doubt = np.zeros(inside.shape, np.uint8), None, np.zeros(inside.shape, np.float32)
     out["probabilities"] = {}
@@ -185,8 +194,8 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
     return out
 
 
-def _synthetic_ct(statistics, card, on_input, image) -> dict:
-    """Synthetic CT and its standard deviations, recalibrated as the card says."""
+def _synthetic_ct(statistics, card, on_input, mr, inside, q) -> dict:
+    """Synthetic CT and its standard deviations, recalibrated as the card says; air outside of the body, and at its edge what `edge` adds."""
     scale, offset = card["outputs"]["synct"]["scale"], card["outputs"]["synct"]["offset"]
     synct = on_input(statistics.mean[:, 0]) * scale + offset
     intrinsic = on_input(statistics.intrinsic[:, 0]) * scale**2
@@ -194,15 +203,16 @@ def _synthetic_ct(statistics, card, on_input, image) -> dict:
     recalibration = calibration.of_card(card)
     if recalibration is not None:
         intrinsic, parameter = recalibration.apply(synct, intrinsic, parameter)
-    return {"synct": image(np.rint(synct).clip(-1024, 3071), AIR, np.int16), "intrinsic_sd": image(np.sqrt(intrinsic)),
-            "parameter_sd": image(np.sqrt(parameter)), "predictive_sd": image(np.sqrt(intrinsic + parameter))}
+    synct, intrinsic, parameter, predictive = edge.applied(q, inside, synct, intrinsic, parameter, AIR)
+    sds = {"intrinsic_sd": intrinsic, "parameter_sd": parameter, "predictive_sd": predictive}
+    return {"synct": geometry.like(np.rint(synct).clip(-1024, 3071), mr, np.int16), **{name: geometry.like(np.sqrt(v), mr) for name, v in sds.items()}}
 
 
 def _tables(result, labels, field_of_view, card, raised):
     """Volumes with intervals and flags."""
     if "synct" in card["outputs"]:
         sd = sitk.GetArrayViewFromImage(result["predictive_sd"])
-        raised += flags.of_synct(sd, sitk.GetArrayViewFromImage(result["body"]) > 0, card)
+        raised += flags.of_synct(sd, result["certain"], card) + flags.of_edge(result["doubtful_ml"])
     found, label_of = [], {s["name"]: s["label"] for s in card["outputs"]["structures"]}
     for assessed in result["assessed"]:
         found.append(volume_files.volume(assessed, card, LEVEL))
@@ -217,7 +227,10 @@ def _compare(prediction: Prediction, ct: sitk.Image) -> None:
     grid = prediction.synct
     reference, valid = metrics.reference_on(ct, grid)
     truth = sitk.GetArrayFromImage(reference)
-    body = (sitk.GetArrayFromImage(prediction.body) > 0) & valid
+    # the reference's body, not the product's own: what that takes for air by mistake counts
+    if prediction.measured is not None:
+        valid = valid & prediction.measured
+    body = metrics.reference_body(truth, grid.GetSpacing()) & valid
     synct = sitk.GetArrayFromImage(prediction.synct).astype(np.float32)
     sd = sitk.GetArrayFromImage(prediction.predictive_sd)
     error = np.where(body, synct - truth, 0.0)

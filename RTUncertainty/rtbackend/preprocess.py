@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
 
-from . import geometry
+from . import geometry, image_io
 from .errors import InputError
 
 BIAS_FIELD = ("auto", "on", "off")
@@ -17,27 +18,72 @@ BIAS_FIELD = ("auto", "on", "off")
 ALREADY_CORRECTED = 0.05
 
 
+# The noise of air ends so many times the distance from its median to its 95th percentile above its median; skin is so
+# thick; a dark patch at the border is cut bone up to this area and along this much of the border
+NOISE, SKIN_MM, CUT_BONE_MM2, CUT_BONE_SPAN_MM = 1.5, 1.0, 800.0, 30.0
+
 # what a card's `input.normalisation` may say
 IN_BODY, WHOLE_IMAGE, HOUNSFIELD = "z-score in the body", "z-score of the image", "HU from -500 to 1000"
 
 
 @dataclass
 class Preprocessed:
-    """A network's input: `image` float32 in the network's scale, `body` uint8, same grid; `mean` and `sd` took it there."""
+    """A network's input: `image` float32 in the network's scale, `body` uint8, same grid; `mean` and `sd` took it there.
+
+    `doubtful`, uint8: what is left out of the body, but may be some; see `regions`. `measured`, uint8: the field of view. Both None where
+    all of the image is body or a CT.
+    """
 
     image: sitk.Image
     body: sitk.Image
     bias_field_corrected: bool
     mean: float
     sd: float
+    doubtful: sitk.Image | None = None
+    measured: sitk.Image | None = None
+
+
+def without_padding(image: sitk.Image) -> sitk.Image:
+    """An MR whose constant negative background (as -1, -2000 or -32768 outside of the field of view) is 0; others as they are.
+
+    Background is the smallest value, if it is negative, reaches in from the border and makes up 1 % of the image, and if what is left
+    is not negative but for noise (1 %): an MR in z-scores has a meaning below zero.
+    """
+    array = sitk.GetArrayFromImage(image)
+    lowest = array.min()
+    if not lowest < 0:
+        return image
+    padding = image_io.from_border(array == lowest)
+    rest = array[~padding]
+    if padding.mean() < 0.01 or rest.size == 0 or (rest < 0).mean() > 0.01:
+        return image
+    array[padding] = 0
+    return geometry.like(array, image, array.dtype)
 
 
 def body_mask(image: sitk.Image, name: str = "the image") -> sitk.Image:
-    """Tissue against air in an MR, uint8: Otsu's threshold on the square root, closed, holes filled slice by slice.
+    """Tissue against air in an MR, uint8: all of `core_mask`, and beyond it skin, dark tissue and bone at the border.
 
-    Cortical bone, gas and vessels inside are part of the body. Components below 2 % of the largest are dropped.
-    Raises `InputError` when nothing remains.
+    The air's noise is measured farther than 8 mm from the core. Tissue is what is twice as bright as that noise gets
+    (in the square root); around it, up to `SKIN_MM`, what is brighter than the noise. Dark patches that the border of the
+    image or of the field of view (0 outside) cuts are filled where they are small, bounded by a short piece of that
+    border and within the convex hull of the slice's body: bone. Raises `InputError` when nothing remains.
     """
+    return regions(image, name)[0]
+
+
+def core_mask(image: sitk.Image, name: str = "the image") -> sitk.Image:
+    """What is surely body, uint8: the mean and sd of a z-score and the bias field are those of this region.
+
+    Otsu's threshold on the square root, closed, holes filled slice by slice; without the dark rim of skin. Cortical
+    bone, gas and vessels inside are part of it, and whatever lies 4 mm deep in `body_mask`.
+    """
+    return regions(image, name)[1]
+
+
+def regions(image: sitk.Image, name: str = "the image") -> tuple[sitk.Image, sitk.Image, sitk.Image]:
+    """`body_mask` and `core_mask` of an MR in one go, and what is doubtful: outside of the body, yet brighter than the noise
+    of air, or a dark patch at the border that is too large to be filled as cut bone."""
     array = sitk.GetArrayFromImage(image).astype(np.float32)
     positive = array[array > 0]
     if positive.size < 100:
@@ -47,21 +93,106 @@ def body_mask(image: sitk.Image, name: str = "the image") -> sitk.Image:
     # where there is little air, Otsu separates fat from muscle: half of the upper class' median is then below muscle
     otsu = _otsu(root)
     threshold = min(otsu, 0.5 * float(np.median(root[root > otsu])))
-    mask = ndimage.gaussian_filter(root, (0, 1, 1)) > threshold
-    radius = max(1, round(3.0 / min(image.GetSpacing()[:2])))
-    disc = np.hypot(*np.ogrid[-radius:radius + 1, -radius:radius + 1])[None] <= radius
-    padded = np.pad(mask, ((0, 0), (radius, radius), (radius, radius)), mode="edge")
-    mask = ndimage.binary_closing(padded, disc)[:, radius:-radius, radius:-radius] | mask
+    spacing = image.GetSpacing()
+    core = _tidy(ndimage.gaussian_filter(root, (0, 1, 1)) > threshold, spacing, name)
+    # less blurred where voxels are wide: beside bright fat, half a voxel of blur is taken for skin
+    smooth = ndimage.gaussian_filter(root, (0, *(min(1.0, 1.0 / s) for s in spacing[1::-1])))
+    body, doubtful = _wider(core, smooth, threshold, field_of_view(array), spacing, name)
+    deep = distance_inside(body, spacing) > 4.0
+    return geometry.like(body, image, np.uint8), geometry.like(core | deep, image, np.uint8), geometry.like(doubtful, image, np.uint8)
+
+
+def field_of_view(array: np.ndarray) -> np.ndarray:
+    """Where an MR [z, y, x] was measured: where it is not zero, closed."""
+    fov = array > 0
+    return ndimage.binary_closing(np.pad(fov, 2, mode="edge"), iterations=2)[2:-2, 2:-2, 2:-2]
+
+
+def distance_inside(mask: np.ndarray, spacing) -> np.ndarray:
+    """Distance in mm of each voxel [z, y, x] in `mask` to the nearest one outside of it in its slice; the image's border is none."""
+    around = np.pad(mask, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    far = np.full(around.shape[1:], 1e3, np.float32)
+    step = tuple(reversed([float(v) for v in spacing[:2]]))
+    return np.stack([far if s.all() else ndimage.distance_transform_edt(s, sampling=step).astype(np.float32) for s in around])[:, 1:-1, 1:-1]
+
+
+def _disc(spacing, mm: float) -> np.ndarray:
+    radius = max(1, round(mm / min(spacing[:2])))
+    return np.hypot(*np.ogrid[-radius:radius + 1, -radius:radius + 1])[None] <= radius
+
+
+def _by_slice(operation, mask, disc) -> np.ndarray:
+    """A morphological operation as if the image went on beyond its border."""
+    r = disc.shape[1] // 2
+    return operation(np.pad(mask, ((0, 0), (r, r), (r, r)), mode="edge"), disc)[:, r:-r, r:-r]
+
+
+def _tidy(mask: np.ndarray, spacing, name: str) -> np.ndarray:
+    """Closed, filled, without clumps of noise: components below 2 % of the largest are dropped."""
+    disc = _disc(spacing, 3.0)
+    mask = _by_slice(ndimage.binary_closing, mask, disc) | mask
     mask = np.stack([ndimage.binary_fill_holes(s) for s in mask])
     # clumps of noise beside the skin go, what is wider than 6 mm stays
-    mask = ndimage.binary_opening(np.pad(mask, ((0, 0), (radius, radius), (radius, radius)), mode="edge"), disc)
-    mask = mask[:, radius:-radius, radius:-radius]
+    mask = _by_slice(ndimage.binary_opening, mask, disc)
     labels, count = ndimage.label(mask)
     if count == 0:
         raise InputError(f"{name}: no body could be found in it; check that it shows a patient.")
     sizes = np.bincount(labels.ravel())[1:]
-    keep = np.flatnonzero(sizes >= 0.02 * sizes.max()) + 1
-    return geometry.like(np.isin(labels, keep), image, np.uint8)
+    return np.isin(labels, np.flatnonzero(sizes >= 0.02 * sizes.max()) + 1)
+
+
+def _wider(core, root, threshold, fov, spacing, name) -> tuple[np.ndarray, np.ndarray]:
+    """The body from its core, see `body_mask`, and what is doubtful."""
+    air = root[fov & (distance_inside(~core, spacing) > 8.0)]
+    if air.size >= 500:
+        middle, high = np.percentile(air, [50, 95])
+        noise = min(float(middle + NOISE * (high - middle)), threshold)
+    else:  # no air to speak of: nearly all is body
+        noise = 0.4 * threshold
+    # dark tissue, if it is thicker than 4 mm: thinner rims are blur beside bright fat, and the skin
+    more = _tidy((root > min(threshold, 2 * noise)) & fov, spacing, name) & ~core
+    rim = core | _by_slice(ndimage.binary_opening, more, _disc(spacing, 2.0))
+    reach = round(SKIN_MM / min(spacing[:2]))
+    if reach:  # 0 would grow for ever
+        cross = ndimage.generate_binary_structure(2, 1)[None]
+        rim = ndimage.binary_dilation(rim, cross, iterations=reach, mask=(root > noise) & fov) | rim
+    body = np.stack([ndimage.binary_fill_holes(s) for s in rim])
+    doubtful = ndimage.binary_opening((root > noise) & fov & ~body, np.ones((1, 3, 3)))
+    # twice as wide and four times the area: bone perhaps, perhaps the gap between two limbs
+    doubtful |= np.stack([_cut_bone(s, f, spacing, 2.0) for s, f in zip(body, fov)])
+    body = np.stack([s | _cut_bone(s, f, spacing) for s, f in zip(body, fov)])
+    return body, doubtful & ~body
+
+
+def _cut_bone(body: np.ndarray, fov: np.ndarray, spacing, size: float = 1.0) -> np.ndarray:
+    """Dark patches of a slice that are bone rather than air, by their shape: see `body_mask`."""
+    found = np.zeros(body.shape, bool)
+    labels, count = ndimage.label(fov & ~body)
+    if not count or not body.any():
+        return found
+    inner = ndimage.binary_erosion(fov, np.ones((3, 3)))  # beyond the image's border is no field of view
+    side, hull = float(max(spacing[:2])), None
+    for k, place in enumerate(ndimage.find_objects(labels), 1):
+        patch = labels[place] == k
+        if patch.sum() * spacing[0] * spacing[1] > size**2 * CUT_BONE_MM2:
+            continue
+        pieces, number = ndimage.label(patch & ~inner[place], np.ones((3, 3)))
+        spans = [max(s.stop - s.start for s in piece) * side for piece in ndimage.find_objects(pieces)]
+        if number and max(spans) > size * CUT_BONE_SPAN_MM:
+            continue
+        hull = _hull(body) if hull is None else hull
+        points = np.argwhere(patch) + [s.start for s in place]
+        if hull is not None and (points @ hull[:, :2].T + hull[:, 2] <= 0.5).all(1).mean() >= 0.9:
+            found[place] |= patch
+    return found
+
+
+def _hull(mask: np.ndarray):
+    """The half planes of the convex hull of a mask [y, x], rows (a, b, c) with a·y + b·x + c <= 0 inside; None for a line."""
+    try:
+        return ConvexHull(np.argwhere(mask ^ ndimage.binary_erosion(mask))).equations
+    except QhullError:
+        return None
 
 
 def _otsu(values: np.ndarray) -> float:
@@ -134,18 +265,20 @@ def preprocess(image: sitk.Image, spacing, correct: str = "auto", name: str = "t
     """
     if correct not in BIAS_FIELD:
         raise InputError(f"bias field '{correct}' is not one of {', '.join(BIAS_FIELD)}.")
-    image = geometry.to_axial(image)
+    image = geometry.to_axial(without_padding(image))
     image = geometry.resample(image, geometry.resampled_grid(image, spacing))
-    body = body_mask(image, name)
+    measured = field_of_view(sitk.GetArrayViewFromImage(image))
+    body, core, doubtful = regions(image, name)
     corrected = False
     if correct != "off":
-        field = bias_field(image, body, on_iteration)
-        corrected = correct == "on" or field_strength(field, body) > ALREADY_CORRECTED
+        field = bias_field(image, core, on_iteration)
+        corrected = correct == "on" or field_strength(field, core) > ALREADY_CORRECTED
         if corrected:
             image = sitk.Cast(image, sitk.sitkFloat32) / field
-            body = body_mask(image, name)
-    image, mean, sd = z_score(image, body, name)
-    return Preprocessed(image, body, corrected, mean, sd)
+            body, core, doubtful = regions(image, name)
+    # the dark rim of skin is left out: networks were trained on the scale of what lies inside of it
+    image, mean, sd = z_score(image, core, name)
+    return Preprocessed(image, body, corrected, mean, sd, doubtful, geometry.like(measured, image, np.uint8))
 
 
 def for_card(image: sitk.Image, card: dict, correct: str = "auto", name: str = "the image", on_iteration=None) -> Preprocessed:
@@ -161,7 +294,7 @@ def for_card(image: sitk.Image, card: dict, correct: str = "auto", name: str = "
         if correct == "auto":
             correct = card["input"].get("bias_field", correct)
         return preprocess(image, spacing, correct, name, on_iteration)
-    image = geometry.to_axial(image)
+    image = geometry.to_axial(without_padding(image) if scale == WHOLE_IMAGE else image)
     if scale == WHOLE_IMAGE:
         image = geometry.resample(image, geometry.resampled_grid(image, spacing))
         body = geometry.like(np.ones(image.GetSize()[::-1], np.uint8), image, np.uint8)

@@ -201,3 +201,17 @@ def test_reference_on_another_grid_and_its_field_of_view():
 def test_rows_survive_the_file(tmp_path):
     path = metrics.write_rows([metrics.Row("body", "MAE", 12.3456789, "HU")], tmp_path / "metrics.csv")
     assert path.read_text(encoding="utf-8").splitlines() == ["region,metric,value,unit", "body,MAE,12.3457,HU"]
+
+
+def test_the_reference_body_is_without_couch_and_what_is_called_air_counts():
+    ct = np.full((3, 60, 60), -1000.0)
+    ct[:, 10:40, 10:50] = 40
+    ct[:, 20:25, 20:25] = -900  # gas
+    ct[:, 50:52, 5:55] = 200  # the couch
+    body = metrics.reference_body(ct, (1.0, 1.0, 3.0))
+    assert body[:, 22, 22].all() and not body[:, 50:].any() and body[:, 12:38, 12:48].all()
+    synct = ct.copy()
+    synct[:, 10:13] = -1000
+    rows = {(r.region, r.metric): r.value for r in metrics.evaluate(synct, None, ct, body, spacing=(1.0, 1.0, 3.0))}
+    assert rows["body", "tissue called air"] == pytest.approx(100 * 3 * 40 / (30 * 40 - 25), rel=0.2)
+    assert rows["body", "MAE"] > 80

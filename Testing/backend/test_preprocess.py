@@ -86,3 +86,90 @@ def test_the_card_says_whether_the_field_is_corrected_unless_the_user_does(asked
     image = limb()[0]
     card = {"input": {"spacing_mm": [None, None, None], "bias_field": told}}
     assert preprocess.for_card(image, card, asked).bias_field_corrected == corrected
+
+
+def cut(shape=(8, 90, 90), skin=2):
+    """A thigh that the image cuts: bone with its dark cortex at the right border, fat to the left, air beyond; and its true body."""
+    z, y, x = np.indices(shape)
+    body = np.hypot(y - 45, x - 60) < 42
+    values = np.where(body, 900.0, 0.0)
+    values[body & (np.hypot(y - 45, x - 60) > 42 - skin)] = 150
+    values[np.hypot(y - 45, x - 60) < 34] = 300
+    bone = np.hypot(y - 45, x - 86)
+    values[bone < 14] = 20
+    values[bone < 7] = 800
+    noise = np.random.default_rng(1).standard_normal((2, *shape)) * 12
+    grid = sitk.Image(shape[::-1], sitk.sitkFloat32)
+    grid.SetSpacing((1.0, 1.0, 3.0))
+    return geometry.like(np.hypot(values + noise[0], noise[1]) + 1, grid), body, bone < 14
+
+
+@pytest.mark.parametrize("outside", [0, 8])
+def test_bone_that_the_border_cuts_is_body(outside):
+    """At the border of the image, and at that of a field of view beyond which there is 0."""
+    image, body, bone = cut()
+    if outside:
+        array = sitk.GetArrayFromImage(image)
+        array[:, :, -outside:] = 0
+        image = geometry.like(array, image)
+        body, bone = body[:, :, :-outside], bone[:, :, :-outside]
+    found = sitk.GetArrayFromImage(preprocess.body_mask(image))[:, :, :90 - outside] > 0
+    assert found[bone].all()
+    assert (found & ~body).sum() < 0.04 * body.sum() and (body & ~found).sum() < 0.01 * body.sum()
+
+
+def test_dark_skin_is_body():
+    image, body, _ = cut()
+    found = sitk.GetArrayFromImage(preprocess.body_mask(image)) > 0
+    assert found[body].mean() > 0.995 and (found & ~body).sum() < 0.04 * body.sum()
+
+
+def test_air_between_two_limbs_stays_air():
+    z, y, x = np.indices((6, 90, 120))
+    values = np.where((np.hypot(y - 40, x - 20) < 36) | (np.hypot(y - 40, x - 100) < 36), 600.0, 0.0)
+    noise = np.random.default_rng(2).standard_normal((2, *values.shape)) * 10
+    image = sitk.GetImageFromArray((np.hypot(values + noise[0], noise[1]) + 1).astype(np.float32))
+    found = sitk.GetArrayFromImage(preprocess.body_mask(image)) > 0
+    assert found[:, 38:42, 60].mean() == 0 and found[values > 0].mean() > 0.99
+
+
+def test_the_scale_is_that_of_the_core():
+    """Networks keep what they were trained on: the skin and the cut bone do not move mean and sd."""
+    image, _, _ = cut()
+    ready = preprocess.preprocess(image, (None,) * 3, "off")
+    core = sitk.GetArrayFromImage(preprocess.core_mask(image)) > 0
+    inside = sitk.GetArrayFromImage(ready.image)[core]
+    assert abs(inside.mean()) < 0.02 and inside.std() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("outside", [-1, -2000, -32768, np.nan])
+def test_whatever_lies_outside_of_the_field_of_view(outside, tmp_path):
+    from rtbackend import image_io
+
+    image, _, _ = cut()
+    array = sitk.GetArrayFromImage(image)
+    array[:, :, -8:] = array[:, :6] = 0
+    plain = geometry.like(array, image)
+    array[:, :, -8:] = array[:, :6] = outside
+    padded = geometry.like(array, image)
+    sitk.WriteImage(padded, str(tmp_path / "mr.nii.gz"))
+    expected = preprocess.preprocess(plain, (2.0, 2.0, None), "off")
+    for given in (image_io.check(padded, "mr", padded=True), image_io.read(tmp_path / "mr.nii.gz", padded=True)):
+        found = preprocess.preprocess(given, (2.0, 2.0, None), "off")
+        assert np.array_equal(sitk.GetArrayFromImage(found.image), sitk.GetArrayFromImage(expected.image))
+        assert np.array_equal(sitk.GetArrayFromImage(found.body), sitk.GetArrayFromImage(expected.body))
+
+
+def test_nan_inside_is_refused_and_negative_values_with_a_meaning_are_kept(tmp_path):
+    from rtbackend import image_io
+
+    image, _, _ = cut()
+    array = sitk.GetArrayFromImage(image)
+    array[3, 40:44, 40:44] = np.nan
+    sitk.WriteImage(geometry.like(array, image), str(tmp_path / "mr.nii.gz"))
+    with pytest.raises(InputError, match="NaN"):
+        image_io.check(geometry.like(array, image), "mr", padded=True)
+    with pytest.raises(InputError, match="NaN"):
+        image_io.read(tmp_path / "mr.nii.gz", padded=True)
+    scaled = geometry.like((sitk.GetArrayFromImage(image) - 300) / 200, image)
+    assert preprocess.without_padding(scaled) is scaled

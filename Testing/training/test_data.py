@@ -161,3 +161,24 @@ def test_left_and_right_change_places_in_the_mirror():
                 front, left, right = (np.argwhere(found == k).mean(0) for k in (1, 2, 3))
                 senses[c.name].add(np.sign(np.cross(np.append(left - front, 0), np.append(right - front, 0))[2]))
     assert len(senses["a"]) == 1 and len(senses["b"]) == 2
+
+
+def test_scores_and_losses_look_where_the_body_mask_sees_air(tmp_path):
+    """Skin and cut bone that the MR's mask leaves out: they are scored (in the CT's body) and learnt from (in the union)."""
+    one = case()
+    lost = one.ct_body & one.valid
+    lost[:, : one.mr.shape[1] // 2] = False
+    one.body &= ~lost
+    assert one.region[lost].all() and one.patient[lost].all() and not one.region[~one.ct_body].any()
+    prepare.save_case(one, tmp_path / "a.npz", {})
+    assert np.array_equal(prepare.load_case(tmp_path / "a.npz").ct_body, one.ct_body)
+    data = PatchDataset([one], 33, seed=0, augment=False, centres=(0, 0, 1))
+    assert lost[tuple(data.points[2][0].T)].any()
+
+
+def test_an_earlier_file_finds_the_body_of_its_ct_anew(tmp_path):
+    one = case()
+    prepare.save_case(one, tmp_path / "a.npz", {})
+    with np.load(tmp_path / "a.npz") as f:
+        np.savez(tmp_path / "b.npz", **{k: f[k] for k in f if k != "ct_body"})
+    assert np.array_equal(prepare.load_case(tmp_path / "b.npz").ct_body, prepare.load_case(tmp_path / "a.npz").ct_body)

@@ -13,7 +13,7 @@ from .numbered import NumberedPatches
 
 
 class PatchDataset(NumberedPatches):
-    """Endless patches: dict of `mr` [1, s, s], `ct` [1, s, s] (HU), `labels` [s, s], and as floats `body` [s, s],
+    """Endless patches: dict of `mr` [1, s, s], `ct` [1, s, s] (HU), `labels` [s, s], and as floats `body` [s, s] (the MR's or the CT's),
     `valid` [s, s] (where MR and CT were measured) and `weight` [s, s], which is both.
 
     The patches are centred on bone, on another structure or anywhere in the body, so that small structures are seen
@@ -26,8 +26,9 @@ class PatchDataset(NumberedPatches):
         self.cases, self.size, self.seed, self.augment = cases, size, seed, augment
         self.centres = np.array(centres) / sum(centres)
         self.mirrored = [_mirrored(c.classes) for c in cases]
-        self.points = [[np.argwhere((c.labels == 1) & c.region) for c in cases], [np.argwhere((c.labels > 1) & c.region) for c in cases]]
-        self.points.append([np.argwhere(c.region) for c in cases])
+        self.patients = [c.patient for c in cases]
+        seen = [p & c.valid for p, c in zip(self.patients, cases)]
+        self.points = [[np.argwhere(of(c.labels) & s) for c, s in zip(cases, seen)] for of in (lambda v: v == 1, lambda v: v > 1, lambda v: v >= 0)]
         self.having = [[i for i, p in enumerate(points) if len(p)] for points in self.points]
 
     def patch(self, index: int) -> dict:
@@ -39,9 +40,9 @@ class PatchDataset(NumberedPatches):
         which = self.having[kind][rng.integers(len(self.having[kind]))]
         case, points = self.cases[which], self.points[kind][which]
         z, y, x = points[rng.integers(len(points))]
-        return self._sample(case, z, y, x, rng, self.mirrored[which])
+        return self._sample(case, which, z, y, x, rng, self.mirrored[which])
 
-    def _sample(self, case: Case, z, y, x, rng, mirrored) -> dict:
+    def _sample(self, case: Case, which: int, z, y, x, rng, mirrored) -> dict:
         s = self.size
         jitter = rng.uniform(-s / 4, s / 4, 2)
         angle, scale, flip = 0.0, 1.0, 1.0
@@ -57,7 +58,7 @@ class PatchDataset(NumberedPatches):
         grid = np.stack([(2 * cols + 1) / w - 1, (2 * rows + 1) / h - 1], -1)
         grid = torch.from_numpy(grid[None].astype(np.float32))
         images = torch.from_numpy(np.stack([case.mr[z], case.ct[z] + 1000.0])[None])
-        flat = torch.from_numpy(np.stack([a[z].astype(np.float32) for a in (case.labels, case.body, case.valid)])[None])
+        flat = torch.from_numpy(np.stack([a[z].astype(np.float32) for a in (case.labels, self.patients[which], case.valid)])[None])
         images = F.grid_sample(images, grid, "bilinear", "zeros", align_corners=False)[0]
         flat = F.grid_sample(flat, grid, "nearest", "zeros", align_corners=False)[0]
         inside = ((grid.abs() < 1).all(-1))[0]

@@ -1,6 +1,6 @@
 """All numbers and curves of one patient.
 
-Tissue classes follow Kaushik 2022 by the reference CT's HU, inside the body and both fields of view: air to −400,
+Tissue classes follow Kaushik 2022 by the reference CT's HU, inside the body of the CT (without couch) and both fields of view: air to −400,
 soft tissue −250 to 250, bone from 250; and bone above 200 HU as in the project's labels. The paper's outer ends −1000
 and 3000 are taken as open, so that noise beyond them is not lost. Structures are the patient's labels (Bragman 2018).
 A number is NaN where the reference has no voxel of a class or structure, whatever the network says there, so that all
@@ -45,6 +45,7 @@ def bone_dice(synct: np.ndarray, ct: np.ndarray, region: np.ndarray) -> list[flo
 def run_case(evaluated: Evaluated) -> dict:
     """One flat row: the case's name and numbers.
 
+    "tissue called air": the share of the CT's tissue (> -300 HU) of which the synthetic CT says air (<= -400 HU).
     MAE and ME (HU) of the body, of TISSUES and of each structure; PSNR (dB), SSIM and MS-SSIM as in `synthrad`; Dice of
     the body (what is denser than air), of TISSUES by HU, and of what exceeds 250 HU; Dice and fuzzy Dice of structures;
     z-scores, the share of errors beyond 3 sd, a goodness-of-fit test on thinned voxels (`metrics.goodness_of_fit`);
@@ -66,6 +67,7 @@ def run_case(evaluated: Evaluated) -> dict:
     row["PSNR (SynthRAD2023)"], row["SSIM (SynthRAD2023)"] = synthrad.psnr(*images), synthrad.ssim(*images)
     row["PSNR (SynthRAD2025)"] = synthrad.psnr(*images, synthrad.RANGE_2025)
     row["MS-SSIM (SynthRAD2025)"] = synthrad.ms_ssim(*images)
+    row["tissue called air"] = metrics.called_air(evaluated.synct, case.ct, region)
     row["Dice body"] = reference_dice(region & (evaluated.synct > metrics.AIR_HU), region & (case.ct > metrics.AIR_HU))
     for name, mask in tissue_masks(evaluated.synct, region).items():
         row[f"Dice {name}"] = reference_dice(mask, truth[name])
