@@ -42,6 +42,7 @@ DEFAULTS = {
     "bending": 0.5,  # weight of the bending energy, Elmahdy 2021
     "cross_entropy": 0.0,  # weight of the joint networks' cross-entropy beside the Dice loss of their direct segmentation; see tasks.joint
     "dice": 1.0,  # weight of the Dice loss beside the likelihood, where organs are segmented in CT; Eaton-Rosen 2018 has 0
+    "dice_until": 1.0,  # part of the steps after which the organs' Dice loss ends: with it to the end volumes come out too large (Eaton-Rosen 2018 has none)
     "organ_weight": 1.0,  # of a voxel of an organ in that likelihood, beside 1 of the background, which is fifty times as large
     "rare_organs": False,  # patches of pairs see an organ that few patients have as often as any other; else patients are drawn first
     "freeze_norm": False,  # batch normalisation with the statistics that it began with: with one patch a step its own differ from patch to patch

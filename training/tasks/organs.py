@@ -46,7 +46,9 @@ class OrganTask(Task):
         else:
             likelihood, p = organs.heteroscedastic(out.logits, out.sd, labels, batch["present"], weight, self.hyper["noise_samples"])
         dice = organs.dice(p, labels, batch["present"], known)
-        return {"likelihood": likelihood, "dice": dice, "loss": likelihood + self.hyper["dice"] * dice}
+        h = self.hyper
+        weight_of_dice = h["dice"] if self.global_step < h["dice_until"] * h["steps"] else 0.0
+        return {"likelihood": likelihood, "dice": dice, "loss": likelihood + weight_of_dice * dice}
 
     def on_validation_epoch_start(self):
         self.sums = torch.zeros(2, self.network.classes - 1, dtype=torch.float64, device=self.device)
