@@ -28,7 +28,7 @@ $(VENV)/.test: $(VENV)/.demo
 
 # the digital limb, or with CASE=folder your own mr (and ct, if it is there); with JOB=propagate a digital pelvis and its next day
 demo: $(VENV)/.demo
-	$(BIN)/python -m rtbackend demo --output $(OUT) --scene $(if $(JOB),--job $(JOB)) $(if $(CASE),--case $(CASE))
+	$(BIN)/python -m rtuncertainty demo --output $(OUT) --scene $(if $(JOB),--job $(JOB)) $(if $(CASE),--case $(CASE))
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)

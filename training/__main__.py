@@ -143,19 +143,19 @@ def named_folders(given: list[str]) -> dict[str, list[Path]]:
 
 def main(arguments=None) -> int:
     args = parser().parse_args(arguments)
-    from rtbackend.runtime import prepare as prepare_runtime
+    from rtuncertainty.core.runtime import prepare as prepare_runtime
     prepare_runtime()
     if args.command == "prepare":
-        from . import prepare
-        options = prepare.Options(prepare.parse_spacing(args.spacing), args.register, args.bias_field,
+        from .data.prepare import synthesis
+        options = synthesis.Options(synthesis.parse_spacing(args.spacing), args.register, args.bias_field,
                                   tuple(args.label) if args.label else None, args.purpose, tuple(args.ignore_limit))
-        rows = prepare.run(args.data, args.out, args.only, args.layout, options, args.mr_series)
+        rows = synthesis.run(args.data, args.out, args.only, args.layout, options, args.mr_series)
         kept = sum(r["kept"] == "yes" for r in rows)
         print(f"{kept} of {len(rows)} cases kept; see prepare.csv, checks.csv and overlays/ in {args.out}")
     elif args.command == "cohort":
-        from rtbackend.errors import InputError
+        from rtuncertainty.core.errors import InputError
 
-        from . import cohort
+        from .data.prepare import cohort
         make = cohort.prepare_cohort if args.prepared else cohort.write
         chosen = {} if args.misregistered is None else {"misregistered": args.misregistered}
         try:
@@ -163,15 +163,15 @@ def main(arguments=None) -> int:
         except InputError as error:
             raise SystemExit(str(error)) from error
     elif args.command == "pairs":
-        from . import pairs
+        from .data.prepare import pairs
         organs = args.organs or (pairs.PELVIS if args.data is None else pairs.HEADNECK)
         print(f"{len(pairs.run(args.data, args.out, organs, args.spacing, args.days, args.seed, args.patients, args.severity, args.only))} pairs in {args.out}")
     elif args.command == "organs":
-        from . import organs, pairs
+        from .data.prepare import organs, pairs
         print(f"{len(organs.run(args.data, args.out, args.organs or pairs.HEADNECK, args.spacing, args.only))} scans in {args.out}")
     elif args.command == "scans":
-        from . import scans
-        from .prepare import parse_spacing
+        from .data.prepare import scans
+        from .data.prepare.synthesis import parse_spacing
 
         words, held = args.spacing or ["keep"], args.validation and tuple(args.validation)
         held = int(held[0]) if held and len(held) == 1 and held[0].isdigit() else held
@@ -181,51 +181,54 @@ def main(arguments=None) -> int:
         drawn, validate = sum(r["labelled"] == "yes" for r in kept), sum(r["set"] == "validation" for r in kept)
         print(f"{len(kept)} of {len(rows)} scans kept, {drawn} with labels, of which {validate} validate; see prepare.csv and checks.csv in {args.out}")
     elif args.command == "left_atrium":
-        from . import left_atrium
+        from .data.prepare import left_atrium
         print(f"{len(left_atrium.run(args.data, args.out, args.spacing))} scans in {args.out}")
     elif args.command == "train":
-        from . import train
+        from .run import train
         print(train.run(args.prepared, args.config, args.out, args.minutes, args.stop_after, args.device, args.budget))
     elif args.command == "card":
-        from . import few_labels_card
+        from .studies.few_labels import card as few_labels_card
         print(few_labels_card.write(args.prepared, args.out, args.name))
     elif args.command == "export":
-        from . import export
+        from .run import export
         print(export.run(args.run, args.card, args.out, args.evaluation))
     elif args.command == "evaluate":
-        from rtbackend import bundle
+        from rtuncertainty.bundles import bundle
 
-        from . import budgeted, tasks
+        from .run import budgeted
+        from . import methods
         card = bundle.read_card(bundle.find(args.model))
         if "deformation" in card["outputs"]:
-            from . import propagation_eval, propagation_tables, propagation_volumes
+            from .evaluation import pairs as propagation_eval
+            from .studies.propagation import tables, volumes
             rows = propagation_eval.run(args.prepared, args.run, args.model, args.out, device=args.device, unseen=args.unseen)
-            made = propagation_tables.for_card(rows, args.out / "evaluation.json")
-            propagation_volumes.into_evaluation(args.prepared, args.run, args.model, made, device=args.device)
+            made = tables.for_card(rows, args.out / "evaluation.json")
+            volumes.into_evaluation(args.prepared, args.run, args.model, made, device=args.device)
             baselines = propagation_eval.run_baselines_of(args.prepared, args.run, args.out / "baselines") if args.elastix else None
-            print(propagation_tables.write({args.model.name: rows}, baselines, args.out, budgeted.hardware(args.run)))
-        elif tasks.learns_organs({"network": card["architecture"]["name"], "task": card["training"].get("method")}):
-            from . import volume_evaluation, volume_study
+            print(tables.write({args.model.name: rows}, baselines, args.out, budgeted.hardware(args.run)))
+        elif methods.learns_organs({"network": card["architecture"]["name"], "task": card["training"].get("method")}):
+            from .evaluation import organs as volume_evaluation
+            from .studies.volumes import study
             rows = volume_evaluation.run(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.unseen)
-            volume_study.for_card(rows, args.prepared, args.run, args.out / "evaluation.json")
-            print(volume_study.write({args.model.name: rows}, args.out, budgeted.hardware(args.run)))
-        elif card["training"].get("method") in tasks.FEW_LABELS:
-            from . import few_labels_study
+            study.for_card(rows, args.prepared, args.run, args.out / "evaluation.json")
+            print(study.write({args.model.name: rows}, args.out, budgeted.hardware(args.run)))
+        elif card["training"].get("method") in methods.FEW_LABELS:
+            from .studies.few_labels import study as few_labels_study
             print(few_labels_study.evaluate_one(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.unseen))
         else:
-            from . import evaluate
-            print(evaluate.run(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.every, args.unseen))
+            from .evaluation import slices
+            print(slices.run(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.every, args.unseen))
     elif args.command == "calibrate":
-        from . import calibrate
+        from .calibration import calibrate
         print(calibrate.run({name: paths[0] for name, paths in named_folders(args.files).items()}, args.out, args.evaluation, args.noise, args.method))
     elif args.command == "dose_calibrate":
-        from . import dose_calibration
-        print(dose_calibration.into_evaluation(args.dose, args.network, args.evaluation))
+        from .calibration import dose
+        print(dose.into_evaluation(args.dose, args.network, args.evaluation))
     elif args.command == "compare":
-        from .evaluation import compare
+        from .evaluation.comparison import compare
         print(compare.run(named_folders(args.folders), args.out, args.reference))
     elif args.command == "reproduce":
-        from . import reproduce
+        from .studies import reproduce
         print(reproduce.run(args.name, args.data, args.out, args.minutes, args.config, args.device, args.only, args.fold))
     return 0
 

@@ -16,11 +16,11 @@ _shared = Path(__file__).resolve().parent.parent
 if (_shared / "RTUncertaintyLib").is_dir() and str(_shared) not in sys.path:
     sys.path.append(str(_shared))
 
-from RTUncertaintyLib.digital_limb import load_digital_limb  # noqa: E402
-from RTUncertaintyLib.module_widget import JobWidget  # noqa: E402
-from RTUncertaintyLib.prediction_logic import PredictionLogic  # noqa: E402
-from RTUncertaintyLib.prediction_panel import PredictionPanel  # noqa: E402
-from RTUncertaintyLib.prediction_parameters import PredictionParameters  # noqa: E402
+from RTUncertaintyLib.prediction.digital_limb import load_digital_limb  # noqa: E402
+from RTUncertaintyLib.jobs.module_widget import JobWidget  # noqa: E402
+from RTUncertaintyLib.prediction.logic import PredictionLogic  # noqa: E402
+from RTUncertaintyLib.prediction.panel import PredictionPanel  # noqa: E402
+from RTUncertaintyLib.prediction.parameters import PredictionParameters  # noqa: E402
 
 
 class RTPrediction(ScriptedLoadableModule):

@@ -16,10 +16,10 @@ _shared = Path(__file__).resolve().parent.parent
 if (_shared / "RTUncertaintyLib").is_dir() and str(_shared) not in sys.path:
     sys.path.append(str(_shared))
 
-from RTUncertaintyLib.module_widget import JobWidget  # noqa: E402
-from RTUncertaintyLib.propagation_logic import PropagationLogic  # noqa: E402
-from RTUncertaintyLib.propagation_panel import PropagationPanel  # noqa: E402
-from RTUncertaintyLib.propagation_parameters import PropagationParameters  # noqa: E402
+from RTUncertaintyLib.jobs.module_widget import JobWidget  # noqa: E402
+from RTUncertaintyLib.propagation.logic import PropagationLogic  # noqa: E402
+from RTUncertaintyLib.propagation.panel import PropagationPanel  # noqa: E402
+from RTUncertaintyLib.propagation.parameters import PropagationParameters  # noqa: E402
 
 
 class RTPropagation(ScriptedLoadableModule):

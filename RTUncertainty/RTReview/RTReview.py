@@ -16,10 +16,10 @@ _shared = Path(__file__).resolve().parent.parent
 if (_shared / "RTUncertaintyLib").is_dir() and str(_shared) not in sys.path:
     sys.path.append(str(_shared))
 
-from RTUncertaintyLib.module_widget import JobWidget  # noqa: E402
-from RTUncertaintyLib.review_logic import ReviewLogic  # noqa: E402
-from RTUncertaintyLib.review_panel import ReviewPanel  # noqa: E402
-from RTUncertaintyLib.review_parameters import ReviewParameters  # noqa: E402
+from RTUncertaintyLib.jobs.module_widget import JobWidget  # noqa: E402
+from RTUncertaintyLib.review.logic import ReviewLogic  # noqa: E402
+from RTUncertaintyLib.review.panel import ReviewPanel  # noqa: E402
+from RTUncertaintyLib.review.parameters import ReviewParameters  # noqa: E402
 
 
 class RTReview(ScriptedLoadableModule):

@@ -1,4 +1,4 @@
-"""Makes `rtbackend` and `training` importable without installing anything."""
+"""Makes `rtuncertainty` and `training` importable without installing anything."""
 
 import sys
 from pathlib import Path

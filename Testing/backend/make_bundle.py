@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from rtbackend import bundle, networks
+from rtuncertainty.bundles import bundle
+from rtuncertainty import networks
 
 ARGUMENTS = {"classes": 3, "width": 4, "features": 8, "branch_width": 4}
 

@@ -7,7 +7,7 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
 
-from rtbackend.structure_set import Structure
+from rtuncertainty.core.structure_set import Structure
 
 # what must never leave the DICOM files; the name needs more than ASCII
 PATIENT = {"PatientName": "Zweistein^Änne", "PatientID": "GEHEIM-4711", "PatientBirthDate": "19540321", "AccessionNumber": "ACC-99887"}

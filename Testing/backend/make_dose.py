@@ -6,7 +6,7 @@ import math
 import numpy as np
 import SimpleITK as sitk
 
-from rtbackend import geometry
+from rtuncertainty.core import geometry
 
 
 def grid(size, spacing, origin=(0.0, 0.0, 0.0), direction=None):

@@ -5,8 +5,8 @@ import SimpleITK as sitk
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from rtbackend import deformation as D
-from rtbackend import geometry
+from rtuncertainty import deformation as D
+from rtuncertainty.core import geometry
 
 
 def rotation(axis, angle):

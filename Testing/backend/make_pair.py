@@ -8,7 +8,8 @@ import SimpleITK as sitk
 import torch
 from make_bundle import make_bundle
 
-from rtbackend import bundle, networks
+from rtuncertainty.bundles import bundle
+from rtuncertainty import networks
 
 ORGANS = ["bladder", "rectum"]
 SHAPE = (30, 44, 48)

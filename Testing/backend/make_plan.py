@@ -3,9 +3,9 @@
 import numpy as np
 import SimpleITK as sitk
 
-from rtbackend import geometry
-from rtbackend.dose.structure_region import MaskRegion
-from rtplan.patient import Patient
+from rtuncertainty.core import geometry
+from rtuncertainty.dose.structure_region import MaskRegion
+from rtuncertainty.dose.plan.patient import Patient
 
 CENTRE = (10.0, -20.0, 30.0)
 

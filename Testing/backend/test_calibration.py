@@ -6,7 +6,9 @@ import SimpleITK as sitk
 from make_bundle import make_bundle
 from scipy import stats
 
-from rtbackend import calibration, edge, metrics, phantom, prediction
+from rtuncertainty.uncertainty import edge, hu_calibration, metrics
+from rtuncertainty.phantoms import limb as phantom
+from rtuncertainty.prediction import predict
 
 STORED = {"knots_hu": [-200.0, 300.0], "scale": [1.0, 2.0], "residual_hu": [0.0, 10.0],
           "interval_factors": {"0.5": 0.5, "0.9": 1.2, "0.95": 1.5}}
@@ -17,7 +19,7 @@ def card(stored):
 
 
 def test_scale_and_residual_are_interpolated_by_hu_and_held_beyond_the_knots():
-    found = calibration.of_card(card(STORED))
+    found = hu_calibration.of_card(card(STORED))
     synct = np.array([-1000.0, -200.0, 50.0, 300.0, 2000.0])
     intrinsic, parameter = found.apply(synct, np.full(5, 400.0), np.full(5, 100.0))
     scale, residual = np.array([1, 1, 1.5, 2, 2]), np.array([0, 0, 5, 10, 10])
@@ -25,16 +27,16 @@ def test_scale_and_residual_are_interpolated_by_hu_and_held_beyond_the_knots():
 
 
 def test_factors_are_the_cards_and_gaussian_where_it_has_none():
-    known = calibration.interval_factors(card(STORED), [0.5, 0.7, 0.9, 0.99])
+    known = hu_calibration.interval_factors(card(STORED), [0.5, 0.7, 0.9, 0.99])
     assert known[0.5] == 0.5 and known[0.9] == 1.2
     assert known[0.7] == pytest.approx(0.85)  # half way
     assert known[0.99] == pytest.approx(stats.norm.ppf(0.995))
-    assert calibration.interval_factors(card(None), [0.9])[0.9] == pytest.approx(1.6449, abs=1e-4)
+    assert hu_calibration.interval_factors(card(None), [0.9])[0.9] == pytest.approx(1.6449, abs=1e-4)
 
 
 def test_a_card_keeps_what_it_is_given():
-    found = calibration.Recalibration([-200.0, 300.0], [1.0, 2.0], [0.0, 10.0], {0.9: 1.2})
-    assert calibration.of_card(card(found.as_card())) == found
+    found = hu_calibration.Recalibration([-200.0, 300.0], [1.0, 2.0], [0.0, 10.0], {0.9: 1.2})
+    assert hu_calibration.of_card(card(found.as_card())) == found
 
 
 def test_coverage_uses_the_factors():
@@ -49,9 +51,9 @@ def limb():
 
 
 def test_predict_applies_the_cards_recalibration(tmp_path, limb):
-    plain = prediction.predict(limb.mr, make_bundle(tmp_path / "plain"), samples=4, reference=limb.ct, device="cpu")
+    plain = predict.predict(limb.mr, make_bundle(tmp_path / "plain"), samples=4, reference=limb.ct, device="cpu")
     known = {"synct": {"recalibration": {"knots_hu": [0.0, 1.0], "scale": [2.0, 2.0], "residual_hu": [30.0, 30.0], "interval_factors": {"0.5": 0.2, "0.9": 0.4}}}, "volumes": None}
-    changed = prediction.predict(limb.mr, make_bundle(tmp_path / "changed", calibration=known), samples=4, reference=limb.ct, device="cpu")
+    changed = predict.predict(limb.mr, make_bundle(tmp_path / "changed", calibration=known), samples=4, reference=limb.ct, device="cpu")
     before, after = (sitk.GetArrayFromImage(p.predictive_sd) for p in (plain, changed))
     body = sitk.GetArrayFromImage(plain.body) > 0
     # what the edge of the body adds is no matter of the network, and not recalibrated
@@ -70,8 +72,8 @@ ATROUS = {"3tn": [{"name": "bone", "label": 1, "color": [241, 214, 145], "code":
 
 @pytest.mark.parametrize("name", ATROUS)
 def test_aggregate_and_single_task_bundles_go_through_the_whole_job(tmp_path, limb, name):
-    from rtbackend.job import predict_to_folder
-    from rtbackend.report_data import load
+    from rtuncertainty.prediction.job import predict_to_folder
+    from rtuncertainty.report.data import load
 
     folder = make_bundle(tmp_path / "model", network=name, arguments={"filters": 4},
                          outputs={"synct": {"unit": "HU", "scale": 1000.0, "offset": 0.0}, "structures": ATROUS[name]})

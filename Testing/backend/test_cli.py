@@ -14,7 +14,8 @@ import pytest
 import SimpleITK as sitk
 
 from make_bundle import make_bundle
-from rtbackend import cli, geometry
+from rtuncertainty.cli import main
+from rtuncertainty.core import geometry
 from test_preprocess import limb
 
 LIBRARY = Path(__file__).resolve().parents[2] / "RTUncertainty"
@@ -35,7 +36,7 @@ def place(tmp_path_factory):
 def run(place, capsys, **changes):
     """`predict` with two samples; returns (exit code, the lines on standard error, output folder)."""
     options = {"model": place / "bundle", "input": place / "mr.nii.gz", "output": place / "out", "samples": 2, "progress": "none", **changes}
-    code = cli.main(["predict", *(str(v) for k, value in options.items() for v in ("--" + k.replace("_", "-"), value))])
+    code = main.main(["predict", *(str(v) for k, value in options.items() for v in ("--" + k.replace("_", "-"), value))])
     return code, capsys.readouterr().err.strip().splitlines(), Path(options["output"])
 
 
@@ -93,7 +94,7 @@ def test_the_same_seed_gives_the_same_files(place, capsys):
 
 
 def test_events_are_json_lines(place, capsys):
-    cli.main(["predict", "--model", str(place / "bundle"), "--input", str(place / "mr.nii.gz"), "--output", str(place / "ev"),
+    main.main(["predict", "--model", str(place / "bundle"), "--input", str(place / "mr.nii.gz"), "--output", str(place / "ev"),
               "--samples", "4", "--progress", "json"])
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[-1] == {"event": "done", "output": str(place / "ev")}
@@ -308,8 +309,8 @@ def test_interrupted_before_signals_are_looked_after(capsys, monkeypatch):
     def interrupt(args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_models", interrupt)
-    assert cli.main(["models"]) == 4
+    monkeypatch.setattr(main, "_models", interrupt)
+    assert main.main(["models"]) == 4
     assert capsys.readouterr().err.strip() == "rtuncertainty: Cancelled; nothing was written."
 
 
@@ -374,7 +375,7 @@ def test_an_earlier_result_survives_a_failed_run(place, capsys):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_cancel_and_leave_nothing(place, number):
-    command = [sys.executable, "-m", "rtbackend", "predict", "--model", str(place / "bundle"), "--input", str(place / "mr.nii.gz"),
+    command = [sys.executable, "-m", "rtuncertainty", "predict", "--model", str(place / "bundle"), "--input", str(place / "mr.nii.gz"),
                "--output", str(place / "cancelled"), "--samples", "100000", "--progress", "json"]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(LIBRARY)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
     for line in process.stdout:
@@ -390,18 +391,18 @@ def test_signals_cancel_and_leave_nothing(place, number):
 
 def test_models_lists_bundles(place, capsys, monkeypatch):
     monkeypatch.setenv("RTU_MODELS", str(place))
-    assert cli.main(["models"]) == 0 and "test-synct" in capsys.readouterr().out
-    assert cli.main(["models", "--json"]) == 0
+    assert main.main(["models"]) == 0 and "test-synct" in capsys.readouterr().out
+    assert main.main(["models", "--json"]) == 0
     assert any(c["name"] == "test-synct" for c in json.loads(capsys.readouterr().out))
 
 
 def test_importing_and_listing_loads_no_torch(place):
-    code = "import sys, rtbackend, rtbackend.cli; rtbackend.list_bundles(); assert 'torch' not in sys.modules"
+    code = "import sys, rtuncertainty, rtuncertainty.cli.main; rtuncertainty.list_bundles(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(LIBRARY), "RTU_MODELS": str(place)}, check=True)
 
 
 def test_a_second_run_leaves_nothing_of_the_first_but_keeps_other_files(place):
-    from rtbackend.image_io import Staging
+    from rtuncertainty.core.image_io import Staging
 
     out = place / "again"
     for files in ({"synct": "a.nii.gz", "error": "error.nii.gz", "probabilities": {"bone": "p.nii.gz"}, "bad": "../mr.nii.gz"}, {"synct": "a.nii.gz"}):

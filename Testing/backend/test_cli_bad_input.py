@@ -12,9 +12,10 @@ import SimpleITK as sitk
 from make_bundle import make_bundle
 from test_preprocess import limb
 
-from rtbackend import geometry, job
-from rtbackend.errors import Cancelled
-from rtbackend.events import CancelToken, Progress
+from rtuncertainty.core import geometry
+from rtuncertainty.prediction import job
+from rtuncertainty.core.errors import Cancelled
+from rtuncertainty.core.events import CancelToken, Progress
 
 LIBRARY = Path(__file__).resolve().parents[2] / "RTUncertainty"
 
@@ -56,7 +57,7 @@ def test_cancelled_at_every_stage_leaves_what_was_there(place, stage, earlier):
 @pytest.mark.skipif(os.name == "nt", reason="a broken pipe is told otherwise there")
 def test_left_alone_by_who_started_it(place):
     """The application was killed: nobody reads the events any more, and the run ends without a result."""
-    command = [sys.executable, "-m", "rtbackend", "predict", "--model", str(place / "bundle"), "--input", str(place / "mr.nii.gz"),
+    command = [sys.executable, "-m", "rtuncertainty", "predict", "--model", str(place / "bundle"), "--input", str(place / "mr.nii.gz"),
                "--output", str(place / "orphan"), "--samples", "100000", "--progress", "json"]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(LIBRARY)}, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE)
@@ -69,12 +70,12 @@ def test_left_alone_by_who_started_it(place):
 
 def test_a_ct_as_the_users_choice_of_both(place, capsys):
     """MR and reference changed over by mistake: told before anything is computed."""
-    from rtbackend import cli
+    from rtuncertainty.cli import main
 
     mr = sitk.ReadImage(str(place / "mr.nii.gz"))
     hu = np.where(sitk.GetArrayFromImage(mr) > 50, 40, -1000)
     sitk.WriteImage(geometry.like(hu, mr, np.int16), str(place / "ct.nii.gz"))
-    code = cli.main(["predict", "--model", str(place / "bundle"), "--input", str(place / "ct.nii.gz"), "--reference",
+    code = main.main(["predict", "--model", str(place / "bundle"), "--input", str(place / "ct.nii.gz"), "--reference",
                      str(place / "mr.nii.gz"), "--output", str(place / "swapped"), "--samples", "2"])
     lines = capsys.readouterr().err.strip().splitlines()
     assert code == 2 and len(lines) == 1 and "is a CT" in lines[0] and not (place / "swapped").exists()

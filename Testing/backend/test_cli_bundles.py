@@ -6,7 +6,7 @@ import os
 import pytest
 
 from make_bundle import make_bundle
-from rtbackend import cli
+from rtuncertainty.cli import main
 from test_cli import place, refused  # noqa: F401 (place is a fixture)
 
 
@@ -47,7 +47,7 @@ def test_cards_that_say_nonsense(place, capsys, monkeypatch, entry, value, words
     refused(place, capsys, ["model.json", words], model=folder)
     # and it does not keep others from being listed
     monkeypatch.setenv("RTU_MODELS", str(place / "cards"))
-    assert cli.main(["models"]) == 0 and "limb-t1-synct" in capsys.readouterr().out
+    assert main.main(["models"]) == 0 and "limb-t1-synct" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("spoil", [
@@ -57,7 +57,7 @@ def test_weights_that_are_none(place, capsys, spoil):
     """Files that are as the card describes them, and yet hold no weights."""
     import torch
 
-    from rtbackend import bundle
+    from rtuncertainty.bundles import bundle
 
     folder = make_bundle(place / "bundle-hollow")
     if spoil is None:
@@ -80,7 +80,7 @@ def test_weights_of_another_architecture(place, capsys):
 def test_weights_that_would_run_code_are_refused(place, capsys):
     import pickle
 
-    from rtbackend import bundle
+    from rtuncertainty.bundles import bundle
 
     folder = place / "bundle-evil"
     if not folder.exists():

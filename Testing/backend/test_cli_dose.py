@@ -8,7 +8,8 @@ import pytest
 import SimpleITK as sitk
 from make_dose import ball, grid, linear_dose, places, result_folder
 
-from rtbackend import cli, geometry
+from rtuncertainty.cli import main
+from rtuncertainty.core import geometry
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def place(tmp_path_factory):
 
 def run(capsys, *arguments):
     """(exit code, lines on standard output, lines on standard error)"""
-    code = cli.main([str(a) for a in arguments])
+    code = main.main([str(a) for a in arguments])
     told = capsys.readouterr()
     return code, told.out.strip().splitlines(), told.err.strip().splitlines()
 
@@ -105,7 +106,7 @@ def test_bands_from_a_result_folder(place, capsys, tmp_path):
 
 def test_a_segmentation_of_slicer(place, capsys):
     """Overlapping segments, one of them empty."""
-    from rtbackend.structure_set import Structure, as_segmentation, read
+    from rtuncertainty.core.structure_set import Structure, as_segmentation, read
 
     ball_ = read(place / "labels.nrrd")["ball"].mask
     larger = sitk.BinaryDilate(ball_, (2, 2, 2))

@@ -11,13 +11,13 @@ import SimpleITK as sitk
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rtbackend import phantom_pelvis
-from rtbackend.daily_anatomy import CHANGES, DailyOptions, daily_scan, masks_of, roles_of
-from rtbackend.daily_anatomy import changes as made
-from rtbackend.daily_anatomy.anatomy import Anatomy, supplied_slices
-from rtbackend.daily_anatomy.field import Lattice, flow, follow
-from rtbackend.deformation import field_error, jacobian_determinant, jacobian_statistics, transform_points
-from rtbackend.errors import InputError
+from rtuncertainty.phantoms import pelvis as phantom_pelvis
+from rtuncertainty.phantoms.daily_anatomy import CHANGES, DailyOptions, daily_scan, masks_of, roles_of
+from rtuncertainty.phantoms.daily_anatomy import changes as made
+from rtuncertainty.phantoms.daily_anatomy.anatomy import Anatomy, supplied_slices
+from rtuncertainty.phantoms.daily_anatomy.field import Lattice, flow, follow
+from rtuncertainty.deformation import field_error, jacobian_determinant, jacobian_statistics, transform_points
+from rtuncertainty.core.errors import InputError
 from scipy.linalg import expm
 from scipy.spatial.transform import Rotation
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from make_field import OBLIQUE, blob, gap_to_face, grids, make_grid, points_of, smooth_field, transform_of
 from scipy import ndimage
 
-from rtbackend import deformation as D
-from rtbackend import geometry
-from rtbackend.errors import InputError
+from rtuncertainty import deformation as D
+from rtuncertainty.core import geometry
+from rtuncertainty.core.errors import InputError
 
 
 @settings(max_examples=30, deadline=None)
@@ -64,7 +64,7 @@ def test_a_displacement_pulls():
 
 
 def test_long_images_are_warped_in_slabs_alike(monkeypatch):
-    from rtbackend.deformation import warp
+    from rtuncertainty.deformation import warp
     field, image = smooth_field(make_grid(direction=OBLIQUE), 6.0), blob(make_grid(direction=OBLIQUE))
     labels = geometry.like(sitk.GetArrayFromImage(image) > 20, image, np.uint8)
     whole, whole_labels = D.warp_image(image, field), D.warp_labels(labels, field)
@@ -101,7 +101,7 @@ def test_tensors_are_warped_as_monai_warps_them():
 
 def test_a_level_is_warped_with_what_lies_around_it():
     """With crop and stride, a displacement in a level's voxels looks into the whole input of the network."""
-    from rtbackend.networks.joint import LEVELS, crop_to_level
+    from rtuncertainty.networks.elmahdy2021 import LEVELS, crop_to_level
     image = torch.rand(1, 2, 52, 52, 52, dtype=torch.float64)
     for level, (crop, stride) in enumerate(LEVELS):
         truth = crop_to_level(image, level)
@@ -184,7 +184,7 @@ def test_errors_against_a_known_field():
 
 def test_files_are_written_without_torch(tmp_path):
     """Slicer may have no torch, and loads it only when it is used."""
-    code = ("import sys, SimpleITK as sitk\nfrom rtbackend import deformation as D\n"
+    code = ("import sys, SimpleITK as sitk\nfrom rtuncertainty import deformation as D\n"
             "field = D.zero_field(sitk.Image([4, 4, 4], sitk.sitkUInt8))\n"
             "D.read_transform(D.write_transform(field, sys.argv[1], sitk.Euler3DTransform()))\nassert 'torch' not in sys.modules")
     folder = str(Path(D.__file__).resolve().parents[2])

@@ -10,9 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from make_field import OBLIQUE, between_centres, grids, index_in, make_grid, points_of, rotation, smooth_field, transform_of
 
-from rtbackend import deformation as D
-from rtbackend import geometry
-from rtbackend.errors import InputError
+from rtuncertainty import deformation as D
+from rtuncertainty.core import geometry
+from rtuncertainty.core.errors import InputError
 
 
 @settings(max_examples=25, deadline=None)

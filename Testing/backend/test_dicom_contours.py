@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
-from rtdicom.fill import between, rasterised, stacked
-from rtdicom.outlines import polygons
+from rtuncertainty.dicom.fill import between, rasterised, stacked
+from rtuncertainty.dicom.outlines import polygons
 
 MASKS = arrays.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 14)))
 EVERY = np.ones((3, 3), bool)  # voxels that touch by a corner hang together

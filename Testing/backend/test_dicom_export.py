@@ -11,20 +11,21 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-import rtdicom
+from rtuncertainty import dicom
 from make_bundle import make_bundle
 from make_dicom import PATIENT, write_series
 from make_pair import make_patient, make_propagation_bundle
-from rtbackend import cli, geometry, structure_set
-from rtbackend.structure_set import Structure
-from rtdicom import author, segmentation
+from rtuncertainty.cli import main
+from rtuncertainty.core import geometry, structure_set
+from rtuncertainty.core.structure_set import Structure
+from rtuncertainty.dicom import author, segmentation
 from test_dicom_objects import frames, source_point
 from test_preprocess import limb
 
 
 def run(capfd, *arguments):
     """(exit code, all that was said) of a command line."""
-    code = cli.main([str(a) for a in arguments])
+    code = main.main([str(a) for a in arguments])
     said = capfd.readouterr()
     return code, said.out + said.err
 
@@ -47,7 +48,7 @@ def predicted(tmp_path_factory):
     image.SetDirection((0.96, 0.0, 0.28, 0.0, 1.0, 0.0, -0.28, 0.0, 0.96))
     write_series(image, folder / "scan", "MR")
     make_bundle(folder / "bundle")
-    assert cli.main(["predict", "--model", str(folder / "bundle"), "--input", str(folder / "scan"), "--output", str(folder / "result"),
+    assert main.main(["predict", "--model", str(folder / "bundle"), "--input", str(folder / "scan"), "--output", str(folder / "result"),
                      "--samples", "2", "--progress", "none"]) == 0
     return folder
 
@@ -59,11 +60,11 @@ def propagated(tmp_path_factory):
     planning, masks, daily, moved, _ = make_patient(shift=(2.0, -1.0, 0.0), wave_mm=3.0)
     write_series(planning, folder / "planning", root="1.2.3.1")
     write_series(daily, folder / "scan", root="1.2.3.2", study="1.2.3.1.9")
-    series = rtdicom.read_series(folder / "planning")
+    series = dicom.read_series(folder / "planning")
     structures = [Structure(s.name, s.mask, s.color, role="AVOIDANCE" if s.name == "Rectum" else "") for s in structure_set.read(masks).values()]
-    author.write(rtdicom.make_structure_set(structures, series, rtdicom.Author("m", "1")), folder / "rs.dcm")
+    author.write(dicom.make_structure_set(structures, series, dicom.Author("m", "1")), folder / "rs.dcm")
     make_propagation_bundle(folder / "bundle")
-    assert cli.main(["propagate", "--model", str(folder / "bundle"), "--planning", str(folder / "planning"), "--structures", str(folder / "rs.dcm"),
+    assert main.main(["propagate", "--model", str(folder / "bundle"), "--planning", str(folder / "planning"), "--structures", str(folder / "rs.dcm"),
                      "--daily", str(folder / "scan"), "--output", str(folder / "result"), "--samples", "2", "--refine", "off", "--progress", "none"]) == 0
     return folder
 
@@ -77,13 +78,13 @@ def test_a_prediction(predicted, tmp_path, capfd):
     assert code == 0, said
     assert "synthetic CT, " in said and "NOT FOR CLINICAL USE" in said and not secrets(predicted / "result")
     assert sorted(p.name for p in (tmp_path / "dicom").iterdir()) == ["ct", "rtstruct.dcm", "seg.dcm"]
-    scan, result = rtdicom.read_series(predicted / "scan"), predicted / "result"
+    scan, result = dicom.read_series(predicted / "scan"), predicted / "result"
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "dicom" / "ct")))
     ct, synct = reader.Execute(), sitk.ReadImage(str(result / "synct.nii.gz"))
     assert np.array_equal(sitk.GetArrayFromImage(ct), sitk.GetArrayFromImage(synct)) and geometry.same_grid(ct, synct)
     want = masks_of(result / "structures.seg.nrrd")
-    found = rtdicom.read_structures(tmp_path / "dicom" / "rtstruct.dcm", scan.grid)
+    found = dicom.read_structures(tmp_path / "dicom" / "rtstruct.dcm", scan.grid)
     assert list(found) == list(want) == ["bone", "gtv"]
     assert all(np.array_equal(sitk.GetArrayFromImage(found[n].mask), m) for n, m in want.items()) and max(m.sum() for m in want.values()) > 50
     assert found["gtv"].role == "GTV" and found["gtv"].code["value"] == "4147007" and found["bone"].color == (241, 214, 145)
@@ -112,8 +113,8 @@ def test_a_propagation(propagated, tmp_path, capfd):
     assert summary["structures_input"]["path"] == "rs.dcm" and not secrets(propagated / "result")
     code, said = export(capfd, propagated, tmp_path / "dicom", "--dicom-planning", propagated / "planning")
     assert code == 0 and "vectors" in said, said
-    daily = rtdicom.read_series(propagated / "scan")
-    found = rtdicom.read_structures(tmp_path / "dicom" / "rtstruct.dcm", daily.grid)
+    daily = dicom.read_series(propagated / "scan")
+    found = dicom.read_structures(tmp_path / "dicom" / "rtstruct.dcm", daily.grid)
     want = masks_of(propagated / "result" / "structures.seg.nrrd")
     assert all(np.array_equal(sitk.GetArrayFromImage(found[n].mask), m) for n, m in want.items()) and want["PTV"].sum() > 1000
     assert {n: s.role for n, s in found.items()} == {"bladder": "ORGAN", "rectum": "AVOIDANCE", "PTV": "PTV"}
@@ -137,7 +138,7 @@ def test_other_contours_of_a_propagation(propagated, tmp_path, capfd):
     sitk.WriteImage(structure_set.as_segmentation([cropped]), str(tmp_path / "accepted.seg.nrrd"))
     code, said = export(capfd, propagated, tmp_path / "accepted", "--structures", tmp_path / "accepted.seg.nrrd")
     assert code == 0, said
-    back = rtdicom.read_structures(tmp_path / "accepted" / "rtstruct.dcm", rtdicom.read_series(propagated / "scan").grid)["bladder"].mask
+    back = dicom.read_structures(tmp_path / "accepted" / "rtstruct.dcm", dicom.read_series(propagated / "scan").grid)["bladder"].mask
     assert np.array_equal(sitk.GetArrayFromImage(back), masks_of(propagated / "result" / "propagated.seg.nrrd")["bladder"])
     said = [pydicom.dcmread(tmp_path / name / "rtstruct.dcm").StructureSetROISequence[0].ROIGenerationAlgorithm for name in ("all", "accepted")]
     assert said == ["AUTOMATIC", "SEMIAUTOMATIC"]
@@ -208,7 +209,7 @@ def test_nothing_is_written_over_or_half(predicted, tmp_path, capfd, monkeypatch
 
 
 def test_without_highdicom(predicted, tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(rtdicom.export.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(dicom.export.importlib.util, "find_spec", lambda name: None)
     code, said = export(capfd, predicted, tmp_path / "some")
     assert code == 0 and "SEG was left out" in said and not (tmp_path / "some" / "seg.dcm").exists()
     monkeypatch.setitem(__import__("sys").modules, "highdicom", None)

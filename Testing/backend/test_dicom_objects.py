@@ -6,14 +6,14 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-import rtdicom
+from rtuncertainty import dicom
 from make_dicom import CODE, OBLIQUE, PATIENT, ct, shapes, write_series
-from rtbackend import geometry
-from rtbackend.errors import InputError
-from rtbackend.structure_set import Structure
-from rtdicom import author
+from rtuncertainty.core import geometry
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.core.structure_set import Structure
+from rtuncertainty.dicom import author
 
-AUTHOR = rtdicom.Author("limb-t1-synct", "0.2.0")
+AUTHOR = dicom.Author("limb-t1-synct", "0.2.0")
 
 
 def frames(dataset):
@@ -31,11 +31,11 @@ def frames(dataset):
 @pytest.mark.parametrize("direction, modality", [((1, 0, 0, 0, 1, 0, 0, 0, 1), "CT"), (OBLIQUE, "MR")])
 def test_ct_series(tmp_path, direction, modality):
     source = ct(direction)
-    series = rtdicom.read_series(write_series(source, tmp_path / "scan", modality))
+    series = dicom.read_series(write_series(source, tmp_path / "scan", modality))
     hu = sitk.GetImageFromArray(np.random.default_rng(3).integers(-1024, 3500, (12, 40, 48)).astype(np.int16))
     hu.CopyInformation(source)
     (tmp_path / "ct").mkdir()
-    for k, made in enumerate(rtdicom.make_ct_series(hu, series, AUTHOR, "synthetic CT")):
+    for k, made in enumerate(dicom.make_ct_series(hu, series, AUTHOR, "synthetic CT")):
         author.write(made, tmp_path / "ct" / f"{k}.dcm")
     reader = sitk.ImageSeriesReader()
     [uid] = reader.GetGDCMSeriesIDs(str(tmp_path / "ct"))
@@ -57,16 +57,16 @@ def test_ct_series(tmp_path, direction, modality):
 
 
 def test_values_that_are_no_hu(tmp_path):
-    series = rtdicom.read_series(write_series(ct(), tmp_path / "scan"))
+    series = dicom.read_series(write_series(ct(), tmp_path / "scan"))
     with pytest.raises(InputError, match="are no HU"):
-        list(rtdicom.make_ct_series(geometry.like(np.full((12, 40, 48), 4e4), ct()), series, AUTHOR, "synthetic CT"))
+        list(dicom.make_ct_series(geometry.like(np.full((12, 40, 48), 4e4), ct()), series, AUTHOR, "synthetic CT"))
 
 
 def test_seg(tmp_path):
     source = ct(OBLIQUE)
     structures = shapes(source)
-    series = rtdicom.read_series(write_series(source, tmp_path / "scan"))
-    author.write(rtdicom.make_segmentation(structures, series, AUTHOR), tmp_path / "seg.dcm")
+    series = dicom.read_series(write_series(source, tmp_path / "scan"))
+    author.write(dicom.make_segmentation(structures, series, AUTHOR), tmp_path / "seg.dcm")
     made = pydicom.dcmread(tmp_path / "seg.dcm")
     assert [s.SegmentLabel for s in made.SegmentSequence] == [s.name for s in structures if s.name != "empty"]
     found, checked = frames(made), 0
@@ -88,10 +88,10 @@ def test_seg(tmp_path):
 
 def test_probabilities(tmp_path):
     source = ct()
-    series = rtdicom.read_series(write_series(source, tmp_path / "scan"))
+    series = dicom.read_series(write_series(source, tmp_path / "scan"))
     p = np.random.default_rng(0).random((12, 40, 48)).astype(np.float32)
     p[:3] = 0
-    author.write(rtdicom.make_segmentation([Structure("gtv", geometry.like(p, source), (1, 2, 3))], series, AUTHOR, probability=True), tmp_path / "p.dcm")
+    author.write(dicom.make_segmentation([Structure("gtv", geometry.like(p, source), (1, 2, 3))], series, AUTHOR, probability=True), tmp_path / "p.dcm")
     made = pydicom.dcmread(tmp_path / "p.dcm")
     assert (made.SegmentationType, made.SegmentationFractionalType, made.MaximumFractionalValue) == ("FRACTIONAL", "PROBABILITY", 255)
     found = frames(made)
@@ -121,15 +121,15 @@ def test_registration_leads_from_daily_to_planning_points(tmp_path, flip):
     """A planning landmark is found from its place on the daily scan; the field's own transform, by ITK, says the same."""
     rng = np.random.default_rng(0)
     daily, planning = ct(OBLIQUE), ct(shape=(30, 90, 90), spacing=(2.0, 2.0, 3.0))
-    daily_series = rtdicom.read_series(write_series(daily, tmp_path / "daily", root="1.2.3.1"))
-    plan_series = rtdicom.read_series(write_series(planning, tmp_path / "plan", root="1.2.3.2", study="1.2.3.2.9"))
+    daily_series = dicom.read_series(write_series(daily, tmp_path / "daily", root="1.2.3.1"))
+    plan_series = dicom.read_series(write_series(planning, tmp_path / "plan", root="1.2.3.2", study="1.2.3.2.9"))
     array = ndimage.gaussian_filter(rng.normal(0, 90, (12, 40, 48, 3)), (2, 2, 2, 0)) + (5.0, 8.0, -6.0)
     field = sitk.GetImageFromArray(array, isVector=True)
     field.CopyInformation(daily)
     if flip:
         field = sitk.Flip(field, [False, True, False])
         assert np.linalg.det(np.array(field.GetDirection()).reshape(3, 3)) < 0
-    author.write(rtdicom.make_registration(field, daily_series, plan_series, AUTHOR), tmp_path / "reg.dcm")
+    author.write(dicom.make_registration(field, daily_series, plan_series, AUTHOR), tmp_path / "reg.dcm")
     made = pydicom.dcmread(tmp_path / "reg.dcm")
     transform = sitk.DisplacementFieldTransform(sitk.Image(field))
     for index in rng.uniform(1, 10, (40, 3)):
@@ -144,22 +144,22 @@ def test_registration_leads_from_daily_to_planning_points(tmp_path, flip):
     far = sitk.GetImageFromArray(array + 500, isVector=True)
     far.CopyInformation(daily)
     with pytest.raises(InputError, match="is not the planning scan"):
-        rtdicom.make_registration(far, daily_series, plan_series, AUTHOR)
+        dicom.make_registration(far, daily_series, plan_series, AUTHOR)
 
 
 def test_uids_and_titles():
-    a, b, c = (rtdicom.Author("m", "1", seed=seed) for seed in ("x", "x", "y"))
+    a, b, c = (dicom.Author("m", "1", seed=seed) for seed in ("x", "x", "y"))
     first = [a.uid() for _ in range(50)]
     assert first == [b.uid() for _ in range(50)] and not set(first) & {c.uid() for _ in range(50)}
-    prefixed = rtdicom.Author("m", "1", prefix="1.2.826.0.1.3680043.10").uid()
+    prefixed = dicom.Author("m", "1", prefix="1.2.826.0.1.3680043.10").uid()
     assert prefixed.startswith("1.2.826.0.1.3680043.10.") and all(u.is_valid and len(u) <= 64 for u in (*first, prefixed, AUTHOR.uid()))
     assert AUTHOR.uid() != AUTHOR.uid()
     for prefix in ("1.02.3", "abc", "1..2", "1", 30 * "1."):
         with pytest.raises(InputError, match="no prefix of UIDs"):
-            rtdicom.Author("m", "1", prefix=prefix)
+            dicom.Author("m", "1", prefix=prefix)
     for model in ("m", 30 * "model"):
         for what in ("ct", 80 * "w"):
-            title = rtdicom.Author(model, "1.2").titled(what)
+            title = dicom.Author(model, "1.2").titled(what)
             assert len(title) <= 64 and title.endswith("NOT FOR CLINICAL USE")
 
 
@@ -170,21 +170,21 @@ def test_uids_and_titles():
 ])
 def test_series_that_are_none(tmp_path, change, words):
     with pytest.raises(InputError, match=words) as caught:
-        rtdicom.read_series(write_series(ct(), tmp_path / "scan", **change))
+        dicom.read_series(write_series(ct(), tmp_path / "scan", **change))
     assert str(tmp_path / "scan") in str(caught.value) and not any(v in str(caught.value) for v in PATIENT.values())
 
 
 def test_folders_that_are_none(tmp_path):
     with pytest.raises(InputError, match="is no folder"):
-        rtdicom.read_series(tmp_path / "nothing")
+        dicom.read_series(tmp_path / "nothing")
     (tmp_path / "text.dcm").write_text("no DICOM at all", encoding="utf-8")
     with pytest.raises(InputError, match="holds no DICOM slices"):
-        rtdicom.read_series(tmp_path)
+        dicom.read_series(tmp_path)
     for number, name in enumerate("ab"):
         for file in write_series(ct(), tmp_path / name, root=f"1.2.3.{number}").iterdir():
             file.rename(tmp_path / f"{name}{file.name}")
     with pytest.raises(InputError, match=r"holds 2 DICOM series \(CT of 12 files, CT of 12 files\)"):
-        rtdicom.read_series(tmp_path)
+        dicom.read_series(tmp_path)
 
 
 def test_a_tilted_gantry(tmp_path):
@@ -194,12 +194,12 @@ def test_a_tilted_gantry(tmp_path):
         d.ImagePositionPatient[1] += 0.3 * float(d.ImagePositionPatient[2])
         d.save_as(path)
     with pytest.raises(InputError, match="tilted gantry"):
-        rtdicom.read_series(tmp_path / "scan")
+        dicom.read_series(tmp_path / "scan")
 
 
 def test_fitting_images_onto_a_series(tmp_path):
     source = ct(OBLIQUE)
-    series = rtdicom.read_series(write_series(source, tmp_path / "scan"))
+    series = dicom.read_series(write_series(source, tmp_path / "scan"))
     assert geometry.same_grid(series.grid, source, 1e-4)
     for order in ("LPS", "PIR", "SAL", "RAI"):
         back = series.fit(sitk.DICOMOrient(source, order), "it")
@@ -220,8 +220,8 @@ def test_fitting_images_onto_a_series(tmp_path):
 
 def test_a_structure_in_one_slice_as_seg(tmp_path):
     source = ct()
-    series = rtdicom.read_series(write_series(source, tmp_path / "scan"))
+    series = dicom.read_series(write_series(source, tmp_path / "scan"))
     dot = shapes(source)[3]
-    found = frames(rtdicom.make_segmentation([dot], series, AUTHOR))
+    found = frames(dicom.make_segmentation([dot], series, AUTHOR))
     assert list(found) == [(1, tuple(round(v, 3) for v in source.TransformIndexToPhysicalPoint((0, 0, 5))))]
     assert np.argwhere(next(iter(found.values()))).tolist() == [[4, 3]]

@@ -7,16 +7,16 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-import rtdicom
+from rtuncertainty import dicom
 from make_dicom import CODE, OBLIQUE, PATIENT, SAGITTAL, circle, ct, shapes, write_series, write_structure_set
-from rtbackend import dicom_library, image_io, structure_set
-from rtbackend.errors import InputError
-from rtdicom import author
-from rtdicom.structures_out import role_of
+from rtuncertainty.core import dicom_files, image_io, structure_set
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.dicom import author
+from rtuncertainty.dicom.structures_out import role_of
 
 def written(folder, image, structures, modality="CT", **tags):
-    series = rtdicom.read_series(write_series(image, folder / "scan", modality, **tags))
-    made = rtdicom.make_structure_set(structures, series, rtdicom.Author("limb-t1-synct", "0.2.0"), {"PTV": "Volume 0.0 ml."})
+    series = dicom.read_series(write_series(image, folder / "scan", modality, **tags))
+    made = dicom.make_structure_set(structures, series, dicom.Author("limb-t1-synct", "0.2.0"), {"PTV": "Volume 0.0 ml."})
     author.write(made, folder / "rs.dcm")
     return folder / "rs.dcm"
 
@@ -41,7 +41,7 @@ def test_an_image_with_its_axes_in_another_order(tmp_path):
     structures = shapes(image)
     path = written(tmp_path, image, structures)
     turned = sitk.DICOMOrient(image, "PIR")
-    for s, back in zip(structures, rtdicom.read_structures(path, turned).values()):
+    for s, back in zip(structures, dicom.read_structures(path, turned).values()):
         assert np.array_equal(sitk.GetArrayFromImage(back.mask), sitk.GetArrayFromImage(sitk.DICOMOrient(s.mask, "PIR")))
 
 
@@ -105,7 +105,7 @@ def scan(tmp_path):
 
 def read(path, scan):
     notes = []
-    return rtdicom.read_structures(path, scan, notes.append, "the scan"), notes
+    return dicom.read_structures(path, scan, notes.append, "the scan"), notes
 
 
 Z = 105.4 + 3.0 * np.arange(12)
@@ -258,6 +258,6 @@ def test_pydicom_says_nothing_and_is_left_as_it_was(tmp_path, scan, recwarn, cap
 
 def test_without_pydicom_the_error_says_what_to_install(tmp_path, monkeypatch):
     path = write_structure_set(tmp_path / "rs.dcm", [("a", [circle(0, 0, Z[3], 9)])])
-    monkeypatch.setattr(dicom_library.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
+    monkeypatch.setattr(dicom_files.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
     with pytest.raises(InputError, match="an RTSTRUCT needs pydicom: run 'pip install pydicom'"):
         structure_set.read(path)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from make_dose import ball, grid, linear_dose, places, result_folder
 
-from rtbackend import geometry
-from rtbackend.dose import bands, dvh, table
-from rtbackend.dose.nested import NestedContours
-from rtbackend.dose.structure_region import MaskRegion
-from rtbackend.errors import InputError
+from rtuncertainty.core import geometry
+from rtuncertainty.dose import bands, dvh, table
+from rtuncertainty.dose.nested import NestedContours
+from rtuncertainty.dose.structure_region import MaskRegion
+from rtuncertainty.core.errors import InputError
 
 
 def test_a_band_of_doses_is_that_of_their_scale():

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from rtbackend.dose import dose_image
-from rtbackend.dose.job import dvh_to_files
-from rtbackend.errors import InputError
+from rtuncertainty.dose import dose_image
+from rtuncertainty.dose.job import dvh_to_files
+from rtuncertainty.core.errors import InputError
 
 
 def write_rtdose(path, change=None):

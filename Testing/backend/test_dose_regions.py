@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_dose import circle, grid, linear_dose, places, sphere_contours, square, turned
 
-from rtbackend import geometry
-from rtbackend.dose import dvh
-from rtbackend.dose.contours import ContourRegion
-from rtbackend.dose.structure_region import MaskRegion
-from rtbackend.errors import InputError
+from rtuncertainty.core import geometry
+from rtuncertainty.dose import dvh
+from rtuncertainty.dose.contours import ContourRegion
+from rtuncertainty.dose.structure_region import MaskRegion
+from rtuncertainty.core.errors import InputError
 
 
 @settings(max_examples=30, deadline=None)

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_dose import grid, linear_dose, places, sphere_contours, square, turned
 
-from rtbackend import geometry
-from rtbackend.dose import dvh, table
-from rtbackend.dose.contours import ContourRegion
-from rtbackend.dose.structure_region import MaskRegion
-from rtbackend.errors import InputError
+from rtuncertainty.core import geometry
+from rtuncertainty.dose import dvh, table
+from rtuncertainty.dose.contours import ContourRegion
+from rtuncertainty.dose.structure_region import MaskRegion
+from rtuncertainty.core.errors import InputError
 
 
 # ------------------------------------------------------------------ curve and numbers

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from rtbackend.dose import dose_image, dvh
-from rtbackend.dose.contours import ContourRegion
+from rtuncertainty.dose import dose_image, dvh
+from rtuncertainty.dose.contours import ContourRegion
 
 DATA = Path(os.environ.get("RTU_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / "dvh_reference"
 # in the order of the files; the tables write them without underscores
@@ -131,7 +131,7 @@ def test_the_body():
 
 def test_masks_give_the_same_numbers(tmp_path):
     """The same contours as a mask of 1 mm pixels: what a label image or .seg.nrrd of them would give."""
-    from rtbackend.dose.structure_region import MaskRegion
+    from rtuncertainty.dose.structure_region import MaskRegion
 
     dose = dose_image.read(DATA / "EclipseProstate_Dose.nrrd", "Gy")
     region = ContourRegion(polygons("Bladder"), name="Bladder")

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from rtbackend import edge, flags, geometry, preprocess
+from rtuncertainty.uncertainty import edge, flags
+from rtuncertainty.core import geometry
+from rtuncertainty.prediction import preprocess
 
 
 def half(shape=(4, 30, 60), spacing=(1.0, 1.0, 3.0)):

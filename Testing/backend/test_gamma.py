@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_gamma_reference import TABLE, pairs
 
-from rtbackend.dose import gamma_search
-from rtbackend.dose.gamma import gamma
-from rtbackend.errors import InputError
+from rtuncertainty.dose import gamma_search
+from rtuncertainty.dose.gamma import gamma
+from rtuncertainty.core.errors import InputError
 
 EXACT = gamma_search.EXACT
 
@@ -183,7 +183,7 @@ def test_little_memory_changes_nothing(monkeypatch):
     p = image(rough(9)), image(rough(10))
     first = gamma(*p, 3, 2).values
     monkeypatch.setattr(gamma_search, "BOXES", 64)
-    monkeypatch.setattr("rtbackend.dose.gamma.POINTS", 100)
+    monkeypatch.setattr("rtuncertainty.dose.gamma.POINTS", 100)
     assert torch.allclose(gamma(*p, 3, 2).values, first, atol=EXACT)
 
 

@@ -6,8 +6,8 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtbackend import geometry
-from rtbackend.errors import InputError
+from rtuncertainty.core import geometry
+from rtuncertainty.core.errors import InputError
 
 
 def rotation(axis, angle):

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from monai.networks.nets import HighResNet
 from torch.nn import functional as F
 
-from rtbackend import networks, volumetric
-from rtbackend.events import Progress
-from rtbackend.networks.dropout import dropped
-from rtbackend.networks.highres3d import INPUT_DROPOUT
+from rtuncertainty import networks
+from rtuncertainty.sampling import volumes
+from rtuncertainty.core.events import Progress
+from rtuncertainty.networks.dropout import dropped
+from rtuncertainty.networks.eatonrosen2018 import INPUT_DROPOUT
 
 NAMES = ("hr_default", "hr_drop_last", "hr_drop_all", "hr_hetero")
 SMALL = {"in_channels": 1, "classes": 3, "width": 2, "features": 4}
@@ -88,7 +89,7 @@ def test_cubes_leave_no_seam(name):
         torch.nn.init.constant_(net.branches[1][-1].bias, -60.0)  # softplus: no noise
         torch.nn.init.zeros_(net.branches[1][-1].weight)
     volume = np.random.default_rng(0).normal(0, 1, (6, 5, 150)).astype(np.float32)
-    whole, tiled = (volumetric.statistics([net], volume, 2, 0, torch.device("cpu"), tile, Progress()).probability for tile in (200, 40))
+    whole, tiled = (volumes.statistics([net], volume, 2, 0, torch.device("cpu"), tile, Progress()).probability for tile in (200, 40))
     assert whole.shape == (6, 3, 5, 150) and torch.allclose(whole, tiled, atol=1e-5)
 
 
@@ -174,7 +175,7 @@ def test_the_trunk_is_computed_once():
             calls[name] += 1
 
         net.trunk[0].register_forward_hook(counted)
-        volumetric.sample([net], torch.randn(1, 1, 4, 4, 4), 20, 0)
+        volumes.sample([net], torch.randn(1, 1, 4, 4, 4), 20, 0)
     assert calls == {"hr_drop_last": 1, "hr_hetero": 1, "hr_drop_all": 20}
 
 
@@ -191,7 +192,7 @@ def with_noise(sd):
 def test_noise_of_logits_becomes_variance_of_probabilities(sd):
     """As numpy samples it; the variance of logits itself appears nowhere, and could not: no probability has more than ¼."""
     net, x = with_noise(sd), torch.zeros(1, 1, 16, 16, 16)
-    found = volumetric.sample([net], x, 40, 5)[0].double()  # expected entropy, mean and variance of 3 classes
+    found = volumes.sample([net], x, 40, 5)[0].double()  # expected entropy, mean and variance of 3 classes
     z = np.array([0.0, 0.0, 1.0]) + sd * np.random.default_rng(0).standard_normal((400_000, 3))
     p = np.exp(z - z.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)

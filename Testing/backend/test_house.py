@@ -65,15 +65,15 @@ def at_file_scope(path) -> set[str]:
 def test_who_may_know_whom(path):
     package, names = path.relative_to(HOUSE).parts[0], imported(path)
     assert not names & {"training", "monai", "lightning"}
-    if package == "rtbackend":
-        allowed = {"torch", "numpy", "scipy", "SimpleITK", "rtbackend", "__future__"} | set(sys.stdlib_module_names)
+    if package == "rtuncertainty":
+        allowed = {"torch", "numpy", "scipy", "SimpleITK", "rtuncertainty", "__future__"} | set(sys.stdlib_module_names)
         assert names <= allowed, names - allowed
     elif package == "rtdicom":
-        allowed = {"pydicom", "highdicom", "numpy", "scipy", "SimpleITK", "rtbackend", "__future__"} | set(sys.stdlib_module_names)
+        allowed = {"pydicom", "highdicom", "numpy", "scipy", "SimpleITK", "rtuncertainty", "__future__"} | set(sys.stdlib_module_names)
         # highdicom is for SEG only, and not everyone has it
         assert names <= allowed and "highdicom" not in at_file_scope(path), names - allowed
     elif package == "rtplan":
-        assert names <= {"pydosert", "torch", "numpy", "scipy", "SimpleITK", "rtbackend", "__future__"} | set(sys.stdlib_module_names)
+        assert names <= {"pydosert", "torch", "numpy", "scipy", "SimpleITK", "rtuncertainty", "__future__"} | set(sys.stdlib_module_names)
     else:
         assert "torch" not in at_file_scope(path)
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400

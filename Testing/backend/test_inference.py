@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from rtbackend import inference, networks
-from rtbackend.errors import Cancelled, InputError, OutOfMemoryError
-from rtbackend.events import CancelToken, Progress
+from rtuncertainty.sampling import inference
+from rtuncertainty import networks
+from rtuncertainty.core.errors import Cancelled, InputError, OutOfMemoryError
+from rtuncertainty.core.events import CancelToken, Progress
 
 CPU = torch.device("cpu")
 

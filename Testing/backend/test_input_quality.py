@@ -8,8 +8,10 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from rtbackend import input_quality, preprocess
-from training import input_statistics, noise_experiment
+from rtuncertainty.bundles import input_quality
+from rtuncertainty.prediction import preprocess
+from training.data.prepare import input_statistics
+from training.studies.volumes import noise
 
 SPACING = (1.5, 1.5, 3.0)
 
@@ -58,7 +60,7 @@ def test_worse_images_score_worse(stored, kind):
         volume, body, _ = thigh(seed)
         image = sitk.GetImageFromArray(volume - volume.min())
         image.SetSpacing(SPACING)
-        worse = [sitk.GetArrayFromImage(noise_experiment.degraded(image, kind, a)) for a in (noise_experiment.NONE[kind], *noise_experiment.STEPS[kind])]
+        worse = [sitk.GetArrayFromImage(noise.degraded(image, kind, a)) for a in (noise.NONE[kind], *noise.STEPS[kind])]
         scores = [score(w, body, stored) for w in worse]
         assert all(a < b for a, b in zip(scores[1:], scores[2:])) and scores[0] < scores[1]
         assert scores[0] < input_quality.limit(12) < scores[-1]

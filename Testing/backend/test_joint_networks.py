@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtbackend import networks
-from rtbackend.errors import InputError
-from rtbackend.networks import joint, joint_blocks, joint_tiling
+from rtuncertainty import networks
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.networks import elmahdy2021, joint_blocks
+from rtuncertainty.sampling import joint_tiling
 
 NAMES = ("seg", "reg", "jrs_reg", "dense", "sedd", "cross_stitch")
 SMALL = (2, 3, 4)
@@ -78,7 +79,7 @@ def test_every_level_is_centred_on_the_input(name):
     ramp = x + 100 * y + 10_000 * z + 1
     for levels in net(ramp.expand(1, 3, *ramp.shape)):
         for number, found in enumerate(levels or []):
-            truth = joint.crop_to_level(ramp, number)
+            truth = elmahdy2021.crop_to_level(ramp, number)
             assert found.shape[2:] == truth.shape
             # the outermost voxels see the padding of the strided layers: 4, 2 and 1 voxels
             inner = (..., *[slice(4 >> number, -(4 >> number))] * 3)
@@ -91,7 +92,7 @@ def test_what_an_output_voxel_sees_is_symmetric_about_its_place(name):
     x = torch.rand(1, 3, 52, 52, 52, dtype=torch.float64, requires_grad=True)
     out = net(x)
     for level, index in enumerate((6, 4, 3)):
-        crop, stride = joint.LEVELS[level]
+        crop, stride = elmahdy2021.LEVELS[level]
         assert crop + stride * index == 26
         at = out.logits[level][0, 1, index, index, index] + out.displacement[level][0, 2, index, index, index]
         seen = torch.autograd.grad(at, x, retain_graph=True)[0][0].sum(0)
@@ -109,7 +110,7 @@ def test_sizes_that_fit_are_the_multiples_of_4_from_44(shape):
         with torch.inference_mode():
             out = net(x)
         for level in range(3):
-            assert out.logits[level].shape[2:] == joint.crop_to_level(x, level).shape[2:]
+            assert out.logits[level].shape[2:] == elmahdy2021.crop_to_level(x, level).shape[2:]
     else:
         with pytest.raises(ValueError, match="multiple of 4 and at least 44"):
             net(x)
@@ -195,7 +196,7 @@ def test_tiles_fill_the_volume_once(shape, edge):
             size = cut.stop - cut.start
             assert cut.start % 4 == 0 and size % 4 == 0 and size <= edge + 48 and cut.stop <= whole
             # the voxels of the core are those of the place: seen from the padded volume both begin 24 later
-            assert cut.start + joint.LEVELS[0][0] + core.start == place.start + 24
+            assert cut.start + elmahdy2021.LEVELS[0][0] + core.start == place.start + 24
             assert core.stop - core.start == place.stop - place.start and core.stop <= size - 44
     assert filled.min() == filled.max() == 1
     with pytest.raises(ValueError, match="too small"):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from rtbackend import metrics
-from rtbackend.errors import InputError
+from rtuncertainty.uncertainty import metrics
+from rtuncertainty.core.errors import InputError
 from scipy import ndimage, stats
 
 SPACING = (2.0, 2.0, 3.0)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from rtbackend import networks
-from rtbackend.errors import InputError
+from rtuncertainty import networks
+from rtuncertainty.core.errors import InputError
 
 
 def count(module):
@@ -58,7 +58,7 @@ def test_the_rest_of_a_batch_does_not_change_the_scale_of_an_output():
 
 
 def test_the_bone_map_replaces_the_body_map_where_bone_is_likelier():
-    from rtbackend.networks.atrous import AtrousOutput
+    from rtuncertainty.networks.kaushik2022 import AtrousOutput
     body, bone = torch.tensor([0.1, 0.1, 0.4]).view(1, 1, 1, 3), torch.tensor([0.9, 0.8, 0.7]).view(1, 1, 1, 3)
     three = networks.build("3tn", filters=1).interpret(AtrousOutput(body, bone, torch.tensor([1.0, -1.0, 2.0]).view(1, 1, 1, 3)))
     assert torch.equal(three.mean.ravel(), torch.tensor([0.9, 0.1, 0.7]))
@@ -89,7 +89,7 @@ def test_margin_is_what_an_output_voxel_sees():
 
 
 def test_zero_padded_skip_is_centred():
-    from rtbackend.networks.highresnet import ResidualBlock
+    from rtuncertainty.networks.bragman2018 import ResidualBlock
     block = ResidualBlock(2, 6, 1).eval()
     for p in block.body.parameters():
         torch.nn.init.zeros_(p)

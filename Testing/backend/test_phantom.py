@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from rtbackend import phantom
-from rtbackend.errors import InputError
+from rtuncertainty.phantoms import limb as phantom
+from rtuncertainty.core.errors import InputError
 from scipy import ndimage
 
 ANGLE = np.deg2rad(25)

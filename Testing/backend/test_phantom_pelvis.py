@@ -6,9 +6,9 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from rtbackend import phantom_pelvis
-from rtbackend.errors import InputError
-from rtbackend.phantom_pelvis import LABELS
+from rtuncertainty.phantoms import pelvis as phantom_pelvis
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.phantoms.pelvis import LABELS
 from scipy import ndimage, stats
 
 COARSE = dict(size=(96, 64, 32), spacing=(4.0, 4.0, 6.0))

@@ -9,12 +9,12 @@ import torch
 from make_plan import CENTRE, limb, patient
 from pydosert import BeamSequence, MachineConfig, PencilDepthEngine
 
-from rtbackend.dose import dvh
-from rtbackend.errors import InputError
-from rtplan import apertures, photon
-from rtplan.delivery import planned
-from rtplan.density import SCHNEIDER
-from rtplan.plan import DEFAULTS
+from rtuncertainty.dose import dvh
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.dose.plan import apertures, photon
+from rtuncertainty.dose.plan.delivery import planned
+from rtuncertainty.dose.plan.density import SCHNEIDER
+from rtuncertainty.dose.plan.plan import DEFAULTS
 
 PHOTON = replace(DEFAULTS["photon"], grid_mm=3.0)
 PROTON = replace(DEFAULTS["proton"], beams=(0.0,), spot_spacing_mm=9.0, layer_spacing_mm=8.0, grid_mm=4.0)

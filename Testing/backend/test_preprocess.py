@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from rtbackend import geometry, preprocess
-from rtbackend.errors import InputError
+from rtuncertainty.core import geometry
+from rtuncertainty.prediction import preprocess
+from rtuncertainty.core.errors import InputError
 
 
 def limb(bias=0.0, spacing=(2.0, 2.0, 4.0), shape=(14, 64, 72)):
@@ -144,7 +145,7 @@ def test_the_scale_is_that_of_the_core():
 
 @pytest.mark.parametrize("outside", [-1, -2000, -32768, np.nan])
 def test_whatever_lies_outside_of_the_field_of_view(outside, tmp_path):
-    from rtbackend import image_io
+    from rtuncertainty.core import image_io
 
     image, _, _ = cut()
     array = sitk.GetArrayFromImage(image)
@@ -161,7 +162,7 @@ def test_whatever_lies_outside_of_the_field_of_view(outside, tmp_path):
 
 
 def test_nan_inside_is_refused_and_negative_values_with_a_meaning_are_kept(tmp_path):
-    from rtbackend import image_io
+    from rtuncertainty.core import image_io
 
     image, _, _ = cut()
     array = sitk.GetArrayFromImage(image)

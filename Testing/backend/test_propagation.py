@@ -8,12 +8,14 @@ import pytest
 import SimpleITK as sitk
 from make_pair import SPACING, image, make_patient, make_propagation_bundle
 
-import rtbackend
-from rtbackend import cli, structure_set, surfaces
-from rtbackend.errors import Cancelled, InputError
-from rtbackend.events import CancelToken
-from rtbackend.propagation import agreement, body, rigid
-from rtbackend.propagation.save import propagate_to_folder
+import rtuncertainty
+from rtuncertainty.cli import main
+from rtuncertainty.core import structure_set, surfaces
+from rtuncertainty.core.errors import Cancelled, InputError
+from rtuncertainty.core.events import CancelToken
+from rtuncertainty.propagation import agreement, rigid
+from rtuncertainty.core import ct as body
+from rtuncertainty.propagation.save import propagate_to_folder
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def files(patient, tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(patient, model):
     planning, masks, daily, *_ = patient
-    return rtbackend.propagate(planning, masks, daily, model, samples=3, refine="full")
+    return rtuncertainty.propagate(planning, masks, daily, model, samples=3, refine="full")
 
 
 def array(i):
@@ -71,7 +73,7 @@ def test_simpleitk_warps_as_we_did(found, patient):
 
 def test_a_daily_scan_that_is_the_planning_scan_moves_nothing(patient, model):
     planning, masks, *_ = patient
-    same = rtbackend.propagate(planning, masks, planning, model, samples=2)
+    same = rtuncertainty.propagate(planning, masks, planning, model, samples=2)
     inside = array(body.body_mask(planning)) > 0
     assert np.linalg.norm(array(same.field), axis=-1)[inside].mean() < 0.3
     assert all(surfaces.dice(array(c.propagated) > 0, array(masks[c.planning_name]) > 0) > 0.97 for c in same.contours)
@@ -79,18 +81,18 @@ def test_a_daily_scan_that_is_the_planning_scan_moves_nothing(patient, model):
 
 def test_the_same_seed_gives_the_same_result(patient, model, found):
     planning, masks, daily, *_ = patient
-    again = rtbackend.propagate(planning, masks, daily, model, samples=3, refine="full")
+    again = rtuncertainty.propagate(planning, masks, daily, model, samples=3, refine="full")
     assert np.array_equal(array(again.field), array(found.field)) and np.array_equal(array(again.displacement_sd), array(found.displacement_sd))
-    other = rtbackend.propagate(planning, masks, daily, model, samples=3, refine="off", seed=1)
+    other = rtuncertainty.propagate(planning, masks, daily, model, samples=3, refine="off", seed=1)
     assert not np.array_equal(array(other.displacement_sd), array(found.displacement_sd))
 
 
 def test_other_orientation_and_voxels_of_the_daily_scan(patient, model):
     planning, masks, daily, truth, _ = patient
     turned = sitk.DICOMOrient(daily, "PIR")
-    assert rtbackend.propagate(planning, masks, turned, model, samples=2).contours[0].propagated.GetDirection() == turned.GetDirection()
+    assert rtuncertainty.propagate(planning, masks, turned, model, samples=2).contours[0].propagated.GetDirection() == turned.GetDirection()
     fine = sitk.Resample(daily, [60, 56, 45], sitk.Transform(), sitk.sitkLinear, daily.GetOrigin(), [3.1, 3.1, 2.0], daily.GetDirection(), -1000.0)
-    found = rtbackend.propagate(planning, masks, fine, model, samples=2, refine="full")
+    found = rtuncertainty.propagate(planning, masks, fine, model, samples=2, refine="full")
     for c in found.contours:
         mask = array(sitk.Resample(sitk.Cast(truth[c.planning_name], sitk.sitkFloat32), fine, sitk.Transform(), sitk.sitkLinear)) > 0.5
         assert surfaces.surface_distance(array(c.propagated) > 0, mask, fine.GetSpacing()).mean < 1.0
@@ -133,12 +135,12 @@ def test_a_structure_that_cannot_be_propagated_is_told_and_left_out(patient, mod
     planning, masks, daily, *_ = patient
     far = image(array(masks["PTV"]), np.uint8, origin=(5000.0, 0.0, 0.0))
     given = {"Bladder": masks["Bladder"], "nothing": image(np.zeros_like(array(masks["PTV"])), np.uint8), "far": far}
-    found = rtbackend.propagate(planning, given, daily, model, samples=2, refine="off")
+    found = rtuncertainty.propagate(planning, given, daily, model, samples=2, refine="off")
     assert [c.name for c in found.contours] == ["bladder"]
     assert {f.subject: f.flag for f in found.flags if f.flag == "left out"} == {"nothing": "left out", "far": "left out"}
     assert sum("left out" in note for note in found.notes) == 2
     with pytest.raises(InputError, match="none of the structures"):
-        rtbackend.propagate(planning, {"far": far}, daily, model, samples=2)
+        rtuncertainty.propagate(planning, {"far": far}, daily, model, samples=2)
 
 
 def shifted(ct, by):
@@ -156,23 +158,23 @@ def test_bad_input_gets_one_clear_line(patient, model, change, told):
     planning, masks, daily, *_ = patient
     given = {"planning": planning, "structures": masks, "daily": daily, "bundle": model, "samples": 2, **change}
     with pytest.raises(InputError, match=told) as error:
-        rtbackend.propagate(**given)
+        rtuncertainty.propagate(**given)
     assert "\n" not in str(error.value)
 
 
 def test_scans_that_do_not_overlap(patient, model):
     planning, masks, daily, *_ = patient
     with pytest.raises(InputError, match="do not overlap"):
-        rtbackend.propagate(planning, masks, shifted(daily, (900, 0, 0)), model, samples=2, rigid="off")
+        rtuncertainty.propagate(planning, masks, shifted(daily, (900, 0, 0)), model, samples=2, rigid="off")
     # with the rigid alignment a couch that is far off is no obstacle
-    found = rtbackend.propagate(planning, masks, shifted(daily, (120, -60, 40)), model, samples=2, refine="full")
+    found = rtuncertainty.propagate(planning, masks, shifted(daily, (120, -60, 40)), model, samples=2, refine="full")
     assert found.similarity["after"] > 0.98 and found.similarity["before"] < 0.3
 
 
 def test_part_of_a_structure_beyond_the_daily_scan_is_told(patient, model):
     planning, masks, daily, *_ = patient
     short = daily[:, :, :16]
-    found = rtbackend.propagate(planning, masks, short, model, samples=2, refine="off")
+    found = rtuncertainty.propagate(planning, masks, short, model, samples=2, refine="off")
     assert any(f.subject == "PTV" and f.flag == "cut off" for f in found.flags) and 0.2 < found.contours[2].cut_off < 0.8
 
 
@@ -183,7 +185,7 @@ def test_cancel_leaves_nothing(files, model, tmp_path):
         if event.get("stage") == "network":
             token.cancel()
 
-    from rtbackend.events import PROPAGATION, Progress
+    from rtuncertainty.core.events import PROPAGATION, Progress
     with pytest.raises(Cancelled):
         propagate_to_folder(files / "planning.nii.gz", files / "structures.seg.nrrd", files / "daily.nrrd", model, tmp_path / "r", samples=2,
                             progress=Progress(listen, token, shares=PROPAGATION))
@@ -193,13 +195,13 @@ def test_cancel_leaves_nothing(files, model, tmp_path):
 def test_the_command_line(files, model, tmp_path, capsys):
     arguments = ["propagate", "--model", str(model), "--planning", str(files / "planning.nii.gz"), "--structures", str(files / "structures.seg.nrrd"),
                  "--daily", str(files / "daily.nrrd"), "--output", str(tmp_path / "r"), "--samples", "2", "--refine", "off", "--progress", "json"]
-    assert cli.main(arguments) == 0
+    assert main.main(arguments) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[-1]["event"] == "done" and {"read", "align", "network", "assemble", "write"} <= {e.get("stage") for e in events}
     overall = [e["overall"] for e in events if e["event"] == "progress"]
     assert overall == sorted(overall)
-    assert cli.main([*arguments[:-4], "--refine", "most"]) == 2
-    assert cli.main([a if a != str(files / "daily.nrrd") else str(tmp_path / "no.nrrd") for a in arguments]) == 2
+    assert main.main([*arguments[:-4], "--refine", "most"]) == 2
+    assert main.main([a if a != str(files / "daily.nrrd") else str(tmp_path / "no.nrrd") for a in arguments]) == 2
     assert "no.nrrd" in capsys.readouterr().err
 
 
@@ -223,9 +225,9 @@ def test_lights_and_their_reasons():
 def test_memory_that_runs_out_is_told(patient, model, monkeypatch):
     import torch
 
-    from rtbackend.errors import OutOfMemoryError
-    from rtbackend.events import Progress
-    from rtbackend.propagation import deform, job
+    from rtuncertainty.core.errors import OutOfMemoryError
+    from rtuncertainty.core.events import Progress
+    from rtuncertainty.propagation import deform, job
 
     def hungry(*_):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
@@ -233,7 +235,7 @@ def test_memory_that_runs_out_is_told(patient, model, monkeypatch):
     monkeypatch.setattr(deform, "run", hungry)
     planning, masks, daily, *_ = patient
     with pytest.raises(OutOfMemoryError, match="smaller field of view"):
-        rtbackend.propagate(planning, masks, daily, model, samples=2)
+        rtuncertainty.propagate(planning, masks, daily, model, samples=2)
     # from a GPU it goes on to the CPU
     told, seen = Progress(), []
 
@@ -256,14 +258,14 @@ def test_an_organ_that_the_model_segments_badly_is_propagated_only(patient, tmp_
     card = json.loads((model / "model.json").read_text(encoding="utf-8"))
     card["outputs"]["structures"][0] |= {"segment": False, "path": "propagated"}
     (model / "model.json").write_text(json.dumps(card), encoding="utf-8")
-    bladder, rectum, ptv = rtbackend.propagate(planning, masks, daily, model, samples=2, refine="off").contours
+    bladder, rectum, ptv = rtuncertainty.propagate(planning, masks, daily, model, samples=2, refine="off").contours
     assert bladder.segmented is None is bladder.segmented_ml and rectum.segmented is not None and ptv.segmented is None
     assert np.isnan(bladder.agreement.dice) and bladder.agreement.light == "green"
 
 
 def test_the_spread_of_a_whole_body_is_taken_on_coarser_voxels(monkeypatch):
     """Distances over a large structure are taken on fewer voxels; its distribution hardly changes, and its contour not at all."""
-    from rtbackend.propagation import assess
+    from rtuncertainty.propagation import assess
 
     z, y, x = np.indices((16, 60, 60))
     mask = np.hypot(y - 30, x - 30) < 22

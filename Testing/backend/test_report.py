@@ -10,10 +10,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from rtbackend import colormaps, geometry, metrics, phantom, report_charts, report_data, report_pictures, report_text
-from rtbackend.errors import InputError
-from rtbackend.report import write_report
-from rtbackend.report_structures import Part, Structure
+from rtuncertainty.report import charts, colormaps, data as report_data, pictures, text as report_text
+from rtuncertainty.core import geometry
+from rtuncertainty.uncertainty import metrics
+from rtuncertainty.phantoms import limb as phantom
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.report.build import write_report
+from rtuncertainty.report.structures import Part, Structure
 
 ALWAYS = {"input", "synct", "predictive_sd", "intrinsic_sd", "parameter_sd", "entropy"}
 COMPARED = {"reference", "error", "zscore"}
@@ -129,9 +132,9 @@ def decode_png(file):
 
 def test_png_is_read_back_by_another_reader(tmp_path):
     rgb = np.random.default_rng(0).integers(0, 256, (13, 7, 3), dtype=np.uint8)
-    (tmp_path / "a.png").write_bytes(report_pictures.png(rgb))
+    (tmp_path / "a.png").write_bytes(pictures.png(rgb))
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "a.png"))), rgb)
-    assert np.array_equal(decode_png(report_pictures.png(rgb)), rgb)
+    assert np.array_equal(decode_png(pictures.png(rgb)), rgb)
 
 
 @pytest.mark.parametrize("reference", [True, False])
@@ -200,7 +203,7 @@ def test_pictures_have_square_pixels_on_an_anisotropic_oblique_grid(tmp_path):
     mr = make_result(tmp_path, direction=direction)
     page = Page(write_report(tmp_path, mr).read_text(encoding="utf-8"))
     assert "tilted by 20°" in page.text
-    box = report_pictures.box_of(report_data.load(tmp_path).body, (3.2, 3.2, 8.0))
+    box = pictures.box_of(report_data.load(tmp_path).body, (3.2, 3.2, 8.0))
     z, y, x = ((s.stop - s.start) * mm for s, mm in zip(box, (8.0, 3.2, 3.2)))
     wholes = [(key, i.shape) for key, i in zip(page.figures, page.images) if not key.startswith("place-")]
     for (key, shape), wanted in zip(wholes, [(y, x)] * 27 + [(z, x)] * 3 + [(z, y)] * 3):
@@ -224,7 +227,7 @@ def test_views_put_the_right_at_the_left_and_the_head_at_the_top():
     box = tuple(slice(0, n) for n in volume.shape)
     corners = {"axial": (9, (0, -1)), "coronal": (1, (0, -1)), "sagittal": (12, (0, 0))}
     for plane, (index, (row, column)) in corners.items():
-        cut = report_pictures.View(plane, box, (1, 1, 2)).cut(volume, index)
+        cut = pictures.View(plane, box, (1, 1, 2)).cut(volume, index)
         assert cut[row, column] == 1 and cut.sum() < 0.2 * cut.size
         assert cut[-1 - row, column] == 0 and cut[row, -1 if column == 0 else 0] == 0
 
@@ -232,7 +235,7 @@ def test_views_put_the_right_at_the_left_and_the_head_at_the_top():
 def test_outline_follows_the_border_only():
     mask = np.zeros((3, 30, 30), bool)
     mask[:, 10:20, 10:20] = True
-    view = report_pictures.View("axial", (slice(0, 3), slice(0, 30), slice(0, 30)), (1, 1, 1), longest=300)
+    view = pictures.View("axial", (slice(0, 3), slice(0, 30), slice(0, 30)), (1, 1, 1), longest=300)
     line = view.outline(mask, 1)
     assert line[100 - 4:100 + 4, 150].any() and not line[140:160, 140:160].any() and not line[:90].any()
     assert 0.6 * 400 * 2 < line.sum() < 1.5 * 400 * 2
@@ -282,10 +285,10 @@ def test_incomplete_folders_are_refused_by_name(tmp_path):
 
 
 def test_numbers_and_ticks():
-    assert [report_charts.number(v) for v in (0, 1234.4, 12345.6, -57.52, 0.4567, 0.0046, float("nan"))] == [
+    assert [charts.number(v) for v in (0, 1234.4, 12345.6, -57.52, 0.4567, 0.0046, float("nan"))] == [
         "0", "1234", "12\u202f346", "−57.5", "0.46", "0.0046", "–"]
-    assert report_charts.ticks(0, 300, 4) == [0, 100, 200, 300] and report_charts.ticks(-250, 500, 4) == [-200, 0, 200, 400]
-    assert [report_pictures.nice_limit(v) for v in (0.93, 211, 300, 0)] == [1, 250, 300, 1]
+    assert charts.ticks(0, 300, 4) == [0, 100, 200, 300] and charts.ticks(-250, 500, 4) == [-200, 0, 200, 400]
+    assert [pictures.nice_limit(v) for v in (0.93, 211, 300, 0)] == [1, 250, 300, 1]
 
 
 def test_calibration_in_words():

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from rtbackend import cli, report_data, report_pictures, report_places, report_slices, report_tables
-from rtbackend.report import write_report
-from rtbackend.report_structures import Part, Structure, around, least_certain
+from rtuncertainty.cli import main
+from rtuncertainty.report import data, pictures, places, slices, tables
+from rtuncertainty.report.build import write_report
+from rtuncertainty.report.structures import Part, Structure, around, least_certain
 from test_report import NASTY, Page, make_result
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "slicer"))
@@ -57,15 +58,15 @@ def test_a_propagation_has_its_pages(tmp_path):
 
 def test_planning_contours_are_drawn_where_the_rigid_alignment_puts_them(tmp_path):
     folder, planning, structures, daily = propagated(tmp_path)
-    plain = report_data.load(folder, daily, (structures, planning)).structures[0].contours["planning"]
+    plain = data.load(folder, daily, (structures, planning)).structures[0].contours["planning"]
     shift = (6.0, -3.0, 4.0)  # daily to planning points, mm, LPS: whole voxels
     change(folder, rigid={"angles_degrees": [0, 0, 0], "translation_mm": shift, "centre_mm": [0, 0, 200]})
-    moved = report_data.load(folder, daily, (structures, planning)).structures[0].contours["planning"]
+    moved = data.load(folder, daily, (structures, planning)).structures[0].contours["planning"]
     step = [-s / mm for s, mm in zip(shift, make_propagation.SPACING)][::-1]
     assert [m.start - p.start for m, p in zip(moved.box, plain.box)] == step
     assert np.array_equal(moved.voxels, plain.voxels)
     # and without the files of the planning CT the result is whole all the same
-    assert "planning" not in report_data.load(folder, daily, (tmp_path / "gone.seg.nrrd", None)).structures[0].contours
+    assert "planning" not in data.load(folder, daily, (tmp_path / "gone.seg.nrrd", None)).structures[0].contours
 
 
 def test_a_propagation_without_samples_segmentation_or_daily_scan(tmp_path):
@@ -136,7 +137,7 @@ def test_an_outline_is_the_same_of_a_part_and_of_the_whole_volume():
     z, y, x = np.mgrid[0:12, 0:30, 0:26]
     ball = (z - 6) ** 2 / 9 + (y - 12) ** 2 / 30 + (x - 14) ** 2 / 50 < 1
     for plane, index in (("axial", 6), ("coronal", 12), ("sagittal", 14)):
-        view = report_pictures.View(plane, tuple(slice(1, n - 1) for n in ball.shape), (1.0, 1.2, 3.0), 300)
+        view = pictures.View(plane, tuple(slice(1, n - 1) for n in ball.shape), (1.0, 1.2, 3.0), 300)
         line = view.outline(ball, index)
         assert line.any() and np.array_equal(line, view.outline(Part.of(ball), index))
         # the line runs where the interpolated mask crosses a half
@@ -148,7 +149,7 @@ def test_a_voxel_is_found_in_the_picture():
     volume = np.zeros((10, 20, 30), np.float32)
     volume[7, 4, 22] = 1
     for plane, index in (("axial", 7), ("coronal", 4), ("sagittal", 22)):
-        view = report_pictures.View(plane, (slice(2, 10), slice(0, 15), slice(10, 30)), (1.0, 1.0, 2.0), 200)
+        view = pictures.View(plane, (slice(2, 10), slice(0, 15), slice(10, 30)), (1.0, 1.0, 2.0), 200)
         row, column = view.pixel((7, 4, 22))
         found = np.unravel_index(view.cut(volume, index).argmax(), view.shape)
         assert abs(row - 0.5 - found[0]) <= 6 and abs(column - 0.5 - found[1]) <= 6  # within a voxel
@@ -186,10 +187,10 @@ def test_the_field_of_a_place_holds_it_and_stays_in_the_volume():
         mask[tuple(slice(a, a + int(random.integers(1, 40))) for a in low)] = True
         s = Structure("a", (255, 0, 0), {"structure": Part.of(mask)})
         place = tuple(int(v) for v in random.permutation(np.argwhere(mask))[0])
-        box = report_places.field_of(s, place, mask.shape, spacing)
+        box = places.field_of(s, place, mask.shape, spacing)
         for at, b, n, step in zip(place, box, mask.shape, reversed(spacing)):
             assert 0 <= b.start <= at < b.stop <= n
-            assert b.stop - b.start == n or (b.stop - b.start) * step >= report_places.EDGES_MM[0] - 1e-9
+            assert b.stop - b.start == n or (b.stop - b.start) * step >= places.EDGES_MM[0] - 1e-9
         assert around(s, spacing, 0) is not None
 
 
@@ -200,50 +201,50 @@ def test_the_table_of_structures_tells_levels_calibration_and_quality(tmp_path):
                                     "bone,0.9,120,142,yes,41,\ngtv,0.9,0,80,no,0,too few cases\n", encoding="utf-8")
     (tmp_path / "q.csv").write_text("structure,expected_dice,dice_lower,dice_upper,calibrated,surface_entropy\n"
                                     "bone,0.91,0.88,0.94,yes,0.31\ngtv,0.62,,,no,\n", encoding="utf-8")
-    result = report_data.load(tmp_path)
-    assert report_tables.interval(result, "bone", 0.8)["lower_ml"] == 125 and report_tables.interval(result, "bone", 0.8)["cases"] == 41
-    assert report_tables.interval(result, "gtv")["lower_ml"] == 0  # zero is a number
-    fallback = report_tables.interval(result, "gtv", 0.8)  # a level that it lacks: the one of volumes.csv
+    result = data.load(tmp_path)
+    assert tables.interval(result, "bone", 0.8)["lower_ml"] == 125 and tables.interval(result, "bone", 0.8)["cases"] == 41
+    assert tables.interval(result, "gtv")["lower_ml"] == 0  # zero is a number
+    fallback = tables.interval(result, "gtv", 0.8)  # a level that it lacks: the one of volumes.csv
     assert (fallback["level"], fallback["lower_ml"]) == (0.9, 41)
-    text = Page("".join(report_tables.structures(result, 0.8))).text
+    text = Page("".join(tables.structures(result, 0.8))).text
     assert "bone 131 125 to 138 0.91 (0.88 to 0.94) 0.31" in text and "gtv 53.2 41 to 70.5 (90%) * 0.62 *" in text
     assert "(41 cases)" in text and "no intervals at 80%" in text
 
 
 def test_how_flags_did_on_validation_is_told():
     rows = {"interval_width": {"threshold": 0.4, "cases": 51, "caught": 9, "missed": 2, "false_alarms": 5}}
-    text = Page(report_tables.earned({"calibration": {"flags": rows, "lights": {"red": {"msd_mm": rows["interval_width"]}}}})).text
+    text = Page(tables.earned({"calibration": {"flags": rows, "lights": {"red": {"msd_mm": rows["interval_width"]}}}})).text
     assert "width of the interval / volume 0.40 11 of 51 contours 9 2 5" in text and "red light: distance of the contours (mm)" in text
-    assert "not tested" in Page(report_tables.earned({"calibration": {"flags": None}})).text
+    assert "not tested" in Page(tables.earned({"calibration": {"flags": None}})).text
 
 
 def test_what_was_flagged_is_pictured_and_the_worst_stands_first(tmp_path):
     folder, _, _, daily = propagated(tmp_path)
-    result = report_data.load(folder, daily)
-    found = [s.name for s, _ in report_places.flagged(result)]
+    result = data.load(folder, daily)
+    found = [s.name for s, _ in places.flagged(result)]
     lights = {r["structure"]: r["light"] for r in result.tables["structure_table"]}
     assert set(found) == {n for n, light in lights.items() if light != "green"} and lights[found[0]] == "red"
     result.tables["flags"] = []  # a light is enough
-    assert [s.name for s, _ in report_places.flagged(result)] == found
+    assert [s.name for s, _ in places.flagged(result)] == found
     for row in result.tables["structure_table"]:
         row["light"] = "green"
-    html = "".join(report_places.places(result))
+    html = "".join(places.places(result))
     assert "Nothing was flagged" in html and html.count("<h3>") == 1
 
 
 def test_dose_curves_beside_a_result_are_drawn_with_their_bands(tmp_path):
     make_result(tmp_path)
     lines = [f"bone,{d / 2},{100 * math.exp(-d / 40):.3f},{90 * math.exp(-d / 40):.3f},{100 * math.exp(-d / 44):.3f}" for d in range(120)]
-    (tmp_path / report_data.DVH).write_text("\n".join(["structure,dose_gy,volume_percent,lower_percent,upper_percent", *lines, ""]), encoding="utf-8")
+    (tmp_path / data.DVH).write_text("\n".join(["structure,dose_gy,volume_percent,lower_percent,upper_percent", *lines, ""]), encoding="utf-8")
     html = write_report(tmp_path).read_text(encoding="utf-8")
     assert "dose (Gy)" in html and "<polygon" in html
-    result = report_data.load(tmp_path)
+    result = data.load(tmp_path)
     assert result.dvh[0]["dose"][-1] == 59.5 and result.dvh[0]["upper"][0] == 100
 
 
 def test_nothing_of_a_propagation_is_taken_for_html(tmp_path):
     folder, _, _, daily = propagated(tmp_path, names=("planning", NASTY))
-    result = report_data.load(folder, daily)
+    result = data.load(folder, daily)
     result.reviews = [{"structure": NASTY, "decision": NASTY, "comment": NASTY, "reviewer": NASTY, "time": NASTY}]
     result.patient = {NASTY: NASTY}
     for s in result.structures:
@@ -251,7 +252,7 @@ def test_nothing_of_a_propagation_is_taken_for_html(tmp_path):
     for rows in result.tables.values():
         for row in rows:
             row.update({k: NASTY for k, v in row.items() if isinstance(v, str) and k in ("structure", "subject", "flag", "reason", "note", "light", "default")})
-    from rtbackend.report import page
+    from rtuncertainty.report.build import page
 
     html = page(result)
     assert "<script" not in html and Page(html).text.count("<script>") > 10
@@ -260,15 +261,15 @@ def test_nothing_of_a_propagation_is_taken_for_html(tmp_path):
 def test_both_jobs_take_the_option():
     for job in (["predict", "--model", "m", "--input", "i"],
                 ["propagate", "--model", "m", "--planning", "p", "--structures", "s", "--daily", "d"]):
-        assert cli.parser().parse_args([*job, "--output", "o", "--report"]).report
-        assert not cli.parser().parse_args([*job, "--output", "o"]).report
+        assert main.parser().parse_args([*job, "--output", "o", "--report"]).report
+        assert not main.parser().parse_args([*job, "--output", "o"]).report
 
 
 def test_dashes_break_a_closed_line():
-    view = report_pictures.View("axial", (slice(0, 1), slice(0, 40), slice(0, 40)), (1, 1, 1), 300)
+    view = pictures.View("axial", (slice(0, 1), slice(0, 40), slice(0, 40)), (1, 1, 1), 300)
     y, x = np.mgrid[0:40, 0:40]
     line = view.outline(((y - 20) ** 2 + (x - 20) ** 2 < 150)[None], 0)
-    kept = line & report_slices.dashes(line, 7.0)
+    kept = line & slices.dashes(line, 7.0)
     from scipy import ndimage
 
     assert 0.35 < kept.sum() / line.sum() < 0.65 and ndimage.label(kept, np.ones((3, 3)))[1] > 10

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rtbackend import networks, sampling
-from rtbackend.moments import Moments
-from rtbackend.networks.folded import folded_heads
-from rtbackend.uncertainty import REGRESSION_FLOOR, class_probabilities, entropy, variance
+from rtuncertainty import networks
+from rtuncertainty.sampling import slices
+from rtuncertainty.sampling.moments import Moments
+from rtuncertainty.networks.folded import folded_heads
+from rtuncertainty.networks.uncertainty import REGRESSION_FLOOR, class_probabilities, entropy, variance
 
 
 def used(name, **arguments):
@@ -36,9 +37,9 @@ def naive(net, x, mask):
 @torch.inference_mode()
 def test_cached_sampling_equals_full_passes_with_the_same_masks(net):
     x = torch.randn(2, 1, 20, 22)
-    found = sampling.sample([net], x, 6, seed=11)
+    found = slices.sample([net], x, 6, seed=11)
     outs = []
-    for mask in sampling.masks(net.trunk(x).shape, 6, 11, "cpu"):
+    for mask in slices.masks(net.trunk(x).shape, 6, 11, "cpu"):
         outs += [naive(net, x, mask), naive(net, x, 1 - mask)]
     mean = torch.stack([o[0] for o in outs])
     intrinsic = torch.stack([variance(o[1], REGRESSION_FLOOR) for o in outs])
@@ -74,7 +75,7 @@ def test_antithetic_estimates_agree_with_many_independent_samples(net):
     x = torch.randn(1, 1, 12, 12)
     torch.manual_seed(0)
     outs = torch.cat([net.branches[0](F.dropout(net.trunk(x), 0.5, True)) for _ in range(3000)])
-    runs = [sampling.sample([net], x, 20, seed=s) for s in range(150)]
+    runs = [slices.sample([net], x, 20, seed=s) for s in range(150)]
     mean = torch.stack([r.mean for r in runs])
     error = mean.mean(0) - outs.mean(0)
     se = (outs.var(0) / 3000 + mean.var(0) / 150).sqrt()
@@ -108,8 +109,8 @@ def test_moments_equal_numpy_for_single_samples():
 
 
 def test_masks_are_fair_independent_and_repeatable():
-    first = sampling.bernoulli_mask((2, 10, 101, 33), torch.Generator().manual_seed(5), "cpu")
-    again = sampling.bernoulli_mask((2, 10, 101, 33), torch.Generator().manual_seed(5), "cpu")
+    first = slices.bernoulli_mask((2, 10, 101, 33), torch.Generator().manual_seed(5), "cpu")
+    again = slices.bernoulli_mask((2, 10, 101, 33), torch.Generator().manual_seed(5), "cpu")
     assert torch.equal(first, again) and set(first.unique().tolist()) == {0.0, 1.0}
     assert first.mean().item() == pytest.approx(0.5, abs=0.01)
     flat = first.permute(0, 2, 3, 1).flatten()
@@ -118,7 +119,7 @@ def test_masks_are_fair_independent_and_repeatable():
 
 
 def test_uncertainties_of_classes_are_consistent(net):
-    found = sampling.sample([net], torch.randn(1, 1, 16, 16), 8, seed=0)
+    found = slices.sample([net], torch.randn(1, 1, 16, 16), 8, seed=0)
     assert torch.allclose(found.probability.sum(1), torch.ones(1, 16, 16), atol=1e-5)
     total = entropy(found.probability)
     assert (total - found.expected_entropy).min() > -1e-5  # mutual information is not negative (Jensen)
@@ -127,13 +128,13 @@ def test_uncertainties_of_classes_are_consistent(net):
 
 def test_several_checkpoints_share_the_samples(net):
     x = torch.randn(1, 1, 16, 16)
-    both = sampling.sample([net, net], x, 40, seed=0)
-    assert torch.allclose(both.mean, sampling.sample([net], x, 400, seed=9).mean, atol=0.5 * both.parameter.max().sqrt())
+    both = slices.sample([net, net], x, 40, seed=0)
+    assert torch.allclose(both.mean, slices.sample([net], x, 400, seed=9).mean, atol=0.5 * both.parameter.max().sqrt())
 
 
 def test_too_few_samples_are_refused(net):
     with pytest.raises(ValueError, match="two samples"):
-        sampling.sample([net], torch.randn(1, 1, 8, 8), 1, seed=0)
+        slices.sample([net], torch.randn(1, 1, 8, 8), 1, seed=0)
 
 
 OTHERS = {"m2a": {"width": 4, "features": 8}, "m2b": {"width": 4, "features": 8},
@@ -145,9 +146,9 @@ OTHERS = {"m2a": {"width": 4, "features": 8}, "m2b": {"width": 4, "features": 8}
 def test_every_trunk_is_sampled_as_full_passes_would_be(name):
     network = used(name, **OTHERS[name])
     x = torch.randn(2, 1, 18, 20)
-    found = sampling.sample([network], x, 4, seed=5)
+    found = slices.sample([network], x, 4, seed=5)
     outs = []
-    for mask in sampling.masks(network.trunk(x).shape, 4, 5, "cpu"):
+    for mask in slices.masks(network.trunk(x).shape, 4, 5, "cpu"):
         outs += [dict(zip(network.outputs, naive(network, x, m))) for m in (mask, 1 - mask)]
     assert torch.allclose(found.mean, torch.stack([o["mean"] for o in outs]).mean(0), atol=1e-5)
     if name == "m2b":
@@ -165,10 +166,10 @@ def test_a_network_without_dropout_is_one_sample_and_several_are_an_ensemble():
     for p in second.parameters():
         p.data *= 1.1
     x = torch.randn(1, 1, 16, 16)
-    alone = sampling.sample([first], x, 20, seed=0)
+    alone = slices.sample([first], x, 20, seed=0)
     assert torch.allclose(alone.mean, first(x).mean) and not alone.parameter.any()
     both = torch.stack([first(x).mean, second(x).mean])
-    ensemble = sampling.sample([first, second], x, 20, seed=0)
+    ensemble = slices.sample([first, second], x, 20, seed=0)
     assert torch.allclose(ensemble.mean, both.mean(0), atol=1e-6) and torch.allclose(ensemble.parameter, both.var(0), atol=1e-6)
 
 
@@ -177,12 +178,12 @@ def test_dropout_in_every_layer_is_sampled_by_whole_passes():
     network = used("3tn", filters=4, dropout=0.3)
     x = torch.randn(1, 1, 20, 20)
     state = torch.random.get_rng_state()
-    found = sampling.sample([network], x, 6, seed=1)
+    found = slices.sample([network], x, 6, seed=1)
     assert torch.equal(torch.random.get_rng_state(), state)  # nobody else's random numbers are touched
-    again = sampling.sample([network], x, 6, seed=1)
+    again = slices.sample([network], x, 6, seed=1)
     assert torch.equal(found.mean, again.mean) and found.parameter.max() > 0
-    assert not torch.equal(found.mean, sampling.sample([network], x, 6, seed=2).mean)
-    many = sampling.sample([network], x, 600, seed=3)
+    assert not torch.equal(found.mean, slices.sample([network], x, 6, seed=2).mean)
+    many = slices.sample([network], x, 600, seed=3)
     torch.manual_seed(0)
     network.set_sampling(True)
     free = torch.stack([network.interpret(network(x)).mean for _ in range(600)])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from rtbackend import flags, structure_quality, volumes
-from rtbackend.propagation.agreement import LIMITS, limits_of
-from rtbackend.structure_quality import Quality, QualityCalibration, assess, expected_dice, surface_entropy
+from rtuncertainty.uncertainty import flags, quality as structure_quality, volumes
+from rtuncertainty.propagation.agreement import LIMITS, limits_of
+from rtuncertainty.uncertainty.quality import Quality, QualityCalibration, assess, expected_dice, surface_entropy
 
 BARE = {"calibration": {"quality": None, "flags": None}}
 

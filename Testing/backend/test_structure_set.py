@@ -8,9 +8,9 @@ import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtbackend import structure_names
-from rtbackend import structure_set as sets
-from rtbackend.errors import InputError
+from rtuncertainty.core import structure_names
+from rtuncertainty.core import structure_set as sets
+from rtuncertainty.core.errors import InputError
 
 CODE = {"scheme": "SCT", "value": "2812003", "meaning": "Head of femur", "modifier": {"scheme": "SCT", "value": "7771000", "meaning": "Left"}}
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rtbackend import structures, volume_distribution, volumes
+from rtuncertainty.core import structures
+from rtuncertainty.uncertainty import volume_distribution, volumes
 
 
 def pieces():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 
-from rtbackend import surfaces
+from rtuncertainty.core import surfaces
 
 
 def ball(centre, radius, shape=(24, 30, 28), spacing=(1.0, 1.0, 1.0)):

@@ -5,10 +5,10 @@ import pytest
 import torch
 from make_pair import make_propagation_bundle
 
-from rtbackend import bundle
-from rtbackend.deformation import compose_tensor, jacobian_tensor
-from rtbackend.events import Progress
-from rtbackend.propagation import sampling, symmetric
+from rtuncertainty.bundles import bundle
+from rtuncertainty.deformation import compose_tensor, jacobian_tensor
+from rtuncertainty.core.events import Progress
+from rtuncertainty.propagation import sampling, symmetric
 
 SHAPE = (24, 28, 32)
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtbackend import flags, usual_volume, volumes
+from rtuncertainty.uncertainty import flags, volume_range, volumes
 
 CARD = {"calibration": {"flags": {"usual_volume": {"threshold": 1.25, "caught": 2, "missed": 6, "false_alarms": 1, "cases": 50, "patients": 10, "dice_limit": 0.5,
                                                    "structures": {"parotid": {"cases": 38, "least_ml": 5.0, "most_ml": 50.0}}}}}}
@@ -27,15 +27,15 @@ def test_only_what_lies_far_beyond_is_flagged():
     assert not raised(4.2) and not raised(62.0) and not raised(20.0) and not raised(2.8, "larynx")
     # what the image cuts off may be small, and is not large for that reason
     assert not raised(2.8, edge=True) and raised(80.0, edge=True)
-    assert usual_volume.reason("parotid", 2.8, {"calibration": {"flags": None}}) is None
+    assert volume_range.reason("parotid", 2.8, {"calibration": {"flags": None}}) is None
 
 
 @given(ml=st.floats(1e-3, 1e4), least=st.floats(1e-2, 1e2), width=st.floats(1, 50))
 def test_beyond_is_one_inside_and_symmetric_in_factors(ml, least, width):
-    found = usual_volume.beyond(ml, least, least * width)
+    found = volume_range.beyond(ml, least, least * width)
     assert found >= 1 and (found == 1) == (least <= ml <= least * width)
-    assert math.isclose(found, usual_volume.beyond(1 / ml, 1 / (least * width), 1 / least), rel_tol=1e-9)
+    assert math.isclose(found, volume_range.beyond(1 / ml, 1 / (least * width), 1 / least), rel_tol=1e-9)
 
 
 def test_nothing_is_infinitely_far():
-    assert usual_volume.beyond(0.0, 5.0, 50.0) == math.inf
+    assert volume_range.beyond(0.0, 5.0, 50.0) == math.inf

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from rtbackend import networks
-from rtbackend.errors import InputError
-from rtbackend.networks.vnet import reach
+from rtuncertainty import networks
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.networks.vnet import reach
 
 
 def count(module):
@@ -86,7 +86,7 @@ def test_a_sample_is_one_function_of_the_volume(small):
 
 def test_samples_are_around_the_network_without_dropout(small):
     """Masks are drawn with the right probability: each channel stays in half of the samples, and what stays is doubled."""
-    from rtbackend.networks.vnet import drop_channels
+    from rtuncertainty.networks.vnet import drop_channels
     generator = torch.Generator().manual_seed(0)
     kept = torch.stack([drop_channels(torch.ones(2, 40, 1, 1, 1), 0.5, generator) for _ in range(400)])
     assert set(kept.unique().tolist()) == {0.0, 2.0} and torch.equal(kept[:, 0], kept[:, 1])

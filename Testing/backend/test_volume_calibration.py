@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from rtbackend import volume_calibration
-from rtbackend.errors import InputError
-from rtbackend.volume_calibration import Group, VolumeCalibration, of_card, patients_needed
-from rtbackend.volume_distribution import LEVELS, PERCENTILES, VolumeDistribution
+from rtuncertainty.uncertainty import volume_calibration
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.uncertainty.volume_calibration import Group, VolumeCalibration, of_card, patients_needed
+from rtuncertainty.uncertainty.volume_distribution import LEVELS, PERCENTILES, VolumeDistribution
 
 Z = stats.norm.ppf(np.array(PERCENTILES) / 100)
 

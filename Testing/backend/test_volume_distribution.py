@@ -6,8 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from rtbackend import structures, volume_distribution, volumes
-from rtbackend.volume_distribution import PERCENTILES, VolumeDistribution, contour, from_samples, from_surface, of_membership, percent, restricted
+from rtuncertainty.core import structures
+from rtuncertainty.uncertainty import volume_distribution, volumes
+from rtuncertainty.uncertainty.volume_distribution import (
+    PERCENTILES,
+    VolumeDistribution,
+    contour,
+    from_samples,
+    from_surface,
+    of_membership,
+    percent,
+    restricted,
+)
 
 ML = 0.001
 SHAPE = (20, 20, 20)
@@ -131,7 +141,7 @@ def test_a_moving_surface_against_samples_of_it():
         near, far = ((r < radius + sd * stats.norm.ppf(q / 100) + shift).sum() * 0.002 for shift in (-0.1 * np.sign(q - 50), moved))
         assert min(near, far) * 0.98 <= found.quantile(q) <= max(near, far) * 1.02
     # an sd for each surface voxel: only the upper half moves
-    from rtbackend.surfaces import surface
+    from rtuncertainty.core.surfaces import surface
     edge = surface(mask)
     half = from_surface(mask, np.where(np.nonzero(edge)[0] > 9, sd, 0.0), spacing)
     assert np.array_equal(half[:8] > 0.5, mask[:8]) and set(np.unique(half[2:8].round(6))) <= {0.0, 1.0}

@@ -8,8 +8,11 @@ import pytest
 import SimpleITK as sitk
 from make_bundle import make_bundle
 
-from rtbackend import image_io, job, predict, volume_files
-from rtbackend.volume_distribution import LEVELS, PERCENTILES
+from rtuncertainty.core import image_io
+from rtuncertainty.prediction import job
+from rtuncertainty import predict
+from rtuncertainty.uncertainty import volume_assessment
+from rtuncertainty.uncertainty.volume_distribution import LEVELS, PERCENTILES
 
 ML = 0.008
 
@@ -53,8 +56,8 @@ def test_what_predict_writes(result):
     assert files["volume_distribution"] == "volume_distribution.csv" and files["volume_intervals"] == "volume_intervals.csv"
     assert files["quality"] == "structure_quality.csv" and files["inside"] == {"bone": "inside_bone.nii.gz", "gtv": "inside_gtv.nii.gz"}
     distribution, intervals = rows(result / "volume_distribution.csv"), rows(result / "volume_intervals.csv")
-    assert tuple(distribution[0]) == volume_files.DISTRIBUTION and [float(r["percentile"]) for r in distribution] == [*PERCENTILES] * 2
-    assert tuple(intervals[0]) == volume_files.INTERVALS and [float(r["level"]) for r in intervals] == [*LEVELS] * 2
+    assert tuple(distribution[0]) == volume_assessment.DISTRIBUTION and [float(r["percentile"]) for r in distribution] == [*PERCENTILES] * 2
+    assert tuple(intervals[0]) == volume_assessment.INTERVALS and [float(r["level"]) for r in intervals] == [*LEVELS] * 2
     assert {r["calibrated_ml"] for r in distribution} == {""} and {r["calibrated"] for r in intervals} == {"no"}
     assert [r["structure"] for r in rows(result / "structure_quality.csv")] == ["bone", "gtv"]
 
@@ -95,7 +98,7 @@ def test_a_calibrated_card_widens_the_intervals(model, result, tmp_path):
         before = plain[v.structure]
         assert v.calibrated and v.upper_ml > 1.2 * float(before["upper_ml"]) and v.volume_ml == pytest.approx(float(before["volume_ml"]), abs=1e-3)
     with image_io.Staging(tmp_path / "out") as staging:
-        volume_files.write(found.assessed, found.card, staging)
+        volume_assessment.write(found.assessed, found.card, staging)
         intervals = {(r["structure"], r["level"]): r for r in rows(staging.folder / "volume_intervals.csv")}
         distribution = {(r["structure"], r["percentile"]): r["calibrated_ml"] for r in rows(staging.folder / "volume_distribution.csv")}
     assert intervals["bone", "0.9"]["calibrated"] == "yes" and intervals["bone", "0.9"]["cases"] == "12" and intervals["bone", "0.9"]["note"] == ""
@@ -109,7 +112,7 @@ def test_no_spread_is_no_certainty(tmp_path):
     found = predict(limb(), plain, samples=2)
     assert all(len(set(f.distribution.ml)) == 1 for f in found.assessed)
     with image_io.Staging(tmp_path / "out") as staging:
-        volume_files.write(found.assessed, found.card, staging)
+        volume_assessment.write(found.assessed, found.card, staging)
         assert {r["note"] for r in rows(staging.folder / "volume_intervals.csv")} == {"the samples have no spread"}
 
 
@@ -123,9 +126,9 @@ def test_an_image_unlike_the_training_data_is_flagged(tmp_path):
 
 
 def test_names_of_clinics_make_file_names():
-    found = volume_files.image_names(["PTV 50/60 Gy", "PTV_50_60_Gy", "ptv_50_60_gy", "Blase", "Œsophage"])
+    found = volume_assessment.image_names(["PTV 50/60 Gy", "PTV_50_60_Gy", "ptv_50_60_gy", "Blase", "Œsophage"])
     assert found["PTV 50/60 Gy"] == "inside_PTV_50_60_Gy.nii.gz" and found["PTV_50_60_Gy"] == "inside_PTV_50_60_Gy_2.nii.gz"
-    long = volume_files.image_names(["ß" * 200, "ß" * 199 + "x"])
+    long = volume_assessment.image_names(["ß" * 200, "ß" * 199 + "x"])
     assert len(set(long.values())) == 2 and all(len(name.encode("utf-8")) < 150 for name in long.values())
     assert found["ptv_50_60_gy"].endswith("_3.nii.gz") and found["Œsophage"] == "inside_Œsophage.nii.gz" and len(set(found.values())) == 5
 
@@ -138,12 +141,12 @@ def test_assessing_a_crop_changes_nothing():
     grid = sitk.GetImageFromArray(np.zeros(p.shape, np.uint8))
     grid.SetSpacing((2.0, 2.0, 2.0))
     card = {"calibration": {}}
-    one, every = (volume_files.assess("x", p, p, labelled, None, grid, card, rule) for rule in ({"largest": 1}, None))
+    one, every = (volume_assessment.assess("x", p, p, labelled, None, grid, card, rule) for rule in ({"largest": 1}, None))
     assert one.distribution.volume_ml == every.distribution.volume_ml == pytest.approx(labelled.sum() * ML)
     assert one.distribution.ml[-1] == pytest.approx(75 * ML) and every.distribution.ml[-1] == pytest.approx((75 + 50) * ML)
     assert sitk.GetArrayViewFromImage(one.inside)[5, 19, 19] == 0 and sitk.GetArrayViewFromImage(every.inside)[5, 19, 19] == 20
     assert one.quality.expected_dice > every.quality.expected_dice and one.inside.GetSpacing() == (2.0, 2.0, 2.0)
     with pytest.raises(ValueError, match="NaN"):
-        volume_files.assess("x", np.where(p == 0.2, np.nan, p), p, labelled, None, grid, card)
-    nothing = volume_files.assess("x", 0 * p, 0 * p, labelled & False, None, grid, card)
+        volume_assessment.assess("x", np.where(p == 0.2, np.nan, p), p, labelled, None, grid, card)
+    nothing = volume_assessment.assess("x", 0 * p, 0 * p, labelled & False, None, grid, card)
     assert set(nothing.distribution.ml) == {0.0} and np.isnan(nothing.quality.expected_dice)

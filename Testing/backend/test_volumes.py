@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rtbackend import volumes
+from rtuncertainty.uncertainty import volumes
 
 
 def test_beta_from_moments_is_the_beta_it_came_from():

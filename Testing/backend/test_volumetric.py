@@ -10,9 +10,12 @@ import torch
 from make_bundle import make_bundle
 from torch import nn
 
-from rtbackend import bundle, inference, job, networks, predict, volumetric
-from rtbackend.errors import InputError
-from rtbackend.events import Progress
+from rtuncertainty.bundles import bundle
+from rtuncertainty.sampling import inference, volumes
+from rtuncertainty.prediction import job
+from rtuncertainty import networks, predict
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.core.events import Progress
 
 CPU = torch.device("cpu")
 
@@ -54,7 +57,7 @@ def volume():
 
 def test_moments_are_those_of_the_samples(net, volume):
     x = torch.from_numpy(volume[:16, :28, :20])[None, None]
-    found = volumetric.sample([net], x, 12, seed=3)
+    found = volumes.sample([net], x, 12, seed=3)
     generator = torch.Generator().manual_seed(3)
     drawn = torch.stack([net.draw(net.features(x), generator) for _ in range(12)])
     doubt = -(drawn * drawn.log()).sum(2, keepdim=True).mean(0)
@@ -65,20 +68,20 @@ def test_without_dropout_there_is_one_sample_and_no_spread(volume):
     torch.manual_seed(0)
     steady, calls = Tiny(dropout=0.0).eval(), []
     x = torch.from_numpy(volume[:16, :28, :20])[None, None]
-    found = volumetric.sample([steady], x, 20, 0, lambda done, of: calls.append((done, of)))
+    found = volumes.sample([steady], x, 20, 0, lambda done, of: calls.append((done, of)))
     assert calls == [(1, 1)] and torch.allclose(found[:, 1:4], steady(x).softmax(1)) and not found[:, 4:].any()
     other = Tiny(dropout=0.0).eval()
-    pair = volumetric.sample([steady, other], x, 20, 0)
+    pair = volumes.sample([steady, other], x, 20, 0)
     assert torch.allclose(pair[:, 4:], torch.stack([steady(x).softmax(1), other(x).softmax(1)]).var(0), atol=1e-6)
 
 
 def test_samples_are_dealt_to_the_checkpoints(volume):
     members = [Tiny().eval() for _ in range(3)]
     calls = []
-    volumetric.sample(members, torch.zeros(1, 1, 4, 4, 4), 7, 0, lambda done, of: calls.append((done, of)))
+    volumes.sample(members, torch.zeros(1, 1, 4, 4, 4), 7, 0, lambda done, of: calls.append((done, of)))
     assert calls[-1] == (7, 7) and len(calls) == 7
     with pytest.raises(ValueError):
-        volumetric.sample(members, torch.zeros(1, 1, 4, 4, 4), 1, 0)
+        volumes.sample(members, torch.zeros(1, 1, 4, 4, 4), 1, 0)
 
 
 def test_tiles_change_nothing_without_dropout(volume):

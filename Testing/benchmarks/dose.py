@@ -28,10 +28,10 @@ def main():
     import torch
     from make_plan import patient
 
-    from rtplan.delivery import planned
-    from rtplan.density import SCHNEIDER
-    from rtplan.photon import quiet
-    from rtplan.plan import DEFAULTS
+    from rtuncertainty.dose.plan.delivery import planned
+    from rtuncertainty.dose.plan.density import SCHNEIDER
+    from rtuncertainty.dose.plan.photon import quiet
+    from rtuncertainty.dose.plan.plan import DEFAULTS
 
     torch.set_num_threads(args.threads)
 

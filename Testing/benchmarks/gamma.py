@@ -18,7 +18,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
 import SimpleITK as sitk  # noqa: E402
 from make_gamma_reference import pairs  # noqa: E402
 
-from rtbackend.dose.gamma import gamma  # noqa: E402
+from rtuncertainty.dose.gamma import gamma  # noqa: E402
 
 SCRIPT = ROOT / "Testing" / "backend" / "make_gamma_reference.py"
 

@@ -12,7 +12,7 @@ LIBRARY = Path(__file__).resolve().parents[2] / "RTUncertainty"
 CODE = """
 import resource, sys, time
 sys.path.insert(0, {library!r})
-from rtbackend import phantom, prediction, runtime
+from rtuncertainty import phantom, prediction, runtime
 runtime.prepare()
 limb = phantom.digital_limb(1, size={size}, spacing={spacing})
 started = time.time()

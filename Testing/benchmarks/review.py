@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "RTUncertainty"), str(ROOT / "Testing" / "slicer")]
 
 from make_review import make_large  # noqa: E402
-from RTUncertaintyLib import headless  # noqa: E402
-from RTUncertaintyLib import scene as run_scene  # noqa: E402
-from RTUncertaintyLib.review_logic import ReviewLogic  # noqa: E402
+from RTUncertaintyLib.headless.scene import scene  # noqa: E402
+from RTUncertaintyLib import runs as run_scene  # noqa: E402
+from RTUncertaintyLib.review.logic import ReviewLogic  # noqa: E402
 
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -68,8 +68,8 @@ def main():
     clock = CLOCKS[args.clock]
     with tempfile.TemporaryDirectory() as place:
         folder = make_large(Path(place) / "result", args.structures, tuple(args.size))
-        holder = headless.new_scene()
-        headless.add_views(holder)
+        holder = scene.new_scene()
+        scene.add_views(holder)
         rows = []
         for _ in range(args.repeats):
             found, run = once(folder, holder)

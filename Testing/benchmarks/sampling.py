@@ -13,8 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "RTUncertainty"))
 
 import torch  # noqa: E402
 
-from rtbackend import bundle, networks, sampling  # noqa: E402
-from rtbackend.uncertainty import class_probabilities  # noqa: E402
+from rtuncertainty.bundles import bundle
+from rtuncertainty import networks
+from rtuncertainty.sampling import slices  # noqa: E402
+from rtuncertainty.networks.uncertainty import class_probabilities  # noqa: E402
 
 
 @torch.inference_mode()
@@ -22,7 +24,7 @@ def naive(network, x, samples, seed, keep=False):
     """As many full forward passes as samples; returns the mean, and with `keep` uses the sampler's own masks."""
     total, probabilities = 0, 0
     if keep:
-        masks = [m for mask in sampling.masks(network.trunk(x).shape, samples, seed, x.device) for m in (mask, 1 - mask)]
+        masks = [m for mask in slices.masks(network.trunk(x).shape, samples, seed, x.device) for m in (mask, 1 - mask)]
     for t in range(samples):
         features = network.trunk(x)
         features = features * 2 * masks[t] if keep else torch.nn.functional.dropout(features, 0.5, True)
@@ -54,11 +56,11 @@ def main():
         network = bundle.load(args.model)[1][0]
     torch.manual_seed(0)
     x = torch.randn(args.slices, 1, args.size, args.size).to(memory_format=torch.channels_last)
-    ours = sampling.sample([network], x, args.samples, 0)
+    ours = slices.sample([network], x, args.samples, 0)
     mean, probability = naive(network, x, args.samples, 0, keep=True)
     print(f"largest difference to {args.samples} full passes with the same masks: mean {float((ours.mean - mean).abs().max()):.1e}, "
           f"probability {float((ours.probability - probability).abs().max()):.1e}")
-    fast = clock(lambda: sampling.sample([network], x, args.samples, 0), args.repeat)
+    fast = clock(lambda: slices.sample([network], x, args.samples, 0), args.repeat)
     slow = clock(lambda: naive(network, x, args.samples, 0), args.repeat)
     print(f"{args.model}, {args.slices} slices of {args.size}², T = {args.samples}, {torch.get_num_threads()} threads: "
           f"{fast:.2f} s against {slow:.2f} s, ratio {fast / slow:.2f} (with all moments and entropies in ours)")

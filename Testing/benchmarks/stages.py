@@ -11,7 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "RTUncertainty"))
 
-from rtbackend import job, phantom, runtime  # noqa: E402
+from rtuncertainty.prediction import job
+from rtuncertainty.phantoms import limb
+from rtuncertainty.core import runtime  # noqa: E402
 
 runtime.prepare()
 
@@ -22,7 +24,7 @@ def main():
     parser.add_argument("--samples", type=int, default=20)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        phantom.write_limb(Path(folder) / "in", 1, size=tuple(args.size), spacing=(0.9, 0.9, 3.0))
+        limb.write_limb(Path(folder) / "in", 1, size=tuple(args.size), spacing=(0.9, 0.9, 3.0))
         out = job.predict_to_folder(Path(folder) / "in" / "mr.nii.gz", "limb-t1-synct", Path(folder) / "out", samples=args.samples, device="cpu")
         seconds = json.loads((out / "summary.json").read_text(encoding="utf-8"))["seconds"]
     total = sum(seconds.values())

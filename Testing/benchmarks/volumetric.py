@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "RTUncertainty"))
 
 import torch  # noqa: E402
 
-from rtbackend import networks, volumetric  # noqa: E402
+from rtuncertainty import networks
+from rtuncertainty.sampling import volumes  # noqa: E402
 
 
 def clock(work, repeat):
@@ -40,7 +41,7 @@ def main():
     for name in args.networks:
         network = networks.build(name, in_channels=1, classes=8, width=args.width, features=args.features).eval()
         one = clock(lambda: network(x).logits.softmax(1), args.repeat)
-        drawn = clock(lambda: volumetric.sample([network], x, args.samples, 0), args.repeat)
+        drawn = clock(lambda: volumes.sample([network], x, args.samples, 0), args.repeat)
         print(f"{name}, {args.edge}³ voxels, T = {args.samples}, {torch.get_num_threads()} threads: samples with all moments and entropies take "
               f"{drawn / one:.2f} of one pass ({one:.2f} s), {drawn / one / args.samples:.3f} of {args.samples} passes", flush=True)
 

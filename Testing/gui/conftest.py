@@ -19,7 +19,7 @@ if not MISSING:
     import slicer
     from gui_support.cards import CARD, PROPAGATION_CARD
     from gui_support.recording_scene import RecordingScene
-    from RTUncertaintyLib.backend_command import BackendCommand
+    from RTUncertaintyLib.jobs.command import BackendCommand
     from standins import install, load_module, process_events
 
 
@@ -57,7 +57,7 @@ def models(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder / "model.json").write_text(json.dumps(CARD), encoding="utf-8")
     monkeypatch.setenv("RTU_MODELS", str(tmp_path / "models"))
-    from rtbackend import bundle
+    from rtuncertainty.bundles import bundle
 
     monkeypatch.setattr(bundle, "search_path", lambda: [tmp_path / "models"])
     return folder

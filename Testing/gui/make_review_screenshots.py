@@ -21,11 +21,11 @@ import numpy as np  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
 from PIL import Image  # noqa: E402
 from PySide6 import QtGui  # noqa: E402
-from RTUncertaintyLib import headless  # noqa: E402
-from RTUncertaintyLib import scene as run_scene  # noqa: E402
-from RTUncertaintyLib.render import views  # noqa: E402
-from RTUncertaintyLib.scene.overlays import label_count  # noqa: E402
-from RTUncertaintyLib.scene.volumes import add_volume  # noqa: E402
+from RTUncertaintyLib.headless.scene import scene  # noqa: E402
+from RTUncertaintyLib import runs as run_scene  # noqa: E402
+from RTUncertaintyLib.headless.scene.render import views  # noqa: E402
+from RTUncertaintyLib.runs.overlays import label_count  # noqa: E402
+from RTUncertaintyLib.mrml.volumes import add_volume  # noqa: E402
 
 PANEL, VIEW, GAP = (500, 1084), 540, 4
 
@@ -36,7 +36,7 @@ class Studio:
     def __init__(self, folder):
         self.folder = Path(folder)
         self.holder = slicer.app._headless
-        headless.add_views(self.holder, (VIEW, VIEW))
+        scene.add_views(self.holder, (VIEW, VIEW))
         self.widget, self.host = load_module(ROOT / "RTUncertainty" / "RTReview" / "RTReview.py")[1:]
         self.ui = self.widget.ui
         self.host.resize(*PANEL)
@@ -133,7 +133,7 @@ def chart_picture(chart, size=(900, 640)):
 
 def with_dose(studio, run, dose):
     """The Dose section with its table, and beside it the chart."""
-    from RTUncertaintyLib.scene.review_dvh import read_dvh
+    from RTUncertaintyLib.review.dose.nodes import read_dvh
 
     ui, node = studio.ui, add_volume(slicer.mrmlScene, sitk.ReadImage(str(dose)), "Plan dose")
     studio.widget.logic.dvh(run, node)
@@ -161,7 +161,7 @@ def main(folder, result, image=None, structure=None, overlay=None, dose=None):
         add_volume(slicer.mrmlScene, sitk.ReadImage(str(image)), "input")
     run = studio.widget.logic.review(result, show=False)
     studio.widget.panel.show(run)
-    from RTUncertaintyLib.scene.bundle import fit_views
+    from RTUncertaintyLib.headless.scene.scene_bundle import fit_views
 
     fit_views(studio.holder, run)
     studio.zoom(200.0)

@@ -22,9 +22,9 @@ slicer = install()
 
 import SimpleITK as sitk  # noqa: E402
 from gui_support.volumes import add_volume  # noqa: E402
-from RTUncertaintyLib.digital_limb import load_digital_limb  # noqa: E402
-from RTUncertaintyLib.scene.segmentation import add_segmentation  # noqa: E402
-from RTUncertaintyLib.scene.volumes import add_volume as add_image  # noqa: E402
+from RTUncertaintyLib.prediction.digital_limb import load_digital_limb  # noqa: E402
+from RTUncertaintyLib.mrml.segmentation import add_segmentation  # noqa: E402
+from RTUncertaintyLib.mrml.volumes import add_volume as add_image  # noqa: E402
 
 PATIENCE = 1800  # seconds for a run
 

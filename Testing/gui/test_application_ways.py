@@ -7,7 +7,7 @@ import pytest
 import slicer
 from gui_support.review import folders, opened, review  # noqa: F401
 from gui_support.volumes import add_case, add_volume
-from RTUncertaintyLib import process_tree
+from RTUncertaintyLib.jobs import process_tree
 from standins import process_events
 
 
@@ -191,7 +191,7 @@ def test_what_is_left_of_a_propagation_is_no_run(opened, propagation):  # noqa: 
 
 def test_many_flags_leave_room_for_the_structures(propagation):
     """In the application the panel scrolls, and a layout squeezes every table that may be squeezed."""
-    from RTUncertaintyLib import table_rows
+    from RTUncertaintyLib.widgets import table_rows
 
     ui = run_on_case(propagation)
     flag = {"subject": "PTV", "severity": "warning", "flag": "uncertain volume", "reason": "The 90 % interval spans much of the volume; " * 3}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import slicer
-from RTUncertaintyLib.prediction_logic import PredictionError, PredictionLogic
+from RTUncertaintyLib.prediction.logic import PredictionError, PredictionLogic
 from gui_support.volumes import add_volume
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,10 +61,10 @@ def test_without_qt(tmp_path, models, command, backend):
     code = f"""
 import sys; sys.path[:0] = [{str(ROOT / "RTUncertainty")!r}, {str(ROOT / "Testing" / "gui")!r}]
 import slicer, slicer.util
-from RTUncertaintyLib.headless import new_scene
+from RTUncertaintyLib.headless.scene import new_scene
 headless = new_scene()
-from RTUncertaintyLib.prediction_logic import PredictionLogic
-from RTUncertaintyLib.backend_command import BackendCommand
+from RTUncertaintyLib.prediction.logic import PredictionLogic
+from RTUncertaintyLib.jobs.command import BackendCommand
 from gui_support.volumes import add_volume
 logic = PredictionLogic(command=BackendCommand({command.python!r}, {command.launch!r}))
 nodes = logic.predict(add_volume("Thigh"), {str(models)!r}, samples=3)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from RTUncertaintyLib.run_workspace import RunRequest, file_name, prepare
-from RTUncertaintyLib.volume_export import UnusableVolume, export_volume
+from RTUncertaintyLib.jobs.workspace import RunRequest, file_name, prepare
+from RTUncertaintyLib.mrml.volume_export import UnusableVolume, export_volume
 from gui_support.volumes import add_volume, transform_node
 
 

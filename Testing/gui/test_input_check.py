@@ -5,7 +5,7 @@ import pytest
 import slicer
 import vtk
 from gui_support.cards import CARD
-from RTUncertaintyLib.input_check import check_input, in_patient_axes
+from RTUncertaintyLib.jobs.input_check import check_input, in_patient_axes
 from gui_support.volumes import add_volume, transform_node
 
 

@@ -116,7 +116,7 @@ def test_reload_leaves_no_observers(panel, scene):
 
 
 def test_sample_data_makes_the_digital_limb(scene):
-    from RTUncertaintyLib.digital_limb import load_digital_limb
+    from RTUncertaintyLib.prediction.digital_limb import load_digital_limb
 
     mr, ct = load_digital_limb()
     assert mr.GetImageData().GetDimensions() == ct.GetImageData().GetDimensions()
@@ -158,7 +158,7 @@ def test_stand_ins_refuse_what_the_real_widgets_do_not_have(panel, attribute):
 
 
 def test_the_card_tells_whether_the_spread_of_a_deformation_was_checked():
-    from RTUncertaintyLib.model_card_text import calibration_words
+    from RTUncertaintyLib.jobs.card_text import calibration_words
 
     card = {"outputs": {"deformation": {}}, "calibration": {"spread": {"spearman": 0.4}}}
     assert calibration_words(card) == "spread of the deformation not calibrated"
@@ -167,8 +167,8 @@ def test_the_card_tells_whether_the_spread_of_a_deformation_was_checked():
 
 
 def test_a_panel_begins_with_what_its_module_is_for(monkeypatch):
-    from rtbackend import bundle
-    from RTUncertaintyLib.prediction_logic import PredictionLogic
+    from rtuncertainty.bundles import bundle
+    from RTUncertaintyLib.prediction.logic import PredictionLogic
 
     def card(name, phantom, *outputs):
         return {"name": name, "task": "x", "training": {"phantom": phantom}, "outputs": dict.fromkeys(outputs, {})}

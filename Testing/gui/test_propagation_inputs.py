@@ -14,11 +14,11 @@ import vtk
 from gui_support.cards import PROPAGATION_CARD
 from gui_support.volumes import add_case, add_segmentation, add_volume, transform_node
 from make_propagation import STRUCTURES
-from rtbackend import structure_set
-from RTUncertaintyLib.propagation_check import check_propagation
-from RTUncertaintyLib.propagation_logic import PropagationError, PropagationLogic
-from RTUncertaintyLib.segmentation_export import export_structures, structure_boxes
-from RTUncertaintyLib.volume_export import UnusableVolume
+from rtuncertainty.core import structure_set
+from RTUncertaintyLib.propagation.check import check_propagation
+from RTUncertaintyLib.propagation.logic import PropagationError, PropagationLogic
+from RTUncertaintyLib.mrml.segmentation_export import export_structures, structure_boxes
+from RTUncertaintyLib.mrml.volume_export import UnusableVolume
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [name for name, *_ in STRUCTURES]
@@ -111,7 +111,7 @@ def test_panel_asks_again_when_alignment_is_switched_off(propagation):
 
 
 def test_structures_under_a_transform_that_is_not_linear(case, tmp_path):
-    from RTUncertaintyLib.scene import load_propagation
+    from RTUncertaintyLib.runs import load_propagation
 
     warp = load_propagation(make_propagation.make_propagation(tmp_path / "warp")).transform
     case[1].SetAndObserveTransformNodeID(warp.GetID())
@@ -175,7 +175,7 @@ def test_structures_on_another_grid(scene, tmp_path):
     z, y, x = np.mgrid[0:70, 0:100, 0:120]
     mask = sitk.GetImageFromArray((((x - 60) / 30) ** 2 + ((y - 50) / 25) ** 2 + ((z - 30) / 20) ** 2 < 1).astype(np.uint8))
     mask.CopyInformation(fine)
-    from RTUncertaintyLib.scene.volumes import add_volume as add_image
+    from RTUncertaintyLib.mrml.volumes import add_volume as add_image
 
     node, drawn_on = add_image(slicer.mrmlScene, planning, "Plan"), add_image(slicer.mrmlScene, fine, "Fine")
     segmentation = add_segmentation([structure_set.Structure("Organ", mask, (1, 2, 3))], drawn_on)
@@ -274,10 +274,10 @@ def test_without_qt(tmp_path, propagation_model, command, backend):
     code = f"""
 import sys; sys.path[:0] = {places!r}
 import slicer, slicer.util
-from RTUncertaintyLib.headless import new_scene
+from RTUncertaintyLib.headless.scene import new_scene
 headless = new_scene()
-from RTUncertaintyLib.propagation_logic import PropagationLogic
-from RTUncertaintyLib.backend_command import BackendCommand
+from RTUncertaintyLib.propagation.logic import PropagationLogic
+from RTUncertaintyLib.jobs.command import BackendCommand
 from gui_support.volumes import add_case
 logic = PropagationLogic(command=BackendCommand({command.python!r}, {command.launch!r}))
 nodes = logic.propagate(*add_case(), {str(propagation_model)!r}, refine="fast")

@@ -9,9 +9,9 @@ import slicer
 import slicer.util
 from gui_support.scene_file import open_scene, save_and_close
 from gui_support.volumes import add_case, add_volume
-from RTUncertaintyLib.propagation_folder import read_propagation
-from RTUncertaintyLib.propagation_results import similarity_text
-from RTUncertaintyLib.propagation_table import DICE, LIGHT, PATH, SPREAD, STRUCTURE, VOLUME
+from RTUncertaintyLib.runs.propagation.folder import read_propagation
+from RTUncertaintyLib.propagation.results import similarity_text
+from RTUncertaintyLib.propagation.table import DICE, LIGHT, PATH, SPREAD, STRUCTURE, VOLUME
 from standins import load_module, process_events
 
 MODULE = Path(__file__).resolve().parents[2] / "RTUncertainty" / "RTPropagation" / "RTPropagation.py"
@@ -186,7 +186,7 @@ def test_choices_of_the_run_before_are_gone(done):
 
 
 def test_accept_and_change_and_accept_again(done):
-    from RTUncertaintyLib import scene
+    from RTUncertaintyLib import runs as scene
 
     ui, nodes = done.ui, done.panel.results.nodes
     assert ui.acceptedLabel.text == "" and not ui.acceptedCheckBox.enabled
@@ -222,7 +222,7 @@ def test_blend_slider_and_its_stops(done):
 
 
 def test_contours_come_and_go(done):
-    from RTUncertaintyLib import scene
+    from RTUncertaintyLib import runs as scene
 
     ui, nodes = done.ui, done.panel.results.nodes
     assert ui.propagatedCheckBox.checked and ui.segmentedCheckBox.checked and ui.planningCheckBox.checked
@@ -292,7 +292,7 @@ def test_errors_in_one_line_and_the_scene_unchanged(ready, backend, behaviour, w
 
 
 def test_results_that_cannot_be_loaded(ready):
-    from rtbackend.errors import InputError
+    from rtuncertainty.core.errors import InputError
 
     ready.logic.scene_builder.error = InputError("transform.h5: cannot be read.")
     before = names("vtkMRMLNode")

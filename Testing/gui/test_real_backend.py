@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import slicer
 from gui_support.volumes import add_volume
-from RTUncertaintyLib.prediction_logic import PredictionError, PredictionLogic, SlicerScene
+from RTUncertaintyLib.prediction.logic import PredictionError, PredictionLogic, SlicerScene
 from standins import process_events
 
 pytest.importorskip("torch")
@@ -62,7 +62,7 @@ def test_console_to_nodes_and_back(scene, untrained):
 
 
 def test_panel_with_everything_real(panel, untrained):
-    from RTUncertaintyLib.backend_command import backend_command
+    from RTUncertaintyLib.jobs.command import backend_command
 
     panel.logic._command, panel.logic.scene_builder = backend_command(), SlicerScene()
     panel.panel.reload_models()

@@ -9,8 +9,8 @@ import pytest
 import slicer
 import slicer.util
 from gui_support.volumes import add_segmentation
-from RTUncertaintyLib.propagation_logic import PropagationError, PropagationLogic
-from RTUncertaintyLib.scene.volumes import add_volume
+from RTUncertaintyLib.propagation.logic import PropagationError, PropagationLogic
+from RTUncertaintyLib.mrml.volumes import add_volume
 from standins import process_events
 
 pytest.importorskip("torch")
@@ -22,7 +22,7 @@ def untrained(scene, models, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "backend"))
     from make_pair import make_patient, make_propagation_bundle
 
-    from rtbackend import structure_set
+    from rtuncertainty.core import structure_set
 
     folder = make_propagation_bundle(models.parent / "untrained", name="untrained")
     monkeypatch.setenv("RTU_MODELS", str(models.parent))
@@ -56,7 +56,7 @@ def test_console_to_contours(scene, untrained):
 
 
 def test_panel_with_everything_real(untrained, propagation):
-    from RTUncertaintyLib.backend_command import backend_command
+    from RTUncertaintyLib.jobs.command import backend_command
 
     _folder, planning, structures, daily, _truth = untrained
     propagation.logic._command = backend_command()

@@ -14,10 +14,10 @@ from gui_support.scene_file import open_scene, save_and_close
 from gui_support.volumes import add_volume
 from make_result import image, labels
 from propagation_case import segmentation_node
-from rtbackend.structure_set import Structure
-from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.review_table import FLAG, STRUCTURE, VOLUME
-from RTUncertaintyLib.scene.volumes import add_volume as add_image
+from rtuncertainty.core.structure_set import Structure
+from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib.review.table import FLAG, STRUCTURE, VOLUME
+from RTUncertaintyLib.mrml.volumes import add_volume as add_image
 from standins import load_module, process_events
 
 
@@ -148,12 +148,12 @@ def test_own_segmentation(review, scene):
 
 def test_plots_and_export(opened, monkeypatch, tmp_path):
     calls = []
-    plots = types.ModuleType("RTUncertaintyLib.scene.review_plots")
+    plots = types.ModuleType("RTUncertaintyLib.review.views.plots")
     plots.volume_distributions = lambda run, names=None, level=0.9: calls.append(("volumes", level)) or "chart"
     plots.along_slices = lambda run, key: calls.append(("slices", key)) or "chart"
     plots.zscore_histogram = lambda run: None
     plots.show_chart = lambda chart: calls.append(("show", chart))
-    report = types.ModuleType("RTUncertaintyLib.review_report")
+    report = types.ModuleType("RTUncertaintyLib.review.report.export")
     report.export = lambda run, folder, formats=(), level=0.9, patient=None: calls.append((folder, formats, level, patient)) or [folder / "review.html"]
     monkeypatch.setattr(run_scene, "review_plots", plots, raising=False)
     monkeypatch.setattr(RTUncertaintyLib, "review_report", report, raising=False)

@@ -42,7 +42,7 @@ def test_into_a_folder(opened, folders, command, backend, tmp_path, monkeypatch)
     assert ui.dicomLabel.text.startswith("RTSTRUCT, CT series, Registration written to ") and "left out: Parotid_L" in ui.dicomLabel.text
     arguments = json.loads((tmp_path / "arguments.json").read_text(encoding="utf-8"))
     assert arguments[1] == "export" and arguments[arguments.index("--dicom-planning") + 1] == str(tmp_path / "planning")
-    from rtbackend import structure_set
+    from rtuncertainty.core import structure_set
 
     given = structure_set.read(tmp_path / "arguments.json.result" / "structures.seg.nrrd", empty=True)
     assert "Parotid_L" not in given and len(given) > 1

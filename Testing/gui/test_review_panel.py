@@ -7,9 +7,9 @@ import pytest
 import slicer
 import slicer.util
 from gui_support.review import MODULE, click, column, contours, decision_buttons, folders, opened, review  # noqa: F401
-from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.review_data import ReviewData
-from RTUncertaintyLib.review_table import DECISION, DICE, FLAG, STRUCTURE, VOLUME
+from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib.runs.review_data import ReviewData
+from RTUncertaintyLib.review.table import DECISION, DICE, FLAG, STRUCTURE, VOLUME
 from standins import load_module
 
 
@@ -93,7 +93,7 @@ def test_what_is_missing_sorts_last(opened):
 
 def test_a_click_jumps_and_shows_nested_contours(opened, monkeypatch):
     widget, jumps = opened("new"), []
-    monkeypatch.setattr("RTUncertaintyLib.scene.review_places.jump_to", lambda scene, point: jumps.append(tuple(point)))
+    monkeypatch.setattr("RTUncertaintyLib.review.views.places.jump_to", lambda scene, point: jumps.append(tuple(point)))
     click(widget, "gtv")
     nodes = widget.panel.nodes
     assert jumps == [pytest.approx(tuple(run_scene.uncertain_point(nodes, "gtv")))] and run_scene.nested_structure(nodes) == "gtv"
@@ -129,7 +129,7 @@ def test_through_the_uncertain_regions(opened, monkeypatch):
     array[1:5, 2:9, 2:9], array[8:11, 18:24, 20:30] = 140, 300
     slicer.util.updateVolumeFromArray(nodes.overlays["predictive"], array)
     ui.thresholdSlider.value = 100
-    monkeypatch.setattr("RTUncertaintyLib.scene.review_places.jump_to", lambda scene, point: jumps.append(tuple(point)))
+    monkeypatch.setattr("RTUncertaintyLib.review.views.places.jump_to", lambda scene, point: jumps.append(tuple(point)))
     regions = run_scene.uncertain_regions(nodes, "predictive", 100)
     assert len(regions) == 2
     ui.nextRegionButton.click()

@@ -8,12 +8,12 @@ import make_result
 import make_review
 import numpy as np
 import pytest
-from RTUncertaintyLib import review_content, review_pdf, review_report, review_svg
-from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.review_pdf_blocks import Block, blocks, split
-from RTUncertaintyLib.scene import review_decisions
-from rtbackend import report, report_charts
-from rtbackend.errors import InputError
+from RTUncertaintyLib.review.report import content as review_content, pdf as review_pdf, export, svg as review_svg
+from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib.review.report.pdf_blocks import Block, blocks, split
+from RTUncertaintyLib.review import decisions
+from rtuncertainty.report import build, charts as report_charts
+from rtuncertainty.core.errors import InputError
 
 NASTY = "<img src='x'>&lt;b&gt;"
 
@@ -47,8 +47,8 @@ def pages(pdf: bytes) -> int:
 
 
 def test_a_report_becomes_a_pdf_with_a_page_number_on_each_page(run, tmp_path):
-    review_decisions.decide(run, "gtv", "rejected", NASTY, "MZ")
-    files = review_report.export(run, tmp_path / "out", ("html", "pdf"), patient={"Name": "Phantom"})
+    decisions.decide(run, "gtv", "rejected", NASTY, "MZ")
+    files = export.export(run, tmp_path / "out", ("html", "pdf"), patient={"Name": "Phantom"})
     assert [f.name for f in files] == ["report.html", "report.pdf"]
     pdf = files[1].read_bytes()
     assert pdf.startswith(b"%PDF-") and b"%%EOF" in pdf[-64:] and pages(pdf) >= 4
@@ -58,7 +58,7 @@ def test_a_report_becomes_a_pdf_with_a_page_number_on_each_page(run, tmp_path):
 
 
 def test_every_word_of_the_page_is_in_the_blocks(run):
-    sections = report.sections(review_content.result_of(run))
+    sections = build.sections(review_content.result_of(run))
     found = blocks(sections)
     document = qt.QTextDocument()
     plain = ""
@@ -76,14 +76,14 @@ def test_every_word_of_the_page_is_in_the_blocks(run):
 
 
 def test_user_text_stays_text():
-    for block in blocks([f"<p>{report.words.text(NASTY)}</p>", f"<div class='flag serious'><b class='level'>Serious</b><div>{report.words.text(NASTY)}</div></div>"]):
+    for block in blocks([f"<p>{build.words.text(NASTY)}</p>", f"<div class='flag serious'><b class='level'>Serious</b><div>{build.words.text(NASTY)}</div></div>"]):
         document = qt.QTextDocument()
         document.setHtml(block.html)
         assert NASTY in document.toPlainText() and "<img" not in block.html
 
 
 def test_blocks_stay_on_the_page_and_headings_with_what_follows(run):
-    content = blocks(report.sections(review_content.result_of(run)))
+    content = blocks(build.sections(review_content.result_of(run)))
     writer = review_pdf._Writer(None, "", "", "", None)
     writer._image = lambda figure: qt.QImage(400, 360, qt.QImage.Format_RGB32)
     laid_out = writer._pages(content)
@@ -161,7 +161,7 @@ def test_the_dark_style_does_not_whiten_the_text(run, tmp_path):
 def test_a_propagation_becomes_a_pdf(scene, tmp_path):
     folder = make_review.add_review_files(make_propagation.make_propagation(tmp_path / "r"))
     run = run_scene.load_propagation(folder, scene)
-    assert pages(review_report.export(run, tmp_path / "out", ("pdf",))[0].read_bytes()) >= 4
+    assert pages(export.export(run, tmp_path / "out", ("pdf",))[0].read_bytes()) >= 4
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):

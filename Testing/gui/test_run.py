@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import slicer
-from RTUncertaintyLib import process_runner
+from RTUncertaintyLib.jobs import process
 from standins import process_events
 from gui_support.scene_file import open_scene, save_and_close
 from gui_support.volumes import add_volume, transform_node
@@ -159,7 +159,7 @@ def test_python_that_does_not_exist(ready, run):
 
 
 def test_results_that_cannot_be_loaded(ready, run):
-    from rtbackend.errors import InputError
+    from rtuncertainty.core.errors import InputError
 
     ready.logic.scene_builder.error = InputError("synct.nii.gz: cannot be read as an image.")
     before = node_names()
@@ -187,7 +187,7 @@ def test_cancel_ends_the_whole_tree(ready, backend):
 
 
 def test_cancel_kills_a_backend_that_does_not_listen(ready, backend, monkeypatch):
-    monkeypatch.setattr(process_runner, "GRACE_MS", 300)
+    monkeypatch.setattr(process, "GRACE_MS", 300)
     pids = started(ready, backend("stubborn"))
     ready.ui.cancelButton.click()
     assert process_events(lambda: not ready.panel.running, 10) and gone(pids)
@@ -284,7 +284,7 @@ def test_torch_is_asked_for_once_and_only_on_run(ready):
 
 
 def test_missing_pytorch_extension_is_told_in_one_line():
-    from RTUncertaintyLib.torch_setup import TorchSetup
+    from RTUncertaintyLib.jobs.torch_setup import TorchSetup
 
     assert "PyTorch extension" in TorchSetup().install()
 

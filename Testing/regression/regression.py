@@ -26,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-PACKAGE = "rtbackend"  # `python -m` of it is the command line
+PACKAGE = "rtuncertainty"  # `python -m` of it is the command line
 MAKERS = {"digital_limb": f"{PACKAGE}.phantom", "digital_pelvis": f"{PACKAGE}.phantom_pelvis", "daily_scan": f"{PACKAGE}.daily_anatomy"}
 
 HERE = Path(__file__).resolve().parent

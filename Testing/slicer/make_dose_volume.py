@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import SimpleITK as sitk
-from RTUncertaintyLib.scene.volumes import add_volume
+from RTUncertaintyLib.mrml.volumes import add_volume
 
 
 def add_dose(scene, around, slope=(0.5, 0.0, 0.0), middle: float = 30.0, spacing: float = 3.0, margin: float = 15.0, name: str = "dose",

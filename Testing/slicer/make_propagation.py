@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from rtbackend import structure_set
+from rtuncertainty.core import structure_set
 
 SIZE, SPACING, ORIGIN = (44, 36, 20), (3.0, 3.0, 4.0), (-60.0, -48.0, 205.0)
 SHIFT = (4.0, -3.0, 2.0)  # mm, LPS: from a point of the daily to that of the planning CT, at the feet

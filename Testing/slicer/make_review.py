@@ -50,7 +50,7 @@ def _probabilities(folder: Path, files: dict, sd_mm: float) -> dict[str, sitk.Im
         return {name: sitk.ReadImage(str(folder / file)) for name, file in files["probabilities"].items()}
     from scipy.stats import norm
 
-    from rtbackend import structure_set
+    from rtuncertainty.core import structure_set
 
     found = {}
     for name, structure in structure_set.read(folder / files["propagated"]).items():
@@ -95,7 +95,7 @@ def _rows(name: str, percent: np.ndarray, ml: float, calibrated: bool, tables: d
 
 def make_large(folder, structures: int = 20, size=(256, 256, 80), seed: int = 0) -> Path:
     """A prediction of many structures with all its files: blurred balls of different sharpness in a body of tissue."""
-    from rtbackend.segmentation_file import with_segments
+    from rtuncertainty.core.segmentation_file import with_segments
 
     folder, random = Path(folder), np.random.default_rng(seed)
     folder.mkdir(parents=True)

@@ -10,10 +10,10 @@ import slicer.util
 import vtk
 from vtkmodules.util.numpy_support import vtk_to_numpy
 
-from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.scene.nodes import nodes_by_class
-from RTUncertaintyLib.scene.volumes import add_volume
-from rtbackend import structure_set
+from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib.runs.run import nodes_by_class
+from RTUncertaintyLib.mrml.volumes import add_volume
+from rtuncertainty.core import structure_set
 
 NAMES = [name for name, *_ in make_propagation.STRUCTURES]
 

@@ -10,9 +10,9 @@ import slicer.util
 import vtk
 from make_result import STRUCTURES, make_input, make_result, oblique
 
-from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.scene import nodes as run_nodes_module
-from rtbackend.errors import InputError
+from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib.runs import run as run_nodes_module
+from rtuncertainty.core.errors import InputError
 
 OVERLAYS = {"predictive", "intrinsic", "parameter", "entropy", "mutual_information"}
 
@@ -202,7 +202,7 @@ def test_an_image_of_another_size_is_refused(scene, tmp_path):
 def test_an_error_of_our_own_leaves_the_scene_as_it_was(scene, tmp_path, monkeypatch):
     folder = make_result(tmp_path / "r")
     before = _state(scene)
-    from RTUncertaintyLib.scene import tables
+    from RTUncertaintyLib.mrml import tables
 
     monkeypatch.setattr(tables, "add_table", lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -4,8 +4,8 @@ import slicer
 import vtk
 from make_result import make_result
 
-from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.scene.nodes import nodes_by_class
+from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib.runs.run import nodes_by_class
 
 
 def node_ids(scene) -> set:

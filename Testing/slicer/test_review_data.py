@@ -8,9 +8,9 @@ from make_propagation import make_propagation
 from make_result import make_result
 from make_review import LEVELS, PERCENTILES, add_review_files
 
-from RTUncertaintyLib import headless
-from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.review_data import Decision, ReviewData
+from RTUncertaintyLib.headless.scene import scene as headless
+from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib.runs.review_data import Decision, ReviewData
 
 
 def rows(folder, file):

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from rtbackend import cli, geometry, structure_set
-from rtbackend.deformation import read_transform
-from RTUncertaintyLib import dicom_job
-from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.review_logic import ReviewLogic
-from RTUncertaintyLib.volume_export import UnusableVolume
+from rtuncertainty.cli import main
+from rtuncertainty.core import geometry, structure_set
+from rtuncertainty.deformation import read_transform
+from RTUncertaintyLib.review.dicom import job
+from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib.review.logic import ReviewLogic
+from RTUncertaintyLib.mrml.volume_export import UnusableVolume
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pydicom") is None, reason="pydicom is not installed")
 sys.path.append(str(Path(__file__).resolve().parents[1] / "backend"))
@@ -26,7 +27,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "backend"))
 def in_this_process(monkeypatch):
     """The backend's command line without a process of its own."""
     def waited(self, workspace, proof, progress):
-        assert cli.main([*workspace.arguments, "--progress", "none"]) == 0
+        assert main.main([*workspace.arguments, "--progress", "none"]) == 0
         return workspace.output
 
     monkeypatch.setattr(ReviewLogic, "_waited", waited)
@@ -60,7 +61,7 @@ def masks(file, grid=None):
 
 def test_a_prediction_into_a_folder(prediction, capfd):
     import pydicom
-    import rtdicom
+    from rtuncertainty import dicom
 
     run, folder, place = prediction
     (place / "out").mkdir()
@@ -70,7 +71,7 @@ def test_a_prediction_into_a_folder(prediction, capfd):
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(written / "ct")))
     ct, synct = reader.Execute(), sitk.ReadImage(str(folder / "synct.nii.gz"))
     assert geometry.same_grid(ct, synct) and np.abs(sitk.GetArrayFromImage(ct) - sitk.GetArrayFromImage(synct)).max() <= 0.5
-    grid = rtdicom.read_series(place / "scan").grid
+    grid = dicom.read_series(place / "scan").grid
     found, want = masks(written / "rtstruct.dcm", grid), masks(folder / "structures.seg.nrrd")
     assert set(found) == set(want) and all(np.array_equal(found[n], want[n]) for n in want)
     said = capfd.readouterr()
@@ -83,15 +84,15 @@ def test_a_prediction_into_a_folder(prediction, capfd):
 def test_corrected_and_rejected_contours(prediction):
     """What the reviewer changed by hand goes out as it is, and what was rejected does not."""
     import pydicom
-    import rtdicom
+    from rtuncertainty import dicom
 
     run, _folder, place = prediction
     (place / "out").mkdir()
     run_scene.decide(run, "bone", "rejected", "", "")
     run_scene.decide(run, "gtv", "edited", "", "")
     written = ReviewLogic().dicom(run, ["rtstruct"], str(place / "out"), reference=str(place / "scan"))
-    found = masks(written / "rtstruct.dcm", rtdicom.read_series(place / "scan").grid)
-    assert list(found) == ["gtv"] and dicom_job.rejected(run) == ["bone"]
+    found = masks(written / "rtstruct.dcm", dicom.read_series(place / "scan").grid)
+    assert list(found) == ["gtv"] and job.rejected(run) == ["bone"]
     assert pydicom.dcmread(written / "rtstruct.dcm").StructureSetROISequence[0].ROIGenerationAlgorithm == "SEMIAUTOMATIC"
 
 
@@ -120,7 +121,7 @@ def test_the_series_of_the_scene_and_the_database(prediction, monkeypatch):
     own = run.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "mr")
     own.SetAttribute("DICOM.instanceUIDs", " ".join(str(i) for i in range(len(files))))
     run.input = own
-    assert dicom_job.series_files(own) == [str(f) for f in files]
+    assert job.series_files(own) == [str(f) for f in files]
     assert ReviewLogic().dicom(run, ["rtstruct"]) is None and imported == [("rtstruct.dcm", True)]
     Database.isOpen = False
     with pytest.raises(UnusableVolume, match="not open"):
@@ -133,25 +134,25 @@ def test_the_series_of_the_scene_and_the_database(prediction, monkeypatch):
 def test_the_deformation_is_the_files(scene, tmp_path):
     folder = with_model(make_propagation.make_propagation(tmp_path / "r"))
     run = run_scene.load_propagation(folder, scene)
-    dicom_job.write_result(run, tmp_path / "again")
+    job.write_result(run, tmp_path / "again")
     was, now = (read_transform(p / "transform.h5") for p in (folder, tmp_path / "again"))
     assert geometry.same_grid(was, now) and np.allclose(sitk.GetArrayFromImage(was), sitk.GetArrayFromImage(now), atol=1e-5)
     summary = json.loads((tmp_path / "again" / "summary.json").read_text(encoding="utf-8"))
     image, again = (sitk.ReadImage(str(p)) for p in (folder / "warped_planning.nii.gz", tmp_path / "again" / summary["files"]["warped_planning"]))
     assert geometry.same_grid(image, again) and np.array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(again))
-    assert all(not why for kind, why in dicom_job.offered(run).items() if kind != "seg")
+    assert all(not why for kind, why in job.offered(run).items() if kind != "seg")
 
 
 def test_what_is_missing_is_told_in_one_line(prediction, monkeypatch):
     run, _folder, place = prediction
-    assert "Only a propagation" in dicom_job.offered(run)["registration"]
+    assert "Only a propagation" in job.offered(run)["registration"]
     with pytest.raises(UnusableVolume, match="at least one kind"):
         ReviewLogic().dicom(run, [], str(place))
     with pytest.raises(UnusableVolume, match="Only a propagation"):
         ReviewLogic().dicom(run, ["registration"], str(place), reference=str(place / "scan"))
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "highdicom" else real(name, *more))
-    assert "pip_install('highdicom')" in dicom_job.offered(run)["seg"]
+    assert "pip_install('highdicom')" in job.offered(run)["seg"]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "pydicom" else real(name, *more))
     with pytest.raises(UnusableVolume, match=r"DICOM export needs pydicom: run slicer.util.pip_install\('pydicom'\)"):
         ReviewLogic().dicom(run, ["rtstruct"], str(place), reference=str(place / "scan"))

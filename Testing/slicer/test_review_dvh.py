@@ -13,13 +13,16 @@ import slicer
 import slicer.util
 import vtk
 from make_dose_volume import add_dose
-from rtbackend import cli, report
-from RTUncertaintyLib import dose_input, review_content, run_files
-from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.review_content import rows_of
-from RTUncertaintyLib.review_logic import ReviewLogic
-from RTUncertaintyLib.scene.nodes import RUN_ATTRIBUTE, nodes_by_class
-from RTUncertaintyLib.volume_export import UnusableVolume
+from rtuncertainty.cli import main
+from rtuncertainty.report import build
+from RTUncertaintyLib.review.dose import dose_input
+from RTUncertaintyLib.review.report import content
+from RTUncertaintyLib.review import run_files
+from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib.review.report.content import rows_of
+from RTUncertaintyLib.review.logic import ReviewLogic
+from RTUncertaintyLib.runs.run import RUN_ATTRIBUTE, nodes_by_class
+from RTUncertaintyLib.mrml.volume_export import UnusableVolume
 from vtkmodules.util.numpy_support import vtk_to_numpy
 
 
@@ -48,7 +51,7 @@ def in_this_process(request, monkeypatch):
     """The backend's command line without a process of its own, but where a test is about that."""
     if "process" not in request.node.name:
         def waited(self, workspace, proof, progress):
-            assert cli.main([*workspace.arguments, "--progress", "none"]) == 0
+            assert main.main([*workspace.arguments, "--progress", "none"]) == 0
             return workspace.output
 
         monkeypatch.setattr(ReviewLogic, "_waited", waited)
@@ -106,9 +109,9 @@ def test_chart_table_and_report(run, scene):
     # the structure's own colour, or as dark as white paper needs it
     own = run_scene_data(run).structure("gtv").color
     assert np.argmax(series[2].GetColor()) == np.argmax(own)
-    result = review_content.result_of(run)
+    result = content.result_of(run)
     assert {c["name"] for c in result.dvh} == {"bone", "gtv"} and result.dvh[0]["lower"] is not None
-    assert "Dose-volume histograms" in report.page(result)
+    assert "Dose-volume histograms" in build.page(result)
 
 
 def dose_centre(node):
@@ -122,7 +125,7 @@ def run_scene_data(run):
 
 
 def test_replaced_chosen_saved_and_removed(views, tmp_path):
-    from RTUncertaintyLib import headless
+    from RTUncertaintyLib.headless.scene import scene as headless
 
     scene = views.scene
     slicer.mrmlScene, before = scene, getattr(slicer, "mrmlScene", None)

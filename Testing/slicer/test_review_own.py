@@ -6,14 +6,14 @@ import slicer.util
 from make_result import image, labels, oblique
 from propagation_case import ids, segmentation_node
 
-from rtbackend.errors import InputError
-from rtbackend.structure_set import Structure
-from RTUncertaintyLib import headless
-from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.review_data import ReviewData
-from RTUncertaintyLib.scene.nodes import nodes_by_class
-from RTUncertaintyLib.scene.review_spread import Spread
-from RTUncertaintyLib.scene.volumes import add_volume
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.core.structure_set import Structure
+from RTUncertaintyLib.headless.scene import scene as headless
+from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib.runs.review_data import ReviewData
+from RTUncertaintyLib.runs.run import nodes_by_class
+from RTUncertaintyLib.runs.spread import Spread
+from RTUncertaintyLib.mrml.volumes import add_volume
 
 
 class Own:

@@ -10,9 +10,9 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import slicer.util
-from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.scene import review_plots
-from RTUncertaintyLib.scene.nodes import RUN_ATTRIBUTE, nodes_by_class
+from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib.review.views import plots
+from RTUncertaintyLib.runs.run import RUN_ATTRIBUTE, nodes_by_class
 from vtkmodules.util.numpy_support import vtk_to_numpy
 
 
@@ -38,7 +38,7 @@ def run(scene, tmp_path):
 
 
 def test_distributions_are_those_of_the_table_with_the_interval_marked(run):
-    chart = review_plots.volume_distributions(run, level=0.8)
+    chart = plots.volume_distributions(run, level=0.8)
     found = curves(chart)
     assert set(found) == {f"{n}{more}" for n in ("bone", "gtv") for more in ("", ": 80% interval, calibrated")}
     volume, percentile = found["gtv"]
@@ -50,18 +50,18 @@ def test_distributions_are_those_of_the_table_with_the_interval_marked(run):
     assert interval[1][0] == interval[1][1] != found["bone: 80% interval, calibrated"][1][0]
     # the bar ends where the distribution has its 10th and 90th percentile
     assert interval[0] == pytest.approx(np.interp([10, 90], percentile, volume), abs=1e-3)
-    assert set(curves(review_plots.volume_distributions(run, ["bone"], 0.8))) == {"bone", "bone: 80% interval, calibrated"}
+    assert set(curves(plots.volume_distributions(run, ["bone"], 0.8))) == {"bone", "bone: 80% interval, calibrated"}
 
 
 def test_a_result_without_distributions_has_no_such_plot(scene, tmp_path):
     run = run_scene.load_result(make_result.make_result(tmp_path / "r"), scene)
     before = count(scene)
-    assert review_plots.volume_distributions(run) is None and review_plots.zscore_histogram(run) is None
-    assert review_plots.error_against_sd(run) is None and count(scene) == before
+    assert plots.volume_distributions(run) is None and plots.zscore_histogram(run) is None
+    assert plots.error_against_sd(run) is None and count(scene) == before
 
 
 def test_the_course_along_the_slices_is_that_of_the_map_at_its_positions(run):
-    found = curves(review_plots.along_slices(run, "predictive"))
+    found = curves(plots.along_slices(run, "predictive"))
     values, inside = (slicer.util.arrayFromVolume(n) for n in (run.overlays["predictive"], run.overlays["predictive"]))
     inside = inside > 0
     position, mean = found["mean in the body"]
@@ -72,7 +72,7 @@ def test_the_course_along_the_slices_is_that_of_the_map_at_its_positions(run):
 
 
 def test_the_course_in_a_structure_leaves_slices_without_it_out(run):
-    position, mean = curves(review_plots.along_slices(run, "entropy", "gtv"))["mean in gtv"]
+    position, mean = curves(plots.along_slices(run, "entropy", "gtv"))["mean in gtv"]
     label, values = make_result.labels() == 2, slicer.util.arrayFromVolume(run.overlays["entropy"])
     there = np.flatnonzero(label.any((1, 2)))
     assert position == pytest.approx(make_result.ORIGIN[2] + make_result.SPACING[2] * there)
@@ -84,13 +84,13 @@ def test_slices_are_axial_whatever_the_storage(scene, tmp_path):
     for file in folder.glob("*.nii.gz"):
         sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(file)), "PIR"), str(file))
     run = run_scene.load_result(folder, scene)
-    position, mean = curves(review_plots.along_slices(run, "predictive"))["mean in the body"]
+    position, mean = curves(plots.along_slices(run, "predictive"))["mean in the body"]
     assert len(position) == make_result.SIZE[2] and abs(position[1] - position[0]) == pytest.approx(make_result.SPACING[2])
     assert sorted(position) == pytest.approx(make_result.ORIGIN[2] + make_result.SPACING[2] * np.arange(make_result.SIZE[2]))
 
 
 def test_zscores_are_a_density_beside_the_unit_gaussian(run):
-    chart = review_plots.zscore_histogram(run)
+    chart = plots.zscore_histogram(run)
     found = curves(chart)
     x, density = found["this image"]
     gauss = found["perfect error bars, N(0, 1)"]
@@ -102,9 +102,9 @@ def test_zscores_are_a_density_beside_the_unit_gaussian(run):
 
 
 def test_errors_lie_on_the_line_when_error_bars_are_right(run):
-    found = curves(review_plots.error_against_sd(run))
+    found = curves(plots.error_against_sd(run))
     predicted, error = found["voxels with about this SD"]
-    assert (np.diff(predicted) > 0).all() and len(predicted) == review_plots.BINS
+    assert (np.diff(predicted) > 0).all() and len(predicted) == plots.BINS
     assert error == pytest.approx(predicted, rel=0.15)  # error = z · SD with z from N(0, 1)
     line = found["error bars that are right"]
     assert line[0] == pytest.approx(line[1])
@@ -114,12 +114,12 @@ def test_plots_are_the_runs_are_replaced_and_go_with_it(scene, tmp_path):
     folder = make_review.add_review_files(make_result.make_result(tmp_path / "r", reference=True))
     empty = count(scene)
     run = run_scene.load_result(folder, scene)
-    made = [review_plots.volume_distributions(run), review_plots.along_slices(run, "entropy"), review_plots.along_slices(run, "predictive"),
-            review_plots.zscore_histogram(run), review_plots.error_against_sd(run)]
+    made = [plots.volume_distributions(run), plots.along_slices(run, "entropy"), plots.along_slices(run, "predictive"),
+            plots.zscore_histogram(run), plots.error_against_sd(run)]
     once = count(scene)
     assert once["vtkMRMLPlotChartNode"] == 5
-    again = [review_plots.volume_distributions(run), review_plots.along_slices(run, "entropy"), review_plots.along_slices(run, "predictive"),
-             review_plots.zscore_histogram(run), review_plots.error_against_sd(run)]
+    again = [plots.volume_distributions(run), plots.along_slices(run, "entropy"), plots.along_slices(run, "predictive"),
+             plots.zscore_histogram(run), plots.error_against_sd(run)]
     assert [c.GetID() for c in made] == [c.GetID() for c in again] and count(scene) == once
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     for chart in again:
@@ -127,7 +127,7 @@ def test_plots_are_the_runs_are_replaced_and_go_with_it(scene, tmp_path):
             assert node.GetAttribute(RUN_ATTRIBUTE) == run.run_id
             assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == run.folder_item
     # fewer structures: the series of the others go
-    review_plots.volume_distributions(run, ["gtv"])
+    plots.volume_distributions(run, ["gtv"])
     assert count(scene)["vtkMRMLPlotSeriesNode"] == once["vtkMRMLPlotSeriesNode"] - 2
     assert set(run_scene.run_nodes(run.run_id, scene).tables) == set(run.tables)  # a plot's table is no table of the result
     run_scene.remove_run(run)
@@ -137,19 +137,19 @@ def test_plots_are_the_runs_are_replaced_and_go_with_it(scene, tmp_path):
 def test_a_propagation_has_its_plots_too(scene, tmp_path):
     folder = make_review.add_review_files(make_propagation.make_propagation(tmp_path / "r"))
     run = run_scene.load_propagation(folder, scene)
-    found = curves(review_plots.along_slices(run, "jacobian"))
+    found = curves(plots.along_slices(run, "jacobian"))
     assert set(found) == {"mean in the body", "mean distance from 1"}
-    position, spread = curves(review_plots.along_slices(run, "displacement_sd"))["mean in the body"]
+    position, spread = curves(plots.along_slices(run, "displacement_sd"))["mean in the body"]
     assert spread == pytest.approx(0.3 + 0.15 * (position - make_propagation.ORIGIN[2]) / make_propagation.SPACING[2], abs=1e-5)
-    assert "Parotid_L" in curves(review_plots.volume_distributions(run)) and review_plots.zscore_histogram(run) is None
+    assert "Parotid_L" in curves(plots.volume_distributions(run)) and plots.zscore_histogram(run) is None
 
 
 def test_a_saved_scene_keeps_its_plots(views, tmp_path):
-    from RTUncertaintyLib import headless
+    from RTUncertaintyLib.headless.scene import scene as headless
 
     folder = make_review.add_review_files(make_result.make_result(tmp_path / "r", reference=True))
     run = run_scene.load_result(folder, views.scene)
-    wanted = curves(review_plots.volume_distributions(run))
+    wanted = curves(plots.volume_distributions(run))
     assert views.scene.WriteToMRB(str(tmp_path / "s.mrb"))
     other = headless.new_scene()
     headless.open_scene(other, tmp_path / "s.mrb")
@@ -157,9 +157,9 @@ def test_a_saved_scene_keeps_its_plots(views, tmp_path):
     chart = nodes_by_class(other.scene, "vtkMRMLPlotChartNode")[0]
     found = curves(chart)
     assert set(found) == set(wanted) and all(found[k][0] == pytest.approx(wanted[k][0], rel=1e-4) for k in wanted)
-    assert review_plots.volume_distributions(again).GetID() == chart.GetID()
+    assert plots.volume_distributions(again).GetID() == chart.GetID()
 
 
 def test_showing_needs_no_application(run):
-    chart = review_plots.zscore_histogram(run)
-    review_plots.show_chart(chart)  # without the application's views nothing happens
+    chart = plots.zscore_histogram(run)
+    plots.show_chart(chart)  # without the application's views nothing happens

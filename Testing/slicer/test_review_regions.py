@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from make_propagation import make_propagation
 from make_result import SPACING, make_result
 
-from RTUncertaintyLib import scene as run_scene
+from RTUncertaintyLib import runs as run_scene
 
 ML = float(np.prod(SPACING)) / 1000
 
@@ -61,7 +61,7 @@ def test_named_by_the_structure(run):
     label = run.segmentation
     matrix = vtk.vtkMatrix4x4()
     run.synct.GetRASToIJKMatrix(matrix)
-    from RTUncertaintyLib.scene.segmentation import voxels_of
+    from RTUncertaintyLib.mrml.segmentation import voxels_of
 
     array = np.zeros_like(slicer.util.arrayFromVolume(run.overlays["entropy"]))
     for i, j, k in np.rint(voxels_of(label, "gtv", matrix)).astype(int):

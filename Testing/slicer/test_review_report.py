@@ -16,11 +16,11 @@ import SimpleITK as sitk
 import slicer
 import slicer.util
 import vtk
-from RTUncertaintyLib import review_content, review_report
-from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.scene import review_decisions
-from rtbackend import report, report_data
-from rtbackend.errors import InputError
+from RTUncertaintyLib.review.report import content, export
+from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib.review import decisions
+from rtuncertainty.report import build, data
+from rtuncertainty.core.errors import InputError
 
 NASTY = "<script>alert('x')</script>&=1"
 
@@ -35,7 +35,7 @@ def voxels(part) -> np.ndarray:
     return np.stack([part[k, slice(0, part.shape[1]), slice(0, part.shape[2])] for k in range(part.shape[0])])
 
 
-def assert_same(found: report_data.Result, wanted: report_data.Result, body: bool = True) -> None:
+def assert_same(found: data.Result, wanted: data.Result, body: bool = True) -> None:
     """Whether both show the same: images, structures with all contours, nested contours, tables."""
     assert found.spacing == pytest.approx(wanted.spacing)
     for key in set(wanted.images) - {"structures"} - (set() if body else {"body"}):
@@ -54,17 +54,17 @@ def assert_same(found: report_data.Result, wanted: report_data.Result, body: boo
 def test_a_run_shows_what_its_folder_shows(scene, tmp_path, oblique):
     folder, image = full(tmp_path, reference=True, direction=None if oblique else np.eye(3))
     run = run_scene.load_result(folder, scene, input_file=image)
-    wanted = report_data.load(folder, image)
-    assert_same(review_content.result_of(run), wanted)
+    wanted = data.load(folder, image)
+    assert_same(content.result_of(run), wanted)
 
 
 def test_a_sagittal_run_is_shown_in_patient_axes(scene, tmp_path):
     folder, image = full(tmp_path, direction=np.eye(3))
-    wanted = report_data.load(folder, image)
+    wanted = data.load(folder, image)
     for file in [*folder.glob("*.nii.gz"), image]:
         sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(file)), "PIR"), str(file))
     run = run_scene.load_result(folder, scene, input_file=image)
-    found = review_content.result_of(run)
+    found = content.result_of(run)
     for key in ("synct", "predictive_sd", "entropy", "input"):
         assert np.array_equal(found.images[key], wanted.images[key]), key
     assert np.array_equal(voxels(found.structures[1].inside), voxels(wanted.structures[1].inside))
@@ -77,12 +77,12 @@ def test_a_propagation_shows_what_its_folder_shows(scene, tmp_path):
     _, structures, image = make_propagation.case()
     sitk.WriteImage(image, str(daily))
     sitk.WriteImage(make_propagation.structure_set.as_segmentation(structures), str(planning))
-    assert_same(review_content.result_of(case.run), report_data.load(case.folder, daily, (planning, None)))
+    assert_same(content.result_of(case.run), data.load(case.folder, daily, (planning, None)))
 
 
 def test_an_input_on_another_grid_or_under_a_transform_lies_where_it_is(scene, tmp_path):
     folder, image = full(tmp_path, direction=np.eye(3))
-    wanted = report_data.load(folder, image).images["input"].astype(float)
+    wanted = data.load(folder, image).images["input"].astype(float)
     run = run_scene.load_result(folder, scene, input_file=image)
     shift = slicer.vtkMRMLLinearTransformNode()
     scene.AddNode(shift)
@@ -90,19 +90,19 @@ def test_an_input_on_another_grid_or_under_a_transform_lies_where_it_is(scene, t
     matrix.SetElement(2, 3, 2 * make_result.SPACING[2])  # towards the head
     shift.SetMatrixTransformToParent(matrix)
     run.input.SetAndObserveTransformNodeID(shift.GetID())
-    found = review_content.result_of(run).images["input"]
+    found = content.result_of(run).images["input"]
     assert found[2:] == pytest.approx(wanted[:-2], abs=1e-3)
 
 
 def test_html_and_tables_are_written_whole(scene, tmp_path):
     folder, image = full(tmp_path, reference=True)
     run = run_scene.load_result(folder, scene, input_file=image)
-    review_decisions.decide(run, "gtv", "rejected", NASTY, "=HYPERLINK(1)")
-    written = review_report.export(run, tmp_path / "out", ("html", "csv"))
+    decisions.decide(run, "gtv", "rejected", NASTY, "=HYPERLINK(1)")
+    written = export.export(run, tmp_path / "out", ("html", "csv"))
     assert {p.name for p in written} == {"report.html", "volumes.csv", "flags.csv", "metrics.csv", "review.csv", "structure_quality.csv",
                                          "volume_distribution.csv", "volume_intervals.csv"} == {p.name for p in (tmp_path / "out").iterdir()}
     html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "<script" not in html and "&lt;script&gt;alert(&#x27;x&#x27;)" in html and report.EACH_PAGE in html
+    assert "<script" not in html and "&lt;script&gt;alert(&#x27;x&#x27;)" in html and build.EACH_PAGE in html
     assert html.count("<figure") >= 27 and "1 of 2 structures were reviewed" in html
     with open(tmp_path / "out" / "review.csv", newline="", encoding="utf-8") as file:
         row = list(csv.DictReader(file))[0]
@@ -119,30 +119,30 @@ def test_the_patient_is_named_only_when_asked_for(scene, tmp_path):
     run.input.SetName("Doe^Jane")
     item = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     item.SetItemAttribute(item.GetItemByDataNode(run.input), "DICOM.PatientID", "4711")
-    without = review_report.export(run, tmp_path / "a", ("html", "csv"))
+    without = export.export(run, tmp_path / "a", ("html", "csv"))
     text = "".join(p.read_text(encoding="utf-8") for p in without)
     assert "Doe^Jane" in run.name and "Doe^" not in text and "the input image" in text
     assert "4711" not in re.sub("base64,[^']*", "", text) and str(tmp_path) not in text
-    html = review_report.export(run, tmp_path / "b", ("html",), patient={"Name": "Doe^Jane", "ID": NASTY, "Born": " "})[0].read_text(encoding="utf-8")
+    html = export.export(run, tmp_path / "b", ("html",), patient={"Name": "Doe^Jane", "ID": NASTY, "Born": " "})[0].read_text(encoding="utf-8")
     assert "Doe^Jane" in html and "&lt;script&gt;" in html and "Born" not in html
-    assert "Patient" in review_report.export(run, tmp_path / "c", ("html",), patient="Doe, J.")[0].read_text(encoding="utf-8")
+    assert "Patient" in export.export(run, tmp_path / "c", ("html",), patient="Doe, J.")[0].read_text(encoding="utf-8")
 
 
 def test_the_level_of_the_intervals_is_the_one_asked_for(scene, tmp_path):
     folder, _ = full(tmp_path)
     run = run_scene.load_result(folder, scene)
-    html = review_report.export(run, tmp_path / "out", ("html",), level=0.5)[0].read_text(encoding="utf-8")
+    html = export.export(run, tmp_path / "out", ("html",), level=0.5)[0].read_text(encoding="utf-8")
     assert "50% interval (ml)" in html and "90% interval (ml)" not in html
 
 
 def test_a_propagation_and_a_model_that_only_segments_have_reports(scene, tmp_path):
     case = propagation_case.Case(scene, tmp_path)
-    html = review_report.export(case.run, tmp_path / "out", ("html", "csv"))
+    html = export.export(case.run, tmp_path / "out", ("html", "csv"))
     assert "structures.csv" in {p.name for p in html}
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "Propagated contours with uncertainty" in text and "thin: planning contour" in text
     run_scene.accept_structures(case.run, {name: "propagated" for name in propagation_case.NAMES})
-    text = review_report.export(run_scene.run_nodes(case.run.run_id, scene), tmp_path / "again", ("html",))[0].read_text(encoding="utf-8")
+    text = export.export(run_scene.run_nodes(case.run.run_id, scene), tmp_path / "again", ("html",))[0].read_text(encoding="utf-8")
     assert "accepted contour" in text
 
 
@@ -154,9 +154,9 @@ def test_a_model_that_only_segments_shows_what_its_folder_shows(scene, tmp_path)
     summary["model"]["outputs"] = {"structures": summary["structures"]}
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     run = run_scene.load_result(folder, scene, input_file=image)
-    found = review_content.result_of(run)
-    assert_same(found, report_data.load(folder, image), body=False)
-    page = review_report.export(run, tmp_path / "out", ("html",))[0].read_text(encoding="utf-8")
+    found = content.result_of(run)
+    assert_same(found, data.load(folder, image), body=False)
+    page = export.export(run, tmp_path / "out", ("html",))[0].read_text(encoding="utf-8")
     assert "<h1>Structures with uncertainty" in page and "data-image='place-entropy'" in page and "Hounsfield" not in page and "> HU" not in page
 
 
@@ -164,10 +164,10 @@ def test_a_review_of_the_users_own_data_has_a_report(scene, tmp_path):
     folder, image = full(tmp_path, direction=np.eye(3))
     given = run_scene.load_result(folder, scene, input_file=image)
     own = run_scene.review_segmentation(given.segmentation, dict(given.probabilities), scene, given.input)
-    found = review_content.result_of(own)
+    found = content.result_of(own)
     assert [s.name for s in found.structures] == ["bone", "gtv"] and found.body.all()
     assert np.array_equal(voxels(found.structures[1].mask), make_result.labels() == 2)
-    page = review_report.export(own, tmp_path / "out", ("html",))[0].read_text(encoding="utf-8")
+    page = export.export(own, tmp_path / "out", ("html",))[0].read_text(encoding="utf-8")
     assert "Structures with uncertainty" in page and "never calibrated" in page and "Input image" in page
 
 
@@ -180,12 +180,12 @@ def test_existing_folders_and_files_are_left_alone(scene, tmp_path):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     for place, words in ((full_one, "not empty"), (tmp_path / "file", "is a file"), (tmp_path / "file" / "in", "file")):
         with pytest.raises(InputError, match=words):
-            review_report.export(run, place, ("html",))
+            export.export(run, place, ("html",))
     assert [p.name for p in full_one.iterdir()] == ["mine.txt"]
     (tmp_path / "empty").mkdir()
-    assert review_report.export(run, tmp_path / "empty", ("csv",))
+    assert export.export(run, tmp_path / "empty", ("csv",))
     with pytest.raises(ValueError, match="docx"):
-        review_report.export(run, tmp_path / "new", ("docx",))
+        export.export(run, tmp_path / "new", ("docx",))
 
 
 def test_a_full_disk_leaves_nothing(scene, tmp_path, monkeypatch):
@@ -200,7 +200,7 @@ def test_a_full_disk_leaves_nothing(scene, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", fail)
     with pytest.raises(InputError, match="no space left"):
-        review_report.export(run, tmp_path / "out", ("html", "csv"))
+        export.export(run, tmp_path / "out", ("html", "csv"))
     assert set(tmp_path.iterdir()) == before
 
 
@@ -209,28 +209,28 @@ def test_a_run_that_is_gone_has_no_report(scene, tmp_path):
     run = run_scene.load_result(folder, scene)
     run_scene.remove_run(run)
     with pytest.raises(InputError, match="no longer in the scene"):
-        review_report.export(run, tmp_path / "out", ("html",))
+        export.export(run, tmp_path / "out", ("html",))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_saved_scene_has_the_same_report(views, tmp_path):
-    from RTUncertaintyLib import headless
+    from RTUncertaintyLib.headless.scene import scene as headless
 
     folder, image = full(tmp_path)
     run = run_scene.load_result(folder, views.scene, input_file=image)
-    review_decisions.decide(run, "bone", "accepted", "as drawn", "MZ")
-    wanted = report.sections(review_content.result_of(run))
+    decisions.decide(run, "bone", "accepted", "as drawn", "MZ")
+    wanted = build.sections(content.result_of(run))
     assert views.scene.WriteToMRB(str(tmp_path / "s.mrb"))
     other = headless.new_scene()
     headless.open_scene(other, tmp_path / "s.mrb")
-    found = report.sections(review_content.result_of(run_scene.run_nodes(run.run_id, other.scene)))
+    found = build.sections(content.result_of(run_scene.run_nodes(run.run_id, other.scene)))
     assert [part for part in found if "<img" not in part] == [part for part in wanted if "<img" not in part] and len(found) == len(wanted)
 
 
 def test_without_qt_a_pdf_is_refused_in_words(scene, tmp_path, monkeypatch):
     folder, _ = full(tmp_path)
     run = run_scene.load_result(folder, scene)
-    monkeypatch.setattr(review_report.review_pdf, "available", lambda: False)
+    monkeypatch.setattr(export.review_pdf, "available", lambda: False)
     with pytest.raises(InputError, match="leave the PDF out"):
-        review_report.export(run, tmp_path / "out")
+        export.export(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()

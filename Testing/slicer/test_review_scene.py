@@ -12,11 +12,11 @@ from make_result import STRUCTURES, make_result, oblique
 from make_review import add_review_files
 from propagation_case import ids, mask
 
-from RTUncertaintyLib import headless
-from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.scene.nodes import nodes_by_class
-from RTUncertaintyLib.scene.review_inside import cut_to_content, inside_of, percent_of
-from RTUncertaintyLib.scene.review_nested import PERCENTILES, surface
+from RTUncertaintyLib.headless.scene import scene as headless
+from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib.runs.run import nodes_by_class
+from RTUncertaintyLib.runs.inside import cut_to_content, inside_of, percent_of
+from RTUncertaintyLib.review.views.nested import PERCENTILES, surface
 
 NAMES = [s["name"] for s in STRUCTURES]
 
@@ -60,7 +60,7 @@ def balls(direction=None) -> dict[int, sitk.Image]:
 
 @pytest.mark.parametrize("direction", [np.eye(3), oblique()])
 def test_surfaces_are_nested_and_as_large_as_their_voxels(scene, direction):
-    from RTUncertaintyLib.scene.volumes import add_volume
+    from RTUncertaintyLib.mrml.volumes import add_volume
 
     image = balls(direction)
     node, array = add_volume(scene, image, "inside"), sitk.GetArrayFromImage(image)
@@ -74,7 +74,7 @@ def test_surfaces_are_nested_and_as_large_as_their_voxels(scene, direction):
 
 
 def test_an_empty_core_has_an_empty_surface(scene):
-    from RTUncertaintyLib.scene.volumes import add_volume
+    from RTUncertaintyLib.mrml.volumes import add_volume
 
     node = add_volume(scene, sitk.Cast(balls() / 2, sitk.sitkUInt8), "inside")
     assert surface(node, 5).GetNumberOfPoints() == 0 and surface(node, 95).GetNumberOfPoints() > 100
@@ -173,7 +173,7 @@ def test_a_scene_file_brings_contours_and_decisions_back(run, views, tmp_path):
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_the_least_certain_slice_is_axial_whatever_the_image_axes(views, axis):
     """A structure that is blurred in one slice along the patient's axis only."""
-    from RTUncertaintyLib.scene.volumes import add_volume
+    from RTUncertaintyLib.mrml.volumes import add_volume
 
     percent = np.zeros((12, 12, 12), np.uint8)
     percent[2:10, 2:10, 2:10] = 100
@@ -226,7 +226,7 @@ def test_a_propagation_is_shown_on_its_daily_scan(views, tmp_path):
 def test_the_users_own_image_is_found_by_its_grid(views, folder):
     from make_result import SIZE, image
 
-    from RTUncertaintyLib.scene.volumes import add_volume
+    from RTUncertaintyLib.mrml.volumes import add_volume
 
     array = np.zeros(SIZE[::-1], np.int16)
     add_volume(views.scene, image(array, np.eye(3)), "elsewhere")

@@ -10,8 +10,8 @@ import SimpleITK as sitk
 import vtk
 from make_result import STRUCTURES, make_input, make_result
 
-from RTUncertaintyLib import headless
-from RTUncertaintyLib import scene as run_scene
+from RTUncertaintyLib.headless.scene import scene
+from RTUncertaintyLib import runs as run_scene
 
 ROOT = Path(__file__).resolve().parents[2] / "RTUncertainty"
 
@@ -24,7 +24,7 @@ def command(module: str, *arguments) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """(result folder, scene file)"""
-    if headless.in_application():
+    if scene.in_application():
         pytest.skip("the command runs without the application")
     place = tmp_path_factory.mktemp("written")
     folder, output = make_result(place / "r", reference=True), place / "scene of mr.mrb"
@@ -38,8 +38,8 @@ def written(tmp_path_factory):
 @pytest.fixture
 def opened(written):
     """(holder of the scene, run) of the file."""
-    holder = headless.new_scene()
-    headless.open_scene(holder, written[1])
+    holder = scene.new_scene()
+    scene.open_scene(holder, written[1])
     (run_id, name), = run_scene.find_runs(holder.scene).items()
     assert name == "limb-t1-synct on mr"
     return holder, run_scene.run_nodes(run_id, holder.scene)
@@ -65,7 +65,7 @@ def test_nodes_units_and_display_come_back(opened):
 
 def test_views_show_the_overlay(opened):
     holder, run = opened
-    for name in headless.SLICE_VIEWS:
+    for name in scene.SLICE_VIEWS:
         composite = holder.scene.GetNodeByID(f"vtkMRMLSliceCompositeNode{name}")
         assert composite.GetBackgroundVolumeID() == run.synct.GetID()
         assert composite.GetForegroundVolumeID() == run.overlays["predictive"].GetID()
@@ -151,7 +151,7 @@ def test_picture_without_the_input_is_two_by_two(written, tmp_path):
     (((0.9, 0.4, 0.1), (-0.4, 0.9, 0.1)), "LRPA"),  # oblique: by the nearest axis
 ])
 def test_directions_at_the_edges(columns, letters):
-    from RTUncertaintyLib.render.views import directions
+    from RTUncertaintyLib.headless.scene.render.views import directions
 
     matrix = vtk.vtkMatrix4x4()
     for column, axis in enumerate(columns):

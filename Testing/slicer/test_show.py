@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from make_result import make_input, make_result
 
-from RTUncertaintyLib import colors
-from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.scene.nodes import nodes_by_class
+from RTUncertaintyLib.widgets import colors
+from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib.runs.run import nodes_by_class
 
 
 def visible_legends(scene) -> list:

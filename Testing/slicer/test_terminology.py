@@ -3,7 +3,7 @@
 import pytest
 import slicer
 
-from rtbackend.segmentation_file import ANATOMICAL_STRUCTURE, terminology
+from rtuncertainty.core.segmentation_file import ANATOMICAL_STRUCTURE, terminology
 
 HEAD = {"scheme": "SCT", "value": "2812003", "meaning": "Head of femur"}
 LEFT = {"scheme": "SCT", "value": "7771000", "meaning": "Left"}

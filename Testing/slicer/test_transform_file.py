@@ -11,8 +11,9 @@ import slicer.util
 import vtk
 from scipy import ndimage
 
-from rtbackend import deformation, geometry
-from RTUncertaintyLib.scene.volumes import add_volume, ijk_to_ras
+from rtuncertainty import deformation
+from rtuncertainty.core import geometry
+from RTUncertaintyLib.mrml.volumes import add_volume, ijk_to_ras
 
 LPS = np.array([-1.0, -1.0, 1.0])  # to RAS and back
 

@@ -5,11 +5,11 @@ import csv
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from rtbackend.phantom_pelvis import LABELS, digital_pelvis
+from rtuncertainty.phantoms.pelvis import LABELS, digital_pelvis
 
 from training import __main__ as command
-from training import cohort
-from training.prepare import list_cases, load_case
+from training.data.prepare import cohort
+from training.data.prepare.synthesis import list_cases, load_case
 
 COARSE = dict(size=(80, 54, 20), spacing=(4.8, 4.8, 8.0))
 

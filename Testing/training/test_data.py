@@ -6,10 +6,10 @@ import torch
 from scipy import ndimage
 from scipy.optimize import isotonic_regression
 
-from training import prepare
-from training.baselines import MonotoneMap
+from training.data.prepare import synthesis
+from training.evaluation.baselines import MonotoneMap
 from training.data.patches import PatchDataset
-from training.split import split
+from training.core.split import split
 
 
 def case(name="a", seed=0):
@@ -20,10 +20,10 @@ def case(name="a", seed=0):
     body = r < 25
     ct = np.where(body, 40.0, -1000.0)
     ct[np.hypot(y - 30, x - 30) < 6] = 900
-    labels = prepare.bone_labels(ct, body, (1.0, 1.0, 3.0)).astype(np.uint8)
+    labels = synthesis.bone_labels(ct, body, (1.0, 1.0, 3.0)).astype(np.uint8)
     labels[(np.hypot(y - 38, x - 42) < 5) & (z > 2)] = 2
     mr = (np.where(body, 0.0, -2.0) - 1.5 * (labels == 1) + 0.1 * rng.standard_normal(body.shape)).astype(np.float32)
-    return prepare.Case(name, mr, ct.astype(np.float32), labels, body, np.ones_like(body), (1.0, 1.0, 3.0))
+    return synthesis.Case(name, mr, ct.astype(np.float32), labels, body, np.ones_like(body), (1.0, 1.0, 3.0))
 
 
 def test_patients_never_cross_a_split():
@@ -76,24 +76,24 @@ def test_bone_labels_hold_the_marrow_and_no_specks():
     ct[(r < 8) & (r > 5)] = 1200
     ct[r <= 5] = -60
     ct[2, 12, 25] = 700  # a calcification
-    found = prepare.bone_labels(ct, r < 22, (1.0, 1.0, 3.0))
+    found = synthesis.bone_labels(ct, r < 22, (1.0, 1.0, 3.0))
     assert found[2, 25, 25] and not found[2, 12, 25]
     assert found.sum() == pytest.approx((r < 8).sum(), rel=0.05)
 
 
 def test_a_case_survives_its_file(tmp_path):
     one = case()
-    prepare.save_case(one, tmp_path / "a.npz", {"body_dice": 0.98})
-    back = prepare.load_case(tmp_path / "a.npz")
+    synthesis.save_case(one, tmp_path / "a.npz", {"body_dice": 0.98})
+    back = synthesis.load_case(tmp_path / "a.npz")
     assert np.abs(back.mr - one.mr).max() <= 1 / 64 and np.abs(back.ct - one.ct).max() <= 1
     assert np.array_equal(back.labels, one.labels) and np.array_equal(back.region, one.region) and back.spacing == one.spacing
 
 
 def test_why_a_pair_is_dropped():
     good = {"body_dice": 0.98, "cortical_ratio": float("nan"), "fat_ratio": 2.5, "folding": 0.0}
-    assert prepare.why_dropped(good) == ""
-    assert "cortical_ratio 1.20 > 1.0" in prepare.why_dropped({**good, "cortical_ratio": 1.2})
-    assert "body_dice 0.50" in prepare.why_dropped({**good, "body_dice": 0.5})
+    assert synthesis.why_dropped(good) == ""
+    assert "cortical_ratio 1.20 > 1.0" in synthesis.why_dropped({**good, "cortical_ratio": 1.2})
+    assert "body_dice 0.50" in synthesis.why_dropped({**good, "body_dice": 0.5})
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -113,7 +113,7 @@ def test_monotone_map_is_the_best_one(sign):
 
 
 def test_isotonic_by_pooling_equals_brute_force():
-    from training.baselines import HU_CENTRES, _isotonic_l1
+    from training.evaluation.baselines import HU_CENTRES, _isotonic_l1
     rng = np.random.default_rng(1)
     counts = np.zeros((4, len(HU_CENTRES)))
     for row in counts:
@@ -130,9 +130,9 @@ def test_isotonic_by_pooling_equals_brute_force():
 
 def test_ct_body_without_the_couch():
     import SimpleITK as sitk
-    from rtbackend import geometry
+    from rtuncertainty.core import geometry
     itk_needed = pytest.importorskip("itk")
-    from training.registration import ct_body
+    from training.data.prepare.registration import ct_body
     assert itk_needed
     ct = np.full((4, 80, 80), -1000.0)
     y, x = np.indices((80, 80))
@@ -149,8 +149,8 @@ def test_left_and_right_change_places_in_the_mirror():
     labels[0, 20:26, 42:48], labels[0, 60:66, 62:68], labels[0, 60:66, 22:28] = 1, 2, 3
     mr = np.where(labels > 0, 1.0, -1.0).astype(np.float32)
     classes = {"background": 0, "bone": 1, "head_left": 2, "head_right": 3}
-    one = prepare.Case("a", mr, np.zeros_like(mr), labels, np.ones(labels.shape, bool), np.ones(labels.shape, bool), (1.0, 1.0, 3.0), classes)
-    unsided = prepare.Case("b", mr, np.zeros_like(mr), labels, one.body, one.valid, one.spacing, {"background": 0, "bone": 1, "rib": 2, "heart": 3})
+    one = synthesis.Case("a", mr, np.zeros_like(mr), labels, np.ones(labels.shape, bool), np.ones(labels.shape, bool), (1.0, 1.0, 3.0), classes)
+    unsided = synthesis.Case("b", mr, np.zeros_like(mr), labels, one.body, one.valid, one.spacing, {"background": 0, "bone": 1, "rib": 2, "heart": 3})
     senses = {}
     for c in (one, unsided):
         senses[c.name] = set()
@@ -170,15 +170,15 @@ def test_scores_and_losses_look_where_the_body_mask_sees_air(tmp_path):
     lost[:, : one.mr.shape[1] // 2] = False
     one.body &= ~lost
     assert one.region[lost].all() and one.patient[lost].all() and not one.region[~one.ct_body].any()
-    prepare.save_case(one, tmp_path / "a.npz", {})
-    assert np.array_equal(prepare.load_case(tmp_path / "a.npz").ct_body, one.ct_body)
+    synthesis.save_case(one, tmp_path / "a.npz", {})
+    assert np.array_equal(synthesis.load_case(tmp_path / "a.npz").ct_body, one.ct_body)
     data = PatchDataset([one], 33, seed=0, augment=False, centres=(0, 0, 1))
     assert lost[tuple(data.points[2][0].T)].any()
 
 
 def test_an_earlier_file_finds_the_body_of_its_ct_anew(tmp_path):
     one = case()
-    prepare.save_case(one, tmp_path / "a.npz", {})
+    synthesis.save_case(one, tmp_path / "a.npz", {})
     with np.load(tmp_path / "a.npz") as f:
         np.savez(tmp_path / "b.npz", **{k: f[k] for k in f if k != "ct_body"})
-    assert np.array_equal(prepare.load_case(tmp_path / "b.npz").ct_body, prepare.load_case(tmp_path / "a.npz").ct_body)
+    assert np.array_equal(synthesis.load_case(tmp_path / "b.npz").ct_body, synthesis.load_case(tmp_path / "a.npz").ct_body)

@@ -9,13 +9,14 @@ import struct
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from rtbackend import geometry, phantom
+from rtuncertainty.core import geometry
+from rtuncertainty.phantoms import limb as phantom
 
-from training import prepare
+from training.data.prepare import synthesis
 from training.data import checks, layouts, reading
 from training.data.labels import DEFAULT
 
-QUICK = prepare.Options(spacing=(None, None, None), bias_field="off", register="none")
+QUICK = synthesis.Options(spacing=(None, None, None), bias_field="off", register="none")
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ def test_masks(limb, cohort):
     data = cohort("1PA001", mask=limb.ct > 5000, gtv=None)
     [source] = layouts.find(data).sources
     with pytest.raises(checks.BadCase, match="the mask is empty"):
-        prepare.prepare_case(source, QUICK)
+        synthesis.prepare_case(source, QUICK)
 
 
 def test_bad_cases_are_listed_and_the_others_prepared(limb, cohort, tmp_path, capsys):
@@ -154,7 +155,7 @@ def test_bad_cases_are_listed_and_the_others_prepared(limb, cohort, tmp_path, ca
     cohort("far", ct=shifted(limb.ct, (900, 0, 0)))
     data = cohort("swapped", ct=limb.mr, mr=limb.ct)
     out = tmp_path / "out"
-    rows = {r["case"]: r for r in prepare.run(data, out, options=QUICK)}
+    rows = {r["case"]: r for r in synthesis.run(data, out, options=QUICK)}
     assert {n for n, r in rows.items() if r["kept"] == "yes"} == {"good", "no_gtv"}
     assert "not for synthesis" in rows["no_ct"]["why"] and "do not overlap" in rows["far"]["why"]
     assert sorted(p.name for p in (out / "cases").iterdir()) == ["good.npz", "no_gtv.npz"]
@@ -167,22 +168,22 @@ def test_bad_cases_are_listed_and_the_others_prepared(limb, cohort, tmp_path, ca
     with open(out / "prepare.csv", newline="", encoding="utf-8") as f:
         assert [r["case"] for r in csv.DictReader(f) if r["kept"] == "yes"] == ["good", "no_gtv"]
     # scores that show no fit are a hint where nobody registered, and drop the pair where somebody did
-    assert prepare.why_dropped({"body_dice": 0.5, "fat_ratio": 1.0}, ignore=("fat_ratio",)) == "body_dice 0.50 < 0.94"
+    assert synthesis.why_dropped({"body_dice": 0.5, "fat_ratio": 1.0}, ignore=("fat_ratio",)) == "body_dice 0.50 < 0.94"
 
 
 def test_other_options_prepare_a_case_again_and_the_same_do_not(cohort, tmp_path, capsys):
     data, out = cohort("a"), tmp_path / "out"
-    prepare.run(data, out, options=QUICK)
+    synthesis.run(data, out, options=QUICK)
     path = out / "cases" / "a.npz"
     before = path.stat().st_mtime_ns
-    first = prepare.load_case(path)
-    prepare.run(data, out, options=QUICK)
+    first = synthesis.load_case(path)
+    synthesis.run(data, out, options=QUICK)
     assert path.stat().st_mtime_ns == before
-    coarse = prepare.Options(spacing=prepare.parse_spacing(["4", "4", "keep"]), bias_field="off", register="none")
-    prepare.run(data, out, options=coarse)
-    second = prepare.load_case(path)
+    coarse = synthesis.Options(spacing=synthesis.parse_spacing(["4", "4", "keep"]), bias_field="off", register="none")
+    synthesis.run(data, out, options=coarse)
+    second = synthesis.load_case(path)
     assert second.mr.shape[1] < first.mr.shape[1] and "prepared before with other options" in capsys.readouterr().out
-    assert prepare.read_record(path)["options"] == {"spacing": [4.0, 4.0, None], "register": "none", "bias_field": "off",
+    assert synthesis.read_record(path)["options"] == {"spacing": [4.0, 4.0, None], "register": "none", "bias_field": "off",
                                                     "labels": ["bone=ct", "gtv=gtv"]}
 
 
@@ -194,12 +195,12 @@ def test_a_file_of_an_earlier_version_has_the_options_of_its_time(limb, cohort, 
     whole = np.packbits(np.ones(shape, bool))
     np.savez_compressed(path, mr=np.full(shape, 32, np.int16), ct=np.full(shape, 20, np.int16), labels=np.ones(shape, np.uint8),
                         spacing=(1.0, 1.0, 3.0), body=whole, valid=whole, scores=json.dumps(scores))
-    old = prepare.load_case(path)
-    assert old.classes == prepare.LABELS and (old.ct == 40).all() and (old.mr == 1).all() and old.region.all()
-    [row] = prepare.run(data, tmp_path / "out")  # the defaults of that time: it is used as it is, without elastix
-    assert row["kept"] == "yes" and prepare.load_case(path).mr.shape == shape
-    prepare.run(data, tmp_path / "out", options=QUICK)
-    assert prepare.load_case(path).mr.shape == (6, 40, 44)
+    old = synthesis.load_case(path)
+    assert old.classes == synthesis.LABELS and (old.ct == 40).all() and (old.mr == 1).all() and old.region.all()
+    [row] = synthesis.run(data, tmp_path / "out")  # the defaults of that time: it is used as it is, without elastix
+    assert row["kept"] == "yes" and synthesis.load_case(path).mr.shape == shape
+    synthesis.run(data, tmp_path / "out", options=QUICK)
+    assert synthesis.load_case(path).mr.shape == (6, 40, 44)
 
 
 def test_a_killed_run_resumes(cohort, tmp_path, monkeypatch):
@@ -213,16 +214,16 @@ def test_a_killed_run_resumes(cohort, tmp_path, monkeypatch):
         save(path, **arrays)
     monkeypatch.setattr(np, "savez_compressed", killed)
     with pytest.raises(KeyboardInterrupt):
-        prepare.run(data, out, options=QUICK)
+        synthesis.run(data, out, options=QUICK)
     monkeypatch.undo()
     assert [p.name for p in (out / "cases").iterdir()] == ["a.npz"]
     before = (out / "cases" / "a.npz").stat().st_mtime_ns
     # a kill that leaves no time to tidy up, and a power cut in the middle of a file
     (out / "cases" / "b.part.npz").write_bytes(b"PK")
     (out / "cases" / "b.npz").write_bytes((out / "cases" / "a.npz").read_bytes()[:5000])
-    rows = prepare.run(data, out, options=QUICK)
+    rows = synthesis.run(data, out, options=QUICK)
     assert [r["kept"] for r in rows] == ["yes", "yes"] and (out / "cases" / "a.npz").stat().st_mtime_ns == before
-    assert sorted(p.name for p in (out / "cases").iterdir()) == ["a.npz", "b.npz"] and prepare.load_case(out / "cases" / "b.npz").region.any()
+    assert sorted(p.name for p in (out / "cases").iterdir()) == ["a.npz", "b.npz"] and synthesis.load_case(out / "cases" / "b.npz").region.any()
 
 
 def test_a_full_disk_and_a_bad_place_are_told_in_a_line(cohort, tmp_path, monkeypatch):
@@ -233,20 +234,20 @@ def test_a_full_disk_and_a_bad_place_are_told_in_a_line(cohort, tmp_path, monkey
         raise OSError(errno.ENOSPC, "No space left on device")
     monkeypatch.setattr(np, "savez_compressed", full)
     with pytest.raises(SystemExit, match=r"cases: no space left on the disk"):
-        prepare.run(data, out, options=QUICK)
+        synthesis.run(data, out, options=QUICK)
     assert list((out / "cases").iterdir()) == [] and not (out / "prepare.csv").exists()
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(SystemExit, match="cannot be written|is a file"):
-        prepare.run(data, tmp_path / "file" / "out", options=QUICK)
+        synthesis.run(data, tmp_path / "file" / "out", options=QUICK)
 
 
 def test_arguments(cohort, tmp_path):
-    assert prepare.parse_spacing(["1"]) == (1.0, 1.0, None) and prepare.parse_spacing(["1", "2", "3"]) == (1.0, 2.0, 3.0)
+    assert synthesis.parse_spacing(["1"]) == (1.0, 1.0, None) and synthesis.parse_spacing(["1", "2", "3"]) == (1.0, 2.0, 3.0)
     for words in (["0"], ["x"], ["1"] * 4, ["-1"]):
         with pytest.raises(SystemExit, match="--spacing"):
-            prepare.parse_spacing(words)
+            synthesis.parse_spacing(words)
     with pytest.raises(SystemExit, match="no case is named z; there are a"):
-        prepare.run(cohort("a"), tmp_path / "out", only=["z"])
+        synthesis.run(cohort("a"), tmp_path / "out", only=["z"])
 
 
 def test_a_class_that_is_missing_in_a_fold():

@@ -11,7 +11,7 @@ import tiny_cohort
 import torch
 import yaml
 
-from training.distributed import GlobalBatchNorm2d, use_global_batch_norm
+from training.core.distributed import GlobalBatchNorm2d, use_global_batch_norm
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = {"m2b": {"width": 4, "features": 8, "dropout": 0.0}, "3tn": {"filters": 4, "dropout": 0.0}}

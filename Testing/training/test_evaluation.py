@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from training import evaluate
-from training.evaluation import compare, figures, score, significance, store, synthrad, tables, uncertainty
+from training.evaluation import slices
+from training.evaluation.comparison import compare, figures, significance, store, tables
+from training.evaluation import score, synthrad, uncertainty
 from training.evaluation.case import Evaluated, fingerprint
-from training.prepare import Case
+from training.data.prepare.synthesis import Case
 
 SHAPE = (10, 36, 40)
 
@@ -280,7 +281,7 @@ def test_no_silently_wrong_table(tmp_path, quick):
 
 def test_first_table_of_a_network_beside_its_baseline(tmp_path, quick):
     networks = store.gather({"net": evaluated_folder(tmp_path / "a", ("p1", "p2"))})
-    rows = evaluate.summary_rows(networks)
+    rows = slices.summary_rows(networks)
     assert [row["case"] for row in rows] == ["p1", "p2"]
     for row, ours, zero in zip(rows, networks[0].rows, networks[1].rows):
         assert row["MAE bone, ours"] == ours["MAE bone > 200 HU"] < row["MAE bone, body = 0 HU"] == zero["MAE bone > 200 HU"]

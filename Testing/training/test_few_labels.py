@@ -14,68 +14,71 @@ from hypothesis import strategies as st
 from monai.losses import DiceLoss
 
 from training import __main__ as command
-from training import left_atrium, scans, tasks, train
-from training.data import few_labels_feed, scan
-from training.losses import few_labels
-from training.tasks.few_labels.adversary import Adversary, Discriminator
+from training.data.prepare import left_atrium, scans
+from training import methods
+from training.run import train
+from training.methods.hasan2021 import feed as few_labels_feed
+from training.data import scan
+from training.methods.hasan2021 import loss
+from training.methods.hasan2021.adversary import Adversary, Discriminator
 
 
 def test_supervised_is_cross_entropy_and_monais_dice():
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 3, 4, 5, 6), torch.randint(0, 3, (2, 4, 5, 6))
     dice = DiceLoss(include_background=False, softmax=True, to_onehot_y=True, batch=True, smooth_nr=0, smooth_dr=0)(logits, labels[:, None])
-    assert few_labels.supervised(logits, labels).item() == pytest.approx((torch.nn.functional.cross_entropy(logits, labels) + dice).item() / 2, abs=1e-6)
+    assert loss.supervised(logits, labels).item() == pytest.approx((torch.nn.functional.cross_entropy(logits, labels) + dice).item() / 2, abs=1e-6)
     # a batch without the structure: what is found there costs, by hand
     p = torch.full((1, 2, 1, 1, 4), 0.25)
-    assert few_labels.dice_loss(p, torch.zeros(1, 1, 1, 4, dtype=torch.long)).item() == pytest.approx(1.0 / 2.0)
+    assert loss.dice_loss(p, torch.zeros(1, 1, 1, 4, dtype=torch.long)).item() == pytest.approx(1.0 / 2.0)
 
 
 def test_the_transform_of_the_distance_and_cross_task_by_hand():
     z = torch.tensor([-0.01, 0.0, 0.001, 0.01]).reshape(1, 1, 1, 1, 4)
-    p = few_labels.to_probability(z).ravel()
+    p = loss.to_probability(z).ravel()
     assert p.tolist() == pytest.approx([1 / (1 + math.exp(-15)), 0.5, 1 / (1 + math.exp(1.5)), 1 / (1 + math.exp(15))], abs=1e-6)
     found = torch.tensor([1.0, 0.5, 1.0, 0.0]).reshape(1, 1, 1, 1, 4)
     wanted = sum((a - b) ** 2 for a, b in zip([1.0, 0.5, 1.0, 0.0], p.tolist())) / 4
-    assert few_labels.cross_task(torch.cat([1 - found, found], 1), z).item() == pytest.approx(wanted, abs=1e-6)
+    assert loss.cross_task(torch.cat([1 - found, found], 1), z).item() == pytest.approx(wanted, abs=1e-6)
     # only where the uncertainty is below the threshold
     doubt = torch.tensor([0.1, 0.6, 0.3, 0.6]).reshape(1, 1, 1, 1, 4)
     sure = ((1 - p[0]) ** 2 + (1 - p[2]) ** 2).item() / 2
-    assert few_labels.guidance(torch.cat([1 - found, found], 1), z, doubt, 0.5).item() == pytest.approx(sure, abs=1e-6)
-    assert few_labels.guidance(torch.cat([1 - found, found], 1), z, doubt, 0.0).item() == 0
+    assert loss.guidance(torch.cat([1 - found, found], 1), z, doubt, 0.5).item() == pytest.approx(sure, abs=1e-6)
+    assert loss.guidance(torch.cat([1 - found, found], 1), z, doubt, 0.0).item() == 0
 
 
 def test_uncertainty_threshold_and_ramp_by_hand():
     samples = [torch.tensor([0.9, 0.1]).reshape(1, 2, 1, 1, 1), torch.tensor([0.1, 0.9]).reshape(1, 2, 1, 1, 1)]
-    assert few_labels.uncertainty_of(samples).item() == pytest.approx(math.log(2))  # of the mean, not the mean of entropies
-    assert few_labels.ramp(1.0) == 1 and few_labels.ramp(0.0) == pytest.approx(math.exp(-5)) and few_labels.ramp(0.5) == pytest.approx(math.exp(-1.25))
-    assert few_labels.threshold(1.0) == pytest.approx(math.log(2))
-    assert few_labels.threshold(0.0) == pytest.approx((0.75 + 0.25 * math.exp(-5)) * math.log(2))
+    assert loss.uncertainty_of(samples).item() == pytest.approx(math.log(2))  # of the mean, not the mean of entropies
+    assert loss.ramp(1.0) == 1 and loss.ramp(0.0) == pytest.approx(math.exp(-5)) and loss.ramp(0.5) == pytest.approx(math.exp(-1.25))
+    assert loss.threshold(1.0) == pytest.approx(math.log(2))
+    assert loss.threshold(0.0) == pytest.approx((0.75 + 0.25 * math.exp(-5)) * math.log(2))
 
 
 def test_mean_teacher_and_its_average_by_hand():
     a = torch.tensor([[0.8, 0.5], [0.2, 0.5]]).reshape(1, 2, 1, 1, 2)
     b = torch.tensor([[0.6, 0.9], [0.4, 0.1]]).reshape(1, 2, 1, 1, 2)
     doubt = torch.tensor([0.1, 0.9]).reshape(1, 1, 1, 1, 2)
-    assert few_labels.mean_teacher(a, b, doubt, 0.5).item() == pytest.approx(0.04)
-    assert few_labels.mean_teacher(a, b, doubt, 1.0).item() == pytest.approx((0.04 + 0.16) / 2)
+    assert loss.mean_teacher(a, b, doubt, 0.5).item() == pytest.approx(0.04)
+    assert loss.mean_teacher(a, b, doubt, 1.0).item() == pytest.approx((0.04 + 0.16) / 2)
     teacher, student = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.constant_(teacher.weight, 7.0), torch.nn.init.constant_(student.weight, 1.0)
-    few_labels.follow(teacher, student, 0, 0.99)  # forgets how it began
+    loss.follow(teacher, student, 0, 0.99)  # forgets how it began
     assert teacher.weight.item() == 1
     torch.nn.init.constant_(student.weight, 2.0)
-    few_labels.follow(teacher, student, 1, 0.99)
+    loss.follow(teacher, student, 1, 0.99)
     assert teacher.weight.item() == pytest.approx(1.5)
-    few_labels.follow(teacher, student, 1000, 0.99)
+    loss.follow(teacher, student, 1000, 0.99)
     assert teacher.weight.item() == pytest.approx(0.99 * 1.5 + 0.01 * 2)
 
 
 def test_geman_mcclure_is_eq_1():
     d_l, d_ul = torch.tensor([0.5, -0.5]), torch.tensor([0.8, 0.8])
     squares = 0.25 + 0.04
-    assert few_labels.geman_mcclure(d_l, d_ul - 1).item() == pytest.approx(squares / (1 + squares))
+    assert loss.geman_mcclure(d_l, d_ul - 1).item() == pytest.approx(squares / (1 + squares))
     # the network that segments is content where unlabelled scans score 0, as labelled ones do
-    assert few_labels.geman_mcclure(torch.zeros(2), torch.zeros(2)).item() == 0
-    assert few_labels.geman_mcclure(torch.full((1,), 100.0), torch.zeros(1)).item() < 1  # robust
+    assert loss.geman_mcclure(torch.zeros(2), torch.zeros(2)).item() == 0
+    assert loss.geman_mcclure(torch.full((1,), 100.0), torch.zeros(1)).item() < 1  # robust
 
 
 @pytest.mark.parametrize("kind", ["cross-entropy", "geman-mcclure"])
@@ -106,7 +109,7 @@ masks = st.builds(lambda seed, share: np.random.default_rng(seed).random((5, 6, 
 @settings(max_examples=25, deadline=None)
 @given(masks, st.tuples(*[st.floats(0.5, 3.0)] * 3))
 def test_signed_distance_is_simpleitks(mask, spacing):
-    found = few_labels.signed_distance(mask, spacing)
+    found = loss.signed_distance(mask, spacing)
     if not mask.any() or mask.all():
         assert (found == (-1 if mask.any() else 1)).all()
         return
@@ -126,7 +129,7 @@ def test_signed_distance_is_simpleitks(mask, spacing):
 
 def test_the_transformed_distance_is_the_structure():
     ball = np.linalg.norm(np.mgrid[:20, :20, :20] - 10, axis=0) < 6
-    back = few_labels.to_probability(torch.from_numpy(few_labels.signed_distance(ball, (1.5, 1.5, 1.5)))).numpy()
+    back = loss.to_probability(torch.from_numpy(loss.signed_distance(ball, (1.5, 1.5, 1.5)))).numpy()
     assert np.array_equal(back > 0.5, ball) and np.abs(back - ball).max() < 1e-6
 
 
@@ -266,17 +269,17 @@ def test_parts_of_mt_ctl_are_switched(tmp_path):
                                    (["guidance"], ["distance", "uncertainty"], {"guidance", "supervised_uncertainty"}),
                                    (["auxiliary"], ["distance", "auxiliary"], {"auxiliary", "supervised_auxiliary"})):
         hyper = {**train.DEFAULTS, "network": "mt_ctl", "parts": parts, "steps": 10, "arguments": {"width": 2, "levels": 2}}
-        task = tasks.build(hyper)
+        task = methods.build(hyper)
         assert list(task.network.branches) == decoders and task.adversary is None
         batch = {"image": torch.randn(4, 1, 4, 4, 4), "labels": torch.randint(0, 2, (4, 4, 4, 4)), "distance": torch.rand(4, 1, 4, 4, 4),
                  "labelled": torch.tensor([True, True, False, False])}
         found = task.losses(batch)
         assert set(found) == terms | {"supervised", "distance", "loss"}
-        ramp = few_labels.ramp(0.0)
+        ramp = loss.ramp(0.0)
         by_hand = sum(v * (1.0 if k.startswith("supervised") else 0.3 if k == "distance" else 0.1 * ramp) for k, v in found.items() if k != "loss")
         assert found["loss"].item() == pytest.approx(by_hand.item(), rel=1e-5)
     with pytest.raises(SystemExit, match="magic"):
-        tasks.build({**train.DEFAULTS, "network": "mt_ctl", "parts": ["magic"]})
+        methods.build({**train.DEFAULTS, "network": "mt_ctl", "parts": ["magic"]})
 
 
 def test_labels_of_unlabelled_scans_are_not_looked_at():
@@ -287,7 +290,7 @@ def test_labels_of_unlabelled_scans_are_not_looked_at():
     other = batch | {"labels": torch.cat([batch["labels"][:2], 1 - batch["labels"][2:]]),
                      "distance": torch.cat([batch["distance"][:2], -batch["distance"][2:]])}
     for method in TERMS:
-        task = tasks.build({**train.DEFAULTS, "network": method, "steps": 10, "arguments": {"width": 2, "levels": 2},
+        task = methods.build({**train.DEFAULTS, "network": method, "steps": 10, "arguments": {"width": 2, "levels": 2},
                             "discriminator_width": 2, "patch": [16, 16, 16]})
         losses = []
         for b in (batch, other):
@@ -297,7 +300,7 @@ def test_labels_of_unlabelled_scans_are_not_looked_at():
 
 
 def test_the_rate_falls_as_in_the_paper():
-    from training.tasks import schedule
+    from training.core import schedule
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.01)
     rate = schedule.configured(optimiser, {"schedule": "steps", "warm_up": 0, "steps": 6000})["lr_scheduler"]["scheduler"].lr_lambdas[0]
     assert [rate(s) for s in (0, 2499, 2500, 4999, 5000, 5999)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])

@@ -11,14 +11,18 @@ import tiny_scans
 import torch
 import yaml
 
-from rtbackend import bundle, cli, flags, preprocess, structure_quality
-from rtbackend.volume_distribution import PERCENTILES
-from rtbackend.volumes import Volume
+from rtuncertainty.bundles import bundle
+from rtuncertainty.cli import main
+from rtuncertainty.uncertainty import flags, quality as structure_quality
+from rtuncertainty.prediction import preprocess
+from rtuncertainty.uncertainty.volume_distribution import PERCENTILES
+from rtuncertainty.uncertainty.volumes import Volume
 from training import __main__ as command
-from training import few_labels_flags, few_labels_quality, few_labels_tables, quality_calibration
+from training.studies.few_labels import flags as few_labels_flags, quality as few_labels_quality, tables
+from training.calibration import quality as quality_calibration
 from training.data import scan
-from training.few_labels_quality import QualityRow
-from training.volume_calibration import VolumeRow
+from training.studies.few_labels.quality import QualityRow
+from training.calibration.volumes import VolumeRow
 
 
 def test_the_interval_of_an_auroc():
@@ -172,12 +176,12 @@ def test_from_a_hospitals_folder_to_a_flag_in_a_result(tmp_path):
     text = (out / "evaluation" / "mt_ctl-3" / "quality.json").read_text(encoding="utf-8")
     other.write_text(text.replace(card["weights"]["sha256"], "0" * 64), encoding="utf-8")
     with pytest.raises(SystemExit, match="different weights"):
-        few_labels_tables.for_card(out / "evaluation" / "mt_ctl-3" / "rows.json", tmp_path / "e.json", other)
+        tables.for_card(out / "evaluation" / "mt_ctl-3" / "rows.json", tmp_path / "e.json", other)
 
 
 def _predicted(folder, data, name) -> dict:
     """The row of structure_quality.csv of a scan without labels, by the bundle in `folder`."""
     arguments = ["predict", "--model", str(folder / "bundle"), "--input", str(data / "P9" / "image.nii.gz"), "--output", str(folder / name), "--samples", "3"]
-    assert cli.main([*arguments, "--device", "cpu", "--bias-field", "off", "--report"]) == 0
+    assert main.main([*arguments, "--device", "cpu", "--bias-field", "off", "--report"]) == 0
     with open(folder / name / "structure_quality.csv", newline="", encoding="utf-8") as f:
         return next(csv.DictReader(f))

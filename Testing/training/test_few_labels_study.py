@@ -15,9 +15,13 @@ import yaml
 from monai.metrics import compute_average_surface_distance, compute_dice, compute_hausdorff_distance, compute_iou, get_confusion_matrix
 from scipy import ndimage
 
-from rtbackend import bundle
+from rtuncertainty.bundles import bundle
 from training import __main__ as command
-from training import few_labels_eval, few_labels_flags, few_labels_study, few_labels_tables, left_atrium, provenance, train
+from training.evaluation import few_labels
+from training.studies.few_labels import flags as few_labels_flags, study, tables
+from training.data.prepare import left_atrium
+from training.core import provenance
+from training.run import train
 from training.data import layouts
 from training.evaluation import overlap
 
@@ -62,21 +66,21 @@ def test_sliding_windows_are_the_mean_of_what_each_says():
             return torch.cat([1 - features, features], 1)
 
     image = np.zeros((4, 4, 7), np.float32)
-    found = few_labels_eval.sliding(Where(), image, (4, 4, 4), (2, 4, 4))[1, 0, 0]
+    found = few_labels.sliding(Where(), image, (4, 4, 4), (2, 4, 4))[1, 0, 0]
     windows = [[0, 0.25, 0.5, 0.75]] * 3
     wanted = np.full((3, 7), np.nan)
     for row, start in zip(wanted, (0, 2, 3)):
         row[start:start + 4] = windows[0]
     assert found == pytest.approx(np.nanmean(wanted, 0))
     # a scan smaller than the window lies in its middle
-    assert few_labels_eval.sliding(Where(), image[:, :, :2], (4, 4, 4), (2, 4, 4))[1, 0, 0] == pytest.approx([0.25, 0.5])
+    assert few_labels.sliding(Where(), image[:, :, :2], (4, 4, 4), (2, 4, 4))[1, 0, 0] == pytest.approx([0.25, 0.5])
 
 
 def test_from_the_challenge_to_tables_and_a_bundle(tmp_path, monkeypatch):
     names = tiny_scans.write_scans(tmp_path / "data", 14)
-    runs = {n: few_labels_study.RUNS[n] for n in ("vnet-16", "mt_ctl-16", "mt_ctl-16-cross")}
-    monkeypatch.setattr(few_labels_study, "SHIPPED", "mt_ctl-16")
-    monkeypatch.setattr(few_labels_study, "RUNS", {n: few_labels_study.Run(r.method, r.config, 3, r.title, r.part_of, r.changes) for n, r in runs.items()})
+    runs = {n: study.RUNS[n] for n in ("vnet-16", "mt_ctl-16", "mt_ctl-16-cross")}
+    monkeypatch.setattr(study, "SHIPPED", "mt_ctl-16")
+    monkeypatch.setattr(study, "RUNS", {n: study.Run(r.method, r.config, 3, r.title, r.part_of, r.changes) for n, r in runs.items()})
     budget = tmp_path / "budget.yaml"
     settings = yaml.safe_load(tiny_scans.config(tmp_path, "ua_mt", steps=2, validate_every=2).read_text(encoding="utf-8"))
     for key in ("network", "labelled", "unlabelled_batch"):
@@ -105,12 +109,12 @@ def test_from_the_challenge_to_tables_and_a_bundle(tmp_path, monkeypatch):
 
 def test_runs_budgets_and_configs_fit_each_other():
     for hardware in ("cpu", "gpu"):
-        for name, run in few_labels_study.RUNS.items():
-            hyper = train.load_config(few_labels_study.FOLDER / f"{run.config}.yaml", few_labels_study.FOLDER / f"{hardware}.yaml")
+        for name, run in study.RUNS.items():
+            hyper = train.load_config(study.FOLDER / f"{run.config}.yaml", study.FOLDER / f"{hardware}.yaml")
             multiple = 2 ** (hyper["arguments"].get("levels", 5) - 1)
             assert all(n % multiple == 0 for n in hyper["patch"]), (hardware, name)
             assert hyper["unlabelled_batch"] == (0 if run.config == "vnet" else 2) and hyper["schedule"] == "steps"
-    gpu = train.load_config(few_labels_study.FOLDER / "mt_ctl.yaml", few_labels_study.FOLDER / "gpu.yaml")
+    gpu = train.load_config(study.FOLDER / "mt_ctl.yaml", study.FOLDER / "gpu.yaml")
     assert (gpu["steps"], gpu["patch"], gpu["learning_rate"], gpu["momentum"], gpu["weight_decay"]) == (6000, [112, 112, 80], 0.01, 0.9, 1e-4)
     assert (gpu["distance_weight"], gpu["adversarial_weight"], gpu["augmentation"]) == (0.3, 0.01, "quarter turns")
 
@@ -121,11 +125,11 @@ def test_runs_of_a_hospitals_own_scans(tmp_path):
         rows += [[f"c{k}", "yes", k + 2, "yes" if k < labelled else "no", "train"] for k in range(labelled + unlabelled)]
         with open(tmp_path / "prepare.csv", "w", newline="", encoding="utf-8") as f:
             csv.writer(f).writerows(rows)
-        found, shipped = few_labels_study.runs_of(tmp_path)
+        found, shipped = study.runs_of(tmp_path)
         assert shipped in found and all(r.labelled <= labelled for r in found.values())
         return set(found), shipped
 
-    assert few_labels_study.runs_of(tmp_path) == (few_labels_study.RUNS, "vnet-all")  # without scans.json: the challenge's
+    assert study.runs_of(tmp_path) == (study.RUNS, "vnet-all")  # without scans.json: the challenge's
     (tmp_path / "scans.json").write_text("{}", encoding="utf-8")
     names, shipped = runs(12, 5)
     assert {"vnet-12", "mt_ctl-12", "ua_mt-6", "mt_ctl-12-cross"} <= names and "vnet-all" not in names and shipped == "mt_ctl-12"
@@ -146,22 +150,22 @@ def rows_json(folder, name, dice, labelled=16):
 
 def test_tables_test_and_flag(tmp_path):
     base = np.array([0.6, 0.7, 0.74, 0.78, 0.86, 0.88, 0.9, 0.92])
-    runs = few_labels_study.RUNS
+    runs = study.RUNS
     files = {"vnet-16": rows_json(tmp_path, "vnet-16", base), "mt_ctl-16": rows_json(tmp_path, "mt_ctl-16", base + 0.03),
              "vnet-8": rows_json(tmp_path, "vnet-8", base - 0.1, 8)}
     found = {n: json.loads(f.read_text(encoding="utf-8")) for n, f in files.items()}
-    tests = {t.metric: t for t in few_labels_tables.paired_tests(found, runs)}
+    tests = {t.metric: t for t in tables.paired_tests(found, runs)}
     assert tests["dice"].median == pytest.approx(0.03) and tests["dice"].p == pytest.approx(2 / 2**8)
     assert (tests["dice"].a, tests["dice"].b) == ("mt_ctl-16", "vnet-16") and tests["dice"].family == 1
     assert tests["ravd"].median == pytest.approx(-0.3)
     flags = few_labels_flags.scores({"vnet-16": found["vnet-16"]})
     assert flags["expected_dice"]["auroc"] == flags["mean_entropy"]["auroc"] == 1 and flags["expected_dice"]["bad"] == 4
     assert flags["surface_entropy"]["spearman"] == pytest.approx(1)
-    text = (few_labels_tables.write(files, runs, tmp_path / "results", "two cores") / "few_labels.md").read_text(encoding="utf-8")
+    text = (tables.write(files, runs, tmp_path / "results", "two cores") / "few_labels.md").read_text(encoding="utf-8")
     assert "*MT-CTL, paper*" in text and "*91.80*" in text and f"{100 * base.mean():.2f} ±" in text
     (tmp_path / "other.json").write_text(files["vnet-8"].read_text(encoding="utf-8").replace('"c3"', '"c9"'), encoding="utf-8")
     with pytest.raises(SystemExit, match="other scans"):
-        few_labels_tables.write(files | {"vnet-8": tmp_path / "other.json"}, runs, tmp_path / "results", "")
+        tables.write(files | {"vnet-8": tmp_path / "other.json"}, runs, tmp_path / "results", "")
 
 
 def test_the_real_scans_are_found_in_their_order():

@@ -10,13 +10,15 @@ import torch
 import yaml
 from monai.losses import BendingEnergyLoss, DiceLoss
 
-from rtbackend.deformation import warp_tensor
-from rtbackend.networks.joint import LEVELS, crop_to_level
+from rtuncertainty.deformation import warp_tensor
+from rtuncertainty.networks.elmahdy2021 import LEVELS, crop_to_level
 from training import __main__ as command
-from training import tasks, train
-from training.data import pair_case, pair_feed
-from training.losses import registration, weighting
-from training.tasks.joint import swapped
+from training import methods
+from training.run import train
+from training.data import pair_case
+from training.methods.elmahdy2021 import feed
+from training.methods.elmahdy2021 import loss as registration, weighting
+from training.methods.elmahdy2021.task import swapped
 
 CLASSES = ["a", "b"]
 
@@ -149,8 +151,8 @@ def test_pairs_come_back_from_their_file(prepared):
 
 def test_patches_depend_on_their_number_alone(prepared):
     cases = prepared[1]
-    whole = pair_feed.PairPatches(cases, 44, 5)
-    resumed, alone = pair_feed.PairPatches(cases, 44, 5, start=3, batch=2), iter(pair_feed.PairPatches(cases, 44, 5, batch=2, rank=1, world=2))
+    whole = feed.PairPatches(cases, 44, 5)
+    resumed, alone = feed.PairPatches(cases, 44, 5, start=3, batch=2), iter(feed.PairPatches(cases, 44, 5, batch=2, rank=1, world=2))
     for key, value in whole.patch(6).items():
         assert torch.equal(value, next(iter(resumed))[key])
     next(alone)
@@ -165,17 +167,17 @@ def test_an_organ_that_few_have_is_seen_as_often(prepared):
     places = np.argwhere(cases[0].daily_labels == 2).mean(0)
     share = []
     for rare in (False, True):
-        patches = pair_feed.PairPatches(cases, 44, 5, rare=rare)
+        patches = feed.PairPatches(cases, 44, 5, rare=rare)
         share.append(np.mean([(patches.patch(k)["fixed_labels"] == 2).any() for k in range(60)]))
     assert places.size == 3 and share[0] < 0.45 and share[1] > share[0] + 0.15
 
 
 def test_voxels_of_organs_can_weigh_more(prepared):
     case = prepared[1][0]
-    batch = {k: (v[None] if k == "present" else v[None][..., :48, :52, :56]) for k, v in pair_feed.tensors(case).items()}
+    batch = {k: (v[None] if k == "present" else v[None][..., :48, :52, :56]) for k, v in feed.tensors(case).items()}
     found = []
     for weight in (1.0, 1e6):
-        task = tasks.build({**train.DEFAULTS, "network": "seg", "arguments": {"classes": 3, "widths": (2, 2, 2)}, "cross_entropy": 1.0, "organ_weight": weight})
+        task = methods.build({**train.DEFAULTS, "network": "seg", "arguments": {"classes": 3, "widths": (2, 2, 2)}, "cross_entropy": 1.0, "organ_weight": weight})
         out = task.run_network(batch)
         # background is sure everywhere: right in most voxels, wrong by a likelihood of e^-6 in the organs
         sure = [torch.zeros_like(x).index_fill(1, torch.tensor(0), 6.0) for x in out.logits]
@@ -187,8 +189,8 @@ def test_voxels_of_organs_can_weigh_more(prepared):
 def test_the_true_deformation_has_almost_no_loss(prepared, monkeypatch):
     """The losses see what the network means: with the true displacement the terms are near 0 at all levels, and not without."""
     case = prepared[1][0]
-    task = tasks.build({**train.DEFAULTS, "network": "dense", "arguments": {"classes": 3, "widths": (2, 2, 2)}})
-    batch = {k: v[None] for k, v in pair_feed.tensors(case).items()}
+    task = methods.build({**train.DEFAULTS, "network": "dense", "arguments": {"classes": 3, "widths": (2, 2, 2)}})
+    batch = {k: v[None] for k, v in feed.tensors(case).items()}
     batch = {k: v if k == "present" else v[..., :48, :52, :56] for k, v in batch.items()}
     real = task.run_network(batch)
     truth = torch.from_numpy(case.displacement)[None]
@@ -206,7 +208,7 @@ def test_the_true_deformation_has_almost_no_loss(prepared, monkeypatch):
 
 
 def test_swapping_exchanges_the_scans(prepared):
-    batch = {k: v[None] for k, v in pair_feed.tensors(prepared[1][0]).items()}
+    batch = {k: v[None] for k, v in feed.tensors(prepared[1][0]).items()}
     both = swapped(batch)
     assert torch.equal(both["fixed"][1], batch["moving"][0]) and torch.equal(both["moving_labels"][1], batch["fixed_labels"][0])
     assert torch.equal(both["known"][1], batch["known"][0]) and len(both["present"]) == 2
@@ -239,6 +241,6 @@ def test_pairs_that_do_not_fit_the_config_are_told(prepared, tmp_path):
     folder, _ = prepared
     hyper = {**train.DEFAULTS, "network": "seg", "arguments": {"classes": 5}}
     with pytest.raises(SystemExit, match="3: background, a, b"):
-        pair_feed.PairFeed(folder, hyper).load(tmp_path / "c.yaml")
+        feed.PairFeed(folder, hyper).load(tmp_path / "c.yaml")
     with pytest.raises(SystemExit, match="training pairs"):
-        pair_feed.PairFeed(tmp_path, hyper)
+        feed.PairFeed(tmp_path, hyper)

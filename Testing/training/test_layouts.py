@@ -9,13 +9,14 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rtbackend import geometry, phantom
+from rtuncertainty.core import geometry
+from rtuncertainty.phantoms import limb as phantom
 
-from training import prepare
+from training.data.prepare import synthesis
 from training.data import dicom, layouts, reading
 from training.data.labels import Rule, from_mapping, parse, parse_all
 
-QUICK = prepare.Options(spacing=(None, None, None), bias_field="off", register="none")
+QUICK = synthesis.Options(spacing=(None, None, None), bias_field="off", register="none")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_synthrad(limb, tmp_path, folder, suffix):
         found, source = one(data, "synthrad")
         assert found.registered and source.name == folder.split("/")[-1]
     assert same(reading.read(source.mr), as_read(limb.mr)) and same(reading.read(source.ct), as_read(limb.ct))
-    case, scores, _ = prepare.prepare_case(source, QUICK)
+    case, scores, _ = synthesis.prepare_case(source, QUICK)
     mask = sitk.GetArrayFromImage(geometry.to_axial(reading.read_label(source.mask))) > 0
     assert not case.valid[~mask].any() and case.region.sum() > 0.8 * case.body.sum()
     assert scores["body_dice"] > 0.9 and np.array_equal(case.ct, np.maximum(sitk.GetArrayFromImage(limb.ct), -1000))
@@ -76,7 +77,7 @@ def test_nnunet_with_ct_as_a_channel(limb, tmp_path):
     nnunet(tmp_path / "Dataset001_Limb", {"0": "T1", "1": "CT"}, classes, [limb.mr, limb.ct], limb.labels)
     found, source = one(tmp_path, "nnunet")
     assert found.registered and [str(r) for r in found.rules] == ["bone=ct", "tumour=2"]
-    case, _, _ = prepare.prepare_case(source, QUICK, found.rules)
+    case, _, _ = synthesis.prepare_case(source, QUICK, found.rules)
     truth = sitk.GetArrayFromImage(geometry.to_axial(limb.labels))
     assert case.name == "limb_01" and np.array_equal(case.labels == case.classes["tumour"], truth == 2)
 
@@ -97,9 +98,9 @@ def test_nnunet_segmentation_has_no_ct(limb, tmp_path):
     found, source = one(tmp_path / "d", "nnunet")
     assert source.ct is None and "T2" in source.notes[0]
     with pytest.raises(SystemExit, match="--for segmentation"):
-        prepare.run(tmp_path / "d", tmp_path / "out")
-    rows = prepare.run(tmp_path / "d", tmp_path / "out", options=replace(QUICK, purpose="segmentation"))
-    case = prepare.load_case(tmp_path / "out" / "cases" / "limb_01.npz")
+        synthesis.run(tmp_path / "d", tmp_path / "out")
+    rows = synthesis.run(tmp_path / "d", tmp_path / "out", options=replace(QUICK, purpose="segmentation"))
+    case = synthesis.load_case(tmp_path / "out" / "cases" / "limb_01.npz")
     assert rows == [{"case": "limb_01", "kept": "yes", "why": ""}] and case.ct is None
     assert case.classes == {"background": 0, "all": 1, "gtv": 2} and (case.labels == 2).sum() == (labels == 2).sum()
     assert not case.valid[2, 18:20, 20:24].any()
@@ -136,14 +137,14 @@ def test_left_atrium(limb, tmp_path, monkeypatch):
     (tmp_path / "A1" / "mri_norm2.h5").write_bytes(b"")
     found, source = one(tmp_path, "left_atrium")
     monkeypatch.setitem(sys.modules, "h5py", None)
-    rows = prepare.run(tmp_path, tmp_path / "out", options=prepare.Options(purpose="segmentation"))
+    rows = synthesis.run(tmp_path, tmp_path / "out", options=synthesis.Options(purpose="segmentation"))
     assert "pip install h5py" in rows[0]["why"]
     monkeypatch.undo()
     h5py = pytest.importorskip("h5py")
     image, label = (sitk.GetArrayFromImage(i).transpose(2, 1, 0) for i in (limb.mr, limb.labels))
     with h5py.File(tmp_path / "A1" / "mri_norm2.h5", "w") as f:
         f["image"], f["label"] = (image - image.mean()) / image.std(), (label == 2).astype(np.uint8)
-    case, _, findings = prepare.prepare_case(source, replace(QUICK, purpose="segmentation"), found.rules)
+    case, _, findings = synthesis.prepare_case(source, replace(QUICK, purpose="segmentation"), found.rules)
     assert case.ct is None and case.spacing == (0.625,) * 3 and case.classes == {"background": 0, "la": 1}
     assert np.array_equal(case.labels == 1, sitk.GetArrayFromImage(limb.labels) == 2)
     assert any(f.check == "shifted" for f in findings)
@@ -156,17 +157,17 @@ def test_plain_folders_with_labels_of_every_kind(limb, tmp_path):
     found, source = one(tmp_path, "plain")
     assert [str(r) for r in found.rules] == ["bone=ct", "gtv=gtv"] and set(source.labels) == {"gtv", "organs"}
     truth = sitk.GetArrayFromImage(geometry.to_axial(limb.labels))
-    case, _, _ = prepare.prepare_case(source, QUICK, found.rules)
-    assert np.array_equal(case.labels == 2, truth == 2) and case.classes == prepare.LABELS
+    case, _, _ = synthesis.prepare_case(source, QUICK, found.rules)
+    assert np.array_equal(case.labels == 2, truth == 2) and case.classes == synthesis.LABELS
     (tmp_path / "map.json").write_text(json.dumps({"labels": {"femur": "organs:1"}}), encoding="utf-8")
     rules = parse_all([str(tmp_path / "map.json"), "tumour=organs:2", "cortex=ct"])
-    case, _, _ = prepare.prepare_case(source, QUICK, rules)
+    case, _, _ = synthesis.prepare_case(source, QUICK, rules)
     assert case.classes == {"background": 0, "femur": 1, "tumour": 2, "cortex": 3}
     assert np.array_equal((case.labels == 2) | (case.labels == 3), (truth == 2) & (case.labels != 3) | (case.labels == 3))
-    with pytest.raises(prepare.checks.BadCase, match="write femur=FILE:VALUE"):
-        prepare.prepare_case(source, QUICK, (Rule("femur", None, (1,)),))
+    with pytest.raises(synthesis.checks.BadCase, match="write femur=FILE:VALUE"):
+        synthesis.prepare_case(source, QUICK, (Rule("femur", None, (1,)),))
     with pytest.raises(SystemExit, match="no case has a label image organ; there are gtv, organs"):
-        prepare.run(tmp_path, tmp_path / "out", options=prepare.Options(labels=("x=organ",)))
+        synthesis.run(tmp_path, tmp_path / "out", options=synthesis.Options(labels=("x=organ",)))
 
 
 @pytest.mark.parametrize("text", ["bone", "=3", "x=", "background=0", "a=b:c:1"])
@@ -222,7 +223,7 @@ def test_a_dicom_study(limb, tmp_path):
         assert source.ct.number == 5 and "slices are missing" in source.notes[1]
     assert layouts.find(study, mr_series="t2").sources[0].mr.description == "T2 small"
     assert layouts.find(study, mr_series="flair").sources[0].problem.startswith("no usable MR")
-    case, _, _ = prepare.prepare_case(source, QUICK)
+    case, _, _ = synthesis.prepare_case(source, QUICK)
     assert (case.labels == 1).sum() > 50 and reading.read(source.mr).GetMetaData("modality") == "MR"
 
 
@@ -296,6 +297,6 @@ def test_a_prepared_ct_is_where_the_mr_says(turn, swap, shift, spacing):
     mr = image((26, 24, 12), (2.5, 2.5, 4.0), tissue, (0.1, 0.05, -0.1))
     extent = [int(np.ceil(120 / s)) for s in spacing]
     ct = sitk.DICOMOrient(image(extent, spacing, lambda p: np.tensordot(slope, p, 1), turn, shift), swap)
-    case, _, _ = prepare.prepare_case(layouts.Source("a", Place(mr), Place(ct)), QUICK, (Rule("bone", "ct"),))
+    case, _, _ = synthesis.prepare_case(layouts.Source("a", Place(mr), Place(ct)), QUICK, (Rule("bone", "ct"),))
     truth = np.tensordot(slope, places(geometry.to_axial(mr)), 1)
     assert case.region.sum() > 300 and np.abs(case.ct - truth)[case.region].max() < 0.5

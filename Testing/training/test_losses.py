@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy import stats
 
-from rtbackend.uncertainty import REGRESSION_FLOOR, SEGMENTATION_FLOOR
-from training.losses.heteroscedastic import regression_nll, segmentation_nll, weighted_mean
-from training.losses.homoscedastic import HomoscedasticWeights
-from training.losses.roi_focused import dice_loss, global_mae, three_task_loss, weighted_mae
+from rtuncertainty.networks.uncertainty import REGRESSION_FLOOR, SEGMENTATION_FLOOR
+from training.methods.bragman2018.heteroscedastic import regression_nll, segmentation_nll, weighted_mean
+from training.methods.bragman2018.homoscedastic import HomoscedasticWeights
+from training.methods.kaushik2022.loss import dice_loss, global_mae, three_task_loss, weighted_mae
 
 
 def maps(*values):
@@ -127,7 +127,7 @@ def test_dice_loss_of_a_hand_computed_case_and_of_monai():
 
 @pytest.mark.parametrize("name, terms", [("1tn-fl", {"body"}), ("2tn", {"body", "bone_hu"}), ("3tn", {"body", "bone_hu", "bone_class"})])
 def test_without_bone_its_terms_are_silent_and_never_nan(name, terms):
-    from rtbackend import networks
+    from rtuncertainty import networks
 
     torch.manual_seed(0)
     network = networks.build(name, filters=2)

@@ -14,12 +14,20 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtbackend import bundle, networks
-from rtbackend.propagation.pair import normalised
+from rtuncertainty.bundles import bundle
+from rtuncertainty import networks
+from rtuncertainty.core.ct import normalised
 from training import __main__ as command
-from training import export, organs, pairs, provenance, tasks, train, volume_calibration, volume_evaluation, volume_study
-from training.data import organ_case, volume_feed
-from training.losses import organs as losses
+from training.run import export, train
+from training.data.prepare import organs, pairs
+from training.core import provenance
+from training import methods
+from training.calibration import volumes as volume_calibration
+from training.evaluation import organs as volume_evaluation
+from training.studies.volumes import study
+from training.data import organ_case
+from training.methods.eatonrosen2018 import feed
+from training.methods.eatonrosen2018 import loss as losses
 
 DATA = Path(os.environ.get("RTU_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 CLASSES = ["parotid_right", "parotid_left", "mandible"]
@@ -155,10 +163,10 @@ def test_a_real_patient_is_packed(tmp_path):
 
 def test_patches_depend_on_their_number_alone(prepared):
     cases = prepared[1]
-    whole = volume_feed.VolumePatches(cases, 16, 5)
-    resumed, part = (iter(volume_feed.VolumePatches(cases, 16, 5, **how)) for how in ({"start": 3, "batch": 2}, {"batch": 2, "rank": 1, "world": 2}))
+    whole = feed.VolumePatches(cases, 16, 5)
+    resumed, part = (iter(feed.VolumePatches(cases, 16, 5, **how)) for how in ({"start": 3, "batch": 2}, {"batch": 2, "rank": 1, "world": 2}))
     for key, value in whole.patch(6).items():
-        assert torch.equal(value, next(iter(volume_feed.VolumePatches(cases, 16, 5, start=3, batch=2)))[key])
+        assert torch.equal(value, next(iter(feed.VolumePatches(cases, 16, 5, start=3, batch=2)))[key])
     assert torch.equal(next(resumed)["image"], whole.patch(6)["image"])
     next(part)
     assert torch.equal(next(part)["image"], whole.patch(3)["image"])
@@ -168,13 +176,13 @@ def test_patches_depend_on_their_number_alone(prepared):
     seen = torch.stack([torch.stack([(d["labels"] == k).any() for k in (1, 2, 3)]) for d in found]).float().mean(0)
     assert seen.min() > 0.3
     beyond = torch.cat([d["image"][0][d["known"] == 0] for d in found])
-    assert len(beyond) and beyond.mean().item() == pytest.approx(volume_feed.AIR, abs=0.02)
+    assert len(beyond) and beyond.mean().item() == pytest.approx(feed.AIR, abs=0.02)
     assert all((d["labels"][d["known"] == 0] == 0).all() for d in found)
 
 
 def test_in_the_mirror_left_and_right_change_places(prepared):
     case = patient(0, CLASSES[:2])
-    patches = volume_feed.VolumePatches([case], 30, 1)
+    patches = feed.VolumePatches([case], 30, 1)
     looks = set()
     for k in range(24):
         cut = patches.patch(k)
@@ -186,17 +194,17 @@ def test_in_the_mirror_left_and_right_change_places(prepared):
         assert cut["present"].tolist() == [1, 1, 0]
     assert looks == {True, False}
     one = patient(0, CLASSES[1:])
-    swapped = {tuple(volume_feed.VolumePatches([one], 12, 0).patch(k)["present"].tolist()) for k in range(12)}
+    swapped = {tuple(feed.VolumePatches([one], 12, 0).patch(k)["present"].tolist()) for k in range(12)}
     assert swapped == {(0, 1, 1), (1, 0, 1)}
     one.classes = ["parotid_right", "heart", "mandible"]
-    assert not volume_feed.VolumePatches([one], 12, 0).can_mirror
-    assert volume_feed.mirrored(["a", "lung_left", "b_left", "lung_right"]) == [0, 3, 2, 1]
+    assert not feed.VolumePatches([one], 12, 0).can_mirror
+    assert feed.mirrored(["a", "lung_left", "b_left", "lung_right"]) == [0, 3, 2, 1]
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.tuples(*[st.floats(0.5, 5)] * 3))
 def test_turns_are_rigid_in_mm_but_for_one_scale(seed, spacing):
-    matrix = volume_feed.VolumePatches._turn(spacing, np.random.default_rng(seed))
+    matrix = feed.VolumePatches._turn(spacing, np.random.default_rng(seed))
     mm = np.array(spacing)[::-1]
     in_mm = matrix * mm[:, None] / mm
     scale = np.cbrt(np.linalg.det(in_mm))
@@ -274,19 +282,19 @@ def budget(names, **changes):
 
 @pytest.fixture
 def card(tmp_path, monkeypatch):
-    found = yaml.safe_load(volume_study.CARD.read_text(encoding="utf-8"))
+    found = yaml.safe_load(study.CARD.read_text(encoding="utf-8"))
     found["outputs"]["structures"] = [s | {"label": 1 + CLASSES.index(s["name"])} for s in found["outputs"]["structures"] if s["name"] in CLASSES]
     own = tmp_path / "card.yaml"
     own.write_text(yaml.safe_dump(found), encoding="utf-8")
-    monkeypatch.setattr(volume_study, "CARD", own)
+    monkeypatch.setattr(study, "CARD", own)
 
 
 def test_from_scans_to_tables_and_a_bundle(prepared, tmp_path, card, capsys, monkeypatch):
-    monkeypatch.setattr("training.noise_experiment.STEPS", {"noise": (0.2,)})
+    monkeypatch.setattr("training.studies.volumes.noise.STEPS", {"noise": (0.2,)})
     folder, cases = prepared
     settings_ = tmp_path / "budget.yaml"
     parts = [{"steps": 2, "seed": 7, "organ_weight": 10.0, "freeze_norm": False}, {"steps": 1, "freeze_norm": True}]
-    settings_.write_text(yaml.safe_dump(budget(volume_study.TITLES, freeze_norm=True, common=parts)), encoding="utf-8")
+    settings_.write_text(yaml.safe_dump(budget(study.TITLES, freeze_norm=True, common=parts)), encoding="utf-8")
     out = tmp_path / "out"
     arguments = ["reproduce", "volumes", "--data", str(folder), "--out", str(out), "--config", str(settings_), "--device", "cpu"]
     with pytest.raises(SystemExit, match="begin with are not finished"):
@@ -381,27 +389,27 @@ def test_the_loss_of_each_network_falls(prepared, tmp_path):
 
 
 def test_configs_fit_their_networks():
-    structures = yaml.safe_load(volume_study.CARD.read_text(encoding="utf-8"))["outputs"]["structures"]
+    structures = yaml.safe_load(study.CARD.read_text(encoding="utf-8"))["outputs"]["structures"]
     assert [s["name"] for s in structures] == list(pairs.HEADNECK) and [s["label"] for s in structures] == list(range(1, 8))
     for hardware in ("cpu", "gpu"):
-        budget_ = volume_study.FOLDER / f"{hardware}.yaml"
+        budget_ = study.FOLDER / f"{hardware}.yaml"
         steps = set()
         common = yaml.safe_load(budget_.read_text(encoding="utf-8"))["common"]
         assert common and all(set(part) <= set(train.DEFAULTS) for part in common)
-        for name in volume_study.TITLES:
-            hyper = train.load_config(volume_study.FOLDER / f"{name}.yaml", budget_)
+        for name in study.TITLES:
+            hyper = train.load_config(study.FOLDER / f"{name}.yaml", budget_)
             network = networks.build(hyper["network"], **hyper["arguments"])
             assert hyper["network"] == name and network.classes == 1 + len(structures) and network.in_channels == 1
             steps.add((hyper["steps"], hyper["patch"]))
         assert len(steps) == 1
     with pytest.raises(SystemExit, match="organs' first"):
-        volume_feed.VolumeFeed(Path("nowhere"), train.DEFAULTS)
+        feed.VolumeFeed(Path("nowhere"), train.DEFAULTS)
 
 
 def task(**changes):
     hyper = {**train.DEFAULTS, "network": "hr_default", "arguments": {"in_channels": 1, "classes": 4, "width": 2, "features": 4}, **changes}
     torch.manual_seed(0)
-    return tasks.build(hyper)
+    return methods.build(hyper)
 
 
 def test_an_organ_weighs_as_much_as_it_is_told_to():

@@ -15,12 +15,18 @@ pytest.importorskip("itk")
 
 from test_joint_training import moved  # noqa: E402
 
-from rtbackend import bundle, phantom_pelvis, prediction, structure_set  # noqa: E402
-from rtbackend.deformation import warp_tensor  # noqa: E402
-from rtbackend.errors import InputError  # noqa: E402
+from rtuncertainty.bundles import bundle
+from rtuncertainty.phantoms import pelvis as phantom_pelvis
+from rtuncertainty.prediction import predict
+from rtuncertainty.core import structure_set  # noqa: E402
+from rtuncertainty.deformation import warp_tensor  # noqa: E402
+from rtuncertainty.core.errors import InputError  # noqa: E402
 from training import __main__ as command  # noqa: E402
-from training import elastix_baseline, pairs, propagation_study, propagation_tables  # noqa: E402
-from training.data import pair_case, pair_feed  # noqa: E402
+from training.evaluation import elastix
+from training.data.prepare import pairs
+from training.studies.propagation import study, tables  # noqa: E402
+from training.data import pair_case
+from training.methods.elmahdy2021 import feed  # noqa: E402
 from training.evaluation import contours  # noqa: E402
 
 CLASSES = ["brainstem", "mandible"]
@@ -64,9 +70,9 @@ def test_a_moved_structure_that_broke_is_scored_whole_as_it_is_shown():
 
 
 def test_elastix_finds_the_motion(monkeypatch):
-    monkeypatch.setitem(elastix_baseline.SETTINGS, "MaximumNumberOfIterations", ["30"])
+    monkeypatch.setitem(elastix.SETTINGS, "MaximumNumberOfIterations", ["30"])
     case = moved(0)
-    d = elastix_baseline.displacement(case)
+    d = elastix.displacement(case)
     none, found = (contours.deformation_row(case, x) for x in (0 * d, d))
     assert found["correlation"] > none["correlation"] and found["folding"] == 0
     before, after = (np.mean([r["msd_mm"] for r in contours.contour_rows(case, contours.warped_labels(case, x))]) for x in (0 * d, d))
@@ -74,14 +80,14 @@ def test_elastix_finds_the_motion(monkeypatch):
 
 
 def test_from_pairs_to_tables_and_a_bundle(prepared, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(elastix_baseline.SETTINGS, "MaximumNumberOfIterations", ["5"])
-    monkeypatch.setattr("rtbackend.propagation.refine.ITERATIONS", {"off": (0, 0), "fast": (2, 0), "full": (2, 1)})
-    site = propagation_study.SITES["propagation"]
-    card = yaml.safe_load((propagation_study.CONFIGS / site.card).read_text(encoding="utf-8"))
+    monkeypatch.setitem(elastix.SETTINGS, "MaximumNumberOfIterations", ["5"])
+    monkeypatch.setattr("rtuncertainty.propagation.refine.ITERATIONS", {"off": (0, 0), "fast": (2, 0), "full": (2, 1)})
+    site = study.SITES["propagation"]
+    card = yaml.safe_load((study.CONFIGS / site.card).read_text(encoding="utf-8"))
     card["outputs"]["structures"] = [s | {"label": k} for k, s in enumerate((s for s in card["outputs"]["structures"] if s["name"] in CLASSES), 1)]
     own = tmp_path / "card.yaml"
     own.write_text(yaml.safe_dump(card), encoding="utf-8")
-    monkeypatch.setitem(propagation_study.SITES, "propagation", replace(site, card=own))
+    monkeypatch.setitem(study.SITES, "propagation", replace(site, card=own))
     budget = tmp_path / "budget.yaml"
     sizes = {"arguments": {"classes": 3, "widths": [2, 3, 4], "dropout": 0.1}}
     budget.write_text(yaml.safe_dump({"steps": 2, "batch": 1, "patch": 44, "warm_up": 1, "validate_every": 2, "checkpoint_every": 1, "settle_batches": 1,
@@ -115,7 +121,7 @@ def test_from_pairs_to_tables_and_a_bundle(prepared, tmp_path, monkeypatch, caps
     assert again == first and "| cross_stitch both ways + fast | propagated |" in (tmp_path / "one" / "propagation.md").read_text(encoding="utf-8")
     # a model of this kind is told apart from one that makes a synthetic CT
     with pytest.raises(InputError, match="contour propagation"):
-        prediction.predict(sitk.GetImageFromArray(np.random.default_rng(0).integers(1, 900, (20, 40, 40)).astype(np.int16)), made["folder"], samples=2)
+        predict.predict(sitk.GetImageFromArray(np.random.default_rng(0).integers(1, 900, (20, 40, 40)).astype(np.int16)), made["folder"], samples=2)
 
 
 def test_the_table_compares_pair_by_pair(tmp_path):
@@ -128,10 +134,10 @@ def test_the_table_compares_pair_by_pair(tmp_path):
     other = {"deformations": [], "spreads": [], "symmetry": []}
     (tmp_path / "n.json").write_text(json.dumps(other | {"contours": rows(-0.2), "deformations": deformation}), encoding="utf-8")
     (tmp_path / "b.json").write_text(json.dumps(other | {"contours": [r | {"method": "elastix"} for r in rows(0)]}), encoding="utf-8")
-    text = (propagation_tables.write({"Net": tmp_path / "n.json"}, tmp_path / "b.json", tmp_path / "results", "a machine") / "propagation.md").read_text(encoding="utf-8")
+    text = (tables.write({"Net": tmp_path / "n.json"}, tmp_path / "b.json", tmp_path / "results", "a machine") / "propagation.md").read_text(encoding="utf-8")
     assert "| Net | propagated | 1.05 ± 0.17 | 1.05 ± 0.17 | 1.05 |" in text and "| Net | propagated | -0.20 | -0.20 |" in text and "| 2 of 2 | a, b |" in text
     assert "| Net | 1.00 | 2.00 | 0.100 | 1.000 | 0.9000 | 2.0 |" in text
-    rho, n = propagation_tables.rank_correlation([{"sd_mm": s, "msd_mm": s**3} for s in (1.0, 2.0, 3.0, 5.0)] + [{"sd_mm": math.nan, "msd_mm": 1.0}])
+    rho, n = tables.rank_correlation([{"sd_mm": s, "msd_mm": s**3} for s in (1.0, 2.0, 3.0, 5.0)] + [{"sd_mm": math.nan, "msd_mm": 1.0}])
     assert (rho, n) == (pytest.approx(1.0), 4)
 
 
@@ -165,7 +171,7 @@ def test_pairs_of_a_plain_folder(patient, tmp_path, capsys):
     rigid = contours.contour_rows(case, case.planning_labels)
     assert np.mean([r["dsc"] for r in true]) > max(0.85, np.mean([r["dsc"] for r in rigid]))
     # no patient on both sides, whatever the folds
-    training, validation = pair_feed.sides(out / "prepare.csv", 2, 0)
+    training, validation = feed.sides(out / "prepare.csv", 2, 0)
     assert {n[0] for n in training} & {n[0] for n in validation} == set() and len(training) == len(validation) == 1
     with pytest.raises(SystemExit, match="other settings"):
         pairs.run(patient, out, ("bladder",), (6.0, 6.0, 6.0), 1)

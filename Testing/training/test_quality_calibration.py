@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from rtbackend import structure_quality
-from training import flag_thresholds, quality_calibration
-from training.flag_thresholds import choose, earn
+from rtuncertainty.uncertainty import quality
+from training.calibration import flags, quality as quality_calibration
+from training.calibration.flags import choose, earn
 
 
 def contours(rng, count=60, noise=0.03):
@@ -52,7 +52,7 @@ def test_the_map_corrects_and_its_interval_holds():
     assert 0.85 < np.mean((mapped[:, 1] <= truth) & (truth <= mapped[:, 2])) <= 0.99
     assert found.cases == 60 and found.patients == 30 and found.scores["auroc"] > 0.9 and found.scores["mae"] < found.scores["mae_of_mean"]
     card = {"calibration": {"quality": json.loads(json.dumps(found.as_card(), allow_nan=False))}}
-    assert structure_quality.of_card(card).apply(0.9) == pytest.approx(found.apply(0.9), abs=1e-4)
+    assert quality.of_card(card).apply(0.9) == pytest.approx(found.apply(0.9), abs=1e-4)
 
 
 def test_each_patient_is_mapped_by_the_others():
@@ -98,9 +98,9 @@ def test_flags_and_lights_of_the_card():
     rng = np.random.default_rng(5)
     dice, patients = rng.uniform(0.6, 1.0, 60), np.arange(60) // 2
     scores = {"expected_dice": dice + 0.02 * rng.standard_normal(60), "surface_entropy": rng.standard_normal(60), "interval_width": np.full(60, np.nan)}
-    found = flag_thresholds.flags(scores, dice, patients)
+    found = flags.flags(scores, dice, patients)
     assert set(found) == {"expected_dice", "surface_entropy"}
-    card = flag_thresholds.flags_for_card(found)
+    card = flags.flags_for_card(found)
     assert "expected_dice" in card and card["expected_dice"]["dice_limit"] == 0.85
     assert {"threshold", "caught", "missed", "false_alarms", "cases"} <= set(card["expected_dice"])
 
@@ -108,8 +108,8 @@ def test_flags_and_lights_of_the_card():
     rows = [{"pair": f"pt_{k // 2}_day{k % 2}", "method": "network + fast", "msd_mm": t + 0.2 * rng.standard_normal(), "dice": None,
              "sd_mm": rng.random(), "true_msd_mm": t} for k, t in enumerate(true)]
     rows.append({**rows[0], "true_msd_mm": math.nan})
-    found = flag_thresholds.lights(flag_thresholds.agreement_rows({"agreements": rows, "spreads": []}))
-    card = flag_thresholds.lights_for_card(found)
+    found = flags.lights(flags.agreement_rows({"agreements": rows, "spreads": []}))
+    card = flags.lights_for_card(found)
     assert 1.0 < card["amber"]["msd_mm"]["threshold"] < card["red"]["msd_mm"]["threshold"] < 3.5 and "dice" not in card["amber"]
-    old = flag_thresholds.agreement_rows({"spreads": [{"pair": "pt_1_day0", "path": "propagated", "sd_mm": 1.0, "msd_mm": 2.0}]})
+    old = flags.agreement_rows({"spreads": [{"pair": "pt_1_day0", "path": "propagated", "sd_mm": 1.0, "msd_mm": 2.0}]})
     assert old[0]["patient"] == "pt_1" and old[0]["true_msd_mm"] == 2.0

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from rtbackend.calibration import of_card
-from training import recalibration
-from training.recalibration import KNOTS, Patient
+from rtuncertainty.uncertainty.hu_calibration import of_card
+from training.calibration import hu as recalibration
+from training.calibration.hu import KNOTS, Patient
 
 
 def true_scale(hu):
@@ -87,7 +87,7 @@ def test_voxels_are_drawn_inside_the_region():
 def test_the_card_gets_what_predict_will_show():
     import math
 
-    from training.evaluate import RECALIBRATED, for_card, recalibrated_row
+    from training.evaluation.slices import RECALIBRATED, for_card, recalibrated_row
 
     patients = [patient(k, heavy=True) for k in range(3)]
     rows = [{"case": f"p{k}", "MAE body, ours": 40.0 + k, "Dice gtv": math.nan, "z sd": 0.8, "within 90 %": 0.97} | recalibrated_row(r)

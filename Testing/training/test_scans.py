@@ -9,11 +9,14 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
-from rtbackend import geometry, preprocess, structure_set
-from rtbackend.prediction import bounding_box
+from rtuncertainty.core import geometry, structure_set
+from rtuncertainty.prediction import preprocess
+from rtuncertainty.prediction.predict import bounding_box
 from training import __main__ as command
-from training import few_labels_card, scans
-from training.data import few_labels_feed, scan, scan_folders
+from training.studies.few_labels import card as few_labels_card
+from training.data.prepare import scans
+from training.methods.hasan2021 import feed
+from training.data import scan, scan_folders
 
 SPACING = (2.0, 2.0, 3.0)
 
@@ -70,11 +73,11 @@ def test_scans_are_what_predict_will_show_the_network(hospital):
     assert np.array_equal(found.labels, sitk.GetArrayFromImage(geometry.to_axial(organ))[box])
     assert float(rows["P1"]["organ_ml"]) == pytest.approx(found.labels.sum() * 0.012, abs=0.01)
     assert scan.load(hospital / "prepared" / "scans" / "P5.npz").labels is None
-    sides = few_labels_feed.sides(hospital / "prepared" / "prepare.csv", 0)
+    sides = feed.sides(hospital / "prepared" / "prepare.csv", 0)
     assert (len(sides.labelled), len(sides.validation)) == (3, 1) and set(sides.unlabelled) == {"P4", "P5"}
-    assert few_labels_feed.sides(hospital / "prepared" / "prepare.csv", 2).unlabelled[0] == sides.labelled[2]
+    assert feed.sides(hospital / "prepared" / "prepare.csv", 2).unlabelled[0] == sides.labelled[2]
     with pytest.raises(SystemExit, match="there are 3 beside the 1"):
-        few_labels_feed.sides(hospital / "prepared" / "prepare.csv", 8)
+        feed.sides(hospital / "prepared" / "prepare.csv", 8)
 
 
 def test_a_scan_is_made_again_when_it_changes_and_only_then(hospital):
@@ -190,7 +193,7 @@ def test_ways_to_name_a_structure(tmp_path):
 
 def test_dicom_with_a_structure_set(tmp_path):
     """A series and its RTSTRUCT; two folders with one patient's ID are one patient, whose ID is told to no one."""
-    from rtdicom import Author, make_structure_set, read_series
+    from rtuncertainty.dicom import Author, make_structure_set, read_series
 
     mr, organ = image(3)
     mr.SetDirection(np.eye(3).ravel().tolist())

@@ -7,8 +7,9 @@ import tiny_cohort
 import yaml
 
 import training.__main__ as command
-from training import claims, study, train
-from training.evaluation import store
+from training.studies.mr_only import claims, study
+from training.run import train
+from training.evaluation.comparison import store
 
 BUDGET = {"steps": 3, "batch": 2, "patch": 24, "folds": 3, "warm_up": 1, "settle_batches": 2, "validate_every": 3, "checkpoint_every": 1,
           "evaluation": {"samples": 2, "every": 2},

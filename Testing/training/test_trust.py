@@ -11,12 +11,13 @@ import yaml
 
 pytest.importorskip("lightning")
 
-from rtbackend import bundle  # noqa: E402
+from rtuncertainty.bundles import bundle  # noqa: E402
 from training import __main__ as command  # noqa: E402
-from training import export, provenance, run_folder, train  # noqa: E402
+from training.run import export, folder, train
+from training.core import provenance  # noqa: E402
 from training.data.case import Case, save_case  # noqa: E402
-from training.data.few_labels_feed import cross_fitted  # noqa: E402
-from training.data.pair_feed import sides  # noqa: E402
+from training.methods.hasan2021.feed import cross_fitted  # noqa: E402
+from training.methods.elmahdy2021.feed import sides  # noqa: E402
 
 CARD = Path(command.__file__).parent / "configs" / "limb_card.yaml"
 SMALL = {"arguments": {"classes": 3, "width": 4, "features": 8, "branch_width": 4}, "steps": 4, "batch": 2, "patch": 16, "folds": 4, "warm_up": 2,
@@ -152,7 +153,7 @@ def test_a_split_is_dealt_once(prepared):
     add_case(prepared, "p1", 1)
     assert (run / "split.json").read_text(encoding="utf-8") == was
     fit(prepared, workers=0, log_every=1)  # which changes nothing
-    assert run_folder.stage(run) == "done"
+    assert folder.stage(run) == "done"
 
 
 def test_a_new_patient_moves_no_one(tmp_path):
@@ -216,11 +217,11 @@ def test_stopped_while_it_settles_is_not_finished(prepared, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             fit(prepared, "cut")
     cut = prepared.parent / "cut"
-    assert run_folder.stage(cut) == "trained" and not run_folder.is_done(cut, 4)
+    assert folder.stage(cut) == "trained" and not folder.is_done(cut, 4)
     with pytest.raises(SystemExit, match="train command again"):
         export.network_state(cut)
     fit(prepared, "cut")
-    assert run_folder.is_done(cut, 4)
+    assert folder.is_done(cut, 4)
     a, b = export.network_state(whole)[0], export.network_state(cut)[0]
     assert a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
 
@@ -242,7 +243,7 @@ def test_a_damaged_checkpoint_is_survived(prepared, capsys):
 
 def test_early_stopping_keeps_the_best_and_ends_once(prepared, monkeypatch):
     import torch
-    from training.tasks.synthesis import Synthesis
+    from training.methods.synthesis import Synthesis
     scores = {2: 3.0, 4: 1.0, 6: 2.0, 8: 2.5}
 
     def ended(self):
@@ -252,7 +253,7 @@ def test_early_stopping_keeps_the_best_and_ends_once(prepared, monkeypatch):
     how = {"steps": 40, "early_stop": 2, "checkpoint_every": 3}
     run = fit(prepared, **how)
     assert export.network_state(run)[1] == 4 and torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)["global_step"] == 8
-    assert run_folder.is_done(run, 40)
+    assert folder.is_done(run, 40)
     before = {f: f.stat().st_mtime_ns for f in run.rglob("*")}
     fit(prepared, **how)
     assert before == {f: f.stat().st_mtime_ns for f in run.rglob("*")}

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rtbackend.volume_distribution import PERCENTILES
-from training import conformal, volume_calibration, volume_coverage
-from training.volume_calibration import VolumeRow
+from rtuncertainty.uncertainty.volume_distribution import PERCENTILES
+from training.calibration import conformal, volumes, volume_coverage
+from training.calibration.volumes import VolumeRow
 
 Z = stats.norm.ppf(np.array(PERCENTILES) / 100)
 SURE = 0.276  # with this part of the true spread a nominal 90 % interval holds 35 %
@@ -38,7 +38,7 @@ def test_57_cases_at_90_percent():
     for _ in range(25):
         known, new = simulated(rng, 57), simulated(rng, 100)
         for method in found:
-            found[method].append(held(volume_calibration.fit(known, method), new))
+            found[method].append(held(volumes.fit(known, method), new))
     mean = {k: float(np.mean(v)) for k, v in found.items()}
     assert mean["none"] == pytest.approx(0.35, abs=0.04)
     assert mean["log_affine"] == pytest.approx(0.88, abs=0.03)
@@ -55,7 +55,7 @@ def test_scaled_margins_are_narrower_where_the_network_knows_what_it_does_not_kn
     known, new = rows[::2], rows[1::2]
     width, inside = {}, {}
     for method in ("conformal", "conformal_scaled"):
-        fitted = volume_calibration.fit(known, method)
+        fitted = volumes.fit(known, method)
         ends = [fitted.interval(r.distribution, 0.95) for r in new]
         inside[method] = held(fitted, new, 0.95)
         width[method] = float(np.median([(i.upper - i.lower) / r.distribution.volume_ml for i, r in zip(ends, new)]))
@@ -64,13 +64,13 @@ def test_scaled_margins_are_narrower_where_the_network_knows_what_it_does_not_kn
 
 def test_a_network_that_is_right_is_left_alone():
     rows = simulated(np.random.default_rng(2), 400, sure=1.0, bias=0.0)
-    group = volume_calibration.fit(rows, "log_affine").groups["pooled"]
+    group = volumes.fit(rows, "log_affine").groups["pooled"]
     assert group.scale == pytest.approx(1.0, abs=0.1) and group.shift == pytest.approx(0.0, abs=0.04)
-    assert abs(volume_calibration.fit(rows, "conformal").groups["pooled"].margins[0.9]) < 0.06
+    assert abs(volumes.fit(rows, "conformal").groups["pooled"].margins[0.9]) < 0.06
 
 
 def test_shift_and_scale_are_found():
-    group = volume_calibration.fit(simulated(np.random.default_rng(3), 400), "log_affine").groups["pooled"]
+    group = volumes.fit(simulated(np.random.default_rng(3), 400), "log_affine").groups["pooled"]
     assert group.scale == pytest.approx(1 / SURE, rel=0.1) and group.shift == pytest.approx(0.05, abs=0.04)
 
 
@@ -82,7 +82,7 @@ def test_usual_volumes_make_intervals_narrower_and_keep_the_promise():
         rows = [replace(r, ml=tuple(v * (0.05 if k % 6 == 0 else 1) for v in r.ml)) for k, r in enumerate(simulated(rng, 140))]
         known, new, usual = rows[:40], rows[40:], {"prostate": (10.0, 110.0)}
         for use in inside:
-            found = volume_calibration.fit(known, "conformal", usual=usual if use else None)
+            found = volumes.fit(known, "conformal", usual=usual if use else None)
             inside[use].append(held(found, new))
             ends = [found.interval(r.distribution, 0.9) for r in new]
             widths[use].append(float(np.median([(i.upper - i.lower) / r.distribution.volume_ml for i, r in zip(ends, new)])))
@@ -94,9 +94,9 @@ def test_no_spread_cannot_be_scaled_but_conformal_holds():
     rng = np.random.default_rng(4)
     flat = [VolumeRow("net", r.patient, r.structure, (r.distribution.volume_ml,) * len(PERCENTILES), r.true_ml) for r in simulated(rng, 240)]
     with pytest.raises(ValueError, match="conformal"):
-        volume_calibration.fit(flat[:40], "log_affine")
-    assert held(volume_calibration.fit(flat[:40], "conformal"), flat[40:]) > 0.82
-    assert held(volume_calibration.fit(flat[:40], "conformal_scaled"), flat[40:]) > 0.82
+        volumes.fit(flat[:40], "log_affine")
+    assert held(volumes.fit(flat[:40], "conformal"), flat[40:]) > 0.82
+    assert held(volumes.fit(flat[:40], "conformal_scaled"), flat[40:]) > 0.82
     assert "log_affine" not in volume_coverage.evaluate(flat[:40])
 
 
@@ -154,33 +154,33 @@ def test_coverage_width_and_percentiles():
 def test_structures_get_their_own_fit_where_there_are_enough_patients():
     rng = np.random.default_rng(8)
     rows = simulated(rng, 25, structures=("prostate",)) + simulated(rng, 8, structures=("bladder",), sure=1.0)
-    assert set(volume_calibration.fit(rows, "conformal").groups) == {"pooled", "prostate"}
-    assert set(volume_calibration.fit(rows, "conformal", least=5).groups) == {"pooled", "prostate", "bladder"}
+    assert set(volumes.fit(rows, "conformal").groups) == {"pooled", "prostate"}
+    assert set(volumes.fit(rows, "conformal", least=5).groups) == {"pooled", "prostate", "bladder"}
     # no level is given up for it: 10 patients reach 90 %, 57 reach 95 %
-    assert [volume_calibration.own_fit(n) for n in (3, 8, 10, 18, 57)] == [1, 4, 9, 9, 19]
+    assert [volumes.own_fit(n) for n in (3, 8, 10, 18, 57)] == [1, 4, 9, 9, 19]
     few = simulated(rng, 10, structures=("prostate", "bladder"))
-    assert set(volume_calibration.fit(few, "conformal").groups) == {"pooled", "prostate", "bladder"}
+    assert set(volumes.fit(few, "conformal").groups) == {"pooled", "prostate", "bladder"}
     with pytest.raises(ValueError, match="present"):
-        volume_calibration.fit([], "conformal")
+        volumes.fit([], "conformal")
 
 
 def test_what_was_not_found_spoils_no_interval():
     rows = simulated(np.random.default_rng(10), 30)
     lost = [VolumeRow("net", r.patient, "larynx", (0.0,) * (len(PERCENTILES) - 1) + (0.1,), 12.0) for r in rows[:9]]
-    assert volume_calibration.fit(rows + lost, "conformal") == volume_calibration.fit(rows, "conformal")
+    assert volumes.fit(rows + lost, "conformal") == volumes.fit(rows, "conformal")
     assert volume_coverage.evaluate(rows + lost)["conformal"]["all"].n == 30
-    told = volume_calibration.fit(rows, "conformal").interval(lost[0].distribution, 0.9)
+    told = volumes.fit(rows, "conformal").interval(lost[0].distribution, 0.9)
     assert (told.lower, told.upper, told.calibrated) == (0.0, 0.0, False) and "not found" in told.note
 
 
 def test_rows_come_back_from_their_file(tmp_path):
     rows = simulated(np.random.default_rng(9), 3)
     rows.append(VolumeRow("net", "p9", "x", rows[0].ml, 1.0, dice=0.9, case="p9_day1"))
-    path = volume_calibration.write_rows(rows, tmp_path / "rows.json", weights_sha256="0")
-    again = volume_calibration.read_rows(path)
+    path = volumes.write_rows(rows, tmp_path / "rows.json", weights_sha256="0")
+    again = volumes.read_rows(path)
     assert [r.ml for r in again] == [r.ml for r in rows] and math.isnan(again[0].dice) and again[-1].dice == 0.9
     path.write_text(path.read_text(encoding="utf-8")[:50], encoding="utf-8")
     with pytest.raises(SystemExit, match="damaged"):
-        volume_calibration.read_rows(path)
+        volumes.read_rows(path)
     with pytest.raises(ValueError, match="percentiles"):
         VolumeRow("n", "p", "s", (1.0, 2.0), 1.0)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from rtbackend import flags, structure_quality, usual_volume, volume_calibration, volume_distribution
-from training import calibrate, noise_experiment, volume_card, volume_tables
-from training import volume_calibration as calibration
+from rtuncertainty.uncertainty import flags, quality, volume_range, volume_calibration, volume_distribution
+from training.calibration import calibrate, volume_card
+from training.studies.volumes import noise as noise_experiment, tables
+from training.calibration import volumes as calibration
 from training.__main__ import main
-from training.volume_calibration import VolumeRow
+from training.calibration.volumes import VolumeRow
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "backend"))
 from make_bundle import make_bundle  # noqa: E402
@@ -51,7 +52,7 @@ def test_what_goes_into_the_card(rows):
     assert volumes["within_90_before"] < 0.7 and 0.8 < volumes["within_90"] <= 1.0
     interval = volume_calibration.of_card(card).interval(rows[0].distribution, 0.9)
     assert interval.calibrated and interval.cases == 40
-    assert structure_quality.of_card(card).apply(0.85)[0] == pytest.approx(0.75, abs=0.06)
+    assert quality.of_card(card).apply(0.85)[0] == pytest.approx(0.75, abs=0.06)
     earned = card["calibration"]["flags"]
     assert "expected_dice" in earned and "surface_entropy" not in earned and found.tried["surface_entropy"].earned is False
     assert earned["expected_dice"]["caught"] > 3 * earned["expected_dice"]["missed"]
@@ -72,7 +73,7 @@ def test_an_unusual_volume_is_flagged_where_validation_shows_that_it_helps():
     # the bladder has too few training patients to say what is usual
     assert (e["caught"], e["missed"], e["cases"]) == (4, 0, 24) and list(e["structures"]) == ["prostate"] and e["structures"]["prostate"]["cases"] == 30
     card = {"calibration": found.as_card()}
-    assert "gave away 4 of 4" in usual_volume.reason("prostate", 3.0, json.loads(json.dumps(card)))
+    assert "gave away 4 of 4" in volume_range.reason("prostate", 3.0, json.loads(json.dumps(card)))
     assert "usual_volume" not in (volume_card.fit(good, training=usual).flags or {}) and volume_card.fit(good + lost).tried.get("usual_volume") is None
     # contours that are lost at a usual volume earn nothing
     hidden = [VolumeRow("net", f"lost{k}", "prostate", tuple(40.0 + 0.01 * Z[0]), 40.0, True, "", 0.1, 0.8, 0.3) for k in range(4)]
@@ -147,14 +148,14 @@ def test_experiment_on_worse_images(noise):
 
 def test_document_tables_and_figures(noise, tmp_path):
     rows = simulated(24)
-    out = volume_tables.write({"HR-a": rows, "HR-b": simulated(10, 5)}, tmp_path / "results", {"prostate": [30.0, 40.0, 50.0]}, noise, "Of a test.")
+    out = tables.write({"HR-a": rows, "HR-b": simulated(10, 5)}, tmp_path / "results", {"prostate": [30.0, 40.0, 50.0]}, noise, "Of a test.")
     text = out.read_text(encoding="utf-8")
     assert text.startswith("# Volumes and their intervals\n\nOf a test.\n\n24 patients") and "1 structure that" in text
     for name in ("coverage", "width", "pit", "noise"):
         assert f"({name}.png)" in text and (tmp_path / "results" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     with open(tmp_path / "results" / "coverage.csv", newline="", encoding="utf-8") as f:
         found = {(r["network"], r["interval"], r["structure"], r["level"]): float(r["coverage"]) for r in csv.DictReader(f)}
-    own = volume_tables.volume_coverage.evaluate(rows)["conformal"]
+    own = tables.volume_coverage.evaluate(rows)["conformal"]
     assert found["HR-a", "conformal", "all", "0.9"] == pytest.approx(own["all"].coverage[0.9], abs=1e-5)
     # the table says what the curve says
     line = next(row for row in text.splitlines() if row.startswith("| HR-a | conformal | 48 |"))

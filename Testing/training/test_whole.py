@@ -12,9 +12,12 @@ import yaml
 pytest.importorskip("lightning")
 pytest.importorskip("itk")
 
-from rtbackend import bundle, phantom, prediction  # noqa: E402
+from rtuncertainty.bundles import bundle
+from rtuncertainty.phantoms import limb as phantom
+from rtuncertainty.prediction import predict  # noqa: E402
 from training import __main__ as command  # noqa: E402
-from training import export, prepare  # noqa: E402
+from training.run import export
+from training.data.prepare import synthesis  # noqa: E402
 
 SIZE = (96, 96, 8)
 
@@ -33,12 +36,12 @@ def prepared(tmp_path_factory):
     assert command.main(["prepare", "--data", str(folder / "data"), "--out", str(out)]) == 0
     for seed in range(1, 4):
         one = phantom.digital_limb(seed, size=SIZE, spacing=(1.5, 1.5, 3.0))
-        from rtbackend import preprocess
+        from rtuncertainty.prediction import preprocess
         ready = preprocess.preprocess(one.mr, (None,) * 3)
         body = sitk.GetArrayFromImage(ready.body) > 0
-        made = prepare.Case(f"p{seed}", sitk.GetArrayFromImage(ready.image), sitk.GetArrayFromImage(one.ct).astype(np.float32),
+        made = synthesis.Case(f"p{seed}", sitk.GetArrayFromImage(ready.image), sitk.GetArrayFromImage(one.ct).astype(np.float32),
                             sitk.GetArrayFromImage(one.labels), body, np.ones_like(body), (1.5, 1.5, 3.0))
-        prepare.save_case(made, out / "cases" / f"p{seed}.npz", {})
+        synthesis.save_case(made, out / "cases" / f"p{seed}.npz", {})
     with open(out / "prepare.csv", "w", newline="", encoding="utf-8") as f:
         csv.writer(f).writerows([["case", "kept"], *[[f"p{i}", "yes"] for i in range(4)]])
     return folder, limb
@@ -46,8 +49,8 @@ def prepared(tmp_path_factory):
 
 def test_registration_brings_a_moved_ct_back(prepared):
     folder, limb = prepared
-    found = prepare.load_case(folder / "prepared" / "cases" / "p0.npz")
-    truth = sitk.GetArrayFromImage(prepare.geometry.resample(sitk.Cast(limb.ct, sitk.sitkFloat32), prepare.geometry.resampled_grid(limb.mr, (1, 1, None)), background=-1000))
+    found = synthesis.load_case(folder / "prepared" / "cases" / "p0.npz")
+    truth = sitk.GetArrayFromImage(synthesis.geometry.resample(sitk.Cast(limb.ct, sitk.sitkFloat32), synthesis.geometry.resampled_grid(limb.mr, (1, 1, None)), background=-1000))
     moved_back = np.abs(found.ct - truth)[found.region].mean()
     ct = sitk.Cast(limb.ct, sitk.sitkFloat32)
     moved = sitk.Resample(ct, ct, sitk.TranslationTransform(3, (6.0, -4.0, 0.0)), sitk.sitkLinear, -1000.0)
@@ -90,8 +93,8 @@ def test_a_resumed_run_ends_where_an_uncut_one_does(prepared):
 def test_a_run_begins_with_the_weights_of_a_bundle(prepared, tmp_path, capsys):
     import torch
 
-    from rtbackend import networks
-    from training import initial
+    from rtuncertainty import networks
+    from training.run import initial
     folder, _ = prepared
     card = tmp_path / "card.yaml"
     card.write_text((Path(command.__file__).parent / "configs" / "limb_card.yaml").read_text(encoding="utf-8"), encoding="utf-8")
@@ -141,12 +144,12 @@ def test_export_evaluate_and_predict(prepared, tmp_path):
     assert found["accuracy"]["n"] == len(split["validation"]) == 1 and found["training"]["cases"] == 3
     table = (tmp_path / "ev" / "evaluation.md").read_text(encoding="utf-8")
     assert all(n in table for n in split["validation"]) and "monotone map" in table
-    result = prediction.predict(limb.mr, model, samples=2)
+    result = predict.predict(limb.mr, model, samples=2)
     assert result.synct.GetSize() == limb.mr.GetSize() and [v.structure for v in result.volumes] == ["bone", "gtv"]
 
 
 def test_unknown_settings_and_missing_cases_are_told(tmp_path):
-    from training import train
+    from training.run import train
     from training.data import slice_feed
     (tmp_path / "c.yaml").write_text("stepz: 3", encoding="utf-8")
     with pytest.raises(SystemExit, match="stepz"):
@@ -154,4 +157,4 @@ def test_unknown_settings_and_missing_cases_are_told(tmp_path):
     with pytest.raises(SystemExit, match="prepare"):
         slice_feed.kept_cases(tmp_path)
     with pytest.raises(SystemExit, match="mr.nii.gz"):
-        prepare.list_cases(tmp_path)
+        synthesis.list_cases(tmp_path)

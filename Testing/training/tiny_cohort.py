@@ -4,7 +4,7 @@ import csv
 
 import numpy as np
 
-from training import prepare
+from training.data.prepare import synthesis
 
 
 def write(folder, count=4):
@@ -19,8 +19,8 @@ def write(folder, count=4):
         body = np.zeros(labels.shape, bool)
         body[:, 4:36, 4:36] = True
         mr = (rng.normal(0, 0.2, labels.shape) - (labels == 1) + body).astype(np.float32)
-        case = prepare.Case(f"p{k}", mr, ct, labels, body, np.ones_like(body), (1.0, 1.0, 3.0))
-        prepare.save_case(case, folder / "cases" / f"p{k}.npz", {})
+        case = synthesis.Case(f"p{k}", mr, ct, labels, body, np.ones_like(body), (1.0, 1.0, 3.0))
+        synthesis.save_case(case, folder / "cases" / f"p{k}.npz", {})
     with open(folder / "prepare.csv", "w", newline="", encoding="utf-8") as f:
         csv.writer(f).writerows([["case", "kept"], *[[f"p{k}", "yes"] for k in range(count)]])
     return folder

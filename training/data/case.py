@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rtbackend import metrics
+from rtuncertainty.uncertainty import metrics
 
-from .files import replaced
+from ..core.files import replaced
 
 LABELS = {"background": 0, "bone": 1, "gtv": 2}
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from rtbackend import geometry, image_io
-from rtbackend.errors import InputError
+from rtuncertainty.core import geometry, image_io
+from rtuncertainty.core.errors import InputError
 
 from . import labels as label_rules
 from . import reading

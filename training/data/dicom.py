@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from rtbackend.errors import InputError
+from rtuncertainty.core.errors import InputError
 
 TAGS = {"modality": "0008|0060", "description": "0008|103e", "type": "0008|0008", "number": "0020|0011",
         "patient": "0010|0020", "position": "0020|0032", "orientation": "0020|0037"}

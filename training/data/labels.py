@@ -11,8 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from rtbackend import geometry
-from rtbackend.errors import InputError
+from rtuncertainty.core import geometry
+from rtuncertainty.core.errors import InputError
 
 BONE_HU = 200.0
 BACKGROUND = "background"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from rtbackend import image_io
+from rtuncertainty.core import image_io
 
 from . import dicom
 from . import labels as label_rules

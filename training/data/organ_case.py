@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import replaced
+from ..core.files import replaced
 
 
 @dataclass

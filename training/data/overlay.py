@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .case import Case
-from .files import replaced
+from ..core.files import replaced
 
 
 def overlay(case: Case, path: Path, title: str) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import replaced
+from ..core.files import replaced
 
 
 @dataclass
 class PairCase:
-    """Arrays [z, y, x] on the working grid, rigidly aligned (see `rtbackend.propagation.pair`).
+    """Arrays [z, y, x] on the working grid, rigidly aligned (see `rtuncertainty.propagation.pair`).
 
     `classes` are the organs in the order of their labels 1, 2, …; `present` those that were drawn.
     """

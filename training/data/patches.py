@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..prepare import Case
+from .prepare.synthesis import Case
 from .numbered import NumberedPatches
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from rtbackend import image_io
-from rtbackend.errors import InputError
+from rtuncertainty.core import image_io
+from rtuncertainty.core.errors import InputError
 
 LEFT_ATRIUM_SPACING = 0.625  # mm, isotropic: the challenge's, which its files do not state (Xiong 2021)
 

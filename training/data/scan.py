@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import replaced
+from ..core.files import replaced
 
 # steps of one sd: far below the noise of an image; what is beyond ±127 steps is cut off
 STEPS = 16

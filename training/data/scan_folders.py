@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from rtbackend import dicom_library, geometry, image_io, structure_names, structure_set
-from rtbackend.errors import InputError
+from rtuncertainty.core import dicom_files, geometry, image_io, structure_names, structure_set
+from rtuncertainty.core.errors import InputError
 
 from . import dicom, reading
 from . import labels as label_rules
@@ -99,11 +99,11 @@ def _of_dicom(folder: Path, modality: str | None, text: str | None) -> ScanSourc
 
 def _structure_sets(folder: Path) -> dict[str, Path]:
     """RTSTRUCT files in a folder and below it."""
-    candidates = [p for p in sorted(folder.rglob("*")) if p.is_file() and dicom_library.is_dicom(p)]
+    candidates = [p for p in sorted(folder.rglob("*")) if p.is_file() and dicom_files.is_dicom(p)]
     if not candidates:
         return {}
-    dicom_library.library("reading a folder of DICOM")
-    from rtdicom import files
+    dicom_files.library("reading a folder of DICOM")
+    from rtuncertainty.dicom import files
 
     return {str(p.relative_to(folder)): p for p in candidates if files.value(files.read_header(p), "Modality") == "RTSTRUCT"}
 

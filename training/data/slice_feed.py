@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from .. import provenance
+from ..core import provenance
 from .case import Case, load_case
 from .checks import fold_warnings, present
 from .patches import PatchDataset

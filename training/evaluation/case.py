@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..prepare import Case
+from ..data.prepare.synthesis import Case
 
 
 @dataclass

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from rtbackend import structures, surfaces
-from rtbackend.deformation import jacobian_tensor, warp_tensor
-from rtbackend.deformation.objective import correlation
+from rtuncertainty.core import structures, surfaces
+from rtuncertainty.deformation import jacobian_tensor, warp_tensor
+from rtuncertainty.deformation.objective import correlation
 
 from ..data.pair_case import PairCase
-from ..data.pair_feed import tensors
+from ..methods.elmahdy2021.feed import tensors
 
 
 def warped_labels(case: PairCase, displacement: torch.Tensor) -> np.ndarray:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from rtbackend import surfaces
+from rtuncertainty.core import surfaces
 
 # name -> (title, factor for the table, digits, whether more is better; None: nearer to 0 is)
 METRICS = {"dice": ("Dice (%)", 100, 2, True), "jaccard": ("Jaccard (%)", 100, 2, True), "hd95_mm": ("95HD (mm)", 1, 2, False),

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from rtbackend import metrics
+from rtuncertainty.uncertainty import metrics
 
 from . import synthrad, uncertainty
 from .case import Evaluated, fingerprint

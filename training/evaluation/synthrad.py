@@ -12,7 +12,7 @@ import math
 import numpy as np
 from scipy import ndimage
 
-from rtbackend import metrics
+from rtuncertainty.uncertainty import metrics
 
 # the HU that images are clipped to
 RANGE_2023 = (-1024.0, 3000.0)

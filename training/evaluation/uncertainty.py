@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rtbackend import metrics
+from rtuncertainty.uncertainty import metrics
 
 # nominal levels of the central intervals
 LEVELS = tuple(k / 100 for k in range(10, 100, 5))

@@ -46,7 +46,7 @@ def propagate(output):
     sys.path.append(str(Path(__file__).resolve().parents[2] / "slicer"))
     import SimpleITK as sitk
     from make_propagation import make_propagation
-    from rtbackend import structure_set
+    from rtuncertainty.core import structure_set
 
     planning, daily = (sitk.ReadImage(option(name)) for name in ("--planning", "--daily"))
     structures = list(structure_set.read(option("--structures")).values())
@@ -57,7 +57,7 @@ def propagate(output):
 
 def dvh(table):
     """Tables as the real backend's: a straight curve for each structure, with bands where there are any."""
-    from rtbackend import structure_set
+    from rtuncertainty.core import structure_set
 
     numbers = ["mean_gy", "d98_gy", "d95_gy", "d50_gy", "d2_gy"]
     head = ["structure", "volume_ml", *numbers, *(f"{c}_{end}" for c in numbers for end in ("lower", "upper")), "level", "calibrated", "note"]

@@ -1,4 +1,4 @@
-"""A small result folder as `python -m rtbackend predict` writes it."""
+"""A small result folder as `python -m rtuncertainty predict` writes it."""
 
 import csv
 import json

@@ -1,6 +1,6 @@
 """The real scene code, with a list of what it was asked; `error` makes loading fail."""
 
-from RTUncertaintyLib.prediction_logic import SlicerScene
+from RTUncertaintyLib.prediction.logic import SlicerScene
 
 
 class RecordingScene:

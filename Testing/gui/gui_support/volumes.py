@@ -30,7 +30,7 @@ def transform_node(matrix, name="Transform"):
 def add_case():
     """Planning CT, its structures (two overlap) and daily CT of `make_propagation.case` as nodes: (volume, segmentation, volume)."""
     import make_propagation
-    from RTUncertaintyLib.scene.volumes import add_volume as add_image
+    from RTUncertaintyLib.mrml.volumes import add_volume as add_image
 
     planning, structures, daily = make_propagation.case()
     planning, daily = add_image(slicer.mrmlScene, planning, "Plan"), add_image(slicer.mrmlScene, daily, "Today")
@@ -38,7 +38,7 @@ def add_case():
 
 
 def add_segmentation(structures, reference, name="Structures"):
-    """A segmentation node of a list of `rtbackend.structure_set.Structure` on the grid of `reference`, each in a layer of its own."""
+    """A segmentation node of a list of `rtuncertainty.core.structure_set.Structure` on the grid of `reference`, each in a layer of its own."""
     from propagation_case import segmentation_node
 
     return segmentation_node(slicer.mrmlScene, structures, reference, name)

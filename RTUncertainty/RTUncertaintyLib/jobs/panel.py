@@ -1,0 +1,346 @@
+"""What the panels of all jobs share: model, check of the inputs, run, progress, messages, log."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import slicer
+from rtuncertainty.core.errors import RTUncertaintyError
+
+from . import card_text
+from .backend_run import BackendRun, Outcome
+from .input_check import InputCheck
+from .logic import JobLogic
+from ..widgets.message_line import duration, show_message
+from ..widgets.path_edit import on_path
+from ..runs.review_data import ReviewData
+from ..widgets.text import _
+from .torch_setup import TorchProvider, TorchSetup
+from ..mrml.volume_export import UnusableVolume
+
+
+class JobPanel:
+    """Wires the widgets of a module's .ui file to a `JobLogic`.
+
+    `ui` comes from `slicer.util.childWidgetVariables`; `torch` is replaced in tests. `parameters` is the wrapped parameter
+    node, or None while the module is not open. A module gives `make_results`, `inputs`, `missing_input`, `check_key`,
+    `check_inputs`, `request` and `load_result`.
+    """
+
+    stages: dict[str, str] = {}
+    """Stage of the backend's progress -> how the panel calls it."""
+    selectors: tuple[str, ...] = ()
+    """Names of the widgets that are off while a run goes on, besides the model and the settings."""
+    run_tip = ""
+
+    def __init__(self, ui, logic: JobLogic, torch: TorchProvider | None = None):
+        self.ui, self.logic, self.torch = ui, logic, torch or TorchSetup()
+        self.parameters, self._run, self._checked = None, None, (None, InputCheck())
+        self._told_for, self._installing = None, False
+        self._notes: list[str] = []
+        self.results = self.make_results()
+        ui.modelComboBox.connect("currentIndexChanged(int)", self._model_chosen)
+        on_path(ui.modelFolderEdit, self._model_folder_changed)
+        on_path(ui.outputFolderEdit, self._output_folder_changed)
+        ui.runButton.connect("clicked()", self.start)
+        ui.cancelButton.connect("clicked()", self.cancel)
+        ui.progressBar.visible = False
+        show_message(ui.statusLabel, "")
+        self.reload_models()
+
+    # -- what a module adds
+
+    def make_results(self):
+        """The results section; has `show`, `clear` and `forget_if_gone`."""
+        raise NotImplementedError
+
+    def suggest_inputs(self) -> None:
+        """Choose inputs that are beyond doubt when nothing is chosen yet."""
+
+    def inputs(self) -> tuple:
+        """The chosen nodes; messages about them go away when one changes."""
+        raise NotImplementedError
+
+    def missing_input(self) -> str:
+        """What is still to be chosen, in words; empty when all is there."""
+        raise NotImplementedError
+
+    def check_key(self) -> tuple:
+        """Changes whenever the inputs change."""
+        raise NotImplementedError
+
+    def check_inputs(self) -> InputCheck:
+        """Compare the inputs with the card."""
+        raise NotImplementedError
+
+    def request(self):
+        """What the logic is asked to run."""
+        raise NotImplementedError
+
+    def load_result(self, run: BackendRun, outcome: Outcome) -> list[str]:
+        """Put the result into the scene and on show; returns the notes of the result."""
+        raise NotImplementedError
+
+    def restored_tables(self, nodes):
+        """The tables of a run that is in the scene, as the results section shows them."""
+        raise NotImplementedError
+
+    def restore_run(self) -> None:
+        """Show the last run of this job in the scene, which a scene file or the console brought, when none is on show."""
+        if self.running or self.results.nodes is not None:
+            return
+        builder = self.logic.scene_builder
+        for identifier in reversed(list(builder.find_runs(slicer.mrmlScene))):
+            nodes = builder.run_nodes(identifier)
+            if nodes is None or ReviewData.of_run(nodes).job != self.logic.job:
+                continue
+            try:
+                self.results.show(nodes, self.restored_tables(nodes))
+            except (RTUncertaintyError, KeyError, ValueError) as error:
+                self.tell(_("{name} is in the scene, but cannot be shown here: {error}").format(name=nodes.name, error=error), "warning")
+            return
+
+    # -- inputs and model
+
+    def set_parameters(self, parameters) -> None:
+        """Show another parameter node (wrapped), or None."""
+        self.parameters = parameters
+        if parameters is not None:
+            self.ui.outputFolderEdit.currentPath = parameters.outputFolder
+            self.ui.modelFolderEdit.currentPath = parameters.modelFolder
+            self.reload_models()
+        self.refresh()
+
+    def reload_models(self) -> None:
+        """Offer the installed bundles and the user's own folder; keeps the choice."""
+        wanted = self.parameters.model if self.parameters is not None else ""
+        cards = {card["folder"]: card for card in self.logic.models()}
+        own = self.parameters.modelFolder if self.parameters is not None else ""
+        self._folder_error = ""
+        if own:
+            try:
+                card = self.logic.card(own)
+                cards[card["folder"]] = card
+            except RTUncertaintyError as error:
+                self._folder_error = str(error)
+        self._cards = cards
+        combo = self.ui.modelComboBox
+        combo.blockSignals(True)
+        combo.clear()
+        for folder, card in cards.items():
+            combo.addItem(card_text.title(card), folder)
+        index = combo.findData(wanted) if wanted else -1
+        if index < 0 and wanted:  # a scene of another computer or version: the same model lies elsewhere
+            name = re.split(r"[/\\]", wanted.rstrip("/\\"))[-1]
+            index = next((i for i, card in enumerate(cards.values()) if name in (card["name"], Path(card["folder"]).name)), -1)
+        combo.setCurrentIndex(max(index, 0) if cards else -1)
+        combo.blockSignals(False)
+        self._model_chosen()
+
+    @property
+    def card(self) -> dict | None:
+        """The card of the chosen model."""
+        index = self.ui.modelComboBox.currentIndex
+        return self._cards.get(self.ui.modelComboBox.itemData(index)) if index >= 0 else None
+
+    def _model_chosen(self) -> None:
+        card = self.card
+        ui = self.ui
+        summary, phantom = "", card is not None and card_text.on_phantom(card)
+        if card is not None:
+            summary = _("{input}. <b>Research use only.</b>").format(input=card_text.summary(card))
+        if phantom:
+            summary += " " + _("<b>Trained on a digital phantom only: it has never seen a patient.</b>")
+        show_message(ui.modelSummaryLabel, summary, "warning" if phantom else "plain")
+        ui.modelCardText.html = card_text.card_html(card) if card else ""
+        ui.modelCardCollapsibleButton.enabled = card is not None
+        ui.modelComboBox.toolTip = f"{card_text.title(card)}\n{card['folder']}" if card else _("No model is installed.")
+        if self.parameters is not None and card is not None and self.parameters.model != card["folder"]:
+            self.parameters.model = card["folder"]
+        self.refresh()
+
+    def _model_folder_changed(self) -> None:
+        path = self.ui.modelFolderEdit.currentPath
+        if self.parameters is None or self.parameters.modelFolder == path:
+            return
+        self.parameters.modelFolder = path
+        known = set(self._cards)
+        self.reload_models()
+        for folder in set(self._cards) - known:
+            self.ui.modelComboBox.setCurrentIndex(self.ui.modelComboBox.findData(folder))
+
+    def _output_folder_changed(self) -> None:
+        path = self.ui.outputFolderEdit.currentPath
+        if self.parameters is not None and self.parameters.outputFolder != path:
+            self.parameters.outputFolder = path
+
+    # -- what can be done now
+
+    @property
+    def running(self) -> bool:
+        return self._run is not None
+
+    def check(self, again: bool = False) -> InputCheck:
+        """Do the chosen inputs fit the chosen model? Remembered until one of them changes."""
+        key = (*self.check_key(), self.card["folder"])
+        if again or self._checked[0] != key:
+            self._checked = (key, self.check_inputs())
+        return self._checked[1]
+
+    def _reason_not_to_run(self) -> tuple[str, str]:
+        """Why Run is off, and how serious that is; empty when it is on."""
+        if self._folder_error:
+            return self._folder_error, "error"
+        if self.card is None:
+            return _("No model is installed: give the folder of one under Settings, Model folder."), "error"
+        missing = self.missing_input()
+        if missing:
+            return missing, "plain"
+        check = self.check()
+        return (check.message, "error") if check.errors else ("", "")
+
+    def tell(self, text: str, kind: str = "plain") -> None:
+        """The status line, about the inputs and the model of this moment."""
+        show_message(self.ui.statusLabel, text, kind)
+        self._told_for = (self.inputs(), self.card) if text and self.parameters is not None else None
+
+    def refresh(self) -> None:
+        """Bring buttons and lines in step with the inputs."""
+        ui = self.ui
+        if self._told_for is not None and self.parameters is not None and not self.running and (
+                (self.inputs(), self.card) != self._told_for):
+            self.tell("")  # the line is about another input
+        reason, kind = self._reason_not_to_run()
+        if reason:
+            show_message(ui.checkLabel, reason, kind)
+        else:
+            warning = self.check().message
+            show_message(ui.checkLabel, warning, "warning" if warning else "plain")
+        ui.runButton.enabled = not reason and not self.running
+        ui.runButton.toolTip = _("A run is going on.") if self.running else reason or self.run_tip
+        ui.cancelButton.enabled = self.running
+        ui.cancelButton.toolTip = _("End the run; nothing is added to the scene.") if self.running else _(
+            "No run is going on.")
+        for widget in (*(getattr(ui, name) for name in self.selectors), ui.modelComboBox, ui.settingsCollapsibleButton):
+            widget.enabled = not self.running
+
+    # -- a run
+
+    def start(self) -> None:
+        """Start a run with what the panel shows."""
+        if self.running or self._reason_not_to_run()[0] or self.check(again=True).errors:
+            self.refresh()
+            return
+        if not self._torch_there():
+            return
+        self._notes = []
+        self.ui.logTextEdit.clear()
+        try:
+            self._run = self.logic.start(self.request(), self)
+        except (UnusableVolume, RTUncertaintyError, RuntimeError) as error:
+            self.tell(str(error), "error")
+            return
+        if self._run is not None and not self._run.running:
+            self._run = None  # it failed to start, and `ended` has told why
+        else:
+            self.ui.progressBar.value = 0
+            self.ui.progressBar.visible = True
+            self.tell(_("Starting…"))
+        self.refresh()
+
+    def _torch_there(self) -> bool:
+        """Whether a run can be started, after PyTorch was installed where it was not there; tells what speaks against it.
+
+        The application goes on while it installs: Run may be pressed again, the module left, or an input deleted.
+        """
+        if self._installing or self.torch.installed():
+            return not self._installing
+        self._installing = True
+        try:
+            problem = self.torch.install()
+        finally:
+            self._installing = False
+        if problem:
+            self.tell(problem, "error")
+        elif self.parameters is None or self._reason_not_to_run()[0]:
+            self.refresh()
+            return False
+        return not problem
+
+    def cancel(self) -> None:
+        """Ask the run to end."""
+        if self._run is not None:
+            self.tell(_("Cancelling…"))
+            self.ui.cancelButton.enabled = False
+            self._run.cancel()
+
+    def abort(self) -> None:
+        """End the run at once and without a word: the scene or the panel goes away."""
+        run, self._run = self._run, None
+        if run is not None:
+            run.abort()
+            self.ui.progressBar.visible = False
+            self.tell("")
+            self.refresh()
+
+    def scene_closed(self) -> None:
+        """The nodes of all runs are gone."""
+        self.results.clear()
+        self.logic.clean_up()
+        self.tell("")
+
+    def progressed(self, event: dict) -> None:
+        if self._run is None:
+            return
+        overall, left = event.get("overall"), event.get("seconds_left")
+        if isinstance(overall, (int, float)):
+            self.ui.progressBar.value = int(1000 * min(max(overall, 0), 1))
+        words = self._progress_words(event.get("message") or "", self.stages.get(event.get("stage"), ""))
+        if isinstance(left, (int, float)):
+            words = _("{stage}, about {time} left").format(stage=words, time=duration(left))
+        self.tell(words)
+
+    @staticmethod
+    def _progress_words(message: str, stage: str) -> str:
+        """What the backend says, with what it is doing before it where it does not say that itself: "Part 2 of 4"."""
+        if not message or not stage or message.split()[0] == stage.split()[0]:
+            return message or stage
+        return _("{stage}: {message}").format(stage=stage, message=message[:1].lower() + message[1:])
+
+    def noted(self, message: str) -> None:
+        self._notes.append(message)
+        self.logged(message)
+
+    def logged(self, line: str) -> None:
+        self.ui.logTextEdit.appendPlainText(line)
+
+    def ended(self, run: BackendRun, outcome: Outcome) -> None:
+        if self._run is None and outcome.state == "cancelled":
+            return  # aborted: nobody is waiting
+        self._run = None
+        self.ui.progressBar.visible = False
+        if outcome.state == "done":
+            outcome = self._load(run, outcome)
+        kind = {"done": "warning" if self._notes else "good", "failed": "error", "cancelled": "plain"}[outcome.state]
+        self.tell(outcome.message, kind)
+        self.refresh()
+
+    def _load(self, run: BackendRun, outcome: Outcome) -> Outcome:
+        """Put the result into the scene; an unreadable one is told like a failed run."""
+        try:
+            notes = self.load_result(run, outcome)
+        except (RTUncertaintyError, OSError, RuntimeError, ValueError) as error:
+            return Outcome("failed", _("The run ended well, but its results in {folder} cannot be loaded: {error}").format(
+                folder=outcome.folder, error=error))
+        return Outcome("done", " ".join([_("Done."), *dict.fromkeys([*self._notes, *notes])]), outcome.folder)
+
+    def run_removed(self, nodes) -> None:
+        """The user removed a run's results."""
+        self.tell(_("The run was removed from the scene."))
+
+    def close(self) -> None:
+        """The panel goes away: end the run and remove temporary files."""
+        self.parameters = None
+        self.abort()
+        self.logic.clean_up()

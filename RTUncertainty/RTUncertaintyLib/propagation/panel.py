@@ -1,0 +1,73 @@
+"""The RTPropagation panel: what it adds to `JobPanel`. Results are `PropagationResults`'."""
+
+from __future__ import annotations
+
+import slicer.util
+
+from ..jobs.backend_run import BackendRun, Outcome
+from ..jobs.input_check import InputCheck, node_state
+from ..jobs.panel import JobPanel
+from .check import check_propagation
+from ..runs.propagation.folder import read_propagation
+from .results import PropagationResults
+from .workspace import PropagationRequest
+from ..runs.restored_tables import propagation_tables
+from ..widgets.text import _
+
+
+class PropagationPanel(JobPanel):
+    """Planning CT, structures and daily CT in; contours on the daily CT out."""
+
+    stages = {
+        "read": _("Reading"), "align": _("Aligning"), "network": _("Sampling the network"), "refine": _("Refining the deformation"),
+        "assemble": _("Putting together"), "write": _("Writing"),
+    }
+    selectors = ("planningSelector", "structuresSelector", "dailySelector")
+    run_tip = _("Propagate the planning structures to the daily CT.")
+
+    def make_results(self) -> PropagationResults:
+        return PropagationResults(self.ui, lambda: self.logic.scene_builder, self.run_removed)
+
+    def suggest_inputs(self) -> None:
+        """The only segmentation there is, and the CT that it was drawn on; which scan is the daily one is the user's to say."""
+        p = self.parameters
+        if p.planningStructures is None and p.planningVolume is None:
+            segmentations = [n for n in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if not n.GetHideFromEditors()]
+            if len(segmentations) == 1:
+                p.planningStructures = segmentations[0]
+                drawn_on = segmentations[0].GetNodeReference("referenceImageGeometryRef")
+                if drawn_on is not None and drawn_on.GetClassName() == "vtkMRMLScalarVolumeNode":
+                    p.planningVolume = drawn_on
+
+    def inputs(self) -> tuple:
+        p = self.parameters
+        return (p.planningVolume, p.planningStructures, p.dailyVolume) if p is not None else (None, None, None)
+
+    def missing_input(self) -> str:
+        planning, structures, daily = self.inputs()
+        missing = [words for node, words in ((planning, _("the planning CT")), (structures, _("its structures")), (daily, _("the daily CT")))
+                   if node is None]
+        if not missing:
+            return ""
+        listed = _("{some} and {last}").format(some=", ".join(missing[:-1]), last=missing[-1]) if len(missing) > 1 else missing[0]
+        return _("Choose {inputs} to begin.").format(inputs=listed)
+
+    def check_key(self) -> tuple:
+        return (*(node_state(node) for node in self.inputs()), self.parameters.rigid)
+
+    def check_inputs(self) -> InputCheck:
+        return check_propagation(*self.inputs(), self.card, self.parameters.rigid)
+
+    def request(self) -> PropagationRequest:
+        p = self.parameters
+        return PropagationRequest(*self.inputs(), self.card["folder"], p.samples, p.seed, p.device.value, p.rigid, p.refine.value,
+                                  p.outputFolder.strip() or None)
+
+    def restored_tables(self, nodes):
+        return propagation_tables(nodes, self.logic.scene_builder.accepted_paths(nodes))
+
+    def load_result(self, run: BackendRun, outcome: Outcome) -> list[str]:
+        tables = read_propagation(outcome.folder)
+        nodes = self.logic.load(outcome.folder, run.workspace.request)
+        self.results.show(nodes, tables)
+        return tables.notes

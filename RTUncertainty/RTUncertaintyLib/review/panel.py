@@ -1,0 +1,301 @@
+"""The RTReview panel: which run is on show, and what its sections share."""
+
+from __future__ import annotations
+
+from html import escape
+
+import slicer
+import slicer.util
+
+from rtuncertainty.core.errors import RTUncertaintyError
+
+from ..jobs import card_text
+from ..widgets import table_rows
+from ..widgets.message_line import show_message
+from ..runs.review_data import ReviewData
+from .dicom.section import ReviewDicom
+from .dose.section import ReviewDvh
+from .inputs import ReviewInputs
+from .decision_list import ReviewList
+from .logic import ReviewLogic
+from .output import ReviewOutput
+from .overlays import ReviewOverlays
+from .table import ReviewTable
+from ..widgets.text import _
+
+EMPTY = _("No result yet: run RT Prediction or RT Propagation, open a result folder, or review a segmentation of your own.")
+
+CHOOSE = _("Choose a result above, or open a result folder.")
+
+
+class ReviewPanel:
+    """Wires the widgets of the .ui file to a `ReviewLogic`. `parameters` is the wrapped parameter node, or None while the module is
+    not open."""
+
+    def __init__(self, ui, logic: ReviewLogic):
+        self.ui, self.logic, self.parameters = ui, logic, None
+        self.nodes = None
+        self.data: ReviewData | None = None
+        self._drawn: tuple = ()
+        self._loading = False
+        self._overlays = ReviewOverlays(ui, self._builder, self._overlay_changed)
+        self._table = ReviewTable(ui.structuresTable, self._choose)
+        self._list = ReviewList(ui, self._builder, self._decided, self._reviewer, self.tell)
+        self._output = ReviewOutput(ui, self._level, lambda: self._overlays.key)
+        self.dvh = ReviewDvh(ui, logic)
+        self.dicom = ReviewDicom(ui, logic)
+        self._inputs = ReviewInputs(ui, logic, self.review_segmentation)
+        ui.runComboBox.connect("currentIndexChanged(int)", self._run_chosen)
+        ui.openButton.connect("clicked()", self._open)
+        ui.removeRunButton.connect("clicked()", self._remove)
+        self.show(None)
+
+    @property
+    def results(self) -> ReviewPanel:
+        """What `JobWidget` tells about nodes that are gone."""
+        return self
+
+    def _builder(self):
+        return self.logic.scene_builder
+
+    def _level(self) -> float:
+        return self.parameters.level.value if self.parameters is not None else 0.9
+
+    def _reviewer(self) -> str:
+        return self.parameters.reviewer if self.parameters is not None else ""
+
+    def tell(self, text: str, kind: str = "plain") -> None:
+        """The status line."""
+        show_message(self.ui.statusLabel, text, kind)
+
+    # -- which run
+
+    def set_parameters(self, parameters) -> None:
+        """Follow another parameter node (wrapped), or None."""
+        self.parameters = parameters
+        if parameters is not None:
+            self.reload_runs()
+        elif self.nodes is not None and self.nodes.exists():
+            self._builder().highlight(self.nodes, None)  # other modules show all structures alike
+
+    def suggest_inputs(self) -> None:
+        """Show the run that was on show, else the last one that was loaded."""
+        runs = list(self.logic.runs())
+        if self.nodes is not None and self.nodes.exists() and self.nodes.run_id == self.parameters.run:
+            self.refresh_data()  # decisions and tables may have changed meanwhile
+        elif runs:
+            self.show(self.logic.run(self.parameters.run if self.parameters.run in runs else runs[-1]))
+        else:
+            self.show(None)
+        self._inputs.refresh()
+        self.dvh.suggest_dose()
+
+    def show_run(self, run_id: str) -> None:
+        """Show the run with this identifier, which is in the scene."""
+        self.show(self.logic.run(run_id))
+
+    def restore_run(self) -> None:
+        """Nothing more to do: `suggest_inputs` shows what the scene holds."""
+
+    def reload_runs(self) -> None:
+        """Offer the runs in the scene; the one on show stays chosen."""
+        combo, runs = self.ui.runComboBox, self.logic.runs()
+        combo.blockSignals(True)
+        combo.clear()
+        for run_id, name in runs.items():
+            combo.addItem(name, run_id)
+        if self.nodes is None or not runs:
+            combo.insertItem(0, _("Choose a result") if runs else _("No result in the scene"), "")
+        combo.setCurrentIndex(max(combo.findData(self.nodes.run_id), 0) if self.nodes is not None else 0)
+        combo.enabled = bool(runs)
+        combo.blockSignals(False)
+
+    def show(self, nodes) -> None:
+        """Show a run of the scene, or None."""
+        if self.nodes is not None and nodes is not self.nodes and self.nodes.exists():
+            self._builder().hide_nested(self.nodes)
+            self._builder().highlight(self.nodes, None)
+        other = nodes is not None and (self.nodes is None or self.nodes.run_id != nodes.run_id)
+        self.nodes, self.data, self._drawn = nodes, None, ()
+        self.tell("")
+        if self.parameters is not None and nodes is not None and self.parameters.run != nodes.run_id:
+            self.parameters.run, self.parameters.structure = nodes.run_id, ""
+        if nodes is None:
+            self._overlays.clear()
+        else:
+            if other:
+                self._builder().show_run(nodes, self._builder().shown_overlay(nodes))
+            self._overlays.show(nodes)
+        self.reload_runs()
+        self.refresh_data()
+
+    def refresh_data(self) -> None:
+        """Read the nodes of the run again."""
+        nodes = self.nodes
+        self.data = self.logic.data(nodes) if nodes is not None and nodes.exists() else None
+        self._drawn = ()
+        ui = self.ui
+        show_message(ui.aboutLabel, about(self.data) if self.data is not None else CHOOSE if self.logic.runs() else EMPTY)
+        table_rows.fill_flags(ui.flagsTable, [vars(f) for f in self.data.general_flags] if self.data is not None else [])
+        ui.removeRunButton.enabled = self.data is not None
+        ui.removeRunButton.toolTip = _("Remove everything that this run added to the scene, the decisions included.") if self.data else _(
+            "There is no result on show.")
+        self._output.show(nodes if self.data is not None else None, self.data)
+        for section in (self.dvh, self.dicom):
+            section.show(nodes if self.data is not None else None)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring table, contours and buttons in step with the parameters."""
+        structure = self._structure()
+        name = structure.name if structure is not None else ""
+        drawn = (self.nodes, self.data, self._level(), name, self._nested())
+        if drawn == self._drawn:
+            return
+        before, self._drawn = self._drawn, drawn
+        if before[:4] != drawn[:4]:
+            self._table.fill(self.data.structures if self.data is not None else [], self._level(), name)
+            show_message(self.ui.structureLabel, *self._structure_text(structure))
+            self._list.show(self.nodes if self.data is not None else None, self.data, structure)
+        if self.data is not None and self.parameters is not None:
+            self._builder().highlight(self.nodes, name or None)
+            self._draw_nested(name)
+
+    def _nested(self) -> bool:
+        return self.parameters.nested if self.parameters is not None else False
+
+    def _structure(self):
+        return self.data.structure(self.parameters.structure) if self.data is not None and self.parameters is not None else None
+
+    def _structure_text(self, structure) -> tuple[str, str]:
+        """What stands below the table, and how serious it is."""
+        if self.data is None:
+            return "", "plain"
+        if not self.data.structures:
+            return _("This result has no structures: look at the map of its uncertainty below."), "plain"
+        if structure is None:
+            return _("Click a structure to look at its least certain slice."), "plain"
+        parts = [f"<b>{escape(structure.name)}</b>: " + (escape(" ".join(f.reason or f.flag for f in structure.flags)) or _("nothing was flagged."))]
+        interval = structure.interval(self._level())
+        if interval is None and self.data.job == "own":
+            parts.append(_("No probability volume was given for it, so it has no interval."))
+        elif interval is None:
+            parts.append(_("There is no {level:.0%} interval: the result was made by an older version.").format(level=self._level()))
+        elif interval.note:
+            parts.append(_("Interval: {note}.").format(note=escape(interval.note.rstrip("."))))
+        kind = {"serious": "error", "warning": "warning"}.get(structure.severity, "plain")
+        return " ".join(parts), kind
+
+    def _draw_nested(self, name: str) -> None:
+        box, shown = self.ui.nestedCheckBox, False
+        if name and self._nested():
+            shown = self._builder().show_nested(self.nodes, name)
+        else:
+            self._builder().hide_nested(self.nodes)
+        box.toolTip = _("Outlines of the structure's distribution in all slice views: it is hardly smaller than the thin white one (5 %), and "
+                        "hardly larger than the light one (95 %); the thick one is the middle (50 %).")
+        if name and self._nested() and not shown:
+            box.toolTip = _("This result has neither samples nor probabilities of {name}.").format(name=name)
+
+    # -- what the user does
+
+    def _choose(self, name: str) -> None:
+        if self.nodes is None or not self.nodes.exists() or self.parameters is None:
+            return
+        self.parameters.structure = name
+        self.refresh()
+        if self._builder().review_structure(self.nodes, name) is None:
+            self.tell(_("{name} is nowhere in this image: there is no voxel of it to jump to.").format(name=name))
+        else:
+            self.tell("")
+
+    def _overlay_changed(self) -> None:
+        self._output.refresh()
+
+    def _decided(self) -> None:
+        self.refresh_data()
+
+    def _run_chosen(self) -> None:
+        nodes = self.logic.run(self.ui.runComboBox.itemData(self.ui.runComboBox.currentIndex))
+        if nodes is not None and nodes.exists():
+            self.show(nodes)
+
+    def _open(self) -> None:
+        import qt
+
+        folder = qt.QFileDialog.getExistingDirectory(None, _("Result folder"))
+        if folder:
+            self._start(lambda: self.logic.review(folder, show=False))
+
+    def review_segmentation(self, segmentation, probabilities: dict) -> None:
+        """Review the user's own segmentation with these probability volumes."""
+        self._start(lambda: self.logic.review_segmentation(segmentation, probabilities, self.ui.ownImageSelector.currentNode(), show=False))
+
+    def _start(self, load) -> None:
+        if self._loading:  # a double click: the cursor's change lets the second one in
+            return
+        self._loading = True
+        try:
+            with slicer.util.WaitCursor():
+                nodes = load()
+        except (RTUncertaintyError, OSError, RuntimeError, ValueError) as error:
+            self.tell(str(error), "error")
+            return
+        finally:
+            self._loading = False
+        self.show(nodes)
+
+    def _remove(self) -> None:
+        nodes = self.nodes
+        if nodes is not None:
+            self._builder().remove_run(nodes)
+        self._next_run()
+        self.tell(_("The run was removed from the scene."))
+
+    # -- what the application does
+
+    def _next_run(self) -> None:
+        """The run on show is gone: show another one that is there, or nothing."""
+        runs = list(self.logic.runs())
+        self.show(self.logic.run(runs[-1]) if runs else None)
+
+    def forget_if_gone(self) -> None:
+        """Keep in step when the user deleted a run, or a part of it, in the Data module."""
+        if slicer.mrmlScene.IsClosing():
+            return
+        if self.nodes is not None and not self.nodes.exists():
+            self.show(None)
+            return
+        self._overlays.drop_gone()
+        runs = len(self.logic.runs())
+        if self.ui.runComboBox.count != runs + (self.nodes is None or not runs):
+            self.reload_runs()
+
+    def scene_closed(self) -> None:
+        """The nodes of all runs are gone."""
+        self.nodes = None
+        self.show(None)
+
+    def abort(self) -> None:
+        """The scene is about to close."""
+        self.nodes = None
+        for section in (self.dvh, self.dicom):
+            section.job.abort()
+
+    def close(self) -> None:
+        """The panel goes away; what is in the scene stays."""
+        self.parameters = None
+        for section in (self.dvh, self.dicom):
+            section.job.abort()
+
+
+def about(data: ReviewData) -> str:
+    """The model and how far its intervals can be trusted, then the notes; rich text."""
+    card, lines = data.card, []
+    if card.get("title"):
+        lines.append(f"<b>{escape(card_text.title(card))}</b>")
+    if card.get("outputs"):
+        words = card_text.calibration_words(card)
+        lines.append(escape(words[:1].upper() + words[1:]) + ".")
+    lines += [escape(note) for note in data.notes]
+    return " ".join(lines)

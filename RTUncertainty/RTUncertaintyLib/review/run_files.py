@@ -1,0 +1,147 @@
+"""A run in the scene as files for the backend: its contours as they are now, nested contours, tables; nothing in the scene changes.
+
+From the nodes and not from the result folder, which may be gone: contours that were corrected by hand count, and runs of saved scenes too.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .report.content import rows_of, there
+from ..runs.review_data import ReviewData
+from ..runs.run import Run
+from ..runs.propagation.accept import accepted_paths
+from ..mrml.segmentation_export import write_segments
+from ..widgets.text import _
+from ..mrml.volume_export import RAS_TO_LPS, UnusableVolume, as_array, ijk_to_world, parent_to_world
+
+MARGIN_MM = 20.0
+"""Around nested contours, which the scene keeps without: a calibrated contour may be larger than all that were sampled."""
+
+
+@dataclass(frozen=True)
+class Contour:
+    """A structure's contour: its segmentation node and segment. `sampled`: whether the run's distribution is of this very path."""
+
+    name: str
+    node: object
+    identifier: str
+    sampled: bool = True
+
+
+def contours(run: Run) -> list[Contour]:
+    """The contour of each structure that counts: the accepted one of a propagation, else the proposed path's, else the run's only one."""
+    accepted, found = accepted_paths(run) if hasattr(run, "segmentations") else {}, []
+    told = {s["name"]: s for s in ReviewData.of_run(run).summary.get("structures") or [] if isinstance(s, dict) and "name" in s}
+    for structure in ReviewData.of_run(run).structures:
+        name, node, sampled = structure.name, run.main_segmentation, True
+        if hasattr(run, "segmentations"):
+            default = told.get(name, {}).get("default") or (run.default_path(name) if name in run.names else "propagated")
+            node = run.segmentations.get("accepted" if name in accepted else default)
+            sampled = accepted.get(name, default) == default
+        if there(run, node):
+            identifier = node.GetSegmentation().GetSegmentIdBySegmentName(name)
+            if identifier:
+                found.append(Contour(name, node, identifier, sampled))
+    return found
+
+
+def grid_of(run: Run):
+    """The volume node whose voxels the run's contours have. Raises `UnusableVolume` when none is left."""
+    images = [*(getattr(run, a, None) for a in ("synct", "warped")), *run.overlays.values(), run.input]
+    node = next((n for n in images if there(run, n) and n.GetImageData() is not None), None)
+    if node is None:
+        raise UnusableVolume(_("{name} has no image left in the scene: load its result again.").format(name=run.name))
+    return node
+
+
+def write_contours(run: Run, chosen: list[Contour], path: Path, native: bool = False) -> Path:
+    """Write contours to `path` (`.seg.nrrd`). native: on all voxels of the run's image as it was made, whatever transform it lies under
+    now; else where they lie in the world, cropped. Raises `UnusableVolume`."""
+    grid = grid_of(run)
+    to_grid = np.linalg.inv(ijk_to_world(grid))
+    segments = [(c.node, c.identifier, to_grid @ parent_to_world(c.node)) for c in chosen]
+    return write_segments(segments, grid, path, run.name, whole=native, to_lps=native_lps(grid) if native else None)
+
+
+def native_lps(node) -> np.ndarray:
+    """From voxels to LPS (4 × 4) without the transforms that a volume lies under."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return RAS_TO_LPS @ as_array(matrix)
+
+
+def write_distributions(run: Run, names, folder: Path) -> Path | None:
+    """Write nested contours and volumes of these structures as a result folder that `rtuncertainty dvh --bands` reads.
+
+    None, and no folder, where the run has neither nested contours nor probabilities of any.
+    """
+    import SimpleITK as sitk
+
+    from ..runs.inside import inside_of, percent_of
+
+    found = {name: node for name in names if (node := inside_of(run, name)) is not None}
+    if not found:
+        return None
+    folder.mkdir(parents=True)
+    files: dict = {"inside": {}}
+    limits = _limits(run)
+    for number, (name, node) in enumerate(found.items()):
+        percent, matrix = _padded(percent_of(node), RAS_TO_LPS @ ijk_to_world(node), limits)
+        sitk.WriteImage(in_lps(percent, matrix), str(folder / f"inside_{number}.nrrd"), True)
+        files["inside"][name] = f"inside_{number}.nrrd"
+    table = run.tables.get("volume_distribution")
+    rows = rows_of(table) if there(run, table) else []
+    if rows:
+        files["volume_distribution"] = "volume_distribution.csv"
+        write_table(rows, folder / files["volume_distribution"])
+    (folder / "summary.json").write_text(json.dumps({"files": files}), encoding="utf-8")
+    return folder
+
+
+def in_lps(array: np.ndarray, matrix: np.ndarray):
+    """A SimpleITK image of voxels [k, j, i] and their matrix (4 × 4, voxels to LPS)."""
+    import SimpleITK as sitk
+
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(matrix[:3, 3].tolist())
+    image.SetDirection((matrix[:3, :3] / spacing).ravel().tolist())
+    return image
+
+
+def write_table(rows: list[dict], path: Path) -> None:
+    """Write rows as CSV; an unknown number is empty."""
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: "" if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()} for row in rows)
+
+
+def _limits(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """(world LPS to voxels of the run's image, its size): beyond it no contour was drawn."""
+    grid = grid_of(run)
+    return np.linalg.inv(RAS_TO_LPS @ ijk_to_world(grid)), np.array(grid.GetImageData().GetDimensions())
+
+
+def _padded(array: np.ndarray, matrix: np.ndarray, limits) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels with a margin of zeros as far as the run's image reaches, and their matrix."""
+    size, spacing = np.array(array.shape[::-1]), np.linalg.norm(matrix[:3, :3], axis=0)
+    wanted = np.ceil(MARGIN_MM / spacing).astype(int)
+    before, after = wanted.copy(), wanted.copy()
+    to_grid = limits[0] @ matrix
+    turn = np.rint(to_grid[:3, :3])
+    if np.allclose(to_grid[:3, :3], np.eye(3), atol=1e-2) and (turn == np.eye(3)).all():
+        first = np.rint(to_grid[:3, 3]).astype(int)
+        before, after = (np.clip(w, 0, None) for w in (np.minimum(before, first), np.minimum(after, limits[1] - first - size)))
+    matrix = matrix.copy()
+    matrix[:3, 3] -= matrix[:3, :3] @ before
+    return np.pad(array, [(b, a) for b, a in zip(before[::-1], after[::-1])]), matrix

@@ -1,0 +1,111 @@
+"""Where a structure is least certain, and showing a place in all views."""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer.util
+import vtk
+
+from ...runs.run import RUN_ATTRIBUTE, Run, nodes_by_class
+from ...runs.inside import inside_of, percent_of
+from ...mrml.segmentation import voxels_of
+
+ENTROPIES = ("entropy", "segmented_entropy", "predictive", "displacement_sd")
+"""Maps that tell where a structure is uncertain when nothing else does, the first that a run has."""
+
+CENTRAL = 0.6
+"""Share of a view's width and height that counts as its middle part."""
+
+
+def uncertain_point(run: Run, name: str) -> np.ndarray | None:
+    """The centre (RAS, mm) of a structure in the axial slice in which its contour is least certain; None when it is nowhere.
+
+    Least certain is the slice with the largest sum of q(1 − q), q being the share of samples in which a voxel lies inside; else
+    the worst slice that a propagation names; else the one in which a map of uncertainty is largest over the structure.
+    """
+    node = inside_of(run, name)
+    if node is not None:
+        share = percent_of(node).astype(np.float32) / 100
+        large, contour = share > 0.05, share > 0.5  # what lies outside of the large contour is another structure's doubt
+        doubt = share * (1 - share) * large
+        if large.any():
+            return _in_slice(node, doubt if doubt.any() else share, contour if contour.any() else large)
+    if "structure_table" in run.tables:
+        from ...runs.propagation.show import worst_point
+
+        return worst_point(run, name) if name in run.names else None
+    return _from_map(run, name)
+
+
+def _in_slice(node, weight: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """The centre of `shown` in the slice, along the image axis nearest to the patient's, in which `weight` sums up to most."""
+    to_ras = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(to_ras)
+    axis = int(np.argmax([abs(to_ras.GetElement(2, i)) for i in range(3)]))  # of i, j, k: the one along head and feet
+    in_array = 2 - axis
+    worst = int(weight.sum(axis=tuple(a for a in range(3) if a != in_array)).argmax())
+    slab = np.take(shown, worst, in_array)
+    where = np.argwhere(slab if slab.any() else np.take(weight > 0, worst, in_array))
+    middle = list((where.min(0) + where.max(0)) / 2)
+    middle.insert(in_array, worst)
+    return np.array(to_ras.MultiplyPoint((*middle[::-1], 1.0))[:3])
+
+
+def _from_map(run: Run, name: str) -> np.ndarray | None:
+    """The same, by the first of `ENTROPIES` over the structure's own voxels; its middle slice without any map."""
+    of = next((run.overlays[key] for key in ENTROPIES if key in run.overlays), None) or run.main
+    if run.main_segmentation is None or not of.IsA("vtkMRMLScalarVolumeNode"):
+        return None
+    to_ijk = vtk.vtkMatrix4x4()
+    of.GetRASToIJKMatrix(to_ijk)
+    values = slicer.util.arrayFromVolume(of)
+    index = np.rint(voxels_of(run.main_segmentation, name, to_ijk)).astype(int)[:, ::-1]
+    index = index[((index >= 0) & (index < values.shape)).all(1)]
+    if not len(index):
+        return None
+    inside = np.zeros(values.shape, bool)
+    inside[tuple(index.T)] = True
+    return _in_slice(of, np.where(inside, np.abs(values) + 1e-6, 0), inside)
+
+
+def jump_to(scene, point) -> None:
+    """Bring a point (RAS, mm) into all slice views and put the crosshair there; whether it is drawn stays the user's choice.
+
+    A view in whose middle part the point lies already only changes its slice, so that the eye keeps its place.
+    """
+    for node in nodes_by_class(scene, "vtkMRMLSliceNode"):
+        to_slice = vtk.vtkMatrix4x4()
+        vtk.vtkMatrix4x4.Invert(node.GetSliceToRAS(), to_slice)
+        aside = np.abs(to_slice.MultiplyPoint((*point, 1.0))[:2])
+        if (aside < CENTRAL / 2 * np.array(node.GetFieldOfView()[:2])).all():
+            node.JumpSliceByOffsetting(*point)
+        else:
+            node.JumpSliceByCentering(*point)
+    for crosshair in nodes_by_class(scene, "vtkMRMLCrosshairNode"):
+        crosshair.SetCrosshairRAS(*point)
+
+
+def review_structure(run: Run, name: str) -> np.ndarray | None:
+    """Jump to a structure's least certain slice and let it stand out among the run's own contours; returns the point.
+
+    The user's own segmentations keep their look.
+    """
+    point = uncertain_point(run, name)
+    if point is not None:
+        jump_to(run.scene, point)
+    highlight(run, name)
+    return point
+
+
+def highlight(run: Run, name: str | None) -> None:
+    """Draw the other structures of the run's own segmentations faintly in the slice views; None draws all as before."""
+    for node in nodes_by_class(run.scene, "vtkMRMLSegmentationNode"):
+        display = node.GetDisplayNode()
+        if node.GetAttribute(RUN_ATTRIBUTE) != run.run_id or display is None:
+            continue
+        segmentation = node.GetSegmentation()
+        for index in range(segmentation.GetNumberOfSegments()):
+            identifier = segmentation.GetNthSegmentID(index)
+            faint = name is not None and segmentation.GetSegment(identifier).GetName() != name
+            display.SetSegmentOpacity2DOutline(identifier, 0.35 if faint else 1.0)
+            display.SetSegmentOpacity2DFill(identifier, 0.35 if faint else 1.0)

@@ -1,0 +1,181 @@
+"""From a result folder to a run in the scene: all of it, or nothing."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+
+from rtuncertainty.core.errors import InputError
+
+from . import results_folder
+from .results_folder import ResultFolder
+from .review_data import write_summary
+from ..mrml import hierarchy, segmentation, tables, volumes
+from . import inside as review_inside, overlays
+from .run import INPUT_REFERENCE, Run, RunNodes, mark, nodes_by_class
+from .removal import watch_scene
+
+
+def load_result(folder, scene=None, input_node=None, input_file=None, name: str | None = None, probabilities: bool = True) -> RunNodes:
+    """Load a result folder of `rtuncertainty predict` into one subject-hierarchy folder.
+
+    folder
+        The result folder.
+    scene
+        A `vtkMRMLScene`; `slicer.mrmlScene` when None.
+    input_node
+        The volume that was predicted from, when it is in the scene. It stays the user's own; the segmentation takes its
+        geometry. Ignored when it is not in `scene` (any more).
+    input_file
+        Instead, the file of that image: it is loaded as part of the run, so that the scene can stand alone.
+    name
+        Name of the run's folder; the summary's unless given. A number is added when it is taken.
+    probabilities
+        Whether to load the structures' probabilities also where the result has nested contours, which are much smaller.
+
+    Views are left as they are (`show_result`). When anything fails the scene is as before. Raises
+    `rtuncertainty.core.errors.InputError` when the folder or a file in it cannot be read.
+    """
+    scene = scene or slicer.mrmlScene
+    result = results_folder.open_result(folder)
+    if input_node is not None and input_node.GetScene() is not scene:
+        input_node = None
+    input_image = results_folder.read_image(Path(input_file)) if input_file else None
+    with all_or_nothing(scene):
+        run = _build(scene, result, input_node, input_image, name or result.name, probabilities)
+    watch_scene(scene)
+    return run
+
+
+@contextmanager
+def all_or_nothing(scene):
+    """A batch of changes to a scene; on an error every node and folder that was added is removed."""
+    hierarchy_node = hierarchy.hierarchy_of(scene)
+    nodes_before = {node.GetID() for node in nodes_by_class(scene, "vtkMRMLNode")}
+    items_before = _items(hierarchy_node)
+    scene.StartState(scene.BatchProcessState)
+    try:
+        yield
+    except BaseException:
+        for item in _items(hierarchy_node) - items_before:
+            hierarchy_node.RemoveItem(item, False, False)
+        added = [node for node in nodes_by_class(scene, "vtkMRMLNode") if node.GetID() not in nodes_before]
+        for node in reversed(added):
+            if node.GetScene() is not None:
+                scene.RemoveNode(node)
+        raise
+    finally:
+        scene.EndState(scene.BatchProcessState)
+
+
+def _items(hierarchy_node) -> set[int]:
+    """The identifiers of all items of a subject hierarchy."""
+    import vtk
+
+    ids = vtk.vtkIdList()
+    hierarchy_node.GetItemChildren(hierarchy_node.GetSceneItemID(), ids, True)
+    return {ids.GetId(index) for index in range(ids.GetNumberOfIds())}
+
+
+def _build(scene, result: ResultFolder, input_node, input_image, wanted_name: str, all_probabilities: bool) -> RunNodes:
+    """Add the nodes of a run, in the order in which the Data module shall list them."""
+    run = RunNodes(scene, uuid.uuid4().hex, hierarchy.unique_name(scene, wanted_name))
+    run.folder_item = hierarchy.add_folder(scene, run.name, run.run_id)
+    prefix = input_node.GetName() if input_node is not None else result.input_name
+
+    added = adder(run)
+
+    def title(text: str) -> str:
+        return scene.GenerateUniqueName(f"{prefix} {text}")
+
+    grid = results_folder.read_image(result.images["synct" if "synct" in result.images else "body"])
+    run.input = input_node
+    if input_image is not None:
+        run.input = added(volumes.add_volume(scene, input_image, scene.GenerateUniqueName(prefix)), "input")
+        volumes.show_as_image(run.input, input_image)
+    if "synct" in result.images:
+        run.synct = added(volumes.add_volume(scene, grid, title("synCT"), volumes.HOUNSFIELD), "synct")
+        volumes.show_as_ct(run.synct)
+    if result.structures is not None:
+        node = segmentation.add_segmentation(scene, result.structures, result.summary.get("structures", []),
+                                             title("structures"), run.input or run.synct)
+        run.segmentation = added(node, "segmentation")
+    if run.input is not None:
+        run.main.SetNodeReferenceID(INPUT_REFERENCE, run.input.GetID())
+    _add_overlays(run, result, grid, added, title)
+    if "reference" in result.images:
+        image = image_on_grid(result.images["reference"], grid)
+        run.reference = added(volumes.add_volume(scene, image, title("reference CT"), volumes.HOUNSFIELD), "reference")
+        volumes.show_as_ct(run.reference)
+    for key, file in result.tables.items():
+        run.tables[key] = added(table_node(scene, file, results_folder.TABLES[key], title(key.replace("_", " "))), f"table.{key}")
+    wanted = {n: f for n, f in result.probabilities.items() if all_probabilities or n not in result.inside}
+    if wanted:
+        folder = hierarchy.add_folder(scene, "Probabilities", run.run_id, run.folder_item)
+        hierarchy.hierarchy_of(scene).SetItemExpanded(folder, False)
+        for structure, file in wanted.items():
+            image = image_on_grid(file, grid)
+            node = added(volumes.add_volume(scene, image, title(f"probability {structure}"), display="fixed"), f"probability.{structure}", folder)
+            volumes.show_as_probability(node)
+            run.probabilities[structure] = node
+    review_inside.add_inside(run, result.inside, grid, added, title)
+    write_summary(run, result.summary)
+    return run
+
+
+def adder(run: Run):
+    """`added(node, role[, folder])` makes a node the run's own, puts it into the run's folder and returns it."""
+
+    def added(node, role: str, folder: int | None = None):
+        mark(node, run.run_id, role)
+        hierarchy.put_into_folder(run.scene, node, run.folder_item if folder is None else folder)
+        return node
+
+    return added
+
+
+def _add_overlays(run: RunNodes, result: ResultFolder, grid, added, title) -> None:
+    """The uncertainty maps that the result has, each with its display."""
+    classes = 1 + len(result.summary.get("structures", []))
+    body = None
+    if "body" in result.images:
+        body = sitk.GetArrayFromImage(image_on_grid(result.images["body"], grid)) > 0
+    for key, overlay in overlays.OVERLAYS.items():
+        if overlay.image not in result.images:
+            continue
+        image = image_on_grid(result.images[overlay.image], grid)
+        add_overlay(run, key, image, body, classes, added, title)
+
+
+def add_overlay(run: Run, key: str, image: sitk.Image, body: np.ndarray | None, classes: int, added, title) -> None:
+    """One map with its display. `body` (bool [z, y, x]) is where the values are that its range is chosen from; `classes`
+    counts structures and background."""
+    overlay, values = overlays.OVERLAYS[key], sitk.GetArrayViewFromImage(image)
+    inside = values[body] if body is not None and body.any() else np.ravel(values)
+    high, lower = overlays.display_range(overlay, inside, classes)
+    units = volumes.HOUNSFIELD if overlay.unit == "HU" else None
+    node = added(volumes.add_volume(run.scene, image, title(overlay.name), units, "fixed"), f"overlay.{key}")
+    overlays.set_up_display(node, overlay, high, lower, run.run_id, f"{node.GetName()} colours")
+    run.overlays[key] = node
+
+
+def image_on_grid(file: Path, grid: sitk.Image, of: str = "the result") -> sitk.Image:
+    """The image of a file; raises `InputError` when its size is not that of `grid`, which is `of`."""
+    image = results_folder.read_image(file)
+    if image.GetSize() != grid.GetSize():
+        raise InputError(f"{file}: has {image.GetSize()} voxels, {of} {grid.GetSize()}; the files are not of one run.")
+    return image
+
+
+def table_node(scene, file: Path, columns: tuple[str, ...], name: str):
+    """A table node of a CSV file; raises `InputError` when a column is missing or a number in the file is none."""
+    rows = results_folder.read_table(file, columns)
+    try:
+        return tables.add_table(scene, rows, columns, name)
+    except ValueError as error:
+        raise InputError(f"{file}: {error}; run the model again.") from error

@@ -1,0 +1,121 @@
+"""Bundles: a folder with `model.json` (the card) and the weights. Nothing in a bundle is ever executed.
+
+Reading a card needs no torch; `load` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from . import card as card_check
+from ..core.errors import InputError
+
+FORMAT = 1
+REQUIRED = ("name", "version", "title", "task", "architecture", "input", "outputs", "dropout", "training", "accuracy",
+            "calibration", "intended_use", "licence", "weights")
+
+
+def search_path() -> list[Path]:
+    """Folders in which bundles are looked for by name: those in RTU_MODELS, then the extension's own."""
+    given = [Path(p) for p in os.environ.get("RTU_MODELS", "").split(os.pathsep) if p]
+    here = Path(__file__).resolve()
+    # in the source tree, in an installed extension (…/qt-scripted-modules/rtbackend), in a wheel
+    own = [here.parents[2] / "Resources" / "Models", here.parents[1] / "Resources" / "Models", here.parent / "Models"]
+    return given + own
+
+
+def find(model) -> Path:
+    """The folder of a bundle, by name or by path. Raises `InputError` when there is none."""
+    path = Path(model)
+    if (path / "model.json").is_file():
+        return path
+    for folder in search_path():
+        if str(model) and (folder / str(model) / "model.json").is_file():
+            return folder / str(model)
+    known = ", ".join(c["name"] for c in list_bundles()) or "none"
+    raise InputError(f"model '{model}' is neither a folder with a model.json nor one of the known names ({known}).")
+
+
+def read_card(folder) -> dict:
+    """The card of the bundle in `folder`, plus "folder". Raises `InputError` that names the file and what is wrong."""
+    path = Path(folder) / "model.json"
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: a bundle is a folder with a model.json and its weights.") from None
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a model card: {error}.") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        version = card.get("format") if isinstance(card, dict) else None
+        raise InputError(f"{path}: card format {version!r} is unknown to this version, which reads format {FORMAT}; "
+                         "update RTUncertainty or use another model.")
+    missing = [k for k in REQUIRED if k not in card]
+    if missing:
+        raise InputError(f"{path}: the card lacks {', '.join(missing)}.")
+    wrong = card_check.fault(card)
+    if wrong:
+        raise InputError(f"{path}: {wrong}; copy the bundle again, or correct the card.")
+    return {**card, "folder": str(Path(folder).resolve())}
+
+
+def list_bundles() -> list[dict]:
+    """The cards of all bundles on the search path, by name; broken ones are left out (ask `read_card` why)."""
+    cards = {}
+    for folder in search_path():
+        for path in sorted(folder.glob("*/model.json")):
+            try:
+                card = read_card(path.parent)
+            except InputError:
+                continue
+            cards.setdefault(card["name"], card)
+    return [cards[k] for k in sorted(cards)]
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        for block in iter(lambda: f.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load(folder, device="cpu"):
+    """(card, list of networks in evaluation mode) of a bundle; weights are checked against the card's SHA-256.
+
+    Raises `InputError` for weights that are missing, truncated, tampered with, or do not fit the architecture.
+    """
+    import torch
+
+    from .. import networks
+
+    card = read_card(find(folder))
+    name = card["weights"].get("file", "")
+    path = Path(card["folder"]) / Path(name).name
+    if not path.is_file():
+        raise InputError(f"{path} is missing: the card names it as the model's weights; copy the whole bundle again.")
+    if sha256(path) != card["weights"].get("sha256"):
+        raise InputError(f"{path} is not the file that the card describes (its SHA-256 differs): it is truncated or was "
+                         "changed; copy the bundle again from where you had it.")
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "the file is empty")
+        raise InputError(f"{path} cannot be read as weights: {reason.split('. ')[0][:200]}.") from error
+    checkpoints = stored.get("checkpoints") if isinstance(stored, dict) else None
+    if not isinstance(checkpoints, list) or not checkpoints or not all(
+            isinstance(s, dict) and all(isinstance(v, torch.Tensor) and bool(torch.isfinite(v).all()) for v in s.values()) for s in checkpoints):
+        raise InputError(f"{path} holds no weights, or some that are NaN or infinite; export the model again.")
+    built = []
+    for state in checkpoints:
+        network = networks.build(card["architecture"]["name"], **card["architecture"]["arguments"])
+        try:
+            network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+        except RuntimeError as error:
+            raise InputError(f"{path} does not fit the architecture of its card: {str(error).splitlines()[1].strip()}") from error
+        volumetric = any(p.dim() == 5 for p in network.parameters())
+        built.append(network.eval().to(device, memory_format=torch.preserve_format if volumetric else torch.channels_last))
+    return card, built

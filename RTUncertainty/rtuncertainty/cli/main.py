@@ -1,0 +1,248 @@
+"""The command line, `rtuncertainty` or `python -m rtuncertainty`. Exit codes: 0 done, 2 bad input or usage, 3 out of
+memory, 4 cancelled, 1 anything else; one line on standard error."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+
+from .. import __version__
+from . import dose, plan
+from ..core.errors import Cancelled, InputError, RTUncertaintyError
+from ..core.events import CancelToken, Progress, as_json
+from ..core.runtime import prepare
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise InputError(f"{message} (see '{self.prog} --help')")
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    main = _Parser(prog="rtuncertainty", description="Synthetic CT and structures from MR, with checked uncertainty. Research use only.")
+    main.add_argument("--version", action="version", version=__version__)
+    commands = main.add_subparsers(dest="command", required=True, parser_class=_Parser)
+
+    p = commands.add_parser("models", help="list the models that are found")
+    p.add_argument("--json", action="store_true", help="whole cards as JSON")
+
+    p = commands.add_parser("predict", help="MR to synthetic CT, structures and uncertainty")
+    p.add_argument("--model", required=True, help="name of a shipped model or folder of a bundle")
+    p.add_argument("--input", required=True, help="MR: NIfTI, NRRD, MHA or a folder with one DICOM series")
+    p.add_argument("--reference", help="CT in the same frame, to compare with")
+    _job(p)
+    p.add_argument("--output", required=True, help="folder for the results")
+
+    p = commands.add_parser("propagate", help="planning CT and structures to a daily CT")
+    p.add_argument("--model", required=True, help="name of a shipped model or folder of a bundle")
+    p.add_argument("--planning", required=True, help="planning CT: NIfTI, NRRD, MHA or a folder with one DICOM series")
+    p.add_argument("--structures", required=True, help="of the planning CT: .seg.nrrd, a DICOM RTSTRUCT, or a label image with its names in a .json beside it")
+    p.add_argument("--daily", required=True, help="daily CT")
+    p.add_argument("--rigid", default="on", choices=["on", "off"], help="rigid pre-alignment")
+    p.add_argument("--refine", default="fast", choices=["off", "fast", "full"], help="steps of optimisation after the network")
+    p.add_argument("--symmetric", default="on", choices=["on", "off"], help="on: swapping the scans gives the inverse deformation")
+    _common(p)
+    p.add_argument("--output", required=True, help="folder for the results")
+
+    p = commands.add_parser("export", help="a result as DICOM: RTSTRUCT, CT series, SEG, registration (needs pydicom)")
+    p.add_argument("--result", required=True, help="folder that predict or propagate wrote")
+    p.add_argument("--dicom-reference", required=True, help="folder with the DICOM series that the result describes: the MR, or the daily CT")
+    p.add_argument("--output", required=True, help="new folder for the DICOM files")
+    p.add_argument("--what", nargs="+", metavar="KIND", help="rtstruct ct seg probability registration (default: what the result has, without probability)")
+    p.add_argument("--structures", default="default", help="default, propagated, segmented, or a .seg.nrrd file, such as contours accepted in Slicer")
+    p.add_argument("--dicom-planning", help="folder with the planning CT's DICOM series; a registration names it")
+    p.add_argument("--uid-prefix", default="2.25", help="new UIDs lie below it")
+    p.add_argument("--uid-seed", help="any text: the same export then gets the same UIDs")
+    p.add_argument("--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output")
+    p.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    dose.add(commands)
+    plan.add(commands)
+
+    p = commands.add_parser("demo", help="a job on an embedded digital patient")
+    p.add_argument("--job", default="predict", choices=["predict", "propagate"], help="MR of a digital limb to synthetic CT, or a digital pelvis to its next day")
+    p.add_argument("--output", default="demo-output")
+    p.add_argument("--model", help="default: limb-t1-synct, or pelvis-ct-propagation-phantom")
+    p.add_argument("--case", help="predict: folder with your own mr (and ct, if known) instead of the digital limb")
+    p.add_argument("--scene", action="store_true", help="also write scene.mrb (needs slicer-core)")
+    p.add_argument("--limb-seed", type=int, default=7, help="which digital patient")
+    p.add_argument("--samples", type=int, default=20)
+    p.add_argument("--device", default="auto")
+    p.add_argument("--debug", action="store_true")
+    p.add_argument("--progress", choices=["text", "json", "none"], default="text")
+    return main
+
+
+def _job(p):
+    _common(p)
+    p.add_argument("--bias-field", default="auto", choices=["auto", "on", "off"], help="N4: auto corrects where it finds a field")
+
+
+def _common(p):
+    p.add_argument("--samples", type=int, default=20, help="dropout samples (default 20)")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
+    p.add_argument("--scene", action="store_true", help="also write scene.mrb for 3D Slicer (needs slicer-core)")
+    p.add_argument("--report", action="store_true", help="also write report.html, one page with pictures, tables and charts")
+    p.add_argument("--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output")
+    p.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def main(arguments=None) -> int:
+    """Run a command line; returns the exit code."""
+    prepare()
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    as_events = any(a == "json" and b == "--progress" for a, b in zip(arguments[1:], arguments)) or "--progress=json" in arguments
+    try:
+        args = parser().parse_args(arguments)
+        empty = [name for name, value in vars(args).items() if value == ""]
+        if empty:
+            raise InputError(f"--{empty[0].replace('_', '-')} is empty; a name that your shell does not know becomes this.")
+        if args.command != "models":
+            _quiet_itk(args.debug)
+        return {"models": _models, "predict": _predict, "propagate": _propagate, "export": _export, "demo": _demo, **dose.COMMANDS,
+                "dose": _dose}[args.command](args)
+    except (Exception, KeyboardInterrupt) as error:
+        if "--debug" in arguments:
+            raise
+        if isinstance(error, KeyboardInterrupt):  # before a command looks after signals itself
+            error = Cancelled("Cancelled; nothing was written.")
+        code = error.exit_code if isinstance(error, RTUncertaintyError) else 3 if _memory(error) else 1
+        text = str(error) if isinstance(error, RTUncertaintyError) else f"{type(error).__name__}: {error}"
+        text = " ".join(text.split())
+        if code == 1:
+            text += " (run again with --debug for the traceback)"
+        if as_events:
+            print(as_json({"event": "error", "exit_code": code, "message": text}), flush=True)
+        print(f"rtuncertainty: {text}", file=sys.stderr, flush=True)
+        return code
+
+
+def _quiet_itk(debug: bool) -> None:
+    """Keep ITK's warnings, several lines of C++ each, off standard error: what a user should know is told by us."""
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(debug)
+
+
+def _memory(error) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    return "memory" in str(error).lower() and isinstance(error, RuntimeError)
+
+
+def _models(args) -> int:
+    from ..bundles import bundle
+
+    cards = bundle.list_bundles()
+    if args.json:
+        print(json.dumps(cards, indent=1))
+    width = max((len(card["name"]) for card in cards), default=0)
+    for card in cards if not args.json else []:
+        print(f"{card['name']:{width}} {card['version']:8} {card['title']}")
+    if not cards and not args.json:
+        print("No models found; set RTU_MODELS to a folder of bundles.")
+    return 0
+
+
+def _show(kind: str):
+    """A listener that prints events as JSON lines, or as text on standard error."""
+    def text(event):
+        if event["event"] == "note":
+            print(f"\nnote: {event['message']}", file=sys.stderr, flush=True)
+        elif event["event"] == "progress" and sys.stderr.isatty():
+            left = event["seconds_left"]
+            after = f", about {left:.0f} s left" if left is not None else ""
+            print(f"\r{event['overall']:4.0%}  {event['message']}{after}".ljust(79), end="", file=sys.stderr, flush=True)
+
+    return {"json": lambda e: print(as_json(e), flush=True), "text": text, "none": None}[kind]
+
+
+def _cancel_on_signal() -> CancelToken:
+    """SIGINT and SIGTERM cancel; a second one ends the program at once."""
+    token = CancelToken()
+
+    def stop(number, frame):
+        signal.signal(number, signal.SIG_DFL)
+        token.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    return token
+
+
+def _predict(args) -> int:
+    from ..prediction import job
+
+    progress = Progress(_show(args.progress), _cancel_on_signal(), tuple(n for n in ("scene", "report") if getattr(args, n)))
+    output = job.predict_to_folder(
+        args.input, args.model, args.output, progress=progress, scene=args.scene, report=args.report, samples=args.samples,
+        seed=args.seed, device=args.device, bias_field=args.bias_field, reference=args.reference)
+    _done(output, args)
+    return 0
+
+
+def _propagate(args) -> int:
+    from ..core.events import PROPAGATION
+    from ..propagation.save import propagate_to_folder
+
+    progress = Progress(_show(args.progress), _cancel_on_signal(), tuple(n for n in ("scene", "report") if getattr(args, n)), shares=PROPAGATION)
+    output = propagate_to_folder(args.planning, args.structures, args.daily, args.model, args.output, progress=progress, scene=args.scene,
+                                 report=args.report, samples=args.samples, seed=args.seed, device=args.device, rigid=args.rigid, refine=args.refine, symmetric=args.symmetric)
+    _done(output, args)
+    return 0
+
+
+def _export(args) -> int:
+    from ..core.dicom_files import library
+
+    dicom = library("'export'")
+    progress = Progress(_show(args.progress), _cancel_on_signal(), shares=dicom.SHARES)
+    done = dicom.export_result(args.result, args.dicom_reference, args.output, what=args.what, structures=args.structures, progress=progress,
+                        dicom_planning=args.dicom_planning, uid_prefix=args.uid_prefix, uid_seed=args.uid_seed)
+    _done(done.folder.absolute(), args)
+    if args.progress != "json":
+        print("\n".join(dicom.summary(done)))
+    return 0
+
+
+def _dose(args) -> int:
+    plans = plan.library()
+    progress = Progress(_show(args.progress), _cancel_on_signal(), shares=plans.SHARES)
+    output = plan.run(args, progress)
+    _done(output, args)
+    if args.progress != "json":
+        print("\n".join(plans.summary(output)))
+    return 0
+
+
+def _done(output: Path, args) -> None:
+    if args.progress == "json":
+        print(as_json({"event": "done", "output": str(output)}), flush=True)
+    else:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+        print(output)
+
+
+def _demo(args) -> int:
+    from . import demo, demo_propagation
+    from ..core.events import PROPAGATION
+
+    if args.job == "propagate":
+        if args.case:
+            raise InputError("--case is for the job predict; for scans of your own use 'rtuncertainty propagate'.")
+        progress = Progress(_show(args.progress), _cancel_on_signal(), ("scene", "report") if args.scene else ("report",), shares=PROPAGATION)
+        output = demo_propagation.run(args.output, args.model or demo_propagation.MODEL, progress, scene=args.scene, seed=args.limb_seed,
+                                      samples=args.samples, device=args.device)
+    else:
+        progress = Progress(_show(args.progress), _cancel_on_signal(), ("scene", "report") if args.scene else ("report",))
+        output = demo.run(args.output, args.model or "limb-t1-synct", progress, case=args.case, scene=args.scene, limb_seed=args.limb_seed,
+                          samples=args.samples, device=args.device)
+    if args.progress == "json":
+        _done(output, args)
+    return 0

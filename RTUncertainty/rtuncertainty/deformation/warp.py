@@ -1,0 +1,134 @@
+"""Warping: images, labels and tensors, sampled linearly at displaced places."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from torch.nn import functional as F
+
+from ..core import geometry
+from ..core.errors import InputError
+from .field import between, require_field, to_voxels
+
+# voxels by which a place may miss the outer face of an image and still count as inside: rounding, nothing else
+ROUNDING = 1e-3
+# by how much the probability of a label must exceed another's: between equals rounding must not decide
+TIE = 1e-5
+# voxels that are sampled at once where the result is an image
+SLAB = 1 << 22
+
+
+def index_tensor(shape, like: torch.Tensor) -> torch.Tensor:
+    """The voxel indices [1, 3, z, y, x] (x, y, z) of a grid of `shape` (z, y, x), of the type and device of `like`."""
+    axes = [torch.arange(n, dtype=like.dtype, device=like.device) for n in shape]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1])[None]
+
+
+def affine_tensor(matrix: np.ndarray, shift: np.ndarray, positions: torch.Tensor) -> torch.Tensor:
+    """M·p + t for positions [n, 3, z, y, x]."""
+    matrix = torch.as_tensor(matrix, dtype=positions.dtype, device=positions.device)
+    shift = torch.as_tensor(shift, dtype=positions.dtype, device=positions.device)
+    return torch.einsum("ij,nj...->ni...", matrix, positions) + shift.view(1, 3, 1, 1, 1)
+
+
+def sample_tensor(image: torch.Tensor, positions: torch.Tensor, outside: float | None = None) -> torch.Tensor:
+    """`image` [n, c, z, y, x] linearly interpolated at `positions` [n, 3, z', y', x'] (voxels; x, y, z): [n, c, z', y', x'].
+
+    One image serves many positions and the other way round. The result has the wider type of the two. As in ITK, the half voxel
+    around the outermost centres takes the nearest values. Beyond it stands `outside`, or with None the nearest value goes on.
+    """
+    size = torch.as_tensor(image.shape[:1:-1], dtype=positions.dtype, device=positions.device).view(1, 3, 1, 1, 1)
+    grid = ((2 * positions + 1) / size - 1).movedim(1, -1)
+    count, dtype = max(len(image), len(grid)), torch.promote_types(image.dtype, positions.dtype)
+    image, grid = (x.to(dtype).expand(count, -1, -1, -1, -1) for x in (image, grid))
+    sampled = F.grid_sample(image, grid, "bilinear", "border", align_corners=False)
+    if outside is None:
+        return sampled
+    inside = ((positions >= -0.5 - ROUNDING) & (positions <= size - 0.5 + ROUNDING)).all(1, keepdim=True)
+    return torch.where(inside, sampled, torch.as_tensor(outside, dtype=image.dtype, device=image.device))
+
+
+def warp_tensor(image: torch.Tensor, displacement: torch.Tensor, outside: float | None = None, crop: int = 0, stride: int = 1) -> torch.Tensor:
+    """`image` [n, c, z, y, x] pulled by `displacement` [n, 3, z', y', x']: out[i] = image[crop + stride·(i + displacement[i])].
+
+    With the defaults both are on one grid. With a level's crop and stride (`networks.joint.LEVELS`) the image may be the whole
+    input of a joint network, so that what the displacement points at outside of the cropped output is there too.
+    Differentiable in both; `outside` as in `sample_tensor`.
+    """
+    # places in 16 bits would be off by tenths of a voxel
+    displacement = displacement.to(torch.promote_types(displacement.dtype, torch.float32))
+    return sample_tensor(image, crop + stride * (index_tensor(displacement.shape[2:], displacement) + displacement), outside)
+
+
+def positions_in(moving: sitk.Image, field: sitk.Image, device="cpu", slices: slice = slice(None)) -> torch.Tensor:
+    """Where in `moving` (voxels, [1, 3, z, y, x]) the voxels of the field's grid point at, of its `slices` (z) only."""
+    displacement = to_voxels(field, device=device, slices=slices)
+    matrix, shift = between(field, moving)
+    shift = shift + matrix[:, 2] * (slices.start or 0)
+    return affine_tensor(matrix, shift, index_tensor(displacement.shape[2:], displacement) + displacement)
+
+
+def _slabs(moving: sitk.Image, field: sitk.Image, device):
+    """Yields (slices, positions) over the field's grid, few enough slices at a time that memory does not matter."""
+    columns, rows, depth = field.GetSize()
+    step = max(1, SLAB // (columns * rows))
+    for start in range(0, depth, step):
+        slices = slice(start, min(start + step, depth))
+        yield slices, positions_in(moving, field, device, slices)
+
+
+def _tensor(array: np.ndarray, device) -> torch.Tensor:
+    return torch.from_numpy(np.array(array, np.float32, order="C"))[None, None].to(device)
+
+
+@torch.no_grad()
+def warp_image(moving: sitk.Image, field: sitk.Image, outside: float = -1000.0, device="cpu") -> sitk.Image:
+    """A scalar image `moving`, on any grid, warped onto the grid of `field`: float32, linear interpolation.
+
+    `outside` is the value of voxels that come from beyond the moving image; the default is air in HU.
+    """
+    image, field = _tensor(sitk.GetArrayViewFromImage(moving), device), require_field(field)
+    found = np.empty(field.GetSize()[::-1], np.float32)
+    for slices, positions in _slabs(moving, field, device):
+        found[slices] = sample_tensor(image, positions, outside)[0, 0].cpu().numpy()
+    return geometry.like(found, field)
+
+
+def label_values(labels: sitk.Image) -> list[int]:
+    """The values of a label image, with 0, ascending. Raises `InputError` for an image that is not of whole numbers."""
+    if labels.GetNumberOfComponentsPerPixel() != 1 or "float" in labels.GetPixelIDTypeAsString():
+        raise InputError(f"a label image of type {labels.GetPixelIDTypeAsString()} cannot be warped: give whole numbers, one a voxel.")
+    return sorted({0, *(int(v) for v in np.unique(sitk.GetArrayViewFromImage(labels)))})
+
+
+@torch.no_grad()
+def warp_label_probabilities(labels: sitk.Image, field: sitk.Image, values=None, device="cpu") -> dict[int, sitk.Image]:
+    """For each label value the image (float32, 0 to 1, on the grid of `field`) of its linearly sampled one-hot mask.
+
+    `values` are by default all of the image and 0, the background, whose probability is 1 beyond the image. Over all values
+    the probabilities add up to 1.
+    """
+    array = sitk.GetArrayViewFromImage(labels)
+    values = label_values(labels) if values is None else values
+    return {value: warp_image(geometry.like(array == value, labels), field, float(value == 0), device) for value in values}
+
+
+@torch.no_grad()
+def warp_labels(labels: sitk.Image, field: sitk.Image, device="cpu") -> sitk.Image:
+    """A label image warped onto the grid of `field`: in each voxel the label of the largest probability.
+
+    Smoother than the nearest neighbour, and the structures still neither overlap nor leave gaps. Of equals the lowest value
+    wins. The pixel type stays.
+    """
+    values, array, field = label_values(labels), sitk.GetArrayViewFromImage(labels), require_field(field)
+    best = np.full(field.GetSize()[::-1], -1.0, np.float32)
+    found = np.zeros(best.shape, array.dtype)
+    for value in values:
+        image = _tensor(array == value, device)
+        for slices, positions in _slabs(labels, field, device):
+            probability = sample_tensor(image, positions, float(value == 0))[0, 0].cpu().numpy()
+            more = probability > best[slices] + TIE
+            best[slices][more] = probability[more]
+            found[slices][more] = value
+    return geometry.like(found, field, array.dtype)

@@ -1,0 +1,181 @@
+"""A result folder as DICOM: RTSTRUCT, CT series, SEG and registration, in the study of the scan that it describes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import traceback
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from rtuncertainty.core.errors import InputError, RTUncertaintyError
+from rtuncertainty.core.events import Progress
+from rtuncertainty.core.image_io import Staging
+
+from . import author, ct, files, registration, segmentation, structures_out
+from .author import WARNING, Author
+from .result_folder import SETS, Result, read_result
+from .series import Series, read_series
+
+# kinds of objects, and their shares of the time
+SHARES = {"rtstruct": 0.3, "ct": 0.2, "seg": 0.3, "probability": 0.1, "registration": 0.1}
+WHAT = tuple(SHARES)
+
+
+@dataclass
+class Exported:
+    """What was written: for each kind a line about it, and notes about what was not. Neither holds anything of the patient."""
+
+    folder: Path
+    written: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def export_result(result, dicom_reference, output, *, what=None, structures: str = "default", dicom_planning=None, uid_prefix: str = "2.25",
+                  uid_seed: str | None = None, progress: Progress | None = None) -> Exported:
+    """Write a result folder as DICOM into the new folder `output`, whole or not at all.
+
+    dicom_reference: folder of the series that the result describes (the MR of a prediction, the daily CT of a propagation): it gives
+    patient, study, frame of reference and slices. what: some of `WHAT`; by default all that the result has but probability
+    and, of a propagation, the deformed planning CT. structures: default, propagated, segmented, or a .seg.nrrd or RTSTRUCT
+    file, such as contours that were accepted or corrected in Slicer. dicom_planning: the planning CT's series, which a registration names.
+    uid_prefix, uid_seed: new UIDs lie below the prefix; with a seed, the same export gives the same UIDs.
+    Files: rtstruct.dcm, ct/0001.dcm …, seg.dcm, probability.dcm, registration.dcm. Raises `InputError`.
+    """
+    found, output = read_result(result), Path(output)
+    wanted, notes = _wanted(found, what, dicom_planning)
+    _require_new(output)
+    progress = progress or Progress(shares=SHARES)
+    series = read_series(dicom_reference)
+    series.require(found.grid(), str(result))
+    model = found.summary["model"]
+    if uid_seed is not None:
+        uid_seed = f"{uid_seed}\n{series.first.SeriesInstanceUID}\n{found.summary.get('created')}\n{model['name']} {model['version']}"
+    job = _Job(found, series, Author(model["name"], model["version"], uid_prefix, uid_seed), Exported(output), bool(what), progress)
+    with Staging(output) as staging, files.quiet():
+        job.folder = staging.folder
+        for kind in wanted:
+            progress.stage(kind, 0.0, f"Writing {kind}")
+            with staging.writing(), _without_values(kind):
+                getattr(job, f"write_{kind}")(structures, dicom_planning)
+        if not job.done.written:
+            raise InputError(f"{result}: holds nothing that could be written as DICOM.")
+        for note in notes:
+            job.note(note)
+        staging.commit()
+    return job.done
+
+
+@contextlib.contextmanager
+def _without_values(kind: str):
+    """A context in which what a library did not expect becomes an error that tells where, but quotes no value of the series."""
+    try:
+        yield
+    except (RTUncertaintyError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        *_, last = traceback.extract_tb(error.__traceback__)
+        raise RTUncertaintyError(f"{kind} could not be made: {type(error).__name__} in {Path(last.filename).name}, line {last.lineno}.") from None
+
+
+def _require_new(output: Path) -> None:
+    try:
+        if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+            return
+    except PermissionError:
+        raise InputError(f"{output}: no permission to write there; choose another folder.") from None
+    raise InputError(f"{output}: is there already and not empty; give a new folder, so that two exports are never mixed.")
+
+
+def _wanted(found: Result, what, dicom_planning) -> tuple[list[str], list[str]]:
+    """(kinds of objects to write, in order, notes about those that could not be)."""
+    if what:
+        unknown = set(what) - set(WHAT)
+        if unknown:
+            raise InputError(f"--what is one or more of {', '.join(WHAT)}, not {', '.join(sorted(unknown))}.")
+        if "registration" in what and dicom_planning is None:
+            raise InputError("a registration names the planning scan too: give its DICOM folder with --dicom-planning.")
+        return [kind for kind in WHAT if kind in what], []
+    has = {"rtstruct": found.has("structures"), "ct": found.has("synct"), "seg": found.has("structures"), "registration": found.has("transform")}
+    notes = []
+    if has["seg"] and importlib.util.find_spec("highdicom") is None:
+        has["seg"] = False
+        notes.append("SEG was left out: it needs highdicom ('pip install highdicom').")
+    if has["registration"] and dicom_planning is None:
+        has["registration"] = False
+        notes.append("The deformation was left out: it names the planning scan too, whose DICOM folder is given with --dicom-planning.")
+    return [kind for kind in WHAT if has.get(kind)], notes
+
+
+@dataclass
+class _Job:
+    """One export, kind by kind."""
+
+    found: Result
+    series: Series
+    author: Author
+    done: Exported
+    asked: bool  # the kinds were named
+    progress: Progress
+    folder: Path | None = None
+
+    def note(self, text: str) -> None:
+        self.done.notes.append(text)
+        self.progress.note(text)
+
+    def _structures(self, which: str):
+        structures, told = self.found.structures(which, self.series.grid, self.note)
+        # a file may come from Slicer, which crops it
+        name, part = (str(self.found.folder), False) if which in SETS else (str(which), True)
+        return [replace(s, mask=self.series.fit(s.mask, name, part)) for s in structures], told
+
+    def write_rtstruct(self, which: str, _planning) -> None:
+        structures, told = self._structures(which)
+        made = structures_out.make_structure_set(structures, self.series, self.author, told, edited=which not in SETS)
+        author.write(made, self.folder / "rtstruct.dcm")
+        counts = [len(item.get("ContourSequence") or []) for item in made.ROIContourSequence]
+        for s, count in zip(structures, counts):
+            if not count:
+                self.note(f"{s.name}: has no voxel; it is written without contours.")
+        self.done.written["rtstruct"] = f"rtstruct.dcm: {len(counts)} structures, {sum(counts)} contours"
+
+    def write_ct(self, _which, _planning) -> None:
+        given = self.found.image()
+        if given is None:
+            raise InputError(f"{self.found.folder}: has no CT to write.")
+        image, what = self.series.fit(given[0], str(self.found.folder)), given[1]
+        (self.folder / "ct").mkdir()
+        for number, made in enumerate(ct.make_ct_series(image, self.series, self.author, what), 1):
+            self.progress.stage("ct", number / len(self.series.slices), "Writing ct")
+            author.write(made, self.folder / "ct" / f"{number:04}.dcm")
+        self.done.written["ct"] = f"ct: {what}, {number} slices"
+
+    def write_seg(self, which: str, _planning) -> None:
+        structures = self._structures(which)[0]
+        if not self.asked and not any(sitk.GetArrayViewFromImage(s.mask).any() for s in structures):
+            return self.note("SEG was left out: no structure has a voxel.")
+        made = segmentation.make_segmentation(structures, self.series, self.author, edited=which not in SETS)
+        author.write(made, self.folder / "seg.dcm")
+        self.done.written["seg"] = f"seg.dcm: {len(made.SegmentSequence)} segments"
+
+    def write_probability(self, _which, _planning) -> None:
+        given = self.found.probabilities()
+        if not given:
+            raise InputError(f"{self.found.folder}: has no probabilities to write.")
+        structures = [replace(s, mask=self.series.fit(s.mask, str(self.found.folder))) for s in given]
+        made = segmentation.make_segmentation(structures, self.series, self.author, probability=True)
+        author.write(made, self.folder / "probability.dcm")
+        self.done.written["probability"] = f"probability.dcm: {len(made.SegmentSequence)} segments"
+
+    def write_registration(self, _which, planning) -> None:
+        field = self.found.transform()
+        made = registration.make_registration(field, self.series, read_series(planning), self.author)
+        author.write(made, self.folder / "registration.dcm")
+        self.done.written["registration"] = f"registration.dcm: {' × '.join(map(str, field.GetSize()))} vectors"
+
+
+def summary(done: Exported) -> list[str]:
+    """Lines for a person."""
+    return [*(f"  {line}" for line in done.written.values()), f"{WARNING}: research results, unapproved."]

@@ -1,0 +1,111 @@
+"""Reading DICOM files: whole or with a clear error, and without a word of pydicom's own about their contents."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from pathlib import Path
+
+import pydicom
+from pydicom import config
+from pydicom.errors import BytesLengthException
+from pydicom.filereader import data_element_generator
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from rtuncertainty.core.dicom_files import is_dicom
+from rtuncertainty.core.errors import InputError
+
+# of elements with this length the end is marked instead
+_UNDEFINED = 0xFFFFFFFF
+
+
+@contextlib.contextmanager
+def quiet():
+    """A context in which DICOM libraries say nothing: their warnings quote values, a patient's name among them."""
+    logs = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
+    levels, settings = [log.level for log in logs], config.settings
+    modes = settings.reading_validation_mode, settings.writing_validation_mode
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for log in logs:
+            log.setLevel(logging.CRITICAL + 1)
+        settings.reading_validation_mode = settings.writing_validation_mode = config.IGNORE
+        try:
+            yield
+        finally:
+            settings.reading_validation_mode, settings.writing_validation_mode = modes
+            for log, level in zip(logs, levels):
+                log.setLevel(level)
+
+
+def read_header(path: Path):
+    """The dataset of a file without its pixels, or None for what is no DICOM file or cannot be parsed."""
+    if not is_dicom(path):
+        return None
+    try:
+        with quiet():
+            return pydicom.dcmread(path, stop_before_pixels=True, force=True)
+    except PermissionError:
+        raise InputError(f"{path}: no permission to read it.") from None
+    except Exception:  # pydicom raises whatever the damage leads to
+        return None
+
+
+def read_whole(path: Path):
+    """The dataset of a file, every element of it. Raises `InputError` for a file that is missing, damaged or cut short."""
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file.")
+    if not is_dicom(path):
+        raise InputError(f"{path}: is no DICOM file.")
+    try:
+        with quiet():
+            dataset = pydicom.dcmread(path, force=True)
+            short = _is_cut_short(path, dataset)
+    except PermissionError:
+        raise InputError(f"{path}: no permission to read it.") from None
+    except Exception:
+        raise InputError(f"{path}: cannot be read as DICOM; it is damaged, copy it again.") from None
+    if short:
+        raise InputError(f"{path}: is cut short; copy it again.")
+    return dataset
+
+
+def _is_cut_short(path: Path, dataset) -> bool:
+    """Whether the file ends within an element. pydicom takes what there is and says nothing."""
+    meta = getattr(dataset, "file_meta", {})
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        return False  # zlib has checked it
+    with open(path, "rb") as file:
+        # the dataset begins behind the preamble, the mark and the elements of group 2, whose length comes first
+        start = 144 + meta["FileMetaInformationGroupLength"].value if "FileMetaInformationGroupLength" in meta else 0
+        file.seek(start)
+        try:
+            for element in data_element_generator(file, *dataset.original_encoding):
+                length = getattr(element, "length", _UNDEFINED)
+                if length not in (0, _UNDEFINED) and len(element.value or b"") < length:
+                    return True
+                start = file.tell()
+        except (EOFError, OSError, BytesLengthException):
+            return True
+    return start < path.stat().st_size
+
+
+def value(dataset, keyword: str, default=""):
+    """The value of an element, or `default` where it is missing, empty or not of its kind."""
+    try:
+        with quiet():
+            found = dataset.get(keyword)
+    except Exception:
+        return default
+    return default if found is None or found == "" else found
+
+
+def numbers(dataset, keyword: str, count: int) -> list[float] | None:
+    """The `count` numbers of an element; None where there are not so many."""
+    found = value(dataset, keyword, None)
+    try:
+        found = [float(v) for v in found]
+    except (TypeError, ValueError):
+        return None
+    return found if len(found) == count else None

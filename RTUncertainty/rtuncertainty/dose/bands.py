@@ -1,0 +1,182 @@
+"""DVHs of an uncertain structure or dose: pointwise bands of the curve, and intervals of its numbers.
+
+Members of the distribution are DVHs: of sampled masks, of sampled doses, or of the nested contours that a result folder holds as
+inside_<structure>.nii.gz (Eaton-Rosen 2018: all voxels of a structure move together, so its percentiles are contours). Where the folder
+tells calibrated volumes, the member of a percentile is the nested contour that has the calibrated volume of that percentile: the band is
+then that of the calibrated distribution, whose spread may be narrower or wider than that of the network's own contours.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..core import geometry, image_io, structure_names
+from ..core.errors import InputError
+from . import dvh
+from .nested import NestedContours, around
+from .structure_region import MaskRegion
+from .table import numbers
+
+LEVEL = 0.9
+# contours that stand for a distribution; at the percentiles 1, 3, … 99
+MEMBERS = 50
+
+
+@dataclass
+class Band:
+    """Pointwise `lower` and `upper` of the curve in percent, on the doses they were asked for, and `intervals` {column: (lower, upper)}.
+
+    `level`: the probability that they hold, 0 to 1; `calibrated`: "no", or "volume" (see `table.metrics_table`).
+    """
+
+    lower: list[float]
+    upper: list[float]
+    intervals: dict[str, tuple[float, float]]
+    level: float
+    calibrated: str = "no"
+
+
+def band(members: list[dvh.Dvh], axis, level: float = LEVEL, prescription: float | None = None) -> Band:
+    """The band of equally likely DVHs: quantiles at each dose of `axis` (Gy), and of each number, all by themselves.
+
+    No member of a pointwise band need run along it. Raises `ValueError` for fewer than two members.
+    """
+    return _band([_told(m, axis, prescription) for m in members], level)
+
+
+def _told(member: dvh.Dvh, axis, prescription) -> tuple[list[float], dict[str, float]]:
+    """All that a band needs of a member, which may have millions of voxels: (curve, numbers)."""
+    return member.volume_at_dose(axis).tolist(), numbers(member, prescription)
+
+
+def _band(told: list, level: float) -> Band:
+    if len(told) < 2:
+        raise ValueError("a band needs at least two members")
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    # hazen: each member stands for the middle of its share of the distribution
+    lower, upper = np.quantile([curve for curve, _ in told], ends, axis=0, method="hazen")
+    found = [columns for _, columns in told]
+    intervals = {c: tuple(float(v) for v in np.quantile([f[c] for f in found], ends, method="hazen")) for c in found[0]}
+    return Band(lower.tolist(), upper.tolist(), intervals, level)
+
+
+@dataclass
+class Distribution:
+    """A structure's nested contours: `inside` (percent of the distribution in which a voxel lies inside).
+
+    `percentiles` and `volumes_ml`: the calibrated volume at rising percentiles, both empty where nothing is calibrated; the contour of a
+    percentile is then the one with that volume (`nested.NestedContours`), else the voxels with inside > 100 − percentile. `note`: what
+    the user should know of it.
+    """
+
+    inside: sitk.Image
+    percentiles: tuple = ()
+    volumes_ml: tuple = ()
+    note: str = ""
+
+    @property
+    def calibrated(self) -> str:
+        """"volume" or "no"."""
+        return "volume" if self.volumes_ml else "no"
+
+    def regions(self, members: int = MEMBERS):
+        """Yields the regions of equally likely contours from the smallest to the largest; some may be empty."""
+        at = (np.arange(members) + 0.5) * 100 / members
+        if self.volumes_ml:
+            nested = NestedContours(self.inside, max(self.volumes_ml))
+            for ml in np.interp(at, self.percentiles, self.volumes_ml):
+                yield nested.of_volume(float(ml))
+            return
+        part = around(self.inside)
+        percent = sitk.GetArrayViewFromImage(part)
+        for q in at:
+            # rounded: a threshold of 100 − q must not miss a whole percent by an ulp
+            yield MaskRegion(geometry.like(percent > round(100 - float(q), 6), part, np.float32))
+
+
+def of_structure(dose: sitk.Image, found: Distribution, axis, level: float = LEVEL, prescription: float | None = None, device="cpu", step=None):
+    """(band or None, note) of a structure's nested contours in one dose. Contours without a voxel have no DVH; the note tells of them.
+
+    step: called after some contours with the part that is done, 0 to 1.
+    """
+    members, missing = [], 0
+    for number, member in enumerate(dvh.of_regions(dose, list(found.regions()), device), 1):
+        missing += member is None
+        members += [_told(member, axis, prescription)] if member is not None else []
+        if step is not None and number % 10 == 0:
+            step(number / MEMBERS)
+    if len(members) < MEMBERS / 2:
+        return None, f"no band: in {missing / MEMBERS:.0%} of its distribution the structure is empty or outside of the dose"
+    result = _band(members, level)
+    result.calibrated = found.calibrated
+    some_empty = f"empty in {missing / MEMBERS:.0%} of its distribution; the band is of the rest" if missing else ""
+    return result, "; ".join(filter(None, [found.note, some_empty]))
+
+
+def read(folder, names) -> dict[str, Distribution]:
+    """The distributions that a result folder (predict or propagate) holds of structures, by those of `names` that it knows.
+
+    A name counts as the folder has it, or as another spelling of the same organ. Raises `InputError` where there is no result, it has no
+    inside_ images, or none of these structures.
+    """
+    folder = Path(folder)
+    try:
+        files = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["files"]
+        inside = {str(name): folder / file for name, file in (files.get("inside") or {}).items()}
+        table = folder / files["volume_distribution"] if files.get("volume_distribution") else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder} is no result folder (its summary.json cannot be read); give one that predict or propagate wrote.") from error
+    if not inside:
+        raise InputError(f"{folder} holds no distribution of structures (inside_<structure>.nii.gz), so there is nothing to make a band of; "
+                         "run predict or propagate again, or leave --bands out.")
+    known = structure_names.match(names, inside)
+    if not known:
+        raise InputError(f"{folder} knows none of the structures; it has {', '.join(inside)}.")
+    volumes = _volumes(table) if table is not None else {}
+    return {name: _distribution(_inside(inside[title]), volumes.get(title)) for name, title in known.items()}
+
+
+def _inside(path: Path) -> sitk.Image:
+    """One inside_ image; unlike `image_io.read` it takes one without any voxel, of a structure that was not found."""
+    image = image_io.read_stored(path, f"{path} cannot be read as an image; run predict or propagate again.")
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"{path} is no 3-D scalar image; run predict or propagate again.")
+    return image
+
+
+def _volumes(path: Path) -> dict[str, list[tuple[float, float, float]]]:
+    """{structure: [(percentile, volume, calibrated volume or NaN)]} of volume_distribution.csv."""
+    found: dict[str, list] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                values = (float(row["percentile"]), float(row["volume_ml"]), float(row["calibrated_ml"] or "nan"))
+                found.setdefault(row["structure"], []).append(values)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read as a table of volumes; run predict or propagate again.") from error
+    return found
+
+
+def _distribution(inside: sitk.Image, volumes) -> Distribution:
+    """The distribution, calibrated when the volumes at both ends of the band are, and there is room for the largest."""
+    known = np.array(sorted(v for v in volumes or [] if np.isfinite(v[2])), float).reshape(-1, 3)
+    # rounded: 50 · (1 − 0.9) is a little less than 5, and then the 5th percentile would not reach that far
+    ends = round(50 * (1 - LEVEL), 6), round(50 * (1 + LEVEL), 6)
+    if len(known) < 2 or known[0, 0] > ends[0] or known[-1, 0] < ends[1] or known[-1, 2] <= 0:
+        return Distribution(inside)
+    volumes_ml = np.maximum.accumulate(np.maximum(known[:, 2], 0))
+    nested = NestedContours(inside, volumes_ml[-1])
+    lower, upper = np.interp(ends, known[:, 0], volumes_ml)
+    if upper > nested.room_ml:
+        return Distribution(inside)
+    beyond = lower < nested.least_ml or upper > nested.most_ml
+    note = "its calibrated volumes reach beyond the contours of its samples, which grow and shrink evenly there" if beyond else ""
+    # what lies beyond the band's ends is not looked at
+    volumes_ml = np.minimum(volumes_ml, nested.room_ml)
+    return Distribution(inside, tuple(known[:, 0].tolist()), tuple(volumes_ml.tolist()), note)

@@ -1,0 +1,242 @@
+"""A plan on a CT and on a synthetic CT, from files to a folder: what `rtuncertainty dose` runs."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from rtuncertainty.core import geometry, image_io
+from rtuncertainty.report import charts
+from rtuncertainty.results import prediction_folder
+from rtuncertainty.dose import structures, table as dvh_table
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.core.events import Progress
+
+from . import calibrated, compare, patient, plan as plans, samples as members_of
+from .delivery import Delivery, planned
+from .density import SCHNEIDER, read_table
+
+SHARES = {"read": 0.05, "plan": 0.25, "dose": 0.55, "compare": 0.10, "write": 0.05}
+# what a target is called when nobody says, the first that is there
+TARGETS = ("ptv", "ctv", "gtv", "target", "tumour", "tumor")
+FORMAT = 1
+# a band of fewer samples is not the one that was calibrated
+FEWEST = 10
+
+
+@dataclass
+class SyntheticCT:
+    """What `--synct` gave: the image, and from a result folder its predictive sd, the body and the model's card; None for what is not there."""
+
+    image: sitk.Image
+    name: str
+    sd: sitk.Image | None = None
+    body: sitk.Image | None = None
+    card: dict | None = None
+
+    @property
+    def model(self) -> str | None:
+        """The model's name."""
+        return self.card["name"] if self.card else None
+
+
+def read_synct(path) -> SyntheticCT:
+    """A synthetic CT from an image file, a DICOM folder, or a folder that predict wrote. Raises `InputError`."""
+    path = Path(path)
+    if not (path / "summary.json").is_file():
+        return SyntheticCT(image_io.read(path), str(path))
+    try:
+        summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+        files, card = summary["files"], summary["model"]
+        card["name"]  # raises where that is no card
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: its summary.json cannot be read; run predict again.") from error
+    if "synct" not in files:
+        raise InputError(f"{path} holds no synthetic CT; give a folder that predict wrote with a model that makes one.")
+
+    def image(key, read=image_io.read):
+        return read(path / files[key]) if files.get(key) else None
+
+    return SyntheticCT(image("synct"), str(path), image("predictive_sd"), image("body", _mask), card)
+
+
+def _mask(path: Path) -> sitk.Image:
+    """A mask; unlike `image_io.read` it takes one that is the same everywhere."""
+    return image_io.read_stored(path, f"{path} cannot be read as an image; run predict again.")
+
+
+def target_of(regions: dict, name: str | None) -> str:
+    """The name of the target: `name`, else the only structure, else the first that is called like one. Raises `InputError`."""
+    if name is not None:
+        if name not in regions:
+            raise InputError(f"there is no structure '{name}'; there are {', '.join(regions)}.")
+        return name
+    if len(regions) == 1:
+        return next(iter(regions))
+    for word in TARGETS:
+        for found in regions:
+            if found.lower().startswith(word):
+                return found
+    raise InputError(f"which structure is the target? Name it with --target; there are {', '.join(regions)}.")
+
+
+def dose_to_folder(ct, structure_file, output, *, synct=None, plan=None, modality: str = plans.PHOTON, density=None, target: str | None = None,
+                   samples: int = 20, seed: int = 0, correlation_mm: float | None = None, device="cpu",
+                   progress: Progress | None = None) -> Path:
+    """Make a plan on `ct`, compute its dose there and, with `synct`, on the synthetic CT and on samples of it; returns the folder.
+
+    Args:
+        ct, structure_file, synct: paths; see `read_synct` and `rtuncertainty.dose.structures.read`.
+        plan: path of a JSON file, by default the simple plan of `modality`; density: path of a table (see `density.read_table`).
+        target: name of the structure to treat, see `target_of`.
+        samples: members of the synthetic CT, none below 2 or where no sd is known; correlation_mm: how far their errors go together,
+            by default as measured on validation patients (see `samples`).
+
+    Writes dose_ct.nii.gz, dvh_ct.csv (and its curves), plan.json, summary.json, and with a synthetic CT dose_synct.nii.gz, dvh_synct.csv (with
+    bands), comparison.csv, gamma.nii.gz, with samples also dose_synct_lower and _upper.nii.gz (5 and 95 % of each voxel), and dvh.html.
+    The folder appears whole or not at all. Raises `InputError`.
+    """
+    progress = progress or Progress(shares=SHARES)
+    progress.stage("read", 0.0, "Reading the images")
+    if samples < 0:
+        raise InputError(f"samples is {samples}; give 2 or more for bands, or 0 for none.")
+    if correlation_mm is not None and not correlation_mm >= 0:
+        raise InputError(f"the correlation is {correlation_mm:g} mm; give 0 or more, or inf.")
+    if synct is not None and Path(synct).resolve() == Path(output).resolve():
+        raise InputError(f"{output} holds the synthetic CT, and writing there would replace that result; give another folder.")
+    chosen = plans.read_plan(plan) if plan is not None else plans.DEFAULTS[modality]
+    lookup = read_table(density) if density is not None else SCHNEIDER
+    ct_image = image_io.read(ct)
+    other = read_synct(synct) if synct is not None else None
+    frame = ct_image.GetMetaData("frame_of_reference") if ct_image.HasMetaDataKey("frame_of_reference") else ""
+    regions = structures.read(structure_file, progress.note, ct_image.GetSpacing()[2], frame)
+    name = target_of(regions, target)
+    person = patient.of_images(ct_image, other and other.image, other and other.sd, other and other.body, str(ct), other.name if other else "")
+    with image_io.Staging(Path(output).absolute()) as staging:
+        progress.stage("plan", 0.0, "Making the plan on the CT")
+        delivery = planned(chosen, person, regions[name], lookup, device, lambda part: progress.stage("plan", part, "Fitting the spots"))
+        ct_dose = delivery.grid.dose_image(delivery.ct_dose)
+        doses, found, calibration = None, None, None
+        if other is not None:
+            progress.stage("dose", 0.0, "Computing the dose on the synthetic CT")
+            if person.sd is None and samples > 1:
+                progress.note("The synthetic CT comes without its standard deviation, so no samples of it and no bands: give the folder that predict wrote.")
+            doses = _doses(delivery, samples, seed, correlation_mm, progress)
+            progress.stage("compare", 0.0, "Comparing the doses")
+            found = compare.compare(ct_dose, doses[0], regions, chosen.prescription_gy, doses[1])
+            # what was calibrated is the target's dose in the simple plan, with samples as they are drawn by default
+            simple = plan is None and correlation_mm is None and len(doses[1]) >= FEWEST
+            calibration = calibrated.of_card(other.card, chosen.modality) if simple else None
+            for one in found.structures if calibration else ():
+                if one.structure == name and one.lower:
+                    one.calibrated = calibration.interval(one.lower, one.upper)
+        progress.stage("write", 0.0, "Writing the results")
+        rows = found.ct_rows if found else compare.rows_of(ct_dose, regions)
+        for row in rows:
+            if row.note:
+                progress.note(f"{row.structure}: {row.note.rstrip('.')}.")
+        files = _write(staging, ct_dose, doses, rows, found, delivery)
+        used = len(doses[1]) if doses else 0
+        summary = {
+            "format": FORMAT, "job": "dose", "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "ct": Path(ct).name, "synct": Path(other.name).name if other else None, "model": other.model if other else None,
+            "target": name, "modality": chosen.modality, "prescription_gy": chosen.prescription_gy, "fractions": chosen.fractions,
+            "density": lookup.name, "engine": _engine(chosen), "grid_mm": chosen.grid_mm, "isocentre_mm": [round(float(v), 2) for v in delivery.grid.isocentre],
+            "samples": {"number": used, "seed": seed, "correlation_mm": _told(correlation_mm), "band": [0.05, 0.95],
+                        "calibrated": asdict(calibration) if calibration else False, "how": "mean + predictive sd × smooth Gaussian field, in antithetic pairs; not the network's dropout samples"} if used else None,
+            "gamma_pass_percent": {f"{p:g}%/{mm:g}mm": round(v, 2) for (p, mm), v in found.passed.items()} if found else None,
+            "notes": progress.notes, "seconds": progress.seconds, "files": files, "versions": prediction_folder.versions(),
+        }
+        progress.close()
+        prediction_folder.write_summary(summary, staging)
+        progress.cancel.check()
+        staging.commit()
+    return Path(output).absolute()
+
+
+def _told(correlation_mm: float | None) -> float | str:
+    return "as measured" if correlation_mm is None else correlation_mm if math.isfinite(correlation_mm) else "infinite"
+
+
+def _engine(chosen: plans.Plan) -> str:
+    from importlib.metadata import version
+
+    kind = f"PencilDepthEngine, {chosen.machine}" if chosen.modality == plans.PHOTON else "IonDoseEngine, protons_doserad"
+    return f"pydosert {version('pydosert')} {kind}"
+
+
+def _doses(delivery: Delivery, samples: int, seed: int, correlation_mm: float | None, progress: Progress):
+    """(dose on the synthetic CT, doses on members of it), images."""
+    p, image = delivery.patient, delivery.grid.dose_image
+    mean = image(delivery.dose(delivery.volume(p.synct)[None])[0])
+    if p.sd is None or samples < 2:
+        return mean, []
+    members = members_of.field_members(p.synct, p.sd, p.grid.GetSpacing(), samples, seed, correlation_mm)
+    found = []
+    for number, member in enumerate(members):
+        progress.stage("dose", (number + 1) / (samples + 1), f"Computing the dose of sample {number + 1} of {samples}")
+        found.append(image(delivery.dose(delivery.volume(member)[None])[0]))
+    return mean, found
+
+
+def _write(staging, ct_dose, doses, ct_rows, found, delivery: Delivery) -> dict:
+    """Write all files but the summary; returns their names."""
+    prescription = delivery.plan.prescription_gy
+    files = {"dose_ct": "dose_ct.nii.gz", "plan": "plan.json", "dvh_ct": "dvh_ct.csv", "dvh_ct_curves": "dvh_ct_curves.csv"}
+    staging.image(ct_dose, files["dose_ct"])
+    staging.text(json.dumps(delivery.plan.as_dict(), indent=1), files["plan"])
+    files["delivered"] = "delivered.json"
+    staging.text(json.dumps(delivery.fields.as_dict()), files["delivered"])
+    staging.text(dvh_table.metrics_table(ct_rows, prescription), files["dvh_ct"])
+    staging.text(dvh_table.curves_table(ct_rows), files["dvh_ct_curves"])
+    if found is None:
+        return files
+    files |= {"dose_synct": "dose_synct.nii.gz", "gamma": "gamma.nii.gz", "comparison": "comparison.csv", "dvh_synct": "dvh_synct.csv",
+              "dvh_synct_curves": "dvh_synct_curves.csv", "dvh_chart": "dvh.html"}
+    staging.image(doses[0], files["dose_synct"])
+    staging.image(found.gamma, files["gamma"])
+    staging.text(compare.table(found), files["comparison"])
+    staging.text(dvh_table.metrics_table(found.rows, prescription), files["dvh_synct"])
+    staging.text(dvh_table.curves_table(found.rows), files["dvh_synct_curves"])
+    staging.text(_chart(found), files["dvh_chart"])
+    if doses[1]:
+        all_of_them = np.stack([sitk.GetArrayViewFromImage(d) for d in doses[1]])
+        for key, share in (("lower", 0.05), ("upper", 0.95)):
+            files[f"dose_synct_{key}"] = f"dose_synct_{key}.nii.gz"
+            staging.image(geometry.like(np.quantile(all_of_them, share, axis=0, method="hazen"), ct_dose), files[f"dose_synct_{key}"])
+    return files
+
+
+# Okabe and Ito's, as in the reports
+_COLOURS = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
+
+
+def _chart(found: compare.Comparison) -> str:
+    """A page with the DVHs on the CT and on the synthetic CT, its bands shaded."""
+    largest = max(float(r.dvh.dose[0]) for r in [*found.ct_rows, *found.rows] if r.dvh is not None)
+    axis, curves = dvh_table.dose_axis(largest), []
+    for number, (ct, other) in enumerate(zip(found.ct_rows, found.rows)):
+        if ct.dvh is None or other.dvh is None:
+            continue
+        colour = _COLOURS[number % len(_COLOURS)]
+        curves.append({"name": f"{ct.structure}, CT", "color": tuple(c // 2 for c in colour), "dose": axis, "volume": ct.dvh.volume_at_dose(axis).tolist()})
+        curves.append({"name": f"{ct.structure}, synthetic CT", "color": colour, "dose": axis, "volume": other.dvh.volume_at_dose(axis).tolist(),
+                       "lower": other.band.lower if other.band else None, "upper": other.band.upper if other.band else None})
+    return ("<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Dose-volume histograms</title></head><body style='max-width:60em;margin:2em auto'>"
+            f"{charts.dvh(curves)}<p>Shaded: 5 to 95 % of samples of the synthetic CT; not calibrated. Research use only.</p></body></html>\n")
+
+
+def summary(folder) -> list[str]:
+    """A few lines that tell what a folder of `dose_to_folder` holds."""
+    folder = Path(folder)
+    told = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    lines = [f"{told['modality']} plan, {told['prescription_gy']:g} Gy to half of {told['target']}, {told['engine']}"]
+    if "comparison" in told["files"]:
+        lines += (folder / told["files"]["comparison"]).read_text(encoding="utf-8").splitlines()
+    return lines

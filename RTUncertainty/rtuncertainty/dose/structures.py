@@ -1,0 +1,45 @@
+"""Structures from a file as regions: contours of an RTSTRUCT as they were drawn, masks of everything else."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from ..core import dicom_files, structure_set
+from ..core.errors import InputError
+from .contours import ContourRegion
+from .structure_region import MaskRegion, NoRegion
+
+
+def read(path, tell=None, thickness_mm: float | None = None, frame: str = "") -> dict:
+    """Regions by name, from a `.seg.nrrd`, a label image (`structure_set.read`) or an RTSTRUCT (file, or folder with one; needs pydicom).
+
+    Args:
+        tell: called with notes on contours that are left out.
+        thickness_mm: of a structure with contours in one plane only.
+        frame: the frame of reference of the dose, if known; an RTSTRUCT's must be the same.
+
+    A structure that has no region is a `NoRegion`, which says why. Raises `InputError` for a file that holds no structures.
+    """
+    if not dicom_files.may_hold_dicom(path):
+        return {name: MaskRegion(s.mask) for name, s in structure_set.read(path).items()}
+    # by name: this package does without pydicom
+    library = importlib.import_module(dicom_files.library("an RTSTRUCT").__name__ + ".structure_file")
+    file = library.find(Path(path))
+    found = {}
+    rois = library.rois_of(file)
+    frames = {roi.frame for roi in rois if roi.contours} - {""}
+    if frame and frames and frame not in frames:
+        raise InputError(f"{file}: its frame of reference is not that of the dose; give the structure set that the plan was made on.")
+    for roi in rois:
+        name = structure_set.unused(roi.name, found)
+        for why, count in roi.left_out.items():
+            if tell is not None:
+                tell(f"{name}: {count} of its contours left out: {why}.")
+        try:
+            found[name] = ContourRegion(roi.contours, thickness_mm, name)
+        except InputError as error:
+            found[name] = NoRegion(str(error))
+    if all(r.empty for r in found.values()):
+        raise InputError(f"{file}: holds no closed planar contour; give a structure set with structures in it.")
+    return found

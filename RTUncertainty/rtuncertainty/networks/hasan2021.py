@@ -1,0 +1,53 @@
+"""MT-CTL: V-Net's encoder with up to four decoders (Hasan & Linte 2021, Fig. 1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .vnet import Decoder, VNet, VNetOutput
+
+# what decoders there are beside that of the segmentation
+DECODERS = ("distance", "uncertainty", "auxiliary")
+
+
+class Branch(nn.Module):
+    """A decoder with a 1³ head of its own."""
+
+    def __init__(self, widths: list[int], outputs: int):
+        super().__init__()
+        self.decoder, self.head = Decoder(widths), nn.Conv3d(widths[0], outputs, 1)
+
+    def forward(self, features, drop):
+        return self.head(self.decoder(features, drop))
+
+
+class MTCTL(VNet):
+    """A V-Net, which segments, and besides its decoder those named in `decoders`, on the same encoder.
+
+    "distance": the signed distance map, behind tanh. "uncertainty": class logits, sampled with dropout for the map that guides
+    the training. "auxiliary": class logits; the paper draws four decoders and names three, so what the fourth does is this
+    project's reading (see `training.methods.hasan2021.mt_ctl`). Only the V-Net is used to predict: `features`, `draw` and the
+    weights of that part are a `vnet`'s.
+    """
+
+    def __init__(self, in_channels=1, classes=2, width=16, levels=5, dropout=0.5, decoders=DECODERS):
+        super().__init__(in_channels, classes, width, levels, dropout)
+        unknown = set(decoders) - set(DECODERS)
+        if unknown:
+            raise ValueError(f"decoder {', '.join(sorted(unknown))} is not one of {', '.join(DECODERS)}")
+        self.branches = nn.ModuleDict({name: Branch(self.widths, 1 if name == "distance" else classes) for name in decoders})
+
+    def forward(self, x) -> VNetOutput:
+        return self.decode(self.features(x))
+
+    def decode(self, features) -> VNetOutput:
+        """What all decoders make of the encoder's features."""
+        found = {name: branch(features, self.drop) for name, branch in self.branches.items()}
+        if "distance" in found:
+            found["distance"] = found["distance"].tanh()
+        return VNetOutput(self.head(self.decoder(features, self.drop)), **found)
+
+    def sample(self, features) -> torch.Tensor:
+        """Class probabilities of one pass of the uncertainty decoder, with dropout where the network is in training mode."""
+        return self.branches["uncertainty"](features, self.drop).softmax(1)

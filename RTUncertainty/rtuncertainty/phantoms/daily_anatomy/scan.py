@@ -1,0 +1,44 @@
+"""The daily scanner: its field of view, how its HU drift, and its noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..fields import Fields
+
+AIR_HU = -1024.0
+
+
+def daily_grid(planning: sitk.Image, spacing_ratio, lower_mm, upper_mm) -> sitk.Image:
+    """An empty grid along the planning scan's axes with voxels `spacing_ratio` times as large (x, y, z).
+
+    `lower_mm` and `upper_mm` (x, y, z) move the faces at the first and the last voxel outwards (inwards if negative).
+    """
+    old_size, old_spacing = np.array(planning.GetSize()), np.array(planning.GetSpacing())
+    spacing = old_spacing * np.asarray(spacing_ratio)
+    extent = old_size * old_spacing + np.asarray(lower_mm) + np.asarray(upper_mm)
+    size = np.maximum(1, np.rint(extent / spacing)).astype(int)
+    grid = sitk.Image([int(n) for n in size], sitk.sitkUInt8)
+    grid.SetSpacing([float(s) for s in spacing])
+    grid.SetDirection(planning.GetDirection())
+    # half a voxel of each grid lies between the face and the first voxel's centre
+    first = (spacing - old_spacing) / 2 - np.asarray(lower_mm)
+    matrix = np.array(planning.GetDirection()).reshape(3, 3)
+    grid.SetOrigin([float(v) for v in np.array(planning.GetOrigin()) + matrix @ first])
+    return grid
+
+
+def drifted(hu: np.ndarray, spacing, drift: float, rng) -> np.ndarray:
+    """HU of which the attenuation (HU + 1000) is off by a common factor and by one that varies over 12 cm, each of sd `drift`."""
+    if not drift > 0:
+        return hu
+    uneven = Fields(rng, hu.shape, spacing).smooth(120, 120)
+    return hu + (hu + 1000) * np.float32(drift) * (np.float32(rng.normal()) + uneven)
+
+
+def noisy(hu: np.ndarray, spacing, sd: float, rng) -> np.ndarray:
+    """HU with noise of `sd`, correlated over about a voxel, half as much in air, where more photons arrive."""
+    if not sd > 0:
+        return hu
+    return hu + np.float32(sd) * Fields(rng, hu.shape, spacing).grain(0.6) * np.where(hu > -900, np.float32(1), np.float32(0.5))

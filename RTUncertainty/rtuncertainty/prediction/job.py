@@ -1,0 +1,90 @@
+"""A whole run: predict, write beside, add scene and report, move into place."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from ..bundles import bundle
+from ..core import image_io
+from ..results import prediction_folder
+from ..core.errors import Cancelled, InputError, RTUncertaintyError
+from ..core.events import Progress
+from .predict import predict
+
+LIBRARY = Path(__file__).resolve().parents[1]
+
+
+def predict_to_folder(image, model, output, *, progress: Progress | None = None, scene=False, report=False, **options) -> Path:
+    """Run `predict` and write its result folder; returns its absolute path.
+
+    `image` is a path; `options` are those of `predict`. The folder appears whole or not at all.
+    Raises what `predict` raises, and `InputError` for a folder that cannot be written.
+    """
+    progress = progress or Progress()
+    output = Path(output).absolute()
+    require_scene_writer(scene)
+    card = bundle.read_card(bundle.find(model))
+    with image_io.Staging(output) as staging:
+        prediction = predict(image, card["folder"], progress=progress, before=lambda mr: prediction_folder.require_space(
+            mr, output, len(card["outputs"]["structures"])), **options)
+        progress.stage("write", 0.0, "Writing the results")
+        summary = prediction_folder.save(prediction, staging)
+        del prediction
+        finish(staging, summary, image, progress, scene, report)
+    return output
+
+
+def require_scene_writer(scene: bool) -> None:
+    """Raise `InputError` when a scene is wanted and Slicer's libraries are not installed."""
+    if scene and importlib.util.find_spec("slicer") is None:
+        raise InputError("--scene needs Slicer's libraries: run 'pip install slicer-core', or leave --scene out.")
+
+
+def finish(staging: image_io.Staging, summary: dict, image, progress: Progress, scene: bool, report: bool = False, structures=None) -> None:
+    """Complete a staged result by its summary and, on request, scene and report, and move it into place.
+
+    `image`: the file of the image that the result describes; `structures`: those of planning structures and planning CT, for
+    the report. Until the last step a cancelled run leaves nothing.
+    """
+    progress.close()
+    prediction_folder.write_summary(summary, staging)
+    if scene:
+        progress.stage("scene", 0.0, "Building the Slicer scene")
+        write_scene(staging.folder, image, progress)
+    if report:
+        from ..report.build import write_report
+
+        progress.stage("report", 0.0, "Writing the report")
+        with staging.writing():
+            write_report(staging.folder, image, structures)
+    progress.close()
+    progress.cancel.check()
+    staging.commit()
+
+
+def write_scene(result: Path, image, progress: Progress) -> None:
+    """`scene.mrb` in a result folder, by the extension's own scene builder in a process of its own.
+
+    A process, because this package knows nothing of Slicer; cancelling ends it.
+    """
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(LIBRARY), os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, "-m", "RTUncertaintyLib.runs", str(result), "--input", str(Path(image).absolute()), "--output", str(result / "scene.mrb")]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
+    try:
+        while True:
+            try:
+                told = process.communicate(timeout=0.5)[0]
+                break
+            except subprocess.TimeoutExpired:
+                progress.cancel.check()
+    except Cancelled:
+        process.kill()
+        process.communicate()
+        raise
+    if process.returncode:
+        last = next((line for line in reversed(told.splitlines()) if line.strip()), f"exit code {process.returncode}")
+        raise RTUncertaintyError(f"the scene could not be written: {last}")

@@ -1,0 +1,130 @@
+"""`propagate`: planning CT and structures to a daily CT: deformation, contours from two paths, and their spread (Elmahdy 2021)."""
+
+from __future__ import annotations
+
+import SimpleITK as sitk
+
+from ..bundles import bundle as bundles
+from ..bundles import compatibility, input_quality
+from ..uncertainty import flags
+from ..core import geometry, image_io, structure_names, structure_set
+from ..core.errors import InputError, OutOfMemoryError
+from ..core.events import PROPAGATION, CancelToken, Progress
+from ..core.options import require_sampling
+from ..core.structure_set import Structure
+from . import pair as pairs
+from .result import Propagation
+
+REFINE = ("off", "fast", "full")
+
+
+def propagate(planning, structures, daily, bundle, *, samples: int = 20, seed: int = 0, device: str = "auto", rigid: str = "on",
+              refine: str = "fast", symmetric: str = "on", on_event=None, cancel: CancelToken | None = None, progress: Progress | None = None, before=None) -> Propagation:
+    """Propagate planning structures to a daily CT.
+
+    planning, daily: CTs in HU (`SimpleITK.Image`, or a path to a file or DICOM folder), on any grids. structures: of the planning
+    CT, as `structure_set.read` takes them. bundle: name or folder. samples: T ≥ 2. device: auto, cpu, cuda, cuda:n. rigid: on,
+    or off for scans that are aligned. refine: off, fast, full (see `refine`). symmetric: on, so that swapping the scans gives the
+    inverse and a scan and itself stand still (see `symmetric`), or off, the network as published in half the time. on_event, cancel, progress: as for `predict`.
+    before: called with the checked daily CT before anything costly begins.
+    Raises `InputError`, `OutOfMemoryError` or `Cancelled`; nothing is written by this function.
+    """
+    progress = progress or Progress(on_event, cancel or CancelToken(), shares=PROPAGATION)
+    progress.stage("read", 0.0, "Reading scans, structures and model")
+    for name, value, known in (("rigid", rigid, ("on", "off")), ("refine", refine, REFINE), ("symmetric", symmetric, ("on", "off"))):
+        if value not in known:
+            raise InputError(f"{name} is '{value}'; it is one of {', '.join(known)}.")
+    require_sampling(samples, seed)
+    (plan, plan_name), (day, day_name) = (_ct(image, name) for image, name in ((planning, "the planning CT"), (daily, "the daily CT")))
+    given = structure_set.read(structures, grid=plan, tell=progress.note, grid_name=plan_name)
+    card = bundles.read_card(bundles.find(bundle))
+    if "deformation" not in card["outputs"]:
+        raise InputError(f"model '{card['name']}' is for {card['task']}; choose one that propagates structures.")
+    if rigid == "off":
+        geometry.require_overlap(day, plan, day_name, plan_name)
+    if before is not None:
+        before(day)
+    given, raised = _usable(given, plan, plan_name, progress)
+    for name, image in (("planning CT", plan), ("daily CT", day)):
+        for words in compatibility.warnings(card, image):
+            raised.append(flags.Flag(name, "warning", "unlike the training data", words))
+            progress.note(f"{name}: {words}")
+
+    from ..sampling import inference  # torch is needed from here on
+    where = inference.choose_device(device)
+    card, networks = bundles.load(card["folder"], where)
+
+    progress.stage("align", 0.0, "Aligning the scans rigidly" if rigid == "on" else "Bringing the scans onto one grid")
+    organs = {s["name"]: s for s in card["outputs"]["structures"]}
+    known = structure_names.match(given, list(organs))
+    axial = {n: geometry.to_axial(s.mask) for n, s in given.items()}
+    pair = pairs.make_pair(geometry.to_axial(plan), axial, geometry.to_axial(day), card["input"]["spacing_mm"], rigid == "on", (plan_name, day_name))
+    if not (pair.body & pair.known).any():
+        raise InputError(f"{plan_name} and {day_name} show no common part of the patient; give two scans of one region"
+                         + ("." if rigid == "on" else ", or switch the rigid alignment on."))
+    for words in input_quality.warnings(pairs.normalised(pair.daily), pair.body, pair.grid.GetSpacing(), card):
+        raised.append(flags.Flag("daily CT", "warning", "unlike the training data", words))
+        progress.note(f"daily CT: {words}")
+
+    from . import assemble, deform
+
+    found, where = _on_device(lambda network, place: deform.run(
+        network, pair, known, organs, samples, seed, place, refine, progress, float(card["outputs"]["deformation"].get("bending", 0.5)),
+        symmetric == "on"),
+        networks[0], where, progress)
+    progress.stage("assemble", 0.0, "Assembling images and contours")
+    result = assemble.images(found, pair, plan, day, card, progress)
+    contours, more = assemble.contours(found, pair, result["field"], given, known, organs, plan, day, card, progress)
+    result = Propagation(**result, contours=contours, flags=raised + more, rigid=pair.rigid, card=card, device_used=str(where),
+                         options={"samples": samples, "seed": seed, "device": device, "rigid": rigid, "refine": refine, "symmetric": symmetric},
+                         names={"planning": plan_name, "daily": day_name, "structures": "the structures" if isinstance(structures, (dict, sitk.Image)) else str(structures)},
+                         notes=progress.notes, seconds=progress.seconds)
+    if result.folding > 0.005:
+        result.flags.append(flags.Flag("deformation", "serious", "folding", f"The deformation folds in {result.folding:.1%} of the body; do not map dose with it."))
+    if result.similarity["after"] < result.similarity["rigid"]:
+        result.flags.append(flags.Flag("deformation", "warning", "no gain", f"The scans are less alike after the deformation (correlation "
+                                       f"{result.similarity['after']:.3f}) than before ({result.similarity['rigid']:.3f}); look at the warped CT."))
+    progress.stage("assemble", 1.0, "Assembled")
+    return result
+
+
+def _on_device(run, network, device, progress: Progress):
+    """(what `run` found, where): on the device, or, told in a note, on the CPU when the memory of a GPU runs out."""
+    import torch
+
+    from ..sampling import inference
+
+    for where in dict.fromkeys((device, torch.device("cpu"))):
+        try:
+            return run(network.to(where), where), where
+        except (RuntimeError, MemoryError) as error:
+            if not inference.is_out_of_memory(error):
+                raise
+        if where.type == "cuda":
+            torch.cuda.empty_cache()
+            progress.note(f"Out of memory on {where}; trying again on the CPU.")
+    raise OutOfMemoryError(f"Out of memory on {where}; close other programs or use scans with a smaller field of view.")
+
+
+def _ct(given, name: str) -> tuple[sitk.Image, str]:
+    """The image and its name. Raises `InputError` for what is no CT in HU."""
+    image, name = (image_io.check(given, name), name) if isinstance(given, sitk.Image) else (image_io.read(given), str(given))
+    if not image_io.looks_like_ct(image):
+        raise InputError(f"{name}: is no CT in HU (no air below -500 HU); give a planning and a daily CT.")
+    return image, name
+
+
+def _usable(given: dict[str, Structure], plan: sitk.Image, plan_name: str, progress: Progress):
+    """The structures on the planning grid; those that are empty or outside of it are left out, and flagged."""
+    kept, raised = {}, []
+    for name, s in given.items():
+        mask = s.mask if geometry.same_grid(s.mask, plan) else sitk.Resample(s.mask, plan, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+        if sitk.GetArrayViewFromImage(mask).any():
+            kept[name] = Structure(name, mask, s.color, s.code, s.role)
+            continue
+        why = "lies outside of the planning CT" if sitk.GetArrayViewFromImage(s.mask).any() else "has no voxel"
+        raised.append(flags.Flag(name, "warning", "left out", f"It {why}, so it cannot be propagated."))
+        progress.note(f"{name}: {why}; it was left out.")
+    if not kept:
+        raise InputError(f"none of the structures lies in {plan_name}; give the segmentation that was drawn on it.")
+    return kept, raised

@@ -1,0 +1,96 @@
+"""A planning and a daily CT as the joint networks see them: on one grid, rigidly aligned, in one scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..core import geometry
+from ..core import ct as bodies
+from . import rigid as rigidly
+
+# HU that the networks tell apart, and the HU of one unit
+WINDOW = (-500.0, 1000.0)
+UNIT = 500.0
+AIR_HU = -1000.0
+MARGIN_MM = 8.0  # of air that is left around the daily body
+
+
+@dataclass
+class Pair:
+    """Arrays [z, y, x] on `grid`, the working grid over the daily body: `daily` and `planning` (float32, HU), `body` (bool, the
+    daily one), `known` (bool, where the planning CT was taken), `labels` {name: float32 0 to 1, the planning structure}.
+
+    `rigid` maps points of the daily to the planning CT; `planning` and `labels` were resampled by it.
+    """
+
+    grid: sitk.Image
+    daily: np.ndarray
+    planning: np.ndarray
+    body: np.ndarray
+    known: np.ndarray
+    labels: dict[str, np.ndarray]
+    rigid: sitk.Transform
+
+
+def normalised(hu: np.ndarray) -> np.ndarray:
+    """HU from -500 to 1000 as -1 to 2, float32."""
+    return (np.clip(hu, *WINDOW) / UNIT).astype(np.float32)
+
+
+def cropped(image: sitk.Image, mask: np.ndarray, margin_mm: float) -> sitk.Image:
+    """The part of `image` around `mask` (bool [z, y, x]) with a margin, as far as the image goes."""
+    spans = [np.flatnonzero(mask.any(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    margin = np.ceil(margin_mm / np.array(image.GetSpacing()[::-1])).astype(int)
+    low = np.maximum([s[0] for s in spans] - margin, 0)
+    high = np.minimum([s[-1] + 1 for s in spans] + margin, mask.shape)
+    return sitk.RegionOfInterest(image, [int(n) for n in (high - low)[::-1]], [int(n) for n in low[::-1]])
+
+
+def through(image: sitk.Image, grid: sitk.Image, transform: sitk.Transform, outside: float) -> np.ndarray:
+    """`image` [z, y, x] float32 on `grid`, looked up where `transform` points at; smoothed first where voxels become larger."""
+    return sitk.GetArrayFromImage(sitk.Resample(geometry.smoothed_for(image, grid), grid, transform, sitk.sitkLinear, outside, sitk.sitkFloat32))
+
+
+def make_pair(planning: sitk.Image, structures: dict[str, sitk.Image], daily: sitk.Image, spacing, align: bool = True,
+              names: tuple[str, str] = ("the planning CT", "the daily CT")) -> Pair:
+    """Bring both CTs (HU, axial; see `geometry.to_axial`) and the planning structures {name: mask} onto the working grid.
+
+    `align`: whether to look for a rigid transform first. Raises `InputError` for a CT without a patient.
+    """
+    # bodies are looked for on the working voxels: on those of a scanner it takes ten times as long
+    coarse = [geometry.resample(i, geometry.resampled_grid(i, spacing), background=AIR_HU) for i in (planning, daily)]
+    planning_body, body = (bodies.body_mask(i, name) for i, name in zip(coarse, names))
+    transform = rigidly.register(coarse[1], coarse[0], body, planning_body) if align else rigidly.identity()
+    inside = sitk.GetArrayFromImage(body) > 0
+    grid, body = cropped(coarse[1], inside, MARGIN_MM), cropped(body, inside, MARGIN_MM)
+    labels = {name: through(_around(mask, grid), grid, transform, 0.0) for name, mask in structures.items()}
+    return Pair(body, sitk.GetArrayFromImage(grid), through(planning, grid, transform, AIR_HU), sitk.GetArrayFromImage(body) > 0,
+                _field_of_view(planning, grid, transform), labels, transform)
+
+
+def label_array(masks: dict[str, np.ndarray], organs, shape) -> np.ndarray:
+    """Masks (0 to 1) as one array [z, y, x] of labels 1, 2, … in the order of `organs`; in each voxel the largest, if above one half."""
+    labels = np.zeros(shape, np.uint8)
+    best = np.full(labels.shape, 0.5, np.float32)
+    for number, organ in enumerate(organs, 1):
+        if organ in masks:
+            more = masks[organ] > best
+            labels[more] = number
+            best[more] = masks[organ][more]
+    return labels
+
+
+def _around(mask: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    """The part of a structure's mask that holds it, with a margin that no smoothing for the voxels of `grid` leaves."""
+    array = sitk.GetArrayViewFromImage(mask) > 0
+    return cropped(mask, array, 4 * max(grid.GetSpacing())) if array.any() else mask
+
+
+def _field_of_view(image: sitk.Image, grid: sitk.Image, transform: sitk.Transform) -> np.ndarray:
+    """Where `grid`, moved by `transform`, lies inside `image` (bool)."""
+    ones = sitk.Image(image.GetSize(), sitk.sitkUInt8)
+    ones.CopyInformation(image)
+    return sitk.GetArrayFromImage(sitk.Resample(ones + 1, grid, transform, sitk.sitkNearestNeighbor, 0)) > 0

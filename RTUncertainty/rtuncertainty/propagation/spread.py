@@ -1,0 +1,35 @@
+"""The calibrated spread of a deformation: what a card's `calibration.spread` does to the covariance over the samples.
+
+Dropout tells which places are less certain than others, not by how many millimetres the deformation errs: it knows nothing of
+what the network never learnt. On validation pairs, whose true deformation is known, the sampled covariance Σ is scaled and a
+residual added, a²·Σ + b²·1, so that errors over sd have an sd of 1. Training's side, the fit, is training/calibration/spread.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SpreadCalibration:
+    """`scale` a (of the sd), `residual_mm` b, and `factor_90`: half of a 90 % interval of the displacement along an axis, in sds."""
+
+    scale: float
+    residual_mm: float
+    factor_90: float
+
+    def apply(self, covariance: np.ndarray) -> np.ndarray:
+        """The calibrated covariance [6, ...] (xx, yy, zz, xy, xz, yz; mm²) of a sampled one."""
+        out = self.scale**2 * covariance
+        out[:3] += self.residual_mm**2
+        return out
+
+
+def of_card(card: dict) -> SpreadCalibration | None:
+    """The calibration that a card brings, or None."""
+    stored = card["calibration"].get("spread") or {}
+    if "scale" not in stored:
+        return None
+    return SpreadCalibration(float(stored["scale"]), float(stored["residual_mm"]), float(stored["factor_90"]))

@@ -1,0 +1,108 @@
+"""A whole volume through the sampler, slice by slice or in cubes, with smooth stitching, and what to do out of memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from . import slices, volumes
+from ..core.errors import InputError, OutOfMemoryError
+from ..core.events import Progress
+from .tiling import ramp, tile_starts, window
+
+# tile edges (voxels, without the margin) that are tried one after the other when memory runs out: of slices, of cubes
+TILES = (384, 192, 96, 48)
+CUBES = (160, 96, 64, 32)
+# pixels of one batch: enough to keep the device busy, little enough for 16 GB with the paper's widths
+PIXELS = {"cpu": 1 << 16, "cuda": 1 << 20}
+
+
+def choose_device(name: str) -> torch.device:
+    """"auto", "cpu", "cuda" or "cuda:n" as a device. Raises `InputError` for a GPU that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device '{name}' is unknown; use auto, cpu, cuda or cuda:0.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device '{name}' is not supported; use auto, cpu, cuda or cuda:0.")
+    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        raise InputError(f"device '{name}' was asked for, but {count} CUDA GPUs are usable here; choose auto or cpu.")
+    return device
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("not enough memory" in text or "out of memory" in text)
+
+
+def run(networks, volume: np.ndarray, samples: int, seed: int, device: torch.device, progress: Progress, tiles=None):
+    """(statistics, device used, tile edge) for a volume [z, y, x], which is in the network's normalisation.
+
+    The statistics are `sampling.Statistics` with tensors [z, c, y, x] on the CPU; networks with `dimensions` = 3 see cubes
+    (`volumetric.statistics`), all others slices. When memory runs out the whole
+    volume is begun again with smaller tiles, at last on the CPU, and a note tells. Masks are seeded by tile and batch,
+    so the result depends on seed, device and tile edge only.
+    Raises `OutOfMemoryError` when the smallest tile on the CPU does not fit either.
+    """
+    cubes = getattr(networks[0], "dimensions", 2) == 3
+    through = volumes.statistics if cubes else _volume
+    tiles = tiles or (CUBES if cubes else TILES)
+    attempts = [(device, t) for t in tiles]
+    if device.type != "cpu":
+        attempts += [(torch.device("cpu"), t) for t in tiles[1:]]
+    for number, (where, tile) in enumerate(attempts):
+        try:
+            moved = [n.to(where) for n in networks]
+            return through(moved, volume, samples, seed, where, tile, progress), where, tile
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if where.type == "cuda":
+            torch.cuda.empty_cache()
+        if number + 1 < len(attempts):
+            following, edge = attempts[number + 1]
+            progress.note(f"Out of memory on {where} with tiles of {tile} voxels; trying again on {following} with {edge}.")
+    raise OutOfMemoryError(f"Out of memory on {where} even with tiles of {tiles[-1]} voxels; close other programs or use "
+                           "an image with fewer voxels.")
+
+
+def _volume(networks, volume, samples, seed, device, tile, progress):
+    depth, height, width = volume.shape
+    margin, border = max(n.margin for n in networks), max(n.border for n in networks)
+    overlap = min(16, tile // 3)
+    # air around the image, as the network saw at the edges of its training slices
+    air = float(volume.min())
+    padded = np.pad(volume, ((0, 0), (border, border), (border, border)), constant_values=air)
+    rows, columns = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
+    size = (min(tile, height), min(tile, width))
+    batch = max(1, PIXELS[device.type] // ((size[0] + 2 * margin) * (size[1] + 2 * margin)))
+    channels = 4 + 2 * networks[0].classes
+    out = np.zeros((depth, channels, height, width), np.float32)
+    total = np.zeros((height, width), np.float32)
+    jobs = [(y, x, z) for y in rows for x in columns for z in range(0, depth, batch)]
+    for number, (y, x, z) in enumerate(jobs):
+        weight = np.outer(ramp(height, y, size[0], overlap), ramp(width, x, size[1], overlap))
+        if z == 0:
+            total[y:y + size[0], x:x + size[1]] += weight
+        across, own_rows = window(y, size[0], height, margin, border)
+        along, own_columns = window(x, size[1], width, margin, border)
+        block = padded[z:z + batch, across, along]
+        message = f"Sampling slice {min(z + batch, depth)} of {depth}"
+
+        def tell(done, pairs, number=number, message=message):
+            progress.stage("network", (number + done / pairs) / len(jobs), message)
+
+        image = torch.from_numpy(np.ascontiguousarray(block))[:, None].to(device, memory_format=torch.channels_last)
+        # a large odd step keeps the seeds of neighbouring batches and of neighbouring runs apart
+        found = slices.sample(networks, image, samples, seed * 1_000_003 + number * 7_919_017, tell).stacked()
+        found = found[:, :, own_rows, own_columns].float().cpu().numpy()
+        out[z:z + batch, :, y:y + size[0], x:x + size[1]] += found * weight
+    if len(rows) * len(columns) > 1:
+        out /= total
+    return slices.Statistics.unstacked(torch.from_numpy(out))

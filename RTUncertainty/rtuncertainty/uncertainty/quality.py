@@ -1,0 +1,120 @@
+"""How good a contour is likely to be, told without a truth: expected Dice, and the entropy along its surface."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..core.structures import connected_to
+from ..core.surfaces import surface
+
+COLUMNS = ("structure", "expected_dice", "dice_lower", "dice_upper", "calibrated", "surface_entropy")
+# probabilities below this are a network's way to say no; over all voxels of an image they would add up to an organ
+LEAST = 0.01
+
+
+@dataclass
+class Quality:
+    """`expected_dice` with its interval (NaN where nothing was calibrated), and `surface_entropy`: nats, mean over the surface voxels."""
+
+    structure: str
+    expected_dice: float
+    dice_lower: float = math.nan
+    dice_upper: float = math.nan
+    calibrated: bool = False
+    surface_entropy: float = math.nan
+
+
+def expected_dice(probability: np.ndarray, labelled: np.ndarray, rule: dict | None = None) -> float:
+    """E[2·|S ∩ Y| / (|S| + |Y|)] of the contour S (`labelled`, bool [z, y, x]) with a truth Y, NaN without a voxel in S.
+
+    Y holds each voxel with its `probability`, independently of the others. The ratio of sums is expanded to second order about
+    their means (delta method), which leaves an error of the order of 1/|S|². Where the structure's `rule` keeps pieces only,
+    probabilities of pieces apart from the contour do not count. Raises `ValueError` for NaN.
+    """
+    labelled = np.asarray(labelled, bool)
+    if not labelled.any():
+        return math.nan
+    if not np.isfinite(probability).all():
+        raise ValueError("probabilities hold NaN or infinite values")
+    possible = probability > LEAST
+    if {"largest", "smallest_ml"} & set(rule or {}):
+        possible = connected_to(possible, labelled)
+    own = np.clip(probability[labelled], 0, 1).astype(np.float64)
+    other = np.clip(probability[possible & ~labelled], 0, 1).astype(np.float64)
+    hit, total = own.sum(), labelled.sum() + own.sum() + other.sum()
+    common = (own * (1 - own)).sum()
+    spread = common + (other * (1 - other)).sum()
+    return float(2 * (hit / total - common / total**2 + hit * spread / total**3))
+
+
+def surface_entropy(entropy: np.ndarray, labelled: np.ndarray) -> float:
+    """Mean of the predictive entropy (nats) over the surface voxels of the contour; NaN without a voxel."""
+    edge = surface(np.asarray(labelled, bool))
+    return float(entropy[edge].mean()) if edge.any() else math.nan
+
+
+def binary_entropy(probability: np.ndarray) -> np.ndarray:
+    """−p log p − (1 − p) log(1 − p), nats."""
+    p = np.clip(np.asarray(probability, np.float64), 1e-12, 1 - 1e-12)
+    return -p * np.log(p) - (1 - p) * np.log1p(-p)
+
+
+@dataclass(frozen=True)
+class QualityCalibration:
+    """From expected to true Dice, as seen on validation patients: `knots` → `dice`, both rising (isotonic), linear between them;
+    `below` and `above` are what the truth may differ by at the nominal `level` (≤ 0 and ≥ 0)."""
+
+    knots: tuple[float, ...]
+    dice: tuple[float, ...]
+    below: float
+    above: float
+    level: float = 0.9
+    cases: int = 0
+    patients: int = 0
+    scores: dict = field(default_factory=dict)  # of cross-validation, for the card alone
+
+    def apply(self, expected: float) -> tuple[float, float, float]:
+        """(Dice, lower, upper), each within 0 and 1."""
+        value = float(np.interp(expected, self.knots, self.dice))
+        return value, float(np.clip(value + self.below, 0, 1)), float(np.clip(value + self.above, 0, 1))
+
+    def as_card(self) -> dict:
+        """What the card stores as `calibration.quality`."""
+        return {"method": "isotonic", "from": "expected_dice", "knots": [round(k, 5) for k in self.knots], "dice": [round(d, 5) for d in self.dice],
+                "below": round(self.below, 5), "above": round(self.above, 5), "level": self.level, "cases": self.cases, "patients": self.patients,
+                **self.scores}
+
+
+def of_card(card: dict) -> QualityCalibration | None:
+    """The mapping that a card brings, or None."""
+    s = card["calibration"].get("quality")
+    if not s:
+        return None
+    return QualityCalibration(tuple(s["knots"]), tuple(s["dice"]), s["below"], s["above"], s["level"], s["cases"], s["patients"])
+
+
+def assess(structure: str, probability: np.ndarray, labelled: np.ndarray, entropy: np.ndarray | None, card: dict, rule: dict | None = None) -> Quality:
+    """The quality of one contour; arrays [z, y, x], `entropy` None where there is none: then that of the structure against the rest."""
+    raw = expected_dice(probability, labelled, rule)
+    out = Quality(structure, raw, surface_entropy=surface_entropy(binary_entropy(probability) if entropy is None else entropy, labelled))
+    mapping = of_card(card)
+    if mapping is not None and math.isfinite(raw):
+        out.expected_dice, out.dice_lower, out.dice_upper = mapping.apply(raw)
+        out.calibrated = True
+    return out
+
+
+def table(qualities: list[Quality]) -> str:
+    """`structure_quality.csv` as text; a cell is empty where nothing is known."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for q in qualities:
+        numbers = ["" if math.isnan(v) else f"{v:.4f}" for v in (q.expected_dice, q.dice_lower, q.dice_upper, q.surface_entropy)]
+        writer.writerow([q.structure, *numbers[:3], "yes" if q.calibrated else "no", numbers[3]])
+    return out.getvalue()

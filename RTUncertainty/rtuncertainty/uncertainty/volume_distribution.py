@@ -1,0 +1,183 @@
+"""The distribution of a structure's volume from samples of its probability (Eaton-Rosen 2018, Sec. 2.2).
+
+A network with dropout gives a voxel's probability p many times. The contour of percentile q holds the voxels whose q-quantile
+of p lies above one half, which is where P(p > ½) > 1 − q. Contours are nested, and their volumes are the distribution: all
+voxels move together ("maximising the correlation"), since the volumes of single samples hardly differ.
+
+P(p > ½) needs two running moments (`volumes.probability_of_being_inside`, a Beta fit) or stored samples (`from_samples`, the
+reference). `restricted` makes of it the membership of a voxel: the part of the distribution in which the voxel lies inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from .volumes import SURE
+
+PERCENTILES = (0.5, 1, 2.5, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 97.5, 99, 99.5)
+# of the intervals that a result tells
+LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)
+# what the median contour holds lies above one half by so much
+ABOVE_HALF = 1e-3
+
+
+@dataclass(frozen=True)
+class VolumeDistribution:
+    """Volumes in ml at rising percentiles (0 to 100, among them 50: the contour that is shown).
+
+    Raises `ValueError`, which names the structure, for volumes that are not finite, negative or falling.
+    """
+
+    structure: str
+    percentiles: tuple[float, ...]
+    ml: tuple[float, ...]
+
+    def __post_init__(self):
+        q, ml = np.asarray(self.percentiles, float), np.asarray(self.ml, float)
+        if q.shape != ml.shape or q.ndim != 1 or 50 not in q or (np.diff(q) <= 0).any():
+            raise ValueError(f"{self.structure}: percentiles must rise, hold 50, and have a volume each")
+        if not np.isfinite(ml).all() or (ml < 0).any() or (np.diff(ml) < 0).any():
+            raise ValueError(f"{self.structure}: volumes must be finite, not negative, and rise with the percentile")
+
+    @property
+    def volume_ml(self) -> float:
+        """The median: the volume of the contour that is shown."""
+        return self.quantile(50)
+
+    def quantile(self, percentile: float) -> float:
+        """The volume in ml at a percentile, linear between those known; beyond them the last one."""
+        return float(np.interp(percentile, self.percentiles, self.ml))
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """(lower, upper) in ml of the central interval of `level`, 0 to 1."""
+        return self.quantile(50 - 50 * level), self.quantile(50 + 50 * level)
+
+    def percentile_of(self, ml: float) -> float:
+        """The percentile at which a volume lies: 0 or 100 beyond the known ones; in the middle of those that share it."""
+        low, high = np.searchsorted(self.ml, ml, "left"), np.searchsorted(self.ml, ml, "right")
+        if low < high:
+            return float(self.percentiles[low] + self.percentiles[high - 1]) / 2
+        if low in (0, len(self.ml)):
+            return 0.0 if low == 0 else 100.0
+        return float(np.interp(ml, self.ml[low - 1:low + 1], self.percentiles[low - 1:low + 1]))
+
+
+def from_samples(samples: np.ndarray) -> np.ndarray:
+    """P(p > ½) of every voxel from stored samples [T, ...] of its probability, T ≥ 2: 1 less the percentile at which the samples'
+    quantiles (linear between them, as `numpy.quantile`) cross one half. Memory grows with T; for checks and small T.
+    """
+    samples = np.sort(np.asarray(samples, np.float64), axis=0)
+    if not np.isfinite(samples).all():
+        raise ValueError("samples hold NaN or infinite values")
+    steps, below = samples.shape[0] - 1, (samples <= 0.5).sum(0)
+    last = np.clip(below - 1, 0, steps)
+    low = np.take_along_axis(samples, last[None], 0)[0]
+    high = np.take_along_axis(samples, np.minimum(last + 1, steps)[None], 0)[0]
+    crossing = (last + np.divide(0.5 - low, high - low, out=np.zeros(low.shape), where=high > low)) / steps
+    return np.where(below == 0, 1.0, np.where(below > steps, 0.0, 1 - crossing))
+
+
+def from_surface(mask: np.ndarray, sd_mm, spacing) -> np.ndarray:
+    """P(inside) of every voxel [z, y, x] where the surface of `mask` moves along its normal with a Gaussian `sd_mm`.
+
+    All of it moves together: Φ(−d / sd) at the signed distance d (mm; positive outside). `sd_mm`: a number, or one for each
+    surface voxel in the order of `np.nonzero(surfaces.surface(mask))`, whose nearest one counts. `spacing` is (x, y, z; mm).
+    """
+    from scipy import ndimage
+    from scipy.special import ndtr
+
+    from ..core.surfaces import surface
+
+    mask, sd = np.asarray(mask, bool), np.asarray(sd_mm, np.float64)
+    if not np.isfinite(sd).all():
+        raise ValueError("the sd of the surface holds NaN or infinite values")
+    whole, out = mask, mask.astype(np.float32)
+    if not mask.any():
+        return out
+    # further than 3 sds from the surface there is nothing to tell
+    box = box_of(mask, [int(3 * float(np.max(sd)) / s) + 2 for s in tuple(spacing)[::-1]])
+    mask = mask[box]
+    if mask.all():
+        return out
+    sampling = np.array(tuple(spacing)[::-1], float)
+    distance = np.where(mask, -_to_border(mask, sampling), _to_border(~mask, sampling))
+    if sd.ndim:
+        edge = surface(whole)[box]
+        there = np.zeros(mask.shape)
+        there[edge] = sd
+        sd = there[tuple(ndimage.distance_transform_edt(~edge, return_distances=False, return_indices=True))]
+    out[box] = ndtr(-distance / np.maximum(sd, 1e-6))
+    return out
+
+
+def box_of(mask: np.ndarray, margin=(0, 0, 0)) -> tuple[slice, ...]:
+    """The bounding box of a mask that has a voxel, widened by a margin for each axis."""
+    spans = [np.flatnonzero(mask.any(tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)]
+    return tuple(slice(max(0, int(s[0]) - m), int(s[-1]) + 1 + m) for s, m in zip(spans, margin))
+
+
+def _to_border(mask: np.ndarray, sampling: np.ndarray) -> np.ndarray:
+    """From each voxel of `mask` to its border, mm: the distance to the nearest voxel outside less half a voxel that way.
+
+    Up to a third of a voxel too small where the border runs askew, so contours lie a little too far apart rather than too near.
+    """
+    from scipy import ndimage
+
+    distance, nearest = ndimage.distance_transform_edt(mask, sampling, return_indices=True)
+    at = np.nonzero(distance)
+    step = (np.stack([n[at] for n in nearest]) - np.stack(at)) * sampling[:, None]
+    distance[at] -= 0.5 * np.sqrt(((step * sampling[:, None]) ** 2).sum(0)) / distance[at]
+    return distance
+
+
+def restricted(inside: np.ndarray, labelled: np.ndarray, rule: dict | None = None) -> np.ndarray:
+    """The membership [z, y, x] (float32, 0 to 1) of a structure's voxels: the contour of percentile q is membership > 1 − q/100.
+
+    inside: P(p > ½); labelled: the voxels of the contour that is shown, which becomes the median one: what it holds lies above
+    one half, what it does not hold at one half or below. Where the structure's `rule` keeps pieces only (`structures.tidy`), so
+    does every contour: it holds what is connected to the shown one at its own percentile. Nothing shown: all pieces stay.
+    Raises `ValueError` for NaN and for shapes that differ.
+    """
+    inside, labelled = np.asarray(inside, np.float32), np.asarray(labelled, bool)
+    if inside.shape != labelled.shape:
+        raise ValueError(f"probabilities of {inside.shape} and a contour of {labelled.shape} voxels do not fit")
+    if not np.isfinite(inside).all():
+        raise ValueError("probabilities hold NaN or infinite values")
+    out = np.clip(inside, 0.0, 0.5)
+    out[out < SURE] = 0.0  # such a voxel lies in no contour that is ever asked for
+    if labelled.any() and {"largest", "smallest_ml"} & set(rule or {}):
+        box = box_of((out > 0) | labelled)
+        # the level at which a voxel becomes connected is a grey-scale reconstruction (Vincent 1993)
+        seed, own = labelled[box].astype(np.float32), np.where(labelled[box], np.float32(1.0), out[box])
+        out[box] = sitk.GetArrayFromImage(sitk.ReconstructionByDilation(sitk.GetImageFromArray(seed), sitk.GetImageFromArray(own)))
+    out[labelled] = np.clip(inside[labelled], 0.5 + ABOVE_HALF, 1.0)
+    return out
+
+
+def contour(membership: np.ndarray, percentile: float) -> np.ndarray:
+    """The voxels (bool) of the nested contour of a percentile, 0 to 100."""
+    return membership > _thresholds([percentile])[0]
+
+
+def percent(membership: np.ndarray) -> np.ndarray:
+    """Membership as uint8 percent, rounded up: value > 100 − q is the contour of every whole percentile q."""
+    out = np.zeros(membership.shape, np.uint8)
+    some = membership > 0
+    out[some] = np.searchsorted(_thresholds(range(100, 0, -1)), membership[some].astype(np.float32), "left")
+    return out
+
+
+def _thresholds(percentiles) -> np.ndarray:
+    """The memberships that voxels of these contours exceed; single precision, as memberships are."""
+    return np.array([1 - q / 100 for q in percentiles], np.float32)
+
+
+def of_membership(structure: str, membership: np.ndarray, ml_per_voxel: float) -> VolumeDistribution:
+    """The volumes of the nested contours at `PERCENTILES`."""
+    # one sort of the few voxels that are in any contour serves all percentiles
+    values = np.sort(membership[membership > 0], axis=None)
+    counts = values.size - np.searchsorted(values, _thresholds(PERCENTILES), "right")
+    return VolumeDistribution(structure, PERCENTILES, tuple(float(c) * ml_per_voxel for c in counts))

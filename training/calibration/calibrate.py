@@ -1,0 +1,42 @@
+"""`python -m training calibrate`: from the rows of volumes of one or several networks to tables, and to what the card says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from . import volume_card, volumes
+from ..studies.volumes import tables
+from ..evaluation.comparison import store
+
+
+def run(files: dict[str, Path], out: Path, evaluation: Path | None = None, noise: Path | None = None, method: str | None = None, intro: str = "") -> Path:
+    """volumes.md with its tables and figures in `out`, of rows.json by the network's title; returns volumes.md.
+
+    evaluation: the evaluation.json of the first network, which gets its calibration (see `into_evaluation`). noise: noise.json of
+    `noise_experiment`. method: see `volume_card.fit`.
+    """
+    rows = {title: volumes.read_rows(file) for title, file in files.items()}
+    first = next(iter(files.values()))
+    training = json.loads(first.read_text(encoding="utf-8")).get("training")
+    if evaluation is not None:
+        into_evaluation(first, evaluation, method)
+    return tables.write(rows, out, training, noise, intro)
+
+
+def into_evaluation(rows: Path, evaluation: Path, method: str | None = None) -> Path:
+    """Write the calibration that rows.json gives into an evaluation.json, from which `export` makes the card; returns it.
+
+    Raises `SystemExit` when the two are of different weights.
+    """
+    found, made = (json.loads(p.read_text(encoding="utf-8")) for p in (rows, evaluation))
+    if found.get("weights_sha256") != made["weights_sha256"]:
+        raise SystemExit(f"{rows} and {evaluation} are of different weights; evaluate again.")
+    if "scored" in made and "scored" not in found:
+        raise SystemExit(f"{rows} does not say whom it scored; run 'python -m training evaluate' again.")
+    if "scored" in made:
+        made["scored"] |= found["scored"]
+    made["calibration"] |= volume_card.fit(volumes.read_rows(rows), method, training=found.get("training")).as_card()
+    if found.get("input_statistics"):
+        made["input_statistics"] = found["input_statistics"]
+    return store.replace_text(evaluation, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False))

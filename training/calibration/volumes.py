@@ -1,0 +1,190 @@
+"""Do intervals of volumes hold what they promise, and what makes them: fits of `rtuncertainty.uncertainty.volume_calibration`.
+
+The unit is a row: one structure on one scan, the distribution of its volume as a network gave it (uncalibrated), and its true
+volume. Every score of a calibration is of a patient on whom it was not fitted (`leave_one_out`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+from scipy import optimize, stats
+
+from rtuncertainty.uncertainty.volume_calibration import (
+    CONFORMAL,
+    POOLED,
+    Group,
+    VolumeCalibration,
+    limits,
+    log_ratio,
+    margin_to,
+    own_width,
+    patients_needed,
+)
+from rtuncertainty.uncertainty.volume_distribution import PERCENTILES, VolumeDistribution
+
+from . import conformal
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class VolumeRow:
+    """One structure on one scan. `ml`: its volume at each of `PERCENTILES`, before any calibration; `true_ml`: as drawn.
+
+    `case`: the scan, where a patient has several. `present`: whether the patient has (or was drawn) the structure at all; rows
+    without are never calibrated on. `dice`: of the contour with the truth, beside what may tell it without a truth:
+    `expected_dice`, `surface_entropy` (nats), `rtuncertainty.uncertainty.quality`; NaN where unknown.
+    """
+
+    network: str
+    patient: str
+    structure: str
+    ml: tuple[float, ...]
+    true_ml: float
+    present: bool = True
+    case: str = ""
+    dice: float = math.nan
+    expected_dice: float = math.nan
+    surface_entropy: float = math.nan
+
+    def __post_init__(self):
+        if len(self.ml) != len(PERCENTILES):
+            raise ValueError(f"{self.patient}, {self.structure}: {len(self.ml)} volumes for {len(PERCENTILES)} percentiles")
+
+    @cached_property
+    def distribution(self) -> VolumeDistribution:
+        """The distribution that `ml` tabulates."""
+        return VolumeDistribution(self.structure, PERCENTILES, tuple(self.ml))
+
+
+def write_rows(rows: list[VolumeRow], path: Path, **more) -> Path:
+    """Write rows.json; `more` is stored beside the rows (for example weights_sha256)."""
+    from ..evaluation.comparison import store
+
+    plain = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(r).items()} for r in rows]
+    return store.replace_text(path, json.dumps({"format": FORMAT, "percentiles": PERCENTILES, **more, "rows": plain}, allow_nan=False))
+
+
+def read_rows(path: Path) -> list[VolumeRow]:
+    """What `write_rows` wrote. Raises `SystemExit` for a file that is missing, damaged, or of other percentiles."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        if found["format"] != FORMAT or tuple(found["percentiles"]) != PERCENTILES:
+            raise SystemExit(f"{path} was written by another version; evaluate again.")
+        unknown = [f.name for f in fields(VolumeRow) if f.type == "float"]
+        return [VolumeRow(**{**r, "ml": tuple(r["ml"]), **{k: math.nan for k in unknown if r.get(k) is None}}) for r in found["rows"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SystemExit(f"{path} is missing or damaged ({error}); evaluate again.") from None
+
+
+# levels whose margins a conformal calibration stores: those of tables, curves and percentiles
+LEVELS = (*(round(0.05 * k, 2) for k in range(1, 20)), 0.68, 0.98, 0.99)
+# what is asked of a calibration, see `own_fit`
+ASKED = (0.5, 0.8, 0.9, 0.95)
+
+
+def usable(rows: list[VolumeRow]) -> list[VolumeRow]:
+    """Those that can be calibrated on: the structure is there, and it was found. Whether it was found is known without a truth, so
+    the promise of an interval holds for all that are."""
+    return [r for r in rows if r.present and r.distribution.volume_ml > 0]
+
+
+def own_fit(patients: int) -> int:
+    """From so many patients on a structure has a fit of its own: when that costs no level that all structures pooled would reach."""
+    return max((patients_needed(level) for level in ASKED if patients_needed(level) <= patients), default=1)
+
+
+def _log_ratios(rows: list[VolumeRow]) -> tuple[np.ndarray, np.ndarray]:
+    """(x of the tabulated volumes [n, percentiles], x of the true volumes [n])."""
+    medians = [r.distribution.volume_ml for r in rows]
+    return np.stack([log_ratio(r.ml, m) for r, m in zip(rows, medians)]), np.array([float(log_ratio(r.true_ml, m)) for r, m in zip(rows, medians)])
+
+
+def positions(x: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Where truths [n] lie in distributions x [n, percentiles], as standard normal scores; beyond the table by its last slope.
+
+    Normal tails: the table ends at 0.5 and 99.5 %, and a truth far outside must still tell how far.
+    """
+    z = stats.norm.ppf(np.array(PERCENTILES) / 100)
+    # a distribution without spread has every truth at its far end; a slope keeps that finite
+    x = x + 1e-6 * z
+    k = np.clip((x < truth[:, None]).sum(1) - 1, 0, len(z) - 2)
+    rows = np.arange(len(x))
+    return z[k] + (truth - x[rows, k]) * (z[k + 1] - z[k]) / (x[rows, k + 1] - x[rows, k])
+
+
+def fit_log_affine(rows: list[VolumeRow]) -> Group:
+    """Shift and scale with which the truths' percentiles are uniform: least Cramér–von Mises distance, every patient weighing the same.
+
+    Raises `ValueError` when no distribution has a spread: there is nothing to scale.
+    """
+    x, truth = _log_ratios(rows)
+    if np.ptp(x, axis=1).max() < 1e-6:
+        raise ValueError("no volume has a spread, so there is nothing to scale; use the conformal calibration")
+    weight = conformal.weights([r.patient for r in rows])
+
+    def distance(parameters):
+        u = stats.norm.cdf(positions(x, (truth - parameters[1]) / np.exp(parameters[0])))
+        order = np.argsort(u)
+        w = weight[order]
+        return float((w * (u[order] - np.cumsum(w) + w / 2) ** 2).sum())
+
+    starts = [(s, b) for s in np.linspace(-2, 4, 25) for b in (0.0, float(np.median(truth)))]
+    best = optimize.minimize(distance, min(starts, key=distance), method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-9, "maxiter": 400})
+    return Group(len(rows), len({r.patient for r in rows}), float(best.x[1]), float(np.exp(np.clip(best.x[0], -3, 5))))
+
+
+def _at(ml: np.ndarray, percentile: float) -> np.ndarray:
+    """`VolumeDistribution.quantile` of many [n, percentiles] at once."""
+    k = int(np.clip(np.searchsorted(PERCENTILES, percentile) - 1, 0, len(PERCENTILES) - 2))
+    part = np.clip((percentile - PERCENTILES[k]) / (PERCENTILES[k + 1] - PERCENTILES[k]), 0, 1)
+    return (1 - part) * ml[:, k] + part * ml[:, k + 1]
+
+
+def fit_conformal(rows: list[VolumeRow], usual: dict | None = None, scaled: bool = False) -> Group:
+    """The margins of all `LEVELS` that so many patients allow; scaled: in units of each distribution's own width. `usual`: see `fit`."""
+    patients, margins = [r.patient for r in rows], {}
+    _, truth = _log_ratios(rows)
+    ml, medians = np.array([r.ml for r in rows]), np.array([r.distribution.volume_ml for r in rows])
+    unit = own_width(_at(ml, 5), _at(ml, 95)) if scaled else 1.0
+    least, most = np.array([limits(usual or {}, r.structure, m) for r, m in zip(rows, medians)]).T
+    for level in LEVELS:
+        low, high = (log_ratio(_at(ml, 50 + side * 50 * level), medians) for side in (-1, 1))
+        margin = conformal.quantile(np.maximum(margin_to(-low, -truth, -least), margin_to(high, truth, most)) / unit, patients, level)
+        if math.isfinite(margin):
+            margins[level] = margin
+    return Group(len(rows), len(set(patients)), margins=margins)
+
+
+def fit(rows: list[VolumeRow], method: str, least: int | None = None, usual: dict[str, tuple[float, float]] | None = None) -> VolumeCalibration:
+    """The calibration by `method` on all `usable` rows; structures with `least` patients (by default `own_fit`) get their own.
+
+    `usual`: (least, most) ml that training patients had, by structure, for the conformal methods.
+
+    Raises `ValueError` for no such row, and as the method does.
+    """
+    rows = usable(rows)
+    if method == "none":
+        return VolumeCalibration()
+    if not rows:
+        raise ValueError("no structure is present and found in any row: nothing can be calibrated")
+    usual = dict(usual or {}) if method in CONFORMAL else {}
+    one = {"log_affine": fit_log_affine, "conformal": partial(fit_conformal, usual=usual),
+           "conformal_scaled": partial(fit_conformal, usual=usual, scaled=True)}[method]
+    groups = {POOLED: one(rows)}
+    names = list(dict.fromkeys(r.structure for r in rows))
+    least = max(2, own_fit(groups[POOLED].patients) if least is None else least)
+    for name in names if len(names) > 1 else []:
+        mine = [r for r in rows if r.structure == name]
+        if len({r.patient for r in mine}) >= least:
+            try:
+                groups[name] = one(mine)
+            except ValueError:
+                pass  # nothing to scale in this structure: the pooled fit serves it
+    return VolumeCalibration(method, groups, usual)

@@ -1,0 +1,45 @@
+"""Writing so that nothing is ever half there: a file is written beside its place and moved in when it is whole."""
+
+from __future__ import annotations
+
+import csv
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from rtuncertainty.core import image_io
+
+
+@contextmanager
+def replaced(path: Path):
+    """A temporary path beside `path`, which replaces it at the end of the block and is gone if the block fails.
+
+    Raises `InputError` in one line for a full disk or a place that cannot be written to.
+    """
+    # before the first dot: the format of "ct.nii.gz" is told from all that follows it
+    name, dot, suffixes = path.name.partition(".")
+    temporary = path.with_name(f"{name}.part{dot}{suffixes}")
+    try:
+        with image_io.Staging(path.parent).writing():
+            yield temporary
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and clear it of what a killed run left half-written. Raises `InputError` where that is impossible."""
+    with image_io.Staging(path).writing():
+        path.mkdir(parents=True, exist_ok=True)
+        for left in path.glob("*.part.*"):
+            left.unlink()
+
+
+def write_csv(path: Path, rows: list[dict], names: list[str] | None = None) -> None:
+    """A table of `rows`, whose columns are `names` or, without them, the keys in the order in which they first occur."""
+    names = names or list(dict.fromkeys(k for row in rows for k in row))
+    with replaced(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
+        writer = csv.DictWriter(f, names)
+        writer.writeheader()
+        writer.writerows(rows)
+        f.flush()

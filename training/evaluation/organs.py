@@ -1,0 +1,110 @@
+"""Scores of networks that segment organs in CT on the validation patients: contours, and the distribution of each organ's volume."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from rtuncertainty.bundles import bundle
+from rtuncertainty.sampling import inference
+from rtuncertainty.uncertainty import volume_assessment
+from rtuncertainty.core.events import Progress
+from rtuncertainty.prediction.predict import bounding_box
+from rtuncertainty.core.ct import normalised
+from rtuncertainty.core.structures import tidy_labels
+from rtuncertainty.networks.uncertainty import entropy
+from rtuncertainty.uncertainty.volumes import probability_of_being_inside
+
+from ..core import provenance
+from ..data import organ_case
+from ..data.organ_case import OrganCase
+from . import contours
+from ..calibration.volumes import VolumeRow, write_rows
+
+SAMPLES = 20
+
+
+@dataclass
+class Sampled:
+    """What a network's samples say of a scan, beside the truth; arrays on the scan's working grid.
+
+    mean, variance [K, z, y, x]: of the class probabilities over the samples, background first, outside the body 1 for the
+    background; labels [z, y, x]: the likeliest class, by the card's rules ("one piece"). `case`: scan and truth.
+    """
+
+    case: OrganCase
+    mean: np.ndarray
+    variance: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def entropy(self) -> np.ndarray:
+        """Predictive entropy [z, y, x], nats."""
+        import torch
+
+        return entropy(torch.from_numpy(self.mean)[None])[0, 0].numpy()
+
+
+def sampled(networks, card: dict, case: OrganCase, samples: int = SAMPLES, seed: int = 0, device: str = "auto") -> Sampled:
+    """Samples of a bundle's networks (`bundle.load`) on a scan, with what `predict` does: the body's box, in the network's window.
+
+    For another look at the same patient (noise, say) give `dataclasses.replace(case, hu=…)`; the body stays that of `case`.
+    """
+    box = bounding_box(case.body)
+    volume = np.ascontiguousarray(normalised(case.hu)[box])
+    found, _, _ = inference.run(networks, volume, samples, seed, inference.choose_device(device), Progress())
+    count = len(case.classes) + 1
+    mean, variance = (np.zeros((count, *case.hu.shape), np.float32) for _ in range(2))
+    mean[0] = 1.0
+    body = case.body[box]
+    for out, tensor, beyond in ((mean, found.probability, 1.0), (variance, found.probability_variance, 0.0)):
+        values = tensor.numpy().transpose(1, 0, 2, 3)
+        out[(slice(None), *box)] = np.where(body, values, np.reshape([beyond] + [0.0] * (count - 1), (-1, 1, 1, 1)))
+    labels = tidy_labels(mean.argmax(0).astype(np.uint8), card["outputs"]["structures"], case.ml_per_voxel)
+    return Sampled(case, mean, np.maximum(variance, 0), labels)
+
+
+def volume_rows(network: str, found: Sampled, card: dict) -> list[VolumeRow]:
+    """One row for each organ of `card`: the distribution of its volume, and the true volume as it was drawn."""
+    case, doubt, rows = found.case, found.entropy, []
+    grid = sitk.GetImageFromArray(found.labels)
+    grid.SetSpacing(case.spacing)
+    for k, s in enumerate(card["outputs"]["structures"], 1):
+        truth, labelled = case.labels == k, found.labels == s["label"]
+        inside = probability_of_being_inside(found.mean[k], found.variance[k])
+        got = volume_assessment.assess(s["name"], inside, found.mean[k], labelled, doubt, grid, card, s.get("rule"))
+        drawn = s["name"] in case.drawn_ml
+        size = int(labelled.sum() + truth.sum())
+        rows.append(VolumeRow(network, case.patient, s["name"], tuple(got.distribution.ml), case.drawn_ml.get(s["name"], 0.0), drawn, case.name,
+                              2 * int((labelled & truth).sum()) / size if drawn and size else float("nan"),
+                              got.quality.expected_dice, got.quality.surface_entropy))
+    return rows
+
+
+def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int = SAMPLES, device: str = "auto", unseen: bool = False) -> Path:
+    """Score the bundle `model` of `run_folder` on that run's validation scans; returns rows.json.
+
+    It is of the format of `volume_calibration.read_rows`, with "contours" (case, organ, dsc, msd_mm, hd95_mm), "training"
+    (the drawn volumes of the patients that it was trained on, by organ) and "samples" besides. `unseen`: see `provenance.require_unseen`.
+    """
+    card, networks = bundle.load(model, inference.choose_device(device))
+    sides = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
+    scored = provenance.require_unseen(card, prepared, sides["validation"], unseen)
+    rows, scores, training = [], [], {}
+    for name in sides["training"]:
+        for organ, ml in organ_case.load(prepared / "cases" / f"{name}.npz").drawn_ml.items():
+            training.setdefault(organ, []).append(round(ml, 3))
+    for name in sides["validation"]:
+        case = organ_case.load(prepared / "cases" / f"{name}.npz")
+        found = sampled(networks, card, case, samples, device=device)
+        rows += volume_rows(run_folder.name, found, card)
+        mine = contours.organ_rows(case.labels, found.labels, case.classes, case.present, case.spacing)
+        scores += [{"case": name, **r} for r in mine]
+        print(f"{name}: Dice {np.mean([r['dsc'] for r in mine]):.3f}", flush=True)
+    out.mkdir(parents=True, exist_ok=True)
+    return write_rows(rows, out / "rows.json", weights_sha256=card["weights"]["sha256"], samples=samples, training=training, **scored,
+                      contours=[{k: None if v != v else v for k, v in r.items()} for r in scores])

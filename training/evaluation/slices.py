@@ -1,0 +1,235 @@
+"""`python -m training evaluate`: a bundle against simple baselines on the validation patients, per patient.
+
+Scores are taken on the prepared grid, in the CT's body where MR and CT were both measured, with the code that predicts:
+what the body mask of the MR leaves out is air there, as it is for the user.
+Writes evaluation.md, evaluation.csv, evaluation.json (for the card), rows.json (all numbers and curves, from which
+`evaluation.compare` compares networks), figures and one picture per patient.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rtuncertainty.bundles import bundle
+from rtuncertainty.uncertainty import edge
+from rtuncertainty.sampling import inference
+from rtuncertainty.prediction import predict
+from rtuncertainty.core.events import Progress
+from rtuncertainty.sampling.slices import Statistics
+from rtuncertainty.core.structures import tidy_labels
+
+from ..data.prepare import input_statistics
+from ..core import provenance
+from ..calibration import hu as recalibration
+from .baselines import MonotoneMap
+from .comparison import compare, figures, store, tables
+from . import score
+from .case import Evaluated
+from ..data.prepare.synthesis import BONE_HU, Case, load_case
+
+MONOTONE, ZERO = BASELINES = ("monotone map", "body = 0 HU")
+RECALIBRATED = ("z mean, recalibrated", "z sd, recalibrated", "within 90 %, recalibrated", "ECE, recalibrated")
+
+
+def predict_case(networks, card, case: Case, samples: int, seed: int = 0, device: str = "cpu") -> dict:
+    """What the networks say of a prepared case, by the fields of `Evaluated`: synCT and sds (HU), probabilities
+    [K, z, y, x], labels. Entries are None for what a network does not tell: an sd that is 0 everywhere, no classes."""
+    box = predict.bounding_box(case.body)
+    statistics, _, _ = inference.run(networks, np.ascontiguousarray(case.mr[box]), samples, seed, inference.choose_device(device), Progress())
+    # outside of the body there is air, see below
+    statistics = Statistics.unstacked(torch.nn.functional.pad(statistics.stacked(), _padding(box, case.mr.shape)))
+    scale, offset = card["outputs"]["synct"]["scale"], card["outputs"]["synct"]["offset"]
+    probability = statistics.probability.numpy().swapaxes(0, 1)
+    if [s["name"] for s in card["outputs"]["structures"]] != [name for name, value in case.classes.items() if value]:
+        probability = probability[:0]  # its classes are not what the patients were labelled with
+    labels = None
+    if len(probability):
+        likeliest = np.where(case.body, probability.argmax(0), 0)
+        labels = tidy_labels(likeliest, card["outputs"]["structures"], np.prod(case.spacing) / 1000)
+    q = edge.probability(case.body, case.valid, case.spacing)
+    intrinsic, parameter = (v.numpy()[:, 0] * scale**2 for v in (statistics.intrinsic, statistics.parameter))
+    told = intrinsic.any() or parameter.any()
+    synct, intrinsic, parameter, total = edge.applied(q if told else 0 * q, case.body, statistics.mean.numpy()[:, 0] * scale + offset, intrinsic, parameter, predict.AIR)
+    found = {"sd": total, "intrinsic_sd": intrinsic, "parameter_sd": parameter}
+    return {"synct": synct, "labels": labels, "probability": probability,
+            **{name: np.sqrt(variance) if variance.any() else None for name, variance in found.items()}}
+
+
+def _padding(box, shape) -> tuple:
+    """What `torch.nn.functional.pad` needs to bring [z, c, y, x] of a box back to a volume of `shape` [z, y, x]."""
+    (z, y, x), (depth, height, width) = box, shape
+    return (x.start, width - x.stop, y.start, height - y.stop, 0, 0, z.start, depth - z.stop)
+
+
+def certain(case: Case) -> np.ndarray:
+    """Where a recalibration of the network's sds is fitted: what is scored, away from the edge of the body, whose variance is not the network's."""
+    where = case.region & case.body & (edge.probability(case.body, case.valid, case.spacing) <= edge.CERTAIN)
+    return where if where.any() else case.region
+
+
+def every_nth_slice(case: Case, every: int) -> Case:
+    """The case with one slice in `every`, from the middle of the first such group on."""
+    kept = slice((every - 1) // 2, None, every)
+    arrays = {k: getattr(case, k)[kept] for k in ("mr", "ct", "labels", "body", "valid", "ct_body")}
+    return replace(case, **arrays, spacing=(*case.spacing[:2], case.spacing[2] * every))
+
+
+def fit_monotone(prepared: Path, names: list[str]) -> MonotoneMap:
+    """The best monotone map from MR intensity to HU on these patients, as many voxels of each so that no large one decides."""
+    rng = np.random.default_rng(0)
+    intensities, hu = [], []
+    for name in names:
+        case = load_case(prepared / "cases" / f"{name}.npz")
+        voxels = np.flatnonzero(case.region)
+        voxels = rng.choice(voxels, min(50_000, len(voxels)), replace=False)
+        intensities.append(case.mr.ravel()[voxels])
+        hu.append(case.ct.ravel()[voxels])
+    return MonotoneMap().fit(np.concatenate(intensities), np.concatenate(hu))
+
+
+def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int = 20, device: str = "auto", every: int = 1,
+        unseen: bool = False) -> Path:
+    """Evaluate the bundle `model` of `run_folder` on that run's validation patients; returns evaluation.md.
+
+    The uncertainty is scored as the network gives it, and recalibrated on the other patients (leave one out); what is
+    fitted on all of them goes into evaluation.json, for the card. `every`: one slice in so many, where time is short. `unseen`: see
+    `provenance.require_unseen`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    card, networks = bundle.load(model)
+    split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
+    if set(split["training"]) & set(split["validation"]):
+        raise SystemExit(f"{run_folder / 'split.json'}: patients are in training and validation.")
+    if not split["validation"]:
+        raise SystemExit(f"{run_folder / 'split.json'}: no patient was kept for validation; train with more patients or folds.")
+    scored = provenance.require_unseen(card, prepared, split["validation"], unseen)
+    monotone = fit_monotone(prepared, split["training"])
+    records, baselines, voxels = {}, {name: {} for name in BASELINES}, []
+    for name in split["validation"]:
+        case = every_nth_slice(load_case(prepared / "cases" / f"{name}.npz"), every)
+        found = Evaluated(name, case, **predict_case(networks, card, case, samples, device=device))
+        records[name] = score.record(found)
+        voxels.append(recalibration.Patient.drawn(found.synct, case.ct, found.intrinsic_sd, found.parameter_sd, certain(case)))
+        for baseline, synct in ((MONOTONE, np.where(case.body, monotone(case.mr), predict.AIR)), (ZERO, np.where(case.body, np.float32(0), np.float32(predict.AIR)))):
+            baselines[baseline][name] = score.record(Evaluated(name, case, synct))
+        picture(found, monotone, out / f"{name}.png")
+        row = records[name]["row"]
+        told = ("MAE body", "MAE bone > 200 HU", "Dice synCT > 250 HU", "z sd", "AUSE", "ECE")
+        print(name, {k: round(row[k], 2) for k in told}, flush=True)
+    for record in (r for rows in (records, *baselines.values()) for r in rows.values()):
+        record["row"].update(dict.fromkeys(RECALIBRATED, math.nan))
+    if len(voxels) > 1:
+        for record, left_out in zip(records.values(), recalibration.leave_one_out(voxels)):
+            record["row"].update(recalibrated_row(left_out))
+    fitted = recalibration.fit(voxels)
+    usual = input_statistics.of_cases(load_case(prepared / "cases" / f"{name}.npz") for name in split["training"])
+    store.write(out, card, samples, split["training"], records, baselines)
+    return _write(store.gather({card["name"]: out}), card, split, samples, out, fitted.as_card(), recalibration.mean_sd_range(fitted, voxels), every, {"input_statistics": usual} | scored)
+
+
+def recalibrated_row(left_out: dict) -> dict:
+    """The columns RECALIBRATED of a patient from what `recalibration.leave_one_out` says."""
+    coverage = left_out["coverage"]
+    error = float(np.mean([abs(share - level) for level, share in coverage.items()]))
+    return dict(zip(RECALIBRATED, (left_out["z mean"], left_out["z sd"], coverage[0.9], error)))
+
+
+def summary_rows(networks: list[store.Network]) -> list[dict]:
+    """The first table: one dict a patient, of the network and its baselines. Bone is where the CT exceeds 200 HU."""
+    ours, names = networks[0], tables.structures(networks)
+    rows = [{"case": case} for case in ours.cases]
+    for network in networks:
+        called = network.name if network.baseline else "ours"
+        for row, scores in zip(rows, network.rows):
+            row[f"MAE body, {called}"], row[f"MAE bone, {called}"] = scores["MAE body"], scores["MAE bone > 200 HU"]
+    kept = ("Dice synCT > 250 HU", *(f"Dice {name}" for name in names), "tissue called air", "z mean", "z sd", "within 90 %", *RECALIBRATED[:3], "mean predictive SD")
+    for row, scores in zip(rows, ours.rows):
+        row.update({k: scores[k] for k in kept if k in scores})
+    return rows
+
+
+def _write(networks, card, split, samples, out, fitted, sd_range, every, more_of_it) -> Path:
+    rows = summary_rows(networks)
+    columns = [c for c in rows[0] if c != "case"]
+    digits = {c: 1 if c.startswith(("MAE", "mean")) else 4 if c == "tissue called air" else 2 for c in columns}
+    body = [[r["case"], *(tables.cell([r[c]], digits[c]) for c in columns)] for r in rows]
+    body.append(["**mean ± sd**", *(tables.cell([r[c] for r in rows], digits[c]) for c in columns)])
+    lines = [f"# {card['name']} {card['version']} on {len(rows)} validation patients",
+             f"Weights: {card['training']['steps']} steps on {len(split['training'])} other patients, {card['training']['hardware']}. "
+             f"{samples} samples, {'every slice' if every == 1 else f'one slice in {every}'}. MAE in HU, in the body that the CT shows, inside the field of view of "
+             "MR and CT; bone is where the CT exceeds 200 HU. \"Recalibrated\": with scale, residual and interval factors fitted on the other "
+             "validation patients, never on the patient of the row.",
+             tables.markdown(["patient", *columns], body), tables.document(networks).strip(),
+             compare.pictures(figures.write(networks, out))]
+    # the columns of the first table, then all others of the network itself
+    more = [c for c in networks[0].rows[0] if c not in rows[0]]
+    store.replace_text(out / "evaluation.csv", tables.csv_text(["case", *columns, *more], (
+        [r["case"], *(r[c] for c in columns), *(scores[c] for c in more)] for r, scores in zip(rows, networks[0].rows))))
+    store.replace_text(out / "evaluation.json", json.dumps(for_card(rows, card, fitted, sd_range, more_of_it) | more_of_it, indent=1, ensure_ascii=False, allow_nan=False))
+    return store.replace_text(out / "evaluation.md", "\n\n".join(lines) + "\n")
+
+
+def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], scored: dict = {}) -> dict:
+    """The figures that `export` writes into the card; those that the network does not have are left out."""
+    def mean(column, digits):
+        values = [r[column] for r in rows if not math.isnan(r.get(column, math.nan))]
+        return round(float(np.mean(values)), digits) if values else None
+
+    shown = {"MAE body (HU)": "MAE body, ours", "MAE bone (HU)": "MAE bone, ours",
+             **{c.replace("gtv", "tumour"): c for c in rows[0] if c.startswith("Dice") and "HU" not in c},
+             "MAE body of the best monotone intensity map (HU)": f"MAE body, {MONOTONE}",
+             "MAE bone of the best monotone intensity map (HU)": f"MAE bone, {MONOTONE}"}
+    shown["share of the tissue called air"] = "tissue called air"
+    table = {k: mean(c, 4 if c == "tissue called air" else 2) for k, c in shown.items()}
+    # of the recalibrated sd, which is what `predict` will show with this card
+    synct = {"z_mean": mean(RECALIBRATED[0], 3), "z_sd": mean(RECALIBRATED[1], 3), "within_90": mean(RECALIBRATED[2], 3), "n": len(rows),
+             "how": "each patient recalibrated on the other validation patients", "recalibrated": True, "recalibration": fitted, "body_sd_range_hu": sd_range,
+             "z_sd_before": mean("z sd", 3), "within_90_before": mean("within 90 %", 3)}
+    if len(rows) < 2:
+        synct = None
+    who = "other digital phantoms" if card.get("training", {}).get("phantom") else "validation patients of the same collection"
+    return {"weights_sha256": card["weights"]["sha256"],
+            "accuracy": {"cases": f"{len(rows)} {who}, {provenance.none_trained_on(scored)}", "n": len(rows),
+                         "table": {k: v for k, v in table.items() if v is not None}},
+            "calibration": {"synct": synct, "volumes": None}}
+
+
+def picture(found: Evaluated, monotone: MonotoneMap, path: Path) -> None:
+    """Two slices with much bone: MR with the structures found, CT, synthetic CT, monotone map, error and predictive sd."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    case = found.case
+    amount = ((case.ct > BONE_HU) & case.region).sum((1, 2))
+    order = np.argsort(amount)
+    slices = [int(order[-1]), int(order[len(order) // 2])]
+    figure, axes = plt.subplots(2, 6 if found.sd is not None else 5, figsize=(20, 7), squeeze=False)
+    for row, z in zip(axes, slices):
+        body = case.body[z]
+        shown = [("MR", case.mr[z], "gray", -2, 3), ("CT (aligned)", np.where(case.valid[z], case.ct[z], -1000), "gray", -300, 900),
+                 ("synthetic CT", np.where(body, found.synct[z], -1000), "gray", -300, 900),
+                 ("monotone map", np.where(body, monotone(case.mr[z]), -1000), "gray", -300, 900),
+                 ("error, HU", np.where(case.region[z], found.synct[z] - case.ct[z], 0), "RdBu_r", -400, 400)]
+        if found.sd is not None:
+            shown.append(("predictive SD, HU", np.where(body, found.sd[z], 0), "viridis", 0, 250))
+        for axis, (title, array, colors, low, high) in zip(row, shown):
+            image = axis.imshow(array, cmap=colors, vmin=low, vmax=high)
+            if title == "MR" and found.labels is not None:
+                for k, color in zip(found.structures().values(), "yrcmgw"):
+                    if (found.labels[z] == k).any():
+                        axis.contour(found.labels[z] == k, [0.5], colors=color, linewidths=1)
+            if "HU" in title:
+                figure.colorbar(image, ax=axis, fraction=0.046)
+            axis.set_title(f"{title}, slice {z}" if title == "MR" else title, fontsize=9)
+            axis.axis("off")
+    figure.suptitle(case.name)
+    figure.tight_layout()
+    figure.savefig(path, dpi=70)
+    plt.close(figure)

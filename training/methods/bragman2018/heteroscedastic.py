@@ -1,0 +1,50 @@
+"""Likelihoods with a variance for every voxel (Bragman 2018, Eq. for L1 and L2, corrected as said below).
+
+All tensors are in the normalised units of the loss; `weight` is 1 where a voxel counts and 0 elsewhere.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from rtuncertainty.networks.uncertainty import REGRESSION_FLOOR, SEGMENTATION_FLOOR, variance
+
+from ...core.distributed import total
+
+
+def weighted_mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Mean of `values` over voxels by `weight` (same shape); 0 where no voxel counts, so that no NaN arises.
+
+    In a run of several processes it is the mean over the voxels of all of them.
+    """
+    return total((values * weight).sum()) / total(weight.sum()).clamp_min(1.0)
+
+
+def regression_nll(mean, log_variance, target, weight, printed=False, beta=0.0, floor=REGRESSION_FLOOR):
+    """r²/(2σ²) + ½·log σ², mean over the voxels that count; tensors [n, 1, y, x].
+
+    `printed=True` keeps the paper's log σ² without the half, under which σ² becomes half of the true variance.
+    `beta` in [0, 1] multiplies each voxel's loss by its (detached) σ^(2·beta), which lets the mean go on learning where
+    the variance is large, at bone say (Seitzer et al. 2022, "On the pitfalls of heteroscedastic uncertainty
+    estimation", Eq. 5); the optimal σ² of a voxel is the same for every beta.
+    """
+    sigma2 = variance(log_variance, floor)
+    loss = (target - mean) ** 2 / (2 * sigma2) + (1.0 if printed else 0.5) * sigma2.log()
+    if beta:
+        loss = loss * sigma2.detach() ** beta
+    return weighted_mean(loss, weight)
+
+
+def segmentation_nll(logits, log_variance, labels, weight, printed=False, floor=SEGMENTATION_FLOOR):
+    """Cross-entropy of softmax(f / (2σ²)), mean over the voxels that count.
+
+    logits [n, K, y, x], log_variance [n, 1, y, x], labels [n, y, x] (int64), weight [n, y, x].
+    `printed=True` is the paper's approximation CE(f)/(2σ²) + log σ².
+    """
+    sigma2 = variance(log_variance, floor)
+    if printed:
+        loss = F.cross_entropy(logits, labels, reduction="none") / (2 * sigma2[:, 0]) + sigma2[:, 0].log()
+    else:
+        loss = F.cross_entropy(logits / (2 * sigma2), labels, reduction="none")
+    return weighted_mean(loss, weight)

@@ -1,0 +1,41 @@
+"""The training of M1 to M4 (Bragman 2018)."""
+
+from __future__ import annotations
+
+from torch.nn import functional as F
+
+from . import heteroscedastic
+from .homoscedastic import HomoscedasticWeights
+from ..synthesis import Synthesis
+
+
+class HighResTask(Synthesis):
+    """M1, M2a: half the squared error, or cross-entropy. M2b: the likelihood with a variance for every voxel. M3: both
+    tasks, weighed by one learnt variance each. M4: both likelihoods."""
+
+    def __init__(self, hyper: dict):
+        super().__init__(hyper)
+        self.weights = HomoscedasticWeights(1, 1, hyper["printed"]) if hyper["network"] == "m3" else None
+
+    def losses(self, batch) -> dict:
+        out = self.run_network(batch)
+        terms = {}
+        if out.mean is not None:
+            terms["regression"] = self._regression(out, batch)
+        if out.logits is not None:
+            terms["segmentation"] = self._segmentation(out, batch)
+        total = sum(terms.values()) if self.weights is None else self.weights([terms["regression"], terms["segmentation"]])
+        return {**terms, "loss": total}
+
+    def _regression(self, out, batch):
+        target, weight = batch["ct"] / self.hyper["hu_scale"], batch["weight"][:, None]
+        if out.log_variance is not None:
+            return heteroscedastic.regression_nll(out.mean, out.log_variance, target, weight, self.hyper["printed"], self.hyper["beta"])
+        squared = heteroscedastic.weighted_mean((out.mean - target) ** 2, weight)
+        # the homoscedastic weights bring the half themselves
+        return squared if self.weights is not None else squared / 2
+
+    def _segmentation(self, out, batch):
+        if out.log_variance_seg is not None:
+            return heteroscedastic.segmentation_nll(out.logits, out.log_variance_seg, batch["labels"], batch["weight"], self.hyper["printed"])
+        return heteroscedastic.weighted_mean(F.cross_entropy(out.logits, batch["labels"], reduction="none"), batch["weight"])

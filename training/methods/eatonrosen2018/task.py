@@ -1,0 +1,78 @@
+"""The training of HR-default, HR-drop-last, HR-drop-all and HR-hetero on CTs with organs (Eaton-Rosen 2018), and of a V-Net in their place."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from rtuncertainty import networks
+
+from ...core.distributed import total
+from . import loss
+from ...core import schedule
+from ...core.task import Task
+
+
+class OrganTask(Task):
+    """Cross-entropy, of HR-hetero the likelihood under noisy logits, plus `dice` times the Dice loss, which the paper has not: small
+    organs are learnt in a tenth of the steps with it. Organs that were not drawn in a patient count as unknown."""
+
+    def __init__(self, hyper: dict):
+        super().__init__(hyper)
+        # on processors with wide vectors a third faster, as on GPUs
+        self.network = networks.build(hyper["network"], **hyper["arguments"]).to(memory_format=torch.channels_last_3d)
+
+    def on_train_start(self):
+        self.train()  # Lightning leaves modules in the mode they are in, and new ones have their normalisation on
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        if self.hyper["freeze_norm"]:
+            for module in self.network.modules():
+                if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def run_network(self, batch):
+        return self.network(batch["image"].contiguous(memory_format=torch.channels_last_3d))
+
+    def losses(self, batch) -> dict:
+        """The terms and their weighted sum "loss", for a batch of `VolumePatches`."""
+        out = self.run_network(batch)
+        labels, known = batch["labels"].long(), batch["known"]
+        weight = known * torch.where(labels > 0, self.hyper["organ_weight"], 1.0)
+        if getattr(out, "sd", None) is None:
+            likelihood, p = loss.cross_entropy(out.logits, labels, batch["present"], weight)
+        else:
+            likelihood, p = loss.heteroscedastic(out.logits, out.sd, labels, batch["present"], weight, self.hyper["noise_samples"])
+        dice = loss.dice(p, labels, batch["present"], known)
+        h = self.hyper
+        weight_of_dice = h["dice"] if self.global_step < h["dice_until"] * h["steps"] else 0.0
+        return {"likelihood": likelihood, "dice": dice, "loss": likelihood + weight_of_dice * dice}
+
+    def on_validation_epoch_start(self):
+        self.sums = torch.zeros(2, self.network.classes - 1, dtype=torch.float64, device=self.device)
+
+    def validation_step(self, batch, index):
+        """Dice of each organ over whole scans, without dropout, mean over the patients in whom it was drawn."""
+        image, size = batch["image"], batch["image"].shape[2:]
+        missing = [-n % self.network.multiple for n in size]
+        padded = F.pad(image - image.min(), [v for m in reversed(missing) for v in (0, m)]) + image.min()
+        found = self.run_network({"image": padded}).logits.argmax(1)[(..., *map(slice, size))]
+        for k in range(1, self.network.classes):
+            a, b = found == k, batch["labels"] == k
+            there = batch["present"][:, k - 1] * b.flatten(1).any(1)
+            dice = 2 * (a & b).sum((1, 2, 3)) / (a.sum((1, 2, 3)) + b.sum((1, 2, 3))).clamp_min(1)
+            self.sums[0, k - 1] += (dice * there).sum()
+            self.sums[1, k - 1] += there.sum()
+
+    def on_validation_epoch_end(self):
+        sums = total(self.sums)
+        drawn = sums[1] > 0
+        dice = sums[0] / sums[1].clamp_min(1)
+        self.log_dict({f"val/dice_{k + 1}": dice[k].float() for k in range(len(dice)) if drawn[k]})
+        # what early stopping and the best checkpoint look at: smaller is better
+        self.log("val/score", (1 - dice[drawn].mean()).float())
+
+    def configure_optimizers(self):
+        return schedule.configured(torch.optim.Adam(self.parameters(), lr=self.hyper["learning_rate"]), self.hyper)

@@ -1,0 +1,144 @@
+"""What the joint networks are trained and validated on: patches of pairs of scans, and whole pairs."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rtuncertainty.core.ct import AIR_HU, normalised
+
+from ...core import provenance
+from ...data import pair_case
+from ...data.numbered import NumberedPatches
+from ...data.pair_case import PairCase
+
+
+def sides(table: Path, folds: int, fold: int, command: str = "pairs", unit: str = "pairs", cross_fit: bool = False) -> tuple[list[str], list[str]]:
+    """(training, validation) cases of prepare.csv, by patient: as the data say; or where they do not, or with `cross_fit` in any case, the
+    patients of `fold` validate (`provenance.deal`).
+
+    `command` writes that table, `unit` is what it calls its cases. Raises `SystemExit` where it is missing or one side is empty.
+    """
+    if not table.exists():
+        raise SystemExit(f"{table} is missing: run 'python -m training {command}' first.")
+    with open(table, newline="", encoding="utf-8") as f:
+        rows = [r for r in csv.DictReader(f) if r["kept"] == "yes"]
+    if rows and all(r["set"] for r in rows) and not cross_fit:
+        if fold:
+            raise SystemExit(f"{table} says itself who validates, so there is no fold {fold}; set cross_fit: true to deal all patients to {folds} folds.")
+        found = tuple(sorted(r["case"] for r in rows if (r["set"] == "validation") == late) for late in (False, True))
+    else:
+        patients = provenance.dealt(table.parent, {r["patient"] for r in rows}, folds, fold)
+        found = tuple(sorted(r["case"] for r in rows if r["patient"] in side) for side in patients)
+    if not all(found):
+        raise SystemExit(f"{table}: {len(found[0])} {unit} to train on and {len(found[1])} to validate; both are needed.")
+    return found
+
+
+class PairFeed:
+    """The pairs of a run: `training` and `validation` are their names; no patient is on both sides."""
+
+    # what prepared them, what they are called, and how many classes a network has that is not told
+    command, unit, classes = "pairs", "pairs", 5
+    read_case = staticmethod(pair_case.load)
+
+    def __init__(self, prepared: Path, hyper: dict):
+        self.prepared, self.hyper = prepared, hyper
+        self.training, self.validation = sides(prepared / "prepare.csv", hyper["folds"], hyper["fold"], self.command, self.unit, hyper.get("cross_fit", False))
+        self.cases: dict[str, PairCase] = {}
+
+    def load(self, config: Path) -> None:
+        """Read all of them. Raises `SystemExit` where the network's classes are not theirs, or one occurs in none to train on."""
+        self.cases = {n: self.read_case(self.prepared / "cases" / f"{n}.npz") for n in self.training + self.validation}
+        classes = next(iter(self.cases.values())).classes
+        asked = self.hyper["arguments"].get("classes", self.classes)
+        if asked != len(classes) + 1:
+            raise SystemExit(f"{config}: the network has {asked} classes; the {self.unit} need {len(classes) + 1}: background, {', '.join(classes)}.")
+        missing = [c for c in classes if not any(c in self.cases[n].present for n in self.training)]
+        if missing:
+            raise SystemExit(f"{config}: {', '.join(missing)} was drawn in no training patient, so it cannot be learnt; prepare without it.")
+
+    def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> "PairPatches":
+        """Random patches of the training pairs from batch `start` on; of several processes each has its part."""
+        h = self.hyper
+        return PairPatches([self.cases[n] for n in self.training], h["patch"], seed, start, h["batch"], rank, world, h["rare_organs"])
+
+    def whole(self, rank: int = 0, world: int = 1) -> "_Whole":
+        """What a validation looks at: whole pairs, of several processes as many for each."""
+        names = self.validation[rank::world][:max(1, len(self.validation) // world)]
+        return _Whole([self.cases[n] for n in names])
+
+
+def tensors(case: PairCase) -> dict:
+    """All of a pair as tensors: `fixed`, `moving` [1, z, y, x] (normalised), `fixed_labels`, `moving_labels` [z, y, x] (uint8),
+    `known` and `body` [1, z, y, x] (float), `present` [K]."""
+    present = torch.tensor([float(c in case.present) for c in case.classes])
+    return {"fixed": torch.from_numpy(normalised(case.daily))[None], "moving": torch.from_numpy(normalised(case.planning))[None],
+            "fixed_labels": torch.from_numpy(case.daily_labels), "moving_labels": torch.from_numpy(case.planning_labels),
+            "known": torch.from_numpy(case.known.astype(np.float32))[None], "body": torch.from_numpy(case.body.astype(np.float32))[None],
+            "present": present}
+
+
+# what stands beyond a pair's edges
+OUTSIDE = {"fixed": float(normalised(np.float32(AIR_HU))), "moving": float(normalised(np.float32(AIR_HU)))}
+
+
+class PairPatches(NumberedPatches):
+    """Endless cubic patches of `size` voxels (a multiple of 4, at least 44), as `tensors` gives them.
+
+    Two thirds are centred near an organ of a patient, each organ as often as any other that he has (`rare`: as any other at
+    all, by drawing the organ before the patient), the rest anywhere in the body. Batches are numbered: see `NumberedPatches`.
+    """
+
+    def __init__(self, cases: list[PairCase], size: int, seed: int, start: int = 0, batch: int = 1, rank: int = 0, world: int = 1, rare: bool = False):
+        super().__init__(start, batch, rank, world)
+        self.cases, self.size, self.seed = cases, size, seed
+        self.tensors = [tensors(c) for c in cases]
+        self.body = [np.argwhere(c.body & c.known) for c in cases]
+        self.organs = [{k: np.argwhere((c.daily_labels == k) & c.known) for k in range(1, len(c.classes) + 1)} for c in cases]
+        # of each organ, where one is to be found: (pair, places)
+        found = [[(n, organs[k]) for n, organs in enumerate(self.organs) if len(organs[k])] for k in self.organs[0]] if rare else []
+        self.having = [places for places in found if places]
+
+    def patch(self, index: int) -> dict:
+        """The patch number `index` of this run."""
+        rng = np.random.default_rng((self.seed, index))
+        which = rng.integers(len(self.cases))
+        points, organs = self.body[which], [p for p in self.organs[which].values() if len(p)]
+        if self.having and rng.random() < 2 / 3:
+            having = self.having[rng.integers(len(self.having))]
+            which, points = having[rng.integers(len(having))]
+        elif organs and not self.having and rng.random() < 2 / 3:
+            points = organs[rng.integers(len(organs))]
+        centre = points[rng.integers(len(points))]
+        corner = centre - self.size // 2 + rng.integers(-self.size // 8, self.size // 8 + 1, 3)
+        cut = {k: v if k == "present" else self._cut(v, corner, OUTSIDE.get(k, 0)) for k, v in self.tensors[which].items()}
+        # another scanner: the HU of the two scans are not the same
+        for name in ("fixed", "moving"):
+            gain, offset = rng.normal(1, 0.02), rng.normal(0, 0.01)
+            cut[name] = (cut[name] + 1) * float(gain) - 1 + float(offset)
+        return cut
+
+    def _cut(self, tensor: torch.Tensor, corner, outside) -> torch.Tensor:
+        """A cube of `tensor` [..., z, y, x] that may reach beyond it."""
+        cube = torch.full((*tensor.shape[:-3], *[self.size] * 3), outside, dtype=tensor.dtype)
+        low = [max(0, int(c)) for c in corner]
+        high = [min(n, int(c) + self.size) for n, c in zip(tensor.shape[-3:], corner)]
+        source = tuple(slice(a, b) for a, b in zip(low, high))
+        target = tuple(slice(a - int(c), b - int(c)) for a, b, c in zip(low, high, corner))
+        cube[(..., *target)] = tensor[(..., *source)]
+        return cube
+
+
+class _Whole(torch.utils.data.Dataset):
+    def __init__(self, cases):
+        self.cases = cases
+
+    def __len__(self):
+        return len(self.cases)
+
+    def __getitem__(self, index):
+        return tensors(self.cases[index])

@@ -1,0 +1,125 @@
+"""The training of Seg, Reg, JRS-reg, Dense, SEDD and Cross-stitch (Elmahdy 2021)."""
+
+from __future__ import annotations
+
+import torch
+
+from rtuncertainty import networks
+from rtuncertainty.deformation import warp_tensor
+from rtuncertainty.networks.elmahdy2021 import LEVELS, crop_to_level
+from rtuncertainty.sampling.joint_tiling import run_tiled
+
+from .feed import OUTSIDE
+from ...core.distributed import total
+from ..eatonrosen2018 import loss as organs
+from . import loss as registration, weighting
+from .loss import ABSENT, one_hot
+from ...core import schedule
+from ...core.task import Task
+
+
+def network_input(batch: dict, classes: int) -> torch.Tensor:
+    """[n, 3, z, y, x]: daily CT, planning CT, planning labels scaled to 0 … 1."""
+    labels = batch["moving_labels"][:, None].float() / (classes - 1)
+    return torch.cat([batch["fixed"], batch["moving"], labels], 1)
+
+
+def swapped(batch: dict) -> dict:
+    """The batch and behind it the same with daily and planning scan exchanged (Sec. III-B)."""
+    other = {"fixed": "moving", "moving": "fixed", "fixed_labels": "moving_labels", "moving_labels": "fixed_labels"}
+    return {k: torch.cat([v, batch[other.get(k, k)]]) for k, v in batch.items()}
+
+
+class JointTask(Task):
+    """L = w0·NCC + w1·DSC(warped) + w2·DSC(segmented) + `bending`·bending energy, mean over the three levels (Eq. 6).
+
+    Seg has the third term only, Reg the first and the last; JRS-reg is Reg with the second. The weights are those of
+    `weighting`; that of the bending energy is fixed.
+
+    The Dice loss counts no background: once an organ is found, it hardly asks how sure the network is of what is none, and
+    probabilities of ½ stay in all of the body. `cross_entropy` > 0 adds, with that weight, the likelihood to the third term,
+    which the paper has not; a model that shows entropy needs it. Voxels of organs weigh `organ_weight` times as much in it: background is
+    fifty times as large, and small organs that are not found yet become background without.
+    """
+
+    def __init__(self, hyper: dict):
+        super().__init__(hyper)
+        self.name = hyper["network"]
+        self.network = networks.build(self.name, **hyper["arguments"])
+        self.classes = self.network.classes
+        terms = {"seg": 1, "reg": 1, "jrs_reg": 2}.get(self.name, 3)
+        self.weights = weighting.build(hyper["weighting"], terms)
+
+    def run_network(self, batch):
+        return self.network(network_input(batch, self.classes))
+
+    def losses(self, batch) -> dict:
+        """The terms and their weighted sum "loss", for a batch of `PairPatches`."""
+        out = self.run_network(batch)
+        terms: dict = {}
+        for level in range(len(LEVELS)):
+            for name, value in self._level(out, batch, level).items():
+                terms[name] = terms.get(name, 0.0) + value / len(LEVELS)
+        names = [n for n in ("ncc", "dice_warped", "dice_segmented") if n in terms]
+        loss = self.weights([terms[n] for n in names]) + self.hyper["bending"] * terms.get("bending", 0.0)
+        return {**terms, "loss": loss}
+
+    def _level(self, out, batch, level) -> dict:
+        crop, stride = LEVELS[level]
+        known = crop_to_level(batch["known"], level)
+        truth = one_hot(crop_to_level(batch["fixed_labels"], level), self.classes)
+        found = {}
+        if out.displacement is not None:
+            d = out.displacement[level]
+            where = {"crop": crop, "stride": stride}
+            seen = known * warp_tensor(batch["known"], d.detach(), 0.0, **where).round()
+            warped = warp_tensor(batch["moving"], d, OUTSIDE["moving"], **where)
+            found["ncc"] = registration.ncc_loss(crop_to_level(batch["fixed"], level), warped, seen)
+            found["bending"] = registration.bending_energy(d)
+            if self.name != "reg":
+                labels = warp_tensor(one_hot(batch["moving_labels"], self.classes), d, 0.0, **where)
+                found["dice_warped"] = registration.overlap_loss(labels, truth, batch["present"], seen)
+        if out.logits is not None:
+            # a structure that was not drawn may be there all the same: its voxels are not background for sure
+            p = out.logits[level].softmax(1)[:, 1:]
+            found["dice_segmented"] = registration.overlap_loss(p, truth, batch["present"], known, ABSENT / stride**3)
+            if self.hyper["cross_entropy"]:
+                labels = crop_to_level(batch["fixed_labels"], level).long()
+                weight = known[:, 0] * torch.where(labels > 0, self.hyper["organ_weight"], 1.0)
+                likelihood = organs.cross_entropy(out.logits[level], labels, batch["present"], weight)[0]
+                found["dice_segmented"] = found["dice_segmented"] + self.hyper["cross_entropy"] * likelihood
+        return found
+
+    def training_step(self, batch, index):
+        return super().training_step(swapped(batch), index)
+
+    def on_validation_epoch_start(self):
+        self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
+
+    def validation_step(self, batch, index):
+        """Dice of warped and of segmented organs over whole pairs, mean over those that were drawn."""
+        x = network_input(batch, self.classes)
+        logits, displacement = run_tiled(self.network, x, [OUTSIDE["fixed"], OUTSIDE["moving"], 0.0][:x.shape[1]], edge=64)
+        truth, known = one_hot(batch["fixed_labels"], self.classes), batch["known"]
+        found = [None, None]
+        if displacement is not None:
+            found[0] = warp_tensor(one_hot(batch["moving_labels"], self.classes), displacement, 0.0) > 0.5
+        if logits is not None:
+            found[1] = one_hot(logits.argmax(1), self.classes) > 0
+        for path, labels in enumerate(found):
+            if labels is not None:
+                a, b = labels.float() * known, truth * known
+                there = batch["present"] * (b.sum((2, 3, 4)) > 0)
+                dice = 2 * (a * b).sum((2, 3, 4)) / (a.sum((2, 3, 4)) + b.sum((2, 3, 4))).clamp_min(1)
+                self.sums[2 * path] += (dice * there).sum()
+                self.sums[2 * path + 1] += there.sum()
+
+    def on_validation_epoch_end(self):
+        sums = total(self.sums)
+        dice = {n: (sums[2 * i] / sums[2 * i + 1]).float() for i, n in enumerate(("warped", "segmented")) if sums[2 * i + 1] > 0}
+        self.log_dict({f"val/dice_{n}": v for n, v in dice.items()})
+        self.log("val/score", 1 - sum(dice.values()) / len(dice))
+
+    def configure_optimizers(self):
+        # the homoscedastic weights are parameters of this module, and so in the optimiser
+        return schedule.configured(torch.optim.RAdam(self.parameters(), lr=self.hyper["learning_rate"]), self.hyper)

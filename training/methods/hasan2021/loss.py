@@ -1,0 +1,137 @@
+"""The losses of learning from few labels: V-Net, UA-MT (Yu 2019), SASSNet (Li 2020), MT-CTL (Hasan & Linte 2021).
+
+Probabilities and logits [n, K, z, y, x], labels [n, z, y, x] (int64), distance maps [n, 1, z, y, x] in −1 … 1, negative inside.
+All is computed in single precision, whatever the network runs in.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch.nn import functional as F
+
+from rtuncertainty.networks.uncertainty import entropy
+
+# π⁻¹(z) = sigmoid(−STEEPNESS·z)
+STEEPNESS = 1500.0
+# of the Geman-McClure loss (Sec. 2)
+BETA = 0.5
+# voxels with an uncertainty beyond this share of ln 2 guide nothing: at the start and what is added until the end (Yu 2019, Sec. 2.3)
+THRESHOLD = (0.75, 0.25)
+
+
+def supervised(logits, labels):
+    """½ (cross-entropy + Dice loss of the foreground), as Yu 2019 weighs them.
+
+    The Dice loss is MT-CTL's: 1 − 2Σpy / (Σp + Σy), over the whole batch, mean over the classes without background; of a class
+    that the batch lacks it is Σp / (Σp + 1), so that there is no division by nothing.
+    """
+    logits = logits.float()
+    return (F.cross_entropy(logits, labels) + dice_loss(logits.softmax(1), labels)) / 2
+
+
+def dice_loss(probabilities, labels):
+    """See `supervised`."""
+    p, y = probabilities[:, 1:], F.one_hot(labels, probabilities.shape[1]).movedim(-1, 1)[:, 1:].to(probabilities.dtype)
+    axes = (0, 2, 3, 4)
+    size, true = p.sum(axes) + y.sum(axes), y.sum(axes)
+    return torch.where(true > 0, 1 - 2 * (p * y).sum(axes) / size.clamp_min(1e-6), p.sum(axes) / (p.sum(axes) + 1)).mean()
+
+
+def signed_distance(mask: np.ndarray, spacing) -> np.ndarray:
+    """π(y): the signed distance of every voxel of a mask (bool [z, y, x]) to its surface, float32 in −1 … 1, negative inside.
+
+    Distances (mm, `spacing` x, y, z) from a voxel's centre to the nearest centre on the other side, less half a voxel's mean edge:
+    the surface runs between them. Inside and outside are each divided by their largest distance, as in SASSNet. 1 everywhere
+    without a structure, −1 without anything else.
+    """
+    if not mask.any() or mask.all():
+        return np.full(mask.shape, -1.0 if mask.any() else 1.0, np.float32)
+    sampling, half = tuple(spacing)[::-1], 0.5 * float(np.mean(spacing))
+    outside, inside = (np.maximum(ndimage.distance_transform_edt(side, sampling) - half, 0) for side in (~mask, mask))
+    # a structure one voxel thick has no depth to divide by
+    return (outside / max(outside.max(), half) - inside / max(inside.max(), half)).astype(np.float32)
+
+
+def to_probability(distance):
+    """π⁻¹(z) = sigmoid(−1500·z): the probability of the foreground that a signed distance map stands for.
+
+    The paper prints 1 / (1 + e^(−k·z)), which with distances negative inside would be the background.
+    """
+    return torch.sigmoid(-STEEPNESS * distance.float())
+
+
+def distance_loss(found, truth):
+    """Mean squared error of the distance map (`L_dis`)."""
+    return F.mse_loss(found.float(), truth.float())
+
+
+def cross_task(probabilities, distance):
+    """Mean of ‖f1 − π⁻¹(f2)‖² over the voxels, foreground against foreground (`L_cross-task`)."""
+    return ((probabilities[:, 1:].float().sum(1, keepdim=True) - to_probability(distance)) ** 2).mean()
+
+
+def guided(squared, uncertainty, threshold: float):
+    """Σ [U < t]·squared / Σ [U < t] (`L_G`); 0 where no voxel is that sure. Tensors [n, 1, z, y, x], U in nats."""
+    sure = (uncertainty < threshold).to(squared.dtype)
+    return (sure * squared).sum() / sure.sum().clamp_min(1.0)
+
+
+def guidance(probabilities, distance, uncertainty, threshold: float):
+    """`cross_task` of the voxels of which the network is sure."""
+    squared = (probabilities[:, 1:].float().sum(1, keepdim=True) - to_probability(distance)) ** 2
+    return guided(squared, uncertainty, threshold)
+
+
+def uncertainty_of(samples):
+    """The entropy [n, 1, z, y, x] (nats) of the mean of several predictions: an iterable of probabilities."""
+    total, count = 0.0, 0
+    for sample in samples:
+        total, count = total + sample.float(), count + 1
+    return entropy(total / count)
+
+
+def threshold(progress: float, classes: int = 2) -> float:
+    """(0.75 + 0.25·ramp)·ln 2: the largest uncertainty (nats) that guides, at `progress` (0 … 1) of the training. ln K for K classes."""
+    return (THRESHOLD[0] + THRESHOLD[1] * ramp(progress)) * math.log(classes)
+
+
+def ramp(progress: float) -> float:
+    """exp(−5·(1 − t)²) for t = progress, from 0.0067 to 1 (Laine & Aila 2017): the weight of what unlabelled scans teach."""
+    return math.exp(-5.0 * (1.0 - min(1.0, max(0.0, progress))) ** 2)
+
+
+def mean_teacher(student, teacher, uncertainty, threshold: float):
+    """Squared difference of two predictions' probabilities where the teacher is sure, mean over classes (Yu 2019, Eq. 4)."""
+    squared = ((student.float() - teacher.float()) ** 2).mean(1, keepdim=True)
+    return guided(squared, uncertainty, threshold)
+
+
+def geman_mcclure(labelled, unlabelled, beta: float = BETA):
+    """(a² + b²) / (2β + a² + b²) with the mean squares of two scores [n] (Eq. 1).
+
+    The discriminator minimises it with a = D(labelled) and b = D(unlabelled) − 1, as printed; the network that segments with
+    b = D(unlabelled), so that what it makes of unlabelled scans is taken for that of labelled ones.
+    """
+    squares = (labelled.float() ** 2).mean() + (unlabelled.float() ** 2).mean()
+    return squares / (2 * beta + squares)
+
+
+def real_or_not(score, labelled: bool):
+    """Cross-entropy of the discriminator's score [n] as a logit of "labelled" (SASSNet)."""
+    return F.binary_cross_entropy_with_logits(score.float(), torch.full_like(score.float(), float(labelled)))
+
+
+@torch.no_grad()
+def follow(teacher: torch.nn.Module, student: torch.nn.Module, step: int, decay: float) -> None:
+    """Move the teacher's parameters towards the student's: θ' ← αθ' + (1 − α)θ with α = min(1 − 1/(step + 1), decay).
+
+    `step` counts from 0; the small α of the first steps make the teacher forget its random beginning. Running statistics are the
+    teacher's own.
+    """
+    alpha = min(1 - 1 / (step + 1), decay)
+    for mine, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
+        mine.mul_(alpha).add_(theirs.detach(), alpha=1 - alpha)

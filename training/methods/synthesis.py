@@ -1,0 +1,63 @@
+"""What the training of the networks of axial slices shares: optimiser, schedule, and the validation over whole slices."""
+
+from __future__ import annotations
+
+import torch
+
+from rtuncertainty import networks
+
+from ..core.distributed import total
+from ..core import schedule
+from ..core.task import Task
+
+BONE_HU = 250.0
+OPTIMISERS = {"adam": torch.optim.Adam, "nadam": torch.optim.NAdam}
+
+
+class Synthesis(Task):
+    """A network under the config `hyper` (see training/run/train.py: DEFAULTS). Subclasses say what the losses are."""
+
+    def __init__(self, hyper: dict):
+        super().__init__(hyper)
+        self.network = networks.build(hyper["network"], **hyper["arguments"]).to(memory_format=torch.channels_last)
+
+    def truth(self, batch) -> torch.Tensor:
+        """The labels [n, y, x] that the network's classes mean."""
+        return batch["labels"]
+
+    def run_network(self, batch):
+        return self.network(batch["mr"].contiguous(memory_format=torch.channels_last))
+
+    def validation_step(self, batch, index):
+        """MAE (HU) in the region and in bone, and Dice of the classes, without dropout, over whole slices."""
+        found = self.network.interpret(self.run_network(batch))
+        inside = batch["weight"] > 0
+        sums = []
+        if found.mean is not None:
+            error = (found.mean.float() * self.hyper["hu_scale"] - batch["ct"]).abs()[:, 0]
+            bone = inside & (batch["ct"][:, 0] > BONE_HU)
+            sums = [error[inside].sum(), inside.sum(), error[bone].sum(), bone.sum()]
+        truth = self.truth(batch)
+        for k in range(1, self.network.classes):
+            a, b = (found.probabilities.argmax(1) == k) & inside, (truth == k) & inside
+            sums += [2 * (a & b).sum(), a.sum() + b.sum()]
+        sums = torch.stack([s.double() for s in sums])
+        self.sums = sums if self.sums is None else self.sums + sums
+
+    def on_validation_epoch_start(self):
+        self.sums = None
+
+    def on_validation_epoch_end(self):
+        sums = total(self.sums)
+        ratios = (sums[0::2] / sums[1::2].clamp_min(1)).float()
+        names = [f"dice_{k}" for k in range(1, self.network.classes)]
+        regression = len(ratios) > len(names)
+        if regression:
+            names = ["mae_body", "mae_bone", *names]
+        self.log_dict({f"val/{n}": r for n, r in zip(names, ratios)})
+        # what early stopping and the best checkpoint look at: smaller is better
+        self.log("val/score", ratios[0] + 0.2 * ratios[1] if regression else 1 - ratios.mean())
+
+    def configure_optimizers(self):
+        optimiser = OPTIMISERS[self.hyper["optimiser"]](self.parameters(), lr=self.hyper["learning_rate"])
+        return schedule.configured(optimiser, self.hyper)

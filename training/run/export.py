@@ -1,0 +1,131 @@
+"""`python -m training export`: a run's weights and all that is known of them, as a bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+import yaml
+
+from rtuncertainty.bundles import bundle
+from rtuncertainty import networks
+from rtuncertainty.core.errors import InputError
+
+from ..core import provenance
+from .folder import network_state
+from ..methods import FEW_LABELS, JOINT, learns_organs
+
+# weights beyond this many bytes are stored with half precision; they are evaluated as stored
+LARGEST_SINGLE = 8_000_000
+
+
+def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = None, name: str | None = None, members: list[Path] = ()) -> Path:
+    """Write `out`/model.json and weights.pt from a run folder and a YAML of what no run can know.
+
+    `evaluation`: the evaluation.json of these weights; without it the card says "not evaluated". `name` replaces the
+    card's. `members`: more run folders of the same network and split, whose weights make an ensemble.
+    Raises `SystemExit` when a run has no checkpoint, or a member is of another network or split.
+    """
+    state, steps = network_state(run_folder)
+    hyper = yaml.safe_load((run_folder / "config.yaml").read_text(encoding="utf-8"))
+    split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
+    versions = json.loads((run_folder / "versions.json").read_text(encoding="utf-8"))
+    states = [state, *(_member(folder, hyper, split) for folder in members)]
+    architecture, states = _as_shipped(hyper, states)
+    if sum(v.numel() for s in states for v in s.values()) * 4 > LARGEST_SINGLE:
+        states = [{k: v.half() if v.is_floating_point() else v for k, v in s.items()} for s in states]
+    card = yaml.safe_load(card_file.read_text(encoding="utf-8"))
+    out.mkdir(parents=True, exist_ok=True)
+    weights = out / "weights.pt"
+    torch.save({"checkpoints": states}, out / "weights.part")
+    os.replace(out / "weights.part", weights)
+    network = networks.build(architecture, **hyper["arguments"])
+    card["name"] = name or card["name"]
+    card["architecture"] = {"name": architecture, "arguments": hyper["arguments"], "parameters": sum(p.numel() for p in network.parameters())}
+    joint = hyper["network"] in JOINT
+    if joint:
+        card["outputs"]["deformation"] = {"unit": "mm", "bending": hyper["bending"]}
+    elif getattr(network, "dimensions", 2) == 2:  # volumetric networks segment, and nothing else
+        card["outputs"]["synct"] = {"unit": "HU", "scale": hyper["hu_scale"], "offset": 0.0}
+    card["outputs"]["structures"] = _structures(card, hyper["network"], network.classes, card_file)
+    where = "whole channels before the heads" if joint else "last layer of the trunk" if hasattr(network, "trunk") else "whole channels in every level"
+    card["dropout"] = {"p": network.dropout, "where": getattr(network, "dropped_at", where) if network.dropout else "none"}
+    card["checkpoints"] = len(states)
+    card["training"].update({
+        "cases": len(split["training"]),
+        "steps": steps, "of_steps": hyper["steps"], "batch": hyper["batch"], "patch": hyper["patch"],
+        "seed": hyper["seed"], "beta": hyper["beta"], "hardware": versions["device"], "torch": versions["torch"],
+    })
+    splits = [split, *(json.loads((folder / "split.json").read_text(encoding="utf-8")) for folder in members)]
+    seen = provenance.for_card(splits, bundle.sha256(weights)[:32])
+    # a run of an earlier version knows names alone
+    card["training"].update({"patients": seen} if seen else {"case_names": split["training"], "validation_names": split["validation"]})
+    if hyper.get("cross_fit"):
+        card["training"].update({"cross_fit": True, "folds": hyper["folds"], "fold": hyper["fold"]})
+    if learns_organs(hyper):
+        card["training"]["method"] = "organs"
+    elif hyper["network"] in FEW_LABELS:
+        card["training"].update({"method": hyper["network"], "labelled": hyper["labelled"], "parts": hyper["parts"]})
+    if hyper.get("initialise"):
+        card["training"]["initialised_with"] = Path(hyper["initialise"]).name
+        card["training"]["steps_before"] = _steps_of(hyper["initialise"])
+    card["accuracy"], card["calibration"] = {"cases": "not evaluated", "n": 0, "table": {}}, {"synct": None, "volumes": None}
+    if evaluation:
+        found = json.loads(evaluation.read_text(encoding="utf-8"))
+        if found["weights_sha256"] != bundle.sha256(weights):
+            raise SystemExit(f"{evaluation} was made with other weights; run 'python -m training evaluate' on this bundle.")
+        provenance.require_scored_unseen(evaluation, found, card)
+        card["accuracy"], card["calibration"] = found["accuracy"], found["calibration"]
+        if found.get("input_statistics"):
+            card["input"]["statistics"] = found["input_statistics"]
+        for s in card["outputs"]["structures"]:
+            if s["name"] in found.get("paths", {}):
+                s["path"] = found["paths"][s["name"]]
+            if s["name"] in found.get("not_segmented", []):
+                s["segment"] = False
+    card["weights"] = {"file": weights.name, "sha256": bundle.sha256(weights), "bytes": weights.stat().st_size}
+    (out / "model.json.part").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(out / "model.json.part", out / "model.json")
+    bundle.read_card(out)
+    return out
+
+
+def _as_shipped(hyper: dict, states: list[dict]) -> tuple[str, list[dict]]:
+    """(network, states) of what predicts: the methods that learn from few labels train more than the V-Net that they ship."""
+    if hyper["network"] not in FEW_LABELS or learns_organs(hyper):
+        return hyper["network"], states
+    kept = networks.build("vnet", **hyper["arguments"]).state_dict()
+    return "vnet", [{k: s[k] for k in kept} for s in states]
+
+
+def _steps_of(model: str) -> int | None:
+    """Steps of the weights of a bundle (a name or a folder), with those that they began with; None where the bundle is gone."""
+    try:
+        told = bundle.read_card(bundle.find(model))["training"]
+    except InputError:
+        return None
+    return told["steps"] + (told.get("steps_before") or 0)
+
+
+def _structures(card: dict, network: str, classes: int, card_file: Path) -> list[dict]:
+    """The card's structures as far as the network knows them; `structures_of` in the YAML has those of one network."""
+    found = card["outputs"].pop("structures_of", {}).get(network, card["outputs"].get("structures", [])) if classes else []
+    card["outputs"].pop("structures_of", None)
+    if len(found) != max(0, classes - 1):
+        raise SystemExit(f"{card_file}: it names {len(found)} structures for {network}, which knows {max(0, classes - 1)}.")
+    return found
+
+
+def _member(folder: Path, hyper: dict, split: dict) -> dict:
+    """The weights of another run of the ensemble, which must be alike but for its seed."""
+    other = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    for key in ("network", "arguments", "hu_scale"):
+        if other[key] != hyper[key]:
+            raise SystemExit(f"{folder}: its {key} is {other[key]}, that of the first run {hyper[key]}; an ensemble is of one network.")
+    theirs = json.loads((folder / "split.json").read_text(encoding="utf-8"))
+    trained = {h for n in theirs["training"] for h in theirs.get("hashes", {}).get(n, [])}
+    if set(theirs["training"]) & set(split["validation"]) or any(trained & set(split.get("hashes", {}).get(n, [])) for n in split["validation"]):
+        raise SystemExit(f"{folder}: it was trained on patients whom the first run validates on; use one split.")
+    return network_state(folder)[0]
