@@ -72,7 +72,7 @@ ATROUS = {"3tn": [{"name": "bone", "label": 1, "color": [241, 214, 145], "code":
 
 @pytest.mark.parametrize("name", ATROUS)
 def test_aggregate_and_single_task_bundles_go_through_the_whole_job(tmp_path, limb, name):
-    from rtuncertainty.prediction.job import predict_to_folder
+    from rtuncertainty.jobs.prediction import predict_to_folder
     from rtuncertainty.report.data import load
 
     folder = make_bundle(tmp_path / "model", network=name, arguments={"filters": 4},

@@ -13,7 +13,7 @@ from make_bundle import make_bundle
 from test_preprocess import limb
 
 from rtuncertainty.core import geometry
-from rtuncertainty.prediction import job
+from rtuncertainty.jobs import prediction as job
 from rtuncertainty.core.errors import Cancelled
 from rtuncertainty.core.events import CancelToken, Progress
 

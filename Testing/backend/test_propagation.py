@@ -15,7 +15,7 @@ from rtuncertainty.core.errors import Cancelled, InputError
 from rtuncertainty.core.events import CancelToken
 from rtuncertainty.propagation import agreement, rigid
 from rtuncertainty.core import ct as body
-from rtuncertainty.propagation.save import propagate_to_folder
+from rtuncertainty.jobs.propagation import propagate_to_folder
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from make_bundle import make_bundle
 
 from rtuncertainty.core import image_io
-from rtuncertainty.prediction import job
+from rtuncertainty.jobs import prediction as job
 from rtuncertainty import predict
 from rtuncertainty.uncertainty import volume_assessment
 from rtuncertainty.uncertainty.volume_distribution import LEVELS, PERCENTILES

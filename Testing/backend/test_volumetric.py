@@ -12,7 +12,7 @@ from torch import nn
 
 from rtuncertainty.bundles import bundle
 from rtuncertainty.sampling import inference, volumes
-from rtuncertainty.prediction import job
+from rtuncertainty.jobs import prediction as job
 from rtuncertainty import networks, predict
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.events import Progress

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "RTUncertainty"))
 
-from rtuncertainty.prediction import job
+from rtuncertainty.jobs import prediction as job
 from rtuncertainty.phantoms import limb
 from rtuncertainty.core import runtime  # noqa: E402
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ..core.files import replace_text
 from . import volume_card, volumes
 from ..studies.volumes import tables
 from ..evaluation.comparison import store
@@ -39,4 +40,4 @@ def into_evaluation(rows: Path, evaluation: Path, method: str | None = None) -> 
     made["calibration"] |= volume_card.fit(volumes.read_rows(rows), method, training=found.get("training")).as_card()
     if found.get("input_statistics"):
         made["input_statistics"] = found["input_statistics"]
-    return store.replace_text(evaluation, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False))
+    return replace_text(evaluation, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False))

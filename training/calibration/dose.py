@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rtuncertainty.uncertainty.volume_calibration import patients_needed
 
+from ..core.files import replace_text
 from . import conformal
 from ..evaluation.comparison import store
 
@@ -67,4 +68,4 @@ def into_evaluation(folder: Path, network: str, evaluation: Path) -> Path:
         raise SystemExit(f"{evaluation} did not score {', '.join(others)}, so whether the network has seen them is not known; evaluate again, or compute their doses with the run that it is of.")
     if not all(math.isfinite(m) for entry in found.values() for m in entry["margins_percent"].values()):
         raise SystemExit(f"{folder}: too few patients for their level.")
-    return store.replace_text(evaluation, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False))
+    return replace_text(evaluation, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False))

@@ -28,6 +28,7 @@ from rtuncertainty.uncertainty.volume_calibration import (
 )
 from rtuncertainty.uncertainty.volume_distribution import PERCENTILES, VolumeDistribution
 
+from ..core.files import replace_text
 from . import conformal
 
 FORMAT = 1
@@ -68,7 +69,7 @@ def write_rows(rows: list[VolumeRow], path: Path, **more) -> Path:
     from ..evaluation.comparison import store
 
     plain = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(r).items()} for r in rows]
-    return store.replace_text(path, json.dumps({"format": FORMAT, "percentiles": PERCENTILES, **more, "rows": plain}, allow_nan=False))
+    return replace_text(path, json.dumps({"format": FORMAT, "percentiles": PERCENTILES, **more, "rows": plain}, allow_nan=False))
 
 
 def read_rows(path: Path) -> list[VolumeRow]:

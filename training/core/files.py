@@ -43,3 +43,10 @@ def write_csv(path: Path, rows: list[dict], names: list[str] | None = None) -> N
         writer.writeheader()
         writer.writerows(rows)
         f.flush()
+
+
+def replace_text(path: Path, text: str) -> Path:
+    """Write `text` beside `path` and rename it, so that a killed run leaves no half file."""
+    with replaced(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path

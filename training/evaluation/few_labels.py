@@ -19,6 +19,7 @@ from rtuncertainty.sampling.slices import Statistics
 from rtuncertainty.networks.uncertainty import entropy
 
 from ..core import provenance
+from ..core.files import replace_text
 from ..data.prepare import scans
 from ..data import scan
 from . import overlap
@@ -122,3 +123,4 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, stride=STRIDE,
             "window": list(size), "stride": list(stride),
             "spacing_mm": list(case.spacing), "cases": cases} | scored
     return store.replace_text(out / "rows.json", json.dumps(made, indent=0))
+    return replace_text(out / "rows.json", json.dumps(made, indent=0))

@@ -17,6 +17,7 @@ from rtuncertainty.core.events import Progress
 from rtuncertainty.propagation import refine, sampling
 from rtuncertainty.propagation.sampling import PAIRS
 
+from ..core.files import replace_text
 from . import elastix
 from ..data.prepare import input_statistics
 from ..core import provenance
@@ -151,6 +152,7 @@ class Scores:
         """Write rows.json; `usual`: the card's `input.statistics`; `scored`: of `provenance.require_unseen`."""
         out.mkdir(parents=True, exist_ok=True)
         return store.replace_text(out / "rows.json", json.dumps({**self.rows, "weights_sha256": weights, "input_statistics": usual, **(scored or {})}))
+        return replace_text(out / "rows.json", json.dumps({**self.rows, "weights_sha256": weights, "input_statistics": usual}))
 
 
 def _score(scores: Scores, case: PairCase, network, modes, bending: float, pulling) -> None:

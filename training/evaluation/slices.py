@@ -24,6 +24,7 @@ from rtuncertainty.core.events import Progress
 from rtuncertainty.sampling.slices import Statistics
 from rtuncertainty.core.structures import tidy_labels
 
+from ..core.files import replace_text
 from ..data.prepare import input_statistics
 from ..core import provenance
 from ..calibration import hu as recalibration
@@ -169,10 +170,12 @@ def _write(networks, card, split, samples, out, fitted, sd_range, every, more_of
              compare.pictures(figures.write(networks, out))]
     # the columns of the first table, then all others of the network itself
     more = [c for c in networks[0].rows[0] if c not in rows[0]]
-    store.replace_text(out / "evaluation.csv", tables.csv_text(["case", *columns, *more], (
+    replace_text(out / "evaluation.csv", tables.csv_text(["case", *columns, *more], (
         [r["case"], *(r[c] for c in columns), *(scores[c] for c in more)] for r, scores in zip(rows, networks[0].rows))))
     store.replace_text(out / "evaluation.json", json.dumps(for_card(rows, card, fitted, sd_range, more_of_it) | more_of_it, indent=1, ensure_ascii=False, allow_nan=False))
     return store.replace_text(out / "evaluation.md", "\n\n".join(lines) + "\n")
+    replace_text(out / "evaluation.json", json.dumps(for_card(rows, card, fitted, sd_range) | {"input_statistics": usual}, indent=1, ensure_ascii=False, allow_nan=False))
+    return replace_text(out / "evaluation.md", "\n\n".join(lines) + "\n")
 
 
 def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], scored: dict = {}) -> dict:

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from . import export, folder as run_folder, train
+from ..core.files import replace_text
 from ..evaluation.comparison import store
 
 
@@ -86,7 +87,7 @@ def written(file: Path, settings: dict) -> Path:
     text = yaml.safe_dump(settings, allow_unicode=True, sort_keys=False)
     if not file.exists() or file.read_text(encoding="utf-8") != text:
         file.parent.mkdir(parents=True, exist_ok=True)
-        store.replace_text(file, text)
+        replace_text(file, text)
     return file
 
 

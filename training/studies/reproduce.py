@@ -19,7 +19,7 @@ from .propagation import study as propagation_study
 from .mr_only import study
 from .volumes import study as volume_study
 
-CONFIGS = Path(__file__).resolve().parent / "configs"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # name -> (card, config for two CPU cores, config for a GPU)
 EXPERIMENTS = {"limb": ("limb_card.yaml", "limb_m4.yaml", "limb_m4_gpu.yaml")}
 # evaluation and export need the last part of the time

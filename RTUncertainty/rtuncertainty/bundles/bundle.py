@@ -22,8 +22,8 @@ def search_path() -> list[Path]:
     """Folders in which bundles are looked for by name: those in RTU_MODELS, then the extension's own."""
     given = [Path(p) for p in os.environ.get("RTU_MODELS", "").split(os.pathsep) if p]
     here = Path(__file__).resolve()
-    # in the source tree, in an installed extension (…/qt-scripted-modules/rtbackend), in a wheel
-    own = [here.parents[2] / "Resources" / "Models", here.parents[1] / "Resources" / "Models", here.parent / "Models"]
+    # in the source tree, in an installed extension (…/qt-scripted-modules/rtuncertainty), in a wheel
+    own = [here.parents[3] / "Resources" / "Models", here.parents[2] / "Resources" / "Models", here.parents[1] / "Models"]
     return given + own
 
 

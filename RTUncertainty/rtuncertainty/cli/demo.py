@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 from ..core import image_io
-from ..prediction import job
+from ..jobs import prediction as job
 from ..core.errors import InputError
 from ..core.events import Progress
 

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from ..core import image_io, structure_set, surfaces
 from ..core.events import Progress
-from ..propagation.save import propagate_to_folder
+from ..jobs.propagation import propagate_to_folder
 
 MODEL = "pelvis-ct-propagation-phantom"
 # far from the digital pelves that the model was trained on, which are numbered from 0

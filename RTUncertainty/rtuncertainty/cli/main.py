@@ -176,7 +176,7 @@ def _cancel_on_signal() -> CancelToken:
 
 
 def _predict(args) -> int:
-    from ..prediction import job
+    from ..jobs import prediction as job
 
     progress = Progress(_show(args.progress), _cancel_on_signal(), tuple(n for n in ("scene", "report") if getattr(args, n)))
     output = job.predict_to_folder(
@@ -188,7 +188,7 @@ def _predict(args) -> int:
 
 def _propagate(args) -> int:
     from ..core.events import PROPAGATION
-    from ..propagation.save import propagate_to_folder
+    from ..jobs.propagation import propagate_to_folder
 
     progress = Progress(_show(args.progress), _cancel_on_signal(), tuple(n for n in ("scene", "report") if getattr(args, n)), shares=PROPAGATION)
     output = propagate_to_folder(args.planning, args.structures, args.daily, args.model, args.output, progress=progress, scene=args.scene,

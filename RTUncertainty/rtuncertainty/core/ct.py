@@ -1,4 +1,4 @@
-"""Where the patient is in a CT."""
+"""CT: the window in HU in which networks see it, and where the patient is in it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ from . import geometry
 from .errors import InputError
 
 TISSUE_HU = -300.0
+AIR_HU = -1000.0
+# HU that the networks tell apart, and the HU of one unit
+WINDOW = (-500.0, 1000.0)
+UNIT = 500.0
+
+
+def normalised(hu: np.ndarray) -> np.ndarray:
+    """HU from -500 to 1000 as -1 to 2, float32."""
+    return (np.clip(hu, *WINDOW) / UNIT).astype(np.float32)
 
 
 def body_mask(ct: sitk.Image, name: str = "the CT") -> sitk.Image:

@@ -9,12 +9,9 @@ import SimpleITK as sitk
 
 from ..core import geometry
 from ..core import ct as bodies
+from ..core.ct import AIR_HU
 from . import rigid as rigidly
 
-# HU that the networks tell apart, and the HU of one unit
-WINDOW = (-500.0, 1000.0)
-UNIT = 500.0
-AIR_HU = -1000.0
 MARGIN_MM = 8.0  # of air that is left around the daily body
 
 
@@ -33,11 +30,6 @@ class Pair:
     known: np.ndarray
     labels: dict[str, np.ndarray]
     rigid: sitk.Transform
-
-
-def normalised(hu: np.ndarray) -> np.ndarray:
-    """HU from -500 to 1000 as -1 to 2, float32."""
-    return (np.clip(hu, *WINDOW) / UNIT).astype(np.float32)
 
 
 def cropped(image: sitk.Image, mask: np.ndarray, margin_mm: float) -> sitk.Image:

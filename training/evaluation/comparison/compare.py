@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...core.files import replace_text
 from . import figures, significance, store, tables
 
 
@@ -22,12 +23,12 @@ def run(folders: dict[str, Path | list[Path]], out: Path, reference: str | None 
     tests = significance.run(networks, reference)
     out.mkdir(parents=True, exist_ok=True)
     drawn = figures.write(networks, out)
-    store.replace_text(out / "comparison.csv", tables.rows_csv(networks))
-    store.replace_text(out / "summary.csv", tables.summary_csv(networks))
-    store.replace_text(out / "significance.csv", tables.significance_csv(tests))
+    replace_text(out / "comparison.csv", tables.rows_csv(networks))
+    replace_text(out / "summary.csv", tables.summary_csv(networks))
+    replace_text(out / "significance.csv", tables.significance_csv(tests))
     text = [f"# {len(folders)} networks on {len(networks[0].rows)} patients", tables.document(networks), "## Significance",
             tables.significance(tests, names, reference), pictures(drawn)]
-    return store.replace_text(out / "comparison.md", "\n\n".join(part.strip() for part in text) + "\n")
+    return replace_text(out / "comparison.md", "\n\n".join(part.strip() for part in text) + "\n")
 
 
 def pictures(paths: list[Path]) -> str:

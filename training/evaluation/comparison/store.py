@@ -31,13 +31,6 @@ class Network:
         return [row[name] for row in self.rows]
 
 
-def replace_text(path: Path, text: str) -> Path:
-    """Write `text` beside `path` and rename it, so that a killed run leaves no half file."""
-    with replaced(path) as part:
-        part.write_text(text, encoding="utf-8")
-    return path
-
-
 def write(folder: Path, card: dict, samples: int, training: list[str], records: dict[str, dict],
           baselines: dict[str, dict[str, dict]]) -> Path:
     """Write `folder`/rows.json.

@@ -41,21 +41,6 @@ def dice_loss(probabilities, labels):
     return torch.where(true > 0, 1 - 2 * (p * y).sum(axes) / size.clamp_min(1e-6), p.sum(axes) / (p.sum(axes) + 1)).mean()
 
 
-def signed_distance(mask: np.ndarray, spacing) -> np.ndarray:
-    """π(y): the signed distance of every voxel of a mask (bool [z, y, x]) to its surface, float32 in −1 … 1, negative inside.
-
-    Distances (mm, `spacing` x, y, z) from a voxel's centre to the nearest centre on the other side, less half a voxel's mean edge:
-    the surface runs between them. Inside and outside are each divided by their largest distance, as in SASSNet. 1 everywhere
-    without a structure, −1 without anything else.
-    """
-    if not mask.any() or mask.all():
-        return np.full(mask.shape, -1.0 if mask.any() else 1.0, np.float32)
-    sampling, half = tuple(spacing)[::-1], 0.5 * float(np.mean(spacing))
-    outside, inside = (np.maximum(ndimage.distance_transform_edt(side, sampling) - half, 0) for side in (~mask, mask))
-    # a structure one voxel thick has no depth to divide by
-    return (outside / max(outside.max(), half) - inside / max(inside.max(), half)).astype(np.float32)
-
-
 def to_probability(distance):
     """π⁻¹(z) = sigmoid(−1500·z): the probability of the foreground that a signed distance map stands for.
 

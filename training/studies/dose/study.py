@@ -22,6 +22,7 @@ from rtuncertainty.core import geometry
 from rtuncertainty.dose.structure_region import MaskRegion
 from rtuncertainty.core.errors import InputError
 
+from ...core.files import replace_text
 from . import tables
 from ...evaluation import slices
 from ...core import provenance
@@ -133,7 +134,7 @@ def _one_patient(data, folder, name, modality, models, device, until) -> bool:
         record = _compared(delivery, regions, found, {k: CORRELATIONS[modality][k] for k in lengths}, MEMBERS[modality])
         record = _with_known_bands(record, path) | {"plan_cpu_seconds": round(seconds, 1), "title": title, "patient": name}
         path.parent.mkdir(parents=True, exist_ok=True)
-        store.replace_text(path, json.dumps(record, indent=1))
+        replace_text(path, json.dumps(record, indent=1))
         print(f"{modality} {name} {title}: Davg {record['difference']['davg']:+.2f} %", flush=True)
     return True
 

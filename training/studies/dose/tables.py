@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+from ...core.files import replace_text
 from ...calibration import dose
 from ...core.files import write_csv
 from ...evaluation.comparison import store, tables
@@ -37,7 +38,7 @@ def write(folder: Path, patients: list[str]) -> Path:
         if there:
             lines += [f"## {modality.capitalize()}s", _networks(there, patients), _patients(there), _bands(there)]
     lines.append(_correlations(records))
-    return store.replace_text(folder / "dose.md", "\n\n".join(line for line in lines if line) + "\n")
+    return replace_text(folder / "dose.md", "\n\n".join(line for line in lines if line) + "\n")
 
 
 def _row(r: dict) -> dict:

@@ -14,7 +14,7 @@ from rtuncertainty.core import structure_names
 from ...data.prepare import scans
 from ...core import files
 
-CONFIGS = Path(__file__).resolve().parent / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TEMPLATE = CONFIGS / "few_labels_card.yaml"
 CARD = "card.yaml"
 # scans beyond those that were seen by so much are warned of

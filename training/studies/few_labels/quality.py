@@ -27,6 +27,7 @@ from rtuncertainty.uncertainty.quality import QualityCalibration
 from rtuncertainty.networks.uncertainty import entropy
 from rtuncertainty.uncertainty.volumes import probability_of_being_inside
 
+from ...core.files import replace_text
 from ...calibration import conformal, flags as flag_thresholds, quality as quality_calibration, volume_card, volumes as volume_calibration
 from ...evaluation import few_labels
 from ..volumes import noise
@@ -90,7 +91,7 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int =
         print(f"{name}: Dice {rows[-1 - sum(map(len, steps.values()))].told['dice']:.3f}, made worse "
               + ", ".join(f"{r.told['dice']:.3f}" for r in rows if r.case == name and not r.clean), flush=True)
     out.mkdir(parents=True, exist_ok=True)
-    return store.replace_text(file, json.dumps(mark | {"rows": [_plain(asdict(r)) for r in rows]}, allow_nan=False))
+    return replace_text(file, json.dumps(mark | {"rows": [_plain(asdict(r)) for r in rows]}, allow_nan=False))
 
 
 def degraded(case: scan.Scan, kind: str, amount: float, normalisation: str, seed: int = 0) -> scan.Scan:

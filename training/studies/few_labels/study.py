@@ -19,7 +19,7 @@ from ...data.prepare import input_statistics, left_atrium, scans
 from ...methods.hasan2021 import feed
 from ...data import scan
 
-CONFIGS = Path(__file__).resolve().parent / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FOLDER, CARD = CONFIGS / "few_labels", CONFIGS / "left_atrium_card.yaml"
 # the part of the time that evaluation needs
 RESERVE = 0.1

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...core.files import replace_text
 from . import flags as few_labels_flags, quality as few_labels_quality
 from ...core import provenance
 from ...evaluation.comparison import significance, store, tables
@@ -59,13 +60,13 @@ def write(files: dict[str, Path], runs: dict, results: Path, hardware: str, qual
             for n, f in found.items() for case, r in f["cases"].items()]
     example = next(iter(first["cases"].values()))
     head = ["run", "title", "labelled", "case", *example["scores"], *("sampled_" + k for k in example["sampled"])]
-    store.replace_text(results / "few_labels.csv", tables.csv_text(head, rows))
-    store.replace_text(results / "significance.csv", tables.csv_text(["metric", "first", "second", "n", "median_difference", "p", "p_holm", "tests"], (
+    replace_text(results / "few_labels.csv", tables.csv_text(head, rows))
+    replace_text(results / "significance.csv", tables.csv_text(["metric", "first", "second", "n", "median_difference", "p", "p_holm", "tests"], (
         [t.metric, t.a, t.b, t.n, t.median, t.p, t.p_holm, t.family] for t in tests)))
     columns = list(next(iter(flags["all"].values())))
-    store.replace_text(results / "flags.csv", tables.csv_text(["run", "told_by", *columns], (
+    replace_text(results / "flags.csv", tables.csv_text(["run", "told_by", *columns], (
         [run, name, *(s.get(c, math.nan) for c in columns)] for run, told in flags.items() for name, s in told.items())))
-    store.replace_text(results / "few_labels.md", "\n\n".join(lines) + "\n")
+    replace_text(results / "few_labels.md", "\n\n".join(lines) + "\n")
     return results
 
 
@@ -161,4 +162,4 @@ def for_card(file: Path, out: Path, quality: Path | None = None, statistics: dic
             "accuracy": {"cases": f"{len(cases)} validation scans of the {where} on voxels of {found['spacing_mm'][0]:.3g} mm, "
                          + provenance.none_trained_on(found) + ("; cropped around the atrium" if challenge else ""), "n": len(cases), "table": shown},
             "calibration": calibration} | ({"input_statistics": statistics} if statistics else {})
-    return store.replace_text(out, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False))
+    return replace_text(out, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from ...core.files import replace_text
 from ...evaluation.comparison import store
 
 BODY, BONE = "MAE body", "MAE bone ≥ 250 HU"
@@ -61,7 +62,7 @@ def write(folders: dict[str, Path | list[Path]], out: Path) -> Path:
         mean, inside = np.nanmean(network.column("z mean")), np.nanmean(network.column("within 90 %"))
         verdict = "yes" if CALIBRATED[0] <= np.nanmean(sd) <= CALIBRATED[1] else "no"
         lines.append(f"| {name} | {mean:.2f} | {np.nanmean(sd):.2f} ± {np.nanstd(sd, ddof=1):.2f} | {inside:.0%} | {verdict} |")
-    return store.replace_text(out, "\n".join(lines) + "\n")
+    return replace_text(out, "\n".join(lines) + "\n")
 
 
 def _line(claim: Claim, networks: dict) -> str:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import yaml
 
+from ...core.files import replace_text
 from ...run import budgeted, train
 from . import claims
 from ...evaluation import slices
 from ...data.prepare import synthesis
 from ...evaluation.comparison import compare, store
 
-CONFIGS = Path(__file__).resolve().parent / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # the papers' names
 TITLES = {"m1": "M1", "m2a": "M2a", "m2b": "M2b", "m3": "M3", "m4": "M4", "1tn-gl": "1TN-GL", "1tn-fl": "1TN-FL", "2tn": "2TN", "3tn": "3TN"}
 # the part of the time that evaluation needs
@@ -102,7 +103,7 @@ def _of_fold(budget: Path, out: Path, fold: int) -> Path:
     if not 0 <= fold < folds:
         raise SystemExit(f"--fold: {fold} is not one of 0 to {folds - 1}, which {budget} divides the patients into.")
     out.mkdir(parents=True, exist_ok=True)
-    return store.replace_text(out / "budget.yaml", yaml.safe_dump(settings | {"fold": fold}))
+    return replace_text(out / "budget.yaml", yaml.safe_dump(settings | {"fold": fold}))
 
 
 def _prepared(study: Study, data: Path | None, out: Path) -> Path:

@@ -15,7 +15,7 @@ from ...evaluation import pairs as propagation_eval
 from . import tables, volumes
 from ...core.files import replaced
 
-CONFIGS = Path(__file__).resolve().parent / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # evaluation and elastix need the last part of the time
 RESERVE = 0.3
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from ...core.files import replace_text
 from ...calibration import flags, spread as spread_calibration
 from ...core import provenance
 from ...evaluation.comparison import store, tables
@@ -55,8 +56,8 @@ def write(files: dict[str, Path], baselines: Path | None, results: Path, hardwar
     lines += ["## Does the sampled spread tell the error?", _spreads(rows["spreads"]), "## Is the spread as large as the error?", _calibration(rows["errors"]), "## Symmetry", _symmetry(rows["symmetry"])]
     for kind in ("contours", "deformations"):
         columns = list(dict.fromkeys(k for r in rows[kind] for k in r if k != "method"))
-        store.replace_text(results / f"{kind}.csv", tables.csv_text(columns, ([r.get(c, "") for c in columns] for r in rows[kind])))
-    store.replace_text(results / "propagation.md", "\n\n".join(lines) + "\n")
+        replace_text(results / f"{kind}.csv", tables.csv_text(columns, ([r.get(c, "") for c in columns] for r in rows[kind])))
+    replace_text(results / "propagation.md", "\n\n".join(lines) + "\n")
     return results
 
 
@@ -182,7 +183,7 @@ def for_card(file: Path, out: Path) -> Path:
     earned = _lights(found, best, made["calibration"]["spread"])
     if earned:
         made["calibration"]["lights"] = earned
-    return store.replace_text(out, json.dumps(made, indent=1, ensure_ascii=False))
+    return replace_text(out, json.dumps(made, indent=1, ensure_ascii=False))
 
 
 def _lights(found: dict, best: str, spread: dict) -> dict | None:

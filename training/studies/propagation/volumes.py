@@ -18,6 +18,7 @@ from rtuncertainty.propagation import assess, spread
 from rtuncertainty.propagation.sampling import PAIRS
 from rtuncertainty.uncertainty.volume_calibration import CONFORMAL
 
+from ...core.files import replace_text
 from ...evaluation import pairs
 from ...core import provenance
 from ...calibration import volume_card
@@ -51,7 +52,7 @@ def into_evaluation(prepared: Path, run_folder: Path, model: Path, evaluation: P
     # on voxels larger than the spread a distribution is a few steps, which nothing can scale: margins can be added to it
     found = volume_card.fit(rows, CONFORMAL).as_card()
     made["calibration"] |= {"volumes": found["volumes"], "quality": found["quality"]}
-    return store.replace_text(evaluation, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False))
+    return replace_text(evaluation, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def volume_rows(network, case: PairCase, card: dict, mode: str) -> list[VolumeRow]:

@@ -22,6 +22,7 @@ from rtuncertainty.uncertainty import volume_calibration
 from rtuncertainty.prediction.predict import LEVEL, predict
 from rtuncertainty.core.surfaces import dice
 
+from ...core.files import replace_text
 from ...evaluation.comparison import store
 
 # noise: sd over the mean intensity of what is above a tenth of the range (the paper's percentages); blur: sd in mm; resolution: edge of
@@ -108,7 +109,7 @@ def run(model: Path, cases: Iterable[NoiseCase], out: Path, steps: dict | None =
                 rows += _rows(case, kind, amount, found, _score(image, card, bias_field))
     out.mkdir(parents=True, exist_ok=True)
     plain = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(r).items()} for r in rows]
-    return store.replace_text(out / "noise.json", json.dumps({"model": card["name"], "level": LEVEL, "rows": plain}, allow_nan=False))
+    return replace_text(out / "noise.json", json.dumps({"model": card["name"], "level": LEVEL, "rows": plain}, allow_nan=False))
 
 
 def _score(image: sitk.Image, card: dict, bias_field: str) -> float:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from ...core.files import replace_text
 from ...run import budgeted, common_start, export
 from ...calibration import calibrate
 from ...data.prepare import input_statistics, organs
@@ -24,7 +25,7 @@ from ...evaluation import organs as volume_evaluation
 from ...data import organ_case
 from ...evaluation.comparison import store, tables
 
-CONFIGS = Path(__file__).resolve().parent / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FOLDER, CARD = CONFIGS / "volumes", CONFIGS / "headneck_organs_card.yaml"
 TITLES = {"hr_drop_last": "HR-drop-last", "hr_default": "HR-default", "hr_drop_all": "HR-drop-all", "hr_hetero": "HR-hetero"}
 # what ships: a sample of it costs next to nothing
@@ -82,7 +83,7 @@ def _noise(prepared: Path, out: Path, bundle: Path, patients: int, samples: int,
     names = json.loads((out / "runs" / SHIPPED / "split.json").read_text(encoding="utf-8"))["validation"][:patients]
     cases = (noise_experiment.of_organs(organ_case.load(prepared / "cases" / f"{n}.npz")) for n in names)
     found = noise_experiment.run(bundle, cases, folder, samples=samples, device=device)
-    store.replace_text(known, mark)
+    replace_text(known, mark)
     return found
 
 
@@ -126,8 +127,8 @@ def write(files: dict[str, Path], results: Path, hardware: str) -> Path:
         lines += [f"## {title}", tables.markdown(["network", *heads, "mean of organs"], body)]
     results.mkdir(parents=True, exist_ok=True)
     columns = ["network", "case", "organ", *METRICS]
-    store.replace_text(results / "contours.csv", tables.csv_text(columns, ([{"network": n, **r}[c] for c in columns] for n, rows in found.items() for r in rows)))
-    store.replace_text(results / "organs.md", "\n\n".join(lines) + "\n")
+    replace_text(results / "contours.csv", tables.csv_text(columns, ([{"network": n, **r}[c] for c in columns] for n, rows in found.items() for r in rows)))
+    replace_text(results / "organs.md", "\n\n".join(lines) + "\n")
     return results
 
 
@@ -152,4 +153,4 @@ def for_card(file: Path, prepared: Path, run_folder: Path, out: Path) -> Path:
             "calibration": {"synct": None, "volumes": None}}
     names = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["training"]
     made["input_statistics"] = input_statistics.of_organs(organ_case.load(prepared / "cases" / f"{n}.npz") for n in names)
-    return calibrate.into_evaluation(file, store.replace_text(out, json.dumps(made, indent=1, ensure_ascii=False)))
+    return calibrate.into_evaluation(file, replace_text(out, json.dumps(made, indent=1, ensure_ascii=False)))

@@ -9,6 +9,7 @@ import numpy as np
 
 from rtuncertainty.uncertainty.volume_calibration import METHODS as CALIBRATIONS
 
+from ...core.files import replace_text
 from . import noise as noise_experiment
 from ...calibration import quality, volume_card, volume_coverage, volume_ranges
 from ...core.files import replaced
@@ -63,9 +64,9 @@ def write(networks: dict[str, list[VolumeRow]], out: Path, training: dict[str, l
         curves = noise_experiment.curves(noise_experiment.read_rows(noise))
         lines += ["## On worse images (Eaton-Rosen 2018, Fig. 4)", noise_table(curves), _picture("noise.png")]
         noise_figure(curves, out / "noise.png")
-    store.replace_text(out / "volumes.csv", rows_csv(networks))
-    store.replace_text(out / "coverage.csv", coverage_csv(found))
-    return store.replace_text(out / "volumes.md", "\n\n".join(lines) + "\n")
+    replace_text(out / "volumes.csv", rows_csv(networks))
+    replace_text(out / "coverage.csv", coverage_csv(found))
+    return replace_text(out / "volumes.md", "\n\n".join(lines) + "\n")
 
 
 def _picture(name: str) -> str:

@@ -14,36 +14,13 @@ import SimpleITK as sitk
 from ..bundles import bundle
 from ..uncertainty import flags, volume_assessment, volumes
 from ..core import image_io
-from ..results import prediction_folder
+from . import prediction_folder
 from ..deformation import write_transform
-from ..core.events import PROPAGATION, Progress
-from ..results.finish import finish, require_scene_writer
 from ..core.structure_set import Structure, as_segmentation
-from .job import propagate
-from .result import LEVEL, Contour, Propagation
+from ..propagation.result import LEVEL, Contour, Propagation
 
 COLUMNS = ("structure", "default", "light", "planning_ml", "propagated_ml", "propagated_lower_ml", "propagated_upper_ml", "segmented_ml",
            "segmented_lower_ml", "segmented_upper_ml", "dice", "msd_mm", "propagated_sd_mm", "segmented_sd_mm", "worst_slice", "flag", "reason")
-
-
-def propagate_to_folder(planning, structures, daily, model, output, *, progress: Progress | None = None, scene=False, report=False, **options) -> Path:
-    """Run `propagate` and write its result folder; returns its absolute path.
-
-    The inputs are paths; `options` are those of `propagate`. The folder appears whole or not at all.
-    Raises what `propagate` raises, and `InputError` for a folder that cannot be written.
-    """
-    progress = progress or Progress(shares=PROPAGATION)
-    output = Path(output).absolute()
-    require_scene_writer(scene)
-    card = bundle.read_card(bundle.find(model))
-    with image_io.Staging(output) as staging:
-        found = propagate(planning, structures, daily, card["folder"], progress=progress,
-                          before=lambda image: prediction_folder.require_space(image, output, 6), **options)
-        progress.stage("write", 0.0, "Writing the results")
-        summary = save(found, staging)
-        del found
-        finish(staging, summary, daily, progress, scene, report, (structures, planning))
-    return output
 
 
 def save(found: Propagation, staging: image_io.Staging) -> dict:

@@ -1,0 +1,32 @@
+"""A whole run: predict, write beside, add scene and report, move into place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..bundles import bundle
+from ..core import image_io
+from ..core.events import Progress
+from ..prediction.predict import predict
+from ..results import prediction_folder
+from .finish import finish, require_scene_writer
+
+
+def predict_to_folder(image, model, output, *, progress: Progress | None = None, scene=False, report=False, **options) -> Path:
+    """Run `predict` and write its result folder; returns its absolute path.
+
+    `image` is a path; `options` are those of `predict`. The folder appears whole or not at all.
+    Raises what `predict` raises, and `InputError` for a folder that cannot be written.
+    """
+    progress = progress or Progress()
+    output = Path(output).absolute()
+    require_scene_writer(scene)
+    card = bundle.read_card(bundle.find(model))
+    with image_io.Staging(output) as staging:
+        prediction = predict(image, card["folder"], progress=progress, before=lambda mr: prediction_folder.require_space(
+            mr, output, len(card["outputs"]["structures"])), **options)
+        progress.stage("write", 0.0, "Writing the results")
+        summary = prediction_folder.save(prediction, staging)
+        del prediction
+        finish(staging, summary, image, progress, scene, report)
+    return output

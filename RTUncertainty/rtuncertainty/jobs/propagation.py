@@ -1,0 +1,32 @@
+"""A whole propagation: propagate, write beside, add scene and report, move into place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..bundles import bundle
+from ..core import image_io
+from ..core.events import PROPAGATION, Progress
+from ..propagation.job import propagate
+from ..results import prediction_folder, propagation_folder
+from .finish import finish, require_scene_writer
+
+
+def propagate_to_folder(planning, structures, daily, model, output, *, progress: Progress | None = None, scene=False, report=False, **options) -> Path:
+    """Run `propagate` and write its result folder; returns its absolute path.
+
+    The inputs are paths; `options` are those of `propagate`. The folder appears whole or not at all.
+    Raises what `propagate` raises, and `InputError` for a folder that cannot be written.
+    """
+    progress = progress or Progress(shares=PROPAGATION)
+    output = Path(output).absolute()
+    require_scene_writer(scene)
+    card = bundle.read_card(bundle.find(model))
+    with image_io.Staging(output) as staging:
+        found = propagate(planning, structures, daily, card["folder"], progress=progress,
+                          before=lambda image: prediction_folder.require_space(image, output, 6), **options)
+        progress.stage("write", 0.0, "Writing the results")
+        summary = propagation_folder.save(found, staging)
+        del found
+        finish(staging, summary, daily, progress, scene, report, (structures, planning))
+    return output
