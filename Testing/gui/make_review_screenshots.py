@@ -21,9 +21,9 @@ import numpy as np  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
 from PIL import Image  # noqa: E402
 from PySide6 import QtGui  # noqa: E402
-from RTUncertaintyLib.headless.scene import scene  # noqa: E402
+from RTUncertaintyLib.headless import scene  # noqa: E402
 from RTUncertaintyLib import runs as run_scene  # noqa: E402
-from RTUncertaintyLib.headless.scene.render import views  # noqa: E402
+from RTUncertaintyLib.headless.render import views  # noqa: E402
 from RTUncertaintyLib.runs.overlays import label_count  # noqa: E402
 from RTUncertaintyLib.mrml.volumes import add_volume  # noqa: E402
 
@@ -161,7 +161,7 @@ def main(folder, result, image=None, structure=None, overlay=None, dose=None):
         add_volume(slicer.mrmlScene, sitk.ReadImage(str(image)), "input")
     run = studio.widget.logic.review(result, show=False)
     studio.widget.panel.show(run)
-    from RTUncertaintyLib.headless.scene.scene_bundle import fit_views
+    from RTUncertaintyLib.headless.scene_bundle import fit_views
 
     fit_views(studio.holder, run)
     studio.zoom(200.0)

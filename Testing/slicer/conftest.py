@@ -30,7 +30,7 @@ def scene(monkeypatch):
     """An empty scene that is `slicer.mrmlScene`; the application's own, cleared, inside Slicer."""
     import slicer
 
-    from RTUncertaintyLib.headless.scene import scene as headless
+    from RTUncertaintyLib.headless import scene as headless
 
     if headless.in_application():
         slicer.mrmlScene.Clear(0)
@@ -44,7 +44,7 @@ def scene(monkeypatch):
 @pytest.fixture
 def views():
     """A private scene with slice views, a 3-D view and a camera: the `HeadlessSlicer` that holds them."""
-    from RTUncertaintyLib.headless.scene import scene as headless
+    from RTUncertaintyLib.headless import scene as headless
 
     holder = headless.new_scene()
     headless.add_views(holder)

@@ -14,7 +14,7 @@ from make_propagation import STRUCTURES
 from make_result import make_result, oblique
 from propagation_case import NAMES, Case, file_masks, ids, mask
 
-from RTUncertaintyLib.headless.scene import scene as headless
+from RTUncertaintyLib.headless import scene as headless
 from RTUncertaintyLib import runs as run_scene
 from RTUncertaintyLib.runs.run import nodes_by_class
 from RTUncertaintyLib.runs.propagation.transform import CannotMove
@@ -285,7 +285,7 @@ def test_a_broken_folder_leaves_the_scene_as_it_was(scene, case, tmp_path, damag
 
 
 def test_scene_file_of_a_propagation(tmp_path):
-    from RTUncertaintyLib.headless.scene.scene_bundle import write_scene
+    from RTUncertaintyLib.headless.scene_bundle import write_scene
 
     planning, structures, daily = make_propagation.case()
     folder = make_propagation.make_propagation(tmp_path / "r", planning, structures, daily)

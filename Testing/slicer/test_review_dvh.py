@@ -125,7 +125,7 @@ def run_scene_data(run):
 
 
 def test_replaced_chosen_saved_and_removed(views, tmp_path):
-    from RTUncertaintyLib.headless.scene import scene as headless
+    from RTUncertaintyLib.headless import scene as headless
 
     scene = views.scene
     slicer.mrmlScene, before = scene, getattr(slicer, "mrmlScene", None)

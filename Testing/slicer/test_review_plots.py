@@ -145,7 +145,7 @@ def test_a_propagation_has_its_plots_too(scene, tmp_path):
 
 
 def test_a_saved_scene_keeps_its_plots(views, tmp_path):
-    from RTUncertaintyLib.headless.scene import scene as headless
+    from RTUncertaintyLib.headless import scene as headless
 
     folder = make_review.add_review_files(make_result.make_result(tmp_path / "r", reference=True))
     run = run_scene.load_result(folder, views.scene)

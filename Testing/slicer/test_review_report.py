@@ -214,7 +214,7 @@ def test_a_run_that_is_gone_has_no_report(scene, tmp_path):
 
 
 def test_a_saved_scene_has_the_same_report(views, tmp_path):
-    from RTUncertaintyLib.headless.scene import scene as headless
+    from RTUncertaintyLib.headless import scene as headless
 
     folder, image = full(tmp_path)
     run = run_scene.load_result(folder, views.scene, input_file=image)

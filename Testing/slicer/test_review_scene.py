@@ -12,7 +12,7 @@ from make_result import STRUCTURES, make_result, oblique
 from make_review import add_review_files
 from propagation_case import ids, mask
 
-from RTUncertaintyLib.headless.scene import scene as headless
+from RTUncertaintyLib.headless import scene as headless
 from RTUncertaintyLib import runs as run_scene
 from RTUncertaintyLib.runs.run import nodes_by_class
 from RTUncertaintyLib.runs.inside import cut_to_content, inside_of, percent_of

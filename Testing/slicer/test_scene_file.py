@@ -10,7 +10,7 @@ import SimpleITK as sitk
 import vtk
 from make_result import STRUCTURES, make_input, make_result
 
-from RTUncertaintyLib.headless.scene import scene
+from RTUncertaintyLib.headless import scene
 from RTUncertaintyLib import runs as run_scene
 
 ROOT = Path(__file__).resolve().parents[2] / "RTUncertainty"
@@ -28,7 +28,7 @@ def written(tmp_path_factory):
         pytest.skip("the command runs without the application")
     place = tmp_path_factory.mktemp("written")
     folder, output = make_result(place / "r", reference=True), place / "scene of mr.mrb"
-    done = command("scene", folder, "--input", make_input(place), "--output", output)
+    done = command("headless", folder, "--input", make_input(place), "--output", output)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "" and done.stderr == ""
     assert sorted(p.name for p in place.iterdir()) == ["mr.nii.gz", "r", "scene of mr.mrb"]
@@ -115,14 +115,14 @@ def test_removing_a_run_of_a_file_leaves_nothing(opened):
 ])
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path, spoil, told):
     source, output = spoil(tmp_path)
-    done = command("scene", source, "--output", output)
+    done = command("headless", source, "--output", output)
     assert done.returncode == 2 and told in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert not output.exists()
 
 
 def test_picture(written, tmp_path):
     output = tmp_path / "picture.png"
-    done = command("render", written[1], "--output", output, "--overlay", "intrinsic")
+    done = command("headless.render", written[1], "--output", output, "--overlay", "intrinsic")
     assert done.returncode == 0 and done.stderr == "", done.stderr
     pixels = sitk.GetArrayFromImage(sitk.ReadImage(str(output))).astype(int)
     assert pixels.shape == (972, 1522, 3)
@@ -139,7 +139,7 @@ def test_picture(written, tmp_path):
 
 def test_picture_without_the_input_is_two_by_two(written, tmp_path):
     output = tmp_path / "picture.png"
-    done = command("render", written[0], "--output", output, "--overlay", "zscore")
+    done = command("headless.render", written[0], "--output", output, "--overlay", "zscore")
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert sitk.ReadImage(str(output)).GetSize() == (1058, 972)
 
@@ -151,7 +151,7 @@ def test_picture_without_the_input_is_two_by_two(written, tmp_path):
     (((0.9, 0.4, 0.1), (-0.4, 0.9, 0.1)), "LRPA"),  # oblique: by the nearest axis
 ])
 def test_directions_at_the_edges(columns, letters):
-    from RTUncertaintyLib.headless.scene.render.views import directions
+    from RTUncertaintyLib.headless.render.views import directions
 
     matrix = vtk.vtkMatrix4x4()
     for column, axis in enumerate(columns):
@@ -161,5 +161,5 @@ def test_directions_at_the_edges(columns, letters):
 
 
 def test_picture_of_an_overlay_that_is_not_there(tmp_path):
-    done = command("render", make_result(tmp_path / "r"), "--output", tmp_path / "p.png", "--overlay", "zscore")
+    done = command("headless.render", make_result(tmp_path / "r"), "--output", tmp_path / "p.png", "--overlay", "zscore")
     assert done.returncode == 2 and "has no overlay 'zscore'" in done.stderr and done.stderr.count("\n") == 1

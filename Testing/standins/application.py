@@ -79,7 +79,7 @@ def _headless_slicer():
     library = Path(__file__).resolve().parents[2] / "RTUncertainty"
     if str(library) not in sys.path:
         sys.path.insert(0, str(library))
-    from RTUncertaintyLib.headless.scene.scene import new_scene
+    from RTUncertaintyLib.headless.scene import new_scene
 
     headless = new_scene()
     slicer.mrmlScene = headless.scene

@@ -1,4 +1,4 @@
-"""`python -m RTUncertaintyLib.runs RESULT --output scene.mrb`: the scene file of a result, without a screen."""
+"""`python -m RTUncertaintyLib.headless RESULT --output scene.mrb`: the scene file of a result, without a screen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rtuncertainty.core.errors import RTUncertaintyError
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 bad input or unwritable output."""
-    parser = argparse.ArgumentParser(prog="python -m RTUncertaintyLib.runs", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m RTUncertaintyLib.headless", description=__doc__)
     parser.add_argument("result", help="folder that `rtuncertainty predict` or `propagate` wrote")
     parser.add_argument("--input", help="the image that was predicted from, or the daily CT; it becomes part of the scene")
     parser.add_argument("--output", required=True, help="scene file to write, .mrb")
