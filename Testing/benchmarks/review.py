@@ -17,7 +17,7 @@ sys.path[:0] = [str(ROOT / "RTUncertainty"), str(ROOT / "Testing" / "slicer")]
 
 from make_review import make_large  # noqa: E402
 from RTUncertaintyLib.headless import scene  # noqa: E402
-from RTUncertaintyLib import runs as run_scene  # noqa: E402
+from RTUncertaintyLib import scene as run_scene  # noqa: E402
 from RTUncertaintyLib.review.logic import ReviewLogic  # noqa: E402
 
 

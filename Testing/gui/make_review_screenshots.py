@@ -22,7 +22,7 @@ import SimpleITK as sitk  # noqa: E402
 from PIL import Image  # noqa: E402
 from PySide6 import QtGui  # noqa: E402
 from RTUncertaintyLib.headless import scene  # noqa: E402
-from RTUncertaintyLib import runs as run_scene  # noqa: E402
+from RTUncertaintyLib import scene as run_scene  # noqa: E402
 from RTUncertaintyLib.headless.render import views  # noqa: E402
 from RTUncertaintyLib.runs.overlays import label_count  # noqa: E402
 from RTUncertaintyLib.mrml.volumes import add_volume  # noqa: E402

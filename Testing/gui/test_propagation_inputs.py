@@ -111,7 +111,7 @@ def test_panel_asks_again_when_alignment_is_switched_off(propagation):
 
 
 def test_structures_under_a_transform_that_is_not_linear(case, tmp_path):
-    from RTUncertaintyLib.runs import load_propagation
+    from RTUncertaintyLib.scene import load_propagation
 
     warp = load_propagation(make_propagation.make_propagation(tmp_path / "warp")).transform
     case[1].SetAndObserveTransformNodeID(warp.GetID())

@@ -186,7 +186,7 @@ def test_choices_of_the_run_before_are_gone(done):
 
 
 def test_accept_and_change_and_accept_again(done):
-    from RTUncertaintyLib import runs as scene
+    from RTUncertaintyLib import scene
 
     ui, nodes = done.ui, done.panel.results.nodes
     assert ui.acceptedLabel.text == "" and not ui.acceptedCheckBox.enabled
@@ -222,7 +222,7 @@ def test_blend_slider_and_its_stops(done):
 
 
 def test_contours_come_and_go(done):
-    from RTUncertaintyLib import runs as scene
+    from RTUncertaintyLib import scene
 
     ui, nodes = done.ui, done.panel.results.nodes
     assert ui.propagatedCheckBox.checked and ui.segmentedCheckBox.checked and ui.planningCheckBox.checked

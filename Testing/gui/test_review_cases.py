@@ -15,7 +15,7 @@ from gui_support.volumes import add_volume
 from make_result import image, labels
 from propagation_case import segmentation_node
 from rtuncertainty.core.structure_set import Structure
-from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.review.table import FLAG, STRUCTURE, VOLUME
 from RTUncertaintyLib.mrml.volumes import add_volume as add_image
 from standins import load_module, process_events

@@ -7,7 +7,7 @@ import pytest
 import slicer
 import slicer.util
 from gui_support.review import MODULE, click, column, contours, decision_buttons, folders, opened, review  # noqa: F401
-from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.runs.review_data import ReviewData
 from RTUncertaintyLib.review.table import DECISION, DICE, FLAG, STRUCTURE, VOLUME
 from standins import load_module

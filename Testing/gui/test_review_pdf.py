@@ -9,7 +9,7 @@ import make_review
 import numpy as np
 import pytest
 from RTUncertaintyLib.review.report import content as review_content, pdf as review_pdf, export, svg as review_svg
-from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.review.report.pdf_blocks import Block, blocks, split
 from RTUncertaintyLib.review import decisions
 from rtuncertainty.report import build, charts as report_charts

@@ -10,7 +10,7 @@ import slicer.util
 import vtk
 from make_result import STRUCTURES, make_input, make_result, oblique
 
-from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.runs import run as run_nodes_module
 from rtuncertainty.core.errors import InputError
 

@@ -7,7 +7,7 @@ import vtk
 from make_propagation import STRUCTURES
 from propagation_case import NAMES, Case, file_masks, ids, mask, oriented
 
-from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.runs.propagation.accept import PATH_TAG
 
 

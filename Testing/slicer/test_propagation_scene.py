@@ -15,7 +15,7 @@ from make_result import make_result, oblique
 from propagation_case import NAMES, Case, file_masks, ids, mask
 
 from RTUncertaintyLib.headless import scene as headless
-from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.runs.run import nodes_by_class
 from RTUncertaintyLib.runs.propagation.transform import CannotMove
 from RTUncertaintyLib.mrml.volumes import add_volume

@@ -4,7 +4,7 @@ import slicer
 import vtk
 from make_result import make_result
 
-from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.runs.run import nodes_by_class
 
 

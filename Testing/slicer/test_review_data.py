@@ -9,7 +9,7 @@ from make_result import make_result
 from make_review import LEVELS, PERCENTILES, add_review_files
 
 from RTUncertaintyLib.headless import scene as headless
-from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.runs.review_data import Decision, ReviewData
 
 

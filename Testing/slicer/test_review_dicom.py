@@ -15,7 +15,7 @@ from rtuncertainty.cli import main
 from rtuncertainty.core import geometry, structure_set
 from rtuncertainty.deformation import read_transform
 from RTUncertaintyLib.review.dicom import job
-from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.review.logic import ReviewLogic
 from RTUncertaintyLib.mrml.volume_export import UnusableVolume
 

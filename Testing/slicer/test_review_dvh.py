@@ -18,7 +18,7 @@ from rtuncertainty.report import build
 from RTUncertaintyLib.review.dose import dose_input
 from RTUncertaintyLib.review.report import content
 from RTUncertaintyLib.review import run_files
-from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.review.report.content import rows_of
 from RTUncertaintyLib.review.logic import ReviewLogic
 from RTUncertaintyLib.runs.run import RUN_ATTRIBUTE, nodes_by_class

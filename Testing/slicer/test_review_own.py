@@ -9,7 +9,7 @@ from propagation_case import ids, segmentation_node
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.structure_set import Structure
 from RTUncertaintyLib.headless import scene as headless
-from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.runs.review_data import ReviewData
 from RTUncertaintyLib.runs.run import nodes_by_class
 from RTUncertaintyLib.runs.spread import Spread

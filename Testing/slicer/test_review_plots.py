@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import slicer.util
-from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.review.views import plots
 from RTUncertaintyLib.runs.run import RUN_ATTRIBUTE, nodes_by_class
 from vtkmodules.util.numpy_support import vtk_to_numpy

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from make_propagation import make_propagation
 from make_result import SPACING, make_result
 
-from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib import scene as run_scene
 
 ML = float(np.prod(SPACING)) / 1000
 

@@ -17,7 +17,7 @@ import slicer
 import slicer.util
 import vtk
 from RTUncertaintyLib.review.report import content, export
-from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.review import decisions
 from rtuncertainty.report import build, data
 from rtuncertainty.core.errors import InputError

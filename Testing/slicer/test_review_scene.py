@@ -13,7 +13,7 @@ from make_review import add_review_files
 from propagation_case import ids, mask
 
 from RTUncertaintyLib.headless import scene as headless
-from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.runs.run import nodes_by_class
 from RTUncertaintyLib.runs.inside import cut_to_content, inside_of, percent_of
 from RTUncertaintyLib.review.views.nested import PERCENTILES, surface

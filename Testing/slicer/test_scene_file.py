@@ -11,7 +11,7 @@ import vtk
 from make_result import STRUCTURES, make_input, make_result
 
 from RTUncertaintyLib.headless import scene
-from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib import scene as run_scene
 
 ROOT = Path(__file__).resolve().parents[2] / "RTUncertainty"
 

@@ -5,7 +5,7 @@ import pytest
 from make_result import make_input, make_result
 
 from RTUncertaintyLib.widgets import colors
-from RTUncertaintyLib import runs as run_scene
+from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.runs.run import nodes_by_class
 
 

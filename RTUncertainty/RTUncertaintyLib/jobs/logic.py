@@ -25,18 +25,18 @@ def job_of(card: dict) -> str:
 
 
 class SlicerScene:
-    """The scene functions of `RTUncertaintyLib.runs`, imported when they are needed."""
+    """The scene functions of `RTUncertaintyLib.scene`, imported when they are needed."""
 
     def __getattr__(self, name):
-        from .. import runs
+        from .. import scene
 
-        return getattr(runs, name)
+        return getattr(scene, name)
 
     def overlay_range(self, nodes, key) -> tuple[float, str]:
         """Upper end of an overlay's colours (of a signed one: from its middle), and its unit (empty for a number)."""
-        from .. import runs
+        from .. import scene
 
-        overlay = runs.OVERLAYS[key]
+        overlay = scene.OVERLAYS[key]
         return nodes.overlays[key].GetDisplayNode().GetWindowLevelMax() - overlay.middle, overlay.unit
 
 

@@ -1,4 +1,4 @@
-"""The command `dose` of the command line, and how it finds what computes doses: the package `rtplan` beside this one, by name, only then."""
+"""The command `dose` of the command line, and how it finds what computes doses: the package `rtuncertainty.dose.plan` beside this one, by name, only then."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def add(commands) -> None:
 
 
 def library():
-    """The package `rtplan`. Raises `InputError` that says what to install where it or pydosert is missing."""
-    for name, remedy in (("pydosert", REMEDY), ("rtplan", "install RTUncertainty again")):
+    """The package `rtuncertainty.dose.plan`. Raises `InputError` that says what to install where it or pydosert is missing."""
+    for name, remedy in (("pydosert", REMEDY), ("rtuncertainty.dose.plan", "install RTUncertainty again")):
         try:
             found = importlib.import_module(name)
         except ImportError as error:

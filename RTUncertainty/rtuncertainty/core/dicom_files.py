@@ -1,4 +1,4 @@
-"""What knows DICOM objects, the package `rtdicom` beside this one, is found by name when it is needed, and only then.
+"""What knows DICOM objects, the package `rtuncertainty.dicom` beside this one, is found by name when it is needed, and only then.
 
 It needs pydicom, which this package does without; image series are read by SimpleITK.
 """
@@ -27,8 +27,8 @@ def may_hold_dicom(path) -> bool:
 
 
 def library(wanted_for: str):
-    """The package `rtdicom`. Raises `InputError`, which says what it was `wanted_for`, where it or pydicom is missing."""
-    for name, remedy in (("pydicom", "run 'pip install pydicom'"), ("rtdicom", "install RTUncertainty again")):
+    """The package `rtuncertainty.dicom`. Raises `InputError`, which says what it was `wanted_for`, where it or pydicom is missing."""
+    for name, remedy in (("pydicom", "run 'pip install pydicom'"), ("rtuncertainty.dicom", "install RTUncertainty again")):
         try:
             found = importlib.import_module(name)
         except ImportError:

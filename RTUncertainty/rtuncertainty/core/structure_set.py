@@ -39,7 +39,7 @@ def read(given, name: str = "the structures", grid: sitk.Image | None = None, te
     Names of a label image are in FILE.json beside it ({name: value}, for FILE.nii.gz), else "label 1", "label 2", …
     Structures may overlap (layers of a `.seg.nrrd`). RTSTRUCT: a DICOM file, or a folder with one; its contours become masks on the
     voxels of `grid`, the image they were drawn on, which messages call `grid_name`; `tell` is called with notes
-    (`rtdicom.read_structures`, needs pydicom). Raises `InputError` for a file that cannot be read, holds no label
+    (`rtuncertainty.dicom.read_structures`, needs pydicom). Raises `InputError` for a file that cannot be read, holds no label
     image, or no structure with a voxel (unless `empty`).
     """
     if isinstance(given, dict):
