@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 
 from make_bundle import make_bundle
-from rtuncertainty.cli import main
+from rtuncertainty.cli import command_line
 from rtuncertainty.core import geometry
 from test_preprocess import limb
 
@@ -36,7 +36,7 @@ def place(tmp_path_factory):
 def run(place, capsys, **changes):
     """`predict` with two samples; returns (exit code, the lines on standard error, output folder)."""
     options = {"model": place / "bundle", "input": place / "mr.nii.gz", "output": place / "out", "samples": 2, "progress": "none", **changes}
-    code = main.main(["predict", *(str(v) for k, value in options.items() for v in ("--" + k.replace("_", "-"), value))])
+    code = command_line.main(["predict", *(str(v) for k, value in options.items() for v in ("--" + k.replace("_", "-"), value))])
     return code, capsys.readouterr().err.strip().splitlines(), Path(options["output"])
 
 
@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_files(place, capsys):
 
 
 def test_events_are_json_lines(place, capsys):
-    main.main(["predict", "--model", str(place / "bundle"), "--input", str(place / "mr.nii.gz"), "--output", str(place / "ev"),
+    command_line.main(["predict", "--model", str(place / "bundle"), "--input", str(place / "mr.nii.gz"), "--output", str(place / "ev"),
               "--samples", "4", "--progress", "json"])
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[-1] == {"event": "done", "output": str(place / "ev")}
@@ -310,7 +310,7 @@ def test_interrupted_before_signals_are_looked_after(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(main, "_models", interrupt)
-    assert main.main(["models"]) == 4
+    assert command_line.main(["models"]) == 4
     assert capsys.readouterr().err.strip() == "rtuncertainty: Cancelled; nothing was written."
 
 
@@ -391,13 +391,13 @@ def test_signals_cancel_and_leave_nothing(place, number):
 
 def test_models_lists_bundles(place, capsys, monkeypatch):
     monkeypatch.setenv("RTU_MODELS", str(place))
-    assert main.main(["models"]) == 0 and "test-synct" in capsys.readouterr().out
-    assert main.main(["models", "--json"]) == 0
+    assert command_line.main(["models"]) == 0 and "test-synct" in capsys.readouterr().out
+    assert command_line.main(["models", "--json"]) == 0
     assert any(c["name"] == "test-synct" for c in json.loads(capsys.readouterr().out))
 
 
 def test_importing_and_listing_loads_no_torch(place):
-    code = "import sys, rtuncertainty, rtuncertainty.cli.main; rtuncertainty.list_bundles(); assert 'torch' not in sys.modules"
+    code = "import sys, rtuncertainty, rtuncertainty.cli; rtuncertainty.list_bundles(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(LIBRARY), "RTU_MODELS": str(place)}, check=True)
 
 

@@ -70,12 +70,12 @@ def test_left_alone_by_who_started_it(place):
 
 def test_a_ct_as_the_users_choice_of_both(place, capsys):
     """MR and reference changed over by mistake: told before anything is computed."""
-    from rtuncertainty.cli import main
+    from rtuncertainty.cli import command_line
 
     mr = sitk.ReadImage(str(place / "mr.nii.gz"))
     hu = np.where(sitk.GetArrayFromImage(mr) > 50, 40, -1000)
     sitk.WriteImage(geometry.like(hu, mr, np.int16), str(place / "ct.nii.gz"))
-    code = main.main(["predict", "--model", str(place / "bundle"), "--input", str(place / "ct.nii.gz"), "--reference",
+    code = command_line.main(["predict", "--model", str(place / "bundle"), "--input", str(place / "ct.nii.gz"), "--reference",
                      str(place / "mr.nii.gz"), "--output", str(place / "swapped"), "--samples", "2"])
     lines = capsys.readouterr().err.strip().splitlines()
     assert code == 2 and len(lines) == 1 and "is a CT" in lines[0] and not (place / "swapped").exists()

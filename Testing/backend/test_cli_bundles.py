@@ -6,7 +6,7 @@ import os
 import pytest
 
 from make_bundle import make_bundle
-from rtuncertainty.cli import main
+from rtuncertainty.cli import command_line
 from test_cli import place, refused  # noqa: F401 (place is a fixture)
 
 
@@ -47,7 +47,7 @@ def test_cards_that_say_nonsense(place, capsys, monkeypatch, entry, value, words
     refused(place, capsys, ["model.json", words], model=folder)
     # and it does not keep others from being listed
     monkeypatch.setenv("RTU_MODELS", str(place / "cards"))
-    assert main.main(["models"]) == 0 and "limb-t1-synct" in capsys.readouterr().out
+    assert command_line.main(["models"]) == 0 and "limb-t1-synct" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("spoil", [

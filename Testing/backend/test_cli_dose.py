@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 from make_dose import ball, grid, linear_dose, places, result_folder
 
-from rtuncertainty.cli import main
+from rtuncertainty.cli import command_line
 from rtuncertainty.core import geometry
 
 
@@ -32,7 +32,7 @@ def place(tmp_path_factory):
 
 def run(capsys, *arguments):
     """(exit code, lines on standard output, lines on standard error)"""
-    code = main.main([str(a) for a in arguments])
+    code = command_line.main([str(a) for a in arguments])
     told = capsys.readouterr()
     return code, told.out.strip().splitlines(), told.err.strip().splitlines()
 

@@ -9,7 +9,7 @@ from make_bundle import make_bundle
 from make_pair import make_propagation_bundle
 from test_preprocess import limb
 
-from rtuncertainty.cli import demo, main
+from rtuncertainty.cli import command_line, demo
 from rtuncertainty.core import geometry
 
 
@@ -27,7 +27,7 @@ def case(tmp_path_factory):
 
 def run(case, capsys, *more):
     folder, bundle, output = case
-    code = main.main(["demo", "--case", str(folder), "--model", str(bundle), "--output", str(output), "--samples", "2", *more])
+    code = command_line.main(["demo", "--case", str(folder), "--model", str(bundle), "--output", str(output), "--samples", "2", *more])
     told = capsys.readouterr()
     return code, told.out, told.err.strip().splitlines()
 
@@ -73,7 +73,7 @@ def test_bad_folder(case, tmp_path, capsys, spoil, words):
 
 def test_propagation_on_a_digital_pelvis(tmp_path, capsys):
     model = make_propagation_bundle(tmp_path / "bundle")
-    assert main.main(["demo", "--job", "propagate", "--model", str(model), "--output", str(tmp_path / "out"), "--samples", "2"]) == 0
+    assert command_line.main(["demo", "--job", "propagate", "--model", str(model), "--output", str(tmp_path / "out"), "--samples", "2"]) == 0
     out = capsys.readouterr().out
     rows = [line.split() for line in out.splitlines() if " mm   (" in line]
     assert {r[0] for r in rows} == {"bladder", "rectum", "prostate", "femoral_head_left", "femoral_head_right"}
@@ -81,4 +81,4 @@ def test_propagation_on_a_digital_pelvis(tmp_path, capsys):
     heads = [r for r in rows if r[0].startswith("femoral")]
     assert all(float(r[1]) > 0.9 > float(r[4].strip("(")) for r in heads), out
     assert (tmp_path / "out" / "result" / "transform.h5").is_file() and "digital patients only" in out
-    assert main.main(["demo", "--job", "propagate", "--case", str(tmp_path)]) == 2
+    assert command_line.main(["demo", "--job", "propagate", "--case", str(tmp_path)]) == 2

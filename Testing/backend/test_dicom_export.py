@@ -15,7 +15,7 @@ from rtuncertainty import dicom
 from make_bundle import make_bundle
 from make_dicom import PATIENT, write_series
 from make_pair import make_patient, make_propagation_bundle
-from rtuncertainty.cli import main
+from rtuncertainty.cli import command_line
 from rtuncertainty.core import geometry, structure_set
 from rtuncertainty.core.structure_set import Structure
 from rtuncertainty.dicom import author, segmentation
@@ -25,7 +25,7 @@ from test_preprocess import limb
 
 def run(capfd, *arguments):
     """(exit code, all that was said) of a command line."""
-    code = main.main([str(a) for a in arguments])
+    code = command_line.main([str(a) for a in arguments])
     said = capfd.readouterr()
     return code, said.out + said.err
 
@@ -48,7 +48,7 @@ def predicted(tmp_path_factory):
     image.SetDirection((0.96, 0.0, 0.28, 0.0, 1.0, 0.0, -0.28, 0.0, 0.96))
     write_series(image, folder / "scan", "MR")
     make_bundle(folder / "bundle")
-    assert main.main(["predict", "--model", str(folder / "bundle"), "--input", str(folder / "scan"), "--output", str(folder / "result"),
+    assert command_line.main(["predict", "--model", str(folder / "bundle"), "--input", str(folder / "scan"), "--output", str(folder / "result"),
                      "--samples", "2", "--progress", "none"]) == 0
     return folder
 
@@ -64,7 +64,7 @@ def propagated(tmp_path_factory):
     structures = [Structure(s.name, s.mask, s.color, role="AVOIDANCE" if s.name == "Rectum" else "") for s in structure_set.read(masks).values()]
     author.write(dicom.make_structure_set(structures, series, dicom.Author("m", "1")), folder / "rs.dcm")
     make_propagation_bundle(folder / "bundle")
-    assert main.main(["propagate", "--model", str(folder / "bundle"), "--planning", str(folder / "planning"), "--structures", str(folder / "rs.dcm"),
+    assert command_line.main(["propagate", "--model", str(folder / "bundle"), "--planning", str(folder / "planning"), "--structures", str(folder / "rs.dcm"),
                      "--daily", str(folder / "scan"), "--output", str(folder / "result"), "--samples", "2", "--refine", "off", "--progress", "none"]) == 0
     return folder
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_plan import limb
 
-from rtuncertainty.cli import main
+from rtuncertainty.cli import command_line
 from rtuncertainty.core import geometry
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.dose.plan import density, plan, samples
@@ -136,7 +136,7 @@ def place(tmp_path_factory):
 
 def run(capsys, place, *more):
     """(exit code, lines on standard output, the line of the error)"""
-    code = main.main(["dose", "--ct", str(place / "ct.nii.gz"), "--structures", str(place / "gtv.nii.gz"), "--device", "cpu", *map(str, more)])
+    code = command_line.main(["dose", "--ct", str(place / "ct.nii.gz"), "--structures", str(place / "gtv.nii.gz"), "--device", "cpu", *map(str, more)])
     told = capsys.readouterr()
     return code, told.out.splitlines(), ([line for line in told.err.splitlines() if line.startswith("rtuncertainty:")] or [""])[-1]
 

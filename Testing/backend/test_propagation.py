@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from make_pair import SPACING, image, make_patient, make_propagation_bundle
 
 import rtuncertainty
-from rtuncertainty.cli import main
+from rtuncertainty.cli import command_line
 from rtuncertainty.core import structure_set, surfaces
 from rtuncertainty.core.errors import Cancelled, InputError
 from rtuncertainty.core.events import CancelToken
@@ -195,13 +195,13 @@ def test_cancel_leaves_nothing(files, model, tmp_path):
 def test_the_command_line(files, model, tmp_path, capsys):
     arguments = ["propagate", "--model", str(model), "--planning", str(files / "planning.nii.gz"), "--structures", str(files / "structures.seg.nrrd"),
                  "--daily", str(files / "daily.nrrd"), "--output", str(tmp_path / "r"), "--samples", "2", "--refine", "off", "--progress", "json"]
-    assert main.main(arguments) == 0
+    assert command_line.main(arguments) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[-1]["event"] == "done" and {"read", "align", "network", "assemble", "write"} <= {e.get("stage") for e in events}
     overall = [e["overall"] for e in events if e["event"] == "progress"]
     assert overall == sorted(overall)
-    assert main.main([*arguments[:-4], "--refine", "most"]) == 2
-    assert main.main([a if a != str(files / "daily.nrrd") else str(tmp_path / "no.nrrd") for a in arguments]) == 2
+    assert command_line.main([*arguments[:-4], "--refine", "most"]) == 2
+    assert command_line.main([a if a != str(files / "daily.nrrd") else str(tmp_path / "no.nrrd") for a in arguments]) == 2
     assert "no.nrrd" in capsys.readouterr().err
 
 

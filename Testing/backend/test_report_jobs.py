@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from rtuncertainty.cli import main
+from rtuncertainty.cli import command_line
 from rtuncertainty.report import data, pictures, places, slices, tables
 from rtuncertainty.report.build import write_report
 from rtuncertainty.report.structures import Part, Structure, around, least_certain
@@ -261,8 +261,8 @@ def test_nothing_of_a_propagation_is_taken_for_html(tmp_path):
 def test_both_jobs_take_the_option():
     for job in (["predict", "--model", "m", "--input", "i"],
                 ["propagate", "--model", "m", "--planning", "p", "--structures", "s", "--daily", "d"]):
-        assert main.parser().parse_args([*job, "--output", "o", "--report"]).report
-        assert not main.parser().parse_args([*job, "--output", "o"]).report
+        assert command_line.parser().parse_args([*job, "--output", "o", "--report"]).report
+        assert not command_line.parser().parse_args([*job, "--output", "o"]).report
 
 
 def test_dashes_break_a_closed_line():

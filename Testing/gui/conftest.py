@@ -75,7 +75,7 @@ def propagation_model(models):
 @pytest.fixture
 def command():
     """The fake backend, started as the real one is."""
-    session = ROOT / "RTUncertainty" / "RTUncertaintyLib" / "run_in_session.py"
+    session = ROOT / "RTUncertainty" / "RTUncertaintyLib" / "jobs" / "run_in_session.py"
 
     class FakeCommand(BackendCommand):
         def environment(self):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from rtuncertainty.cli import main
+from rtuncertainty.cli import command_line
 from rtuncertainty.core import geometry, structure_set
 from rtuncertainty.deformation import read_transform
 from RTUncertaintyLib.review.dicom import job
@@ -27,7 +27,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "backend"))
 def in_this_process(monkeypatch):
     """The backend's command line without a process of its own."""
     def waited(self, workspace, proof, progress):
-        assert main.main([*workspace.arguments, "--progress", "none"]) == 0
+        assert command_line.main([*workspace.arguments, "--progress", "none"]) == 0
         return workspace.output
 
     monkeypatch.setattr(ReviewLogic, "_waited", waited)

@@ -13,7 +13,7 @@ import slicer
 import slicer.util
 import vtk
 from make_dose_volume import add_dose
-from rtuncertainty.cli import main
+from rtuncertainty.cli import command_line
 from rtuncertainty.report import build
 from RTUncertaintyLib.review.dose import dose_input
 from RTUncertaintyLib.review.report import content
@@ -51,7 +51,7 @@ def in_this_process(request, monkeypatch):
     """The backend's command line without a process of its own, but where a test is about that."""
     if "process" not in request.node.name:
         def waited(self, workspace, proof, progress):
-            assert main.main([*workspace.arguments, "--progress", "none"]) == 0
+            assert command_line.main([*workspace.arguments, "--progress", "none"]) == 0
             return workspace.output
 
         monkeypatch.setattr(ReviewLogic, "_waited", waited)

@@ -230,7 +230,7 @@ def test_a_saved_scene_has_the_same_report(views, tmp_path):
 def test_without_qt_a_pdf_is_refused_in_words(scene, tmp_path, monkeypatch):
     folder, _ = full(tmp_path)
     run = run_scene.load_result(folder, scene)
-    monkeypatch.setattr(export.review_pdf, "available", lambda: False)
+    monkeypatch.setattr(export.pdf, "available", lambda: False)
     with pytest.raises(InputError, match="leave the PDF out"):
         export.export(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()

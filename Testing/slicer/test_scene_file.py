@@ -12,6 +12,7 @@ from make_result import STRUCTURES, make_input, make_result
 
 from RTUncertaintyLib.headless import scene
 from RTUncertaintyLib import scene as run_scene
+from RTUncertaintyLib.runs import run as run_nodes_module
 
 ROOT = Path(__file__).resolve().parents[2] / "RTUncertainty"
 
@@ -102,7 +103,7 @@ def test_geometry_and_terminology_come_back(opened, written):
 def test_removing_a_run_of_a_file_leaves_nothing(opened):
     holder, run = opened
     run_scene.remove_run(run)
-    left = [n.GetClassName() for n in run_scene.nodes.nodes_by_class(holder.scene, "vtkMRMLNode") if n.GetSaveWithScene()]
+    left = [n.GetClassName() for n in run_nodes_module.nodes_by_class(holder.scene, "vtkMRMLNode") if n.GetSaveWithScene()]
     assert not [c for c in left if "Volume" in c or "Segment" in c or "Color" in c or "Table" in c], left
 
 

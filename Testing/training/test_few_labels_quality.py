@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from rtuncertainty.bundles import bundle
-from rtuncertainty.cli import main
+from rtuncertainty.cli import command_line
 from rtuncertainty.uncertainty import flags, quality as structure_quality
 from rtuncertainty.prediction import preprocess
 from rtuncertainty.uncertainty.volume_distribution import PERCENTILES
@@ -182,6 +182,6 @@ def test_from_a_hospitals_folder_to_a_flag_in_a_result(tmp_path):
 def _predicted(folder, data, name) -> dict:
     """The row of structure_quality.csv of a scan without labels, by the bundle in `folder`."""
     arguments = ["predict", "--model", str(folder / "bundle"), "--input", str(data / "P9" / "image.nii.gz"), "--output", str(folder / name), "--samples", "3"]
-    assert main.main([*arguments, "--device", "cpu", "--bias-field", "off", "--report"]) == 0
+    assert command_line.main([*arguments, "--device", "cpu", "--bias-field", "off", "--report"]) == 0
     with open(folder / name / "structure_quality.csv", newline="", encoding="utf-8") as f:
         return next(csv.DictReader(f))

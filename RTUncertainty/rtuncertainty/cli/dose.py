@@ -40,7 +40,7 @@ def _note(message: str) -> None:
 
 def dvh(args) -> int:
     """Run `dvh`; prints the paths of both tables, or events."""
-    from .main import _cancel_on_signal, _done, _show
+    from .command_line import _cancel_on_signal, _done, _show
     from ..dose.job import SHARES, dvh_to_files
     from ..core.events import Progress
     from ..sampling.inference import choose_device
