@@ -309,7 +309,7 @@ def test_interrupted_before_signals_are_looked_after(capsys, monkeypatch):
     def interrupt(args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main, "_models", interrupt)
+    monkeypatch.setattr(command_line, "_models", interrupt)
     assert command_line.main(["models"]) == 4
     assert capsys.readouterr().err.strip() == "rtuncertainty: Cancelled; nothing was written."
 

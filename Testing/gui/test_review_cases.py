@@ -6,7 +6,7 @@ import sys
 import types
 
 import numpy as np
-import RTUncertaintyLib
+
 import slicer
 import slicer.util
 from gui_support.review import MODULE, click, column, folders, opened, review  # noqa: F401
@@ -16,6 +16,8 @@ from make_result import image, labels
 from propagation_case import segmentation_node
 from rtuncertainty.core.structure_set import Structure
 from RTUncertaintyLib import scene as run_scene
+from RTUncertaintyLib.review import report as reports
+from RTUncertaintyLib.review import views
 from RTUncertaintyLib.review.table import FLAG, STRUCTURE, VOLUME
 from RTUncertaintyLib.mrml.volumes import add_volume as add_image
 from standins import load_module, process_events
@@ -155,8 +157,8 @@ def test_plots_and_export(opened, monkeypatch, tmp_path):
     plots.show_chart = lambda chart: calls.append(("show", chart))
     report = types.ModuleType("RTUncertaintyLib.review.report.export")
     report.export = lambda run, folder, formats=(), level=0.9, patient=None: calls.append((folder, formats, level, patient)) or [folder / "review.html"]
-    monkeypatch.setattr(run_scene, "review_plots", plots, raising=False)
-    monkeypatch.setattr(RTUncertaintyLib, "review_report", report, raising=False)
+    monkeypatch.setattr(views, "plots", plots, raising=False)
+    monkeypatch.setattr(reports, "export", report, raising=False)
     monkeypatch.setitem(sys.modules, plots.__name__, plots)
     monkeypatch.setitem(sys.modules, report.__name__, report)
     ui = opened("new").ui

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = "rtuncertainty"  # `python -m` of it is the command line
-MAKERS = {"digital_limb": f"{PACKAGE}.phantom", "digital_pelvis": f"{PACKAGE}.phantom_pelvis", "daily_scan": f"{PACKAGE}.daily_anatomy"}
+MAKERS = {"digital_limb": f"{PACKAGE}.phantoms.limb", "digital_pelvis": f"{PACKAGE}.phantoms.pelvis", "daily_scan": f"{PACKAGE}.phantoms.daily_anatomy"}
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.losses import DiceLoss
 
+from training.core.distance import signed_distance
 from training import __main__ as command
 from training.data.prepare import left_atrium, scans
 from training import methods
@@ -109,7 +110,7 @@ masks = st.builds(lambda seed, share: np.random.default_rng(seed).random((5, 6, 
 @settings(max_examples=25, deadline=None)
 @given(masks, st.tuples(*[st.floats(0.5, 3.0)] * 3))
 def test_signed_distance_is_simpleitks(mask, spacing):
-    found = loss.signed_distance(mask, spacing)
+    found = signed_distance(mask, spacing)
     if not mask.any() or mask.all():
         assert (found == (-1 if mask.any() else 1)).all()
         return
@@ -129,7 +130,7 @@ def test_signed_distance_is_simpleitks(mask, spacing):
 
 def test_the_transformed_distance_is_the_structure():
     ball = np.linalg.norm(np.mgrid[:20, :20, :20] - 10, axis=0) < 6
-    back = loss.to_probability(torch.from_numpy(loss.signed_distance(ball, (1.5, 1.5, 1.5)))).numpy()
+    back = loss.to_probability(torch.from_numpy(signed_distance(ball, (1.5, 1.5, 1.5)))).numpy()
     assert np.array_equal(back > 0.5, ball) and np.abs(back - ball).max() < 1e-6
 
 

@@ -122,5 +122,4 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, stride=STRIDE,
             "challenge": scans.settings_of(prepared) is None, "weights_sha256": card["weights"]["sha256"], "samples": samples,
             "window": list(size), "stride": list(stride),
             "spacing_mm": list(case.spacing), "cases": cases} | scored
-    return store.replace_text(out / "rows.json", json.dumps(made, indent=0))
     return replace_text(out / "rows.json", json.dumps(made, indent=0))

@@ -151,8 +151,7 @@ class Scores:
     def write(self, out: Path, weights: str, usual: dict | None = None, scored: dict | None = None) -> Path:
         """Write rows.json; `usual`: the card's `input.statistics`; `scored`: of `provenance.require_unseen`."""
         out.mkdir(parents=True, exist_ok=True)
-        return store.replace_text(out / "rows.json", json.dumps({**self.rows, "weights_sha256": weights, "input_statistics": usual, **(scored or {})}))
-        return replace_text(out / "rows.json", json.dumps({**self.rows, "weights_sha256": weights, "input_statistics": usual}))
+        return replace_text(out / "rows.json", json.dumps({**self.rows, "weights_sha256": weights, "input_statistics": usual, **(scored or {})}))
 
 
 def _score(scores: Scores, case: PairCase, network, modes, bending: float, pulling) -> None:

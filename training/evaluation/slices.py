@@ -172,9 +172,7 @@ def _write(networks, card, split, samples, out, fitted, sd_range, every, more_of
     more = [c for c in networks[0].rows[0] if c not in rows[0]]
     replace_text(out / "evaluation.csv", tables.csv_text(["case", *columns, *more], (
         [r["case"], *(r[c] for c in columns), *(scores[c] for c in more)] for r, scores in zip(rows, networks[0].rows))))
-    store.replace_text(out / "evaluation.json", json.dumps(for_card(rows, card, fitted, sd_range, more_of_it) | more_of_it, indent=1, ensure_ascii=False, allow_nan=False))
-    return store.replace_text(out / "evaluation.md", "\n\n".join(lines) + "\n")
-    replace_text(out / "evaluation.json", json.dumps(for_card(rows, card, fitted, sd_range) | {"input_statistics": usual}, indent=1, ensure_ascii=False, allow_nan=False))
+    replace_text(out / "evaluation.json", json.dumps(for_card(rows, card, fitted, sd_range, more_of_it) | more_of_it, indent=1, ensure_ascii=False, allow_nan=False))
     return replace_text(out / "evaluation.md", "\n\n".join(lines) + "\n")
 
 

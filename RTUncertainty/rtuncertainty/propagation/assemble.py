@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from .. import deformation
 from ..uncertainty import flags, volume_assessment
+from ..core.ct import normalised
 from ..core import geometry, structures, surfaces
 from ..deformation.field import axes
 from ..deformation.objective import correlation
@@ -44,7 +45,7 @@ def images(found, pair, plan: sitk.Image, day: sitk.Image, card: dict, progress)
         out["entropy"] = _on(geometry.like((-(p * p.log()).sum(0)).cpu().numpy() * body, pair.grid), day, 0.0)
     with torch.no_grad():
         tensors = [torch.from_numpy(a.astype(np.float32))[None, None] for a in (
-            pairs.normalised(pair.daily), pairs.normalised(pairs.through(plan, pair.grid, sitk.Transform(), pairs.AIR_HU)), pair.body)]
+            normalised(pair.daily), normalised(pairs.through(plan, pair.grid, sitk.Transform(), pairs.AIR_HU)), pair.body)]
         out["similarity"] = {"before": correlation(*tensors).item(), **found.similarity}
     return out
 

@@ -7,6 +7,7 @@ import SimpleITK as sitk
 from ..bundles import bundle as bundles
 from ..bundles import compatibility, input_quality
 from ..uncertainty import flags
+from ..core.ct import normalised
 from ..core import geometry, image_io, structure_names, structure_set
 from ..core.errors import InputError, OutOfMemoryError
 from ..core.events import PROPAGATION, CancelToken, Progress
@@ -62,7 +63,7 @@ def propagate(planning, structures, daily, bundle, *, samples: int = 20, seed: i
     if not (pair.body & pair.known).any():
         raise InputError(f"{plan_name} and {day_name} show no common part of the patient; give two scans of one region"
                          + ("." if rigid == "on" else ", or switch the rigid alignment on."))
-    for words in input_quality.warnings(pairs.normalised(pair.daily), pair.body, pair.grid.GetSpacing(), card):
+    for words in input_quality.warnings(normalised(pair.daily), pair.body, pair.grid.GetSpacing(), card):
         raised.append(flags.Flag("daily CT", "warning", "unlike the training data", words))
         progress.note(f"daily CT: {words}")
 
