@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from ..core import image_io
@@ -16,10 +17,17 @@ from ..results import prediction_folder
 LIBRARY = Path(__file__).resolve().parents[2]
 
 
+def scene_writer():
+    """The entry point of the group `rtuncertainty.scene`, which builds scenes; None where nothing offers it."""
+    return next(iter(entry_points(group="rtuncertainty.scene")), None)
+
+
 def require_scene_writer(scene: bool) -> None:
-    """Raise `InputError` when a scene is wanted and Slicer's libraries are not installed."""
+    """Raise `InputError` when a scene is wanted and Slicer's libraries, or what builds scenes with them, are not installed."""
     if scene and importlib.util.find_spec("slicer") is None:
         raise InputError("--scene needs Slicer's libraries: run 'pip install slicer-core', or leave --scene out.")
+    if scene and scene_writer() is None:
+        raise InputError("--scene needs RTUncertainty as an installed package: run 'pip install .' in its folder, or leave --scene out.")
 
 
 def finish(staging: image_io.Staging, summary: dict, image, progress: Progress, scene: bool, report: bool = False, structures=None) -> None:
@@ -50,7 +58,7 @@ def write_scene(result: Path, image, progress: Progress) -> None:
     A process, because this package knows nothing of Slicer; cancelling ends it.
     """
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(LIBRARY), os.environ.get("PYTHONPATH", "")]))
-    command = [sys.executable, "-m", "RTUncertaintyLib.runs", str(result), "--input", str(Path(image).absolute()), "--output", str(result / "scene.mrb")]
+    command = [sys.executable, "-m", scene_writer().module, str(result), "--input", str(Path(image).absolute()), "--output", str(result / "scene.mrb")]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
     try:
         while True:
