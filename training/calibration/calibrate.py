@@ -8,7 +8,6 @@ from pathlib import Path
 from ..core.files import replace_text
 from . import volume_card, volumes
 from ..studies.volumes import tables
-from ..evaluation.comparison import store
 
 
 def run(files: dict[str, Path], out: Path, evaluation: Path | None = None, noise: Path | None = None, method: str | None = None, intro: str = "") -> Path:

@@ -10,7 +10,6 @@ from rtuncertainty.uncertainty.volume_calibration import patients_needed
 
 from ..core.files import replace_text
 from . import conformal
-from ..evaluation.comparison import store
 
 # what `dose` draws its samples with unless told otherwise
 BAND = "measured"

@@ -11,7 +11,6 @@ import yaml
 
 from . import export, folder as run_folder, train
 from ..core.files import replace_text
-from ..evaluation.comparison import store
 
 
 def budget_for(folder: Path, device: str) -> Path:

@@ -6,7 +6,6 @@ outside of it counts.
 
 from __future__ import annotations
 
-import torch
 
 from ...core.distributed import total
 from ..bragman2018.heteroscedastic import weighted_mean

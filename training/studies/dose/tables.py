@@ -9,7 +9,7 @@ from pathlib import Path
 from ...core.files import replace_text
 from ...calibration import dose
 from ...core.files import write_csv
-from ...evaluation.comparison import store, tables
+from ...evaluation.comparison import tables
 
 DOSES = {"d98": "D98", "davg": "Davg", "d2": "D2"}
 SHIPPED = "limb-t1-synct"

@@ -23,7 +23,7 @@ from . import noise as noise_experiment
 from ...core import provenance
 from ...evaluation import organs as volume_evaluation
 from ...data import organ_case
-from ...evaluation.comparison import store, tables
+from ...evaluation.comparison import tables
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FOLDER, CARD = CONFIGS / "volumes", CONFIGS / "headneck_organs_card.yaml"
