@@ -12,8 +12,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 MODELS = ROOT / "Resources" / "Models"
 NOTE = "<!-- made by Resources/Documentation/make_pages.py: do not edit -->"
-SECTIONS = {"input": "Input", "outputs": "Outputs", "architecture": "Network", "dropout": "Dropout", "training": "Training", "accuracy": "Accuracy",
-            "calibration": "Calibration of the uncertainty", "weights": "Weights"}
+SECTIONS = {"training": "Training", "accuracy": "Accuracy", "calibration": "Calibration of the uncertainty", "outputs": "Outputs", "input": "Input",
+            "architecture": "Network", "dropout": "Dropout", "weights": "Weights"}
 
 
 def pages() -> dict[Path, str]:
@@ -57,7 +57,8 @@ def card(c: dict) -> str:
     lines = [NOTE, f"# {c['name']}", "", f"{c['title']}. Version {c['version']}, licence: {c['licence']}.", "", f"**{c['intended_use']}**", ""]
     if c["training"].get("phantom"):
         lines += ["**Trained on digital phantoms only: it has never seen a patient.**", ""]
-    lines += ["What it gets wrong, and what an independent check found: [Models](index.md). Every entry of the card follows, as it stands in",
+    lines += ["[What it gets wrong, and what an independent check found](index.md); [how to read the figures](index.md#how-to-read-the-figures-of-a-card).",
+              "Every entry of the card follows, as it stands in",
               f"[model.json](../../Models/{c['name']}/model.json). `null`: nothing is given (of a spacing: the",
               "image keeps its own; of a calibration: there is none).", ""]
     for key, heading in SECTIONS.items():
@@ -73,6 +74,8 @@ def entries(given: dict) -> list[str]:
     def walk(name, value):
         if isinstance(value, list) and value and isinstance(value[0], dict):
             lists.append((name, value))
+        elif name == "table":  # the figures of `accuracy`, one a row
+            rows.extend([key, text(inner)] for key, inner in value.items())
         elif isinstance(value, dict) and any(not isinstance(v, (int, float)) for v in value.values()):
             for key, inner in value.items():
                 walk(f"{name} › {key}" if name else key, inner)
