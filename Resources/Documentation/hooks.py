@@ -1,4 +1,4 @@
-"""Two things that mkdocs does not do: pages may show the pictures of Resources/Screenshots, and may link files of the repository."""
+"""For mkdocs: pages may show the pictures of Resources/Screenshots, and may link files of the repository."""
 
 import os
 import re
@@ -29,7 +29,8 @@ def on_page_markdown(markdown, page, config, files):
         if target.parent == PICTURES:
             place = Path(os.path.relpath(docs / "Screenshots" / target.name, here)).as_posix()
         else:
-            place = f"{config.repo_url.rstrip('/')}/{'tree' if target.is_dir() else 'blob'}/main/{target.relative_to(ROOT).as_posix()}"
+            kind = "tree" if target.is_dir() else "blob"
+            place = f"{config.repo_url.rstrip('/')}/{kind}/main/{target.relative_to(ROOT).as_posix()}"
         return f"{link[1]}{place}{link[3] or ''}{link[4]}"
 
     return LINK.sub(changed, markdown)

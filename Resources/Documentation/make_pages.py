@@ -1,6 +1,6 @@
-"""Writes the pages that are made from the program itself: every option of both command lines, every shipped model's card.
+"""Writes the pages that are made from the program: every option of both command lines, every shipped model's card.
 
-`python Resources/Documentation/make_pages.py` after an option or a card has changed; Testing/docs checks that it was done.
+`python Resources/Documentation/make_pages.py` after an option or a card has changed; Testing/docs checks it.
 """
 
 import argparse
@@ -12,18 +12,29 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 MODELS = ROOT / "Resources" / "Models"
 NOTE = "<!-- made by Resources/Documentation/make_pages.py: do not edit -->"
-SECTIONS = {"training": "Training", "accuracy": "Accuracy", "calibration": "Calibration of the uncertainty", "outputs": "Outputs", "input": "Input",
-            "architecture": "Network", "dropout": "Dropout", "weights": "Weights"}
+SECTIONS = {
+    "training": "Training",
+    "accuracy": "Accuracy",
+    "calibration": "Calibration of the uncertainty",
+    "outputs": "Outputs",
+    "input": "Input",
+    "architecture": "Network",
+    "dropout": "Dropout",
+    "weights": "Weights",
+}
 
 
 def pages() -> dict[Path, str]:
     """Text of every made page by its path."""
     sys.path[:0] = [str(ROOT / "RTUncertainty"), str(ROOT)]
     from rtuncertainty.cli.command_line import parser
+
     from training.__main__ import parser as training_parser
 
-    found = {HERE / "use" / "options.md": options("All options of the command line", parser()),
-             HERE / "use" / "training_options.md": options("All options of training", training_parser())}
+    found = {
+        HERE / "use" / "options.md": options("All options of the command line", parser()),
+        HERE / "use" / "training_options.md": options("All options of training", training_parser()),
+    }
     for path in sorted(MODELS.glob("*/model.json")):
         found[HERE / "models" / f"{path.parent.name}.md"] = card(json.loads(path.read_text(encoding="utf-8")))
     return found
@@ -43,7 +54,13 @@ def options(title: str, parser: argparse.ArgumentParser) -> str:
 def option(action) -> list[str]:
     """A row: name, value, default, meaning."""
     name = ", ".join(action.option_strings) or action.metavar or action.dest
-    value = " \\| ".join(map(str, action.choices)) if action.choices else "" if action.nargs == 0 else str(action.metavar or action.dest.upper())
+    value = (
+        " \\| ".join(map(str, action.choices))
+        if action.choices
+        else ""
+        if action.nargs == 0
+        else str(action.metavar or action.dest.upper())
+    )
     default = action.default
     if isinstance(default, list):
         default = " ".join(map(str, default))
@@ -54,13 +71,25 @@ def option(action) -> list[str]:
 
 def card(c: dict) -> str:
     """The page of a model: its whole card."""
-    lines = [NOTE, f"# {c['name']}", "", f"{c['title']}. Version {c['version']}, licence: {c['licence']}.", "", f"**{c['intended_use']}**", ""]
+    lines = [
+        NOTE,
+        f"# {c['name']}",
+        "",
+        f"{c['title']}. Version {c['version']}, licence: {c['licence']}.",
+        "",
+        f"**{c['intended_use']}**",
+        "",
+    ]
     if c["training"].get("phantom"):
         lines += ["**Trained on digital phantoms only: it has never seen a patient.**", ""]
-    lines += ["[What it gets wrong, and what an independent check found](index.md); [how to read the figures](index.md#how-to-read-the-figures-of-a-card).",
-              "Every entry of the card follows, as it stands in",
-              f"[model.json](../../Models/{c['name']}/model.json). `null`: nothing is given (of a spacing: the",
-              "image keeps its own; of a calibration: there is none).", ""]
+    lines += [
+        "[What it gets wrong, and what an independent check found](index.md);",
+        "[how to read the figures](index.md#how-to-read-the-figures-of-a-card).",
+        "Every entry of the card follows, as it stands in",
+        f"[model.json](../../Models/{c['name']}/model.json). `null`: nothing is given (of a spacing: the",
+        "image keeps its own; of a calibration: there is none).",
+        "",
+    ]
     for key, heading in SECTIONS.items():
         lines += [f"## {heading}", "", *entries(c[key]), ""]
     rest = {k: v for k, v in c.items() if k not in SECTIONS and k not in ("title", "intended_use", "licence")}
@@ -68,7 +97,7 @@ def card(c: dict) -> str:
 
 
 def entries(given: dict) -> list[str]:
-    """An entry of the card as a table of names and values; a list of entries, such as the structures, as one of its own."""
+    """A section of the card as a table of names and values; the list of structures as a table of its own."""
     rows, lists = [], []
 
     def walk(name, value):
@@ -87,7 +116,12 @@ def entries(given: dict) -> list[str]:
     lines = table(["entry", "value"], rows) if rows else []
     for name, items in lists:
         columns = list(dict.fromkeys(k for item in items for k in item))
-        lines += ["", f"{name}:", "", *table(columns, [[text(item[k]) if k in item else "" for k in columns] for item in items])]
+        lines += [
+            "",
+            f"{name}:",
+            "",
+            *table(columns, [[text(item[k]) if k in item else "" for k in columns] for item in items]),
+        ]
     return lines
 
 
