@@ -81,7 +81,7 @@ def test_predict_writes_everything_on_the_grid_of_the_input(place, capsys):
         assert float(row["lower_ml"]) <= float(row["volume_ml"]) <= float(row["upper_ml"]) and row["calibrated"] == "no"
     with open(out / "metrics.csv", newline="", encoding="utf-8") as f:
         mae = next(float(r["value"]) for r in csv.DictReader(f) if (r["region"], r["metric"]) == ("body", "MAE"))
-    assert mae == pytest.approx(np.abs(read["error"][body]).mean(), rel=0.01)
+    assert mae == pytest.approx(np.abs(read["error"][scored]).mean(), rel=0.01)
     assert not [p for p in place.iterdir() if p.name.endswith(".part")]
 
 
