@@ -43,7 +43,7 @@ class Result:
     """One result of `predict` or `propagate`.
 
     Args:
-        summary: what `summary.json` says; its "files" are filled in by `write`.
+        summary: what `summary.json` says; `write` fills in its "files".
         content: key -> what the file of that key holds, in memory: a `SimpleITK.Image` (`IMAGES`, `SEGMENTATIONS` with Slicer's header,
             "transform": the displacement field in mm, daily to planning points), {structure: image} (`PER_STRUCTURE`), or the rows of
             a table (`tables.COLUMNS`). None: there is none. Empty for a result that was read.
@@ -91,9 +91,22 @@ class Result:
                 result._inside(name)
         return result
 
-    def write(self, staging: image_io.Staging) -> None:
-        """Write all files but the summary, and name them in it; `write_summary` completes the folder."""
-        files = self.summary["files"] = {}
+    def write(self, to) -> None:
+        """Write all files and the summary, which names them; afterwards this is the result in that folder, and the memory is free.
+
+        Args:
+            to: a folder, written whole or not at all; or `image_io.Staging`, whose user commits it.
+
+        Raises:
+            InputError: the place cannot be written to.
+        """
+        if not isinstance(to, image_io.Staging):
+            with image_io.Staging(to) as staging:
+                self.write(staging)
+                staging.commit()
+            self.folder = staging.output
+            return
+        staging, files = to, {}
         for key, value in self.content.items():
             if value is None:
                 continue
@@ -111,6 +124,9 @@ class Result:
             else:
                 files[key] = f"{key}.seg.nrrd" if key in SEGMENTATIONS else f"{IMAGES[key]}.nii.gz"
                 staging.image(value, files[key])
+        self.summary["files"] = files
+        write_summary(self.summary, staging)
+        self.content, self.folder = {}, staging.folder
 
     # -- what it says
 
