@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from .folder import PATHS
+from .structure_rows import PATHS
 from . import transform as propagation_transform
 from ..run import Run
 
