@@ -81,6 +81,8 @@ class Result:
                 raise InputError(f"{file}: has format {summary['format']}, this version reads format {FORMAT}; update RTUncertainty.")
             if not isinstance(summary.get("files"), dict):
                 raise ValueError("it names no files")
+            if not all(isinstance(summary["files"].get(key) or {}, dict) for key in PER_STRUCTURE):
+                raise ValueError("it names one file where each structure has one")
         except (OSError, ValueError) as error:
             raise InputError(f"{file}: cannot be read as the summary of a result ({str(error).splitlines()[0]}); run the job again.") from error
         result = cls(summary, folder=folder)
