@@ -8,12 +8,12 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings, strategies as st
 from make_bundle import make_bundle
+from make_named_result import NASTY, result
 from make_pair import make_patient, make_propagation_bundle
 
 from rtuncertainty import predict, propagate
 from rtuncertainty.core import image_io
 from rtuncertainty.core.errors import InputError
-from rtuncertainty.core.segmentation_file import with_segments
 from rtuncertainty.dicom.export import volume_texts
 from rtuncertainty.dose import bands
 from rtuncertainty.prediction.as_result import as_result
@@ -22,27 +22,9 @@ from rtuncertainty.report import data
 from rtuncertainty.results import Result, tables
 from rtuncertainty.results.result import SDS
 
-NASTY = ["GTV, left", 'he said "GTV"', "back\\slash", "CTV 50/60", "Größe", " lead", "trail ", "=cmd|' /C calc'!A0", "-1", "@x", "a;b:c", "..", "..\\up",
-         "日本", "%20", "a=b", "<b>&amp;", "'", "~^|", "#1"]
 # DICOM's LO: up to 64 characters, no control characters
 NAMES = st.lists(st.one_of(st.sampled_from(NASTY), st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" "), min_size=1, max_size=64)),
                  min_size=1, max_size=4, unique=True)
-
-
-def result(names) -> Result:
-    """A result of `predict` in memory, with these structures."""
-    labels = np.zeros((4, 6, 8), np.uint8)
-    image = sitk.GetImageFromArray(labels)
-    structures = [{"name": n, "label": k, "color": [200, 20 * k, 30], "code": None} for k, n in enumerate(names, 1)]
-    for k in range(len(names)):
-        labels[1:3, 1:5, 2 * k:2 * k + 2] = k + 1
-    of = {n: sitk.GetImageFromArray((100 * (labels == k)).astype(np.uint8)) for k, n in enumerate(names, 1)}
-    table = {key: [dict.fromkeys(tables.COLUMNS[key], "1") | {"structure": n, "calibrated": "no"} for n in names]
-             for key in ("volumes", "volume_intervals", "quality")}
-    table["volume_distribution"] = [{"structure": n, "percentile": "50", "volume_ml": "1", "calibrated_ml": ""} for n in names]
-    table["flags"] = [{"subject": n, "severity": "info", "flag": f"about {n}", "reason": f"'{n}', \"{n}\"\nand a second line"} for n in names]
-    return Result({"format": 1, "job": "predict", "name": "m on x", "model": {"name": "m", "version": "1"}, "structures": structures, "notes": []}, {
-        "synct": image + 0, "body": image + 1, "structures": with_segments(sitk.GetImageFromArray(labels), structures), "inside": of, "probabilities": of, **table})
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -40,9 +40,24 @@ def add_table(scene, rows: list[dict[str, str]], columns: tuple[str, ...], name:
     return node
 
 
+_STORED = str.maketrans({'"': "\uff02", "#": "\uff03", "\n": " ", "\r": " ", "\t": " "})
+_SHOWN = str.maketrans({"\uff02": '"', "\uff03": "#"})
+
+
 def plain(text: str) -> str:
-    """A text as a table node can keep it in a scene file: one line, without the double quotes that VTK's writer does not escape."""
-    return " ".join(text.split()).replace('"', "'")
+    """A text as a table node can keep it in a scene file: one line, with wide forms of the double quote, which VTK's writer does not
+    escape, and of the number sign, which begins a comment for its reader. `original` takes them back."""
+    return text.translate(_STORED)
+
+
+def original(text: str) -> str:
+    """The text that `plain` was given, but for line breaks."""
+    return text.translate(_SHOWN)
+
+
+def node_name(text: str) -> str:
+    """A text as the name of a node: Slicer writes the names of a scene's files without escaping the ampersand."""
+    return text.replace("&", "+")
 
 
 def _title(column: str) -> str:

@@ -93,7 +93,7 @@ def _build(scene, result: Result, input_node, input_image, wanted_name: str, all
     added = adder(run)
 
     def title(text: str) -> str:
-        return scene.GenerateUniqueName(f"{prefix} {text}")
+        return scene.GenerateUniqueName(tables.node_name(f"{prefix} {text}"))
 
     grid = result.image("synct" if result.has("synct") else "body")
     run.input = input_node

@@ -11,7 +11,7 @@ from rtuncertainty.core import image_io
 from rtuncertainty.results import Result
 
 from ..review_data import write_summary
-from ...mrml import hierarchy, propagation_style, segmentation, volumes
+from ...mrml import hierarchy, propagation_style, segmentation, tables, volumes
 from .. import inside
 from ..load import add_overlay, add_tables, adder, all_or_nothing, image_on_grid
 from ..run import INPUT_REFERENCE
@@ -70,7 +70,7 @@ def _build(scene, result: Result, planning, structures, daily, daily_image, want
     added = adder(run)
 
     def title(text: str) -> str:
-        return scene.GenerateUniqueName(f"{prefix} {text}")
+        return scene.GenerateUniqueName(tables.node_name(f"{prefix} {text}"))
 
     if daily_image is not None:
         run.input = daily = added(volumes.add_volume(scene, daily_image, scene.GenerateUniqueName(prefix), volumes.HOUNSFIELD), "input")
