@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import vtk
 
 _NUMBERS = ("level", "value", "dice", "worst_slice", "percentile", "cases", "expected_dice", "dice_lower", "dice_upper",
@@ -41,13 +43,14 @@ def add_table(scene, rows: list[dict[str, str]], columns: tuple[str, ...], name:
 
 
 _STORED = str.maketrans({'"': "\uff02", "#": "\uff03", "\n": " ", "\r": " ", "\t": " "})
-_SHOWN = str.maketrans({"\uff02": '"', "\uff03": "#"})
+_SHOWN = str.maketrans({"\uff02": '"', "\uff03": "#", "\u2002": " "})
 
 
 def plain(text: str) -> str:
     """A text as a table node can keep it in a scene file: one line, with wide forms of the double quote, which VTK's writer does not
-    escape, and of the number sign, which begins a comment for its reader. `original` takes them back."""
-    return text.translate(_STORED)
+    escape, of the number sign, which begins a comment for its reader, and of spaces at the ends. `original` takes them back."""
+    text = text.translate(_STORED)
+    return re.sub("^ +| +$", lambda spaces: "\u2002" * len(spaces.group()), text)
 
 
 def original(text: str) -> str:
