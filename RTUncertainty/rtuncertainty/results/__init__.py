@@ -1,1 +1,5 @@
-"""A result as a folder: its files, tables and summary."""
+"""A result: `Result.read` and `Result.write`, and its tables; the only place that knows the folder."""
+
+from ..core import lazy
+
+__all__, __getattr__, __dir__ = lazy.exports(__name__, {"Result": "result"})

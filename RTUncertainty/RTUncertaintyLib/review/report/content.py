@@ -10,7 +10,7 @@ from rtuncertainty.report import data, propagation
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.report.structures import Part, Structure
 
-from ...runs.review_data import ReviewData
+from ...runs.review_data import ReviewData, table_rows_of as rows_of
 from ...runs.overlays import OVERLAYS
 from ..dose.nodes import curve_rows
 from ...runs.inside import percent_of
@@ -49,13 +49,6 @@ def result_of(run) -> data.Result:
 def there(run, node) -> bool:
     """Whether a node is in the run's scene."""
     return node is not None and node.GetScene() is run.scene
-
-
-def rows_of(node) -> list[dict]:
-    """The rows of a table node as text and numbers; NaN stays NaN."""
-    table = node.GetTable()
-    columns = [table.GetColumn(i) for i in range(table.GetNumberOfColumns())]
-    return [{c.GetName(): c.GetValue(row) for c in columns} for row in range(table.GetNumberOfRows())]
 
 
 def _images(run) -> dict[str, sitk.Image]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
 import math
 from pathlib import Path
 
 from rtuncertainty.report import build
+from rtuncertainty.results import tables
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.image_io import Staging
 
@@ -17,8 +16,6 @@ from .content import result_of, rows_of, there
 from ..dose.nodes import curve_rows
 
 FORMATS = ("html", "pdf", "csv")
-_FILES = {"structure_table": "structures", "quality": "structure_quality"}
-"""Tables whose files have another name, as in a result folder."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -96,19 +93,11 @@ def _tables(run) -> dict[str, str]:
     for key, node in run.tables.items():
         rows = rows_of(node) if there(run, node) else []
         if rows:
-            out[f"{_FILES.get(key, key)}.csv"] = _csv(rows)
+            out[tables.FILES.get(key, f"{key}.csv")] = tables.text(rows[0], [[_cell(v) for v in row.values()] for row in rows])
     curves = curve_rows(run)
     if curves:
-        out["dvh_curves.csv"] = _csv(curves)
+        out["dvh_curves.csv"] = tables.text(curves[0], [[_cell(v) for v in row.values()] for row in curves])
     return out
-
-
-def _csv(rows: list[dict]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(rows[0])
-    writer.writerows([_cell(v) for v in row.values()] for row in rows)
-    return stream.getvalue()
 
 
 def _cell(value) -> str:
