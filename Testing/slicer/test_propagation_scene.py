@@ -16,7 +16,7 @@ from propagation_case import NAMES, Case, file_masks, ids, mask
 
 from RTUncertaintyLib.headless import scene as headless
 from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.runs.run import nodes_by_class
+from RTUncertaintyLib.mrml.attributes import nodes_by_class
 from RTUncertaintyLib.runs.propagation.transform import CannotMove
 from RTUncertaintyLib.mrml.volumes import add_volume
 from rtuncertainty.core.errors import InputError
@@ -117,7 +117,7 @@ def test_overlays_have_units_ranges_and_legends(case):
     run_scene.set_overlay_threshold(run, "jacobian", 0.15)
     rgba, span = [0.0] * 4, display.GetWindowLevelMax() - display.GetWindowLevelMin()
     for value in (0.82, 0.9, 0.98, 1.02, 1.1, 1.18):
-        run.color_node("jacobian").GetColor(round((value - display.GetWindowLevelMin()) / span * 255), rgba)
+        run.overlays["jacobian"].GetDisplayNode().GetColorNode().GetColor(round((value - display.GetWindowLevelMin()) / span * 255), rgba)
         assert (rgba[3] == 0) == (abs(value - 1) < 0.15), value
     assert run_scene.overlay_threshold(run, "jacobian") == 0.15
 
@@ -226,7 +226,7 @@ def test_a_run_survives_saving(views, seen, tmp_path):
     other = headless.new_scene()
     headless.open_scene(other, tmp_path / "scene.mrb")
     run = run_scene.run_nodes(seen.run.run_id, other.scene)
-    assert isinstance(run, run_scene.PropagationNodes) and run_scene.accepted_paths(run)["Parotid_R"] == "segmented"
+    assert isinstance(run, run_scene.PropagationRun) and run_scene.accepted_paths(run)["Parotid_R"] == "segmented"
     assert run.input.GetName() == "Today" and run.planning.GetName() == "Plan" and run.planning_structures.GetName() == "RTSS"
     assert [n.GetName() for n in run_scene.deformed_nodes(run)] == ["Dose"] and run.worst_slice("Parotid_R") == seen.run.worst_slice("Parotid_R")
     assert np.allclose(run_scene.jump_to_structure(run, "Parotid_R"), run_scene.jump_to_structure(seen.run, "Parotid_R"))

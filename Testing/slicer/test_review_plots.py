@@ -12,7 +12,7 @@ import slicer
 import slicer.util
 from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.review.views import plots
-from RTUncertaintyLib.runs.run import RUN_ATTRIBUTE, nodes_by_class
+from RTUncertaintyLib.mrml.attributes import RUN_ATTRIBUTE, nodes_by_class
 from vtkmodules.util.numpy_support import vtk_to_numpy
 
 

@@ -8,13 +8,11 @@ from pathlib import Path
 import slicer
 from rtuncertainty.core.errors import RTUncertaintyError
 
-from . import card_text
 from .backend_run import BackendRun, Outcome
 from .input_check import InputCheck
 from .logic import JobLogic
-from ..widgets.message_line import duration, show_message
-from ..widgets.path_edit import on_path
-from ..runs.review_data import ReviewData
+from ..widgets import card_text
+from ..widgets.lines import duration, on_path, show_message
 from ..widgets.text import _
 from .torch_setup import TorchProvider, TorchSetup
 from ..mrml.volume_export import UnusableVolume
@@ -93,7 +91,7 @@ class JobPanel:
         builder = self.logic.scene_builder
         for identifier in reversed(list(builder.find_runs(slicer.mrmlScene))):
             nodes = builder.run_nodes(identifier)
-            if nodes is None or ReviewData.of_run(nodes).job != self.logic.job:
+            if nodes is None or nodes.job != self.logic.job:
                 continue
             try:
                 self.results.show(nodes, self.restored_tables(nodes))

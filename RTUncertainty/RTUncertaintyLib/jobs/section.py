@@ -7,7 +7,7 @@ from typing import Callable
 from rtuncertainty.core.errors import RTUncertaintyError
 
 from .backend_run import BackendRun, Outcome
-from ..widgets.message_line import duration, show_message
+from ..widgets.lines import duration, show_message
 from ..widgets.text import _
 from ..mrml.volume_export import UnusableVolume
 

@@ -83,12 +83,17 @@ def _largest(node) -> int:
     return sizes.index(max(sizes))
 
 
+def segment_id(node, name: str) -> str:
+    """The identifier of the segment called `name`; empty when there is none."""
+    return node.GetSegmentation().GetSegmentIdBySegmentName(name) or ""
+
+
 def voxels_of(node, name: str, world_to_ijk) -> np.ndarray:
     """The voxels of the segment called `name` as indices (n, 3) of the grid of `world_to_ijk` (vtkMatrix4x4), not rounded."""
     from vtkmodules.util.numpy_support import vtk_to_numpy
 
     mask, to_world = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
-    identifier = node.GetSegmentation().GetSegmentIdBySegmentName(name) or ""
+    identifier = segment_id(node, name)
     if not identifier or not node.GetBinaryLabelmapRepresentation(identifier, mask) or mask.IsEmpty():
         return np.zeros((0, 3))
     array = vtk_to_numpy(mask.GetPointData().GetScalars()).reshape(mask.GetDimensions()[::-1])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..widgets import table_rows
-from ..widgets.message_line import show_message
+from ..widgets.lines import show_message
 from ..runs.propagation.folder import PropagationTables
 from .table import LIGHT_WORDS, PATH_WORDS, StructureTable
-from ..runs.propagation.view import PropagationView
+from .view import PropagationView
 from ..widgets.link import ReviewLink
 from ..widgets.text import _
 

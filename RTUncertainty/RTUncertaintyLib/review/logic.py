@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..jobs.logic import SlicerScene
+from .. import review
 from ..runs.review_data import ReviewData, read_summary
 from .jobs import ReviewJobs
 
@@ -24,7 +24,7 @@ class ReviewLogic(ReviewJobs):
 
     def __init__(self, scene_builder=None, command=None):
         super().__init__()
-        self.scene_builder, self._command = scene_builder or SlicerScene(), command
+        self.scene_builder, self._command = scene_builder or review, command
 
     def runs(self) -> dict[str, str]:
         """The runs in the scene, of all modules: identifier -> name."""
@@ -44,10 +44,8 @@ class ReviewLogic(ReviewJobs):
 
         summary = read_folder(Path(folder))
         run = self._loaded(summary)
-        if run is None and summary.get("job") == "propagate":
-            run = self.scene_builder.load_propagation(folder)
-        elif run is None:
-            run = self.scene_builder.load_result(folder, probabilities=False)  # nested contours say the same and are small
+        if run is None:
+            run = self.scene_builder.load_run(folder, probabilities=False)  # nested contours say the same and are small
         self.scene_builder.adopt_input(run, str((summary.get("input") or summary.get("daily") or {}).get("name") or ""))
         return self._shown(run, show)
 

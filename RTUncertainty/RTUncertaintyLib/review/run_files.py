@@ -15,7 +15,7 @@ import numpy as np
 from .report.content import rows_of, there
 from ..runs.review_data import ReviewData
 from ..runs.run import Run
-from ..runs.propagation.accept import accepted_paths
+from ..mrml.segmentation import segment_id
 from ..mrml.segmentation_export import write_segments
 from ..widgets.text import _
 from ..mrml.volume_export import RAS_TO_LPS, UnusableVolume, as_array, ijk_to_world, parent_to_world
@@ -36,18 +36,11 @@ class Contour:
 
 def contours(run: Run) -> list[Contour]:
     """The contour of each structure that counts: the accepted one of a propagation, else the proposed path's, else the run's only one."""
-    accepted, found = accepted_paths(run) if hasattr(run, "segmentations") else {}, []
-    told = {s["name"]: s for s in ReviewData.of_run(run).summary.get("structures") or [] if isinstance(s, dict) and "name" in s}
+    found = []
     for structure in ReviewData.of_run(run).structures:
-        name, node, sampled = structure.name, run.main_segmentation, True
-        if hasattr(run, "segmentations"):
-            default = told.get(name, {}).get("default") or (run.default_path(name) if name in run.names else "propagated")
-            node = run.segmentations.get("accepted" if name in accepted else default)
-            sampled = accepted.get(name, default) == default
-        if there(run, node):
-            identifier = node.GetSegmentation().GetSegmentIdBySegmentName(name)
-            if identifier:
-                found.append(Contour(name, node, identifier, sampled))
+        node, sampled = run.contour(structure.name)
+        if node is not None:
+            found.append(Contour(structure.name, node, segment_id(node, structure.name), sampled))
     return found
 
 

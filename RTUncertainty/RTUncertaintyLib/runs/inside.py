@@ -34,18 +34,8 @@ def add_image(run, name: str, image: sitk.Image, added, title):
     if cut is None:
         return None
     node = volumes.add_volume(run.scene, cut, title(f"inside {name}"), display="none", label_map=True)
-    run.inside[name] = added(node, f"{ROLE}.{name}", _folder(run))
+    run.inside[name] = added(node, f"{ROLE}.{name}", hierarchy.collapsed_folder(run.scene, FOLDER, run.folder_item))
     return node
-
-
-def _folder(run) -> int:
-    """The folder of these label maps in that of the run, collapsed; made when it is not there yet."""
-    tree = hierarchy.hierarchy_of(run.scene)
-    folder = tree.GetItemChildWithName(run.folder_item, FOLDER)
-    if folder == tree.GetInvalidItemID():
-        folder = hierarchy.add_folder(run.scene, FOLDER, run.run_id, run.folder_item)
-        tree.SetItemExpanded(folder, False)
-    return folder
 
 
 def cut_to_content(image: sitk.Image) -> sitk.Image | None:
@@ -74,10 +64,8 @@ def inside_of(run, name: str):
     probability = getattr(run, "probabilities", {}).get(name)
     if probability is None or probability.GetScene() is not run.scene:
         return None
-    from .load import adder
-
     percent = np.clip(np.rint(100.0 * slicer.util.arrayFromVolume(probability)), 0, 100).astype(np.uint8)
-    return add_image(run, name, volumes.image_like(percent, probability), adder(run), run.scene.GenerateUniqueName)
+    return add_image(run, name, volumes.image_like(percent, probability), run.add, run.scene.GenerateUniqueName)
 
 
 def percent_of(node) -> np.ndarray:

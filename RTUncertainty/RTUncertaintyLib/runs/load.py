@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,12 +15,14 @@ from . import results_folder
 from .results_folder import ResultFolder
 from .review_data import write_summary
 from ..mrml import hierarchy, segmentation, tables, volumes
+from ..mrml.attributes import INPUT_REFERENCE, nodes_by_class
 from . import inside as review_inside, overlays
-from .run import INPUT_REFERENCE, Run, RunNodes, mark, nodes_by_class
+from .prediction import PredictionRun
+from .run import Run
 from .removal import watch_scene
 
 
-def load_result(folder, scene=None, input_node=None, input_file=None, name: str | None = None, probabilities: bool = True) -> RunNodes:
+def load_result(folder, scene=None, input_node=None, input_file=None, name: str | None = None, probabilities: bool = True) -> PredictionRun:
     """Load a result folder of `rtuncertainty predict` into one subject-hierarchy folder.
 
     folder
@@ -57,12 +58,12 @@ def all_or_nothing(scene):
     """A batch of changes to a scene; on an error every node and folder that was added is removed."""
     hierarchy_node = hierarchy.hierarchy_of(scene)
     nodes_before = {node.GetID() for node in nodes_by_class(scene, "vtkMRMLNode")}
-    items_before = _items(hierarchy_node)
+    items_before = set(hierarchy.all_items(scene))
     scene.StartState(scene.BatchProcessState)
     try:
         yield
     except BaseException:
-        for item in _items(hierarchy_node) - items_before:
+        for item in set(hierarchy.all_items(scene)) - items_before:
             hierarchy_node.RemoveItem(item, False, False)
         added = [node for node in nodes_by_class(scene, "vtkMRMLNode") if node.GetID() not in nodes_before]
         for node in reversed(added):
@@ -73,22 +74,12 @@ def all_or_nothing(scene):
         scene.EndState(scene.BatchProcessState)
 
 
-def _items(hierarchy_node) -> set[int]:
-    """The identifiers of all items of a subject hierarchy."""
-    import vtk
-
-    ids = vtk.vtkIdList()
-    hierarchy_node.GetItemChildren(hierarchy_node.GetSceneItemID(), ids, True)
-    return {ids.GetId(index) for index in range(ids.GetNumberOfIds())}
-
-
-def _build(scene, result: ResultFolder, input_node, input_image, wanted_name: str, all_probabilities: bool) -> RunNodes:
+def _build(scene, result: ResultFolder, input_node, input_image, wanted_name: str, all_probabilities: bool) -> PredictionRun:
     """Add the nodes of a run, in the order in which the Data module shall list them."""
-    run = RunNodes(scene, uuid.uuid4().hex, hierarchy.unique_name(scene, wanted_name))
-    run.folder_item = hierarchy.add_folder(scene, run.name, run.run_id)
+    run = PredictionRun.new(scene, wanted_name)
     prefix = input_node.GetName() if input_node is not None else result.input_name
 
-    added = adder(run)
+    added = run.add
 
     def title(text: str) -> str:
         return scene.GenerateUniqueName(f"{prefix} {text}")
@@ -116,8 +107,7 @@ def _build(scene, result: ResultFolder, input_node, input_image, wanted_name: st
         run.tables[key] = added(table_node(scene, file, results_folder.TABLES[key], title(key.replace("_", " "))), f"table.{key}")
     wanted = {n: f for n, f in result.probabilities.items() if all_probabilities or n not in result.inside}
     if wanted:
-        folder = hierarchy.add_folder(scene, "Probabilities", run.run_id, run.folder_item)
-        hierarchy.hierarchy_of(scene).SetItemExpanded(folder, False)
+        folder = hierarchy.collapsed_folder(scene, "Probabilities", run.folder_item)
         for structure, file in wanted.items():
             image = image_on_grid(file, grid)
             node = added(volumes.add_volume(scene, image, title(f"probability {structure}"), display="fixed"), f"probability.{structure}", folder)
@@ -128,18 +118,7 @@ def _build(scene, result: ResultFolder, input_node, input_image, wanted_name: st
     return run
 
 
-def adder(run: Run):
-    """`added(node, role[, folder])` makes a node the run's own, puts it into the run's folder and returns it."""
-
-    def added(node, role: str, folder: int | None = None):
-        mark(node, run.run_id, role)
-        hierarchy.put_into_folder(run.scene, node, run.folder_item if folder is None else folder)
-        return node
-
-    return added
-
-
-def _add_overlays(run: RunNodes, result: ResultFolder, grid, added, title) -> None:
+def _add_overlays(run: PredictionRun, result: ResultFolder, grid, added, title) -> None:
     """The uncertainty maps that the result has, each with its display."""
     classes = 1 + len(result.summary.get("structures", []))
     body = None

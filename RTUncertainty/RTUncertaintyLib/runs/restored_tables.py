@@ -12,13 +12,13 @@ from .review_data import read_summary, table_rows_of
 
 
 def prediction_tables(run) -> ResultTables:
-    """Of `scene.RunNodes`. The report, which is a file of its own, is not part of a scene."""
+    """Of `scene.PredictionRun`. The report, which is a file of its own, is not part of a scene."""
     return ResultTables(name=run.name, volumes=_rows(run, "volumes"), flags=_rows(run, "flags"),
                         notes=[str(note) for note in read_summary(run).get("notes") or []], report=None)
 
 
 def propagation_tables(run, accepted: dict[str, str]) -> PropagationTables:
-    """Of `scene.PropagationNodes`; `accepted`: structure -> the path that was accepted, which is then the chosen one.
+    """Of `scene.PropagationRun`; `accepted`: structure -> the path that was accepted, which is then the chosen one.
 
     Raises `rtuncertainty.core.errors.InputError` when the table of structures is not one that this version knows.
     """

@@ -57,15 +57,13 @@ def missing_library(kinds=()) -> str:
 
 def offered(run) -> dict[str, str]:
     """Kind -> why it cannot be written of this run, empty when it can."""
-    propagated = hasattr(run, "segmentations")
     model = ReviewData.of_run(run).card
     if not (model.get("name") and model.get("version")):
         own = _("Only results of our models are exported here; use Slicer's DICOM export for a segmentation of your own.")
         return dict.fromkeys(KINDS, own)
     structures = "" if run_files.contours(run) else _("The result has no structures in the scene.")
-    ct = there(run, getattr(run, "warped" if propagated else "synct", None))
-    return {"rtstruct": structures, "ct": "" if ct else _("The result has no CT in the scene."), "seg": structures or missing_library(("seg",)),
-            "registration": "" if propagated and there(run, run.transform) else _("Only a propagation has a deformation.")}
+    return {"rtstruct": structures, "ct": "" if there(run, run.ct) else _("The result has no CT in the scene."), "seg": structures or missing_library(("seg",)),
+            "registration": "" if there(run, run.deformation) else _("Only a propagation has a deformation.")}
 
 
 def series_files(node) -> list[str]:
@@ -118,11 +116,9 @@ def write_result(run, folder: Path) -> bool:
     chosen = [c for c in run_files.contours(run) if states.get(c.name) != "rejected"]
     summary = {k: v for k, v in data.summary.items() if k in ("format", "job", "name", "created", "model", "level", "structures")}
     files = summary["files"] = {}
-    propagated = hasattr(run, "segmentations")
-    for key, node in (("warped_planning", run.warped),) if propagated else (("synct", run.synct),):
-        if there(run, node):
-            files[key] = f"{key}.nrrd"
-            sitk.WriteImage(run_files.in_lps(volume_array(node), run_files.native_lps(node)), str(folder / files[key]))
+    if there(run, run.ct):
+        files[run.ct_key] = f"{run.ct_key}.nrrd"
+        sitk.WriteImage(run_files.in_lps(volume_array(run.ct), run_files.native_lps(run.ct)), str(folder / files[run.ct_key]))
     if chosen:
         files["structures"] = "structures.seg.nrrd"
         run_files.write_contours(run, chosen, folder / files["structures"], native=True)
@@ -134,9 +130,9 @@ def write_result(run, folder: Path) -> bool:
     if rows and not edited:
         files["volumes"] = "volumes.csv"
         run_files.write_table(rows, folder / files["volumes"])
-    if propagated and there(run, run.transform):
+    if there(run, run.deformation):
         files["transform"] = "transform.h5"
-        _write_transform(run.transform, folder / files["transform"])
+        _write_transform(run.deformation, folder / files["transform"])
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     return edited
 

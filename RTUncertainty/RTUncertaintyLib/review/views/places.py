@@ -6,7 +6,8 @@ import numpy as np
 import slicer.util
 import vtk
 
-from ...runs.run import RUN_ATTRIBUTE, Run, nodes_by_class
+from ...mrml.attributes import RUN_ATTRIBUTE, nodes_by_class
+from ...runs.run import Run
 from ...runs.inside import inside_of, percent_of
 from ...mrml.segmentation import voxels_of
 
@@ -30,11 +31,8 @@ def uncertain_point(run: Run, name: str) -> np.ndarray | None:
         doubt = share * (1 - share) * large
         if large.any():
             return _in_slice(node, doubt if doubt.any() else share, contour if contour.any() else large)
-    if "structure_table" in run.tables:
-        from ...runs.propagation.show import worst_point
-
-        return worst_point(run, name) if name in run.names else None
-    return _from_map(run, name)
+    point = run.worst_point(name)
+    return _from_map(run, name) if point is None else point
 
 
 def _in_slice(node, weight: np.ndarray, shown: np.ndarray) -> np.ndarray:

@@ -69,7 +69,7 @@ def body_of(run: Run, node) -> np.ndarray | None:
     """
     from scipy import ndimage
 
-    ct = getattr(run, "warped", None)
+    ct = run.tissue_ct
     if ct is None or ct.GetScene() is None:
         return None
     tissue = slicer.util.arrayFromVolume(ct) > AIR_HU

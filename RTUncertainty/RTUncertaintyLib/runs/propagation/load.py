@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -12,11 +11,11 @@ from . import folder as propagation_folder
 from .. import results_folder
 from .folder import PropagationFolder
 from ..review_data import write_summary
-from ...mrml import hierarchy, propagation_style, segmentation, volumes
+from ...mrml import propagation_style, segmentation, volumes
+from ...mrml.attributes import INPUT_REFERENCE, PLANNING_REFERENCE, STRUCTURES_REFERENCE
 from .. import inside
-from ..load import add_overlay, adder, all_or_nothing, image_on_grid, table_node
-from ..run import INPUT_REFERENCE
-from .nodes import PLANNING_REFERENCE, STRUCTURES_REFERENCE, PropagationNodes
+from ..load import add_overlay, all_or_nothing, image_on_grid, table_node
+from .run import PropagationRun
 from .transform import add_transform
 from ..removal import watch_scene
 
@@ -29,7 +28,7 @@ SURFACE_VOXELS = 300e6
 
 
 def load_propagation(folder, scene=None, planning_node=None, structures_node=None, daily_node=None, input_file=None,
-                     name: str | None = None) -> PropagationNodes:
+                     name: str | None = None) -> PropagationRun:
     """Load a result folder of `rtuncertainty propagate` into one subject-hierarchy folder.
 
     folder
@@ -58,14 +57,13 @@ def load_propagation(folder, scene=None, planning_node=None, structures_node=Non
     return run
 
 
-def _build(scene, result: PropagationFolder, planning, structures, daily, daily_image, wanted_name: str) -> PropagationNodes:
+def _build(scene, result: PropagationFolder, planning, structures, daily, daily_image, wanted_name: str) -> PropagationRun:
     """Add the nodes of a run, in the order in which the Data module shall list them."""
-    run = PropagationNodes(scene, uuid.uuid4().hex, hierarchy.unique_name(scene, wanted_name))
-    run.folder_item = hierarchy.add_folder(scene, run.name, run.run_id)
+    run = PropagationRun.new(scene, wanted_name)
     run.planning, run.planning_structures, run.input = planning, structures, daily
     prefix = daily.GetName() if daily is not None else result.daily_name
     moved = planning.GetName() if planning is not None else result.planning_name
-    added = adder(run)
+    added = run.add
 
     def title(text: str) -> str:
         return scene.GenerateUniqueName(f"{prefix} {text}")
