@@ -80,10 +80,11 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
         raise InputError(f"model '{card['name']}' is for {card['task']}; choose one that makes a synthetic CT or structures, or use 'propagate'.")
     if reference is not None and "synct" not in card["outputs"]:
         raise InputError(f"model '{card['name']}' makes no synthetic CT, so there is nothing to compare a reference with; leave it out.")
-    compatibility.require(card, mr, name)
+    scan = compatibility.Scan.of(mr)
+    compatibility.require(card, scan, name)
     if before is not None:
         before(mr)
-    raised = [flags.Flag("input", "warning", "unlike the training data", w) for w in compatibility.warnings(card, mr)]
+    raised = [flags.Flag("input", "warning", "unlike the training data", w) for w in compatibility.warnings(card, scan)]
     for flag in raised:
         progress.note(flag.reason)
     ct = None
