@@ -218,6 +218,18 @@ def test_a_run_is_found_again_beside_a_prediction(scene, case, tmp_path):
     assert run_scene.find_runs() == {case.run.run_id: case.run.name, prediction.run_id: prediction.name}
 
 
+def test_runs_of_scenes_without_a_job_are_known_by_their_roles(scene, case, tmp_path):
+    """Scenes of older versions have the job on reviews of the user's own data only."""
+    prediction = run_scene.load_result(make_result(tmp_path / "p"), scene)
+    tree = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene)
+    for run, job in ((prediction, "predict"), (case.run, "propagate")):
+        assert tree.GetItemAttribute(run.folder_item, "RTUncertainty.Job") == job
+        tree.RemoveItemAttribute(run.folder_item, "RTUncertainty.Job")
+    for run in (prediction, case.run):
+        again = run_scene.run_nodes(run.run_id)
+        assert type(again) is type(run) and again == run
+
+
 def test_a_run_survives_saving(views, seen, tmp_path):
     run_scene.accept_structures(seen.run, {"Parotid_R": "segmented"})
     dose = add_volume(views.scene, make_propagation.case()[0], "Dose")

@@ -55,30 +55,6 @@ class VolumeDistribution:
         """(lower, upper) in ml of the central interval of `level`, 0 to 1."""
         return self.quantile(50 - 50 * level), self.quantile(50 + 50 * level)
 
-    def percentile_of(self, ml: float) -> float:
-        """The percentile at which a volume lies: 0 or 100 beyond the known ones; in the middle of those that share it."""
-        low, high = np.searchsorted(self.ml, ml, "left"), np.searchsorted(self.ml, ml, "right")
-        if low < high:
-            return float(self.percentiles[low] + self.percentiles[high - 1]) / 2
-        if low in (0, len(self.ml)):
-            return 0.0 if low == 0 else 100.0
-        return float(np.interp(ml, self.ml[low - 1:low + 1], self.percentiles[low - 1:low + 1]))
-
-
-def from_samples(samples: np.ndarray) -> np.ndarray:
-    """P(p > ½) of every voxel from stored samples [T, ...] of its probability, T ≥ 2: 1 less the percentile at which the samples'
-    quantiles (linear between them, as `numpy.quantile`) cross one half. Memory grows with T; for checks and small T.
-    """
-    samples = np.sort(np.asarray(samples, np.float64), axis=0)
-    if not np.isfinite(samples).all():
-        raise ValueError("samples hold NaN or infinite values")
-    steps, below = samples.shape[0] - 1, (samples <= 0.5).sum(0)
-    last = np.clip(below - 1, 0, steps)
-    low = np.take_along_axis(samples, last[None], 0)[0]
-    high = np.take_along_axis(samples, np.minimum(last + 1, steps)[None], 0)[0]
-    crossing = (last + np.divide(0.5 - low, high - low, out=np.zeros(low.shape), where=high > low)) / steps
-    return np.where(below == 0, 1.0, np.where(below > steps, 0.0, 1 - crossing))
-
 
 def from_surface(mask: np.ndarray, sd_mm, spacing) -> np.ndarray:
     """P(inside) of every voxel [z, y, x] where the surface of `mask` moves along its normal with a Gaussian `sd_mm`.
