@@ -8,7 +8,7 @@ import SimpleITK as sitk
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from make_field import OBLIQUE, between_centres, grids, index_in, make_grid, points_of, rotation, smooth_field, transform_of
+from make_field import OBLIQUE, between_centres, grids, index_in, make_grid, points_of, smooth_field, transform_of
 
 from rtuncertainty import deformation as D
 from rtuncertainty.core import geometry

@@ -6,7 +6,6 @@ from typing import Callable
 
 from ..runs.overlays import PROPAGATION_TITLES
 from ..widgets.overlay_control import OverlayControl
-from ..widgets.text import _
 
 STEPS = 100
 """Steps of the slider between two stops."""

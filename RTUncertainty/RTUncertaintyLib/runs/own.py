@@ -11,8 +11,8 @@ import slicer.util
 import vtk
 
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.results.tables import COLUMNS as TABLES
 
-from .results_folder import TABLES
 from .review_data import LEVELS, write_summary
 from ..mrml import tables, volumes
 from ..mrml.attributes import INPUT_REFERENCE, SEGMENTATION_REFERENCE

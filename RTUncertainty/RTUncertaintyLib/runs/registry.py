@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import slicer
 
-from . import results_folder
+from rtuncertainty.results import Result
+
 from .load import load_result
 from .own import OwnRun
 from .prediction import PredictionRun
@@ -22,7 +21,7 @@ RUNS: dict[str, type[Run]] = {kind.job: kind for kind in (PredictionRun, Propaga
 
 def load_run(folder, scene=None, input_file=None, probabilities: bool = True) -> Run:
     """Load a result folder of any job; see `load_result` and `load_propagation`, whose errors it raises."""
-    if results_folder.read_summary(Path(folder)).get("job") == PropagationRun.job:
+    if Result.read(folder).job == PropagationRun.job:
         return load_propagation(folder, scene, input_file=input_file)
     return load_result(folder, scene, input_file=input_file, probabilities=probabilities)
 

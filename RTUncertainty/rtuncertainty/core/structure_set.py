@@ -1,4 +1,4 @@
-"""Structures of a patient: read from a segmentation (`.seg.nrrd`), a label image or an RTSTRUCT, and written as Slicer reads them."""
+"""Structures of a patient: read from a segmentation (`.seg.nrrd`) or a label image, and written as Slicer reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from . import dicom_files, image_io
+from . import image_io
 from .errors import InputError
 from .segmentation_file import terminology
 
@@ -32,20 +32,15 @@ class Structure:
     role: str = ""
 
 
-def read(given, name: str = "the structures", grid: sitk.Image | None = None, tell=None, grid_name: str = "the image",
-         empty: bool = False) -> dict[str, Structure]:
-    """Structures by name from a `.seg.nrrd` file, a label image (path or `SimpleITK.Image`), an RTSTRUCT or a dict {name: mask}.
+def read(given, name: str = "the structures", empty: bool = False) -> dict[str, Structure]:
+    """Structures by name from a `.seg.nrrd` file, a label image (path or `SimpleITK.Image`) or a dict {name: mask}.
 
     Names of a label image are in FILE.json beside it ({name: value}, for FILE.nii.gz), else "label 1", "label 2", …
-    Structures may overlap (layers of a `.seg.nrrd`). RTSTRUCT: a DICOM file, or a folder with one; its contours become masks on the
-    voxels of `grid`, the image they were drawn on, which messages call `grid_name`; `tell` is called with notes
-    (`rtuncertainty.dicom.read_structures`, needs pydicom). Raises `InputError` for a file that cannot be read, holds no label
-    image, or no structure with a voxel (unless `empty`).
+    Structures may overlap (layers of a `.seg.nrrd`). An RTSTRUCT is read by `rtuncertainty.dicom.structure_input`. Raises
+    `InputError` for a file that cannot be read, holds no label image, or no structure with a voxel (unless `empty`).
     """
     if isinstance(given, dict):
         found = {n: Structure(n, _binary(m), COLORS[i % len(COLORS)]) for i, (n, m) in enumerate(given.items())}
-    elif not isinstance(given, sitk.Image) and dicom_files.may_hold_dicom(given):
-        found, name = dicom_files.library("an RTSTRUCT").read_structures(given, grid, tell, grid_name), str(given)
     else:
         image, name = (given, name) if isinstance(given, sitk.Image) else (_open(given), str(given))
         if image.GetDimension() != 3 or "float" in image.GetPixelIDTypeAsString():
@@ -53,6 +48,11 @@ def read(given, name: str = "the structures", grid: sitk.Image | None = None, te
                              "give a .seg.nrrd file or a label image of whole numbers.")
         image_io.require_geometry(image, name)
         found = _segments(image, name) if image.HasMetaDataKey("Segment0_ID") else _labels(image, given)
+    return checked(found, name, empty)
+
+
+def checked(found: dict[str, Structure], name: str, empty: bool = False) -> dict[str, Structure]:
+    """The structures that `name` holds. Raises `InputError` for too many, or for none with a voxel (unless `empty`)."""
     _require_so_few(len(found), name)
     if not empty and not any(sitk.GetArrayViewFromImage(s.mask).any() for s in found.values()):
         raise InputError(f"{name}: holds no structure with a voxel in it; give one with structures.")

@@ -8,7 +8,8 @@ from ..bundles import bundle as bundles
 from ..bundles import compatibility, input_quality
 from ..uncertainty import flags
 from ..core.ct import normalised
-from ..core import geometry, image_io, structure_names, structure_set
+from ..core import geometry, image_io, structure_names
+from ..dicom import structure_input
 from ..core.errors import InputError, OutOfMemoryError
 from ..core.events import PROPAGATION, CancelToken, Progress
 from ..core.options import require_sampling
@@ -24,7 +25,7 @@ def propagate(planning, structures, daily, bundle, *, samples: int = 20, seed: i
     """Propagate planning structures to a daily CT.
 
     planning, daily: CTs in HU (`SimpleITK.Image`, or a path to a file or DICOM folder), on any grids. structures: of the planning
-    CT, as `structure_set.read` takes them. bundle: name or folder. samples: T ≥ 2. device: auto, cpu, cuda, cuda:n. rigid: on,
+    CT, as `dicom.structure_input.read` takes them. bundle: name or folder. samples: T ≥ 2. device: auto, cpu, cuda, cuda:n. rigid: on,
     or off for scans that are aligned. refine: off, fast, full (see `refine`). symmetric: on, so that swapping the scans gives the
     inverse and a scan and itself stand still (see `symmetric`), or off, the network as published in half the time. on_event, cancel, progress: as for `predict`.
     before: called with the checked daily CT before anything costly begins.
@@ -43,7 +44,7 @@ def propagate(planning, structures, daily, bundle, *, samples: int = 20, seed: i
     scans = {"planning CT": compatibility.Scan.of(plan), "daily CT": compatibility.Scan.of(day)}
     for scan, name in zip(scans.values(), (plan_name, day_name)):
         compatibility.require(card, scan, name)
-    given = structure_set.read(structures, grid=plan, tell=progress.note, grid_name=plan_name)
+    given = structure_input.read(structures, grid=plan, tell=progress.note, grid_name=plan_name)
     if rigid == "off":
         geometry.require_overlap(day, plan, day_name, plan_name)
     if before is not None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..core import dicom_files, geometry, image_io, structure_set
+from ..core import geometry, image_io, structure_set
+from ..dicom import structure_input
 from . import charts
 from . import data
 from . import text as words
@@ -45,8 +46,8 @@ def read_structures(folder: Path, summary: dict, grid: sitk.Image, inside: dict[
 
 def _planning(structures, ct) -> dict[str, structure_set.Structure]:
     """The planning structures; the contours of an RTSTRUCT need the CT that they were drawn on."""
-    grid = image_io.read(ct) if ct is not None and dicom_files.may_hold_dicom(structures) else None
-    return structure_set.read(structures, grid=grid)
+    grid = image_io.read(ct) if ct is not None and structure_input.may_hold_dicom(structures) else None
+    return structure_input.read(structures, grid=grid)
 
 
 def rigid(summary: dict) -> sitk.Transform:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from . import show
 from .accept import accepted_paths
-from .folder import PATHS
+from .structure_rows import PATHS
 from .transform import deformed_nodes, undo_deformation
 from ..review_data import read_summary
 from ..run import Run
