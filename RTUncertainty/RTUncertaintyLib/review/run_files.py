@@ -18,7 +18,7 @@ from ..runs.run import Run
 from ..mrml.segmentation import segment_id
 from ..mrml.segmentation_export import segments_image
 from ..widgets.text import _
-from ..mrml.volume_export import RAS_TO_LPS, UnusableVolume, as_array, ijk_to_world, parent_to_world
+from ..mrml.volume_export import RAS_TO_LPS, UnusableVolume, ijk_to_world, in_lps, native_lps, parent_to_world
 
 MARGIN_MM = 20.0
 """Around nested contours, which the scene keeps without: a calibrated contour may be larger than all that were sampled."""
@@ -62,15 +62,6 @@ def contours_image(run: Run, chosen: list[Contour], native: bool = False):
     return segments_image(segments, grid, run.name, whole=native, to_lps=native_lps(grid) if native else None)
 
 
-def native_lps(node) -> np.ndarray:
-    """From voxels to LPS (4 × 4) without the transforms that a volume lies under."""
-    import vtk
-
-    matrix = vtk.vtkMatrix4x4()
-    node.GetIJKToRASMatrix(matrix)
-    return RAS_TO_LPS @ as_array(matrix)
-
-
 def write_distributions(run: Run, names, folder: Path) -> Path | None:
     """Write nested contours and volumes of these structures as a result folder that `rtuncertainty dvh --bands` reads.
 
@@ -87,18 +78,6 @@ def write_distributions(run: Run, names, folder: Path) -> Path | None:
     rows = rows_of(table) if there(run, table) else None
     Result({}, {"inside": inside, "volume_distribution": rows or None}).write(folder, ".nrrd")
     return folder
-
-
-def in_lps(array: np.ndarray, matrix: np.ndarray):
-    """A SimpleITK image of voxels [k, j, i] and their matrix (4 × 4, voxels to LPS)."""
-    import SimpleITK as sitk
-
-    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(matrix[:3, 3].tolist())
-    image.SetDirection((matrix[:3, :3] / spacing).ravel().tolist())
-    return image
 
 
 def _limits(run: Run) -> tuple[np.ndarray, np.ndarray]:

@@ -81,45 +81,43 @@ def _build(scene, result: Result, input_node, input_image, wanted_name: str, all
     run = PredictionRun.new(scene, wanted_name)
     prefix = input_node.GetName() if input_node is not None else result.input_name()
 
-    added = run.add
-
     def title(text: str) -> str:
         return scene.GenerateUniqueName(f"{prefix} {text}")
 
     grid = result.image("synct" if result.has("synct") else "body")
     run.input = input_node
     if input_image is not None:
-        run.input = added(volumes.add_volume(scene, input_image, scene.GenerateUniqueName(prefix)), "input")
+        run.input = run.add(volumes.add_volume(scene, input_image, scene.GenerateUniqueName(prefix)), "input")
         volumes.show_as_image(run.input, input_image)
     if result.has("synct"):
-        run.synct = added(volumes.add_volume(scene, grid, title("synCT"), volumes.HOUNSFIELD), "synct")
+        run.synct = run.add(volumes.add_volume(scene, grid, title("synCT"), volumes.HOUNSFIELD), "synct")
         volumes.show_as_ct(run.synct)
     if result.has("structures"):
         node = segmentation.add_segmentation(scene, result.path("structures"), result.summary.get("structures", []),
                                              title("structures"), run.input or run.synct)
-        run.segmentation = added(node, "segmentation")
+        run.segmentation = run.add(node, "segmentation")
     if run.input is not None:
         run.main.SetNodeReferenceID(INPUT_REFERENCE, run.input.GetID())
-    _add_overlays(run, result, grid, added, title)
+    _add_overlays(run, result, grid, title)
     if result.has("reference"):
         image = image_on_grid(result, "reference", grid)
-        run.reference = added(volumes.add_volume(scene, image, title("reference CT"), volumes.HOUNSFIELD), "reference")
+        run.reference = run.add(volumes.add_volume(scene, image, title("reference CT"), volumes.HOUNSFIELD), "reference")
         volumes.show_as_ct(run.reference)
-    add_tables(run, result, added, title)
+    add_tables(run, result, title)
     wanted = [n for n in result.of_structures("probabilities") if all_probabilities or n not in result.of_structures("inside")]
     if wanted:
         folder = hierarchy.collapsed_folder(scene, "Probabilities", run.folder_item)
         for structure in wanted:
             image = image_on_grid(result, "probabilities", grid, structure)
-            node = added(volumes.add_volume(scene, image, title(f"probability {structure}"), display="fixed"), f"probability.{structure}", folder)
+            node = run.add(volumes.add_volume(scene, image, title(f"probability {structure}"), display="fixed"), f"probability.{structure}", folder)
             volumes.show_as_probability(node)
             run.probabilities[structure] = node
-    review_inside.add_inside(run, result, grid, added, title)
+    review_inside.add_inside(run, result, grid, title)
     write_summary(run, result.summary | {"notes": result.notes})
     return run
 
 
-def _add_overlays(run: PredictionRun, result: Result, grid, added, title) -> None:
+def _add_overlays(run: PredictionRun, result: Result, grid, title) -> None:
     """The uncertainty maps that the result has, each with its display."""
     classes = 1 + len(result.summary.get("structures", []))
     body = None
@@ -129,17 +127,17 @@ def _add_overlays(run: PredictionRun, result: Result, grid, added, title) -> Non
         if not result.has(overlay.image):
             continue
         image = image_on_grid(result, overlay.image, grid)
-        add_overlay(run, key, image, body, classes, added, title)
+        add_overlay(run, key, image, body, classes, title)
 
 
-def add_overlay(run: Run, key: str, image: sitk.Image, body: np.ndarray | None, classes: int, added, title) -> None:
+def add_overlay(run: Run, key: str, image: sitk.Image, body: np.ndarray | None, classes: int, title) -> None:
     """One map with its display. `body` (bool [z, y, x]) is where the values are that its range is chosen from; `classes`
     counts structures and background."""
     overlay, values = overlays.OVERLAYS[key], sitk.GetArrayViewFromImage(image)
     inside = values[body] if body is not None and body.any() else np.ravel(values)
     high, lower = overlays.display_range(overlay, inside, classes)
     units = volumes.HOUNSFIELD if overlay.unit == "HU" else None
-    node = added(volumes.add_volume(run.scene, image, title(overlay.name), units, "fixed"), f"overlay.{key}")
+    node = run.add(volumes.add_volume(run.scene, image, title(overlay.name), units, "fixed"), f"overlay.{key}")
     overlays.set_up_display(node, overlay, high, lower, run.run_id, f"{node.GetName()} colours")
     run.overlays[key] = node
 
@@ -152,7 +150,7 @@ def image_on_grid(result: Result, key: str, grid: sitk.Image, structure: str | N
     return image
 
 
-def add_tables(run: Run, result: Result, added, title) -> None:
+def add_tables(run: Run, result: Result, title) -> None:
     """The tables that a result has, as nodes; raises `InputError` when a column is missing or a number is none."""
     for key, columns in COLUMNS.items():
         if result.has(key):
@@ -161,4 +159,4 @@ def add_tables(run: Run, result: Result, added, title) -> None:
                 node = tables.add_table(run.scene, rows, columns, title("structures" if key == "structure_table" else key.replace("_", " ")))
             except ValueError as error:
                 raise InputError(f"{result.path(key)}: {error}; run the model again.") from error
-            run.tables[key] = added(node, f"table.{key}")
+            run.tables[key] = run.add(node, f"table.{key}")

@@ -21,7 +21,7 @@ from .load import add_overlay, all_or_nothing
 from .prediction import PredictionRun
 from .removal import watch_scene
 from .spread import Spread
-from ..mrml.segmentation import voxels_of
+from ..mrml.segmentation import mask_on
 
 LEVEL = 0.9
 
@@ -129,29 +129,22 @@ def _build(scene, segmentation, nodes: dict, probabilities: dict[str, np.ndarray
     run.segmentation = segmentation
     background = background or segmentation.GetNodeReference("referenceImageGeometryRef")
     run.input = background if background is not None and background.IsA("vtkMRMLScalarVolumeNode") and background not in nodes.values() else None
-    added = run.add
-
     def title(text: str) -> str:
         return scene.GenerateUniqueName(f"{segmentation.GetName()} {text}")
 
     entropy = volumes.image_like(_entropy(list(probabilities.values())), grid)
-    add_overlay(run, "entropy", entropy, None, 1 + len(probabilities), added, title)
+    add_overlay(run, "entropy", entropy, None, 1 + len(probabilities), title)
     for reference, node in ((INPUT_REFERENCE, run.input), (SEGMENTATION_REFERENCE, segmentation)):
         if node is not None:
             run.main.SetNodeReferenceID(reference, node.GetID())
     rows: dict[str, list] = {key: [] for key in ("volumes", "flags", "volume_distribution", "volume_intervals", "quality")}
-    to_ijk = vtk.vtkMatrix4x4()
-    grid.GetRASToIJKMatrix(to_ijk)
     ml = float(np.prod(grid.GetSpacing())) / 1000
     for name, probability in probabilities.items():
         percent = np.rint(100 * probability).astype(np.uint8)
-        labelled = np.zeros(percent.shape, bool)
-        index = np.rint(voxels_of(segmentation, name, to_ijk)).astype(int)[:, ::-1]
-        labelled[tuple(index[((index >= 0) & (index < percent.shape)).all(1)].T)] = True
-        _tell(name, Spread(percent, labelled, ml), rows)
-        inside.add_image(run, name, volumes.image_like(percent, grid), added, title)
+        _tell(name, Spread(percent, mask_on(segmentation, name, grid), ml), rows)
+        inside.add_image(run, name, volumes.image_like(percent, grid), title)
     for key, found in rows.items():
-        run.tables[key] = added(tables.add_table(scene, found, TABLES[key], title(key.replace("_", " "))), f"table.{key}")
+        run.tables[key] = run.add(tables.add_table(scene, found, TABLES[key], title(key.replace("_", " "))), f"table.{key}")
     write_summary(run, {"job": run.job, "name": run.name, "level": LEVEL, "notes": [
         "Intervals follow from the given probabilities with all voxels moving together; they were never calibrated."]})
     return run

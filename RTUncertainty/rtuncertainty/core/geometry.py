@@ -46,6 +46,13 @@ def in_patient_axes(directions: np.ndarray, spacing, size) -> tuple[np.ndarray, 
     return np.asarray(spacing, float)[order], np.asarray(size)[order]
 
 
+def bounding_box(mask: np.ndarray, margin=0) -> tuple[slice, ...]:
+    """The box around a mask that has a voxel, as slices; widened by `margin` voxels (one number, or one for each axis), within the image."""
+    margins = np.broadcast_to(np.asarray(margin, int), mask.ndim)
+    spans = [np.flatnonzero(mask.any(tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)]
+    return tuple(slice(max(int(s[0]) - int(m), 0), min(int(s[-1]) + 1 + int(m), n)) for s, m, n in zip(spans, margins, mask.shape))
+
+
 def like(array: np.ndarray, grid: sitk.Image, dtype=np.float32) -> sitk.Image:
     """An image of `array` [z, y, x] in the geometry of `grid`."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=dtype))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -14,6 +13,7 @@ from ..bundles import compatibility, input_quality
 from ..core import geometry, image_io
 from . import preprocess
 from ..core.errors import InputError
+from ..core.geometry import bounding_box
 from ..core.events import CancelToken, Progress
 from ..core.options import require_sampling
 from ..core.structures import tidy_labels
@@ -136,12 +136,6 @@ def _image(given, fallback: str, padded: bool = False) -> tuple[sitk.Image, str]
     if isinstance(given, sitk.Image):
         return image_io.check(given, fallback, padded), fallback
     return image_io.read(given, padded), str(given)
-
-
-def bounding_box(body: np.ndarray) -> tuple[slice, slice, slice]:
-    """The bounding box of the body as slices."""
-    spans = [np.flatnonzero(body.any(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    return tuple(slice(int(s[0]), int(s[-1]) + 1) for s in spans)
 
 
 def _assemble(statistics, box, ready, mr, card, progress) -> dict:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
+from ..core.geometry import bounding_box
 from .volumes import SURE
 
 PERCENTILES = (0.5, 1, 2.5, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 97.5, 99, 99.5)
@@ -74,7 +75,7 @@ def from_surface(mask: np.ndarray, sd_mm, spacing) -> np.ndarray:
     if not mask.any():
         return out
     # further than 3 sds from the surface there is nothing to tell
-    box = box_of(mask, [int(3 * float(np.max(sd)) / s) + 2 for s in tuple(spacing)[::-1]])
+    box = bounding_box(mask, [int(3 * float(np.max(sd)) / s) + 2 for s in tuple(spacing)[::-1]])
     mask = mask[box]
     if mask.all():
         return out
@@ -87,12 +88,6 @@ def from_surface(mask: np.ndarray, sd_mm, spacing) -> np.ndarray:
         sd = there[tuple(ndimage.distance_transform_edt(~edge, return_distances=False, return_indices=True))]
     out[box] = ndtr(-distance / np.maximum(sd, 1e-6))
     return out
-
-
-def box_of(mask: np.ndarray, margin=(0, 0, 0)) -> tuple[slice, ...]:
-    """The bounding box of a mask that has a voxel, widened by a margin for each axis."""
-    spans = [np.flatnonzero(mask.any(tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)]
-    return tuple(slice(max(0, int(s[0]) - m), int(s[-1]) + 1 + m) for s, m in zip(spans, margin))
 
 
 def _to_border(mask: np.ndarray, sampling: np.ndarray) -> np.ndarray:
@@ -125,7 +120,7 @@ def restricted(inside: np.ndarray, labelled: np.ndarray, rule: dict | None = Non
     out = np.clip(inside, 0.0, 0.5)
     out[out < SURE] = 0.0  # such a voxel lies in no contour that is ever asked for
     if labelled.any() and {"largest", "smallest_ml"} & set(rule or {}):
-        box = box_of((out > 0) | labelled)
+        box = bounding_box((out > 0) | labelled)
         # the level at which a voxel becomes connected is a grey-scale reconstruction (Vincent 1993)
         seed, own = labelled[box].astype(np.float32), np.where(labelled[box], np.float32(1.0), out[box])
         out[box] = sitk.GetArrayFromImage(sitk.ReconstructionByDilation(sitk.GetImageFromArray(seed), sitk.GetImageFromArray(own)))

@@ -18,7 +18,8 @@ from ..report.content import rows_of, there
 from ...runs.review_data import ReviewData
 from ...jobs.workspace import RunWorkspace, fresh_folder, new_workspace
 from ...widgets.text import _
-from ...mrml.volume_export import UnusableVolume, volume_array
+from ...mrml.volume_export import RAS_TO_LPS, UnusableVolume, in_lps, volume_array
+from ...mrml.volumes import image_like
 
 KINDS = {"rtstruct": _("RTSTRUCT"), "ct": _("CT series"), "seg": _("SEG"), "registration": _("Registration")}
 """What can be written -> how people call it."""
@@ -112,7 +113,7 @@ def write_result(run, folder: Path) -> bool:
     data = ReviewData.of_run(run)
     states = {s.name: s.decision.state for s in data.structures}
     chosen = [c for c in run_files.contours(run) if states.get(c.name) != "rejected"]
-    content = {run.ct_key: run_files.in_lps(volume_array(run.ct), run_files.native_lps(run.ct))} if there(run, run.ct) else {}
+    content = {run.ct_key: image_like(volume_array(run.ct), run.ct)} if there(run, run.ct) else {}
     if chosen:
         content["structures"] = run_files.contours_image(run, chosen, native=True)
     edited = any(states.get(c.name) == "edited" for c in chosen)
@@ -189,4 +190,4 @@ def _displacements(node):
     # the grid's origin is in RAS and not turned by its directions
     matrix[:3, :3] = matrix[:3, :3] * image.GetSpacing()
     matrix[:3, 3] = image.GetOrigin()
-    return run_files.in_lps(vectors, np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix)
+    return in_lps(vectors, RAS_TO_LPS @ matrix)

@@ -64,17 +64,15 @@ def _build(scene, result: Result, planning, structures, daily, daily_image, want
     run.planning, run.planning_structures, run.input = planning, structures, daily
     prefix = daily.GetName() if daily is not None else result.input_name("daily")
     moved = planning.GetName() if planning is not None else result.input_name("planning")
-    added = run.add
-
     def title(text: str) -> str:
         return scene.GenerateUniqueName(f"{prefix} {text}")
 
     if daily_image is not None:
-        run.input = daily = added(volumes.add_volume(scene, daily_image, scene.GenerateUniqueName(prefix), volumes.HOUNSFIELD), "input")
+        run.input = daily = run.add(volumes.add_volume(scene, daily_image, scene.GenerateUniqueName(prefix), volumes.HOUNSFIELD), "input")
         volumes.show_as_ct(daily, propagation_style.WINDOW)
     warped_image = result.image("warped_planning")
     warped = volumes.add_volume(scene, warped_image, scene.GenerateUniqueName(f"{moved} warped to {prefix}"), volumes.HOUNSFIELD)
-    run.warped = added(warped, "warped")
+    run.warped = run.add(warped, "warped")
     volumes.show_as_ct(run.warped, propagation_style.WINDOW)
     for reference, node in ((PLANNING_REFERENCE, planning), (STRUCTURES_REFERENCE, structures), (INPUT_REFERENCE, daily)):
         if node is not None:
@@ -83,16 +81,16 @@ def _build(scene, result: Result, planning, structures, daily, daily_image, want
     surfaces = warped_image.GetNumberOfPixels() * len(known) <= SURFACE_VOXELS
     for path in filter(result.has, PATHS):
         node = segmentation.add_segmentation(scene, result.path(path), known, title(TITLES[path]), daily or run.warped, surfaces and path == "propagated")
-        run.segmentations[path] = added(node, f"segmentation.{path}")
+        run.segmentations[path] = run.add(node, f"segmentation.{path}")
         propagation_style.dress(node, path)
     if structures is not None:
-        run.outlines = added(propagation_style.copy_outlines(scene, structures, known, f"{structures.GetName()} (planning)"), "outlines")
-    run.transform = added(add_transform(scene, result.path("transform"), scene.GenerateUniqueName(f"{moved} to {prefix}")), "transform")
+        run.outlines = run.add(propagation_style.copy_outlines(scene, structures, known, f"{structures.GetName()} (planning)"), "outlines")
+    run.transform = run.add(add_transform(scene, result.path("transform"), scene.GenerateUniqueName(f"{moved} to {prefix}")), "transform")
     body = sitk.GetArrayViewFromImage(warped_image) > TISSUE_HU
     classes = 1 + sum("segmented" in s.get("paths", ()) for s in known)
     for key in filter(result.has, MAPS):
-        add_overlay(run, key, image_on_grid(result, key, warped_image), body, classes, added, title)
-    add_tables(run, result, added, title)
-    inside.add_inside(run, result, warped_image, added, title)
+        add_overlay(run, key, image_on_grid(result, key, warped_image), body, classes, title)
+    add_tables(run, result, title)
+    inside.add_inside(run, result, warped_image, title)
     write_summary(run, result.summary)
     return run
