@@ -70,13 +70,13 @@ class ReviewLogic(ReviewJobs):
         return ReviewData.of_run(run)
 
     def _loaded(self, summary: dict):
-        """The run of the scene that has this summary: a folder is not loaded twice."""
-        wanted = json.loads(json.dumps({key: value for key, value in summary.items() if key != "files"}))
-        for run_id in self.runs():
-            run = self.run(run_id)
-            if run is not None and run.exists() and read_summary(run) == wanted:
-                return run
-        return None
+        """The run of the scene that has this summary, a folder is not loaded twice; None when there is none."""
+
+        def kept(said: dict) -> dict:  # files are not kept in the scene, and the loader adds to the notes
+            return json.loads(json.dumps({key: value for key, value in said.items() if key not in ("files", "notes")}))
+
+        runs = (self.run(run_id) for run_id in self.runs())
+        return next((r for r in runs if r is not None and r.exists() and kept(read_summary(r)) == kept(summary)), None)
 
     def _shown(self, run, show: bool | None):
         import slicer

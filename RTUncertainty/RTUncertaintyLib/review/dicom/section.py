@@ -97,7 +97,7 @@ class ReviewDicom:
         ui = self._ui
         request = DicomRequest(self._nodes, self.kinds(), None if ui.dicomTargetComboBox.currentIndex == DATABASE else ui.dicomFolderEdit.currentPath.strip(),
                                ui.dicomReferenceEdit.currentPath.strip() or None, ui.dicomPlanningEdit.currentPath.strip() or None)
-        self.job.start(lambda listener: self._logic.start_dicom(request, listener))
+        self.job.begin(lambda listener: self._logic.start_dicom(request, listener))
 
     def _finish(self, run, outcome) -> tuple[str, str]:
         folder, request = self._logic.finish_dicom(run, outcome), run.workspace.request

@@ -16,7 +16,7 @@ from ...mrml.plots import Plot, on_white
 from ...mrml.segmentation import mask_on
 from ...mrml.volumes import image_like
 
-BLUE, ORANGE, GREEN, GREY = (0.0, 0.45, 0.70), (0.84, 0.37, 0.0), (0.0, 0.62, 0.45), (0.35, 0.35, 0.35)
+BLUE, ORANGE, GREY = (0.0, 0.45, 0.70), (0.84, 0.37, 0.0), (0.35, 0.35, 0.35)
 # Okabe and Ito's: told apart with any colour vision
 BINS = 12
 FEWEST = 50
