@@ -46,7 +46,7 @@ def contours(run: Run) -> list[Contour]:
 
 def grid_of(run: Run):
     """The volume node whose voxels the run's contours have. Raises `UnusableVolume` when none is left."""
-    images = [*(getattr(run, a, None) for a in ("synct", "warped")), *run.overlays.values(), run.input]
+    images = [run.ct, *run.overlays.values(), run.input]
     node = next((n for n in images if there(run, n) and n.GetImageData() is not None), None)
     if node is None:
         raise UnusableVolume(_("{name} has no image left in the scene: load its result again.").format(name=run.name))

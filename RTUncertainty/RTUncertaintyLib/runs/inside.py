@@ -57,7 +57,7 @@ def inside_of(run, name: str):
     node = run.inside.get(name)
     if node is not None and node.GetScene() is run.scene and node.GetImageData() is not None:
         return node
-    probability = getattr(run, "probabilities", {}).get(name)
+    probability = run.probability(name)
     if probability is None or probability.GetScene() is not run.scene:
         return None
     percent = np.clip(np.rint(100.0 * slicer.util.arrayFromVolume(probability)), 0, 100).astype(np.uint8)

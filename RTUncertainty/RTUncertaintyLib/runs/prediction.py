@@ -36,6 +36,9 @@ class PredictionRun(Run):
     def ct(self):
         return self.synct
 
+    def probability(self, name: str):
+        return self.probabilities.get(name)
+
     def show(self, overlay: str | None = "predictive") -> None:
         show.show_result(self, overlay)
 

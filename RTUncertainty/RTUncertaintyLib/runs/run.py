@@ -82,6 +82,10 @@ class Run:
         """The transform that moves planning data onto the input, None when there is none."""
         return None
 
+    def probability(self, name: str):
+        """The volume of a structure's probability, None when the run has none."""
+        return None
+
     def contour(self, name: str) -> tuple[object, bool]:
         """(the segmentation node with the contour of a structure that counts, whether the run's distribution of volumes is of
         that very contour); the node is None when there is none in the scene."""
