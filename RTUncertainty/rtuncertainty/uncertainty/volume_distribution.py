@@ -4,8 +4,7 @@ A network with dropout gives a voxel's probability p many times. The contour of 
 of p lies above one half, which is where P(p > ½) > 1 − q. Contours are nested, and their volumes are the distribution: all
 voxels move together ("maximising the correlation"), since the volumes of single samples hardly differ.
 
-P(p > ½) needs two running moments (`volumes.probability_of_being_inside`, a Beta fit) or stored samples (`from_samples`, the
-reference). `restricted` makes of it the membership of a voxel: the part of the distribution in which the voxel lies inside.
+P(p > ½) needs two running moments (`volumes.probability_of_being_inside`, a Beta fit). `restricted` makes of it the membership of a voxel: the part of the distribution in which the voxel lies inside.
 """
 
 from __future__ import annotations
