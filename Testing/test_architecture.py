@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     "rtuncertainty": ["core", "networks", "bundles deformation uncertainty", "sampling", "results", "dicom", "prediction propagation dose",
                       "report", "phantoms", "jobs", "cli"],
-    "RTUncertaintyLib": ["widgets", "mrml", "runs", "jobs", "prediction propagation review", "scene", "headless"],
+    "RTUncertaintyLib": ["widgets", "mrml", "runs", "jobs", "prediction propagation review", "headless", "scene"],
     "training": ["core", "data", "methods", "run", "calibration", "evaluation", "studies"],
 }
 OTHERS = {"rtuncertainty": set(), "RTUncertaintyLib": {"rtuncertainty"}, "training": {"rtuncertainty"}}

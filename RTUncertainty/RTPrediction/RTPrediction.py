@@ -11,7 +11,8 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
 )
 
-# In the source tree the shared packages lie one folder up; in an installed extension they lie beside this file.
+# Slicer puts the folder of a scripted module on the path. An installed extension has the shared packages in that very folder and needs
+# no more; in the source tree (Edit > Application Settings > Modules, or a developer's build) they lie one folder up.
 _shared = Path(__file__).resolve().parent.parent
 if (_shared / "RTUncertaintyLib").is_dir() and str(_shared) not in sys.path:
     sys.path.append(str(_shared))

@@ -16,7 +16,7 @@ from rtuncertainty.phantoms.daily_anatomy import CHANGES, DailyOptions, daily_sc
 from rtuncertainty.phantoms.daily_anatomy import changes as made
 from rtuncertainty.phantoms.daily_anatomy.anatomy import Anatomy, supplied_slices
 from rtuncertainty.phantoms.daily_anatomy.field import Lattice, flow, follow
-from rtuncertainty.deformation import field_error, jacobian_determinant, jacobian_statistics, transform_points
+from rtuncertainty.deformation import jacobian_determinant, jacobian_statistics, transform_points
 from rtuncertainty.core.errors import InputError
 from scipy.linalg import expm
 from scipy.spatial.transform import Rotation
@@ -217,9 +217,9 @@ def test_the_couch_is_the_rigid_transform_of_simpleitk():
     rigid = sitk.Euler3DTransform(anatomy.points[anatomy.body].mean(0).astype(float).tolist(), *np.deg2rad(turn), shift)
     rigid.SetComputeZYX(True)
     expected = sitk.TransformToDisplacementField(rigid.GetInverse(), sitk.sitkVectorFloat64, ct.GetSize(), ct.GetOrigin(), ct.GetSpacing())
-    assert field_error(scan.displacement, expected).maximum < 0.01
+    assert np.linalg.norm(array(scan.displacement) - array(expected), axis=-1).max() < 0.01
     expected = sitk.TransformToDisplacementField(rigid, sitk.sitkVectorFloat64, ct.GetSize(), ct.GetOrigin(), ct.GetSpacing())
-    assert field_error(scan.inverse, expected).maximum < 0.02
+    assert np.linalg.norm(array(scan.inverse) - array(expected), axis=-1).max() < 0.02
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05])

@@ -1,4 +1,4 @@
-"""Warping, points, errors and files of deformations against SimpleITK, with any spacing and direction."""
+"""Warping, points and files of deformations against SimpleITK, with any spacing and direction."""
 
 import os
 import subprocess
@@ -66,11 +66,9 @@ def test_a_displacement_pulls():
 def test_long_images_are_warped_in_slabs_alike(monkeypatch):
     from rtuncertainty.deformation import warp
     field, image = smooth_field(make_grid(direction=OBLIQUE), 6.0), blob(make_grid(direction=OBLIQUE))
-    labels = geometry.like(sitk.GetArrayFromImage(image) > 20, image, np.uint8)
-    whole, whole_labels = D.warp_image(image, field), D.warp_labels(labels, field)
+    whole = D.warp_image(image, field)
     monkeypatch.setattr(warp, "SLAB", 14 * 13 * 5)
     assert np.allclose(sitk.GetArrayFromImage(D.warp_image(image, field)), sitk.GetArrayFromImage(whole), atol=1e-2)
-    assert np.mean(sitk.GetArrayFromImage(D.warp_labels(labels, field)) != sitk.GetArrayFromImage(whole_labels)) < 1e-3
 
 
 def test_sampling_is_scipys_and_has_gradients():
@@ -115,45 +113,6 @@ def test_a_level_is_warped_with_what_lies_around_it():
         assert torch.allclose(moved[..., :-2], D.warp_tensor(truth, still)[..., :-2])
 
 
-@settings(max_examples=25, deadline=None)
-@given(grids(), grids(), st.integers(0, 99))
-def test_labels_are_warped_as_one_hot_masks(fixed, moving, seed):
-    noise = sitk.GetArrayFromImage(blob(moving, seed))
-    array = np.array([0, 3, 7, 200], np.uint8)[np.digitize(noise, [-15, 10, 30])]
-    labels = geometry.like(array, moving, np.uint8)
-    field = smooth_field(fixed, 6.0, seed)
-    found = D.warp_label_probabilities(labels, field)
-    assert list(found) == [0, 3, 7, 200]
-    maps = np.stack([sitk.GetArrayFromImage(p) for p in found.values()])
-    assert np.allclose(maps.sum(0), 1, atol=1e-5) and maps.min() >= 0
-    references = [sitk.Resample(geometry.like(array == v, moving), fixed, transform_of(field), sitk.sitkLinear, float(v == 0)) for v in found]
-    references = np.stack([sitk.GetArrayFromImage(r) for r in references])
-    sure = gap_to_face(moving, points_of(fixed) + sitk.GetArrayFromImage(field)) > 5e-3
-    assert np.allclose(maps[:, sure], references[:, sure], atol=1e-3)
-    warped = D.warp_labels(labels, field)
-    assert warped.GetPixelID() == sitk.sitkUInt8 and geometry.same_grid(warped, fixed)
-    top = np.sort(references, 0)
-    clear = sure & (top[-1] - top[-2] > 1e-3)
-    assert np.array_equal(sitk.GetArrayFromImage(warped)[clear], np.array(list(found))[references.argmax(0)][clear])
-    # ITK's own interpolator of labels means the same
-    itk = sitk.GetArrayFromImage(sitk.Resample(labels, fixed, transform_of(field), sitk.sitkLabelLinear, 0))
-    assert np.array_equal(sitk.GetArrayFromImage(warped)[clear], itk[clear])
-
-
-def test_of_equal_labels_the_lowest_wins_and_one_can_be_asked_for():
-    grid = make_grid((6, 6, 6), (1, 1, 1))
-    array = np.zeros((6, 6, 6), np.int16)
-    array[..., 2:4], array[..., 4:] = 1, 2
-    half = np.zeros((6, 6, 6, 3))
-    half[..., 0] = 0.5
-    warped = D.warp_labels(geometry.like(array, grid, np.int16), D.field_from_array(half, grid))
-    assert warped.GetPixelID() == sitk.sitkInt16
-    assert sitk.GetArrayFromImage(warped)[3, 3].tolist() == [0, 0, 1, 1, 2, 2]
-    assert list(D.warp_label_probabilities(geometry.like(array, grid, np.int16), D.zero_field(grid), values=[2])) == [2]
-    with pytest.raises(InputError, match="float"):
-        D.warp_labels(blob(grid), D.zero_field(grid))
-
-
 @settings(max_examples=20, deadline=None)
 @given(grids(), st.integers(0, 99))
 def test_points_are_carried_as_simpleitk_carries_them(grid, seed):
@@ -162,24 +121,6 @@ def test_points_are_carried_as_simpleitk_carries_them(grid, seed):
     points = [grid.TransformContinuousIndexToPhysicalPoint(p) for p in rng.uniform(-0.49, np.array(grid.GetSize()) - 0.51, (20, 3)).tolist()]
     expected = np.array([transform_of(field).TransformPoint(p) for p in points])
     assert np.allclose(D.transform_points(field, points), expected, atol=1e-9)
-    errors = D.target_registration_error(field, points, expected + [0.0, 3.0, 4.0])
-    assert np.allclose(errors, 5) and D.ErrorSummary.of(errors) == pytest.approx((5, 5, 5, 20))
-
-
-def test_errors_against_a_known_field():
-    grid = make_grid((10, 10, 10), direction=OBLIQUE)
-    truth = smooth_field(grid, 5.0)
-    array = sitk.GetArrayFromImage(truth)
-    array[0] += [3.0, 4.0, 0.0]
-    found = D.field_from_array(array, grid)
-    assert D.field_error(found, truth) == pytest.approx((0.5, 5.0, 5.0, 1000))
-    mask = np.zeros((10, 10, 10), bool)
-    mask[1:] = True
-    assert D.field_error(found, truth, mask) == (0, 0, 0, 900)
-    with pytest.raises(InputError, match="different grids"):
-        D.field_error(found, smooth_field(make_grid((10, 10, 10)), 5.0))
-    with pytest.raises(InputError, match="2 points in the fixed and 1"):
-        D.target_registration_error(found, np.zeros((2, 3)), np.zeros((1, 3)))
 
 
 def test_files_are_written_without_torch(tmp_path):

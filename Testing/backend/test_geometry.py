@@ -105,3 +105,20 @@ def test_images_that_do_not_overlap_are_refused():
     b.SetOrigin((100, 0, 0))
     with pytest.raises(InputError, match="a and b do not overlap"):
         geometry.require_overlap(a, b, "a", "b")
+
+
+def test_the_box_around_a_mask_stays_in_the_image():
+    mask = np.zeros((5, 6, 7), bool)
+    mask[1:3, 2, 5:7] = True
+    assert geometry.bounding_box(mask) == (slice(1, 3), slice(2, 3), slice(5, 7))
+    assert geometry.bounding_box(mask, 2) == (slice(0, 5), slice(0, 5), slice(3, 7))
+    assert geometry.bounding_box(mask, (0, 1, 9)) == (slice(1, 3), slice(1, 4), slice(0, 7))
+
+
+def test_spacing_and_size_along_the_patient_are_those_of_the_axial_image():
+    image = sitk.Image(5, 6, 7, sitk.sitkUInt8)
+    image.SetSpacing((3.0, 1.0, 2.0))
+    image.SetDirection((0, 1, 0, 0, 0, -1, 1, 0, 0))
+    axial = geometry.to_axial(image)
+    spacing, size = geometry.in_patient_axes(np.array(image.GetDirection()).reshape(3, 3), image.GetSpacing(), image.GetSize())
+    assert tuple(spacing) == axial.GetSpacing() and tuple(size) == axial.GetSize()

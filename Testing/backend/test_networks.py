@@ -40,6 +40,13 @@ def test_tasks_of_the_roi_networks_differ_by_their_heads_only():
     assert sizes[0] == sizes[1] and sizes[2] - sizes[1] == sizes[3] - sizes[2] == count(networks.build("3tn", filters=16).heads[2])
 
 
+def test_1tn_is_known_by_either_spelling():
+    for name in ("1tn_gl", "1tn_fl"):
+        assert count(networks.build(name, filters=4)) == count(networks.build(name.replace("_", "-"), filters=4))
+    with pytest.raises(InputError, match="1tn_xl|1tn-xl"):
+        networks.build("1tn_xl")
+
+
 def test_the_receptive_field_of_3tn_is_181():
     net = networks.build("3tn", filters=2).eval().double()
     x = torch.randn(1, 1, 201, 201, dtype=torch.float64, requires_grad=True)

@@ -12,9 +12,9 @@ from rtuncertainty.networks.folded import folded_heads
 from rtuncertainty.networks.uncertainty import REGRESSION_FLOOR, class_probabilities, entropy, variance
 
 
-def used(name, **arguments):
+def used(name, seed=3, **arguments):
     """A network whose slopes, scales, shifts and statistics differ from channel to channel."""
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     network = networks.build(name, **arguments)
     for p in network.parameters():
         p.data += 0.1 * torch.randn_like(p)
@@ -126,10 +126,18 @@ def test_uncertainties_of_classes_are_consistent(net):
     assert total.max() <= np.log(3) + 1e-5
 
 
-def test_several_checkpoints_share_the_samples(net):
-    x = torch.randn(1, 1, 16, 16)
-    both = slices.sample([net, net], x, 40, seed=0)
-    assert torch.allclose(both.mean, slices.sample([net], x, 400, seed=9).mean, atol=0.5 * both.parameter.max().sqrt())
+@pytest.mark.parametrize("samples, pairs", [(40, (10, 10)), (6, (2, 1))])
+def test_several_checkpoints_share_the_samples(net, samples, pairs):
+    """Two networks of different weights: each draws its share, with masks of its own, and all samples count alike."""
+    other, x = used("m4", seed=4, classes=3, width=4, features=8, branch_width=6), torch.randn(1, 1, 16, 16)
+    both = slices.sample([net, other], x, samples, seed=5)
+    alone = [slices.sample([n], x, 2 * p, seed=5 + 7919 * i) for i, (n, p) in enumerate(zip((net, other), pairs))]
+    assert (alone[0].mean - alone[1].mean).abs().mean() > 0.1, "networks that agree would test nothing"
+    for name in ("mean", "intrinsic", "probability", "expected_entropy"):
+        first, second = (getattr(s, name) for s in alone)
+        assert torch.allclose(getattr(both, name), (pairs[0] * first + pairs[1] * second) / sum(pairs), atol=1e-5)
+    # the two disagree: that is a part of what is not known
+    assert both.parameter.mean() > max(s.parameter.mean() for s in alone)
 
 
 def test_too_few_samples_are_refused(net):

@@ -5,7 +5,12 @@ import pytest
 import slicer
 import vtk
 from gui_support.cards import CARD
-from RTUncertaintyLib.jobs.input_check import check_input, in_patient_axes
+from RTUncertaintyLib.jobs.input_check import check_input
+from rtuncertainty.bundles import compatibility
+from rtuncertainty.core import image_io
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.core.geometry import in_patient_axes
+from RTUncertaintyLib.mrml.volumes import image_like
 from gui_support.volumes import add_volume, transform_node
 
 
@@ -31,11 +36,11 @@ def infinite():
 
 
 HARD = {
-    "constant": (lambda: add_volume(array=np.full((24, 32, 32), 7, np.int16)), "all voxels have the value 7"),
-    "nan": (lambda: add_volume(array=nan()), "1 voxels that are not numbers"),
-    "infinite": (lambda: add_volume(array=infinite()), "1 voxels that are not numbers"),
+    "constant": (lambda: add_volume(array=np.full((24, 32, 32), 7, np.int16)), "same value (7) in every voxel"),
+    "nan": (lambda: add_volume(array=nan()), "1 values that are NaN or infinite"),
+    "infinite": (lambda: add_volume(array=infinite()), "1 values that are NaN or infinite"),
     "single slice": (lambda: add_volume(shape=(1, 64, 64)), "single slice"),
-    "too small": (lambda: add_volume(shape=(24, 8, 32)), "needs at least 16 × 16 × 1"),
+    "too small": (lambda: add_volume(shape=(24, 8, 32)), "needs at least 16×16×1"),
     "empty": (lambda: slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "MR"), "no voxels"),
 }
 
@@ -100,7 +105,7 @@ def test_ct_by_its_values_and_by_its_tag(scene):
     assert "by its DICOM tag" in check_input(tagged, CARD).errors[0]
     hierarchy.SetItemAttribute(item, "DICOM.Modality", "PT")
     check = check_input(tagged, CARD)
-    assert not check.errors and "is a PT by its DICOM tag" in check.message
+    assert not check.errors and "is PT by its DICOM tag" in check.message
     hierarchy.SetItemAttribute(item, "DICOM.Modality", "MR")
     assert check_input(tagged, CARD).message == ""
 
@@ -110,8 +115,8 @@ def test_mr_with_negative_values_is_no_ct(scene):
 
 
 @pytest.mark.parametrize("options, words", [
-    ({"spacing": (3.0, 3.0, 3.0)}, "measure 3.0 × 3.0 × 3.0 mm"),
-    ({"shape": (200, 32, 32), "spacing": (1.0, 1.0, 5.0)}, "covers 32 × 32 × 1000 mm"),
+    ({"spacing": (3.0, 3.0, 3.0)}, "The voxel spacing left-right is 3 mm"),
+    ({"shape": (200, 32, 32), "spacing": (1.0, 1.0, 5.0)}, "The field of view head-foot is 1000 mm"),
     ({"shape": (4, 32, 32), "spacing": (1.0, 1.0, 6.0)}, "only 4 slices"),
 ])
 def test_soft_warnings(scene, options, words):
@@ -123,8 +128,49 @@ def test_spacing_is_compared_along_the_patient(scene):
     node = add_volume(shape=(32, 32, 24), spacing=(3.0, 1.0, 1.0))
     node.SetIJKToRASDirections(0, 1, 0, 0, 0, 1, 1, 0, 0)  # sagittal: the first image axis runs head-foot
     assert check_input(node, CARD).message == ""
-    spacing, size = in_patient_axes(np.array([[0, 1, 0, 0], [0, 0, -1, 0], [3, 0, 0, 0], [0, 0, 0, 1.0]]), (5, 6, 7))
+    spacing, size = in_patient_axes(np.array([[0, 1, 0], [0, 0, -1], [1.0, 0, 0]]), (3, 1, 1), (5, 6, 7))
     assert spacing.tolist() == [1, 1, 3] and size.tolist() == [6, 7, 5]
+
+
+@pytest.mark.parametrize("spacing, fits", [(1.6, True), (1.6004, True), (1.605, False), (1.616, False), (0.4999, True), (0.4975, False)])
+def test_panel_and_backend_agree_on_spacing(scene, spacing, fits):
+    """One rule: within a thousandth of the card's range, which is what rounded headers need; and one wording."""
+    node = add_volume(shape=(24, 64, 64), spacing=(spacing, 1.0, 1.0))
+    backend = compatibility.warnings(CARD, compatibility.Scan.of(sitk_image(node)))
+    assert check_input(node, CARD).warnings == [f"MR: {words}" for words in backend] and bool(backend) is not fits
+    assert fits or backend == [f"The voxel spacing left-right is {spacing:g} mm; the model was trained for 0.5 to 1.6 mm."]
+
+
+def test_spacing_of_1_005_mm_where_1_mm_is_the_limit(scene):
+    """It once read "1.00 mm; the model was trained for 0.5 to 1 mm", and the panel said nothing."""
+    card = {**CARD, "input": {**CARD["input"], "spacing_range_mm": [[0.5] * 3, [1.0] * 3]}}
+    node = add_volume(spacing=(1.005, 1.0, 1.0))
+    assert check_input(node, card).message == "MR: The voxel spacing left-right is 1.005 mm; the model was trained for 0.5 to 1 mm."
+
+
+@pytest.mark.parametrize("case", ["padded", "inside", "constant", "ct", "small"])
+def test_panel_and_backend_refuse_the_same(scene, case):
+    array = voxels((24, 32, 8 if case == "small" else 32))
+    if case == "padded":
+        array[:4] = np.nan  # background of an MR; no fault
+    elif case == "inside":
+        array[10, 10, 4] = np.nan
+    elif case == "constant":
+        array[:] = 3
+    elif case == "ct":
+        array[:, :, :10] = -1000
+    node = add_volume(array=array)
+    try:
+        image = image_io.check(sitk_image(node), "MR", padded=True)
+        compatibility.require(CARD, compatibility.Scan.of(image), "MR")
+        told = []
+    except InputError as error:
+        told = [str(error)]
+    assert check_input(node, CARD).errors == told and bool(told) is (case != "padded")
+
+
+def sitk_image(node):
+    return image_like(slicer.util.arrayFromVolume(node), node)
 
 
 def test_transforms(scene):
@@ -147,7 +193,7 @@ def test_transforms(scene):
 
 def test_panel_shows_one_line_and_lets_a_warning_pass(panel):
     panel.ui.inputSelector.setCurrentNode(add_volume("Coarse", spacing=(3.0, 3.0, 3.0)))
-    assert "Coarse measure" in panel.ui.checkLabel.text and panel.ui.runButton.enabled
+    assert "Coarse: The voxel spacing" in panel.ui.checkLabel.text and panel.ui.runButton.enabled
     panel.ui.inputSelector.setCurrentNode(add_volume("Flat", array=np.zeros((24, 32, 32), np.int16)))
-    assert panel.ui.checkLabel.text.startswith("Flat is empty") and not panel.ui.runButton.enabled
+    assert panel.ui.checkLabel.text.startswith("Flat has the same value") and not panel.ui.runButton.enabled
     assert panel.ui.runButton.toolTip == panel.ui.checkLabel.text

@@ -158,7 +158,7 @@ def test_stand_ins_refuse_what_the_real_widgets_do_not_have(panel, attribute):
 
 
 def test_the_card_tells_whether_the_spread_of_a_deformation_was_checked():
-    from RTUncertaintyLib.jobs.card_text import calibration_words
+    from RTUncertaintyLib.widgets.card_text import calibration_words
 
     card = {"outputs": {"deformation": {}}, "calibration": {"spread": {"spearman": 0.4}}}
     assert calibration_words(card) == "spread of the deformation not calibrated"

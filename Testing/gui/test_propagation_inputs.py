@@ -56,10 +56,11 @@ def test_fitting_inputs_are_quiet(case):
 
 def test_planning_mr_is_told(case):
     mr = add_volume("T1", shape=(20, 36, 44), spacing=(3.0, 3.0, 4.0))
-    assert check((mr, *case[1:])).message == ("T1 is no CT (there is no air near −1000 HU); the model was trained on CT: choose a CT in HU.")
+    assert check((mr, *case[1:])).message == (
+        "T1 is no CT in HU (there is no air near -1000 HU), which the model 'test-propagation' needs; choose the CT.")
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(slicer.mrmlScene)
     hierarchy.SetItemAttribute(hierarchy.CreateItem(hierarchy.GetSceneItemID(), case[0]), "DICOM.Modality", "MR")
-    assert check(case).errors[0].startswith("Plan is no CT (it is a MR by its DICOM tag)")
+    assert check(case).errors[0].startswith("Plan is no CT in HU (it is MR by its DICOM tag)")
 
 
 def test_one_scan_for_both(case):

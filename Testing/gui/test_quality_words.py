@@ -2,7 +2,7 @@
 
 
 def test_the_card_tells_how_the_expected_dice_was_calibrated():
-    from RTUncertaintyLib.jobs.card_text import calibration_words
+    from RTUncertaintyLib.widgets.card_text import calibration_words
 
     card = {"outputs": {"structures": [{"name": "bladder"}]}, "calibration": {"volumes": None, "quality": None}}
     assert calibration_words(card) == "volumes not calibrated"

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import slicer
 from gui_support.volumes import add_volume
-from RTUncertaintyLib.prediction.logic import PredictionError, PredictionLogic, SlicerScene
+from RTUncertaintyLib import scene as run_scene
+from RTUncertaintyLib.prediction.logic import PredictionError, PredictionLogic
 from standins import process_events
 
 pytest.importorskip("torch")
@@ -64,7 +65,7 @@ def test_console_to_nodes_and_back(scene, untrained):
 def test_panel_with_everything_real(panel, untrained):
     from RTUncertaintyLib.jobs.command import backend_command
 
-    panel.logic._command, panel.logic.scene_builder = backend_command(), SlicerScene()
+    panel.logic._command, panel.logic.scene_builder = backend_command(), run_scene
     panel.panel.reload_models()
     panel.ui.inputSelector.setCurrentNode(limb_volume())
     panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findText("Untrained network for tests"))

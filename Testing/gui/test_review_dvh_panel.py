@@ -8,7 +8,7 @@ import slicer.util
 from gui_support.review import folders, opened, review  # noqa: F401
 from make_dose_volume import add_dose
 from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.runs.run import nodes_by_class
+from RTUncertaintyLib.mrml.attributes import nodes_by_class
 from standins import process_events
 
 

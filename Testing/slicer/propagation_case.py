@@ -11,7 +11,7 @@ import vtk
 from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.runs.run import nodes_by_class
+from RTUncertaintyLib.mrml.attributes import nodes_by_class
 from RTUncertaintyLib.mrml.volumes import add_volume
 from rtuncertainty.core import structure_set
 

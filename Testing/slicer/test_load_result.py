@@ -11,7 +11,7 @@ import vtk
 from make_result import STRUCTURES, make_input, make_result, oblique
 
 from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.runs import run as run_nodes_module
+from RTUncertaintyLib.mrml import attributes
 from rtuncertainty.core.errors import InputError
 
 OVERLAYS = {"predictive", "intrinsic", "parameter", "entropy", "mutual_information"}
@@ -104,7 +104,7 @@ def test_units_windows_thresholds_and_legends(scene, tmp_path):
     run = run_scene.load_result(make_result(tmp_path / "r", reference=True))
     assert run.synct.GetVoxelValueUnits().GetCodeValue() == "[hnsf'U]"
     assert run.synct.GetDisplayNode().GetWindowLevelMin() == -400 and run.synct.GetDisplayNode().GetWindowLevelMax() == 1000
-    tables = [run.color_node(key) for key in run.overlays]
+    tables = [run.overlays[key].GetDisplayNode().GetColorNode() for key in run.overlays]
     assert len({t.GetID() for t in tables}) == len(run.overlays)
     display = run.overlays["predictive"].GetDisplayNode()
     assert display.GetApplyThreshold() and 0 < display.GetLowerThreshold() < display.GetWindowLevelMax()
@@ -215,5 +215,5 @@ def _state(scene) -> tuple:
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene)
     ids = vtk.vtkIdList()
     hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), ids, True)
-    nodes = sorted(n.GetID() for n in run_nodes_module.nodes_by_class(scene, "vtkMRMLNode"))
+    nodes = sorted(n.GetID() for n in attributes.nodes_by_class(scene, "vtkMRMLNode"))
     return nodes, sorted(ids.GetId(i) for i in range(ids.GetNumberOfIds()))

@@ -16,7 +16,7 @@ from propagation_case import NAMES, Case, file_masks, ids, mask
 
 from RTUncertaintyLib.headless import scene as headless
 from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.runs.run import nodes_by_class
+from RTUncertaintyLib.mrml.attributes import nodes_by_class
 from RTUncertaintyLib.runs.propagation.transform import CannotMove
 from RTUncertaintyLib.mrml.volumes import add_volume
 from rtuncertainty.core.errors import InputError
@@ -117,7 +117,7 @@ def test_overlays_have_units_ranges_and_legends(case):
     run_scene.set_overlay_threshold(run, "jacobian", 0.15)
     rgba, span = [0.0] * 4, display.GetWindowLevelMax() - display.GetWindowLevelMin()
     for value in (0.82, 0.9, 0.98, 1.02, 1.1, 1.18):
-        run.color_node("jacobian").GetColor(round((value - display.GetWindowLevelMin()) / span * 255), rgba)
+        run.overlays["jacobian"].GetDisplayNode().GetColorNode().GetColor(round((value - display.GetWindowLevelMin()) / span * 255), rgba)
         assert (rgba[3] == 0) == (abs(value - 1) < 0.15), value
     assert run_scene.overlay_threshold(run, "jacobian") == 0.15
 
@@ -218,6 +218,18 @@ def test_a_run_is_found_again_beside_a_prediction(scene, case, tmp_path):
     assert run_scene.find_runs() == {case.run.run_id: case.run.name, prediction.run_id: prediction.name}
 
 
+def test_runs_of_scenes_without_a_job_are_known_by_their_roles(scene, case, tmp_path):
+    """Scenes of older versions have the job on reviews of the user's own data only."""
+    prediction = run_scene.load_result(make_result(tmp_path / "p"), scene)
+    tree = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene)
+    for run, job in ((prediction, "predict"), (case.run, "propagate")):
+        assert tree.GetItemAttribute(run.folder_item, "RTUncertainty.Job") == job
+        tree.RemoveItemAttribute(run.folder_item, "RTUncertainty.Job")
+    for run in (prediction, case.run):
+        again = run_scene.run_nodes(run.run_id)
+        assert type(again) is type(run) and again == run
+
+
 def test_a_run_survives_saving(views, seen, tmp_path):
     run_scene.accept_structures(seen.run, {"Parotid_R": "segmented"})
     dose = add_volume(views.scene, make_propagation.case()[0], "Dose")
@@ -226,7 +238,7 @@ def test_a_run_survives_saving(views, seen, tmp_path):
     other = headless.new_scene()
     headless.open_scene(other, tmp_path / "scene.mrb")
     run = run_scene.run_nodes(seen.run.run_id, other.scene)
-    assert isinstance(run, run_scene.PropagationNodes) and run_scene.accepted_paths(run)["Parotid_R"] == "segmented"
+    assert isinstance(run, run_scene.PropagationRun) and run_scene.accepted_paths(run)["Parotid_R"] == "segmented"
     assert run.input.GetName() == "Today" and run.planning.GetName() == "Plan" and run.planning_structures.GetName() == "RTSS"
     assert [n.GetName() for n in run_scene.deformed_nodes(run)] == ["Dose"] and run.worst_slice("Parotid_R") == seen.run.worst_slice("Parotid_R")
     assert np.allclose(run_scene.jump_to_structure(run, "Parotid_R"), run_scene.jump_to_structure(seen.run, "Parotid_R"))

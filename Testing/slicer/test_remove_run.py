@@ -5,7 +5,7 @@ import vtk
 from make_result import make_result
 
 from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.runs.run import nodes_by_class
+from RTUncertaintyLib.mrml.attributes import nodes_by_class
 
 
 def node_ids(scene) -> set:
@@ -36,7 +36,7 @@ def test_remove_run_leaves_the_other_run(scene, tmp_path):
     second = run_scene.load_result(folder)
     run_scene.remove_run(second)
     assert node_ids(scene) == kept and first.exists()
-    assert first.color_node("predictive") is not None and first.legend("predictive") is not None
+    assert first.legend("predictive") is not None
 
 
 def test_deleting_the_folder_removes_colours_legends_and_displays(scene, tmp_path):

@@ -10,6 +10,7 @@ from make_review import LEVELS, PERCENTILES, add_review_files
 
 from RTUncertaintyLib.headless import scene as headless
 from RTUncertaintyLib import scene as run_scene
+from RTUncertaintyLib.review.logic import ReviewLogic
 from RTUncertaintyLib.runs.review_data import Decision, ReviewData
 
 
@@ -125,3 +126,16 @@ def test_decisions_are_a_log(scene, folder):
     assert ReviewData.of_run(run).counts()["open"] == 2 and run_scene.decided(run) == 0
     run_scene.decide(run, "bone", "accepted")
     assert run_scene.decided(run) == 1
+
+
+@pytest.mark.parametrize("lacks", [(), ("parameter_sd", "predictive_sd")])
+def test_a_folder_is_not_loaded_twice(scene, tmp_path, lacks):
+    """Neither where the model gives no such SD, which the loader adds to the notes."""
+    folder = make_result(tmp_path / "r")
+    summary = json.loads((folder / "summary.json").read_text())
+    for key in lacks:
+        del summary["files"][key]
+    (folder / "summary.json").write_text(json.dumps(summary))
+    logic = ReviewLogic()
+    first = logic.review(folder, show=False)
+    assert logic.review(folder, show=False).run_id == first.run_id and len(logic.runs()) == 1

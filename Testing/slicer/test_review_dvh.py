@@ -22,7 +22,7 @@ from RTUncertaintyLib.review import run_files
 from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.review.report.content import rows_of
 from RTUncertaintyLib.review.logic import ReviewLogic
-from RTUncertaintyLib.runs.run import RUN_ATTRIBUTE, nodes_by_class
+from RTUncertaintyLib.mrml.attributes import RUN_ATTRIBUTE, nodes_by_class
 from RTUncertaintyLib.mrml.volume_export import UnusableVolume
 from vtkmodules.util.numpy_support import vtk_to_numpy
 

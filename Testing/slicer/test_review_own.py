@@ -11,7 +11,7 @@ from rtuncertainty.core.structure_set import Structure
 from RTUncertaintyLib.headless import scene as headless
 from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.runs.review_data import ReviewData
-from RTUncertaintyLib.runs.run import nodes_by_class
+from RTUncertaintyLib.mrml.attributes import nodes_by_class
 from RTUncertaintyLib.runs.spread import Spread
 from RTUncertaintyLib.mrml.volumes import add_volume
 
@@ -92,7 +92,7 @@ def test_found_again_in_a_scene_file(own, views, tmp_path):
     headless.open_scene(holder, tmp_path / "s.mrb")
     (run_id,) = run_scene.find_runs(holder.scene)
     again = run_scene.run_nodes(run_id, holder.scene)
-    assert isinstance(again, run_scene.OwnNodes) and again.segmentation.GetName() == "Mine" and again.input.GetName() == "CT"
+    assert isinstance(again, run_scene.OwnRun) and again.segmentation.GetName() == "Mine" and again.input.GetName() == "CT"
     data = ReviewData.of_run(again)
     assert data.structure("Bone").decision.comment == "too large" and data.structures[0].intervals == ReviewData.of_run(run).structures[0].intervals
 

@@ -1,6 +1,7 @@
 """Plots of a run: numbers as in its maps and tables, nodes that are the run's, are replaced, and go with it."""
 
 import math
+from types import SimpleNamespace
 
 import make_propagation
 import make_result
@@ -12,7 +13,7 @@ import slicer
 import slicer.util
 from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.review.views import plots
-from RTUncertaintyLib.runs.run import RUN_ATTRIBUTE, nodes_by_class
+from RTUncertaintyLib.mrml.attributes import RUN_ATTRIBUTE, nodes_by_class
 from vtkmodules.util.numpy_support import vtk_to_numpy
 
 
@@ -160,6 +161,17 @@ def test_a_saved_scene_keeps_its_plots(views, tmp_path):
     assert plots.volume_distributions(again).GetID() == chart.GetID()
 
 
-def test_showing_needs_no_application(run):
-    chart = plots.zscore_histogram(run)
-    plots.show_chart(chart)  # without the application's views nothing happens
+def test_showing_needs_no_application(run, monkeypatch):
+    """Without the application's plot views nothing happens; with them the chart is shown there."""
+    chart, shown = plots.zscore_histogram(run), []
+    before = chart.GetMTime(), len(nodes_by_class(run.scene, "vtkMRMLNode"))
+    plots.show_chart(chart)
+    assert (chart.GetMTime(), len(nodes_by_class(run.scene, "vtkMRMLNode"))) == before
+    logic = SimpleNamespace(ShowChartInLayout=shown.append)
+    monkeypatch.setattr(slicer, "modules", SimpleNamespace(plots=SimpleNamespace(logic=lambda: logic)), raising=False)
+    monkeypatch.setattr(slicer, "mrmlScene", run.scene, raising=False)
+    plots.show_chart(chart)
+    assert shown == [chart]
+    monkeypatch.setattr(slicer, "mrmlScene", None)  # another scene than the application's has no views
+    plots.show_chart(chart)
+    assert shown == [chart]

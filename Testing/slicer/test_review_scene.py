@@ -14,7 +14,7 @@ from propagation_case import ids, mask
 
 from RTUncertaintyLib.headless import scene as headless
 from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.runs.run import nodes_by_class
+from RTUncertaintyLib.mrml.attributes import nodes_by_class
 from RTUncertaintyLib.runs.inside import cut_to_content, inside_of, percent_of
 from RTUncertaintyLib.review.views.nested import PERCENTILES, surface
 
@@ -183,7 +183,7 @@ def test_the_least_certain_slice_is_axial_whatever_the_image_axes(views, axis):
     percent[tuple(place)] = 55
     image, columns = sitk.GetImageFromArray(percent), {0: [0, 1, 2], 1: [0, 2, 1], 2: [2, 1, 0]}[axis]
     image.SetDirection(np.eye(3)[:, columns].ravel().tolist())  # the array's axis `axis` runs along the patient
-    run = run_scene.RunNodes(views.scene, "x", "x")
+    run = run_scene.PredictionRun(views.scene, "x", "x")
     run.inside["ball"] = add_volume(views.scene, image, "inside")
     assert run_scene.uncertain_point(run, "ball")[2] == pytest.approx(7.0)
 

@@ -12,7 +12,7 @@ from make_result import STRUCTURES, make_input, make_result
 
 from RTUncertaintyLib.headless import scene
 from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.runs import run as run_nodes_module
+from RTUncertaintyLib.mrml import attributes
 
 ROOT = Path(__file__).resolve().parents[2] / "RTUncertainty"
 
@@ -57,9 +57,9 @@ def test_nodes_units_and_display_come_back(opened):
     assert display.GetApplyThreshold() and display.GetLowerThreshold() == run_scene.overlay_threshold(run, "predictive")
     assert display.GetColorNode().GetNumberOfColors() == 256
     rgba = [0.0] * 4
-    run.color_node("zscore").GetColor(128, rgba)
+    run.overlays["zscore"].GetDisplayNode().GetColorNode().GetColor(128, rgba)
     assert rgba[3] == 0.0
-    run.color_node("zscore").GetColor(255, rgba)
+    run.overlays["zscore"].GetDisplayNode().GetColorNode().GetColor(255, rgba)
     assert rgba[3] == 1.0 and rgba[0] > rgba[2]
     assert run.legend("predictive").GetTitleText() == "Predictive SD (HU)" and run_scene.shown_overlay(run) == "predictive"
 
@@ -103,7 +103,7 @@ def test_geometry_and_terminology_come_back(opened, written):
 def test_removing_a_run_of_a_file_leaves_nothing(opened):
     holder, run = opened
     run_scene.remove_run(run)
-    left = [n.GetClassName() for n in run_nodes_module.nodes_by_class(holder.scene, "vtkMRMLNode") if n.GetSaveWithScene()]
+    left = [n.GetClassName() for n in attributes.nodes_by_class(holder.scene, "vtkMRMLNode") if n.GetSaveWithScene()]
     assert not [c for c in left if "Volume" in c or "Segment" in c or "Color" in c or "Table" in c], left
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from make_result import make_input, make_result
 
-from RTUncertaintyLib.widgets import colors
+from RTUncertaintyLib.mrml import colors
 from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.runs.run import nodes_by_class
+from RTUncertaintyLib.mrml.attributes import nodes_by_class
 
 
 def visible_legends(scene) -> list:
@@ -66,7 +66,7 @@ def test_threshold_of_a_signed_map_hides_its_middle(views, tmp_path):
     run = run_scene.load_result(make_result(tmp_path / "r", reference=True), views.scene)
     for lower in (2.0, 4.0, 0.0):
         run_scene.set_overlay_threshold(run, "zscore", lower)
-        color, rgba = run.color_node("zscore"), [0.0] * 4
+        color, rgba = run.overlays["zscore"].GetDisplayNode().GetColorNode(), [0.0] * 4
         for value in np.linspace(-4.9, 4.9, 23):
             color.GetLookupTable().GetColor(0.0, [0.0] * 3)
             color.GetColor(round((value + 5.0) / 10.0 * 255), rgba)

@@ -9,14 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from rtuncertainty.core.errors import InputError
-from rtuncertainty.results import Result
 
 from . import scene as headless
-from ..runs.load import load_result
-from ..runs.run import Run, nodes_by_class
-from ..runs.propagation.load import load_propagation
-from ..runs.propagation.show import show_propagation
-from ..runs.show import show_result
+from ..mrml.attributes import nodes_by_class
+from ..runs.registry import load_run
+from ..runs.run import Run
 
 _CAMERA_DIRECTION = np.array([0.45, 0.85, 0.28])  # from the focal point, RAS: from the front, slightly left and above
 
@@ -33,12 +30,10 @@ def write_scene(folder, output, input_file=None) -> Path:
         raise InputError(f"{output}: a scene file ends in .mrb; give such a name.")
     if not output.parent.is_dir():
         raise InputError(f"{output.parent}: there is no such folder; make it first.")
-    propagated = Result.read(folder).job == "propagate"
-    load, show = (load_propagation, show_propagation) if propagated else (load_result, show_result)
     slicer_scene = headless.new_scene()
-    run = load(folder, slicer_scene.scene, input_file=input_file)
+    run = load_run(folder, slicer_scene.scene, input_file)
     headless.add_views(slicer_scene)
-    show(run)
+    run.show()
     fit_views(slicer_scene, run)
     _write(slicer_scene.scene, output)
     slicer_scene.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Callable
 
+from .. import runs
 from .command import BackendCommand, backend_command
 from .events import explain
 from .backend_run import BackendRun, RunListener, outcome_of
@@ -24,31 +25,17 @@ def job_of(card: dict) -> str:
     return card.get("job") or ("propagate" if "deformation" in card["outputs"] else "predict")
 
 
-class SlicerScene:
-    """The scene functions of `RTUncertaintyLib.scene`, imported when they are needed."""
-
-    def __getattr__(self, name):
-        from .. import scene
-
-        return getattr(scene, name)
-
-    def overlay_range(self, nodes, key) -> tuple[float, str]:
-        """Upper end of an overlay's colours (of a signed one: from its middle), and its unit (empty for a number)."""
-        from .. import scene
-
-        overlay = scene.OVERLAYS[key]
-        return nodes.overlays[key].GetDisplayNode().GetWindowLevelMax() - overlay.middle, overlay.unit
-
-
 class JobLogic:
     """Models, runs and their results. `scene_builder` and `command` replace the scene code and the backend in tests."""
 
     job = "predict"
     error = JobError
+    scene_functions = runs
+    """What turns results into nodes and acts on them: a module with functions, unless a test puts something in its place."""
 
     def __init__(self, scene_builder=None, command: BackendCommand | None = None):
         super().__init__()
-        self.scene_builder, self._command = scene_builder or SlicerScene(), command
+        self.scene_builder, self._command = scene_builder or self.scene_functions, command
         self._workspaces: list[RunWorkspace] = []
 
     def prepare(self, request, model_name: str) -> RunWorkspace:

@@ -8,19 +8,17 @@ from pathlib import Path
 import slicer
 from rtuncertainty.core.errors import RTUncertaintyError
 
-from . import card_text
 from .backend_run import BackendRun, Outcome
 from .input_check import InputCheck
 from .logic import JobLogic
-from ..widgets.message_line import duration, show_message
-from ..widgets.path_edit import on_path
-from ..runs.review_data import ReviewData
+from .section import SectionJob
+from ..widgets import card_text
+from ..widgets.lines import on_path, show_message
 from ..widgets.text import _
 from .torch_setup import TorchProvider, TorchSetup
-from ..mrml.volume_export import UnusableVolume
 
 
-class JobPanel:
+class JobPanel(SectionJob):
     """Wires the widgets of a module's .ui file to a `JobLogic`.
 
     `ui` comes from `slicer.util.childWidgetVariables`; `torch` is replaced in tests. `parameters` is the wrapped parameter
@@ -36,16 +34,14 @@ class JobPanel:
 
     def __init__(self, ui, logic: JobLogic, torch: TorchProvider | None = None):
         self.ui, self.logic, self.torch = ui, logic, torch or TorchSetup()
-        self.parameters, self._run, self._checked = None, None, (None, InputCheck())
+        self.parameters, self._checked = None, (None, InputCheck())
         self._told_for, self._installing = None, False
-        self._notes: list[str] = []
+        super().__init__(ui.progressBar, ui.statusLabel, ui.cancelButton, self._load, self.refresh)
         self.results = self.make_results()
         ui.modelComboBox.connect("currentIndexChanged(int)", self._model_chosen)
         on_path(ui.modelFolderEdit, self._model_folder_changed)
         on_path(ui.outputFolderEdit, self._output_folder_changed)
         ui.runButton.connect("clicked()", self.start)
-        ui.cancelButton.connect("clicked()", self.cancel)
-        ui.progressBar.visible = False
         show_message(ui.statusLabel, "")
         self.reload_models()
 
@@ -93,7 +89,7 @@ class JobPanel:
         builder = self.logic.scene_builder
         for identifier in reversed(list(builder.find_runs(slicer.mrmlScene))):
             nodes = builder.run_nodes(identifier)
-            if nodes is None or ReviewData.of_run(nodes).job != self.logic.job:
+            if nodes is None or nodes.job != self.logic.job:
                 continue
             try:
                 self.results.show(nodes, self.restored_tables(nodes))
@@ -177,10 +173,6 @@ class JobPanel:
 
     # -- what can be done now
 
-    @property
-    def running(self) -> bool:
-        return self._run is not None
-
     def check(self, again: bool = False) -> InputCheck:
         """Do the chosen inputs fit the chosen model? Remembered until one of them changes."""
         key = (*self.check_key(), self.card["folder"])
@@ -234,20 +226,8 @@ class JobPanel:
             return
         if not self._torch_there():
             return
-        self._notes = []
         self.ui.logTextEdit.clear()
-        try:
-            self._run = self.logic.start(self.request(), self)
-        except (UnusableVolume, RTUncertaintyError, RuntimeError) as error:
-            self.tell(str(error), "error")
-            return
-        if self._run is not None and not self._run.running:
-            self._run = None  # it failed to start, and `ended` has told why
-        else:
-            self.ui.progressBar.value = 0
-            self.ui.progressBar.visible = True
-            self.tell(_("Starting…"))
-        self.refresh()
+        self.begin(lambda listener: self.logic.start(self.request(), listener))
 
     def _torch_there(self) -> bool:
         """Whether a run can be started, after PyTorch was installed where it was not there; tells what speaks against it.
@@ -268,21 +248,8 @@ class JobPanel:
             return False
         return not problem
 
-    def cancel(self) -> None:
-        """Ask the run to end."""
-        if self._run is not None:
-            self.tell(_("Cancelling…"))
-            self.ui.cancelButton.enabled = False
-            self._run.cancel()
-
-    def abort(self) -> None:
-        """End the run at once and without a word: the scene or the panel goes away."""
-        run, self._run = self._run, None
-        if run is not None:
-            run.abort()
-            self.ui.progressBar.visible = False
-            self.tell("")
-            self.refresh()
+    def _show_running(self) -> None:
+        self._bar.visible = self.running  # the button to cancel stays, and is off
 
     def scene_closed(self) -> None:
         """The nodes of all runs are gone."""
@@ -290,16 +257,8 @@ class JobPanel:
         self.logic.clean_up()
         self.tell("")
 
-    def progressed(self, event: dict) -> None:
-        if self._run is None:
-            return
-        overall, left = event.get("overall"), event.get("seconds_left")
-        if isinstance(overall, (int, float)):
-            self.ui.progressBar.value = int(1000 * min(max(overall, 0), 1))
-        words = self._progress_words(event.get("message") or "", self.stages.get(event.get("stage"), ""))
-        if isinstance(left, (int, float)):
-            words = _("{stage}, about {time} left").format(stage=words, time=duration(left))
-        self.tell(words)
+    def _words(self, event: dict) -> str:
+        return self._progress_words(super()._words(event), self.stages.get(event.get("stage"), ""))
 
     @staticmethod
     def _progress_words(message: str, stage: str) -> str:
@@ -309,31 +268,19 @@ class JobPanel:
         return _("{stage}: {message}").format(stage=stage, message=message[:1].lower() + message[1:])
 
     def noted(self, message: str) -> None:
-        self._notes.append(message)
+        super().noted(message)
         self.logged(message)
 
     def logged(self, line: str) -> None:
         self.ui.logTextEdit.appendPlainText(line)
 
-    def ended(self, run: BackendRun, outcome: Outcome) -> None:
-        if self._run is None and outcome.state == "cancelled":
-            return  # aborted: nobody is waiting
-        self._run = None
-        self.ui.progressBar.visible = False
-        if outcome.state == "done":
-            outcome = self._load(run, outcome)
-        kind = {"done": "warning" if self._notes else "good", "failed": "error", "cancelled": "plain"}[outcome.state]
-        self.tell(outcome.message, kind)
-        self.refresh()
-
-    def _load(self, run: BackendRun, outcome: Outcome) -> Outcome:
+    def _load(self, run: BackendRun, outcome: Outcome) -> tuple[str, str]:
         """Put the result into the scene; an unreadable one is told like a failed run."""
         try:
             notes = self.load_result(run, outcome)
         except (RTUncertaintyError, OSError, RuntimeError, ValueError) as error:
-            return Outcome("failed", _("The run ended well, but its results in {folder} cannot be loaded: {error}").format(
-                folder=outcome.folder, error=error))
-        return Outcome("done", " ".join([_("Done."), *dict.fromkeys([*self._notes, *notes])]), outcome.folder)
+            return _("The run ended well, but its results in {folder} cannot be loaded: {error}").format(folder=outcome.folder, error=error), "error"
+        return " ".join([_("Done."), *dict.fromkeys([*self.notes, *notes])]), "warning" if self.notes else "good"
 
     def run_removed(self, nodes) -> None:
         """The user removed a run's results."""

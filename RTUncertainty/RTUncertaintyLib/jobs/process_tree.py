@@ -1,4 +1,4 @@
-"""Ending a process together with everything that it started."""
+"""Ending a process together with everything that it started. Own code, as Slicer does not bring psutil."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job of one section of a panel: one button that starts it, one that cancels it, a bar and a line."""
+"""A job of a panel or of one section of it: one button that starts it, one that cancels it, a bar and a line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Callable
 from rtuncertainty.core.errors import RTUncertaintyError
 
 from .backend_run import BackendRun, Outcome
-from ..widgets.message_line import duration, show_message
+from ..widgets.lines import duration, show_message
 from ..widgets.text import _
 from ..mrml.volume_export import UnusableVolume
 
@@ -31,7 +31,7 @@ class SectionJob:
         """The section's line."""
         show_message(self._label, text, kind)
 
-    def start(self, start: Callable[[SectionJob], BackendRun]) -> None:
+    def begin(self, start: Callable[[SectionJob], BackendRun]) -> None:
         """Start what `start(listener)` returns; what it raises for the user becomes the line."""
         if self.running:
             return
@@ -78,8 +78,12 @@ class SectionJob:
         overall, left = event.get("overall"), event.get("seconds_left")
         if isinstance(overall, (int, float)):
             self._bar.value = int(1000 * min(max(overall, 0), 1))
-        words = event.get("message") or ""
+        words = self._words(event)
         self.tell(_("{stage}, about {time} left").format(stage=words, time=duration(left)) if isinstance(left, (int, float)) else words)
+
+    def _words(self, event: dict) -> str:
+        """What a progress event says."""
+        return event.get("message") or ""
 
     def noted(self, message: str) -> None:
         self.notes.append(message)

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 from vtkmodules.util.numpy_support import numpy_to_vtk
 
-from . import hierarchy
-from ..runs.run import ROLE_ATTRIBUTE, Run, mark, marked_nodes
-from ..review.views.nested import STRUCTURE_ATTRIBUTE
+from .attributes import STRUCTURE_ATTRIBUTE, marked_nodes, role_of
 from .tables import plain
 
-ROLE = "plot"
+_ROLE = "plot"
+_SERIES = re.compile(r"/(\d+):series$")
+
+
+def chart_of(run, kind: str):
+    """The chart of a run of this kind, None when there is none."""
+    return _with_roles(run, kind).get(":chart")
+
+
+def series_of(run, kind: str) -> list:
+    """The series of such a chart, in the order in which its lines were added, whether the chart shows them or not."""
+    found = {int(m[1]): node for what, node in _with_roles(run, kind).items() if (m := _SERIES.match(what))}
+    return [found[number] for number in sorted(found)]
+
+
+def _with_roles(run, kind: str) -> dict[str, object]:
+    """The nodes of a chart by their roles: ':chart', '/NUMBER:series', '/NAME:table'."""
+    start = f"{_ROLE}.{kind}"
+    return {role_of(n)[len(start):]: n for n in marked_nodes(run.scene, run.run_id) if role_of(n).startswith((f"{start}:", f"{start}/"))}
 
 
 def on_white(color) -> tuple[float, ...]:
@@ -35,9 +52,9 @@ class _Line:
 
 
 class Plot:
-    """A chart of a run and its series; `kind` is what is replaced when it is made again."""
+    """A chart of a run (`runs.run.Run`) and its series; `kind` is what is replaced when it is made again."""
 
-    def __init__(self, run: Run, kind: str, title: str, x_title: str, y_title: str):
+    def __init__(self, run, kind: str, title: str, x_title: str, y_title: str):
         self._run, self._kind, self._title, self._axes = run, kind, title, (x_title, y_title)
         self._lines: list[_Line] = []
 
@@ -54,9 +71,8 @@ class Plot:
         run.scene.StartState(run.scene.BatchProcessState)
         try:
             chart = self._chart(wanted, y_range) if self._lines else None
-            for node in marked_nodes(run.scene, run.run_id):
-                role = node.GetAttribute(ROLE_ATTRIBUTE) or ""
-                if role.startswith((f"{ROLE}.{self._kind}:", f"{ROLE}.{self._kind}/")) and role not in wanted:
+            for what, node in _with_roles(run, self._kind).items():
+                if what not in wanted:
                     run.scene.RemoveNode(node)
         finally:
             run.scene.EndState(run.scene.BatchProcessState)
@@ -115,12 +131,9 @@ class Plot:
 
     def _node(self, class_name: str, what: str, name: str, wanted: set):
         """The node of a role: the one of an earlier plot, or a new one in the run's folder."""
-        role = f"{ROLE}.{self._kind}{what}"
-        wanted.add(role)
-        node = next((n for n in marked_nodes(self._run.scene, self._run.run_id) if n.GetAttribute(ROLE_ATTRIBUTE) == role), None)
+        wanted.add(what)
+        node = _with_roles(self._run, self._kind).get(what)
         if node is None:
-            node = self._run.scene.AddNewNodeByClass(class_name, name)
-            mark(node, self._run.run_id, role)
-            hierarchy.put_into_folder(self._run.scene, node, self._run.folder_item)
+            node = self._run.add(self._run.scene.AddNewNodeByClass(class_name, name), f"{_ROLE}.{self._kind}{what}")
         node.SetName(name)
         return node

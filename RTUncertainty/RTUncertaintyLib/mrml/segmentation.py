@@ -83,12 +83,17 @@ def _largest(node) -> int:
     return sizes.index(max(sizes))
 
 
+def segment_id(node, name: str) -> str:
+    """The identifier of the segment called `name`; empty when there is none."""
+    return node.GetSegmentation().GetSegmentIdBySegmentName(name) or ""
+
+
 def voxels_of(node, name: str, world_to_ijk) -> np.ndarray:
     """The voxels of the segment called `name` as indices (n, 3) of the grid of `world_to_ijk` (vtkMatrix4x4), not rounded."""
     from vtkmodules.util.numpy_support import vtk_to_numpy
 
     mask, to_world = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
-    identifier = node.GetSegmentation().GetSegmentIdBySegmentName(name) or ""
+    identifier = segment_id(node, name)
     if not identifier or not node.GetBinaryLabelmapRepresentation(identifier, mask) or mask.IsEmpty():
         return np.zeros((0, 3))
     array = vtk_to_numpy(mask.GetPointData().GetScalars()).reshape(mask.GetDimensions()[::-1])
@@ -98,3 +103,19 @@ def voxels_of(node, name: str, world_to_ijk) -> np.ndarray:
     vtk.vtkMatrix4x4.Multiply4x4(world_to_ijk, to_world, both)
     matrix = np.array([[both.GetElement(r, c) for c in range(4)] for r in range(4)])
     return inside @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def indices_on(node, name: str, volume) -> np.ndarray:
+    """The voxels (k, j, i; integers, n × 3) of a volume node that are those of the segment called `name`; none beyond the volume."""
+    to_ijk, shape = vtk.vtkMatrix4x4(), volume.GetImageData().GetDimensions()[::-1]
+    volume.GetRASToIJKMatrix(to_ijk)
+    index = np.rint(voxels_of(node, name, to_ijk)).astype(int)[:, ::-1]
+    return index[((index >= 0) & (index < shape)).all(1)]
+
+
+def mask_on(node, name: str, volume) -> np.ndarray:
+    """Where that segment is, as bool [k, j, i] on the voxels of a volume node; nowhere without a segmentation (None)."""
+    mask = np.zeros(volume.GetImageData().GetDimensions()[::-1], bool)
+    if node is not None:
+        mask[tuple(indices_on(node, name, volume).T)] = True
+    return mask

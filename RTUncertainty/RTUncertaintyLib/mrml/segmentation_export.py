@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..widgets.text import _
-from .volume_export import RAS_TO_LPS, UnusableVolume, as_array, ijk_to_world, parent_to_world, volume_array
+from .volume_export import RAS_TO_LPS, UnusableVolume, as_array, ijk_to_world, in_lps, parent_to_world, volume_array
 
 LABELS = "Binary labelmap"
 GENERIC = "~SCT^85756007^Tissue~SCT^85756007^Tissue~"
@@ -100,7 +100,6 @@ def segments_image(segments: list, grid, name: str, whole: bool = False, to_lps:
     call them. whole: not cropped to what they cover; then all may be empty. to_lps: 4 × 4, voxels to LPS; where the volume lies in the
     world when None. Raises `UnusableVolume`.
     """
-    import SimpleITK as sitk
     from rtuncertainty.core import structure_set
 
     size = np.array(volume_array(grid).shape[::-1])
@@ -110,21 +109,17 @@ def segments_image(segments: list, grid, name: str, whole: bool = False, to_lps:
         raise UnusableVolume(_("None of the structures of {name} lies in {planning}: choose the segmentation that was drawn on it.").format(
             name=name, planning=grid.GetName()))
     low, high = (np.zeros(3, int), size) if whole else (np.min([b[0] for b in inside], 0), np.max([b[1] for b in inside], 0))
-    matrix = RAS_TO_LPS @ ijk_to_world(grid) if to_lps is None else to_lps
-    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    matrix = (RAS_TO_LPS @ ijk_to_world(grid) if to_lps is None else to_lps).copy()
+    matrix[:3, 3] = (matrix @ (*low, 1.0))[:3]
     structures, entries, names = [], [], set()
     for (source, identifier, _to_grid), piece in zip(segments, pieces):
         segment, mask = source.GetSegmentation().GetSegment(identifier), np.zeros((high - low)[::-1], np.uint8)
         if piece is not None:
             at = tuple(slice(a, a + n) for a, n in zip((piece[0] - low)[::-1], piece[1].shape))
             mask[at] = piece[1]
-        image = sitk.GetImageFromArray(mask)
-        image.SetSpacing([float(v) for v in spacing])
-        image.SetOrigin([float(v) for v in (matrix @ (*low, 1.0))[:3]])
-        image.SetDirection([float(v) for v in (matrix[:3, :3] / spacing).ravel()])
         title = structure_set.unused(segment.GetName(), names)
         names.add(title)
-        structures.append(structure_set.Structure(title, image, tuple(round(255 * c) for c in segment.GetColor())))
+        structures.append(structure_set.Structure(title, in_lps(mask, matrix), tuple(round(255 * c) for c in segment.GetColor())))
         entries.append(_terminology(segment))
     try:
         image = structure_set.as_segmentation(structures)

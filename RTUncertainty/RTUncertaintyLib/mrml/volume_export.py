@@ -15,6 +15,27 @@ class UnusableVolume(ValueError):
     """The volume cannot be given to a model; the message names the node, what is wrong and what to do."""
 
 
+def in_lps(array: np.ndarray, matrix: np.ndarray):
+    """A SimpleITK image of voxels [k, j, i], or of vectors [k, j, i, 3], and their matrix (4 × 4, voxel indices (i, j, k) to LPS in mm)."""
+    import SimpleITK as sitk
+
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(matrix[:3, 3].tolist())
+    image.SetDirection((matrix[:3, :3] / spacing).ravel().tolist())
+    return image
+
+
+def native_lps(node) -> np.ndarray:
+    """From voxel indices to LPS (4 × 4) without the transforms that a volume lies under."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return RAS_TO_LPS @ as_array(matrix)
+
+
 def ijk_to_world(node) -> np.ndarray:
     """The 4 × 4 matrix from voxel indices (i, j, k) to world coordinates (RAS, mm), parent transforms included.
 
@@ -101,15 +122,10 @@ def export_volume(node, path: Path) -> Path:
     """
     import SimpleITK as sitk
 
-    matrix = RAS_TO_LPS @ ijk_to_world(node)
     array = volume_array(node)
     if array.dtype in (np.dtype("int64"), np.dtype("uint64"), np.dtype(bool)):
         array = array.astype(np.float32)
-    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing([float(v) for v in spacing])
-    image.SetOrigin([float(v) for v in matrix[:3, 3]])
-    image.SetDirection([float(v) for v in (matrix[:3, :3] / spacing).ravel()])
+    image = in_lps(array, RAS_TO_LPS @ ijk_to_world(node))
     if dicom_modality(node):
         image.SetMetaData("modality", dicom_modality(node))
     try:

@@ -7,6 +7,8 @@ import SimpleITK as sitk
 import slicer
 import vtk
 
+from .volume_export import RAS_TO_LPS, in_lps, native_lps
+
 # (coding scheme, code, meaning); UCUM units and DICOM quantities, as Slicer's DICOM code writes them.
 HOUNSFIELD = (("DCM", "112031", "Attenuation Coefficient"), ("UCUM", "[hnsf'U]", "Hounsfield unit"))
 CT_WINDOW = (-400.0, 1000.0)
@@ -18,9 +20,8 @@ def ijk_to_ras(image: sitk.Image) -> vtk.vtkMatrix4x4:
     direction = np.asarray(image.GetDirection()).reshape(3, 3)
     matrix[:3, :3] = direction * np.asarray(image.GetSpacing())
     matrix[:3, 3] = image.GetOrigin()
-    matrix = np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
     result = vtk.vtkMatrix4x4()
-    result.DeepCopy(matrix.ravel().tolist())
+    result.DeepCopy((RAS_TO_LPS @ matrix).ravel().tolist())
     return result
 
 
@@ -47,15 +48,7 @@ def add_volume(scene, image: sitk.Image, name: str, quantity_and_units=None, dis
 
 def image_like(array: np.ndarray, node) -> sitk.Image:
     """An image of an array [z, y, x] on the grid of a volume node."""
-    matrix = vtk.vtkMatrix4x4()
-    node.GetIJKToRASMatrix(matrix)
-    to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ slicer.util.arrayFromVTKMatrix(matrix)
-    spacing = np.linalg.norm(to_lps[:3, :3], axis=0)
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((to_lps[:3, :3] / spacing).ravel().tolist())
-    image.SetOrigin(to_lps[:3, 3].tolist())
-    return image
+    return in_lps(array, native_lps(node))
 
 
 def show_as_ct(node, window: tuple[float, float] = CT_WINDOW) -> None:

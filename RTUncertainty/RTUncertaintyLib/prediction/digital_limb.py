@@ -10,20 +10,10 @@ def load_digital_limb(source=None, seed: int = 0) -> list:
 
     `source` is what the Sample Data module passes to a custom downloader; it is not needed.
     """
-    import numpy as np
-    import slicer.util
+    import slicer
     from rtuncertainty.phantoms.limb import digital_limb
 
-    limb, nodes = digital_limb(seed), []
-    for image, name in zip((limb.mr, limb.ct), NAMES):
-        import SimpleITK as sitk
+    from ..mrml.volumes import add_volume
 
-        direction = np.array(image.GetDirection()).reshape(3, 3)
-        matrix = np.eye(4)
-        matrix[:3, :3] = direction * np.array(image.GetSpacing())
-        matrix[:3, 3] = image.GetOrigin()
-        matrix = np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
-        node = slicer.util.addVolumeFromArray(sitk.GetArrayFromImage(image), ijkToRAS=matrix,
-                                              name=slicer.mrmlScene.GenerateUniqueName(name))
-        nodes.append(node)
-    return nodes
+    limb, scene = digital_limb(seed), slicer.mrmlScene
+    return [add_volume(scene, image, scene.GenerateUniqueName(name)) for image, name in zip((limb.mr, limb.ct), NAMES)]

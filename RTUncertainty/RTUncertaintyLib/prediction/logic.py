@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Callable, Protocol
 
 from ..jobs.input_check import check_input
-from ..jobs.logic import JobError, JobLogic, SlicerScene
+from ..jobs.logic import JobError, JobLogic
 from ..jobs.workspace import RunRequest, RunWorkspace, prepare
 from ..mrml.volume_export import UnusableVolume
 
-__all__ = ["PredictionError", "PredictionLogic", "SceneBuilder", "SlicerScene"]
-
 
 class SceneBuilder(Protocol):
-    """What turns a result folder into nodes; `SlicerScene` is one."""
+    """What turns a result folder into nodes; the package `runs` is one."""
 
     def load_result(self, folder, scene=None, input_node=None): ...
 
@@ -58,7 +56,7 @@ class PredictionLogic(JobLogic):
     def predict(self, volume_node, model: str, samples: int = 20, *, seed: int = 0, device: str = "auto",
                 bias_field: str = "auto", reference=None, output: str | None = None, report: bool = False,
                 show: bool | None = None, progress: Callable[[dict], None] | None = None):
-        """Run a model on a volume and wait; returns the `RunNodes` of the result.
+        """Run a model on a volume and wait; returns the `PredictionRun` of the result.
 
         Parameters: `volume_node` a vtkMRMLScalarVolumeNode; `model` a bundle's name or folder; `device` "auto", "cpu"
         or "cuda"; `bias_field` "auto", "on" or "off"; `reference` a CT volume node or None; `output` an existing

@@ -3,22 +3,10 @@
 import enum
 
 from slicer import vtkMRMLScalarVolumeNode
-from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
-from typing import Annotated
+from slicer.parameterNodeWrapper import parameterNodeWrapper
 
+from ..jobs.parameters import JobParameters
 from ..widgets.text import _
-
-
-class Device(enum.Enum):
-    """Where the network runs; the value is the backend's word."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-    def label(self) -> str:
-        """The word in the panel."""
-        return {"auto": _("Automatic"), "cpu": _("CPU"), "cuda": _("GPU (CUDA)")}[self.value]
 
 
 class BiasField(enum.Enum):
@@ -34,16 +22,10 @@ class BiasField(enum.Enum):
 
 
 @parameterNodeWrapper
-class PredictionParameters:
-    """`model` and the folders are paths; an empty text is none."""
+class PredictionParameters(JobParameters):
+    """What `JobParameters` has, the image, an optional reference CT, and what the preparation and the report shall be."""
 
     inputVolume: vtkMRMLScalarVolumeNode
     referenceVolume: vtkMRMLScalarVolumeNode
-    model: str
-    modelFolder: str
-    outputFolder: str
-    samples: Annotated[int, WithinRange(2, 200)] = 20
-    seed: Annotated[int, WithinRange(0, 999999999)] = 0
-    device: Device = Device.AUTO
     biasField: BiasField = BiasField.AUTO
     report: bool = True

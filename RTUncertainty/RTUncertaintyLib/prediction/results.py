@@ -5,7 +5,7 @@ from __future__ import annotations
 from rtuncertainty.results import Result
 
 from ..widgets import table_rows
-from ..widgets.message_line import show_message
+from ..widgets.lines import show_message
 from ..widgets.overlay_control import OverlayControl
 from .logic import SceneBuilder
 from ..runs.result_tables import OVERLAY_TITLES, volume_row

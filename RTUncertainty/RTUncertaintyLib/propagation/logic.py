@@ -42,7 +42,7 @@ class PropagationLogic(JobLogic):
     def propagate(self, planning, structures, daily, model: str, samples: int = 20, *, seed: int = 0, device: str = "auto",
                   rigid: bool = True, refine: str = "fast", output: str | None = None, show: bool | None = None,
                   progress: Callable[[dict], None] | None = None):
-        """Propagate planning structures to a daily CT and wait; returns the `PropagationNodes` of the result.
+        """Propagate planning structures to a daily CT and wait; returns the `PropagationRun` of the result.
 
         Parameters: `planning` and `daily` vtkMRMLScalarVolumeNodes; `structures` the vtkMRMLSegmentationNode of the planning
         CT; `model` a bundle's name or folder; `device` "auto", "cpu" or "cuda"; `rigid` whether to align rigidly first;

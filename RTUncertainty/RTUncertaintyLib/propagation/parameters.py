@@ -3,10 +3,9 @@
 import enum
 
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
-from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
-from typing import Annotated
+from slicer.parameterNodeWrapper import parameterNodeWrapper
 
-from ..prediction.parameters import Device
+from ..jobs.parameters import JobParameters
 from ..widgets.text import _
 
 
@@ -23,17 +22,11 @@ class Refine(enum.Enum):
 
 
 @parameterNodeWrapper
-class PropagationParameters:
-    """`model` and the folders are paths; an empty text is none."""
+class PropagationParameters(JobParameters):
+    """What `JobParameters` has, the two scans, the structures, and how they are brought together."""
 
     planningVolume: vtkMRMLScalarVolumeNode
     planningStructures: vtkMRMLSegmentationNode
     dailyVolume: vtkMRMLScalarVolumeNode
-    model: str
-    modelFolder: str
-    outputFolder: str
-    samples: Annotated[int, WithinRange(2, 200)] = 20
-    seed: Annotated[int, WithinRange(0, 999999999)] = 0
-    device: Device = Device.AUTO
     rigid: bool = True
     refine: Refine = Refine.FAST

@@ -5,10 +5,10 @@ from __future__ import annotations
 from rtuncertainty.results import Result
 
 from ..widgets import table_rows
-from ..widgets.message_line import show_message
+from ..widgets.lines import show_message
 from ..runs.propagation.structure_rows import LIGHTS, structure_rows
 from .table import LIGHT_WORDS, PATH_WORDS, StructureTable
-from ..runs.propagation.view import PropagationView
+from .view import PropagationView
 from ..widgets.link import ReviewLink
 from ..widgets.text import _
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Callable
 
 from ..widgets import table_rows
+from ..widgets.table_rows import NONE, number
 from ..runs.propagation.structure_rows import StructureRow
 from ..widgets.text import _
 
 STRUCTURE, LIGHT, PATH, DICE, APART, SPREAD, VOLUME = range(7)
 MOST_ROWS = 12
 ROW_HEIGHT = 24  # pixels; rows with and without a choice are of one height
-NONE = "–"
 LIGHT_WORDS = {"green": _("green"), "amber": _("amber"), "red": _("red")}
 PATH_WORDS = {"propagated": _("propagated"), "segmented": _("segmented")}
 
@@ -88,8 +88,8 @@ class StructureTable:
 
 def texts(row: StructureRow, path: str) -> list[str]:
     """The cells of a row; volume and spread are those of `path`."""
-    return [row.name, LIGHT_WORDS[row.light], PATH_WORDS[path], _number(row.dice, 2), _number(row.msd_mm, 1),
-            _number(row.sd_mm.get(path), 1), volume_text(row, path)]
+    return [row.name, LIGHT_WORDS[row.light], PATH_WORDS[path], number(row.dice, 2), number(row.msd_mm, 1),
+            number(row.sd_mm.get(path), 1), volume_text(row, path)]
 
 
 def volume_text(row: StructureRow, path: str) -> str:
@@ -99,14 +99,10 @@ def volume_text(row: StructureRow, path: str) -> str:
         return NONE
     digits = 0 if max(v for v in (row.planning_ml, volume, upper) if v is not None) >= 100 else 1
     interval = "" if lower is None or upper is None else f"\n{lower:.{digits}f}–{upper:.{digits}f}"
-    return f"{_number(row.planning_ml, digits)} → {volume:.{digits}f}{interval}"
+    return f"{number(row.planning_ml, digits)} → {volume:.{digits}f}{interval}"
 
 
 def tip(row: StructureRow) -> str:
     """Why a structure has its light, and what a click does."""
     return _("{name}: {light}. {reason}.\nClick to look at its worst slice.").format(
         name=row.name, light=LIGHT_WORDS[row.light], reason=(row.reason[:1].upper() + row.reason[1:]).rstrip("."))
-
-
-def _number(value: float | None, digits: int) -> str:
-    return NONE if value is None else f"{value:.{digits}f}"

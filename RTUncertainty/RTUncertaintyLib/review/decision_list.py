@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Callable
 
 from . import editor
-from ..widgets.message_line import show_message
+from ..widgets.lines import show_message
 from ..runs.review_data import ReviewData, Structure
 from ..widgets.text import _
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 
-from ..mrml import hierarchy, tables
-from ..runs.run import Run, mark
+from ..mrml import tables
+from ..runs.run import Run
 
 COLUMNS = ("structure", "decision", "comment", "reviewer", "time")
 STATES = ("open", "accepted", "edited", "rejected")
@@ -48,7 +48,5 @@ def _node(run: Run):
     table = run.tables.get(KEY)
     if table is None or table.GetScene() is not run.scene:
         table = tables.add_table(run.scene, [], COLUMNS, run.scene.GenerateUniqueName(f"{run.name} review"))
-        mark(table, run.run_id, f"table.{KEY}")
-        hierarchy.put_into_folder(run.scene, table, run.folder_item)
-        run.tables[KEY] = table
+        run.tables[KEY] = run.add(table, f"table.{KEY}")
     return table

@@ -10,7 +10,7 @@ from ..widgets.text import _
 
 def edit(run, name: str) -> str:
     """Switch to the Segment Editor with the structure's segment chosen; returns what speaks against it, empty when it is open."""
-    node = editable(run, name)
+    node, _sampled = run.contour(name)
     if node is None:
         return _("{name} has no contour in the scene to edit.").format(name=name)
     if getattr(slicer.modules, "segmenteditor", None) is None:
@@ -27,14 +27,3 @@ def edit(run, name: str) -> str:
     editor.setCurrentSegmentID(node.GetSegmentation().GetSegmentIdBySegmentName(name))
     return ""
 
-
-def editable(run, name: str):
-    """The segmentation in which a structure is corrected: of a propagation the accepted contours, else those of the proposed path."""
-    candidates = [run.main_segmentation]
-    if hasattr(run, "segmentations"):
-        path = run.default_path(name) if "structure_table" in run.tables and name in run.names else "propagated"
-        candidates = [run.segmentations.get("accepted"), run.segmentations.get(path), run.main_segmentation]
-    for node in candidates:
-        if node is not None and node.GetScene() is run.scene and node.GetSegmentation().GetSegmentIdBySegmentName(name):
-            return node
-    return None

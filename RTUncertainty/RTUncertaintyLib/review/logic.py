@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-from ..jobs.logic import SlicerScene
+from .. import review
 from ..runs.review_data import ReviewData, read_summary
 from .jobs import ReviewJobs
 
@@ -24,7 +23,7 @@ class ReviewLogic(ReviewJobs):
 
     def __init__(self, scene_builder=None, command=None):
         super().__init__()
-        self.scene_builder, self._command = scene_builder or SlicerScene(), command
+        self.scene_builder, self._command = scene_builder or review, command
 
     def runs(self) -> dict[str, str]:
         """The runs in the scene, of all modules: identifier -> name."""
@@ -44,10 +43,8 @@ class ReviewLogic(ReviewJobs):
 
         summary = Result.read(folder).summary
         run = self._loaded(summary)
-        if run is None and summary.get("job") == "propagate":
-            run = self.scene_builder.load_propagation(folder)
-        elif run is None:
-            run = self.scene_builder.load_result(folder, probabilities=False)  # nested contours say the same and are small
+        if run is None:
+            run = self.scene_builder.load_run(folder, probabilities=False)  # nested contours say the same and are small
         self.scene_builder.adopt_input(run, str((summary.get("input") or summary.get("daily") or {}).get("name") or ""))
         return self._shown(run, show)
 
@@ -73,13 +70,13 @@ class ReviewLogic(ReviewJobs):
         return ReviewData.of_run(run)
 
     def _loaded(self, summary: dict):
-        """The run of the scene that has this summary: a folder is not loaded twice."""
-        wanted = json.loads(json.dumps({key: value for key, value in summary.items() if key != "files"}))
-        for run_id in self.runs():
-            run = self.run(run_id)
-            if run is not None and run.exists() and read_summary(run) == wanted:
-                return run
-        return None
+        """The run of the scene that has this summary, a folder is not loaded twice; None when there is none."""
+
+        def kept(said: dict) -> dict:  # files are not kept in the scene, and the loader adds to the notes
+            return json.loads(json.dumps({key: value for key, value in said.items() if key not in ("files", "notes")}))
+
+        runs = (self.run(run_id) for run_id in self.runs())
+        return next((r for r in runs if r is not None and r.exists() and kept(read_summary(r)) == kept(summary)), None)
 
     def _shown(self, run, show: bool | None):
         import slicer

@@ -10,8 +10,7 @@ import slicer.util
 
 from rtuncertainty.core.errors import RTUncertaintyError
 
-from ..widgets.message_line import show_message
-from ..widgets.path_edit import on_path
+from ..widgets.lines import on_path, show_message
 from ..widgets.text import _
 
 FORMATS = ("html", "pdf", "csv")

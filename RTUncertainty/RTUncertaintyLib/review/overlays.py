@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Callable
 
-from ..widgets.message_line import show_message
+from ..widgets.lines import show_message
 from ..widgets.overlay_control import OverlayControl
-from ..runs.propagation.view import OVERLAY_TITLES as PROPAGATION_TITLES
+from ..runs.overlays import PROPAGATION_TITLES
 from ..runs.result_tables import OVERLAY_TITLES as PREDICTION_TITLES
 from ..widgets.text import _
 

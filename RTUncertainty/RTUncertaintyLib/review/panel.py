@@ -9,9 +9,8 @@ import slicer.util
 
 from rtuncertainty.core.errors import RTUncertaintyError
 
-from ..jobs import card_text
-from ..widgets import table_rows
-from ..widgets.message_line import show_message
+from ..widgets import card_text, table_rows
+from ..widgets.lines import show_message
 from ..runs.review_data import ReviewData
 from .dicom.section import ReviewDicom
 from .dose.section import ReviewDvh

@@ -15,10 +15,10 @@ from rtuncertainty.results import Result
 from .report.content import rows_of, there
 from ..runs.review_data import ReviewData
 from ..runs.run import Run
-from ..runs.propagation.accept import accepted_paths
+from ..mrml.segmentation import segment_id
 from ..mrml.segmentation_export import segments_image
 from ..widgets.text import _
-from ..mrml.volume_export import RAS_TO_LPS, UnusableVolume, as_array, ijk_to_world, parent_to_world
+from ..mrml.volume_export import RAS_TO_LPS, UnusableVolume, ijk_to_world, in_lps, native_lps, parent_to_world
 
 MARGIN_MM = 20.0
 """Around nested contours, which the scene keeps without: a calibrated contour may be larger than all that were sampled."""
@@ -36,24 +36,17 @@ class Contour:
 
 def contours(run: Run) -> list[Contour]:
     """The contour of each structure that counts: the accepted one of a propagation, else the proposed path's, else the run's only one."""
-    accepted, found = accepted_paths(run) if hasattr(run, "segmentations") else {}, []
-    told = {s["name"]: s for s in ReviewData.of_run(run).summary.get("structures") or [] if isinstance(s, dict) and "name" in s}
+    found = []
     for structure in ReviewData.of_run(run).structures:
-        name, node, sampled = structure.name, run.main_segmentation, True
-        if hasattr(run, "segmentations"):
-            default = told.get(name, {}).get("default") or (run.default_path(name) if name in run.names else "propagated")
-            node = run.segmentations.get("accepted" if name in accepted else default)
-            sampled = accepted.get(name, default) == default
-        if there(run, node):
-            identifier = node.GetSegmentation().GetSegmentIdBySegmentName(name)
-            if identifier:
-                found.append(Contour(name, node, identifier, sampled))
+        node, sampled = run.contour(structure.name)
+        if node is not None:
+            found.append(Contour(structure.name, node, segment_id(node, structure.name), sampled))
     return found
 
 
 def grid_of(run: Run):
     """The volume node whose voxels the run's contours have. Raises `UnusableVolume` when none is left."""
-    images = [*(getattr(run, a, None) for a in ("synct", "warped")), *run.overlays.values(), run.input]
+    images = [run.ct, *run.overlays.values(), run.input]
     node = next((n for n in images if there(run, n) and n.GetImageData() is not None), None)
     if node is None:
         raise UnusableVolume(_("{name} has no image left in the scene: load its result again.").format(name=run.name))
@@ -67,15 +60,6 @@ def contours_image(run: Run, chosen: list[Contour], native: bool = False):
     to_grid = np.linalg.inv(ijk_to_world(grid))
     segments = [(c.node, c.identifier, to_grid @ parent_to_world(c.node)) for c in chosen]
     return segments_image(segments, grid, run.name, whole=native, to_lps=native_lps(grid) if native else None)
-
-
-def native_lps(node) -> np.ndarray:
-    """From voxels to LPS (4 × 4) without the transforms that a volume lies under."""
-    import vtk
-
-    matrix = vtk.vtkMatrix4x4()
-    node.GetIJKToRASMatrix(matrix)
-    return RAS_TO_LPS @ as_array(matrix)
 
 
 def write_distributions(run: Run, names, folder: Path) -> Path | None:
@@ -94,18 +78,6 @@ def write_distributions(run: Run, names, folder: Path) -> Path | None:
     rows = rows_of(table) if there(run, table) else None
     Result({}, {"inside": inside, "volume_distribution": rows or None}).write(folder, ".nrrd")
     return folder
-
-
-def in_lps(array: np.ndarray, matrix: np.ndarray):
-    """A SimpleITK image of voxels [k, j, i] and their matrix (4 × 4, voxels to LPS)."""
-    import SimpleITK as sitk
-
-    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(matrix[:3, 3].tolist())
-    image.SetDirection((matrix[:3, :3] / spacing).ravel().tolist())
-    return image
 
 
 def _limits(run: Run) -> tuple[np.ndarray, np.ndarray]:

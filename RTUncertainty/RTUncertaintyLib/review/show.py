@@ -6,27 +6,18 @@ import numpy as np
 import slicer.util
 import vtk
 
-from ..runs.run import INPUT_REFERENCE, RUN_ATTRIBUTE, Run, nodes_by_class
-from ..runs.propagation.nodes import PropagationNodes
-from ..runs.propagation.show import DAILY, show_blend, show_propagation
-from ..runs.show import show_overlay, show_result
+from ..mrml.attributes import INPUT_REFERENCE, RUN_ATTRIBUTE, nodes_by_class
+from ..runs.run import Run
 
 
 def show_run(run: Run, overlay: str | None = None) -> None:
     """Show a run of any job in all slice views, linked, with an overlay (a key of its overlays) or none."""
-    if isinstance(run, PropagationNodes):
-        show_propagation(run)
-        show_blend(run, DAILY, overlay)
-    else:
-        show_result(run, overlay)
+    run.show(overlay)
 
 
 def show_run_overlay(run: Run, overlay: str | None) -> None:
     """Exchange the overlay of a run of any job, None for none; a propagation shows its daily CT below it."""
-    if isinstance(run, PropagationNodes):
-        show_blend(run, DAILY, overlay)
-    else:
-        show_overlay(run, overlay)
+    run.show_overlay(overlay)
 
 
 def adopt_input(run: Run, name: str = "") -> None:

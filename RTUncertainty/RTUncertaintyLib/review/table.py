@@ -6,11 +6,11 @@ import math
 from typing import Callable
 
 from ..widgets import table_rows
+from ..widgets.table_rows import NONE, number
 from ..runs.review_data import Structure
 from ..widgets.text import _
 
 STRUCTURE, VOLUME, CALIBRATED, DICE, ENTROPY, FLAG, DECISION = range(7)
-NONE = "–"
 SWATCH, MOST_ROWS = 12, 10  # pixels, rows
 STATE_WORDS = {"open": _("open"), "accepted": _("accepted"), "edited": _("edited"), "rejected": _("rejected")}
 STATE_SIGNS = {"open": "", "accepted": "✓", "edited": "✎", "rejected": "✗"}
@@ -156,11 +156,6 @@ def with_interval(value: float | None, lower: float | None, upper: float | None,
     if None in (lower, upper):
         return number(value, digits)
     return f"{number(value, digits)}\n{lower:.{digits}f}–{upper:.{digits}f}"
-
-
-def number(value: float | None, digits: int) -> str:
-    """A number with so many digits behind the point, a dash for None."""
-    return NONE if value is None else f"{value:.{digits}f}"
 
 
 def tip(structure: Structure, level: float) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 import slicer.util
 
+from rtuncertainty.core.geometry import bounding_box
 from rtuncertainty.results import Result
 
 from ..mrml import hierarchy, volumes
@@ -16,8 +17,8 @@ from ..mrml import hierarchy, volumes
 ROLE, FOLDER = "inside", "Nested contours"
 
 
-def add_inside(run, result: Result, grid: sitk.Image, added, title) -> None:
-    """Label maps of a result's `inside_*` files, in a folder of their own; `added` and `title` are those of the loader.
+def add_inside(run, result: Result, grid: sitk.Image, title) -> None:
+    """Label maps of a result's `inside_*` files, in a folder of their own; `title(text)` gives a node its name.
 
     Cut to the structure they are small enough for any scene, and need no file once the result folder is gone. Raises
     `rtuncertainty.core.errors.InputError` for a file that cannot be read or lies on another grid.
@@ -25,41 +26,26 @@ def add_inside(run, result: Result, grid: sitk.Image, added, title) -> None:
     from .load import image_on_grid
 
     for name in result.of_structures("inside"):
-        add_image(run, name, image_on_grid(result, "inside", grid, name), added, title)
+        add_image(run, name, image_on_grid(result, "inside", grid, name), title)
 
 
-def add_image(run, name: str, image: sitk.Image, added, title):
+def add_image(run, name: str, image: sitk.Image, title):
     """One such volume, of an image in percent; returns the node, None when the structure is nowhere."""
     cut = cut_to_content(image)
     if cut is None:
         return None
     node = volumes.add_volume(run.scene, cut, title(f"inside {name}"), display="none", label_map=True)
-    run.inside[name] = added(node, f"{ROLE}.{name}", _folder(run))
+    run.inside[name] = run.add(node, f"{ROLE}.{name}", hierarchy.collapsed_folder(run.scene, FOLDER, run.folder_item))
     return node
-
-
-def _folder(run) -> int:
-    """The folder of these label maps in that of the run, collapsed; made when it is not there yet."""
-    tree = hierarchy.hierarchy_of(run.scene)
-    folder = tree.GetItemChildWithName(run.folder_item, FOLDER)
-    if folder == tree.GetInvalidItemID():
-        folder = hierarchy.add_folder(run.scene, FOLDER, run.run_id, run.folder_item)
-        tree.SetItemExpanded(folder, False)
-    return folder
 
 
 def cut_to_content(image: sitk.Image) -> sitk.Image | None:
     """The part of an image that is not zero, with a margin of one voxel where there is room; None when there is none."""
     array = sitk.GetArrayViewFromImage(image)
-    low, size = [], []
-    for axis in (2, 1, 0):
-        where = np.flatnonzero(array.any(axis=tuple(a for a in range(3) if a != axis)))
-        if not where.size:
-            return None
-        first, last = max(int(where[0]) - 1, 0), min(int(where[-1]) + 1, array.shape[axis] - 1)
-        low.append(first)
-        size.append(last - first + 1)
-    return sitk.Cast(sitk.RegionOfInterest(image, size, low), sitk.sitkUInt8)
+    if not array.any():
+        return None
+    box = bounding_box(array, 1)[::-1]
+    return sitk.Cast(sitk.RegionOfInterest(image, [s.stop - s.start for s in box], [s.start for s in box]), sitk.sitkUInt8)
 
 
 def inside_of(run, name: str):
@@ -71,13 +57,11 @@ def inside_of(run, name: str):
     node = run.inside.get(name)
     if node is not None and node.GetScene() is run.scene and node.GetImageData() is not None:
         return node
-    probability = getattr(run, "probabilities", {}).get(name)
+    probability = run.probability(name)
     if probability is None or probability.GetScene() is not run.scene:
         return None
-    from .load import adder
-
     percent = np.clip(np.rint(100.0 * slicer.util.arrayFromVolume(probability)), 0, 100).astype(np.uint8)
-    return add_image(run, name, volumes.image_like(percent, probability), adder(run), run.scene.GenerateUniqueName)
+    return add_image(run, name, volumes.image_like(percent, probability), run.scene.GenerateUniqueName)
 
 
 def percent_of(node) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,12 +15,14 @@ from rtuncertainty.results.tables import COLUMNS
 
 from .review_data import write_summary
 from ..mrml import hierarchy, segmentation, tables, volumes
+from ..mrml.attributes import INPUT_REFERENCE, nodes_by_class
 from . import inside as review_inside, overlays
-from .run import INPUT_REFERENCE, Run, RunNodes, mark, nodes_by_class
+from .prediction import PredictionRun
+from .run import Run
 from .removal import watch_scene
 
 
-def load_result(folder, scene=None, input_node=None, input_file=None, name: str | None = None, probabilities: bool = True) -> RunNodes:
+def load_result(folder, scene=None, input_node=None, input_file=None, name: str | None = None, probabilities: bool = True) -> PredictionRun:
     """Load a result folder of `rtuncertainty predict` into one subject-hierarchy folder.
 
     folder
@@ -59,12 +60,12 @@ def all_or_nothing(scene):
     """A batch of changes to a scene; on an error every node and folder that was added is removed."""
     hierarchy_node = hierarchy.hierarchy_of(scene)
     nodes_before = {node.GetID() for node in nodes_by_class(scene, "vtkMRMLNode")}
-    items_before = _items(hierarchy_node)
+    items_before = set(hierarchy.all_items(scene))
     scene.StartState(scene.BatchProcessState)
     try:
         yield
     except BaseException:
-        for item in _items(hierarchy_node) - items_before:
+        for item in set(hierarchy.all_items(scene)) - items_before:
             hierarchy_node.RemoveItem(item, False, False)
         added = [node for node in nodes_by_class(scene, "vtkMRMLNode") if node.GetID() not in nodes_before]
         for node in reversed(added):
@@ -75,22 +76,10 @@ def all_or_nothing(scene):
         scene.EndState(scene.BatchProcessState)
 
 
-def _items(hierarchy_node) -> set[int]:
-    """The identifiers of all items of a subject hierarchy."""
-    import vtk
-
-    ids = vtk.vtkIdList()
-    hierarchy_node.GetItemChildren(hierarchy_node.GetSceneItemID(), ids, True)
-    return {ids.GetId(index) for index in range(ids.GetNumberOfIds())}
-
-
-def _build(scene, result: Result, input_node, input_image, wanted_name: str, all_probabilities: bool) -> RunNodes:
+def _build(scene, result: Result, input_node, input_image, wanted_name: str, all_probabilities: bool) -> PredictionRun:
     """Add the nodes of a run, in the order in which the Data module shall list them."""
-    run = RunNodes(scene, uuid.uuid4().hex, hierarchy.unique_name(scene, wanted_name))
-    run.folder_item = hierarchy.add_folder(scene, run.name, run.run_id)
+    run = PredictionRun.new(scene, wanted_name)
     prefix = input_node.GetName() if input_node is not None else result.input_name()
-
-    added = adder(run)
 
     def title(text: str) -> str:
         return scene.GenerateUniqueName(tables.node_name(f"{prefix} {text}"))
@@ -98,49 +87,37 @@ def _build(scene, result: Result, input_node, input_image, wanted_name: str, all
     grid = result.image("synct" if result.has("synct") else "body")
     run.input = input_node
     if input_image is not None:
-        run.input = added(volumes.add_volume(scene, input_image, scene.GenerateUniqueName(prefix)), "input")
+        run.input = run.add(volumes.add_volume(scene, input_image, scene.GenerateUniqueName(prefix)), "input")
         volumes.show_as_image(run.input, input_image)
     if result.has("synct"):
-        run.synct = added(volumes.add_volume(scene, grid, title("synCT"), volumes.HOUNSFIELD), "synct")
+        run.synct = run.add(volumes.add_volume(scene, grid, title("synCT"), volumes.HOUNSFIELD), "synct")
         volumes.show_as_ct(run.synct)
     if result.has("structures"):
         node = segmentation.add_segmentation(scene, result.path("structures"), result.summary.get("structures", []),
                                              title("structures"), run.input or run.synct)
-        run.segmentation = added(node, "segmentation")
+        run.segmentation = run.add(node, "segmentation")
     if run.input is not None:
         run.main.SetNodeReferenceID(INPUT_REFERENCE, run.input.GetID())
-    _add_overlays(run, result, grid, added, title)
+    _add_overlays(run, result, grid, title)
     if result.has("reference"):
         image = image_on_grid(result, "reference", grid)
-        run.reference = added(volumes.add_volume(scene, image, title("reference CT"), volumes.HOUNSFIELD), "reference")
+        run.reference = run.add(volumes.add_volume(scene, image, title("reference CT"), volumes.HOUNSFIELD), "reference")
         volumes.show_as_ct(run.reference)
-    add_tables(run, result, added, title)
+    add_tables(run, result, title)
     wanted = [n for n in result.of_structures("probabilities") if all_probabilities or n not in result.of_structures("inside")]
     if wanted:
-        folder = hierarchy.add_folder(scene, "Probabilities", run.run_id, run.folder_item)
-        hierarchy.hierarchy_of(scene).SetItemExpanded(folder, False)
+        folder = hierarchy.collapsed_folder(scene, "Probabilities", run.folder_item)
         for structure in wanted:
             image = image_on_grid(result, "probabilities", grid, structure)
-            node = added(volumes.add_volume(scene, image, title(f"probability {structure}"), display="fixed"), f"probability.{structure}", folder)
+            node = run.add(volumes.add_volume(scene, image, title(f"probability {structure}"), display="fixed"), f"probability.{structure}", folder)
             volumes.show_as_probability(node)
             run.probabilities[structure] = node
-    review_inside.add_inside(run, result, grid, added, title)
+    review_inside.add_inside(run, result, grid, title)
     write_summary(run, result.summary | {"notes": result.notes})
     return run
 
 
-def adder(run: Run):
-    """`added(node, role[, folder])` makes a node the run's own, puts it into the run's folder and returns it."""
-
-    def added(node, role: str, folder: int | None = None):
-        mark(node, run.run_id, role)
-        hierarchy.put_into_folder(run.scene, node, run.folder_item if folder is None else folder)
-        return node
-
-    return added
-
-
-def _add_overlays(run: RunNodes, result: Result, grid, added, title) -> None:
+def _add_overlays(run: PredictionRun, result: Result, grid, title) -> None:
     """The uncertainty maps that the result has, each with its display."""
     classes = 1 + len(result.summary.get("structures", []))
     body = None
@@ -150,17 +127,17 @@ def _add_overlays(run: RunNodes, result: Result, grid, added, title) -> None:
         if not result.has(overlay.image):
             continue
         image = image_on_grid(result, overlay.image, grid)
-        add_overlay(run, key, image, body, classes, added, title)
+        add_overlay(run, key, image, body, classes, title)
 
 
-def add_overlay(run: Run, key: str, image: sitk.Image, body: np.ndarray | None, classes: int, added, title) -> None:
+def add_overlay(run: Run, key: str, image: sitk.Image, body: np.ndarray | None, classes: int, title) -> None:
     """One map with its display. `body` (bool [z, y, x]) is where the values are that its range is chosen from; `classes`
     counts structures and background."""
     overlay, values = overlays.OVERLAYS[key], sitk.GetArrayViewFromImage(image)
     inside = values[body] if body is not None and body.any() else np.ravel(values)
     high, lower = overlays.display_range(overlay, inside, classes)
     units = volumes.HOUNSFIELD if overlay.unit == "HU" else None
-    node = added(volumes.add_volume(run.scene, image, title(overlay.name), units, "fixed"), f"overlay.{key}")
+    node = run.add(volumes.add_volume(run.scene, image, title(overlay.name), units, "fixed"), f"overlay.{key}")
     overlays.set_up_display(node, overlay, high, lower, run.run_id, f"{node.GetName()} colours")
     run.overlays[key] = node
 
@@ -173,7 +150,7 @@ def image_on_grid(result: Result, key: str, grid: sitk.Image, structure: str | N
     return image
 
 
-def add_tables(run: Run, result: Result, added, title) -> None:
+def add_tables(run: Run, result: Result, title) -> None:
     """The tables that a result has, as nodes; raises `InputError` when a column is missing or a number is none."""
     for key, columns in COLUMNS.items():
         if result.has(key):
@@ -182,4 +159,4 @@ def add_tables(run: Run, result: Result, added, title) -> None:
                 node = tables.add_table(run.scene, rows, columns, title("structures" if key == "structure_table" else key.replace("_", " ")))
             except ValueError as error:
                 raise InputError(f"{result.path(key)}: {error}; run the model again.") from error
-            run.tables[key] = added(node, f"table.{key}")
+            run.tables[key] = run.add(node, f"table.{key}")

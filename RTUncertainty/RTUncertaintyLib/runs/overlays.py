@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import slicer
 
-from ..widgets import colors
-from .run import legend_of, mark
+from ..mrml import colors
+from ..mrml.attributes import mark
+from .run import legend_of
+from ..widgets.text import _
 
 LOWER_ATTRIBUTE = "RTUncertainty.LowerThreshold"
 
@@ -50,6 +52,13 @@ OVERLAYS = {o.key: o for o in (
     Overlay("jacobian", "jacobian", "Jacobian", "", "signed", "%.2f", signed=True, middle=1.0, note="1 = no change"),
     Overlay("segmented_entropy", "segmented_entropy", "Entropy", "nats", "information", "%.2f"),
 )}
+
+PROPAGATION_TITLES = {
+    "displacement_sd": _("Uncertainty of the deformation (SD)"),
+    "jacobian": _("Change of volume (Jacobian)"),
+    "segmented_entropy": _("Entropy of the segmentation"),
+}
+"""Key of an overlay of a propagation -> how panels call it, in the order of their lists."""
 
 
 def display_range(overlay: Overlay, values: np.ndarray, classes: int) -> tuple[float, float]:

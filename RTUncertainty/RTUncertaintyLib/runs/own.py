@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,26 +14,25 @@ from rtuncertainty.core.errors import InputError
 from rtuncertainty.results.tables import COLUMNS as TABLES
 
 from .review_data import LEVELS, write_summary
-from ..mrml import hierarchy, tables, volumes
+from ..mrml import tables, volumes
+from ..mrml.attributes import INPUT_REFERENCE, SEGMENTATION_REFERENCE
 from . import inside
-from .load import add_overlay, adder, all_or_nothing
-from .run import INPUT_REFERENCE, JOB_ATTRIBUTE, RunNodes
+from .load import add_overlay, all_or_nothing
+from .prediction import PredictionRun
 from .removal import watch_scene
 from .spread import Spread
-from ..mrml.segmentation import voxels_of
+from ..mrml.segmentation import mask_on
 
-SEGMENTATION_REFERENCE = "RTUncertainty.Segmentation"
 LEVEL = 0.9
 
 
 @dataclass
-class OwnNodes(RunNodes):
+class OwnRun(PredictionRun):
     """A review of the user's own data: `segmentation` and `input` are the user's nodes, `overlays` has the entropy of the
     probabilities, `inside` each of them in percent."""
 
-
+    job: ClassVar[str] = "own"
     single: ClassVar[tuple[str, ...]] = ()
-    keyed: ClassVar[dict[str, str]] = RunNodes.keyed
     references: ClassVar[dict[str, str]] = {"input": INPUT_REFERENCE, "segmentation": SEGMENTATION_REFERENCE}
 
     @property
@@ -42,7 +40,7 @@ class OwnNodes(RunNodes):
         return self.overlays.get("entropy")
 
 
-def review_segmentation(segmentation, probabilities: dict, scene=None, background=None) -> OwnNodes:
+def review_segmentation(segmentation, probabilities: dict, scene=None, background=None) -> OwnRun:
     """Make a user's own segmentation ready for review; returns the run.
 
     segmentation
@@ -125,38 +123,29 @@ def _as_probability(node) -> np.ndarray:
     raise InputError(f"{node.GetName()}: has values from {low:.3g} to {high:.3g}, so it is no probability; choose one in 0..1, percent or 0..255.")
 
 
-def _build(scene, segmentation, nodes: dict, probabilities: dict[str, np.ndarray], background) -> OwnNodes:
+def _build(scene, segmentation, nodes: dict, probabilities: dict[str, np.ndarray], background) -> OwnRun:
     grid = next(iter(nodes.values()))
-    run = OwnNodes(scene, uuid.uuid4().hex, hierarchy.unique_name(scene, f"Review of {segmentation.GetName()}"))
-    run.folder_item = hierarchy.add_folder(scene, run.name, run.run_id)
-    hierarchy.hierarchy_of(scene).SetItemAttribute(run.folder_item, JOB_ATTRIBUTE, "own")
+    run = OwnRun.new(scene, f"Review of {segmentation.GetName()}")
     run.segmentation = segmentation
     background = background or segmentation.GetNodeReference("referenceImageGeometryRef")
     run.input = background if background is not None and background.IsA("vtkMRMLScalarVolumeNode") and background not in nodes.values() else None
-    added = adder(run)
-
     def title(text: str) -> str:
         return scene.GenerateUniqueName(tables.node_name(f"{segmentation.GetName()} {text}"))
 
     entropy = volumes.image_like(_entropy(list(probabilities.values())), grid)
-    add_overlay(run, "entropy", entropy, None, 1 + len(probabilities), added, title)
+    add_overlay(run, "entropy", entropy, None, 1 + len(probabilities), title)
     for reference, node in ((INPUT_REFERENCE, run.input), (SEGMENTATION_REFERENCE, segmentation)):
         if node is not None:
             run.main.SetNodeReferenceID(reference, node.GetID())
     rows: dict[str, list] = {key: [] for key in ("volumes", "flags", "volume_distribution", "volume_intervals", "quality")}
-    to_ijk = vtk.vtkMatrix4x4()
-    grid.GetRASToIJKMatrix(to_ijk)
     ml = float(np.prod(grid.GetSpacing())) / 1000
     for name, probability in probabilities.items():
         percent = np.rint(100 * probability).astype(np.uint8)
-        labelled = np.zeros(percent.shape, bool)
-        index = np.rint(voxels_of(segmentation, name, to_ijk)).astype(int)[:, ::-1]
-        labelled[tuple(index[((index >= 0) & (index < percent.shape)).all(1)].T)] = True
-        _tell(name, Spread(percent, labelled, ml), rows)
-        inside.add_image(run, name, volumes.image_like(percent, grid), added, title)
+        _tell(name, Spread(percent, mask_on(segmentation, name, grid), ml), rows)
+        inside.add_image(run, name, volumes.image_like(percent, grid), title)
     for key, found in rows.items():
-        run.tables[key] = added(tables.add_table(scene, found, TABLES[key], title(key.replace("_", " "))), f"table.{key}")
-    write_summary(run, {"job": "own", "name": run.name, "level": LEVEL, "notes": [
+        run.tables[key] = run.add(tables.add_table(scene, found, TABLES[key], title(key.replace("_", " "))), f"table.{key}")
+    write_summary(run, {"job": run.job, "name": run.name, "level": LEVEL, "notes": [
         "Intervals follow from the given probabilities with all voxels moving together; they were never calibrated."]})
     return run
 

@@ -8,7 +8,8 @@ import slicer
 import vtk
 
 from ..mrml import hierarchy
-from .run import ROLE_ATTRIBUTE, RUN_ATTRIBUTE, Run, marked_nodes, nodes_by_class
+from ..mrml.attributes import ROLE_ATTRIBUTE, RUN_ATTRIBUTE, marked_nodes, nodes_by_class
+from .run import Run
 
 _watchers: list[_SceneWatcher] = []
 
@@ -127,17 +128,13 @@ def _shows(composite, run: Run) -> bool:
 
 def _folders(hierarchy_node, run_id: str) -> list[int]:
     """The folders of a run."""
-    items = vtk.vtkIdList()
-    hierarchy_node.GetItemChildren(hierarchy_node.GetSceneItemID(), items, True)
-    ids = [items.GetId(i) for i in range(items.GetNumberOfIds())]
-    return [i for i in ids if hierarchy_node.GetItemAttribute(i, RUN_ATTRIBUTE) == run_id]
+    items = hierarchy.all_items(hierarchy_node.GetScene())
+    return [i for i in items if hierarchy_node.GetItemAttribute(i, RUN_ATTRIBUTE) == run_id]
 
 
 def _keep_foreign_items(hierarchy_node, folder: int, run_id: str) -> None:
     """Move items of nodes that are not the run's out of its folder."""
-    items = vtk.vtkIdList()
-    hierarchy_node.GetItemChildren(folder, items, True)
-    for item in [items.GetId(i) for i in range(items.GetNumberOfIds())]:
+    for item in hierarchy.all_items(hierarchy_node.GetScene(), folder):
         node = hierarchy_node.GetItemDataNode(item)
         if node is not None and not node.IsA("vtkMRMLFolderDisplayNode") and node.GetAttribute(RUN_ATTRIBUTE) != run_id:
             hierarchy_node.SetItemParent(item, hierarchy_node.GetSceneItemID())

@@ -9,10 +9,10 @@ import json
 import math
 from dataclasses import dataclass, field
 
+from ..mrml.attributes import SUMMARY_ATTRIBUTE
+
 LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)
 """Nominal levels of the intervals."""
-SUMMARY_ATTRIBUTE = "RTUncertainty.Summary"
-"""Attribute of a run's main node: the result's `summary.json` without its paths."""
 SEVERITIES = ("serious", "warning", "info")
 """Of flags, worst first."""
 _LIGHTS = {"red": "serious", "amber": "warning"}
@@ -125,7 +125,7 @@ class ReviewData:
         flags = tuple(Flag(r["subject"], r["severity"], r["flag"], r["reason"]) for r in tables.get("flags", []))
         level = _number(summary.get("level")) or 0.9
         return cls(
-            name=run.name, job=str(summary.get("job") or ("propagate" if "structure_table" in tables else "predict")), level=level,
+            name=run.name, job=run.job, level=level,
             structures=tuple(_structures(run, tables, flags)), flags=flags,
             notes=tuple(str(note) for note in summary.get("notes") or []),
             card=summary.get("model") if isinstance(summary.get("model"), dict) else {}, summary=summary)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import slicer
 
 from . import overlays
-from .run import ROLE_ATTRIBUTE, RUN_ATTRIBUTE, Run, RunNodes, nodes_by_class
+from .run import Run
+from ..mrml.attributes import nodes_by_class, overlay_nodes
 
 OPACITY = 0.6
 
 
-def show_result(run: RunNodes, overlay: str | None = "predictive", opacity: float = OPACITY, background: str = "synct") -> None:
+def show_result(run: Run, overlay: str | None = "predictive", opacity: float = OPACITY, background: str = "synct") -> None:
     """Show a run in all slice views of its scene, linked: `background` below, `overlay` (a key or None) at `opacity`.
 
     `background` is 'synct' or 'input' (whichever of the two the run has, where it has only one; what is shown stays where it has
@@ -41,7 +42,7 @@ def show_result(run: RunNodes, overlay: str | None = "predictive", opacity: floa
     fit_application_views(run.scene, [c.GetLayoutName() for c in empty])
 
 
-def show_overlay(run: RunNodes, key: str | None) -> None:
+def show_overlay(run: Run, key: str | None) -> None:
     """Put an overlay in front of the slice views' background, None for none. Exactly its legend is visible then.
 
     Raises `KeyError` for a key that the run does not have (z-score and error need a reference CT).
@@ -49,16 +50,15 @@ def show_overlay(run: RunNodes, key: str | None) -> None:
     volume = run.overlays[key] if key else None
     if not run.exists():
         return
-    for node in nodes_by_class(run.scene, "vtkMRMLScalarVolumeNode"):
-        if node.GetAttribute(RUN_ATTRIBUTE) and (node.GetAttribute(ROLE_ATTRIBUTE) or "").startswith("overlay."):
-            overlays.show_legend(node, node is volume)
+    for node in overlay_nodes(run.scene):
+        overlays.show_legend(node, node is volume)
     for composite in nodes_by_class(run.scene, "vtkMRMLSliceCompositeNode"):
         composite.SetForegroundVolumeID(volume.GetID() if volume is not None else None)
         if volume is not None and composite.GetForegroundOpacity() == 0.0:
             composite.SetForegroundOpacity(OPACITY)
 
 
-def shown_overlay(run: RunNodes) -> str | None:
+def shown_overlay(run: Run) -> str | None:
     """The key of the overlay whose legend is visible, None when there is none."""
     for key in run.overlays:
         legend = run.legend(key)
@@ -67,14 +67,20 @@ def shown_overlay(run: RunNodes) -> str | None:
     return None
 
 
-def set_overlay_threshold(run: RunNodes, key: str, lower: float) -> None:
+def set_overlay_threshold(run: Run, key: str, lower: float) -> None:
     """Make an overlay transparent below `lower` (for error and z-score: between -lower and lower), in its own unit."""
     overlays.apply_threshold(run.overlays[key], overlays.OVERLAYS[key], lower)
 
 
-def overlay_threshold(run: RunNodes, key: str) -> float:
+def overlay_threshold(run: Run, key: str) -> float:
     """The lower limit of an overlay in its own unit."""
     return float(run.overlays[key].GetAttribute(overlays.LOWER_ATTRIBUTE))
+
+
+def overlay_range(run: Run, key: str) -> tuple[float, str]:
+    """Upper end of an overlay's colours (of a signed one: from its middle), and its unit (empty for a number)."""
+    overlay = overlays.OVERLAYS[key]
+    return run.overlays[key].GetDisplayNode().GetWindowLevelMax() - overlay.middle, overlay.unit
 
 
 def select_volume(run: Run, volume) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import slicer
 import slicer.util
 
-from .message_line import show_message
+from .lines import show_message
 from .text import _
 
 

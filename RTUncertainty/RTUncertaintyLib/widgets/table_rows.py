@@ -7,8 +7,14 @@ COLOURS = {
     "red": ("#f8d9d9", "#6b1414"), "amber": ("#fdf0c8", "#5c4500"), "green": ("#d8eedd", "#14401f"),
 }
 """Word -> background and text, both set: a row reads well in the light and in the dark style."""
+NONE = "–"
 FLAGS_HEIGHT = (150, 220)
 """Pixels of a table of flags: at least (when it has as many), and at most."""
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number with so many digits behind the point, a dash for None."""
+    return NONE if value is None else f"{value:.{digits}f}"
 
 
 def fill(table, rows: list[list[str]], tips: list[str] | None = None, stretch: bool = True) -> None:

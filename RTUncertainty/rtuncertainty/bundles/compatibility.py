@@ -1,7 +1,10 @@
-"""Does an input suit a model? What its card says against what the image is. Needs no torch."""
+"""Does an input suit a model? What its card says against what the image is. Asked before a run, in Slicer too; needs no torch."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import SimpleITK as sitk
 
 from ..core import geometry, image_io
@@ -9,42 +12,58 @@ from ..core.errors import InputError
 
 # a CT has something darker in it
 FAT_HU = -50.0
+# of a limit of the card: headers are rounded
+TOLERANCE = 1e-3
+AXES = ("left-right", "front-back", "head-foot")
 
 
-def require(card: dict, image: sitk.Image, name: str) -> None:
-    """Raise `InputError` when the image cannot be what the model was trained for."""
-    wanted = card["input"].get("modality", "MR")
-    if wanted == "MR" and image_io.looks_like_ct(image):
-        raise InputError(f"{name} is a CT (tagged so, or with air at -1000), but the model '{card['name']}' needs "
-                         f"{card['input'].get('sequence', '')} MR; choose the MR.".replace("  ", " "))
-    if wanted == "CT" and not image_io.looks_like_ct(image):
-        raise InputError(f"{name} is no CT in HU, which the model '{card['name']}' needs; choose the CT.")
+@dataclass(frozen=True)
+class Scan:
+    """What a card is compared with: voxels (any order of axes), `spacing` (mm) and `size` along `AXES`, and the DICOM modality,
+    empty when it is not known."""
+
+    array: np.ndarray
+    spacing: np.ndarray
+    size: np.ndarray
+    modality: str = ""
+
+    @classmethod
+    def of(cls, image: sitk.Image) -> Scan:
+        """A scan of a 3-D image; the voxels are not copied."""
+        spacing, size = geometry.in_patient_axes(np.array(image.GetDirection()).reshape(3, 3), image.GetSpacing(), image.GetSize())
+        return cls(sitk.GetArrayViewFromImage(image), spacing, size, image_io.modality(image))
+
+
+def require(card: dict, scan: Scan, name: str) -> None:
+    """Raise `InputError` when the scan cannot be what the model was trained for."""
+    wanted, is_ct = card["input"].get("modality", "MR"), image_io.is_ct(scan.array, scan.modality)
+    if wanted == "MR" and is_ct:
+        raise InputError(f"{name} is a CT ({'by its DICOM tag' if scan.modality else 'with air at -1000 HU'}), but the model "
+                         f"'{card['name']}' needs {card['input'].get('sequence', '')} MR; choose the MR.".replace("  ", " "))
+    if wanted == "CT" and not is_ct:
+        why = f"it is {scan.modality} by its DICOM tag" if scan.modality else "there is no air near -1000 HU"
+        raise InputError(f"{name} is no CT in HU ({why}), which the model '{card['name']}' needs; choose the CT.")
     minimum = card["input"].get("minimum_size") or [1, 1, 1]
-    size = geometry.to_axial(image).GetSize()
-    if any(n < m for n, m in zip(size, minimum)):
-        raise InputError(f"{name} has {'×'.join(map(str, size))} voxels; the model '{card['name']}' needs at least "
-                         f"{'×'.join(map(str, minimum))}.")
+    if any(n < m for n, m in zip(scan.size, minimum)):
+        raise InputError(f"{name} has {'×'.join(map(str, scan.size))} voxels ({', '.join(AXES)}); the model '{card['name']}' needs at "
+                         f"least {'×'.join(map(str, minimum))}.")
 
 
 def require_reference(image: sitk.Image, name: str) -> None:
     """Raise `InputError` when an image cannot be a CT in HU: not tagged or looking like one, and without air and fat. It may lack either."""
-    if not image_io.looks_like_ct(image) and (image.HasMetaDataKey("modality") or sitk.GetArrayViewFromImage(image).min() > FAT_HU):
+    if not image_io.looks_like_ct(image) and (image_io.modality(image) or sitk.GetArrayViewFromImage(image).min() > FAT_HU):
         raise InputError(f"{name} is no CT in HU (it holds neither air nor fat), so nothing can be compared with it; give the patient's CT, in HU.")
 
 
-def warnings(card: dict, image: sitk.Image) -> list[str]:
-    """What does not match the card but need not stop a run: spacing and field of view, in words."""
-    out = []
-    image = geometry.to_axial(image)
-    spacing, size = image.GetSpacing(), image.GetSize()
-    limits = card["input"].get("spacing_range_mm")
-    if limits:
-        for axis, s, low, high in zip("xyz", spacing, *limits):
-            if not low <= s <= high:
-                out.append(f"The spacing along {axis} is {s:.2f} mm; the model was trained for {low:g} to {high:g} mm.")
-    limits = card["input"].get("field_of_view_mm")
-    if limits:
-        for axis, s, n, low, high in zip("xyz", spacing, size, *limits):
-            if not low <= s * n <= high:
-                out.append(f"The field of view along {axis} is {s * n:.0f} mm; the model was trained for {low:g} to {high:g} mm.")
+def warnings(card: dict, scan: Scan) -> list[str]:
+    """What does not match the card but need not stop a run: modality, spacing and field of view; whole sentences."""
+    wanted, out = card["input"], []
+    asked = str(wanted.get("modality", "")).upper()
+    if scan.modality and asked and scan.modality != asked:
+        out.append(f"It is {scan.modality} by its DICOM tag; the model was trained on {asked}.")
+    for key, words, values, digits in (("spacing_range_mm", "voxel spacing", scan.spacing, ".4g"),
+                                       ("field_of_view_mm", "field of view", scan.spacing * scan.size, ".0f")):
+        for axis, value, low, high in zip(AXES, values, *(wanted.get(key) or ((), ()))):
+            if not low * (1 - TOLERANCE) <= value <= high * (1 + TOLERANCE):
+                out.append(f"The {words} {axis} is {value:{digits}} mm; the model was trained for {low:g} to {high:g} mm.")
     return out

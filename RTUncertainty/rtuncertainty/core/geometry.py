@@ -33,6 +33,26 @@ def to_axial(image: sitk.Image) -> sitk.Image:
     return sitk.DICOMOrient(image, "LPS")
 
 
+def in_patient_axes(directions: np.ndarray, spacing, size) -> tuple[np.ndarray, np.ndarray]:
+    """Spacing (mm) and number of voxels along left-right, front-back and head-foot, by the nearest image axis.
+
+    directions: 3 × 3, a column for each image axis (LPS or RAS); spacing and size along the image's axes.
+    """
+    cosines, order = np.abs(directions), [0, 0, 0]
+    for _pass in range(3):
+        world, axis = np.unravel_index(np.argmax(cosines), (3, 3))
+        order[world] = int(axis)
+        cosines[world, :], cosines[:, axis] = -1, -1
+    return np.asarray(spacing, float)[order], np.asarray(size)[order]
+
+
+def bounding_box(mask: np.ndarray, margin=0) -> tuple[slice, ...]:
+    """The box around a mask that has a voxel, as slices; widened by `margin` voxels (one number, or one for each axis), within the image."""
+    margins = np.broadcast_to(np.asarray(margin, int), mask.ndim)
+    spans = [np.flatnonzero(mask.any(tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)]
+    return tuple(slice(max(int(s[0]) - int(m), 0), min(int(s[-1]) + 1 + int(m), n)) for s, m, n in zip(spans, margins, mask.shape))
+
+
 def like(array: np.ndarray, grid: sitk.Image, dtype=np.float32) -> sitk.Image:
     """An image of `array` [z, y, x] in the geometry of `grid`."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=dtype))

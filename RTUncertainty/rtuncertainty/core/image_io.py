@@ -150,21 +150,48 @@ def check(image: sitk.Image, name: str, padded: bool = False) -> sitk.Image:
         raise InputError(f"{name} has {max(2, image.GetNumberOfComponentsPerPixel())} values per voxel; a scalar volume is needed.")
     if min(image.GetSize()) < 1 or image.GetNumberOfPixels() == 0:
         raise InputError(f"{name} is empty.")
-    if min(image.GetSize()[:3]) == 1 and sorted(image.GetSize())[1] > 1:
-        raise InputError(f"{name} is a single slice ({'×'.join(map(str, image.GetSize()))}); a volume is needed.")
+    require_slices(image.GetSize(), name)
     require_geometry(image, name)
     image = sitk.Cast(image, sitk.sitkFloat32)
     array = sitk.GetArrayViewFromImage(image)
-    if padded and np.isnan(array).any() and np.array_equal(from_border(np.isnan(array)), np.isnan(array)):
-        mended = sitk.GetImageFromArray(np.where(np.isnan(array), np.float32(0), array))
-        mended.CopyInformation(image)
-        image, array = mended, sitk.GetArrayViewFromImage(mended)
-    bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+    mended = without_border_nan(array) if padded else array
+    require_values(mended, name)
+    if mended is array:
+        return image
+    result = sitk.GetImageFromArray(mended)
+    result.CopyInformation(image)
+    return result
+
+
+def without_border_nan(array: np.ndarray) -> np.ndarray:
+    """The voxels with 0 in place of NaN that reaches in from the border; the very array where there is none, or NaN inside too."""
+    if array.dtype.kind != "f" or not np.isnan(array).any():
+        return array
+    unknown = np.isnan(array)
+    return np.where(unknown, array.dtype.type(0), array) if np.array_equal(from_border(unknown), unknown) else array
+
+
+def require_values(array: np.ndarray, name: str) -> None:
+    """Raise `InputError` unless all voxels are finite and they differ."""
+    bad = int(array.size - np.count_nonzero(np.isfinite(array))) if array.dtype.kind == "f" else 0
     if bad:
         raise InputError(f"{name} holds {bad} values that are NaN or infinite; repair or mask them first.")
     if array.min() == array.max():
         raise InputError(f"{name} has the same value ({array.min():g}) in every voxel; there is nothing to see in it.")
-    return image
+
+
+def require_slices(size, name: str) -> None:
+    """Raise `InputError` for a single slice; `size` in voxels."""
+    if min(size) == 1 and sorted(size)[1] > 1:
+        raise InputError(f"{name} is a single slice ({'×'.join(map(str, size))}); a volume is needed.")
+
+
+def require_extent(spacing, size, name: str) -> None:
+    """Raise `InputError` for an image that is longer than what a scanner holds; `spacing` in mm, `size` in voxels."""
+    extent = np.multiply(spacing, size)
+    if extent.max() > LARGEST_MM:
+        raise InputError(f"{name} is {extent.max() / 1000:.1f} m long, with voxels of {' × '.join(f'{s:g}' for s in spacing)} mm; "
+                         "correct its voxel spacing.")
 
 
 def require_geometry(image: sitk.Image, name: str) -> None:
@@ -174,17 +201,24 @@ def require_geometry(image: sitk.Image, name: str) -> None:
         raise InputError(f"{name} has a voxel spacing of {image.GetSpacing()}; every spacing must be positive.")
     if not np.isfinite(image.GetOrigin()).all() or not np.allclose(axes.T @ axes, np.eye(3), atol=RIGHT_ANGLE):
         raise InputError(f"{name} has axes that are not at right angles (it is sheared), or no place in space; resample it to a straight grid.")
-    extent = spacing * image.GetSize()
-    if extent.max() > LARGEST_MM:
-        raise InputError(f"{name} is {extent.max() / 1000:.1f} m long, with voxels of {' × '.join(f'{s:g}' for s in spacing)} mm; correct its voxel spacing.")
+    require_extent(spacing, image.GetSize(), name)
+
+
+def modality(image: sitk.Image) -> str:
+    """The DICOM modality that an image is tagged with; empty when it is not."""
+    return image.GetMetaData("modality") if image.HasMetaDataKey("modality") else ""
 
 
 def looks_like_ct(image: sitk.Image) -> bool:
     """Whether an image is more likely a CT in HU than an MR: tagged so, or with much air near −1000 HU."""
-    if image.HasMetaDataKey("modality"):
-        return image.GetMetaData("modality") == "CT"
-    array = sitk.GetArrayViewFromImage(image)
-    return bool(array.min() < -500 and (np.abs(array + 1000) < 200).mean() > 0.02)
+    return is_ct(sitk.GetArrayViewFromImage(image), modality(image))
+
+
+def is_ct(array: np.ndarray, tag: str = "") -> bool:
+    """The same of voxels and the DICOM modality that they are tagged with, empty when it is not known."""
+    if tag:
+        return tag == "CT"
+    return bool(array.min() < -500 and np.count_nonzero((array > -1200) & (array < -800)) > 0.02 * array.size)
 
 
 def stem(path) -> str:

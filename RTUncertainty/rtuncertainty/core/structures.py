@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-# the keys that a structure's "rule" may have
-RULES = ("largest", "smallest_ml", "fill_holes")
 # of a structure that was moved: a piece of at least so much of it is a part that broke off, a smaller one a stray
 PART = 0.1
 

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from .errors import InputError
+from .geometry import bounding_box
 
 
 class SurfaceDistance(NamedTuple):
@@ -22,16 +23,11 @@ def surface(mask: np.ndarray) -> np.ndarray:
     return mask & ~ndimage.binary_erosion(mask)
 
 
-def _box(*masks: np.ndarray) -> tuple[slice, ...]:
-    """The bounding box of all masks together, with a voxel around it."""
-    spans = ndimage.find_objects(np.logical_or.reduce(masks).astype(np.uint8))[0]
-    return tuple(slice(max(0, s.start - 1), s.stop + 1) for s in spans)
-
-
 def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """2·|a ∩ b| / (|a| + |b|) of two masks; NaN when both are empty."""
+    """Dice coefficient, 2·|a ∩ b| / (|a| + |b|), of two masks; NaN when both are empty."""
+    a, b = np.asarray(a, bool), np.asarray(b, bool)
     size = int(a.sum()) + int(b.sum())
-    return 2 * float((a & b).sum()) / size if size else float("nan")
+    return 2.0 * int((a & b).sum()) / size if size else float("nan")
 
 
 def surface_distance(a: np.ndarray, b: np.ndarray, spacing) -> SurfaceDistance:
@@ -43,7 +39,7 @@ def surface_distance(a: np.ndarray, b: np.ndarray, spacing) -> SurfaceDistance:
         raise InputError(f"two structures of {a.shape} and {b.shape} voxels cannot be compared; resample one of them first.")
     if not a.any() or not b.any():
         return SurfaceDistance(float("nan"), float("nan"))
-    box = _box(a, b)
+    box = bounding_box(a | b, 1)
     # at the border of the box a structure may be cut by the image's edge: there it has a surface
     own, other = surface(a[box]), surface(b[box])
     sampling = tuple(spacing)[::-1]

@@ -1,4 +1,4 @@
-"""Deformations: warping, composition, inversion, Jacobian, errors and files. All conventions are ITK's and stand here.
+"""Deformations: warping, composition, Jacobian and files. All conventions are ITK's and stand here.
 
 Field. A displacement field d is a `SimpleITK.Image` of three 64-bit components (x, y, z) in mm, in LPS space whatever the
 direction of its grid. It lives on the grid of the fixed image (the daily CT) and pulls: moving point = fixed point + d(fixed
@@ -23,11 +23,10 @@ from ..core import lazy
 __all__, __getattr__, __dir__ = lazy.exports(__name__, {
     "after_rigid": "field", "field_from_array": "field", "from_voxels": "field", "require_field": "field", "to_voxels": "field",
     "zero_field": "field",
-    "sample_tensor": "warp", "warp_image": "warp", "warp_label_probabilities": "warp", "warp_labels": "warp", "warp_tensor": "warp",
+    "sample_tensor": "warp", "warp_image": "warp", "warp_tensor": "warp",
     "compose_fields": "compose", "compose_tensor": "compose", "resample_field": "compose",
-    "Inverse": "invert", "invert_field": "invert", "invert_tensor": "invert",
     "JacobianStatistics": "jacobian", "jacobian_determinant": "jacobian", "jacobian_statistics": "jacobian",
     "jacobian_tensor": "jacobian",
-    "ErrorSummary": "accuracy", "field_error": "accuracy", "target_registration_error": "accuracy", "transform_points": "accuracy",
+    "transform_points": "warp",
     "read_transform": "transform_file", "write_transform": "transform_file",
 })

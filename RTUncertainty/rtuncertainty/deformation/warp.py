@@ -1,4 +1,4 @@
-"""Warping: images, labels and tensors, sampled linearly at displaced places."""
+"""Warping: images, tensors and points, sampled linearly at displaced places."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import torch
 from torch.nn import functional as F
 
 from ..core import geometry
-from ..core.errors import InputError
-from .field import between, require_field, to_voxels
+from .field import axes, between, require_field, to_voxels
 
 # voxels by which a place may miss the outer face of an image and still count as inside: rounding, nothing else
 ROUNDING = 1e-3
-# by how much the probability of a label must exceed another's: between equals rounding must not decide
-TIE = 1e-5
 # voxels that are sampled at once where the result is an image
 SLAB = 1 << 22
 
@@ -78,57 +75,25 @@ def _slabs(moving: sitk.Image, field: sitk.Image, device):
         yield slices, positions_in(moving, field, device, slices)
 
 
-def _tensor(array: np.ndarray, device) -> torch.Tensor:
-    return torch.from_numpy(np.array(array, np.float32, order="C"))[None, None].to(device)
-
-
 @torch.no_grad()
 def warp_image(moving: sitk.Image, field: sitk.Image, outside: float = -1000.0, device="cpu") -> sitk.Image:
     """A scalar image `moving`, on any grid, warped onto the grid of `field`: float32, linear interpolation.
 
     `outside` is the value of voxels that come from beyond the moving image; the default is air in HU.
     """
-    image, field = _tensor(sitk.GetArrayViewFromImage(moving), device), require_field(field)
+    array, field = np.array(sitk.GetArrayViewFromImage(moving), np.float32, order="C"), require_field(field)
+    image = torch.from_numpy(array)[None, None].to(device)
     found = np.empty(field.GetSize()[::-1], np.float32)
     for slices, positions in _slabs(moving, field, device):
         found[slices] = sample_tensor(image, positions, outside)[0, 0].cpu().numpy()
     return geometry.like(found, field)
 
 
-def label_values(labels: sitk.Image) -> list[int]:
-    """The values of a label image, with 0, ascending. Raises `InputError` for an image that is not of whole numbers."""
-    if labels.GetNumberOfComponentsPerPixel() != 1 or "float" in labels.GetPixelIDTypeAsString():
-        raise InputError(f"a label image of type {labels.GetPixelIDTypeAsString()} cannot be warped: give whole numbers, one a voxel.")
-    return sorted({0, *(int(v) for v in np.unique(sitk.GetArrayViewFromImage(labels)))})
-
-
-@torch.no_grad()
-def warp_label_probabilities(labels: sitk.Image, field: sitk.Image, values=None, device="cpu") -> dict[int, sitk.Image]:
-    """For each label value the image (float32, 0 to 1, on the grid of `field`) of its linearly sampled one-hot mask.
-
-    `values` are by default all of the image and 0, the background, whose probability is 1 beyond the image. Over all values
-    the probabilities add up to 1.
-    """
-    array = sitk.GetArrayViewFromImage(labels)
-    values = label_values(labels) if values is None else values
-    return {value: warp_image(geometry.like(array == value, labels), field, float(value == 0), device) for value in values}
-
-
-@torch.no_grad()
-def warp_labels(labels: sitk.Image, field: sitk.Image, device="cpu") -> sitk.Image:
-    """A label image warped onto the grid of `field`: in each voxel the label of the largest probability.
-
-    Smoother than the nearest neighbour, and the structures still neither overlap nor leave gaps. Of equals the lowest value
-    wins. The pixel type stays.
-    """
-    values, array, field = label_values(labels), sitk.GetArrayViewFromImage(labels), require_field(field)
-    best = np.full(field.GetSize()[::-1], -1.0, np.float32)
-    found = np.zeros(best.shape, array.dtype)
-    for value in values:
-        image = _tensor(array == value, device)
-        for slices, positions in _slabs(labels, field, device):
-            probability = sample_tensor(image, positions, float(value == 0))[0, 0].cpu().numpy()
-            more = probability > best[slices] + TIE
-            best[slices][more] = probability[more]
-            found[slices][more] = value
-    return geometry.like(found, field, array.dtype)
+def transform_points(field: sitk.Image, points) -> np.ndarray:
+    """Points of the fixed image (n × 3, mm, LPS) carried to the moving image: x + d(x), with d interpolated linearly."""
+    points = np.asarray(points, np.float64).reshape(-1, 3)
+    matrix, origin = axes(field)
+    index = np.linalg.solve(matrix, (points - origin).T)
+    array = np.ascontiguousarray(np.moveaxis(sitk.GetArrayFromImage(require_field(field)), -1, 0))
+    sampled = sample_tensor(torch.from_numpy(array)[None], torch.from_numpy(index).reshape(1, 3, 1, 1, -1))
+    return points + sampled.reshape(3, -1).T.numpy()

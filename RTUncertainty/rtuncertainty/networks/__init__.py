@@ -38,10 +38,11 @@ def names() -> list[str]:
 
 
 def build(name: str, **arguments):
-    """The network `name` as a `torch.nn.Module`; `arguments` override the paper's sizes.
+    """The network `name` as a `torch.nn.Module`; `arguments` override the paper's sizes. "1tn_gl" and "1tn_fl" are "1tn-gl" and "1tn-fl".
 
     Raises `InputError` for an unknown name or unknown arguments.
     """
+    name = name.replace("1tn_", "1tn-")
     if name not in REGISTRY:
         raise InputError(f"network '{name}' is unknown; known are {', '.join(names())}.")
     module, cls = REGISTRY[name]

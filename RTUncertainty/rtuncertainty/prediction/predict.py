@@ -13,6 +13,7 @@ from ..bundles import compatibility, input_quality
 from ..core import geometry, image_io
 from . import preprocess
 from ..core.errors import InputError
+from ..core.geometry import bounding_box
 from ..core.events import CancelToken, Progress
 from ..core.options import require_sampling
 from ..core.structures import tidy_labels
@@ -79,10 +80,11 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
         raise InputError(f"model '{card['name']}' is for {card['task']}; choose one that makes a synthetic CT or structures, or use 'propagate'.")
     if reference is not None and "synct" not in card["outputs"]:
         raise InputError(f"model '{card['name']}' makes no synthetic CT, so there is nothing to compare a reference with; leave it out.")
-    compatibility.require(card, mr, name)
+    scan = compatibility.Scan.of(mr)
+    compatibility.require(card, scan, name)
     if before is not None:
         before(mr)
-    raised = [flags.Flag("input", "warning", "unlike the training data", w) for w in compatibility.warnings(card, mr)]
+    raised = [flags.Flag("input", "warning", "unlike the training data", w) for w in compatibility.warnings(card, scan)]
     for flag in raised:
         progress.note(flag.reason)
     ct = None
@@ -134,12 +136,6 @@ def _image(given, fallback: str, padded: bool = False) -> tuple[sitk.Image, str]
     if isinstance(given, sitk.Image):
         return image_io.check(given, fallback, padded), fallback
     return image_io.read(given, padded), str(given)
-
-
-def bounding_box(body: np.ndarray) -> tuple[slice, slice, slice]:
-    """The bounding box of the body as slices."""
-    spans = [np.flatnonzero(body.any(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    return tuple(slice(int(s[0]), int(s[-1]) + 1) for s in spans)
 
 
 def _assemble(statistics, box, ready, mr, card, progress) -> dict:

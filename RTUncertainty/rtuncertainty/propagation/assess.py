@@ -31,7 +31,7 @@ def of_deformation(name: str, mask: np.ndarray, sd_mm: sitk.Image, sampled_mm: s
 
 def _moved_together(name, mask, sd_mm, day, card, rule) -> Assessed:
     """With the surface moving by as many of its sds everywhere."""
-    size = np.prod([s.stop - s.start for s in volume_distribution.box_of(mask)]) if mask.any() else 0
+    size = np.prod([s.stop - s.start for s in geometry.bounding_box(mask)]) if mask.any() else 0
     coarse = max(1, math.ceil(math.sqrt(size / LARGEST)))
     # distances over millions of voxels take minutes: of a whole body they are taken on every second or third
     grid = geometry.resampled_grid(day, [s * k for s, k in zip(day.GetSpacing(), (coarse, coarse, 1))]) if coarse > 1 else day

@@ -37,18 +37,21 @@ def propagate(planning, structures, daily, bundle, *, samples: int = 20, seed: i
         if value not in known:
             raise InputError(f"{name} is '{value}'; it is one of {', '.join(known)}.")
     require_sampling(samples, seed)
-    (plan, plan_name), (day, day_name) = (_ct(image, name) for image, name in ((planning, "the planning CT"), (daily, "the daily CT")))
-    given = structure_input.read(structures, grid=plan, tell=progress.note, grid_name=plan_name)
+    (plan, plan_name), (day, day_name) = (_image(image, name) for image, name in ((planning, "the planning CT"), (daily, "the daily CT")))
     card = bundles.read_card(bundles.find(bundle))
     if "deformation" not in card["outputs"]:
         raise InputError(f"model '{card['name']}' is for {card['task']}; choose one that propagates structures.")
+    scans = {"planning CT": compatibility.Scan.of(plan), "daily CT": compatibility.Scan.of(day)}
+    for scan, name in zip(scans.values(), (plan_name, day_name)):
+        compatibility.require(card, scan, name)
+    given = structure_input.read(structures, grid=plan, tell=progress.note, grid_name=plan_name)
     if rigid == "off":
         geometry.require_overlap(day, plan, day_name, plan_name)
     if before is not None:
         before(day)
     given, raised = _usable(given, plan, plan_name, progress)
-    for name, image in (("planning CT", plan), ("daily CT", day)):
-        for words in compatibility.warnings(card, image):
+    for name, scan in scans.items():
+        for words in compatibility.warnings(card, scan):
             raised.append(flags.Flag(name, "warning", "unlike the training data", words))
             progress.note(f"{name}: {words}")
 
@@ -108,12 +111,9 @@ def _on_device(run, network, device, progress: Progress):
     raise OutOfMemoryError(f"Out of memory on {where}; close other programs or use scans with a smaller field of view.")
 
 
-def _ct(given, name: str) -> tuple[sitk.Image, str]:
-    """The image and its name. Raises `InputError` for what is no CT in HU."""
-    image, name = (image_io.check(given, name), name) if isinstance(given, sitk.Image) else (image_io.read(given), str(given))
-    if not image_io.looks_like_ct(image):
-        raise InputError(f"{name}: is no CT in HU (no air below -500 HU); give a planning and a daily CT.")
-    return image, name
+def _image(given, name: str) -> tuple[sitk.Image, str]:
+    """The image and its name. Raises `InputError` for what is no volume."""
+    return (image_io.check(given, name), name) if isinstance(given, sitk.Image) else (image_io.read(given), str(given))
 
 
 def _usable(given: dict[str, Structure], plan: sitk.Image, plan_name: str, progress: Progress):

@@ -34,11 +34,8 @@ class Pair:
 
 def cropped(image: sitk.Image, mask: np.ndarray, margin_mm: float) -> sitk.Image:
     """The part of `image` around `mask` (bool [z, y, x]) with a margin, as far as the image goes."""
-    spans = [np.flatnonzero(mask.any(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    margin = np.ceil(margin_mm / np.array(image.GetSpacing()[::-1])).astype(int)
-    low = np.maximum([s[0] for s in spans] - margin, 0)
-    high = np.minimum([s[-1] + 1 for s in spans] + margin, mask.shape)
-    return sitk.RegionOfInterest(image, [int(n) for n in (high - low)[::-1]], [int(n) for n in low[::-1]])
+    box = geometry.bounding_box(mask, np.ceil(margin_mm / np.array(image.GetSpacing()[::-1])))[::-1]
+    return sitk.RegionOfInterest(image, [s.stop - s.start for s in box], [s.start for s in box])
 
 
 def through(image: sitk.Image, grid: sitk.Image, transform: sitk.Transform, outside: float) -> np.ndarray:

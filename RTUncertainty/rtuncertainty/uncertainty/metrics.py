@@ -17,6 +17,7 @@ from scipy import ndimage, stats
 from ..core import geometry
 from .hu_calibration import gaussian_factor
 from ..core.errors import InputError
+from ..core.surfaces import dice
 
 BONE_HU = 200.0
 SOFT_TISSUE_HU = (-250.0, 250.0)
@@ -103,13 +104,6 @@ def ssim(image: np.ndarray, reference: np.ndarray, mask: np.ndarray, data_range:
         total += float(value[m].sum())
         count += int(m.sum())
     return total / count if count else math.nan
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """Dice coefficient of two masks; NaN when both are empty."""
-    a, b = np.asarray(a, bool), np.asarray(b, bool)
-    size = int(a.sum()) + int(b.sum())
-    return 2.0 * int((a & b).sum()) / size if size else math.nan
 
 
 def fuzzy_dice(probability: np.ndarray, reference: np.ndarray) -> float:

@@ -39,7 +39,7 @@ def assess(name: str, inside: np.ndarray, probability: np.ndarray | None, labell
     membership = np.zeros(labelled.shape, np.float32)
     # an organ is a small part of a scan; a voxel around it tells where its surface is. What is no number is kept, to be refused
     some = ~(inside < SURE) | (probability > structure_quality.LEAST) | labelled
-    box = volume_distribution.box_of(some, (1, 1, 1)) if some.any() else (slice(0, 1),) * 3
+    box = geometry.bounding_box(some, 1) if some.any() else (slice(0, 1),) * 3
     membership[box] = volume_distribution.restricted(inside[box], labelled[box], rule)
     distribution = volume_distribution.of_membership(name, membership, float(np.prod(grid.GetSpacing())) / 1000)
     quality = structure_quality.assess(name, probability[box], labelled[box], None if entropy is None else entropy[box], card, rule)

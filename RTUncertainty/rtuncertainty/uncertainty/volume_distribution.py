@@ -4,8 +4,7 @@ A network with dropout gives a voxel's probability p many times. The contour of 
 of p lies above one half, which is where P(p > ½) > 1 − q. Contours are nested, and their volumes are the distribution: all
 voxels move together ("maximising the correlation"), since the volumes of single samples hardly differ.
 
-P(p > ½) needs two running moments (`volumes.probability_of_being_inside`, a Beta fit) or stored samples (`from_samples`, the
-reference). `restricted` makes of it the membership of a voxel: the part of the distribution in which the voxel lies inside.
+P(p > ½) needs two running moments (`volumes.probability_of_being_inside`, a Beta fit). `restricted` makes of it the membership of a voxel: the part of the distribution in which the voxel lies inside.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
+from ..core.geometry import bounding_box
 from .volumes import SURE
 
 PERCENTILES = (0.5, 1, 2.5, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 97.5, 99, 99.5)
@@ -55,30 +55,6 @@ class VolumeDistribution:
         """(lower, upper) in ml of the central interval of `level`, 0 to 1."""
         return self.quantile(50 - 50 * level), self.quantile(50 + 50 * level)
 
-    def percentile_of(self, ml: float) -> float:
-        """The percentile at which a volume lies: 0 or 100 beyond the known ones; in the middle of those that share it."""
-        low, high = np.searchsorted(self.ml, ml, "left"), np.searchsorted(self.ml, ml, "right")
-        if low < high:
-            return float(self.percentiles[low] + self.percentiles[high - 1]) / 2
-        if low in (0, len(self.ml)):
-            return 0.0 if low == 0 else 100.0
-        return float(np.interp(ml, self.ml[low - 1:low + 1], self.percentiles[low - 1:low + 1]))
-
-
-def from_samples(samples: np.ndarray) -> np.ndarray:
-    """P(p > ½) of every voxel from stored samples [T, ...] of its probability, T ≥ 2: 1 less the percentile at which the samples'
-    quantiles (linear between them, as `numpy.quantile`) cross one half. Memory grows with T; for checks and small T.
-    """
-    samples = np.sort(np.asarray(samples, np.float64), axis=0)
-    if not np.isfinite(samples).all():
-        raise ValueError("samples hold NaN or infinite values")
-    steps, below = samples.shape[0] - 1, (samples <= 0.5).sum(0)
-    last = np.clip(below - 1, 0, steps)
-    low = np.take_along_axis(samples, last[None], 0)[0]
-    high = np.take_along_axis(samples, np.minimum(last + 1, steps)[None], 0)[0]
-    crossing = (last + np.divide(0.5 - low, high - low, out=np.zeros(low.shape), where=high > low)) / steps
-    return np.where(below == 0, 1.0, np.where(below > steps, 0.0, 1 - crossing))
-
 
 def from_surface(mask: np.ndarray, sd_mm, spacing) -> np.ndarray:
     """P(inside) of every voxel [z, y, x] where the surface of `mask` moves along its normal with a Gaussian `sd_mm`.
@@ -98,7 +74,7 @@ def from_surface(mask: np.ndarray, sd_mm, spacing) -> np.ndarray:
     if not mask.any():
         return out
     # further than 3 sds from the surface there is nothing to tell
-    box = box_of(mask, [int(3 * float(np.max(sd)) / s) + 2 for s in tuple(spacing)[::-1]])
+    box = bounding_box(mask, [int(3 * float(np.max(sd)) / s) + 2 for s in tuple(spacing)[::-1]])
     mask = mask[box]
     if mask.all():
         return out
@@ -111,12 +87,6 @@ def from_surface(mask: np.ndarray, sd_mm, spacing) -> np.ndarray:
         sd = there[tuple(ndimage.distance_transform_edt(~edge, return_distances=False, return_indices=True))]
     out[box] = ndtr(-distance / np.maximum(sd, 1e-6))
     return out
-
-
-def box_of(mask: np.ndarray, margin=(0, 0, 0)) -> tuple[slice, ...]:
-    """The bounding box of a mask that has a voxel, widened by a margin for each axis."""
-    spans = [np.flatnonzero(mask.any(tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)]
-    return tuple(slice(max(0, int(s[0]) - m), int(s[-1]) + 1 + m) for s, m in zip(spans, margin))
 
 
 def _to_border(mask: np.ndarray, sampling: np.ndarray) -> np.ndarray:
@@ -149,7 +119,7 @@ def restricted(inside: np.ndarray, labelled: np.ndarray, rule: dict | None = Non
     out = np.clip(inside, 0.0, 0.5)
     out[out < SURE] = 0.0  # such a voxel lies in no contour that is ever asked for
     if labelled.any() and {"largest", "smallest_ml"} & set(rule or {}):
-        box = box_of((out > 0) | labelled)
+        box = bounding_box((out > 0) | labelled)
         # the level at which a voxel becomes connected is a grey-scale reconstruction (Vincent 1993)
         seed, own = labelled[box].astype(np.float32), np.where(labelled[box], np.float32(1.0), out[box])
         out[box] = sitk.GetArrayFromImage(sitk.ReconstructionByDilation(sitk.GetImageFromArray(seed), sitk.GetImageFromArray(own)))

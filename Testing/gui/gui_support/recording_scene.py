@@ -1,11 +1,11 @@
 """The real scene code, with a list of what it was asked; `error` makes loading fail."""
 
-from RTUncertaintyLib.prediction.logic import SlicerScene
+from RTUncertaintyLib import scene
 
 
 class RecordingScene:
     def __init__(self):
-        self.calls, self.error, self._scene = [], None, SlicerScene()
+        self.calls, self.error, self._scene = [], None, scene
 
     def load_result(self, folder, scene=None, input_node=None):
         self.calls.append(("load", str(folder)))

@@ -7,7 +7,7 @@ from make_propagation import make_propagation
 from make_result import make_result
 from make_review import add_review_files, make_large
 from RTUncertaintyLib.review.table import STRUCTURE
-from RTUncertaintyLib.runs.run import nodes_by_class
+from RTUncertaintyLib.mrml.attributes import nodes_by_class
 from standins import load_module, process_events
 
 MODULE = Path(__file__).resolve().parents[3] / "RTUncertainty" / "RTReview" / "RTReview.py"

@@ -16,7 +16,8 @@ from rtuncertainty.core.errors import InputError
 from .. import scene
 from .. import scene_bundle
 from ...runs.load import load_result
-from ...runs.run import RunNodes, find_runs, run_nodes
+from ...runs.prediction import PredictionRun
+from ...runs.registry import find_runs, run_nodes
 from ...runs.overlays import OVERLAYS, label_count, show_legend
 from ...runs.show import overlay_threshold, show_result
 from . import views
@@ -40,14 +41,14 @@ def render_file(path, output, overlay: str = "predictive", input_file=None, back
     else:
         scene.open_scene(slicer_scene, path)
         runs = [run_nodes(identifier, slicer_scene.scene) for identifier in find_runs(slicer_scene.scene)]
-        runs = [run for run in runs if isinstance(run, RunNodes)]
+        runs = [run for run in runs if isinstance(run, PredictionRun)]
         if not runs:
             raise InputError(f"{path}: holds no prediction of RTUncertainty; give a scene that it wrote, or a result folder.")
         run = runs[0]
     return render_run(slicer_scene, run, output, overlay, background)
 
 
-def render_run(slicer_scene, run: RunNodes, output, overlay: str = "predictive", background: str = "synct") -> Path:
+def render_run(slicer_scene, run: PredictionRun, output, overlay: str = "predictive", background: str = "synct") -> Path:
     """Draw a run of a headless scene to a PNG file; changes the scene's views and legends.
 
     Axial, coronal and sagittal with the overlay over the background, and 3-D: two by two. When the run has its input,
@@ -93,7 +94,7 @@ def render_run(slicer_scene, run: RunNodes, output, overlay: str = "predictive",
     return output
 
 
-def _names(run: RunNodes) -> list[tuple[str, tuple]]:
+def _names(run: PredictionRun) -> list[tuple[str, tuple]]:
     """Name and colour of each structure."""
     if run.segmentation is None:
         return []
@@ -102,7 +103,7 @@ def _names(run: RunNodes) -> list[tuple[str, tuple]]:
     return [(segment.GetName(), segment.GetColor()) for segment in segments]
 
 
-def _headline(run: RunNodes, overlay: str, background: str) -> str:
+def _headline(run: PredictionRun, overlay: str, background: str) -> str:
     """What the picture shows, in one line."""
     below = run.input.GetName() if run.input is not None and (background == "input" or run.synct is None) else "the synthetic CT"
     if overlay == "none":

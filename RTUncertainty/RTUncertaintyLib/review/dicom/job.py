@@ -18,7 +18,8 @@ from ..report.content import rows_of, there
 from ...runs.review_data import ReviewData
 from ...jobs.workspace import RunWorkspace, fresh_folder, new_workspace
 from ...widgets.text import _
-from ...mrml.volume_export import UnusableVolume, volume_array
+from ...mrml.volume_export import RAS_TO_LPS, UnusableVolume, in_lps, volume_array
+from ...mrml.volumes import image_like
 
 KINDS = {"rtstruct": _("RTSTRUCT"), "ct": _("CT series"), "seg": _("SEG"), "registration": _("Registration")}
 """What can be written -> how people call it."""
@@ -58,15 +59,13 @@ def missing_library(kinds=()) -> str:
 
 def offered(run) -> dict[str, str]:
     """Kind -> why it cannot be written of this run, empty when it can."""
-    propagated = hasattr(run, "segmentations")
     model = ReviewData.of_run(run).card
     if not (model.get("name") and model.get("version")):
         own = _("Only results of our models are exported here; use Slicer's DICOM export for a segmentation of your own.")
         return dict.fromkeys(KINDS, own)
     structures = "" if run_files.contours(run) else _("The result has no structures in the scene.")
-    ct = there(run, getattr(run, "warped" if propagated else "synct", None))
-    return {"rtstruct": structures, "ct": "" if ct else _("The result has no CT in the scene."), "seg": structures or missing_library(("seg",)),
-            "registration": "" if propagated and there(run, run.transform) else _("Only a propagation has a deformation.")}
+    return {"rtstruct": structures, "ct": "" if there(run, run.ct) else _("The result has no CT in the scene."), "seg": structures or missing_library(("seg",)),
+            "registration": "" if there(run, run.deformation) else _("Only a propagation has a deformation.")}
 
 
 def series_files(node) -> list[str]:
@@ -114,10 +113,7 @@ def write_result(run, folder: Path) -> bool:
     data = ReviewData.of_run(run)
     states = {s.name: s.decision.state for s in data.structures}
     chosen = [c for c in run_files.contours(run) if states.get(c.name) != "rejected"]
-    content, propagated = {}, hasattr(run, "segmentations")
-    for key, node in (("warped_planning", run.warped),) if propagated else (("synct", run.synct),):
-        if there(run, node):
-            content[key] = run_files.in_lps(volume_array(node), run_files.native_lps(node))
+    content = {run.ct_key: image_like(volume_array(run.ct), run.ct)} if there(run, run.ct) else {}
     if chosen:
         content["structures"] = run_files.contours_image(run, chosen, native=True)
     edited = any(states.get(c.name) == "edited" for c in chosen)
@@ -127,8 +123,8 @@ def write_result(run, folder: Path) -> bool:
             and all(v == v for v in r.values())] if there(run, table) else []
     if rows and not edited:
         content["volumes"] = rows
-    if propagated and there(run, run.transform):
-        content["transform"] = _displacements(run.transform)
+    if there(run, run.deformation):
+        content["transform"] = _displacements(run.deformation)
     kept = ("format", "job", "name", "created", "model", "level", "structures")
     Result({k: v for k, v in data.summary.items() if k in kept}, content).write(folder, ".nrrd")
     return edited
@@ -194,4 +190,4 @@ def _displacements(node):
     # the grid's origin is in RAS and not turned by its directions
     matrix[:3, :3] = matrix[:3, :3] * image.GetSpacing()
     matrix[:3, 3] = image.GetOrigin()
-    return run_files.in_lps(vectors, np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix)
+    return in_lps(vectors, RAS_TO_LPS @ matrix)

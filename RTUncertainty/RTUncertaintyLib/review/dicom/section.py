@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import job
 from .job import DicomRequest
-from ...widgets.path_edit import on_path
+from ...widgets.lines import on_path
 from ..logic import ReviewLogic
 from ...jobs.section import SectionJob
 from ...widgets.text import _
@@ -45,7 +45,7 @@ class ReviewDicom:
         nodes = self._nodes
         there = nodes is not None and nodes.exists()
         self._offered = job.offered(nodes) if there and not self._ui.dicomCollapsibleButton.collapsed else {}
-        propagated = there and hasattr(nodes, "segmentations")
+        propagated = there and nodes.deforms
         self._boxes["ct"].text = _("Deformed planning CT") if propagated else _("Synthetic CT")
         for kind, box in self._boxes.items():
             why = self._offered.get(kind, "")
@@ -54,7 +54,7 @@ class ReviewDicom:
                                   "ct": _("A CT series on the slices of the reference series."), "seg": _("Contours as a segmentation object."),
                                   "registration": _("The deformation as a deformable spatial registration.")}[kind]
         for widget in (self._ui.dicomPlanningLabel, self._ui.dicomPlanningEdit, self._boxes["registration"]):
-            widget.visible = bool(propagated) and not self._ui.dicomCollapsibleButton.collapsed
+            widget.visible = propagated and not self._ui.dicomCollapsibleButton.collapsed
         self.refresh()
 
     def kinds(self) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ class ReviewDicom:
         ui = self._ui
         request = DicomRequest(self._nodes, self.kinds(), None if ui.dicomTargetComboBox.currentIndex == DATABASE else ui.dicomFolderEdit.currentPath.strip(),
                                ui.dicomReferenceEdit.currentPath.strip() or None, ui.dicomPlanningEdit.currentPath.strip() or None)
-        self.job.start(lambda listener: self._logic.start_dicom(request, listener))
+        self.job.begin(lambda listener: self._logic.start_dicom(request, listener))
 
     def _finish(self, run, outcome) -> tuple[str, str]:
         folder, request = self._logic.finish_dicom(run, outcome), run.workspace.request

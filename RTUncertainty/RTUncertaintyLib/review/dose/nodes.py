@@ -15,10 +15,9 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 from rtuncertainty.results.tables import read as read_table
 
 from ...runs.review_data import ReviewData, table_rows_of
-from ...mrml import hierarchy
-from ...runs.run import ROLE_ATTRIBUTE, Run, mark, marked_nodes
-from ...mrml.plots import ROLE, Plot, on_white
-from ..views.nested import STRUCTURE_ATTRIBUTE
+from ...runs.run import Run
+from ...mrml.attributes import STRUCTURE_ATTRIBUTE
+from ...mrml.plots import Plot, chart_of, on_white, series_of
 from ...mrml.tables import plain
 
 KIND, TABLE = "dvh", "dvh"
@@ -78,9 +77,7 @@ def add_dvh(run: Run, table: Path, curves: Path, dose: str):
         before = run.tables.pop(TABLE, None)
         if before is not None and before.GetScene() is run.scene:
             run.scene.RemoveNode(before)
-        node = run.tables[TABLE] = _table(run, rows, dose)
-        mark(node, run.run_id, f"table.{TABLE}")
-        hierarchy.put_into_folder(run.scene, node, run.folder_item)
+        run.tables[TABLE] = run.add(_table(run, rows, dose), f"table.{TABLE}")
         return _chart(run, rows, points, dose)
     finally:
         run.scene.EndState(run.scene.BatchProcessState)
@@ -136,10 +133,8 @@ def read_dvh(run: Run) -> Dvhs | None:
     node = run.tables.get(TABLE)
     if node is None or node.GetScene() is not run.scene:
         return None
-    marked = marked_nodes(run.scene, run.run_id)
-    chart = next((n for n in marked if n.GetAttribute(ROLE_ATTRIBUTE) == f"{ROLE}.{KIND}:chart"), None)
-    lines, axis = {}, np.zeros(0)
-    for series in (n for n in marked if (n.GetAttribute(ROLE_ATTRIBUTE) or "").startswith(f"{ROLE}.{KIND}/") and n.IsA("vtkMRMLPlotSeriesNode")):
+    chart, lines, axis = chart_of(run, KIND), {}, np.zeros(0)
+    for series in series_of(run, KIND):
         found = _points(series)
         if found is not None:
             name = series.GetAttribute(STRUCTURE_ATTRIBUTE) or ""
@@ -192,13 +187,12 @@ def shown_structures(chart) -> tuple[str, ...]:
 
 def show_in_chart(run: Run, names) -> None:
     """Let the chart show the curves of these structures only; the others stay in the scene."""
-    found = read_dvh(run)
-    if found is None or found.chart is None:
+    chart = chart_of(run, KIND)
+    if chart is None:
         return
-    chart, was = found.chart, found.chart.StartModify()
+    was = chart.StartModify()
     chart.RemoveAllPlotSeriesNodeIDs()
-    series = [n for n in marked_nodes(run.scene, run.run_id) if n.IsA("vtkMRMLPlotSeriesNode")
-              and (n.GetAttribute(ROLE_ATTRIBUTE) or "").startswith(f"{ROLE}.{KIND}/") and n.GetAttribute(STRUCTURE_ATTRIBUTE) in names]
-    for node in sorted(series, key=lambda n: int(n.GetAttribute(ROLE_ATTRIBUTE).split("/")[1].split(":")[0])):
-        chart.AddAndObservePlotSeriesNodeID(node.GetID())
+    for series in series_of(run, KIND):
+        if series.GetAttribute(STRUCTURE_ATTRIBUTE) in names:
+            chart.AddAndObservePlotSeriesNodeID(series.GetID())
     chart.EndModify(was)

@@ -113,7 +113,7 @@ class ReviewDvh:
                 return
         prescription = self._ui.prescriptionSpinBox.value
         request = DvhRequest(nodes, node, self.unit(), prescription if prescription > 0 else None)
-        self.job.start(lambda listener: self._logic.start_dvh(request, listener))
+        self.job.begin(lambda listener: self._logic.start_dvh(request, listener))
 
     def _finish(self, run, outcome) -> tuple[str, str]:
         """The tables go into the scene; returns what to tell."""

@@ -7,15 +7,14 @@ import colorsys
 import numpy as np
 import vtk
 
-from ...mrml import hierarchy
-from ...runs.run import Run, mark
+from ...mrml.attributes import STRUCTURE_ATTRIBUTE
+from ...runs.run import Run
 from ...runs.inside import inside_of, percent_of
 
 PERCENTILES = (5, 50, 95)
 """The small sure core, the middle, and the large contour that is hardly ever exceeded."""
 WIDTHS = {5: 1, 50: 3, 95: 2}
 """Pixels of the outlines."""
-STRUCTURE_ATTRIBUTE = "RTUncertainty.Structure"
 
 
 def show_nested(run: Run, name: str | None) -> bool:
@@ -124,7 +123,5 @@ def _new_node(run: Run, percentile: int):
     display.SetVisibility3D(False)
     display.SetVisibility2D(True)
     display.SetSliceIntersectionThickness(WIDTHS[percentile])
-    mark(node, run.run_id, f"nested.{percentile}")
-    hierarchy.put_into_folder(run.scene, node, run.folder_item)
-    return node
+    return run.add(node, f"nested.{percentile}")
 

@@ -6,9 +6,10 @@ import numpy as np
 import slicer.util
 import vtk
 
-from ...runs.run import RUN_ATTRIBUTE, Run, nodes_by_class
+from ...mrml.attributes import RUN_ATTRIBUTE, nodes_by_class
+from ...runs.run import Run
 from ...runs.inside import inside_of, percent_of
-from ...mrml.segmentation import voxels_of
+from ...mrml.segmentation import mask_on
 
 ENTROPIES = ("entropy", "segmented_entropy", "predictive", "displacement_sd")
 """Maps that tell where a structure is uncertain when nothing else does, the first that a run has."""
@@ -30,11 +31,8 @@ def uncertain_point(run: Run, name: str) -> np.ndarray | None:
         doubt = share * (1 - share) * large
         if large.any():
             return _in_slice(node, doubt if doubt.any() else share, contour if contour.any() else large)
-    if "structure_table" in run.tables:
-        from ...runs.propagation.show import worst_point
-
-        return worst_point(run, name) if name in run.names else None
-    return _from_map(run, name)
+    point = run.worst_point(name)
+    return _from_map(run, name) if point is None else point
 
 
 def _in_slice(node, weight: np.ndarray, shown: np.ndarray) -> np.ndarray:
@@ -54,18 +52,12 @@ def _in_slice(node, weight: np.ndarray, shown: np.ndarray) -> np.ndarray:
 def _from_map(run: Run, name: str) -> np.ndarray | None:
     """The same, by the first of `ENTROPIES` over the structure's own voxels; its middle slice without any map."""
     of = next((run.overlays[key] for key in ENTROPIES if key in run.overlays), None) or run.main
-    if run.main_segmentation is None or not of.IsA("vtkMRMLScalarVolumeNode"):
+    if not of.IsA("vtkMRMLScalarVolumeNode"):
         return None
-    to_ijk = vtk.vtkMatrix4x4()
-    of.GetRASToIJKMatrix(to_ijk)
-    values = slicer.util.arrayFromVolume(of)
-    index = np.rint(voxels_of(run.main_segmentation, name, to_ijk)).astype(int)[:, ::-1]
-    index = index[((index >= 0) & (index < values.shape)).all(1)]
-    if not len(index):
+    inside = mask_on(run.main_segmentation, name, of)
+    if not inside.any():
         return None
-    inside = np.zeros(values.shape, bool)
-    inside[tuple(index.T)] = True
-    return _in_slice(of, np.where(inside, np.abs(values) + 1e-6, 0), inside)
+    return _in_slice(of, np.where(inside, np.abs(slicer.util.arrayFromVolume(of)) + 1e-6, 0), inside)
 
 
 def jump_to(scene, point) -> None:

@@ -13,10 +13,10 @@ from ...runs.review_data import ReviewData
 from ...runs.run import Run
 from ...runs.overlays import OVERLAYS
 from ...mrml.plots import Plot, on_white
-from ...mrml.segmentation import voxels_of
+from ...mrml.segmentation import mask_on
 from ...mrml.volumes import image_like
 
-BLUE, ORANGE, GREEN, GREY = (0.0, 0.45, 0.70), (0.84, 0.37, 0.0), (0.0, 0.62, 0.45), (0.35, 0.35, 0.35)
+BLUE, ORANGE, GREY = (0.0, 0.45, 0.70), (0.84, 0.37, 0.0), (0.35, 0.35, 0.35)
 # Okabe and Ito's: told apart with any colour vision
 BINS = 12
 FEWEST = 50
@@ -56,7 +56,7 @@ def along_slices(run: Run, overlay_key: str, structure: str | None = None):
     node, overlay = run.overlays[overlay_key], OVERLAYS[overlay_key]
     axis, position = _slices(node)
     values = np.moveaxis(slicer.util.arrayFromVolume(node), axis, 0)
-    inside = np.moveaxis(body_of(run, node) if structure is None else _mask(run, structure, node), axis, 0)
+    inside = np.moveaxis(body_of(run, node) if structure is None else mask_on(run.main_segmentation, structure, node), axis, 0)
     where = f"in {structure}" if structure is not None else "in the body"
     mean, other = np.full(len(values), np.nan), np.full(len(values), np.nan)
     for index, (plane, within) in enumerate(zip(values, inside)):
@@ -134,17 +134,6 @@ def body_of(run: Run, node) -> np.ndarray:
 
     tissue = tissue_of(run, node)
     return np.ones(shape, bool) if tissue is None else tissue
-
-
-def _mask(run: Run, name: str, node) -> np.ndarray:
-    """The voxels of a structure (bool) on the grid of a volume node."""
-    inside = np.zeros(slicer.util.arrayFromVolume(node).shape, bool)
-    to_ijk = vtk.vtkMatrix4x4()
-    node.GetRASToIJKMatrix(to_ijk)
-    if run.main_segmentation is not None:
-        index = np.rint(voxels_of(run.main_segmentation, name, to_ijk)).astype(int)[:, ::-1]
-        inside[tuple(index[((index >= 0) & (index < inside.shape)).all(1)].T)] = True
-    return inside
 
 
 def _slices(node) -> tuple[int, np.ndarray]:

@@ -10,7 +10,7 @@ import vtk
 
 from ...runs.run import Run
 from ...runs.overlays import OVERLAYS
-from ...mrml.segmentation import voxels_of
+from ...mrml.segmentation import indices_on
 
 AIR_HU = -500.0
 SMALLEST_ML, MOST = 0.05, 200
@@ -69,7 +69,7 @@ def body_of(run: Run, node) -> np.ndarray | None:
     """
     from scipy import ndimage
 
-    ct = getattr(run, "warped", None)
+    ct = run.tissue_ct
     if ct is None or ct.GetScene() is None:
         return None
     tissue = slicer.util.arrayFromVolume(ct) > AIR_HU
@@ -104,12 +104,9 @@ def _places(run: Run, node, labels: np.ndarray, sizes: np.ndarray, ranked) -> di
     best: dict[int, tuple[float, str]] = {}
     segmentation = run.main_segmentation
     if segmentation is not None and segmentation.GetScene() is not None:
-        to_ijk = vtk.vtkMatrix4x4()
-        node.GetRASToIJKMatrix(to_ijk)
         for index in range(segmentation.GetSegmentation().GetNumberOfSegments()):
             name = segmentation.GetSegmentation().GetNthSegment(index).GetName()
-            voxels = np.rint(voxels_of(segmentation, name, to_ijk)).astype(int)[:, ::-1]
-            voxels = voxels[((voxels >= 0) & (voxels < labels.shape)).all(1)]
+            voxels = indices_on(segmentation, name, node)
             overlap = np.bincount(labels[tuple(voxels.T)], minlength=len(sizes)) if len(voxels) else np.zeros(len(sizes))
             for region in ranked:
                 share = overlap[region] / sizes[region]

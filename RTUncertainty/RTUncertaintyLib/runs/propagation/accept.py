@@ -5,15 +5,15 @@ from __future__ import annotations
 import slicer
 import vtk
 
-from ...mrml import hierarchy, propagation_style
-from ..run import mark
-from .nodes import PropagationNodes, segment_id
+from ...mrml import propagation_style
+from ...mrml.segmentation import segment_id
+from ..run import Run
 
 PATH_TAG = "RTUncertainty.Path"
 """Tag of an accepted segment: the path that it came from."""
 
 
-def accept_structures(run: PropagationNodes, paths: dict[str, str] | None = None):
+def accept_structures(run: Run, paths: dict[str, str] | None = None):
     """Build the segmentation of accepted contours, or bring it up to date; returns its node.
 
     `paths` maps a structure's name to 'propagated' or 'segmented'; structures that it does not name take the model's
@@ -40,7 +40,7 @@ def accept_structures(run: PropagationNodes, paths: dict[str, str] | None = None
     return node
 
 
-def accepted_paths(run: PropagationNodes) -> dict[str, str]:
+def accepted_paths(run: Run) -> dict[str, str]:
     """The path of every accepted contour; empty before anything was accepted."""
     node = run.segmentations.get("accepted")
     if node is None or node.GetScene() is not run.scene:
@@ -56,16 +56,14 @@ def accepted_path(node, name: str) -> str:
     return str(value)
 
 
-def _new_node(run: PropagationNodes):
+def _new_node(run: Run):
     """An empty segmentation in the run's folder, on the grid of the daily CT."""
     of = run.input or run.warped
     node = run.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", run.scene.GenerateUniqueName(f"{of.GetName()} accepted structures"))
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(of)
-    mark(node, run.run_id, "segmentation.accepted")
-    hierarchy.put_into_folder(run.scene, node, run.folder_item)
     propagation_style.dress(node, "accepted")
-    return node
+    return run.add(node, "segmentation.accepted")
 
 
 def _replace(node, source, name: str, path: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 import SimpleITK as sitk
 import slicer
 
@@ -11,12 +9,12 @@ from rtuncertainty.core import image_io
 from rtuncertainty.results import Result
 
 from ..review_data import write_summary
-from ...mrml import hierarchy, propagation_style, segmentation, tables, volumes
+from ...mrml import propagation_style, segmentation, tables, volumes
+from ...mrml.attributes import INPUT_REFERENCE, PLANNING_REFERENCE, STRUCTURES_REFERENCE
 from .. import inside
-from ..load import add_overlay, add_tables, adder, all_or_nothing, image_on_grid
-from ..run import INPUT_REFERENCE
+from ..load import add_overlay, add_tables, all_or_nothing, image_on_grid
+from .run import PropagationRun
 from .structure_rows import PATHS, structure_rows
-from .nodes import PLANNING_REFERENCE, STRUCTURES_REFERENCE, PropagationNodes
 from .transform import add_transform
 from ..removal import watch_scene
 
@@ -29,7 +27,7 @@ SURFACE_VOXELS = 300e6
 
 
 def load_propagation(folder, scene=None, planning_node=None, structures_node=None, daily_node=None, input_file=None,
-                     name: str | None = None) -> PropagationNodes:
+                     name: str | None = None) -> PropagationRun:
     """Load a result folder of `rtuncertainty propagate` into one subject-hierarchy folder.
 
     folder
@@ -60,24 +58,21 @@ def load_propagation(folder, scene=None, planning_node=None, structures_node=Non
     return run
 
 
-def _build(scene, result: Result, planning, structures, daily, daily_image, wanted_name: str) -> PropagationNodes:
+def _build(scene, result: Result, planning, structures, daily, daily_image, wanted_name: str) -> PropagationRun:
     """Add the nodes of a run, in the order in which the Data module shall list them."""
-    run = PropagationNodes(scene, uuid.uuid4().hex, hierarchy.unique_name(scene, wanted_name))
-    run.folder_item = hierarchy.add_folder(scene, run.name, run.run_id)
+    run = PropagationRun.new(scene, wanted_name)
     run.planning, run.planning_structures, run.input = planning, structures, daily
     prefix = daily.GetName() if daily is not None else result.input_name("daily")
     moved = planning.GetName() if planning is not None else result.input_name("planning")
-    added = adder(run)
-
     def title(text: str) -> str:
         return scene.GenerateUniqueName(tables.node_name(f"{prefix} {text}"))
 
     if daily_image is not None:
-        run.input = daily = added(volumes.add_volume(scene, daily_image, scene.GenerateUniqueName(prefix), volumes.HOUNSFIELD), "input")
+        run.input = daily = run.add(volumes.add_volume(scene, daily_image, scene.GenerateUniqueName(prefix), volumes.HOUNSFIELD), "input")
         volumes.show_as_ct(daily, propagation_style.WINDOW)
     warped_image = result.image("warped_planning")
     warped = volumes.add_volume(scene, warped_image, scene.GenerateUniqueName(f"{moved} warped to {prefix}"), volumes.HOUNSFIELD)
-    run.warped = added(warped, "warped")
+    run.warped = run.add(warped, "warped")
     volumes.show_as_ct(run.warped, propagation_style.WINDOW)
     for reference, node in ((PLANNING_REFERENCE, planning), (STRUCTURES_REFERENCE, structures), (INPUT_REFERENCE, daily)):
         if node is not None:
@@ -86,16 +81,16 @@ def _build(scene, result: Result, planning, structures, daily, daily_image, want
     surfaces = warped_image.GetNumberOfPixels() * len(known) <= SURFACE_VOXELS
     for path in filter(result.has, PATHS):
         node = segmentation.add_segmentation(scene, result.path(path), known, title(TITLES[path]), daily or run.warped, surfaces and path == "propagated")
-        run.segmentations[path] = added(node, f"segmentation.{path}")
+        run.segmentations[path] = run.add(node, f"segmentation.{path}")
         propagation_style.dress(node, path)
     if structures is not None:
-        run.outlines = added(propagation_style.copy_outlines(scene, structures, known, f"{structures.GetName()} (planning)"), "outlines")
-    run.transform = added(add_transform(scene, result.path("transform"), scene.GenerateUniqueName(f"{moved} to {prefix}")), "transform")
+        run.outlines = run.add(propagation_style.copy_outlines(scene, structures, known, f"{structures.GetName()} (planning)"), "outlines")
+    run.transform = run.add(add_transform(scene, result.path("transform"), scene.GenerateUniqueName(f"{moved} to {prefix}")), "transform")
     body = sitk.GetArrayViewFromImage(warped_image) > TISSUE_HU
     classes = 1 + sum("segmented" in s.get("paths", ()) for s in known)
     for key in filter(result.has, MAPS):
-        add_overlay(run, key, image_on_grid(result, key, warped_image), body, classes, added, title)
-    add_tables(run, result, added, title)
-    inside.add_inside(run, result, warped_image, added, title)
+        add_overlay(run, key, image_on_grid(result, key, warped_image), body, classes, title)
+    add_tables(run, result, title)
+    inside.add_inside(run, result, warped_image, title)
     write_summary(run, result.summary)
     return run

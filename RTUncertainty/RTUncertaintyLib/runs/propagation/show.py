@@ -7,8 +7,8 @@ import vtk
 
 from .. import overlays
 from ...mrml import propagation_style
-from ..run import ROLE_ATTRIBUTE, RUN_ATTRIBUTE, nodes_by_class
-from .nodes import HIDDEN_ATTRIBUTE, PropagationNodes
+from ..run import Run
+from ...mrml.attributes import HIDDEN_ATTRIBUTE, nodes_by_class, overlay_nodes
 from ...mrml.segmentation import voxels_of
 from ..show import OPACITY, fit_application_views, select_volume
 from ...mrml.volumes import show_as_ct
@@ -17,7 +17,7 @@ PLANNING, WARPED, DAILY = 0.0, 1.0, 2.0
 """Stops of the blend."""
 
 
-def show_propagation(run: PropagationNodes, blend: float = DAILY) -> None:
+def show_propagation(run: Run, blend: float = DAILY) -> None:
     """Show a run in all slice views of its scene, linked: the daily CT with the contours of both paths over it.
 
     CTs whose window is automatic get the one that the warped planning CT has, so that a blend compares tissue and not windows.
@@ -48,13 +48,13 @@ def show_propagation(run: PropagationNodes, blend: float = DAILY) -> None:
     fit_application_views(run.scene, [c.GetLayoutName() for c in empty])
 
 
-def blend_images(run: PropagationNodes) -> dict[float, object]:
+def blend_images(run: Run) -> dict[float, object]:
     """The stops of the blend that have an image in the scene: stop -> volume node."""
     found = {PLANNING: run.planning, WARPED: run.warped, DAILY: run.input}
     return {stop: node for stop, node in found.items() if node is not None and node.GetScene() is run.scene}
 
 
-def show_blend(run: PropagationNodes, position: float, overlay: str | None = None) -> None:
+def show_blend(run: Run, position: float, overlay: str | None = None) -> None:
     """Show the CT at `position` (0 planning, 1 warped planning, 2 daily; between two stops they are blended) in all slice views.
 
     With an `overlay` (a key of the run's overlays), the CT at the nearest stop lies below it, because a view shows two images.
@@ -64,9 +64,8 @@ def show_blend(run: PropagationNodes, position: float, overlay: str | None = Non
         return
     stops = blend_images(run)
     position = min(max(position, min(stops)), max(stops))
-    for node in nodes_by_class(run.scene, "vtkMRMLScalarVolumeNode"):
-        if node.GetAttribute(RUN_ATTRIBUTE) and (node.GetAttribute(ROLE_ATTRIBUTE) or "").startswith("overlay."):
-            overlays.show_legend(node, overlay is not None and node is run.overlays[overlay])
+    for node in overlay_nodes(run.scene):
+        overlays.show_legend(node, overlay is not None and node is run.overlays[overlay])
     if overlay is not None:
         nearest = min(stops, key=lambda stop: abs(stop - position))
         background, foreground, opacity = stops[nearest], run.overlays[overlay], OPACITY
@@ -83,27 +82,27 @@ def show_blend(run: PropagationNodes, position: float, overlay: str | None = Non
         composite.SetForegroundOpacity(opacity)
 
 
-def contour_sets(run: PropagationNodes) -> dict[str, object]:
+def contour_sets(run: Run) -> dict[str, object]:
     """The sets of contours that can be shown: 'propagated', 'segmented', 'planning', 'accepted' -> segmentation node."""
     found = {**{key: run.segmentations.get(key) for key in ("propagated", "segmented")}, "planning": run.outlines,
              "accepted": run.segmentations.get("accepted")}
     return {key: node for key, node in found.items() if node is not None and node.GetScene() is run.scene}
 
 
-def show_contours(run: PropagationNodes, key: str, visible: bool) -> None:
+def show_contours(run: Run, key: str, visible: bool) -> None:
     """Show or hide a set of contours, see `contour_sets`; does nothing for one that is not there."""
     node = contour_sets(run).get(key)
     if node is not None and node.GetDisplayNode() is not None:
         node.GetDisplayNode().SetVisibility(visible)
 
 
-def contours_visible(run: PropagationNodes, key: str) -> bool:
+def contours_visible(run: Run, key: str) -> bool:
     """Whether a set of contours is shown."""
     node = contour_sets(run).get(key)
     return node is not None and node.GetDisplayNode() is not None and bool(node.GetDisplayNode().GetVisibility())
 
 
-def jump_to_structure(run: PropagationNodes, name: str) -> np.ndarray | None:
+def jump_to_structure(run: Run, name: str) -> np.ndarray | None:
     """Centre all slice views on a structure in its worst slice; returns the point (RAS, mm), None when it is nowhere.
 
     The worst slice is the one of the daily scan in which the two paths differ most or, with one path, the spread is largest.
@@ -115,7 +114,7 @@ def jump_to_structure(run: PropagationNodes, name: str) -> np.ndarray | None:
     return point
 
 
-def worst_point(run: PropagationNodes, name: str) -> np.ndarray | None:
+def worst_point(run: Run, name: str) -> np.ndarray | None:
     """The centre (RAS, mm) of a structure, of all its paths together, in its worst slice; else of its nearest slice."""
     world_to_ijk, ijk_to_world = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
     run.warped.GetRASToIJKMatrix(world_to_ijk)
@@ -132,7 +131,7 @@ def worst_point(run: PropagationNodes, name: str) -> np.ndarray | None:
     return np.array(ijk_to_world.MultiplyPoint((*(low + high) / 2, 1.0))[:3])
 
 
-def _match_windows(run: PropagationNodes) -> None:
+def _match_windows(run: Run) -> None:
     """One window for all three CTs where the user has set none."""
     for node in blend_images(run).values():
         display = node.GetDisplayNode()

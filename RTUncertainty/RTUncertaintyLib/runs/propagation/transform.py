@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rtuncertainty.core.errors import InputError
 
-from ..run import RUN_ATTRIBUTE, nodes_by_class
+from ...mrml.attributes import RUN_ATTRIBUTE, nodes_by_class
 
 
 class CannotMove(ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from ...core.geometry import bounding_box
 from ..fields import Fields
 from .anatomy import local_middle, signed_distance
 from .field import Lattice
@@ -29,7 +30,7 @@ def refill(hu: np.ndarray, rectum: np.ndarray, lattice: Lattice, gas_ml: float, 
     wall. It takes at most three quarters of the lumen.
     """
     hu = hu.astype(np.float32, copy=True)
-    box = _box(rectum, np.ceil(12.0 / lattice.spacing[::-1]).astype(int))
+    box = bounding_box(rectum, np.ceil(12.0 / lattice.spacing[::-1]).astype(int))
     old, mask = hu[box], rectum[box]
     points = lattice.points()[box]
     fields = Fields(rng, mask.shape, lattice.spacing)
@@ -74,10 +75,3 @@ def _level(height: np.ndarray, lumen: np.ndarray, voxels: float, edge: float) ->
     return share
 
 
-def _box(mask: np.ndarray, margin) -> tuple:
-    """Slices around a mask with a margin (z, y, x voxels)."""
-    found = []
-    for axis, m in enumerate(margin):
-        line = np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis)))
-        found.append(slice(max(0, int(line[0]) - int(m)), int(line[-1]) + int(m) + 1))
-    return tuple(found)

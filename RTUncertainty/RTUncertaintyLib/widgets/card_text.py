@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from ..widgets.text import _
+from .text import _
 
 
 def title(card: dict) -> str:

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import Callable
 
-from ...widgets.overlay_control import OverlayControl
-from ...widgets.text import _
+from ..runs.overlays import PROPAGATION_TITLES
+from ..widgets.overlay_control import OverlayControl
 
-OVERLAY_TITLES = {
-    "displacement_sd": _("Uncertainty of the deformation (SD)"),
-    "jacobian": _("Change of volume (Jacobian)"),
-    "segmented_entropy": _("Entropy of the segmentation"),
-}
 STEPS = 100
 """Steps of the slider between two stops."""
 
@@ -21,7 +16,7 @@ class PropagationView:
 
     def __init__(self, ui, builder: Callable):
         self._ui, self._builder, self._nodes = ui, builder, None
-        self._overlays = OverlayControl(ui, builder, OVERLAY_TITLES, self._show_overlay, none_first=True)
+        self._overlays = OverlayControl(ui, builder, PROPAGATION_TITLES, self._show_overlay, none_first=True)
         self._boxes = {"propagated": ui.propagatedCheckBox, "segmented": ui.segmentedCheckBox, "planning": ui.planningCheckBox,
                        "accepted": ui.acceptedCheckBox}
         ui.blendSlider.connect("valueChanged(int)", self._blended)

@@ -1,4 +1,4 @@
-"""Composition, inversion and Jacobian of deformations against SimpleITK, and what is told where there is no answer."""
+"""Composition and Jacobian of deformations against SimpleITK, and what is told where there is no answer."""
 
 import time
 
@@ -8,7 +8,7 @@ import SimpleITK as sitk
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from make_field import OBLIQUE, between_centres, grids, index_in, make_grid, points_of, rotation, smooth_field, transform_of
+from make_field import OBLIQUE, between_centres, grids, index_in, make_grid, points_of, smooth_field, transform_of
 
 from rtuncertainty import deformation as D
 from rtuncertainty.core import geometry
@@ -66,64 +66,6 @@ def test_a_rigid_step_comes_after_the_field(grid, seed):
     assert np.allclose(once[inner], twice[inner], atol=0.01)
 
 
-@settings(max_examples=15, deadline=None)
-@given(grids(12, 16), st.integers(0, 99))
-def test_the_inverse_takes_back_what_the_field_does(grid, seed):
-    field = smooth_field(grid, 4.0, seed, width=4.0)
-    assume(D.jacobian_statistics(D.jacobian_determinant(field)).minimum > 0.3)
-    inverse = D.invert_field(field)
-    voxel = min(grid.GetSpacing())
-    assert sitk.GetArrayFromImage(inverse.residual).max() <= 0.011 * max(grid.GetSpacing())
-    points = points_of(grid)[2:-2, 2:-2, 2:-2].reshape(-1, 3)[::7]
-    there, back = transform_of(inverse.field), transform_of(field)
-    middle = np.array([there.TransformPoint(p) for p in points])
-    stayed = between_centres(grid, middle)  # beyond its grid ITK takes a field to be zero
-    returned = np.array([back.TransformPoint(p) for p in middle])
-    assert stayed.mean() > 0.5 and np.linalg.norm(returned - points, axis=1)[stayed].max() < 0.1 * voxel
-
-
-def test_the_inverse_is_simpleitks_inside_and_may_be_on_another_grid():
-    grid = make_grid((24, 22, 20), (2, 2.5, 3), OBLIQUE)
-    field = smooth_field(grid, 8.0, width=5.0)
-    found = D.invert_field(field)
-    theirs = sitk.InvertDisplacementField(field, maximumNumberOfIterations=100, maxErrorToleranceThreshold=1e-3, meanErrorToleranceThreshold=1e-4)
-    inner = (slice(5, -5),) * 3
-    assert np.abs(sitk.GetArrayFromImage(found.field) - sitk.GetArrayFromImage(theirs))[inner].max() < 0.05
-    assert np.abs(sitk.GetArrayFromImage(theirs)[inner]).max() > 4
-    other = make_grid((9, 10, 11), (3, 2, 2.5), rotation((0, 1, 0), 0.3), grid.TransformIndexToPhysicalPoint((8, 6, 14)))
-    moved = D.invert_field(field, other)
-    assert geometry.same_grid(moved.field, other) and geometry.same_grid(moved.residual, other)
-    expected = D.resample_field(found.field, other)
-    assert D.field_error(moved.field, expected).maximum < 0.15  # the expected one is interpolated
-
-
-@pytest.mark.parametrize("scale", [0.2, 0.6, 1.7, 1.98, 4.0])
-def test_inverse_of_a_stretch(scale):
-    """x → c + scale·(x − c): its inverse is known, and above 2 the undamped iteration would swing for ever."""
-    grid = make_grid((20, 20, 20), (1.5, 2.0, 2.5), OBLIQUE)
-    points = points_of(grid)
-    centre = points.reshape(-1, 3).mean(0)
-    found = D.invert_field(D.field_from_array((scale - 1) * (points - centre), grid), tolerance=0.001)
-    assert np.median(sitk.GetArrayFromImage(found.residual)) < 0.003
-    expected = (1 / scale - 1) * (points - centre)
-    within = (np.abs(index_in(grid, points + expected) - 9.5) <= 9.5).all(-1)
-    assert within.sum() > 50
-    assert np.abs(sitk.GetArrayFromImage(found.field) - expected)[within].max() < 0.003 / min(scale, 1)
-
-
-@pytest.mark.parametrize("largest_mm", [6.0, 30.0])
-def test_the_residual_is_what_is_left_there_and_back(largest_mm):
-    """Also where the field folds and no inverse is found."""
-    grid = make_grid((24, 22, 20), (1.5, 2, 2.5), OBLIQUE)
-    field = smooth_field(grid, largest_mm)
-    folds = D.jacobian_statistics(D.jacobian_determinant(field)).folding_fraction
-    inverse = D.invert_field(field)
-    residual = sitk.GetArrayFromImage(inverse.residual)
-    left = np.linalg.norm(sitk.GetArrayFromImage(D.compose_fields(inverse.field, field)), axis=-1)
-    assert np.allclose(residual, left, atol=1e-3)
-    assert (folds > 0.01 and residual.max() > 2) if largest_mm == 30 else (folds == 0 and residual.max() < 0.03)
-
-
 @settings(max_examples=30, deadline=None)
 @given(grids(), st.lists(st.floats(-0.4, 0.4), min_size=9, max_size=9))
 def test_the_jacobian_of_a_linear_map_is_its_determinant(grid, matrix):
@@ -153,7 +95,7 @@ def test_the_jacobian_is_the_ratio_of_volumes():
     field = smooth_field(grid, 14.0, width=7.0)
     centre = points_of(grid).reshape(-1, 3).mean(0)
     ball = geometry.like(np.linalg.norm(points_of(grid) - centre, axis=-1) < 24, grid, np.uint8)
-    inside = sitk.GetArrayFromImage(D.warp_labels(ball, field)) > 0
+    inside = sitk.GetArrayFromImage(D.warp_image(ball, field)) > 0.5
     before = sitk.GetArrayFromImage(ball).sum()
     statistics = D.jacobian_statistics(D.jacobian_determinant(field), inside)
     assert abs(inside.sum() / before - 1) > 0.05
@@ -183,8 +125,8 @@ def test_a_clinical_size_takes_seconds():
     displacement = 2 * torch.nn.functional.interpolate(noise, size=(128, 128, 128), mode="trilinear", align_corners=True)
     field = D.from_voxels(displacement, grid)
     begun = time.process_time()
-    inverse, determinant = D.invert_field(field), D.jacobian_determinant(field)
+    composed, determinant = D.compose_fields(field, field), D.jacobian_determinant(field)
     took = time.process_time() - begun
     assert D.jacobian_statistics(determinant).minimum > 0
-    assert np.percentile(sitk.GetArrayViewFromImage(inverse.residual), 99.99) < 0.1 * 1.5
+    assert composed.GetSize() == grid.GetSize()
     assert took < 10, f"{took:.1f} s"

@@ -1,21 +1,23 @@
-"""The nodes of one propagation, and what the tables in the scene say about its structures."""
+"""A propagation in the scene, and what its tables say about the structures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from . import show
+from .accept import accepted_paths
 from .structure_rows import PATHS
-from . import transform as propagation_transform
+from .transform import deformed_nodes, undo_deformation
+from ..review_data import read_summary
 from ..run import Run
+from ...mrml.attributes import HIDDEN_ATTRIBUTE, PLANNING_REFERENCE, STRUCTURES_REFERENCE
+from ...mrml.segmentation import segment_id
 from ...mrml.tables import original
-
-PLANNING_REFERENCE, STRUCTURES_REFERENCE = "RTUncertainty.Planning", "RTUncertainty.PlanningStructures"
-HIDDEN_ATTRIBUTE = "RTUncertainty.HidPlanningStructures"
 
 
 @dataclass
-class PropagationNodes(Run):
+class PropagationRun(Run):
     """What a propagation put into a scene.
 
     `input` is the daily CT, `planning` and `planning_structures` are what was propagated: the user's own nodes, None when
@@ -32,10 +34,13 @@ class PropagationNodes(Run):
     planning: object = None
     planning_structures: object = None
 
+    job: ClassVar[str] = "propagate"
     single: ClassVar[tuple[str, ...]] = (*Run.single, "warped", "transform", "outlines")
     keyed: ClassVar[dict[str, str]] = {**Run.keyed, "segmentation": "segmentations"}
     references: ClassVar[dict[str, str]] = {
         **Run.references, "planning": PLANNING_REFERENCE, "planning_structures": STRUCTURES_REFERENCE}
+    ct_key: ClassVar[str] = "warped_planning"
+    deforms: ClassVar[bool] = True
 
     @property
     def main(self):
@@ -46,13 +51,45 @@ class PropagationNodes(Run):
         return self.segmentations.get("propagated")
 
     @property
+    def ct(self):
+        return self.warped
+
+    @property
+    def tissue_ct(self):
+        return self.warped
+
+    @property
+    def deformation(self):
+        return self.transform
+
+    def contour(self, name: str) -> tuple[object, bool]:
+        proposed, accepted = self.default_path(name), accepted_paths(self).get(name)
+        for path, node in (("accepted", self.segmentations.get("accepted")), (proposed, self.segmentations.get(proposed))):
+            if self.with_segment(node, name) is not None and (path != "accepted" or accepted):
+                return node, (accepted or proposed) == proposed
+        return None, True
+
+    def worst_point(self, name: str):
+        return show.worst_point(self, name) if name in self.names else None
+
+    def show(self, overlay: str | None = None) -> None:
+        show.show_propagation(self)
+        if overlay is not None:
+            show.show_blend(self, show.DAILY, overlay)
+
+    def show_overlay(self, key: str | None) -> None:
+        show.show_blend(self, show.DAILY, key)
+
+    @property
     def names(self) -> list[str]:
-        """Names of the structures, in the order of the table."""
-        return [self._cell(row, "structure") for row in range(self._table.GetNumberOfRows())]
+        """Names of the structures, in the order of the table; none when the table was deleted."""
+        return [self._cell(row, "structure") for row in range(self._table.GetNumberOfRows())] if self._table is not None else []
 
     def default_path(self, name: str) -> str:
-        """The path that the model proposes for a structure."""
-        return self._cell(self.names.index(name), "default")
+        """The path that the model proposes for a structure, 'propagated' where it says nothing."""
+        told = [s.get("default") for s in read_summary(self).get("structures") or [] if isinstance(s, dict) and s.get("name") == name]
+        row = self._cell(self.names.index(name), "default") if name in self.names else None
+        return row or next(filter(None, told), "propagated")
 
     def paths(self, name: str) -> list[str]:
         """The paths that there are for a structure."""
@@ -65,21 +102,17 @@ class PropagationNodes(Run):
 
     @property
     def _table(self):
-        return self.tables["structure_table"].GetTable()
+        node = self.tables.get("structure_table")
+        return node.GetTable() if node is not None else None
 
     def _cell(self, row: int, column: str) -> str:
         return original(self._table.GetValueByName(row, column).ToString())
 
     def about_to_be_removed(self) -> None:
         """Free what lies under the transform, and show the planning structures again when the run hid them."""
-        for node in propagation_transform.deformed_nodes(self):
-            propagation_transform.undo_deformation(self, node)
+        for node in deformed_nodes(self):
+            undo_deformation(self, node)
         structures = self.planning_structures
         if self.outlines is not None and self.outlines.GetAttribute(HIDDEN_ATTRIBUTE) and structures is not None:
             if structures.GetScene() is self.scene and structures.GetDisplayNode() is not None:
                 structures.GetDisplayNode().SetVisibility(True)
-
-
-def segment_id(node, name: str) -> str:
-    """The identifier of the segment called `name`; empty when there is none."""
-    return node.GetSegmentation().GetSegmentIdBySegmentName(name) or ""
