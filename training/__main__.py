@@ -6,7 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "RTUncertainty"))
+_root = Path(__file__).resolve().parents[1]
+if (_root / "pyproject.toml").is_file():  # in a checkout that nobody installed
+    sys.path.insert(0, str(_root / "RTUncertainty"))
 
 
 def parser() -> argparse.ArgumentParser:

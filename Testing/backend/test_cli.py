@@ -416,3 +416,19 @@ def test_a_second_run_leaves_nothing_of_the_first_but_keeps_other_files(place):
         (out / "notes.txt").write_text("mine", encoding="utf-8")
     assert {p.name for p in out.iterdir()} == {"a.nii.gz", "summary.json", "notes.txt"}
     assert (place / "mr.nii.gz").exists()
+
+
+@pytest.mark.parametrize("error,code", [
+    (RuntimeError("CUDA error: an illegal memory access was encountered"), 1),
+    (RuntimeError("memory format option is only supported by strided tensors"), 1),
+    (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), 3),
+    (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"), 3),
+    (RuntimeError("ITK ERROR: Image(0x1): Failed to allocate memory for image."), 3),
+    (MemoryError("Unable to allocate 5.8 TiB for an array"), 3),
+])
+def test_only_what_ran_out_of_memory_is_said_to(place, capsys, monkeypatch, error, code):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("rtuncertainty.jobs.prediction.predict_to_folder", fails)
+    assert run(place, capsys)[0] == code
