@@ -89,8 +89,8 @@ def test_the_same_seed_gives_the_same_files(place, capsys):
     a = run(place, capsys, output=place / "a", seed=3)[2]
     b = run(place, capsys, output=place / "b", seed=3)[2]
     c = run(place, capsys, output=place / "c", seed=4)[2]
-    load = lambda p: sitk.GetArrayFromImage(sitk.ReadImage(str(p / "synct_parameter_sd.nii.gz")))
-    assert np.array_equal(load(a), load(b)) and not np.array_equal(load(a), load(c))
+    a, b, c = (sitk.GetArrayFromImage(sitk.ReadImage(str(p / "synct_parameter_sd.nii.gz"))) for p in (a, b, c))
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
 
 
 def test_events_are_json_lines(place, capsys):

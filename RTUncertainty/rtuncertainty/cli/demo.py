@@ -94,9 +94,9 @@ def _truth(result: Path, summary: dict, truth: Path) -> dict[str, str]:
 
     from ..phantoms.limb import LABELS
 
-    found, true = (sitk.ReadImage(str(p)) for p in (result / summary["files"]["structures"], truth))
-    ml = float(np.prod(true.GetSpacing())) / 1000
-    found, true = sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(true)
+    images = [sitk.ReadImage(str(p)) for p in (result / summary["files"]["structures"], truth)]
+    ml = float(np.prod(images[1].GetSpacing())) / 1000
+    found, true = (sitk.GetArrayFromImage(image) for image in images)
     words = {}
     for structure in summary["structures"]:
         if structure["name"] in LABELS:

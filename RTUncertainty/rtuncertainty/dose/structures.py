@@ -26,7 +26,7 @@ def read(path, tell=None, thickness_mm: float | None = None, frame: str = "") ->
     # by name: this package does without pydicom
     library = importlib.import_module(dicom_files.library("an RTSTRUCT").__name__ + ".structure_file")
     file = library.find(Path(path))
-    found = {}
+    found: dict[str, ContourRegion | NoRegion] = {}
     rois = library.rois_of(file)
     frames = {roi.frame for roi in rois if roi.contours} - {""}
     if frame and frames and frame not in frames:

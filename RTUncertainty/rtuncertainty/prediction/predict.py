@@ -140,7 +140,8 @@ def _image(given, fallback: str, padded: bool = False) -> tuple[sitk.Image, str]
 def bounding_box(body: np.ndarray) -> tuple[slice, slice, slice]:
     """The bounding box of the body as slices."""
     spans = [np.flatnonzero(body.any(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    return tuple(slice(int(s[0]), int(s[-1]) + 1) for s in spans)
+    z, y, x = (slice(int(s[0]), int(s[-1]) + 1) for s in spans)
+    return z, y, x
 
 
 def _assemble(statistics, box, ready, mr, card, progress) -> dict:
@@ -160,7 +161,7 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
     def image(array, outside=0.0, dtype=np.float32):
         return geometry.like(np.where(inside, array, outside), mr, dtype)
 
-    out = {"body": body}
+    out: dict = {"body": body}
     if "synct" in card["outputs"]:
         measured, doubtful = (None if i is None else sitk.GetArrayFromImage(geometry.resample(i, mr, "nearest")) > 0
                               for i in (ready.measured, ready.doubtful))
