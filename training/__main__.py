@@ -12,7 +12,7 @@ if (_root / "pyproject.toml").is_file():  # in a checkout that nobody installed
 
 
 def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser(prog="python -m training", description=__doc__.splitlines()[0])
+    main = argparse.ArgumentParser(prog="python -m training", description=__doc__.split("\n\n")[0])
     commands = main.add_subparsers(dest="command", required=True)
 
     p = commands.add_parser("prepare", help="align CT to MR, label, check and cache every patient")
