@@ -35,10 +35,7 @@ $(VENV)/.test: $(VENV)/.demo
 	$(PIP) --no-deps pydosert
 	@touch $@
 
-$(VENV)/.which-312:
-	@echo $(PYTHON312)
-
-lint: $(VENV)/.test
+$(VENV)/.lint: $(VENV)/.test
 	$(PIP) -e '.[lint]'
 	@touch $@
 
@@ -69,6 +66,9 @@ coverage: $(VENV)/.test ## all tests, and which part of each package they run
 
 test-312: .venv312/.test ## the tests of Lib, scene and panels under Python 3.12, which is Slicer's
 	PYTHONPATH=RTUncertainty:. $(BIN312)/python -m pytest Testing/slicer Testing/gui $(ARGS)
+
+which-312:
+	@echo $(PYTHON312)
 
 lint: $(VENV)/.lint ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
