@@ -6,11 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "RTUncertainty"))
+_root = Path(__file__).resolve().parents[1]
+if (_root / "pyproject.toml").is_file():  # in a checkout that nobody installed
+    sys.path.insert(0, str(_root / "RTUncertainty"))
 
 
 def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser(prog="python -m training", description=__doc__.splitlines()[0])
+    main = argparse.ArgumentParser(prog="python -m training", description=__doc__.split("\n\n")[0])
     commands = main.add_subparsers(dest="command", required=True)
 
     p = commands.add_parser("prepare", help="align CT to MR, label, check and cache every patient")

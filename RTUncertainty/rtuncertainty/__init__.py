@@ -6,7 +6,7 @@
 __version__ = "0.1.0"
 
 _LAZY = {"predict": "prediction.predict", "Prediction": "prediction.predict", "propagate": "propagation.job",
-         "Propagation": "propagation.result", "read_card": "bundles.bundle", "list_bundles": "bundles.bundle",
+         "Propagation": "propagation.result", "read_card": "bundles.bundle", "list_bundles": "bundles.bundle", "broken_bundles": "bundles.bundle",
          "CancelToken": "core.events", "digital_limb": "phantoms.limb", "digital_pelvis": "phantoms.pelvis"}
 __all__ = sorted([*_LAZY, "__version__"])
 

@@ -8,6 +8,8 @@ from scipy import ndimage
 from rtuncertainty import deformation as D
 from rtuncertainty.core import geometry
 
+IDENTITY = np.eye(3)
+
 
 def rotation(axis, angle):
     x, y, z = np.array(axis, float) / np.linalg.norm(axis)
@@ -15,7 +17,7 @@ def rotation(axis, angle):
     return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k
 
 
-def make_grid(size=(14, 13, 12), spacing=(2.0, 1.5, 3.0), direction=np.eye(3), origin=(5.0, -40.0, 12.0)):
+def make_grid(size=(14, 13, 12), spacing=(2.0, 1.5, 3.0), direction=IDENTITY, origin=(5.0, -40.0, 12.0)):
     grid = sitk.Image([int(n) for n in size], sitk.sitkFloat32)
     grid.SetSpacing([float(s) for s in spacing])
     grid.SetDirection(np.asarray(direction, float).ravel())

@@ -80,7 +80,7 @@ def pymedphys_gamma(pair: Pair, interp_fraction: int) -> np.ndarray:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--time", metavar="PAIR", help="print the processor seconds of this pair, at the usual interp_fraction of 10")
     parser.add_argument("--finer", type=int, default=1, help="with so many times as many voxels along every edge (with --time)")
     args = parser.parse_args()

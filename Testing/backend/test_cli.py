@@ -96,8 +96,8 @@ def test_the_same_seed_gives_the_same_files(place, capsys):
     a = run(place, capsys, output=place / "a", seed=3)[2]
     b = run(place, capsys, output=place / "b", seed=3)[2]
     c = run(place, capsys, output=place / "c", seed=4)[2]
-    load = lambda p: sitk.GetArrayFromImage(sitk.ReadImage(str(p / "synct_parameter_sd.nii.gz")))
-    assert np.array_equal(load(a), load(b)) and not np.array_equal(load(a), load(c))
+    a, b, c = (sitk.GetArrayFromImage(sitk.ReadImage(str(p / "synct_parameter_sd.nii.gz"))) for p in (a, b, c))
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
 
 
 def test_events_are_json_lines(place, capsys):
@@ -423,3 +423,19 @@ def test_a_second_run_leaves_nothing_of_the_first_but_keeps_other_files(place):
         (out / "notes.txt").write_text("mine", encoding="utf-8")
     assert {p.name for p in out.iterdir()} == {"a.nii.gz", "summary.json", "notes.txt"}
     assert (place / "mr.nii.gz").exists()
+
+
+@pytest.mark.parametrize("error,code", [
+    (RuntimeError("CUDA error: an illegal memory access was encountered"), 1),
+    (RuntimeError("memory format option is only supported by strided tensors"), 1),
+    (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), 3),
+    (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"), 3),
+    (RuntimeError("ITK ERROR: Image(0x1): Failed to allocate memory for image."), 3),
+    (MemoryError("Unable to allocate 5.8 TiB for an array"), 3),
+])
+def test_only_what_ran_out_of_memory_is_said_to(place, capsys, monkeypatch, error, code):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("rtuncertainty.jobs.prediction.predict_to_folder", fails)
+    assert run(place, capsys)[0] == code

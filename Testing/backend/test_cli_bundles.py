@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+import rtuncertainty
 from make_bundle import make_bundle
 from rtuncertainty.cli import command_line
 from test_cli import place, refused  # noqa: F401 (place is a fixture)
@@ -45,9 +46,26 @@ def test_cards_that_say_nonsense(place, capsys, monkeypatch, entry, value, words
     inner[last] = value
     (folder / "model.json").write_text(json.dumps(card), encoding="utf-8")
     refused(place, capsys, ["model.json", words], model=folder)
-    # and it does not keep others from being listed
+    # and it does not keep others from being listed, but is named
     monkeypatch.setenv("RTU_MODELS", str(place / "cards"))
-    assert command_line.main(["models"]) == 0 and "limb-t1-synct" in capsys.readouterr().out
+    assert command_line.main(["models"]) == 0
+    output = capsys.readouterr()
+    broken = [line for line in output.err.splitlines() if line.startswith("broken: ")]
+    assert "limb-t1-synct" in output.out and len(broken) == 1 and str(folder / "model.json") in broken[0] and words in broken[0]
+
+
+def test_broken_bundles_are_told_from_good_ones(place, monkeypatch, capsys):
+    good, bad = make_bundle(place / "mixed" / "good"), place / "mixed" / "bad"
+    bad.mkdir()
+    (bad / "model.json").write_text('{"format": 9}', encoding="utf-8")
+    monkeypatch.setenv("RTU_MODELS", str(place / "mixed"))
+    assert str(good) in [card["folder"] for card in rtuncertainty.list_bundles()]
+    assert str(bad) not in [card["folder"] for card in rtuncertainty.list_bundles()]
+    faults = rtuncertainty.broken_bundles()
+    assert list(faults) == [str(bad)] and "format 9" in faults[str(bad)]
+    assert command_line.main(["models", "--json"]) == 0
+    output = capsys.readouterr()
+    assert str(good) in [card["folder"] for card in json.loads(output.out)] and output.err.startswith("broken: ")
 
 
 @pytest.mark.parametrize("spoil", [

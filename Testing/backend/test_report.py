@@ -177,7 +177,7 @@ def test_names_are_escaped_and_nothing_is_fetched(tmp_path):
     assert "<script" not in html and "&lt;script&gt;" in html
     assert not [t for t, _ in page.tags if t in ("script", "link", "iframe", "object")]
     assert page.text.count("<script>alert('x')</script>") >= 4  # input, title, note, reason, structure: shown as text
-    for tag, attributes in page.tags:
+    for _, attributes in page.tags:
         assert not [a for a in attributes if a.startswith("on") or a == "href"]
         assert attributes.get("src", "data:").startswith("data:")
     assert not re.search(r"https?://|@import|url\((?!#)", html)

@@ -32,7 +32,7 @@ def image(dose, axes):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--pymedphys", metavar="PYTHON", help="an interpreter that has pymedphys")
     parser.add_argument("--finer", type=int, default=2, help="with so many times as many voxels along every edge (default 2)")
     parser.add_argument("--repeat", type=int, default=3)

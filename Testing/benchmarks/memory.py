@@ -29,7 +29,7 @@ def peak(size, spacing, samples):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--large", action="store_true")
     args = parser.parse_args()
     few, _ = peak((160, 160, 24), (1.0, 1.0, 3.0), 5)

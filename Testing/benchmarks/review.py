@@ -58,7 +58,7 @@ def once(folder, holder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--structures", type=int, default=20)
     parser.add_argument("--size", type=int, nargs=3, default=(256, 256, 80))
     parser.add_argument("--repeats", type=int, default=3)

@@ -43,7 +43,7 @@ def clock(work, repeat):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--model", default="limb-t1-synct", help="bundle, or 'paper' for M4 at the paper's size")
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--slices", type=int, default=2)

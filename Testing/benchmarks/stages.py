@@ -19,7 +19,7 @@ runtime.prepare()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--size", type=int, nargs=3, default=(256, 256, 80))
     parser.add_argument("--samples", type=int, default=20)
     args = parser.parse_args()

@@ -29,7 +29,7 @@ def clock(work, repeat):
 
 @torch.inference_mode()
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--edge", type=int, default=40, help="voxels of the cube")
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--repeat", type=int, default=2)

@@ -53,6 +53,7 @@ def in_this_process(request, monkeypatch):
     """The backend's command line without a process of its own, but where a test is about that."""
     if "process" not in request.node.name:
         def waited(self, workspace, proof, progress):
+            pytest.importorskip("torch")  # it computes DVHs
             assert command_line.main([*workspace.arguments, "--progress", "none"]) == 0
             return workspace.output
 
@@ -65,6 +66,7 @@ def run(scene, tmp_path):
 
 
 def test_in_a_process_of_its_own(run, scene):
+    pytest.importorskip("torch")
     progress = []
     found = ReviewLogic().dvh(run, add_dose(scene, run.synct), progress=progress.append)
     assert {"DVH of gtv", "Band of gtv"} <= {e.get("message") for e in progress} and found.rows[1].calibrated == "volume"

@@ -118,7 +118,7 @@ def test_conformal_quantile_promises_what_it_says():
 
 def test_scores_are_of_patients_who_were_left_out():
     rows = simulated(np.random.default_rng(6), 30, structures=("prostate", "bladder"))
-    for row, calibration in volume_coverage.cross_validated(rows, "conformal"):
+    for _, calibration in volume_coverage.cross_validated(rows, "conformal"):
         assert calibration.groups["pooled"].patients < 30
     for others, left_out in volume_coverage.folds(rows):
         assert not {r.patient for r in others} & {r.patient for r in left_out}

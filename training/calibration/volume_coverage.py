@@ -67,7 +67,8 @@ def cross_validated(rows: list[VolumeRow], method: str, count: int = 10, trainin
 
 def uninformed(volumes: list[float], level: float) -> tuple[float, float]:
     """The interval of one who knows the organ but not the image: quantiles of known volumes in ml."""
-    return tuple(float(v) for v in np.quantile(volumes, [0.5 - level / 2, 0.5 + level / 2]))
+    low, high = np.quantile(volumes, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)

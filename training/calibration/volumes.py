@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
@@ -175,8 +176,9 @@ def fit(rows: list[VolumeRow], method: str, least: int | None = None, usual: dic
     if not rows:
         raise ValueError("no structure is present and found in any row: nothing can be calibrated")
     usual = dict(usual or {}) if method in CONFORMAL else {}
-    one = {"log_affine": fit_log_affine, "conformal": partial(fit_conformal, usual=usual),
-           "conformal_scaled": partial(fit_conformal, usual=usual, scaled=True)}[method]
+    methods: dict[str, Callable] = {"log_affine": fit_log_affine, "conformal": partial(fit_conformal, usual=usual),
+           "conformal_scaled": partial(fit_conformal, usual=usual, scaled=True)}
+    one = methods[method]
     groups = {POOLED: one(rows)}
     names = list(dict.fromkeys(r.structure for r in rows))
     least = max(2, own_fit(groups[POOLED].patients) if least is None else least)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
@@ -24,9 +25,9 @@ class Source:
     """The images of one case: paths, or objects with `read()` (see `reading`). `problem` says why it cannot be used."""
 
     name: str
-    mr: object = None
-    ct: object = None
-    mask: object = None
+    mr: Any = None
+    ct: Any = None
+    mask: Any = None
     labels: dict = field(default_factory=dict)  # name -> image
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class OrganCase:
 
 def save(case: OrganCase, path: Path) -> None:
     """Write a case compactly: HU in steps of 8, below the noise of a CT."""
-    arrays = {"hu": np.rint(case.hu.clip(-1024, 3071) / 8).astype(np.int16), "labels": case.labels.astype(np.uint8), "body": np.packbits(case.body),
+    arrays: dict[str, Any] = {"hu": np.rint(case.hu.clip(-1024, 3071) / 8).astype(np.int16), "labels": case.labels.astype(np.uint8), "body": np.packbits(case.body),
               "spacing": case.spacing, "about": json.dumps({"patient": case.patient, "classes": case.classes, "drawn_ml": case.drawn_ml})}
     with replaced(path) as temporary:
         np.savez_compressed(temporary, **arrays)

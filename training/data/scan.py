@@ -53,7 +53,7 @@ def load(path: Path) -> Scan:
     """Read what `save` wrote."""
     with np.load(path, allow_pickle=False) as f:
         about = json.loads(str(f["about"]))
-        return Scan(path.stem, f["image"].astype(np.float32) / about.get("steps", STEPS), f["labels"] if "labels" in f else None,
+        return Scan(path.stem, f["image"].astype(np.float32) / about.get("steps", STEPS), f.get("labels"),
                     tuple(float(s) for s in f["spacing"]), about["classes"], f["body"] > 0 if "body" in f else None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -27,8 +28,8 @@ class ScanSource:
 
     name: str
     patient: str
-    image: object = None
-    drawn: dict[str, object] = field(default_factory=dict)
+    image: Any = None
+    drawn: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     problem: str = ""
 

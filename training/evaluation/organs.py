@@ -94,7 +94,8 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int =
     card, networks = bundle.load(model, inference.choose_device(device))
     sides = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
     scored = provenance.require_unseen(card, prepared, sides["validation"], unseen)
-    rows, scores, training = [], [], {}
+    rows, scores = [], []
+    training: dict = {}
     for name in sides["training"]:
         for organ, ml in organ_case.load(prepared / "cases" / f"{name}.npz").drawn_ml.items():
             training.setdefault(organ, []).append(round(ml, 3))

@@ -176,7 +176,7 @@ def _write(networks, card, split, samples, out, fitted, sd_range, every, more_of
     return replace_text(out / "evaluation.md", "\n\n".join(lines) + "\n")
 
 
-def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], scored: dict = {}) -> dict:
+def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], scored: dict | None = None) -> dict:
     """The figures that `export` writes into the card; those that the network does not have are left out."""
     def mean(column, digits):
         values = [r[column] for r in rows if not math.isnan(r.get(column, math.nan))]
@@ -196,7 +196,7 @@ def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], 
         synct = None
     who = "other digital phantoms" if card.get("training", {}).get("phantom") else "validation patients of the same collection"
     return {"weights_sha256": card["weights"]["sha256"],
-            "accuracy": {"cases": f"{len(rows)} {who}, {provenance.none_trained_on(scored)}", "n": len(rows),
+            "accuracy": {"cases": f"{len(rows)} {who}, {provenance.none_trained_on(scored or {})}", "n": len(rows),
                          "table": {k: v for k, v in table.items() if v is not None}},
             "calibration": {"synct": synct, "volumes": None}}
 

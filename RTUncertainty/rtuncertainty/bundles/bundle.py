@@ -22,8 +22,8 @@ def search_path() -> list[Path]:
     """Folders in which bundles are looked for by name: those in RTU_MODELS, then the extension's own."""
     given = [Path(p) for p in os.environ.get("RTU_MODELS", "").split(os.pathsep) if p]
     here = Path(__file__).resolve()
-    # in the source tree, in an installed extension (…/qt-scripted-modules/rtuncertainty), in a wheel
-    own = [here.parents[3] / "Resources" / "Models", here.parents[2] / "Resources" / "Models", here.parents[1] / "Models"]
+    # in the source tree, in an installed extension (…/qt-scripted-modules/rtuncertainty), in a wheel (see setup.py)
+    own = [here.parents[3] / "Resources" / "Models", here.parents[2] / "Resources" / "Models", here.parents[1] / "models"]
     return given + own
 
 
@@ -61,17 +61,30 @@ def read_card(folder) -> dict:
     return {**card, "folder": str(Path(folder).resolve())}
 
 
-def list_bundles() -> list[dict]:
-    """The cards of all bundles on the search path, by name; broken ones are left out (ask `read_card` why)."""
-    cards = {}
+def _bundles() -> tuple[dict[str, dict], dict[str, str]]:
+    """(name → card, folder → fault) of all bundles on the search path; of two with one name the first counts."""
+    cards: dict[str, dict] = {}
+    faults: dict[str, str] = {}
     for folder in search_path():
         for path in sorted(folder.glob("*/model.json")):
             try:
                 card = read_card(path.parent)
-            except InputError:
-                continue
-            cards.setdefault(card["name"], card)
+            except InputError as error:
+                faults[str(path.parent)] = str(error)
+            else:
+                cards.setdefault(card["name"], card)
+    return cards, faults
+
+
+def list_bundles() -> list[dict]:
+    """The cards of all bundles on the search path, by name; of the others `broken_bundles` says what is wrong."""
+    cards, _ = _bundles()
     return [cards[k] for k in sorted(cards)]
+
+
+def broken_bundles() -> dict[str, str]:
+    """Folders on the search path whose card cannot be used, each with its fault in one line."""
+    return _bundles()[1]
 
 
 def sha256(path: Path) -> str:

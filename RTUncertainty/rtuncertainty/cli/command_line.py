@@ -129,10 +129,13 @@ def _quiet_itk(debug: bool) -> None:
     sitk.ProcessObject.SetGlobalWarningDisplay(debug)
 
 
-def _memory(error) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    return "memory" in str(error).lower() and isinstance(error, RuntimeError)
+def _memory(error: BaseException) -> bool:
+    """Whether memory ran out; where torch was never loaded (`models`, `--help`), only Python's own error says so."""
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from ..sampling.inference import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _models(args) -> int:
@@ -144,6 +147,8 @@ def _models(args) -> int:
     width = max((len(card["name"]) for card in cards), default=0)
     for card in cards if not args.json else []:
         print(f"{card['name']:{width}} {card['version']:8} {card['title']}")
+    for fault in bundle.broken_bundles().values():
+        print(f"broken: {fault}", file=sys.stderr)
     if not cards and not args.json:
         print("No models found; set RTU_MODELS to a folder of bundles.")
     return 0

@@ -92,9 +92,9 @@ def _truth(result: Result, truth: Path) -> dict[str, str]:
 
     from ..phantoms.limb import LABELS
 
-    found, true = (sitk.ReadImage(str(p)) for p in (result.path("structures"), truth))
-    ml = float(np.prod(true.GetSpacing())) / 1000
-    found, true = sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(true)
+    images = [sitk.ReadImage(str(p)) for p in (result.path("structures"), truth)]
+    ml = float(np.prod(images[1].GetSpacing())) / 1000
+    found, true = (sitk.GetArrayFromImage(image) for image in images)
     words = {}
     for structure in result.summary["structures"]:
         if structure["name"] in LABELS:

@@ -24,9 +24,9 @@ def index_tensor(shape, like: torch.Tensor) -> torch.Tensor:
 
 def affine_tensor(matrix: np.ndarray, shift: np.ndarray, positions: torch.Tensor) -> torch.Tensor:
     """M·p + t for positions [n, 3, z, y, x]."""
-    matrix = torch.as_tensor(matrix, dtype=positions.dtype, device=positions.device)
-    shift = torch.as_tensor(shift, dtype=positions.dtype, device=positions.device)
-    return torch.einsum("ij,nj...->ni...", matrix, positions) + shift.view(1, 3, 1, 1, 1)
+    m = torch.as_tensor(matrix, dtype=positions.dtype, device=positions.device)
+    t = torch.as_tensor(shift, dtype=positions.dtype, device=positions.device)
+    return torch.einsum("ij,nj...->ni...", m, positions) + t.view(1, 3, 1, 1, 1)
 
 
 def sample_tensor(image: torch.Tensor, positions: torch.Tensor, outside: float | None = None) -> torch.Tensor:

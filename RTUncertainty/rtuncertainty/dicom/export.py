@@ -125,7 +125,7 @@ class _Job:
     done: Exported
     asked: bool  # the kinds were named
     progress: Progress
-    folder: Path | None = None
+    folder: Path = Path()  # of the staged result, once there is one
 
     def note(self, text: str) -> None:
         self.done.notes.append(text)

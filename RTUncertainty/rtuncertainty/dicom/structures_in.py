@@ -119,7 +119,7 @@ def _together(planes: list) -> dict[float, list[np.ndarray]]:
     """Polygons by the plane in which they lie; positions that differ by rounding only are one plane."""
     planes = sorted(planes, key=lambda p: p[0])
     found: dict[float, list[np.ndarray]] = {}
-    start = None
+    start, last = None, 0.0
     for at, polygon in planes:
         if start is None or at - last > TOGETHER:
             start = at
@@ -142,8 +142,7 @@ def _own_grid(rois: list[Roi]) -> sitk.Image:
     frame = np.stack([first, np.cross(third, first), third])
     points = np.concatenate(contours) @ frame.T
     low, high = points.min(0), points.max(0)
-    steps = [np.diff(sorted({round(float((c @ third).mean()), 2) for c in roi.contours})) for roi in rois if roi.contours]
-    steps = np.concatenate(steps)
+    steps = np.concatenate([np.diff(sorted({round(float((c @ third).mean()), 2) for c in roi.contours})) for roi in rois if roi.contours])
     step = float(np.median(steps)) if steps.size else 3.0
     at = float((largest @ third).mean())
     low[2] = at - np.ceil((at - low[2]) / step - 0.01) * step

@@ -60,7 +60,7 @@ class ContourRegion:
         ends = np.concatenate([e.reshape(-1, 2) for _, _, e in self.planes])
         low = [*ends.min(0), min(a for a, _, _ in self.planes)]
         high = [*ends.max(0), max(b for _, b, _ in self.planes)]
-        corners = np.array([[h if b else l for l, h, b in zip(low, high, bits)] for bits in np.ndindex(2, 2, 2)])
+        corners = np.array([[b if last else a for a, b, last in zip(low, high, bits)] for bits in np.ndindex(2, 2, 2)])
         return corners @ self.axes
 
     def fraction(self, grid: sitk.Image) -> np.ndarray:

@@ -39,16 +39,16 @@ class Search:
         self.low, self.high = (torch.nn.functional.pad(r, (0, 1, 0, 1, 0, 1), value=math.inf).flatten() for r in (low, high))
 
     def __call__(self, points: np.ndarray, dose, tolerance):
-        points = torch.from_numpy(points).to(self.device).T
+        at = torch.from_numpy(points).to(self.device).T
         # doubles until here: a coordinate's fraction is to keep float32's digits
-        first = torch.minimum(points.floor().clamp(min=0).long(), self.size - 2)
-        within = (points - first).float()
+        first = torch.minimum(at.floor().clamp(min=0).long(), self.size - 2)
+        within = (at - first).float()
         index = ((first + torch.tensor(self.reach, device=self.device)[:, None]) * self.strides).sum(0)
         best = torch.full_like(dose, self.largest ** 2)
         inside = ((within >= 0) & (within <= 1)).all(0)
-        at = _trilinear(self._difference(index, dose, tolerance), within)
-        best = torch.where(inside, torch.minimum(best, at ** 2), best)
-        beyond = torch.maximum(-points, points - (self.size - 1)).clamp(min=0).float() * self.spacing
+        own = _trilinear(self._difference(index, dose, tolerance), within)
+        best = torch.where(inside, torch.minimum(best, own ** 2), best)
+        beyond = torch.maximum(-at, at - (self.size - 1)).clamp(min=0).float() * self.spacing
         reached = (beyond ** 2).sum(0) < self.largest ** 2
         active, waiting, boxes = torch.nonzero(reached)[:, 0], [], 0
         for least, offset in self._cells(within[:, active]):

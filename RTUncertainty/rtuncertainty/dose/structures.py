@@ -27,7 +27,7 @@ def read(path, tell=None, thickness_mm: float | None = None, frame: str = "") ->
     from ..dicom import structure_file
 
     file = structure_file.find(Path(path))
-    found = {}
+    found: dict[str, ContourRegion | NoRegion] = {}
     rois = structure_file.rois_of(file)
     frames = {roi.frame for roi in rois if roi.contours} - {""}
     if frame and frames and frame not in frames:

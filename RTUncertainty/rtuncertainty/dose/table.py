@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..results import tables
 from .dvh import Dvh
+
+if TYPE_CHECKING:
+    from .bands import Band
 
 # Gy, percent of the prescription, percent of the volume
 DOSES, PRESCRIBED, VOLUMES = (5, 10, 20, 30, 40, 50, 60), (95, 100, 107), (98, 95, 50, 2)
@@ -22,7 +26,7 @@ class Row:
 
     structure: str
     dvh: Dvh | None = None
-    band: object = None
+    band: Band | None = None
     note: str = ""
     numbers: dict = field(default_factory=dict)
 

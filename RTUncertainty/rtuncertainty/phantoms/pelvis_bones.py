@@ -45,8 +45,8 @@ class Bone:
     name: str
     box: tuple
     distance: np.ndarray
-    cortex: object
-    density: object
+    cortex: float | np.ndarray
+    density: float | np.ndarray
     fat: float
     head: np.ndarray | None = None
 

@@ -155,7 +155,7 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
     def image(array, outside=0.0, dtype=np.float32):
         return geometry.like(np.where(inside, array, outside), mr, dtype)
 
-    out = {"body": body}
+    out: dict = {"body": body}
     if "synct" in card["outputs"]:
         measured, doubtful = (None if i is None else sitk.GetArrayFromImage(geometry.resample(i, mr, "nearest")) > 0
                               for i in (ready.measured, ready.doubtful))

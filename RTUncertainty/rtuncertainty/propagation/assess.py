@@ -37,8 +37,8 @@ def _moved_together(name, mask, sd_mm, day, card, rule) -> Assessed:
     grid = geometry.resampled_grid(day, [s * k for s, k in zip(day.GetSpacing(), (coarse, coarse, 1))]) if coarse > 1 else day
     there = sitk.GetArrayFromImage(geometry.resample(geometry.like(mask, day, np.uint8), grid, "nearest")) > 0
     sd = sitk.GetArrayFromImage(sitk.Resample(sd_mm, grid, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32))
-    inside = geometry.like(volume_distribution.from_surface(there, sd[surfaces.surface(there)], grid.GetSpacing()), grid)
-    inside = sitk.GetArrayFromImage(geometry.resample(inside, day))
+    member = geometry.like(volume_distribution.from_surface(there, sd[surfaces.surface(there)], grid.GetSpacing()), grid)
+    inside = sitk.GetArrayFromImage(geometry.resample(member, day))
     return volume_assessment.assess(name, inside, None, mask, None, day, card, rule)
 
 

@@ -32,7 +32,7 @@ def run(network, pair: Pair, known: dict, organs: dict, samples: int, seed: int,
     """
     masks_of = {organ: pair.labels[name] for name, organ in known.items()}
     channel = (label_array(masks_of, organs, pair.daily.shape) / max(1, len(organs))).astype(np.float32)
-    air = float(normalised(np.float32(AIR_HU)))
+    air = float(normalised(np.array(AIR_HU, np.float32)))
     volume = torch.from_numpy(np.stack([normalised(pair.daily), normalised(pair.planning), channel]))[None].to(device)
     found = sampling.run(network, volume[:, :network.in_channels], [air, air, 0.0][:network.in_channels], samples, seed, progress, both_ways)
     fixed, moving = volume[:, :1], volume[:, 1:2]

@@ -33,9 +33,9 @@ def propagate(planning, structures, daily, bundle, *, samples: int = 20, seed: i
     """
     progress = progress or Progress(on_event, cancel or CancelToken(), shares=PROPAGATION)
     progress.stage("read", 0.0, "Reading scans, structures and model")
-    for name, value, known in (("rigid", rigid, ("on", "off")), ("refine", refine, REFINE), ("symmetric", symmetric, ("on", "off"))):
-        if value not in known:
-            raise InputError(f"{name} is '{value}'; it is one of {', '.join(known)}.")
+    for name, value, choices in (("rigid", rigid, ("on", "off")), ("refine", refine, REFINE), ("symmetric", symmetric, ("on", "off"))):
+        if value not in choices:
+            raise InputError(f"{name} is '{value}'; it is one of {', '.join(choices)}.")
     require_sampling(samples, seed)
     (plan, plan_name), (day, day_name) = (_image(image, name) for image, name in ((planning, "the planning CT"), (daily, "the daily CT")))
     card = bundles.read_card(bundles.find(bundle))
@@ -78,9 +78,9 @@ def propagate(planning, structures, daily, bundle, *, samples: int = 20, seed: i
         symmetric == "on"),
         networks[0], where, progress)
     progress.stage("assemble", 0.0, "Assembling images and contours")
-    result = assemble.images(found, pair, plan, day, card, progress)
-    contours, more = assemble.contours(found, pair, result["field"], given, known, organs, plan, day, card, progress)
-    result = Propagation(**result, contours=contours, flags=raised + more, rigid=pair.rigid, card=card, device_used=str(where),
+    images = assemble.images(found, pair, plan, day, card, progress)
+    contours, more = assemble.contours(found, pair, images["field"], given, known, organs, plan, day, card, progress)
+    result = Propagation(**images, contours=contours, flags=raised + more, rigid=pair.rigid, card=card, device_used=str(where),
                          options={"samples": samples, "seed": seed, "device": device, "rigid": rigid, "refine": refine, "symmetric": symmetric},
                          names={"planning": plan_name, "daily": day_name, "structures": "the structures" if isinstance(structures, (dict, sitk.Image)) else str(structures)},
                          notes=progress.notes, seconds=progress.seconds)

@@ -37,8 +37,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("not enough memory" in text or "out of memory" in text)
+    # torch on a GPU and on the CPU, then ITK ("Failed to allocate memory for image")
+    said = ("out of memory", "not enough memory", "allocate memory")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
 
 
 def run(networks, volume: np.ndarray, samples: int, seed: int, device: torch.device, progress: Progress, tiles=None):

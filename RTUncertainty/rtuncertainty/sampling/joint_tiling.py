@@ -78,7 +78,7 @@ def run_tiled(network: JointNetwork, volume: torch.Tensor, fill=None, edge: int 
     field = padded(volume, fill)
     device = next(network.parameters()).device
     positions = tiles(volume.shape[2:], edge)
-    results = [None, None]
+    results: list = [None, None]
     for number, tile in enumerate(positions):
         with torch.inference_mode():
             out = network(field[(..., *tile.cut)].to(device))

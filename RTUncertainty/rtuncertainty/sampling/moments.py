@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 
@@ -16,9 +18,9 @@ class Moments:
     def __init__(self):
         self.count = 0  # of pairs, or of single samples
         self.samples = 0
-        self.mean: torch.Tensor | None = None
-        self._square: torch.Tensor | None = None
-        self._within: torch.Tensor | None = None
+        self.mean: Any = None  # a tensor, once something was added; so the others
+        self._square: Any = None
+        self._within: Any = None
 
     def add(self, a: torch.Tensor, b: torch.Tensor | None = None) -> None:
         """Take in a pair, or a single sample when `b` is None; do not mix the two."""

@@ -8,6 +8,7 @@ Networks with dropout in every layer (1TN to 3TN) are run as a whole T times; M1
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -25,9 +26,9 @@ class Statistics:
     (per class), expected_entropy (nats).
     """
 
-    mean: torch.Tensor
-    intrinsic: torch.Tensor
-    parameter: torch.Tensor
+    mean: Any  # tensors; None of networks that give no image
+    intrinsic: Any
+    parameter: Any
     probability: torch.Tensor
     probability_variance: torch.Tensor
     expected_entropy: torch.Tensor

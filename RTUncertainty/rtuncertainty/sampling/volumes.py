@@ -73,15 +73,15 @@ def statistics(networks, volume: np.ndarray, samples: int, seed: int, device: to
             progress.stage("network", (number + done / of) / len(corners), f"Sampling part {number + 1} of {len(corners)}")
 
         found = sample(networks, image, samples, seed * 1_000_003 + number * 7_919_017, tell)[0]
-        found = found[(slice(None), *[own for _, own in cuts])].float().cpu().numpy()
+        inner = found[(slice(None), *[own for _, own in cuts])].float().cpu().numpy()
         weight = np.ones(size, np.float32)
         for axis, (start, edge, length) in enumerate(zip(corner, size, volume.shape)):
             weight *= ramp(length, start, edge, overlap).reshape([-1 if a == axis else 1 for a in range(3)])
         at = tuple(slice(start, start + edge) for start, edge in zip(corner, size))
-        out[(slice(None), *at)] += found * weight
+        out[(slice(None), *at)] += inner * weight
         total[at] += weight
     if len(corners) > 1:
         out /= total
     k = networks[0].classes
-    found = torch.from_numpy(out).transpose(0, 1)
-    return Statistics(None, None, None, found[:, 1:1 + k], found[:, 1 + k:], found[:, :1])
+    moments = torch.from_numpy(out).transpose(0, 1)
+    return Statistics(None, None, None, moments[:, 1:1 + k], moments[:, 1 + k:], moments[:, :1])

@@ -92,7 +92,8 @@ def limits(usual: dict[str, tuple[float, float]], structure: str, median_ml: flo
     """(least, most) volume of a structure in x; infinite where nothing is known of it."""
     if structure not in usual:
         return -math.inf, math.inf
-    return tuple(float(v) for v in log_ratio(usual[structure], median_ml))
+    low, high = log_ratio(usual[structure], median_ml)
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)

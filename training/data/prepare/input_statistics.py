@@ -17,25 +17,25 @@ def of_images(images: Iterable[tuple]) -> dict | None:
 
     Each image's histogram is held against those of the others. None for fewer than `LEAST`.
     """
-    found, own = [], []
+    found, quantiles = [], []
     for volume, body, spacing in images:
         found.append(input_quality.statistics(volume, body, spacing))
-        own.append(input_quality.quantiles(volume, body))
+        quantiles.append(input_quality.quantiles(volume, body))
     if len(found) < LEAST:
         return None
-    own = np.array(own)
+    own = np.array(quantiles)
     for number, measures in enumerate(found):
         measures["histogram"] = input_quality.histogram_distance(own[number], np.delete(own, number, 0).mean(0))
-    measures = {}
+    ranges = {}
     for name in input_quality.MEASURES:
         values = np.array([m[name] for m in found])
         values = values[np.isfinite(values)]
         if values.size < LEAST:
             continue
         evened = input_quality.evened(name, values)
-        measures[name] = {"mean": round(float(evened.mean()), 5), "sd": round(float(evened.std(ddof=1)), 5),
+        ranges[name] = {"mean": round(float(evened.mean()), 5), "sd": round(float(evened.std(ddof=1)), 5),
                           "range": [float(f"{v:.4g}") for v in (values.min(), values.max())]}
-    return {"cases": len(found), "quantiles": [round(float(v), 4) for v in own.mean(0)], "measures": measures}
+    return {"cases": len(found), "quantiles": [round(float(v), 4) for v in own.mean(0)], "measures": ranges}
 
 
 def of_cases(cases: Iterable) -> dict | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ class Delivery:
     table: Table
     grid: DoseGrid
     patient: Patient
-    fields: object
+    fields: Any  # PhotonFields or ProtonFields, once they are made
     body: torch.Tensor  # bool, on the grid
     ct_dose: torch.Tensor = field(default=None)  # Gy, on the grid
 

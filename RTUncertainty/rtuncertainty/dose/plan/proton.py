@@ -51,7 +51,7 @@ class ProtonFields:
 
     def _layers(self, distance: float) -> list[tuple[float, float]]:
         """(energy in MeV, depth of its peak in mm of water) of the machine's energies, about `distance` apart."""
-        chosen = []
+        chosen: list[np.ndarray] = []
         for energy in reversed(self.table.available_energies):
             curves = self.table.row_curves(energy)
             peak = float(curves["depth_mm"][int(curves["idd"].argmax())])
@@ -117,7 +117,7 @@ class ProtonFields:
         row_of[chosen] = np.arange(len(chosen))
         row_of = row_of.reshape(self.engine.dose_grid_shape)
         rows, columns, values = [], [], []
-        for start, end, some in self.spots.chunks(CHUNK):
+        for start, _, some in self.spots.chunks(CHUNK):
             self.tell(start / len(self.spots))
             with quiet():
                 doses = self.engine.compute_dose(some, volume.to(self.device), self.body, ssd_mm=self.ssd_mm, return_per_beamlet=True)

@@ -62,6 +62,7 @@ def field_members(mean: np.ndarray, sd: np.ndarray, spacing, samples: int, seed:
     mean, sd: HU; spacing: (x, y, z) in mm; correlation_mm: see `smooth_field`. The same seed gives the same members.
     """
     generator = np.random.default_rng(seed)
+    error = np.zeros_like(mean)
     for number in range(samples):
         # the second of a pair is the first one's mirror image
         error = -error if number % 2 else sd * smooth_field(mean.shape, spacing, correlation_mm, generator)

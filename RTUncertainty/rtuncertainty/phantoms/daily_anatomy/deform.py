@@ -63,7 +63,10 @@ class Motion:
 
     def __init__(self, anatomy: Anatomy, asked: dict, seed: int):
         self.anatomy, self.lattice = anatomy, anatomy.lattice
-        self.volumes_ml, self.shifts_mm, self.skin_mm, self.tempered = {}, {}, None, 1.0
+        self.volumes_ml: dict = {}
+        self.shifts_mm: dict = {}
+        self.skin_mm: float | None = None
+        self.tempered = 1.0
         growths, others, stiff = _soft_changes(anatomy, asked, seed)
         bend = torch.zeros(1, 3, *self.lattice.shape)
         if np.any(asked.get("neck", 0)):
