@@ -10,13 +10,21 @@ from rtuncertainty.uncertainty.volume_calibration import patients_needed
 
 from ..core.files import replace_text
 from . import conformal
-from ..evaluation.comparison import store
 
 # what `dose` draws its samples with unless told otherwise
 BAND = "measured"
 LEVELS = (0.9, 0.8, 0.68, 0.5)
 # what `dose_study` computes with the plan that `dose` makes by default; its protons have wider spots
 SIMPLE = ("photon",)
+
+
+def read(folder: Path) -> list[dict]:
+    """All records that `reproduce dose` computed, with their modality, in a steady order."""
+    found = []
+    for modality in ("photon", "proton"):
+        for path in sorted((folder / modality).glob("*.json")):
+            found.append(json.loads(path.read_text(encoding="utf-8")) | {"modality": modality})
+    return found
 
 
 def score(band: list[float]) -> float:
@@ -55,9 +63,7 @@ def into_evaluation(folder: Path, network: str, evaluation: Path) -> Path:
 
     Raises `SystemExit` where there is nothing to calibrate.
     """
-    from ..studies.dose import tables
-
-    records = [r for r in tables.read(folder) if r["title"] == network]
+    records = [r for r in read(folder) if r["title"] == network]
     found = {m: entry for m in SIMPLE if (entry := fit([r for r in records if r["modality"] == m]))}
     if not found:
         raise SystemExit(f"{folder} has no bands of {network} that could be calibrated; run 'python -m training reproduce dose' first.")

@@ -23,7 +23,6 @@ from ..core.files import replace_text
 from ..data.prepare import scans
 from ..data import scan
 from . import overlap
-from .comparison import store
 
 SAMPLES = 20
 # of the windows, voxels (x, y, z)

@@ -26,7 +26,6 @@ from ..data import pair_case
 from ..data.pair_case import PairCase
 from ..methods.elmahdy2021.feed import OUTSIDE, tensors
 from . import contours
-from .comparison import store
 from ..methods.elmahdy2021.task import network_input, one_hot
 
 SAMPLES = 10

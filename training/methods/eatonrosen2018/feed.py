@@ -28,8 +28,8 @@ class VolumeFeed(PairFeed):
 
     def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> "VolumePatches":
         """Random patches of the training scans from batch `start` on; of several processes each has its part."""
-        h = self.hyper
-        return VolumePatches([self.cases[n] for n in self.training], h["patch"], seed, start, h["batch"], rank, world)
+        c = self.config
+        return VolumePatches([self.cases[n] for n in self.training], c.patch, seed, start, c.batch, rank, world)
 
     def whole(self, rank: int = 0, world: int = 1) -> "_Whole":
         """What a validation looks at: whole scans, of several processes as many for each."""

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
-from scipy import ndimage
 from torch.nn import functional as F
 
 from rtuncertainty.networks.uncertainty import entropy

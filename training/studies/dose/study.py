@@ -27,7 +27,6 @@ from . import tables
 from ...evaluation import slices
 from ...core import provenance
 from ...core.files import replaced
-from ...evaluation.comparison import store
 from ...data.prepare.synthesis import Case, load_case
 from ..mr_only.study import TITLES
 

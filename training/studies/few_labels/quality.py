@@ -34,7 +34,6 @@ from ..volumes import noise
 from ...core import provenance
 from ...data.prepare import scans
 from ...data import scan
-from ...evaluation.comparison import store
 from ...calibration.volumes import VolumeRow
 
 STEPS = {"noise": (0.1, 0.2, 0.4), "blur": (2.0, 4.0)}

@@ -12,7 +12,7 @@ from scipy import stats
 from ...core.files import replace_text
 from ...calibration import flags, spread as spread_calibration
 from ...core import provenance
-from ...evaluation.comparison import store, tables
+from ...evaluation.comparison import tables
 from ...evaluation.pairs import BOTH_WAYS, ONE_WAY
 
 BASELINES = ("rigid", "elastix")

@@ -25,7 +25,6 @@ from ...calibration import volume_card
 from ...data import pair_case
 from ...data.pair_case import PairCase
 from ...evaluation import contours
-from ...evaluation.comparison import store
 from ...calibration.volumes import VolumeRow
 
 

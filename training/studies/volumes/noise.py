@@ -23,7 +23,6 @@ from rtuncertainty.prediction.predict import LEVEL, predict
 from rtuncertainty.core.surfaces import dice
 
 from ...core.files import replace_text
-from ...evaluation.comparison import store
 
 # noise: sd over the mean intensity of what is above a tenth of the range (the paper's percentages); blur: sd in mm; resolution: edge of
 # a voxel over the image's own

@@ -13,7 +13,7 @@ from ...core.files import replace_text
 from . import noise as noise_experiment
 from ...calibration import quality, volume_card, volume_coverage, volume_ranges
 from ...core.files import replaced
-from ...evaluation.comparison import store, tables
+from ...evaluation.comparison import tables
 from ...evaluation.comparison.figures import COLOURS
 from ...calibration.volumes import VolumeRow, usable
 from ...calibration.volume_coverage import ALL, BINS, Coverage
