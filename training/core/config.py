@@ -179,7 +179,10 @@ def _as_type(of, value):
     """`value` as a type of a setting. YAML reads "1e-3" as text: what is written like a number is one. Raises `ValueError`."""
     fits, args = ValueError(type_name(of)), get_args(of)
     if type(None) in args:
-        return None if value is None else _as_type(next(a for a in args if a is not type(None)), value)
+        try:
+            return None if value is None else _as_type(next(a for a in args if a is not type(None)), value)
+        except ValueError:
+            raise fits from None
     if get_origin(of) is tuple:
         if not isinstance(value, (list, tuple)) or (args[-1] is not Ellipsis and len(value) != len(args)):
             raise fits
