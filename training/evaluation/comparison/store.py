@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...core.files import replaced
+from ...core.files import replace_text
 
 FORMAT = 1
 FILE = "rows.json"

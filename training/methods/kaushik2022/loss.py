@@ -6,8 +6,6 @@ outside of it counts.
 
 from __future__ import annotations
 
-import torch
-
 from ...core.distributed import total
 from ..bragman2018.loss import weighted_mean
 

@@ -11,7 +11,7 @@ import numpy as np
 from ...core.files import replace_text
 from . import flags as few_labels_flags, quality as few_labels_quality
 from ...core import provenance
-from ...evaluation.comparison import significance, store, tables
+from ...evaluation.comparison import significance, tables
 from ...evaluation.overlap import METRICS
 
 # of files that name no structure
