@@ -1,7 +1,7 @@
-"""Settings of a training, typed: `Config` is what all methods share; each method's own derive from it (`training/methods/*/config.py`).
+"""Settings of a training, typed: `Config` has what all methods share; each method's own (`methods/*/config.py`) too.
 
-A setting is a field made by `setting`, which carries its meaning and limits. `Config.read` turns what YAML files say into one, and
-names file and key of what is wrong in one line.
+A setting is a field made by `setting`, which carries its meaning and limits. `Config.read` turns what YAML files say
+into one, and names file and key of what is wrong in one line.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def setting(default, meaning: str, *, choices=(), least=None, most=None, above=N
 
 
 def meant(word: str, known) -> str:
-    """" (did you mean …?)" where a word is much like one that is known."""
+    """ " (did you mean …?)" where a word is much like one that is known."""
     close = difflib.get_close_matches(str(word), [str(k) for k in known], 1, 0.6)
     return f" (did you mean {close[0]}?)" if close else ""
 
@@ -56,19 +56,24 @@ class Config:
     seed: int = setting(0, "of weights, patches and dropout", least=0)
     folds: int = setting(5, "parts that the patients are dealt to", least=2)
     fold: int = setting(0, "the part that validates, from 0", least=0)
-    cross_fit: bool = setting(False, "deal all patients to the folds even where the data say who validates (pairs, organs, few labels)")
+    cross_fit: bool = setting(False, "deal all patients to the folds even where the data say who validates")
     steps: int = setting(19000, "of the optimiser", least=1)
     batch: int = setting(4, "patches in a step, of all processes together", least=1)
     patch: Any = setting(152, "voxels along an edge", least=1)
     learning_rate: float = setting(2e-3, "the highest one", least=0)
     warm_up: int = setting(100, "steps in which the learning rate rises to it", least=0)
-    schedule: str = setting("cosine", "of the learning rate after the warm-up: to 1 % of it, as it is, or to a tenth after each 5/12 of the steps",
-                            choices=("cosine", "constant", "steps"))
+    schedule: str = setting(
+        "cosine",
+        "of the learning rate: to 1 % of it, as it is, or a tenth after each 5/12 of the steps",
+        choices=("cosine", "constant", "steps"),
+    )
     validate_every: int = setting(500, "steps", least=1)
     checkpoint_every: int = setting(250, "steps", least=1, learnt=False)
     log_every: int = setting(25, "steps", least=1, learnt=False)
     early_stop: int = setting(0, "validations without a better score after which training ends; 0: never", least=0)
-    settle_batches: int = setting(200, "batches over which the statistics of batch normalisation are taken at the end; 0: the running ones stay", least=0)
+    settle_batches: int = setting(
+        200, "batches for the final statistics of batch normalisation; 0: the running ones stay", least=0
+    )
     precision: str = setting("auto", "16-mixed on a GPU, 32-true on a CPU; or what Lightning knows", learnt=False)
     devices: int = setting(1, "GPUs or processes of a machine", least=1, learnt=False)
     num_nodes: int = setting(1, "machines", least=1, learnt=False)
@@ -82,21 +87,28 @@ class Config:
             given: values as YAML has them, by name.
             files: where they are from, for errors: one place, or one for each name.
         Raises:
-            SystemExit: in one line, for a value that there cannot be. Names must be known (`training.methods.load` sees to it).
+            SystemExit: in one line, for a value that there cannot be. Names must be known: `methods.load` sees to it.
         """
         place = (lambda key: files.get(key, "settings")) if isinstance(files, dict) else (lambda key: files)
         fields = {f.name: f for f in cls.settings()}
         values = {key: _converted(fields[key], value, place(key)) for key, value in given.items()}
         made = cls(**(values | {"method": cls.METHOD, "network": values.get("network") or cls.NETWORKS[0]}))
         if made.fold >= made.folds:
-            raise SystemExit(f"{place('fold')}: fold {made.fold} is not one of 0 to {made.folds - 1}: there are {made.folds} folds.")
+            raise SystemExit(
+                f"{place('fold')}: fold {made.fold} is not one of 0 to {made.folds - 1}: there are {made.folds} folds."
+            )
         if made.network not in cls.NETWORKS:
-            raise SystemExit(f"{place('network')}: network '{made.network}' is not one of {', '.join(cls.NETWORKS)}, which {cls.METHOD} trains"
-                             f"{meant(made.network, cls.NETWORKS)}.")
+            raise SystemExit(
+                f"{place('network')}: network '{made.network}' is not one of {', '.join(cls.NETWORKS)}, "
+                f"which {cls.METHOD} trains{meant(made.network, cls.NETWORKS)}."
+            )
         known = made.network_arguments()
         for name in made.arguments:
             if name not in known:
-                raise SystemExit(f"{place('arguments')}: arguments: network '{made.network}' has no {name}{meant(name, known)}; it has {', '.join(known)}.")
+                raise SystemExit(
+                    f"{place('arguments')}: arguments: network '{made.network}' has no {name}"
+                    f"{meant(name, known)}; it has {', '.join(known)}."
+                )
         wrong = made.patch_fault()
         if wrong:
             raise SystemExit(f"{place('patch')}: patch is {made.plain()['patch']}; {wrong}.")
@@ -127,7 +139,7 @@ class Config:
         return {f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in self.settings()}
 
     def changed(self, known: dict) -> list[str]:
-        """Names of the settings that are another in `known` (values as `plain` gives them) and change what is learnt."""
+        """Names of the settings that differ in `known` (values as `plain` gives them) and change what is learnt."""
         return [f.name for f in self.settings() if f.metadata["learnt"] and known.get(f.name) != self.plain()[f.name]]
 
 
@@ -161,7 +173,7 @@ def _converted(of: dataclasses.Field, value, file: str):
         for number in found if isinstance(found, tuple) else [found]:
             _within(limits, number)
     except ValueError as error:
-        raise SystemExit(f"{file}: {of.name} is {value}; it must be {error.args[0] if error.args else type_name(of.type)}.") from None
+        raise SystemExit(f"{file}: {of.name} is {value}; it must be {error}.") from None
     return found
 
 
@@ -176,7 +188,7 @@ def _within(limits, number) -> None:
 
 
 def _as_type(of, value):
-    """`value` as a type of a setting. YAML reads "1e-3" as text: what is written like a number is one. Raises `ValueError`."""
+    """`value` as a setting's type; text that is written like a number (YAML reads "1e-3" so) is one, or `ValueError`."""
     fits, args = ValueError(type_name(of)), get_args(of)
     if type(None) in args:
         try:

@@ -1,4 +1,4 @@
-"""The five methods: settings, task (a Lightning module) and feed (patients and patches) of each; how YAML files become settings.
+"""The five methods: settings, task (a Lightning module), feed (patients and patches); how YAML becomes settings.
 
 `training/methods/METHOD/__init__.py` has `Config`, `make_task(config)` and `make_feed(prepared, config)`.
 """
@@ -17,15 +17,17 @@ from . import bragman2018, eatonrosen2018, elmahdy2021, hasan2021, kaushik2022
 METHODS = {m.Config.METHOD: m for m in (bragman2018, kaushik2022, elmahdy2021, hasan2021, eatonrosen2018)}
 # what a budget says to the study besides: how to evaluate, and what all networks begin with (see run/common_start.py)
 OF_THE_STUDY = ("evaluation", "common")
+# the network of a config that names none
+DEFAULT = bragman2018.Config.NETWORKS[0]
 
 
 def build(config: Config):
-    """The Lightning module of a training. Raises `InputError` or `ValueError` for a network that cannot be built with these arguments."""
+    """The Lightning module of a training. Raises `InputError` or `ValueError` for impossible arguments."""
     return METHODS[config.method].make_task(config)
 
 
 def feed(prepared: Path, config: Config):
-    """The patients of a training, split, and the patches that are drawn of them. Raises `SystemExit` where there is nothing to train on."""
+    """The patients of a run, split, and patches of them. Raises `SystemExit` where there is nothing to train on."""
     return METHODS[config.method].make_feed(prepared, config)
 
 
@@ -38,11 +40,13 @@ def load(path: Path, budget: Path | None = None, changes: dict | None = None) ->
     """Settings from YAML files.
 
     Args:
-        path: the config; what it does not say is at its default. The config.yaml of a run folder is one too, of an earlier version as well.
-        budget: YAML of what several networks share, and with `networks: {NAME: settings}` what is one network's own; it overrides the config.
+        path: the config; what it does not say is at its default. A run folder's config.yaml is one too.
+        budget: YAML of what several networks share and, in `networks: {NAME: settings}`, of what is one network's own;
+            it overrides the config.
         changes: what overrides both, see `changes_of`.
     Raises:
-        SystemExit: in one line with file and key, for a setting that nobody knows, that another method has, or with a value that it cannot have.
+        SystemExit: in one line with file and key, for a setting that nobody knows or that another method has, and for
+            a value that it cannot have.
     """
     given = _yaml(path)
     if (path.parent / "split.json").exists() and path.name == "config.yaml":
@@ -51,8 +55,9 @@ def load(path: Path, budget: Path | None = None, changes: dict | None = None) ->
     layers: list[tuple[dict, str]] = []
     if budget is not None:
         common = {k: v for k, v in _yaml(budget).items() if k not in OF_THE_STUDY}
-        sized = common.pop("networks", None) or {}
-        layers = [(common, str(budget)), (_mapping(sized.get(given.get("network", METHODS["bragman2018"].Config.NETWORKS[0])) or {}, budget), str(budget))]
+        sized = _mapping(common.pop("networks", None) or {}, budget)
+        own = _mapping(sized.get(str(given.get("network", DEFAULT))) or {}, budget)
+        layers = [(common, str(budget)), (own, str(budget))]
     for settings, file in (*layers, (changes or {}, "--set")):
         for key, value in settings.items():
             name, _, inner = key.partition(".")
@@ -63,7 +68,10 @@ def load(path: Path, budget: Path | None = None, changes: dict | None = None) ->
 
 
 def changes_of(words: list[str] | None) -> dict:
-    """`--set key=value …` as {key: value}; "arguments.width" is one argument of the network. Raises `SystemExit` for a word without "="."""
+    """`--set KEY=VALUE …` as {KEY: value}; "arguments.width" is one argument of the network.
+
+    Raises `SystemExit` for a word without "=".
+    """
     found = {}
     for word in words or []:
         key, equals, value = word.partition("=")
@@ -77,8 +85,10 @@ def changes_of(words: list[str] | None) -> dict:
 
 
 def table(name: str | None = None) -> str:
-    """`python -m training settings`: name, type, default and meaning of each setting of a method (or of that of a network), and the arguments
-    of its networks with their defaults; without a name what methods there are. Raises `SystemExit` for a name that is none."""
+    """`python -m training settings`: settings of a method, with type, default and meaning, and its networks' arguments.
+
+    `name`: a method or a network; without it, what methods there are. Raises `SystemExit` for a name that is none.
+    """
     if name is None:
         return "\n".join(f"{method:<16} {', '.join(m.Config.NETWORKS)}" for method, m in METHODS.items())
     method = method_of(name, name)
@@ -89,7 +99,8 @@ def table(name: str | None = None) -> str:
     rows = [("setting", "type", "default", "meaning")]
     for f in made.settings():
         choices = ", ".join(f.metadata["choices"])
-        rows.append((f.name, type_name(f.type), json.dumps(made.plain()[f.name]), f.metadata["meaning"] + (f" ({choices})" if choices else "")))
+        meaning = f.metadata["meaning"] + (f" ({choices})" if choices else "")
+        rows.append((f.name, type_name(f.type), json.dumps(made.plain()[f.name]), meaning))
     lines = [f"{a:<20} {b:<28} {c:<18} {d}" for a, b, c, d in rows]
     for network in made.NETWORKS if name == method else (name,):
         lines.append(f"arguments of {network}: " + ", ".join(f"{k}={v}" for k, v in made.arguments_of(network).items()))
@@ -97,12 +108,14 @@ def table(name: str | None = None) -> str:
 
 
 def of_run(run: Path) -> Config:
-    """Settings of a run folder, by whatever version it was begun: what an earlier one wrote of other methods is left out."""
-    return _read(given := _of_run(_yaml(run / "config.yaml")), dict.fromkeys(given, str(run / "config.yaml")))
+    """Settings of a run folder, by whatever version it was begun: what an earlier one wrote of others is left out."""
+    file = run / "config.yaml"
+    given = _of_run(_yaml(file))
+    return _read(given, dict.fromkeys(given, str(file)))
 
 
 def method_of(network: str, method: str | None = None) -> str | None:
-    """The method that trains a network: `method` where it is one, or else the first that has the network; None for one that nobody trains.
+    """The method that trains a network: `method` where it is one, or else the first that has the network; None: nobody.
 
     A card's `training.method` may be given as well: it says "organs" of what learnt organs in CT.
     """
@@ -120,23 +133,37 @@ def file_of(name: str) -> Path:
 
 def _read(given: dict, files: dict[str, str]) -> Config:
     given = dict(given)
+    for key in ("method", "network", "task"):
+        if not isinstance(given.get(key, ""), (str, type(None))):
+            raise SystemExit(f"{files[key]}: {key} is {given[key]}; it must be text.")
     # of an earlier version: {task: organs, network: vnet}
     method, old, network = given.get("method"), given.pop("task", None), given.get("network")
     if old not in (None, "organs"):
-        raise SystemExit(f"{files['task']}: task '{old}' is not one of organs; say method: one of {', '.join(METHODS)}.")
+        raise SystemExit(
+            f"{files['task']}: task '{old}' is not one of organs; say method: one of {', '.join(METHODS)}."
+        )
     if method is not None and method not in METHODS:
-        raise SystemExit(f"{files['method']}: method '{method}' is not one of {', '.join(METHODS)}{meant(method, METHODS)}.")
+        raise SystemExit(
+            f"{files['method']}: method '{method}' is not one of {', '.join(METHODS)}{meant(method, METHODS)}."
+        )
     names = [n for m in METHODS.values() for n in m.Config.NETWORKS]
-    method = method or ("eatonrosen2018" if old else method_of(network) if network is not None else "bragman2018")
+    method = method or ("eatonrosen2018" if old else method_of(DEFAULT if network is None else network))
     if method is None:
-        raise SystemExit(f"{files['network']}: network '{network}' is unknown; known are {', '.join(dict.fromkeys(names))}{meant(network, names)}.")
+        raise SystemExit(
+            f"{files['network']}: network '{network}' is unknown{meant(network, names)}; "
+            f"known are {', '.join(dict.fromkeys(names))}."
+        )
     config = METHODS[method].Config
     known = [f.name for f in config.settings()]
     for key in given:
         if key not in known:
             whose = [n for n, m in METHODS.items() if key in {f.name for f in m.Config.settings()}]
-            raise SystemExit(f"{files[key]}: {key} is a setting of {' and '.join(whose)}, not of {method}." if whose else
-                             f"{files[key]}: unknown setting {key}{meant(key, known)}; 'python -m training settings {method}' lists them.")
+            if whose:
+                raise SystemExit(f"{files[key]}: {key} is a setting of {' and '.join(whose)}, not of {method}.")
+            raise SystemExit(
+                f"{files[key]}: unknown setting {key}{meant(key, known)}; "
+                f"'python -m training settings {method}' lists them."
+            )
     return config.read(given, files)
 
 
@@ -164,4 +191,4 @@ def _yaml(path: Path) -> dict:
 def _mapping(value, file) -> dict:
     if not isinstance(value, dict):
         raise SystemExit(f"{file}: it must be settings, as 'steps: 1000' a line each, and is {str(value)[:40]!r}.")
-    return dict(value)
+    return {str(k): v for k, v in value.items()}

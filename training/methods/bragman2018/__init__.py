@@ -1,4 +1,4 @@
-"""M1, M2a, M2b, M3, M4: probabilistic dual-task networks of axial slices (Bragman 2018). README.md maps the paper to the code."""
+"""M1, M2a, M2b, M3, M4: synthetic CT, organs and their uncertainty from slices (Bragman 2018); see README.md."""
 
 from .config import Bragman2018 as Config
 

@@ -1,4 +1,4 @@
-"""HR-default, HR-drop-last, HR-drop-all, HR-hetero: organs in CT with calibrated volumes (Eaton-Rosen 2018). README.md maps the paper to the code."""
+"""HR-default, -drop-last, -drop-all, -hetero: organs with calibrated volumes (Eaton-Rosen 2018); see README.md."""
 
 from .config import EatonRosen2018 as Config
 

@@ -9,7 +9,7 @@ from ...core.config import Config, setting
 
 @dataclass(frozen=True)
 class EatonRosen2018(Config):
-    """Organs in CT, some of which were not drawn. The paper has cross-entropy alone (`dice: 0`) and Adam with 1e-3, see `paper.yaml`.
+    """Organs in CT, some of which were not drawn. The paper has cross-entropy alone and Adam, 1e-3: `paper.yaml`.
 
     A V-Net is trained so with `method: eatonrosen2018` beside `network: vnet`, which is hasan2021's otherwise.
     """
@@ -19,11 +19,17 @@ class EatonRosen2018(Config):
 
     patch: int = setting(96, "voxels along an edge", least=1)
     dice: float = setting(1.0, "weight of the Dice loss beside the likelihood; the paper has 0", least=0)
-    dice_until: float = setting(1.0, "part of the steps after which that loss ends: with it to the end volumes come out too large", least=0, most=1)
-    organ_weight: float = setting(1.0, "of a voxel of an organ in the likelihood, beside 1 of the background, which is fifty times as large", least=0)
-    freeze_norm: bool = setting(False, "batch normalisation with the statistics that it began with: with one patch a step its own differ from patch to patch")
+    dice_until: float = setting(
+        1.0, "part of the steps after which that loss ends, or volumes come out too large", least=0, most=1
+    )
+    organ_weight: float = setting(1.0, "of an organ's voxel in the likelihood, beside 1 of the background", least=0)
+    freeze_norm: bool = setting(False, "batch normalisation keeps the statistics that it began with")
     noise_samples: int = setting(10, "of the logits of hr_hetero, in each step", least=1)
 
     def patch_fault(self):
         multiple = 2 ** (self.arguments.get("levels", 5) - 1) if self.network == "vnet" else 1
-        return f"a V-Net of {self.arguments.get('levels', 5)} levels needs a multiple of {multiple}" if self.patch % multiple else None
+        return (
+            f"a V-Net of {self.arguments.get('levels', 5)} levels needs a multiple of {multiple}"
+            if self.patch % multiple
+            else None
+        )

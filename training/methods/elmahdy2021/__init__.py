@@ -1,4 +1,4 @@
-"""Seg, Reg, JRS-reg, Dense, SEDD, Cross-stitch: joint registration and segmentation (Elmahdy 2021). README.md maps the paper to the code."""
+"""Seg, Reg, JRS-reg, Dense, SEDD, Cross-stitch: registration and segmentation (Elmahdy 2021); see README.md."""
 
 from .config import Elmahdy2021 as Config
 

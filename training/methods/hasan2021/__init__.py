@@ -1,4 +1,4 @@
-"""V-Net, UA-MT, SASSNet, MT-CTL: learning from few labels (Hasan & Linte 2021). README.md maps the paper to the code."""
+"""V-Net, UA-MT, SASSNet, MT-CTL: learning from few labels (Hasan & Linte 2021); see README.md."""
 
 from .config import Hasan2021 as Config
 

@@ -1,4 +1,4 @@
-"""1TN-GL, 1TN-FL, 2TN, 3TN: networks that focus on a region of interest (Kaushik 2022). README.md maps the paper to the code."""
+"""1TN-GL, 1TN-FL, 2TN, 3TN: synthetic CT with its focus on bone (Kaushik 2022); see README.md."""
 
 from .config import Kaushik2022 as Config
 
