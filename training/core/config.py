@@ -188,7 +188,7 @@ def _within(limits, number) -> None:
 
 
 def _as_type(of, value):
-    """`value` as a setting's type; text that is written like a number (YAML reads "1e-3" so) is one, or `ValueError`."""
+    """`value` as a setting's type; text written like a number (YAML reads "1e-3" so) is one, or `ValueError`."""
     fits, args = ValueError(type_name(of)), get_args(of)
     if type(None) in args:
         try:
