@@ -102,13 +102,7 @@ class Config:
                 f"{place('network')}: network '{made.network}' is not one of {', '.join(cls.NETWORKS)}, "
                 f"which {cls.METHOD} trains{meant(made.network, cls.NETWORKS)}."
             )
-        known = made.network_arguments()
-        for name in made.arguments:
-            if name not in known:
-                raise SystemExit(
-                    f"{place('arguments')}: arguments: network '{made.network}' has no {name}"
-                    f"{meant(name, known)}; it has {', '.join(known)}."
-                )
+        made.arguments.update(_arguments(made, place("arguments")))
         wrong = made.patch_fault()
         if wrong:
             raise SystemExit(f"{place('patch')}: patch is {made.plain()['patch']}; {wrong}.")
@@ -177,6 +171,26 @@ def _converted(of: dataclasses.Field, value, file: str):
     return found
 
 
+def _arguments(config: Config, file: str) -> dict:
+    """The network's arguments as their defaults' types; `SystemExit` for one that it has not or that cannot be."""
+    known, found = config.network_arguments(), {}
+    for name, value in config.arguments.items():
+        if name not in known:
+            raise SystemExit(
+                f"{file}: arguments: network '{config.network}' has no {name}{meant(name, known)}; "
+                f"it has {', '.join(known)}."
+            )
+        default = known[name]
+        try:
+            made = _as_type(tuple[type(default[0]), ...] if isinstance(default, tuple) else type(default), value)
+            for number in made if isinstance(made, tuple) else [made]:
+                _within({"least": 0, "above": None, "most": None}, number)
+        except ValueError as error:
+            raise SystemExit(f"{file}: arguments: {name} is {value}; it must be {error}.") from None
+        found[name] = list(made) if isinstance(made, tuple) else made
+    return found
+
+
 def _within(limits, number) -> None:
     if isinstance(number, (int, float)) and not isinstance(number, bool):
         if limits["least"] is not None and number < limits["least"]:
@@ -189,7 +203,8 @@ def _within(limits, number) -> None:
 
 def _as_type(of, value):
     """`value` as a setting's type; text written like a number (YAML reads "1e-3" so) is one, or `ValueError`."""
-    fits, args = ValueError(type_name(of)), get_args(of)
+    name, args = type_name(of), get_args(of)
+    fits = ValueError(name if name.startswith(("text", "true")) else f"a {name}")
     if type(None) in args:
         try:
             return None if value is None else _as_type(next(a for a in args if a is not type(None)), value)

@@ -30,13 +30,14 @@ def run(prepared: Path, file: Path, out: Path, minutes: float | None = None, sto
     Returns:
         The last checkpoint.
     Raises:
-        SystemExit: where the run has begun with other settings or patients, or by a version that did not keep them; for settings that there
-            cannot be.
+        SystemExit: where the run has begun with other settings or patients, or by a version that did not keep them; for
+            settings that there cannot be.
 
     With several processes (torchrun, SLURM, or `devices` > 1) every one of them calls this.
     """
     import lightning
     import torch
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from ..core import provenance
     from .. import methods
@@ -54,19 +55,24 @@ def run(prepared: Path, file: Path, out: Path, minutes: float | None = None, sto
     done = state["global_step"] if state else 0
     split = folder.frozen(prepared, config, feed)
     if state or (out / "checkpoints" / "final.ckpt").exists():
-        more = (f" --budget {budget}" if budget else "") + "".join(f" --set {k}={json.dumps(v)}" for k, v in (changes or {}).items())
-        folder.require_the_same(out, config, split, f"python -m training train --prepared {prepared} --config {file}{more} --out {out}-2")
+        more = [f"--budget {budget}"] if budget else []
+        more += [f"--set {key}={json.dumps(value)}" for key, value in (changes or {}).items()]
+        anew = f"python -m training train --prepared {prepared} --config {file} {' '.join([*more, f'--out {out}-2'])}"
+        folder.require_the_same(out, config, split, anew)
     kept = out / "checkpoints" / "last.ckpt"
     if folder.stage(out) == folder.DONE and (out / "checkpoints" / "final.ckpt").exists():
         return kept
     feed.load(file)
-    trainer = _trainer(config, out, minutes, stop_after, device, done, last == kept)
+    try:
+        trainer = _trainer(config, out, minutes, stop_after, device, done, last == kept)
+    except (ValueError, MisconfigurationException) as error:  # precision, devices
+        raise SystemExit(f"{file}: {str(error).strip().splitlines()[0]}") from None
     if config.batch % trainer.world_size:
         raise SystemExit(f"{file}: a batch of {config.batch} cannot be shared by {trainer.world_size} processes; choose a multiple.")
     try:
         task = methods.build(config)
-    except (InputError, ValueError) as error:
-        raise SystemExit(f"{file}: arguments: {error}") from None
+    except (InputError, ValueError, RuntimeError) as error:
+        raise SystemExit(f"{file}: arguments: {str(error).splitlines()[0]}") from None
     if not state:
         before = {"seen": [], "unknown": []}
         if config.initialise:
