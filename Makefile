@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY = PASSIVE
 
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test benchmark clean
+.PHONY: demo test docs benchmark clean
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name it with make PYTHON=..."; exit 2; }
@@ -33,6 +33,14 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
 
+# the documentation with the Python reference, as a web site in site/
+docs: $(VENV)/.docs
+	$(BIN)/python -m mkdocs build --strict --quiet
+
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[docs]'
+	@touch $@
+
 benchmark: $(VENV)/.test
 	$(BIN)/python Testing/benchmarks/sampling.py
 	$(BIN)/python Testing/benchmarks/stages.py
@@ -42,4 +50,4 @@ benchmark: $(VENV)/.test
 	$(BIN)/python Testing/benchmarks/dose.py
 
 clean:
-	rm -rf $(VENV) demo-output build *.egg-info RTUncertainty/*.egg-info
+	rm -rf $(VENV) demo-output site build *.egg-info RTUncertainty/*.egg-info

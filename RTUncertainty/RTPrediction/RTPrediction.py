@@ -22,6 +22,8 @@ from RTUncertaintyLib.prediction.logic import PredictionLogic  # noqa: E402
 from RTUncertaintyLib.prediction.panel import PredictionPanel  # noqa: E402
 from RTUncertaintyLib.prediction.parameters import PredictionParameters  # noqa: E402
 
+DOCUMENTATION = "https://github.com/RTUncertainty/SlicerRTUncertainty/blob/main/Resources/Documentation"
+
 
 class RTPrediction(ScriptedLoadableModule):
     """Registration of the module."""
@@ -36,6 +38,7 @@ class RTPrediction(ScriptedLoadableModule):
             "Computes a synthetic CT and structures from an MR volume, each with its uncertainty: intrinsic, parameter "
             "and predictive SD in HU, entropy of the structures, and volumes with intervals. Choose a volume and a "
             "model, press Run. Research use only.")
+        self.parent.helpText += f'<p><a href="{DOCUMENTATION}/modules/RTPrediction.md">{_("Documentation")}</a></p>'
         self.parent.acknowledgementText = _(
             "Multi-task networks with Monte Carlo dropout after Bragman et al. (MICCAI 2018).")
         slicer.app.connect("startupCompleted()", register_sample_data)

@@ -21,6 +21,8 @@ from RTUncertaintyLib.propagation.logic import PropagationLogic  # noqa: E402
 from RTUncertaintyLib.propagation.panel import PropagationPanel  # noqa: E402
 from RTUncertaintyLib.propagation.parameters import PropagationParameters  # noqa: E402
 
+DOCUMENTATION = "https://github.com/RTUncertainty/SlicerRTUncertainty/blob/main/Resources/Documentation"
+
 
 class RTPropagation(ScriptedLoadableModule):
     """Registration of the module."""
@@ -36,6 +38,7 @@ class RTPropagation(ScriptedLoadableModule):
             "where the two disagree. Choose planning CT, structures, daily CT and a model, press Run; click a structure to "
             "look at its worst slice; choose a path for each and press Accept. The deformation is a transform that also "
             "moves the planning dose. Research use only.")
+        self.parent.helpText += f'<p><a href="{DOCUMENTATION}/modules/RTPropagation.md">{_("Documentation")}</a></p>'
         self.parent.acknowledgementText = _(
             "Joint registration and segmentation networks after Elmahdy et al. (IEEE Access 2021).")
 

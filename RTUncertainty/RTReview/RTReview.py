@@ -21,6 +21,8 @@ from RTUncertaintyLib.review.logic import ReviewLogic  # noqa: E402
 from RTUncertaintyLib.review.panel import ReviewPanel  # noqa: E402
 from RTUncertaintyLib.review.parameters import ReviewParameters  # noqa: E402
 
+DOCUMENTATION = "https://github.com/RTUncertainty/SlicerRTUncertainty/blob/main/Resources/Documentation"
+
 
 class RTReview(ScriptedLoadableModule):
     """Registration of the module."""
@@ -37,6 +39,7 @@ class RTReview(ScriptedLoadableModule):
             "expected Dice and what was flagged; click one to look at its least certain slice with its 5, 50 and 95 % contours; "
             "accept, edit or reject it. Next uncertain region leads through what lies above the threshold of a map. "
             "Decisions are kept in the scene. Research use only.")
+        self.parent.helpText += f'<p><a href="{DOCUMENTATION}/modules/RTReview.md">{_("Documentation")}</a></p>'
         self.parent.acknowledgementText = _(
             "Volume distributions after Eaton-Rosen et al. (MICCAI 2018), uncertainty of synthetic CT after Bragman et al. (MICCAI 2018).")
 

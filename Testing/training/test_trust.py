@@ -83,7 +83,7 @@ def test_who_was_trained_on_is_not_scored_whatever_his_name(prepared, tmp_path):
         shutil.copy(prepared / "cases" / f"{name}.npz", renamed / "cases" / f"x{name}.npz")
     (renamed / "prepare.csv").write_text("case,kept\n" + "".join(f"x{n},yes\n" for n in split_of(one)["hashes"]), encoding="utf-8")
     third = fit(renamed, "third")
-    (third / "split.json").write_text(json.dumps({"training": [f"x{n}" for n in split_of(one)["validation"]], "validation": [f"x{n}" for n in split_of(one)["training"]]}))
+    (third / "split.json").write_text(json.dumps({"training": [f"x{n}" for n in split_of(one)["validation"]], "validation": [f"x{n}" for n in split_of(one)["training"]]}), encoding="utf-8")
     with pytest.raises(SystemExit, match="was trained on xp"):
         evaluate(renamed, third, model, tmp_path / "ev")
 

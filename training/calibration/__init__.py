@@ -1,0 +1,1 @@
+"""What makes an error bar hold: fits on patients that the weights have not seen."""

@@ -1,0 +1,1 @@
+"""What every training stands on: splits, provenance, the base task, schedules, files."""

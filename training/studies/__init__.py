@@ -1,0 +1,1 @@
+"""Experiments: each in one resumable command."""

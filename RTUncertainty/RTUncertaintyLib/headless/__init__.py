@@ -1,0 +1,1 @@
+"""Scenes and pictures without the application."""

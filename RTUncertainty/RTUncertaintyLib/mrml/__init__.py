@@ -1,0 +1,1 @@
+"""Nodes in and out: volumes, segmentations, tables, plots, the subject hierarchy, exports."""

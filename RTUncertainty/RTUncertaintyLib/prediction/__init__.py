@@ -1,0 +1,1 @@
+"""What RTPrediction adds."""

@@ -1,0 +1,1 @@
+"""One image to synthetic CT, structures and their uncertainty."""

@@ -7,11 +7,9 @@ import datetime
 import io
 import math
 import os
-from pathlib import Path
 
 import SimpleITK as sitk
 
-from ..bundles import bundle
 from ..uncertainty import flags, volume_assessment, volumes
 from ..core import image_io
 from . import prediction_folder

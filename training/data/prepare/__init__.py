@@ -1,0 +1,1 @@
+"""From patients as they come to prepared cases."""

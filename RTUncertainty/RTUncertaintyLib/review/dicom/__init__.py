@@ -1,0 +1,1 @@
+"""DICOM of a reviewed result."""

@@ -1,0 +1,1 @@
+"""Dose of a reviewed result: DVHs with bands."""

@@ -1,0 +1,1 @@
+"""Places, nested contours, regions and plots of a review in the views."""

@@ -1,0 +1,1 @@
+"""A propagation in the scene."""
