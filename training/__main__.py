@@ -1,4 +1,4 @@
-"""`python -m training prepare|cohort|pairs|organs|scans|left_atrium|train|card|evaluate|calibrate|export|compare|reproduce`: from patients to a bundle. See training/README.md."""
+"""`python -m training COMMAND`: from patients to a bundle, a function for each command. See training/README.md."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-_root = Path(__file__).resolve().parents[1]
-if (_root / "pyproject.toml").is_file():  # in a checkout that nobody installed
-    sys.path.insert(0, str(_root / "RTUncertainty"))
+try:
+    import rtuncertainty  # noqa: F401
+except ImportError:  # in a checkout that is not installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "RTUncertainty"))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,116 +21,417 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--only", nargs="*", help="names of the patients to prepare (default: all)")
     p.add_argument("--layout", help="synthrad, nnunet, learn2reg, left_atrium, plain or dicom (default: found)")
-    p.add_argument("--for", dest="purpose", default="synthesis", choices=["synthesis", "segmentation"], help="synthesis needs a CT")
-    p.add_argument("--register", choices=["none", "rigid", "deformable"], help="CT to MR (default: as the layout needs)")
-    p.add_argument("--spacing", nargs="+", default=["1"], metavar="MM", help="in plane, or x y z; 'keep' for the MR's own (default: 1)")
+    p.add_argument(
+        "--for", dest="purpose", default="synthesis", choices=["synthesis", "segmentation"], help="synthesis needs a CT"
+    )
+    p.add_argument(
+        "--register", choices=["none", "rigid", "deformable"], help="CT to MR (default: as the layout needs)"
+    )
+    p.add_argument(
+        "--spacing",
+        nargs="+",
+        default=["1"],
+        metavar="MM",
+        help="in plane, or x y z; 'keep' for the MR's own (default: 1)",
+    )
     p.add_argument("--bias-field", default="auto", choices=["auto", "on", "off"], help="N4 on the MR")
-    p.add_argument("--label", nargs="+", metavar="NAME=WHAT", help="classes: NAME=ct, NAME=VALUE, NAME=FILE[:VALUE] or a JSON/YAML file")
-    p.add_argument("--ignore-limit", nargs="+", default=[], metavar="SCORE", help="scores of prepare.csv that drop no pair")
+    p.add_argument(
+        "--label",
+        nargs="+",
+        metavar="NAME=WHAT",
+        help="classes: NAME=ct, NAME=VALUE, NAME=FILE[:VALUE] or a JSON/YAML file",
+    )
+    p.add_argument(
+        "--ignore-limit", nargs="+", default=[], metavar="SCORE", help="scores of prepare.csv that drop no pair"
+    )
     p.add_argument("--mr-series", metavar="TEXT", help="DICOM: text in the description of the MR series to take")
+    p.set_defaults(func=prepare)
 
     p = commands.add_parser("cohort", help="make digital pelves: MR, CT of another visit, structures, truth")
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--patients", type=int, default=15)
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--prepared", action="store_true", help="write cases to train on, as prepare does, instead of images")
-    p.add_argument("--misregistered", action=argparse.BooleanOptionalAction,
-                   help="CT of another visit (default: for images yes, for cases no)")
+    p.add_argument(
+        "--prepared", action="store_true", help="write cases to train on, as prepare does, instead of images"
+    )
+    p.add_argument(
+        "--misregistered",
+        action=argparse.BooleanOptionalAction,
+        help="CT of another visit (default: for images yes, for cases no)",
+    )
+    p.set_defaults(func=cohort)
 
     p = commands.add_parser("pairs", help="make pairs of a planning and a simulated daily CT with a known deformation")
-    p.add_argument("--data", type=Path, help="planning CTs with structures: openkbp, or PATIENT/{ct,structures}; without it digital pelves")
+    p.add_argument(
+        "--data",
+        type=Path,
+        help="planning CTs with structures: openkbp, or PATIENT/{ct,structures}; without it digital pelves",
+    )
     p.add_argument("--out", type=Path, required=True)
-    p.add_argument("--organs", nargs="+", help="what the networks segment (default: seven organs of head and neck, or five of the pelvis)")
-    p.add_argument("--spacing", nargs=3, type=float, default=[4.0, 4.0, 3.0], metavar="MM", help="of the working grid, x y z")
+    p.add_argument(
+        "--organs",
+        nargs="+",
+        help="what the networks segment (default: seven organs of head and neck, or five of the pelvis)",
+    )
+    p.add_argument(
+        "--spacing", nargs=3, type=float, default=[4.0, 4.0, 3.0], metavar="MM", help="of the working grid, x y z"
+    )
     p.add_argument("--days", type=int, default=2, help="of each patient")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--patients", type=int, default=15, help="digital pelves")
-    p.add_argument("--severity", type=float, default=1.0, help="factor on all changes; 1 is what was measured in patients")
+    p.add_argument(
+        "--severity", type=float, default=1.0, help="factor on all changes; 1 is what was measured in patients"
+    )
     p.add_argument("--only", nargs="*", help="names of the patients to take (default: all)")
+    p.set_defaults(func=pairs)
 
     p = commands.add_parser("organs", help="bring planning CTs and their organs onto one grid, to segment")
-    p.add_argument("--data", type=Path, required=True, help="planning CTs with structures: openkbp, or PATIENT/{ct,structures}")
+    p.add_argument(
+        "--data", type=Path, required=True, help="planning CTs with structures: openkbp, or PATIENT/{ct,structures}"
+    )
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--organs", nargs="+", help="what the networks segment (default: seven organs of head and neck)")
-    p.add_argument("--spacing", nargs=3, type=float, default=[4.0, 4.0, 3.0], metavar="MM", help="of the working grid, x y z")
+    p.add_argument(
+        "--spacing", nargs=3, type=float, default=[4.0, 4.0, 3.0], metavar="MM", help="of the working grid, x y z"
+    )
     p.add_argument("--only", nargs="*", help="names of the patients to take (default: all)")
+    p.set_defaults(func=organs)
 
-    p = commands.add_parser("scans", help="a hospital's scans, a structure drawn in few of them: bring them onto one grid, to learn from few labels")
-    p.add_argument("--data", type=Path, required=True, help="PATIENT/{image,labels}.nii.gz, PATIENT/SCAN/…, or PATIENT/DICOM with RTSTRUCT")
+    p = commands.add_parser(
+        "scans",
+        help="a hospital's scans, a structure drawn in few of them: bring them onto one grid, to learn from few labels",
+    )
+    p.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="PATIENT/{image,labels}.nii.gz, PATIENT/SCAN/…, or PATIENT/DICOM with RTSTRUCT",
+    )
     p.add_argument("--out", type=Path, required=True)
-    p.add_argument("--structure", required=True, metavar="NAME[=WHAT]", help="NAME, NAME=VALUE, NAME=FILE, NAME=FILE:VALUE or NAME=ROI")
-    p.add_argument("--spacing", nargs="+", metavar="MM", help="one number (isotropic) or x y z; 'keep' for an axis as it is (default: keep all)")
-    p.add_argument("--normalisation", choices=["body", "image", "hu"], help="z-score in the body, or of images cropped to an organ; HU (default: body, CT hu)")
+    p.add_argument(
+        "--structure",
+        required=True,
+        metavar="NAME[=WHAT]",
+        help="NAME, NAME=VALUE, NAME=FILE, NAME=FILE:VALUE or NAME=ROI",
+    )
+    p.add_argument(
+        "--spacing",
+        nargs="+",
+        metavar="MM",
+        help="one number (isotropic) or x y z; 'keep' for an axis as it is (default: keep all)",
+    )
+    p.add_argument(
+        "--normalisation",
+        choices=["body", "image", "hu"],
+        help="z-score in the body, or of images cropped to an organ; HU (default: body, CT hu)",
+    )
     p.add_argument("--modality", choices=["MR", "CT"], help="default: what the first scan is")
     p.add_argument("--bias-field", default="auto", choices=["auto", "on", "off"], help="N4, with --normalisation body")
-    p.add_argument("--image", metavar="NAME", help="the image's name without suffix (default: image, mr, ct, or the only file)")
+    p.add_argument(
+        "--image", metavar="NAME", help="the image's name without suffix (default: image, mr, ct, or the only file)"
+    )
     p.add_argument("--series", metavar="TEXT", help="DICOM: text in the description of the series to take")
-    p.add_argument("--validation", nargs="+", metavar="N|NAME", help="patients with labels who validate: how many, or who (default: a fifth)")
+    p.add_argument(
+        "--validation",
+        nargs="+",
+        metavar="N|NAME",
+        help="patients with labels who validate: how many, or who (default: a fifth)",
+    )
+    p.set_defaults(func=scans)
 
-    p = commands.add_parser("left_atrium", help="bring the left-atrium challenge's scans onto one grid, in their customary order")
-    p.add_argument("--data", type=Path, required=True, help="train/ID/{mr,la}.nii.gz with train_order.txt, or ID/mri_norm2.h5")
+    p = commands.add_parser(
+        "left_atrium", help="bring the left-atrium challenge's scans onto one grid, in their customary order"
+    )
+    p.add_argument(
+        "--data", type=Path, required=True, help="train/ID/{mr,la}.nii.gz with train_order.txt, or ID/mri_norm2.h5"
+    )
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--spacing", type=float, metavar="MM", help="isotropic (default: the scans' own 0.625)")
+    p.set_defaults(func=left_atrium)
 
     p = commands.add_parser("train", help="train one network; the same command resumes")
     p.add_argument("--prepared", type=Path, required=True, help="what prepare wrote")
     p.add_argument("--config", type=Path, required=True)
     p.add_argument("--budget", type=Path, help="YAML of settings that several networks share; it overrides the config")
+    p.add_argument(
+        "--set",
+        action="append",
+        metavar="KEY=VALUE",
+        help="a setting, or with arguments.KEY=VALUE one of the network; may be given again",
+    )
     p.add_argument("--out", type=Path, required=True, help="run folder")
     p.add_argument("--minutes", type=float, help="stop in good order after so many minutes")
     p.add_argument("--stop-after", type=int, metavar="STEPS", help="stop in good order after so many steps")
     p.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    p.set_defaults(func=train)
+
+    p = commands.add_parser("settings", help="list the settings of a method, and the arguments of its networks")
+    p.add_argument(
+        "method",
+        nargs="?",
+        metavar="METHOD",
+        help="bragman2018, kaushik2022, elmahdy2021, hasan2021, eatonrosen2018, or the name of a network",
+    )
+    p.set_defaults(func=settings)
 
     p = commands.add_parser("card", help="write the card of what 'scans' prepared, to be completed by hand")
     p.add_argument("--prepared", type=Path, required=True, help="what scans wrote")
     p.add_argument("--out", type=Path, help="YAML (default: card.yaml in --prepared)")
     p.add_argument("--name", help="of the bundle (default: structure and modality)")
+    p.set_defaults(func=card)
 
     p = commands.add_parser("export", help="write the bundle of a run, with its card")
     p.add_argument("--run", type=Path, required=True)
     p.add_argument("--card", type=Path, required=True, help="YAML with what no run can know: title, licence, use")
     p.add_argument("--out", type=Path, required=True, help="bundle folder")
     p.add_argument("--evaluation", type=Path, help="evaluation.json of the run, whose figures go into the card")
+    p.set_defaults(func=export)
 
-    p = commands.add_parser("evaluate", help="score a bundle on the validation patients, beside simple baselines, or on the validation pairs")
+    p = commands.add_parser(
+        "evaluate",
+        help="score a bundle on the validation patients, beside simple baselines, or on the validation pairs",
+    )
     p.add_argument("--prepared", type=Path, required=True)
     p.add_argument("--run", type=Path, required=True)
     p.add_argument("--model", type=Path, required=True, help="bundle folder")
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--samples", type=int, default=20)
     p.add_argument("--every", type=int, default=1, metavar="N", help="one slice in N, where time is short")
-    p.add_argument("--unseen", action="store_true", help="the model's card does not say whom it was trained on, but you know: on none of these patients")
-    p.add_argument("--elastix", action="store_true", help="of pairs: score elastix and the rigid alignment beside the model")
+    p.add_argument(
+        "--unseen",
+        action="store_true",
+        help="the model's card does not say whom it was trained on, but you know: on none of these patients",
+    )
+    p.add_argument(
+        "--elastix", action="store_true", help="of pairs: score elastix and the rigid alignment beside the model"
+    )
     p.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    p.set_defaults(func=evaluate)
 
-    p = commands.add_parser("calibrate", help="calibrate the volumes of evaluated networks, and write tables of intervals, quality and flags")
-    p.add_argument("files", nargs="+", metavar="NAME=FILE", help="a network and the rows.json that its evaluation wrote")
+    p = commands.add_parser(
+        "calibrate",
+        help="calibrate the volumes of evaluated networks, and write tables of intervals, quality and flags",
+    )
+    p.add_argument(
+        "files", nargs="+", metavar="NAME=FILE", help="a network and the rows.json that its evaluation wrote"
+    )
     p.add_argument("--out", type=Path, required=True)
-    p.add_argument("--evaluation", type=Path, help="evaluation.json of the first network, which gets the calibration for its card")
+    p.add_argument(
+        "--evaluation", type=Path, help="evaluation.json of the first network, which gets the calibration for its card"
+    )
     p.add_argument("--noise", type=Path, help="noise.json of the experiment on worse images")
-    p.add_argument("--method", choices=["log_affine", "conformal", "conformal_scaled"],
-                   help="default: the narrower of the conformal ones where there are patients enough")
+    p.add_argument(
+        "--method",
+        choices=["log_affine", "conformal", "conformal_scaled"],
+        help="default: the narrower of the conformal ones where there are patients enough",
+    )
+    p.set_defaults(func=calibrate)
 
-    p = commands.add_parser("dose_calibrate", help="calibrate the dose bands of a synthetic CT on what 'reproduce dose' computed, for its card")
+    p = commands.add_parser(
+        "dose_calibrate",
+        help="calibrate the dose bands of a synthetic CT on what 'reproduce dose' computed, for its card",
+    )
     p.add_argument("--dose", type=Path, required=True, help="the folder dose that 'reproduce dose' wrote")
-    p.add_argument("--network", default="limb-t1-synct", help="title of the network in its tables (default %(default)s)")
-    p.add_argument("--evaluation", type=Path, required=True, help="evaluation.json of that network, which gets the calibration for its card")
+    p.add_argument(
+        "--network", default="limb-t1-synct", help="title of the network in its tables (default %(default)s)"
+    )
+    p.add_argument(
+        "--evaluation",
+        type=Path,
+        required=True,
+        help="evaluation.json of that network, which gets the calibration for its card",
+    )
+    p.set_defaults(func=dose_calibrate)
 
     p = commands.add_parser("compare", help="tables and tests of several evaluated networks")
-    p.add_argument("folders", nargs="+", metavar="NAME=FOLDER", help="a network and a folder that evaluate wrote; a name may come again, for its folds")
+    p.add_argument(
+        "folders",
+        nargs="+",
+        metavar="NAME=FOLDER",
+        help="a network and a folder that evaluate wrote; a name may come again, for its folds",
+    )
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--reference", metavar="NAME", help="test all against this one (default: every pair)")
+    p.set_defaults(func=compare)
 
     p = commands.add_parser("reproduce", help="all of an experiment in one resumable command")
-    p.add_argument("name", choices=["limb", "mr_only", "pelvis", "propagation", "propagation_pelvis", "volumes", "few_labels", "dose"])
+    p.add_argument(
+        "name",
+        choices=["limb", "mr_only", "pelvis", "propagation", "propagation_pelvis", "volumes", "few_labels", "dose"],
+    )
     p.add_argument("--data", type=Path, help="the patients, or what prepare wrote; the digital pelves need none")
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--minutes", type=float, help="for all of it; the next call resumes")
-    p.add_argument("--config", type=Path, help="instead of the one for the device; where several networks are compared, their budget")
-    p.add_argument("--only", nargs="+", metavar="NETWORK", help="where several networks are compared: train these alone")
-    p.add_argument("--fold", type=int, metavar="N", help="mr_only, pelvis: validate on another part of the patients; `compare` joins folds")
+    p.add_argument(
+        "--config",
+        type=Path,
+        help="instead of the one for the device; where several networks are compared, their budget",
+    )
+    p.add_argument(
+        "--only", nargs="+", metavar="NETWORK", help="where several networks are compared: train these alone"
+    )
+    p.add_argument(
+        "--fold",
+        type=int,
+        metavar="N",
+        help="mr_only, pelvis: validate on another part of the patients; `compare` joins folds",
+    )
     p.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    p.set_defaults(func=reproduce)
     return main
+
+
+def prepare(args):
+    from .data.prepare import synthesis
+
+    options = synthesis.Options(
+        synthesis.parse_spacing(args.spacing),
+        args.register,
+        args.bias_field,
+        tuple(args.label) if args.label else None,
+        args.purpose,
+        tuple(args.ignore_limit),
+    )
+    rows = synthesis.run(args.data, args.out, args.only, args.layout, options, args.mr_series)
+    kept = sum(r["kept"] == "yes" for r in rows)
+    return f"{kept} of {len(rows)} cases kept; see prepare.csv, checks.csv and overlays/ in {args.out}"
+
+
+def cohort(args):
+    from .data.prepare import cohort as phantoms
+
+    make = phantoms.prepare_cohort if args.prepared else phantoms.write
+    chosen = {} if args.misregistered is None else {"misregistered": args.misregistered}
+    return f"{len(make(args.out, args.patients, args.seed, **chosen))} patients in {args.out}"
+
+
+def pairs(args):
+    from .data.prepare import pairs as made
+
+    names = args.organs or (made.PELVIS if args.data is None else made.HEADNECK)
+    found = made.run(
+        args.data, args.out, names, args.spacing, args.days, args.seed, args.patients, args.severity, args.only
+    )
+    return f"{len(found)} pairs in {args.out}"
+
+
+def organs(args):
+    from .data.prepare import organs as packed, pairs as made
+
+    found = packed.run(args.data, args.out, args.organs or made.HEADNECK, args.spacing, args.only)
+    return f"{len(found)} scans in {args.out}"
+
+
+def scans(args):
+    from .data.prepare import scans as packed
+    from .data.prepare.synthesis import parse_spacing
+
+    words, held = args.spacing or ["keep"], args.validation and tuple(args.validation)
+    held = int(held[0]) if held and len(held) == 1 and held[0].isdigit() else held
+    options = packed.Options(
+        args.structure,
+        parse_spacing(words * 3 if len(words) == 1 else words),
+        args.normalisation,
+        args.modality,
+        args.bias_field,
+        args.image,
+        args.series,
+        held,
+    )
+    rows = packed.run(args.data, args.out, options)
+    kept = [r for r in rows if r["kept"] == "yes"]
+    drawn, validate = sum(r["labelled"] == "yes" for r in kept), sum(r["set"] == "validation" for r in kept)
+    counts = f"{len(kept)} of {len(rows)} scans kept, {drawn} with labels, of which {validate} validate"
+    return f"{counts}; see prepare.csv and checks.csv in {args.out}"
+
+
+def left_atrium(args):
+    from .data.prepare import left_atrium as packed
+
+    return f"{len(packed.run(args.data, args.out, args.spacing))} scans in {args.out}"
+
+
+def train(args):
+    from . import methods
+    from .run import train as training
+
+    return training.run(
+        args.prepared,
+        args.config,
+        args.out,
+        args.minutes,
+        args.stop_after,
+        args.device,
+        args.budget,
+        methods.changes_of(args.set),
+    )
+
+
+def settings(args):
+    from . import methods
+
+    return methods.table(args.method)
+
+
+def card(args):
+    from .studies.few_labels import card as few_labels_card
+
+    return few_labels_card.write(args.prepared, args.out, args.name)
+
+
+def export(args):
+    from .run import export as exported
+
+    return exported.run(args.run, args.card, args.out, args.evaluation)
+
+
+def evaluate(args):
+    from rtuncertainty.bundles import bundle
+
+    from . import methods
+
+    model = bundle.read_card(bundle.find(args.model))
+    method = methods.method_of(model["architecture"]["name"], model["training"].get("method"))
+    if method == "elmahdy2021":
+        from .studies.propagation import study
+
+        return study.evaluate_one(args.prepared, args.run, args.model, args.out, args.device, args.unseen, args.elastix)
+    if method == "eatonrosen2018":
+        from .studies.volumes import study
+
+        return study.evaluate_one(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.unseen)
+    if method == "hasan2021":
+        from .studies.few_labels import study
+
+        return study.evaluate_one(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.unseen)
+    from .evaluation import slices
+
+    return slices.run(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.every, args.unseen)
+
+
+def calibrate(args):
+    from .studies.volumes import study
+
+    files = {name: paths[0] for name, paths in named_folders(args.files).items()}
+    return study.calibrated(files, args.out, args.evaluation, args.noise, args.method)
+
+
+def dose_calibrate(args):
+    from .calibration import dose
+
+    return dose.into_evaluation(args.dose, args.network, args.evaluation)
+
+
+def compare(args):
+    from .evaluation.comparison import compare as compared
+
+    return compared.run(named_folders(args.folders), args.out, args.reference)
+
+
+def reproduce(args):
+    from .studies import reproduce as reproduced
+
+    return reproduced.run(args.name, args.data, args.out, args.minutes, args.config, args.device, args.only, args.fold)
 
 
 def named_folders(given: list[str]) -> dict[str, list[Path]]:
@@ -145,93 +447,14 @@ def named_folders(given: list[str]) -> dict[str, list[Path]]:
 
 def main(arguments=None) -> int:
     args = parser().parse_args(arguments)
+    from rtuncertainty.core.errors import InputError
     from rtuncertainty.core.runtime import prepare as prepare_runtime
+
     prepare_runtime()
-    if args.command == "prepare":
-        from .data.prepare import synthesis
-        options = synthesis.Options(synthesis.parse_spacing(args.spacing), args.register, args.bias_field,
-                                  tuple(args.label) if args.label else None, args.purpose, tuple(args.ignore_limit))
-        rows = synthesis.run(args.data, args.out, args.only, args.layout, options, args.mr_series)
-        kept = sum(r["kept"] == "yes" for r in rows)
-        print(f"{kept} of {len(rows)} cases kept; see prepare.csv, checks.csv and overlays/ in {args.out}")
-    elif args.command == "cohort":
-        from rtuncertainty.core.errors import InputError
-
-        from .data.prepare import cohort
-        make = cohort.prepare_cohort if args.prepared else cohort.write
-        chosen = {} if args.misregistered is None else {"misregistered": args.misregistered}
-        try:
-            print(f"{len(make(args.out, args.patients, args.seed, **chosen))} patients in {args.out}")
-        except InputError as error:
-            raise SystemExit(str(error)) from error
-    elif args.command == "pairs":
-        from .data.prepare import pairs
-        organs = args.organs or (pairs.PELVIS if args.data is None else pairs.HEADNECK)
-        print(f"{len(pairs.run(args.data, args.out, organs, args.spacing, args.days, args.seed, args.patients, args.severity, args.only))} pairs in {args.out}")
-    elif args.command == "organs":
-        from .data.prepare import organs, pairs
-        print(f"{len(organs.run(args.data, args.out, args.organs or pairs.HEADNECK, args.spacing, args.only))} scans in {args.out}")
-    elif args.command == "scans":
-        from .data.prepare import scans
-        from .data.prepare.synthesis import parse_spacing
-
-        words, held = args.spacing or ["keep"], args.validation and tuple(args.validation)
-        held = int(held[0]) if held and len(held) == 1 and held[0].isdigit() else held
-        rows = scans.run(args.data, args.out, scans.Options(args.structure, parse_spacing(words * 3 if len(words) == 1 else words), args.normalisation,
-                                                            args.modality, args.bias_field, args.image, args.series, held))
-        kept = [r for r in rows if r["kept"] == "yes"]
-        drawn, validate = sum(r["labelled"] == "yes" for r in kept), sum(r["set"] == "validation" for r in kept)
-        print(f"{len(kept)} of {len(rows)} scans kept, {drawn} with labels, of which {validate} validate; see prepare.csv and checks.csv in {args.out}")
-    elif args.command == "left_atrium":
-        from .data.prepare import left_atrium
-        print(f"{len(left_atrium.run(args.data, args.out, args.spacing))} scans in {args.out}")
-    elif args.command == "train":
-        from .run import train
-        print(train.run(args.prepared, args.config, args.out, args.minutes, args.stop_after, args.device, args.budget))
-    elif args.command == "card":
-        from .studies.few_labels import card as few_labels_card
-        print(few_labels_card.write(args.prepared, args.out, args.name))
-    elif args.command == "export":
-        from .run import export
-        print(export.run(args.run, args.card, args.out, args.evaluation))
-    elif args.command == "evaluate":
-        from rtuncertainty.bundles import bundle
-
-        from .run import budgeted
-        from . import methods
-        card = bundle.read_card(bundle.find(args.model))
-        if "deformation" in card["outputs"]:
-            from .evaluation import pairs as propagation_eval
-            from .studies.propagation import tables, volumes
-            rows = propagation_eval.run(args.prepared, args.run, args.model, args.out, device=args.device, unseen=args.unseen)
-            made = tables.for_card(rows, args.out / "evaluation.json")
-            volumes.into_evaluation(args.prepared, args.run, args.model, made, device=args.device)
-            baselines = propagation_eval.run_baselines_of(args.prepared, args.run, args.out / "baselines") if args.elastix else None
-            print(tables.write({args.model.name: rows}, baselines, args.out, budgeted.hardware(args.run)))
-        elif methods.learns_organs({"network": card["architecture"]["name"], "task": card["training"].get("method")}):
-            from .evaluation import organs as volume_evaluation
-            from .studies.volumes import study
-            rows = volume_evaluation.run(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.unseen)
-            study.for_card(rows, args.prepared, args.run, args.out / "evaluation.json")
-            print(study.write({args.model.name: rows}, args.out, budgeted.hardware(args.run)))
-        elif card["training"].get("method") in methods.FEW_LABELS:
-            from .studies.few_labels import study as few_labels_study
-            print(few_labels_study.evaluate_one(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.unseen))
-        else:
-            from .evaluation import slices
-            print(slices.run(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.every, args.unseen))
-    elif args.command == "calibrate":
-        from .calibration import calibrate
-        print(calibrate.run({name: paths[0] for name, paths in named_folders(args.files).items()}, args.out, args.evaluation, args.noise, args.method))
-    elif args.command == "dose_calibrate":
-        from .calibration import dose
-        print(dose.into_evaluation(args.dose, args.network, args.evaluation))
-    elif args.command == "compare":
-        from .evaluation.comparison import compare
-        print(compare.run(named_folders(args.folders), args.out, args.reference))
-    elif args.command == "reproduce":
-        from .studies import reproduce
-        print(reproduce.run(args.name, args.data, args.out, args.minutes, args.config, args.device, args.only, args.fold))
+    try:
+        print(args.func(args))
+    except InputError as error:
+        raise SystemExit(str(error)) from error
     return 0
 
 

@@ -41,7 +41,7 @@ def test_the_promise_holds_for_new_patients():
 def test_from_records_to_an_interval_in_a_card(tmp_path, monkeypatch):
     evaluation = tmp_path / "evaluation.json"
     evaluation.write_text(json.dumps({"calibration": {"synct": None, "volumes": None}}), encoding="utf-8")
-    monkeypatch.setattr("training.studies.dose.tables.read", lambda folder: RECORDS + [record("p0", 5, 6, title="other"), record("p0", 0, 1, "proton")])
+    monkeypatch.setattr("training.calibration.dose.read", lambda folder: RECORDS + [record("p0", 5, 6, title="other"), record("p0", 0, 1, "proton")])
     assert main(["dose_calibrate", "--dose", str(tmp_path), "--network", "net", "--evaluation", str(evaluation)]) == 0
     card = json.loads(evaluation.read_text(encoding="utf-8"))
     assert {m: e["level"] for m, e in card["calibration"]["dose"].items()} == {"photon": 0.8}
@@ -51,6 +51,6 @@ def test_from_records_to_an_interval_in_a_card(tmp_path, monkeypatch):
     # a band that is narrower than what it could spare becomes a number, not an interval turned inside out
     assert ends["d2"] == pytest.approx((0.25, 0.25)) and math.isclose(found.level, 0.8)
     assert calibrated.of_card({"calibration": {"synct": None}}, "photon") is None and calibrated.of_card(None, "photon") is None
-    monkeypatch.setattr("training.studies.dose.tables.read", lambda folder: [])
+    monkeypatch.setattr("training.calibration.dose.read", lambda folder: [])
     with pytest.raises(SystemExit, match="no bands of net"):
         main(["dose_calibrate", "--dose", str(tmp_path), "--network", "net", "--evaluation", str(evaluation)])

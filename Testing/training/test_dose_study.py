@@ -14,7 +14,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "backend"))
 from make_bundle import make_bundle  # noqa: E402
 from make_plan import patient  # noqa: E402
 
-from training.studies.dose import study, tables  # noqa: E402
+from training.calibration import dose as dose_calibration  # noqa: E402
+from training.studies.dose import study  # noqa: E402
 from training.data.case import Case, save_case  # noqa: E402
 
 
@@ -38,7 +39,7 @@ def test_a_study_goes_from_cases_to_tables_and_goes_on_where_it_was(place, monke
     monkeypatch.setattr(study, "MODALITIES", ("photon",))
     monkeypatch.setattr(study, "MEMBERS", {"photon": 4})
     report = study.run(place / "prepared", place / "out")
-    found = {r["title"]: r for r in tables.read(place / "out" / "dose")}
+    found = {r["title"]: r for r in dose_calibration.read(place / "out" / "dose")}
     water, network = found[study.WATER], found[study.SHIPPED]
     # the limb has 24 HU: water of 0 HU lets through a little more
     # the target is deeper than 15 mm everywhere

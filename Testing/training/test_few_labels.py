@@ -17,7 +17,6 @@ from training.core.distance import signed_distance
 from training import __main__ as command
 from training.data.prepare import left_atrium, scans
 from training import methods
-from training.run import train
 from training.methods.hasan2021 import feed as few_labels_feed
 from training.data import scan
 from training.methods.hasan2021 import loss
@@ -185,12 +184,12 @@ def test_who_is_labelled_is_as_customary(tmp_path):
         few_labels_feed.sides(later, 99)
 
 
-HYPER = {**train.DEFAULTS, "network": "ua_mt", "labelled": 3, "patch": [16, 12, 8], "arguments": {"width": 2, "levels": 2}}
+CONFIG = {"network": "ua_mt", "labelled": 3, "patch": [16, 12, 8], "arguments": {"width": 2, "levels": 2}}
 
 
 @pytest.mark.parametrize("augmentation", few_labels_feed.AUGMENTATIONS)
 def test_crops_are_numbered_and_hold_what_they_say(prepared, augmentation):
-    feed = few_labels_feed.FewLabelsFeed(prepared, HYPER | {"augmentation": augmentation})
+    feed = few_labels_feed.FewLabelsFeed(prepared, methods.config(**CONFIG | {"augmentation": augmentation}))
     feed.load(Path("c.yaml"))
     crops = feed.patches(5)
     first = [crops.patch(k) for k in range(8)]
@@ -214,7 +213,7 @@ def test_crops_are_numbered_and_hold_what_they_say(prepared, augmentation):
 def test_crops_may_be_centred_on_the_structure(prepared, augmentation):
     shares = []
     for share in (0.0, 1.0):
-        feed = few_labels_feed.FewLabelsFeed(prepared, HYPER | {"augmentation": augmentation, "on_structure": share, "patch": [4, 4, 4]})
+        feed = few_labels_feed.FewLabelsFeed(prepared, methods.config(**CONFIG | {"augmentation": augmentation, "on_structure": share, "patch": [4, 4, 4]}))
         feed.load(Path("c.yaml"))
         crops = [feed.patches(5).patch(k) for k in range(0, 80, 4)]
         shares.append(np.mean([bool(c["labels"].any()) for c in crops]))
@@ -222,7 +221,7 @@ def test_crops_may_be_centred_on_the_structure(prepared, augmentation):
 
 
 def test_a_crop_may_be_larger_than_the_scan(prepared):
-    feed = few_labels_feed.FewLabelsFeed(prepared, HYPER | {"patch": [32, 32, 16]})
+    feed = few_labels_feed.FewLabelsFeed(prepared, methods.config(**CONFIG | {"patch": [32, 32, 16]}))
     feed.load(Path("c.yaml"))
     crop = feed.patches(0).patch(0)
     assert crop["image"].shape == (1, 16, 32, 32) and crop["labels"].sum() > 60
@@ -269,8 +268,7 @@ def test_parts_of_mt_ctl_are_switched(tmp_path):
     for parts, decoders, terms in (([], ["distance"], set()), (["cross_task"], ["distance"], {"cross_task"}),
                                    (["guidance"], ["distance", "uncertainty"], {"guidance", "supervised_uncertainty"}),
                                    (["auxiliary"], ["distance", "auxiliary"], {"auxiliary", "supervised_auxiliary"})):
-        hyper = {**train.DEFAULTS, "network": "mt_ctl", "parts": parts, "steps": 10, "arguments": {"width": 2, "levels": 2}}
-        task = methods.build(hyper)
+        task = methods.build(methods.config(network="mt_ctl", parts=parts, steps=10, arguments={"width": 2, "levels": 2}))
         assert list(task.network.branches) == decoders and task.adversary is None
         batch = {"image": torch.randn(4, 1, 4, 4, 4), "labels": torch.randint(0, 2, (4, 4, 4, 4)), "distance": torch.rand(4, 1, 4, 4, 4),
                  "labelled": torch.tensor([True, True, False, False])}
@@ -280,7 +278,7 @@ def test_parts_of_mt_ctl_are_switched(tmp_path):
         by_hand = sum(v * (1.0 if k.startswith("supervised") else 0.3 if k == "distance" else 0.1 * ramp) for k, v in found.items() if k != "loss")
         assert found["loss"].item() == pytest.approx(by_hand.item(), rel=1e-5)
     with pytest.raises(SystemExit, match="magic"):
-        methods.build({**train.DEFAULTS, "network": "mt_ctl", "parts": ["magic"]})
+        methods.config(network="mt_ctl", parts=["magic"])
 
 
 def test_labels_of_unlabelled_scans_are_not_looked_at():
@@ -291,8 +289,7 @@ def test_labels_of_unlabelled_scans_are_not_looked_at():
     other = batch | {"labels": torch.cat([batch["labels"][:2], 1 - batch["labels"][2:]]),
                      "distance": torch.cat([batch["distance"][:2], -batch["distance"][2:]])}
     for method in TERMS:
-        task = methods.build({**train.DEFAULTS, "network": method, "steps": 10, "arguments": {"width": 2, "levels": 2},
-                            "discriminator_width": 2, "patch": [16, 16, 16]})
+        task = methods.build(methods.config(network=method, steps=10, arguments={"width": 2, "levels": 2}, discriminator_width=2, patch=[16, 16, 16]))
         losses = []
         for b in (batch, other):
             torch.manual_seed(1)
@@ -303,5 +300,5 @@ def test_labels_of_unlabelled_scans_are_not_looked_at():
 def test_the_rate_falls_as_in_the_paper():
     from training.core import schedule
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.01)
-    rate = schedule.configured(optimiser, {"schedule": "steps", "warm_up": 0, "steps": 6000})["lr_scheduler"]["scheduler"].lr_lambdas[0]
+    rate = schedule.configured(optimiser, methods.config(schedule="steps", warm_up=0, steps=6000))["lr_scheduler"]["scheduler"].lr_lambdas[0]
     assert [rate(s) for s in (0, 2499, 2500, 4999, 5000, 5999)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])

@@ -21,7 +21,7 @@ from training.evaluation import few_labels
 from training.studies.few_labels import flags as few_labels_flags, study, tables
 from training.data.prepare import left_atrium
 from training.core import provenance
-from training.run import train
+from training import methods
 from training.data import layouts
 from training.evaluation import overlap
 
@@ -110,13 +110,13 @@ def test_from_the_challenge_to_tables_and_a_bundle(tmp_path, monkeypatch):
 def test_runs_budgets_and_configs_fit_each_other():
     for hardware in ("cpu", "gpu"):
         for name, run in study.RUNS.items():
-            hyper = train.load_config(study.FOLDER / f"{run.config}.yaml", study.FOLDER / f"{hardware}.yaml")
-            multiple = 2 ** (hyper["arguments"].get("levels", 5) - 1)
-            assert all(n % multiple == 0 for n in hyper["patch"]), (hardware, name)
-            assert hyper["unlabelled_batch"] == (0 if run.config == "vnet" else 2) and hyper["schedule"] == "steps"
-    gpu = train.load_config(study.FOLDER / "mt_ctl.yaml", study.FOLDER / "gpu.yaml")
-    assert (gpu["steps"], gpu["patch"], gpu["learning_rate"], gpu["momentum"], gpu["weight_decay"]) == (6000, [112, 112, 80], 0.01, 0.9, 1e-4)
-    assert (gpu["distance_weight"], gpu["adversarial_weight"], gpu["augmentation"]) == (0.3, 0.01, "quarter turns")
+            config = methods.load(methods.file_of(run.config), study.FOLDER / f"{hardware}.yaml")
+            multiple = 2 ** (config.arguments.get("levels", 5) - 1)
+            assert all(n % multiple == 0 for n in config.patch), (hardware, name)
+            assert config.unlabelled_batch == (0 if run.config == "vnet" else 2) and config.schedule == "steps"
+    gpu = methods.load(methods.file_of("mt_ctl"), study.FOLDER / "gpu.yaml")
+    assert (gpu.steps, gpu.patch, gpu.learning_rate, gpu.momentum, gpu.weight_decay) == (6000, (112, 112, 80), 0.01, 0.9, 1e-4)
+    assert (gpu.distance_weight, gpu.adversarial_weight, gpu.augmentation) == (0.3, 0.01, "quarter turns")
 
 
 def test_runs_of_a_hospitals_own_scans(tmp_path):

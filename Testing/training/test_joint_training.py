@@ -14,7 +14,6 @@ from rtuncertainty.deformation import warp_tensor
 from rtuncertainty.networks.elmahdy2021 import LEVELS, crop_to_level
 from training import __main__ as command
 from training import methods
-from training.run import train
 from training.data import pair_case
 from training.methods.elmahdy2021 import feed
 from training.methods.elmahdy2021 import loss as registration, weighting
@@ -177,7 +176,7 @@ def test_voxels_of_organs_can_weigh_more(prepared):
     batch = {k: (v[None] if k == "present" else v[None][..., :48, :52, :56]) for k, v in feed.tensors(case).items()}
     found = []
     for weight in (1.0, 1e6):
-        task = methods.build({**train.DEFAULTS, "network": "seg", "arguments": {"classes": 3, "widths": (2, 2, 2)}, "cross_entropy": 1.0, "organ_weight": weight})
+        task = methods.build(methods.config(network="seg", arguments={"classes": 3, "widths": (2, 2, 2)}, cross_entropy=1.0, organ_weight=weight))
         out = task.run_network(batch)
         # background is sure everywhere: right in most voxels, wrong by a likelihood of e^-6 in the organs
         sure = [torch.zeros_like(x).index_fill(1, torch.tensor(0), 6.0) for x in out.logits]
@@ -189,7 +188,7 @@ def test_voxels_of_organs_can_weigh_more(prepared):
 def test_the_true_deformation_has_almost_no_loss(prepared, monkeypatch):
     """The losses see what the network means: with the true displacement the terms are near 0 at all levels, and not without."""
     case = prepared[1][0]
-    task = methods.build({**train.DEFAULTS, "network": "dense", "arguments": {"classes": 3, "widths": (2, 2, 2)}})
+    task = methods.build(methods.config(network="dense", arguments={"classes": 3, "widths": (2, 2, 2)}))
     batch = {k: v[None] for k, v in feed.tensors(case).items()}
     batch = {k: v if k == "present" else v[..., :48, :52, :56] for k, v in batch.items()}
     real = task.run_network(batch)
@@ -239,8 +238,8 @@ def test_each_network_trains_from_pairs_to_a_checkpoint(prepared, tmp_path, netw
 
 def test_pairs_that_do_not_fit_the_config_are_told(prepared, tmp_path):
     folder, _ = prepared
-    hyper = {**train.DEFAULTS, "network": "seg", "arguments": {"classes": 5}}
+    config = methods.config(network="seg", arguments={"classes": 5})
     with pytest.raises(SystemExit, match="3: background, a, b"):
-        feed.PairFeed(folder, hyper).load(tmp_path / "c.yaml")
+        feed.PairFeed(folder, config).load(tmp_path / "c.yaml")
     with pytest.raises(SystemExit, match="training pairs"):
-        feed.PairFeed(tmp_path, hyper)
+        feed.PairFeed(tmp_path, config)

@@ -6,8 +6,7 @@ import torch
 from scipy import stats
 
 from rtuncertainty.networks.uncertainty import REGRESSION_FLOOR, SEGMENTATION_FLOOR
-from training.methods.bragman2018.heteroscedastic import regression_nll, segmentation_nll, weighted_mean
-from training.methods.bragman2018.homoscedastic import HomoscedasticWeights
+from training.methods.bragman2018.loss import HomoscedasticWeights, regression_nll, segmentation_nll, weighted_mean
 from training.methods.kaushik2022.loss import dice_loss, global_mae, three_task_loss, weighted_mae
 
 

@@ -18,7 +18,7 @@ from rtuncertainty.bundles import bundle
 from rtuncertainty import networks
 from rtuncertainty.core.ct import normalised
 from training import __main__ as command
-from training.run import export, train
+from training.run import export
 from training.data.prepare import organs, pairs
 from training.core import provenance
 from training import methods
@@ -395,21 +395,20 @@ def test_configs_fit_their_networks():
         budget_ = study.FOLDER / f"{hardware}.yaml"
         steps = set()
         common = yaml.safe_load(budget_.read_text(encoding="utf-8"))["common"]
-        assert common and all(set(part) <= set(train.DEFAULTS) for part in common)
+        assert common and all(set(part) <= {f.name for f in methods.METHODS["eatonrosen2018"].Config.settings()} for part in common)
         for name in study.TITLES:
-            hyper = train.load_config(study.FOLDER / f"{name}.yaml", budget_)
-            network = networks.build(hyper["network"], **hyper["arguments"])
-            assert hyper["network"] == name and network.classes == 1 + len(structures) and network.in_channels == 1
-            steps.add((hyper["steps"], hyper["patch"]))
+            config = methods.load(methods.file_of(name), budget_)
+            network = networks.build(config.network, **config.arguments)
+            assert config.network == name and network.classes == 1 + len(structures) and network.in_channels == 1
+            steps.add((config.steps, config.patch))
         assert len(steps) == 1
     with pytest.raises(SystemExit, match="organs' first"):
-        feed.VolumeFeed(Path("nowhere"), train.DEFAULTS)
+        feed.VolumeFeed(Path("nowhere"), methods.config(network="hr_default"))
 
 
 def task(**changes):
-    hyper = {**train.DEFAULTS, "network": "hr_default", "arguments": {"in_channels": 1, "classes": 4, "width": 2, "features": 4}, **changes}
     torch.manual_seed(0)
-    return methods.build(hyper)
+    return methods.build(methods.config(network="hr_default", arguments={"in_channels": 1, "classes": 4, "width": 2, "features": 4}, **changes))
 
 
 def test_an_organ_weighs_as_much_as_it_is_told_to():

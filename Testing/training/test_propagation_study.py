@@ -83,7 +83,7 @@ def test_from_pairs_to_tables_and_a_bundle(prepared, tmp_path, monkeypatch, caps
     monkeypatch.setitem(elastix.SETTINGS, "MaximumNumberOfIterations", ["5"])
     monkeypatch.setattr("rtuncertainty.propagation.refine.ITERATIONS", {"off": (0, 0), "fast": (2, 0), "full": (2, 1)})
     site = study.SITES["propagation"]
-    card = yaml.safe_load((study.CONFIGS / site.card).read_text(encoding="utf-8"))
+    card = yaml.safe_load((study.FOLDER / site.card).read_text(encoding="utf-8"))
     card["outputs"]["structures"] = [s | {"label": k} for k, s in enumerate((s for s in card["outputs"]["structures"] if s["name"] in CLASSES), 1)]
     own = tmp_path / "card.yaml"
     own.write_text(yaml.safe_dump(card), encoding="utf-8")

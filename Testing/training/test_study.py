@@ -8,7 +8,7 @@ import yaml
 
 import training.__main__ as command
 from training.studies.mr_only import claims, study
-from training.run import train
+from training import methods
 from training.evaluation.comparison import store
 
 BUDGET = {"steps": 3, "batch": 2, "patch": 24, "folds": 3, "warm_up": 1, "settle_batches": 2, "validate_every": 3, "checkpoint_every": 1,
@@ -71,10 +71,10 @@ def test_without_time_nothing_is_compared(studied, tmp_path):
 def test_budgets_name_the_networks_that_they_size():
     for name, one in study.STUDIES.items():
         for hardware in ("cpu", "gpu"):
-            budget = study.CONFIGS / one.budgets / f"{hardware}.yaml"
+            budget = study.FOLDER / one.budgets / f"{hardware}.yaml"
             sized = yaml.safe_load(budget.read_text(encoding="utf-8"))["networks"]
             assert set(sized) == set(one.networks), (name, hardware)
-            steps = {train.load_config(study.CONFIGS / "mr_only" / f"{n}.yaml", budget)["steps"] for n in one.networks}
+            steps = {methods.load(methods.file_of(n), budget).steps for n in one.networks}
             assert len(steps) == 1
 
 

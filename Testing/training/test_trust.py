@@ -12,14 +12,14 @@ import yaml
 pytest.importorskip("lightning")
 
 from rtuncertainty.bundles import bundle  # noqa: E402
-from training import __main__ as command  # noqa: E402
+from training import __main__ as command, methods  # noqa: E402
 from training.run import export, folder, train
 from training.core import provenance  # noqa: E402
 from training.data.case import Case, save_case  # noqa: E402
 from training.methods.hasan2021.feed import cross_fitted  # noqa: E402
 from training.methods.elmahdy2021.feed import sides  # noqa: E402
 
-CARD = Path(command.__file__).parent / "configs" / "limb_card.yaml"
+CARD = Path(command.__file__).parent / "studies" / "mr_only" / "limb_card.yaml"
 SMALL = {"arguments": {"classes": 3, "width": 4, "features": 8, "branch_width": 4}, "steps": 4, "batch": 2, "patch": 16, "folds": 4, "warm_up": 2,
          "checkpoint_every": 1, "validate_every": 2, "settle_batches": 2}
 
@@ -284,12 +284,12 @@ def test_a_common_start_is_not_dropped_without_a_word(prepared, tmp_path):
 
 
 @pytest.mark.parametrize("settings, said", [({"learning_rat": 1}, "did you mean learning_rate"), ({"fold": 9}, "fold 9 is not one of 0 to 4"),
-                                            ({"augmentation": "nonsense"}, "augmentation 'nonsense' is not one of"), ({"cross_fit": "maybe"}, "true or false"),
+                                            ({"network": "ua_mt", "augmentation": "nonsense"}, "augmentation 'nonsense' is not one of"), ({"cross_fit": "maybe"}, "true or false"),
                                             ({"schedule": "cosin"}, "did you mean cosine")])
 def test_typos_are_errors(tmp_path, settings, said):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     with pytest.raises(SystemExit, match=said):
-        train.load_config(tmp_path / "c.yaml")
+        methods.load(tmp_path / "c.yaml")
 
 
 def test_a_limit_that_there_is_not_is_told(tmp_path):

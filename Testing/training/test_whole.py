@@ -97,7 +97,7 @@ def test_a_run_begins_with_the_weights_of_a_bundle(prepared, tmp_path, capsys):
     from training.run import initial
     folder, _ = prepared
     card = tmp_path / "card.yaml"
-    card.write_text((Path(command.__file__).parent / "configs" / "limb_card.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    card.write_text((Path(command.__file__).parent / "studies" / "mr_only" / "limb_card.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     made = export.run(run(folder, "whole"), card, tmp_path / "bundle")
     theirs = bundle.load(made)[1][0].state_dict()
     arguments = {"width": 4, "features": 8, "branch_width": 4}
@@ -132,7 +132,7 @@ def test_export_evaluate_and_predict(prepared, tmp_path):
     folder, limb = prepared
     trained = run(folder, "exported")
     model = tmp_path / "model"
-    card = "training/configs/limb_card.yaml"
+    card = "training/studies/mr_only/limb_card.yaml"
     arguments = ["export", "--run", str(trained), "--card", str(Path(__file__).resolve().parents[2] / card), "--out", str(model)]
     assert command.main(arguments) == 0
     assert bundle.read_card(model)["accuracy"]["cases"] == "not evaluated"
@@ -149,11 +149,11 @@ def test_export_evaluate_and_predict(prepared, tmp_path):
 
 
 def test_unknown_settings_and_missing_cases_are_told(tmp_path):
-    from training.run import train
+    from training import methods
     from training.data import slice_feed
     (tmp_path / "c.yaml").write_text("stepz: 3", encoding="utf-8")
     with pytest.raises(SystemExit, match="stepz"):
-        train.load_config(tmp_path / "c.yaml")
+        methods.load(tmp_path / "c.yaml")
     with pytest.raises(SystemExit, match="prepare"):
         slice_feed.kept_cases(tmp_path)
     with pytest.raises(SystemExit, match="mr.nii.gz"):

@@ -1,4 +1,4 @@
-"""`python -m training calibrate`: from the rows of volumes of one or several networks to tables, and to what the card says."""
+"""From the rows of a network's volumes to what its card says of them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,6 @@ from pathlib import Path
 
 from ..core.files import replace_text
 from . import volume_card, volumes
-from ..studies.volumes import tables
-
-
-def run(files: dict[str, Path], out: Path, evaluation: Path | None = None, noise: Path | None = None, method: str | None = None, intro: str = "") -> Path:
-    """volumes.md with its tables and figures in `out`, of rows.json by the network's title; returns volumes.md.
-
-    evaluation: the evaluation.json of the first network, which gets its calibration (see `into_evaluation`). noise: noise.json of
-    `noise_experiment`. method: see `volume_card.fit`.
-    """
-    rows = {title: volumes.read_rows(file) for title, file in files.items()}
-    first = next(iter(files.values()))
-    training = json.loads(first.read_text(encoding="utf-8")).get("training")
-    if evaluation is not None:
-        into_evaluation(first, evaluation, method)
-    return tables.write(rows, out, training, noise, intro)
 
 
 def into_evaluation(rows: Path, evaluation: Path, method: str | None = None) -> Path:

@@ -18,6 +18,15 @@ LEVELS = (0.9, 0.8, 0.68, 0.5)
 SIMPLE = ("photon",)
 
 
+def read(folder: Path) -> list[dict]:
+    """All records that `reproduce dose` computed, with their modality, in a steady order."""
+    found = []
+    for modality in ("photon", "proton"):
+        for path in sorted((folder / modality).glob("*.json")):
+            found.append(json.loads(path.read_text(encoding="utf-8")) | {"modality": modality})
+    return found
+
+
 def score(band: list[float]) -> float:
     """How far the CT's dose, a difference of 0, lies outside of a band of the difference, in percent of the prescription; negative inside."""
     return max(band[0], -band[1])
@@ -54,9 +63,7 @@ def into_evaluation(folder: Path, network: str, evaluation: Path) -> Path:
 
     Raises `SystemExit` where there is nothing to calibrate.
     """
-    from ..studies.dose import tables
-
-    records = [r for r in tables.read(folder) if r["title"] == network]
+    records = [r for r in read(folder) if r["title"] == network]
     found = {m: entry for m in SIMPLE if (entry := fit([r for r in records if r["modality"] == m]))}
     if not found:
         raise SystemExit(f"{folder} has no bands of {network} that could be calibrated; run 'python -m training reproduce dose' first.")

@@ -9,7 +9,7 @@ import math
 import warnings
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from rtuncertainty.uncertainty.quality import QualityCalibration
 
@@ -25,26 +25,15 @@ DRAWN = 5
 
 
 def isotonic(x, y, weight) -> tuple[np.ndarray, np.ndarray]:
-    """(knots, values): the rising step function of least weighted squares (pool adjacent violators, Barlow 1972), joined linearly.
+    """(knots, values): the rising step function of least weighted squares (SciPy), joined linearly.
 
     Each block of equal values is held by its first and last x.
     """
-    order = np.lexsort((y, x))
-    blocks: list[list] = []  # value, weight, first x, last x
-    for xi, yi, wi in zip(np.asarray(x, float)[order], np.asarray(y, float)[order], np.asarray(weight, float)[order]):
-        blocks.append([yi, wi, xi, xi])
-        # equal x are one block, whatever their y
-        while len(blocks) > 1 and (blocks[-2][0] >= blocks[-1][0] or blocks[-2][3] == blocks[-1][2]):
-            value, w, _, last = blocks.pop()
-            before = blocks[-1]
-            before[0] = (before[0] * before[1] + value * w) / (before[1] + w)
-            before[1], before[3] = before[1] + w, last
-    knots, values = [], []
-    for value, _, first, last in blocks:
-        for at in dict.fromkeys((first, last)):
-            knots.append(at)
-            values.append(value)
-    return np.array(knots), np.array(values)
+    x, same = np.unique(np.asarray(x, float), return_inverse=True)  # equal x are one, whatever their y
+    weights = np.bincount(same, weight)
+    found = optimize.isotonic_regression(np.bincount(same, np.multiply(weight, y)) / weights, weights=weights)
+    ends = np.union1d(found.blocks[:-1], found.blocks[1:] - 1)
+    return x[ends], found.x[ends]
 
 
 def _usable(predictor, dice, patients):

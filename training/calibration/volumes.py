@@ -67,7 +67,6 @@ class VolumeRow:
 
 def write_rows(rows: list[VolumeRow], path: Path, **more) -> Path:
     """Write rows.json; `more` is stored beside the rows (for example weights_sha256)."""
-
     plain = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(r).items()} for r in rows]
     return replace_text(path, json.dumps({"format": FORMAT, "percentiles": PERCENTILES, **more, "rows": plain}, allow_nan=False))
 

@@ -6,20 +6,17 @@ import math
 
 import torch
 
-SCHEDULES = ("cosine", "constant", "steps")
+from .config import Config
+
 # of "steps": the part of a run after which the rate falls to a tenth (2500 of 6000 iterations, Hasan & Linte 2021)
 FALL = 2500 / 6000
 
 
-def configured(optimiser: torch.optim.Optimizer, hyper: dict) -> dict:
+def configured(optimiser: torch.optim.Optimizer, config: Config) -> dict:
     """What `configure_optimizers` returns: a linear warm-up, then a cosine to 1 % of the peak, the peak to the end, or a
     tenth of it after every `FALL` of the run.
-
-    Raises `SystemExit` for a schedule that nobody knows.
     """
-    kind, warm, steps = hyper["schedule"], hyper["warm_up"], hyper["steps"]
-    if kind not in SCHEDULES:
-        raise SystemExit(f"schedule '{kind}' is not one of {', '.join(SCHEDULES)}.")
+    kind, warm, steps = config.schedule, config.warm_up, config.steps
 
     def rate(step):
         if step < warm:

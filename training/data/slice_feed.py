@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..core import provenance
+from ..core.config import Config
 from .case import Case, load_case
 from .checks import fold_warnings, present
 from .patches import PatchDataset
@@ -28,9 +29,9 @@ def kept_cases(prepared: Path) -> list[str]:
 class SliceFeed:
     """The cases of a run: `training` and `validation` are their names on either side of its split. Every case is a patient."""
 
-    def __init__(self, prepared: Path, hyper: dict):
-        self.prepared, self.hyper = prepared, hyper
-        self.training, self.validation = provenance.dealt(prepared, kept_cases(prepared), hyper["folds"], hyper["fold"])
+    def __init__(self, prepared: Path, config: Config):
+        self.prepared, self.config = prepared, config
+        self.training, self.validation = provenance.dealt(prepared, kept_cases(prepared), config.folds, config.fold)
         self.cases: dict[str, Case] = {}
 
     def load(self, config: Path) -> None:
@@ -48,8 +49,8 @@ class SliceFeed:
 
     def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> PatchDataset:
         """Random patches of the training cases from batch `start` on; of several processes each has its part."""
-        h = self.hyper
-        return PatchDataset([self.cases[n] for n in self.training], h["patch"], seed, start, h["batch"], rank, world, h["centres"])
+        c = self.config
+        return PatchDataset([self.cases[n] for n in self.training], c.patch, seed, start, c.batch, rank, world, c.centres)
 
     def whole(self, rank: int = 0, world: int = 1) -> "_Slices":
         """What a validation looks at."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from rtuncertainty import networks
-
 from ..core.distributed import total
 from ..core import schedule
 from ..core.task import Task
@@ -15,18 +13,13 @@ OPTIMISERS = {"adam": torch.optim.Adam, "nadam": torch.optim.NAdam}
 
 
 class Synthesis(Task):
-    """A network under the config `hyper` (see training/run/train.py: DEFAULTS). Subclasses say what the losses are."""
+    """A network of axial slices. Subclasses say what the losses are."""
 
-    def __init__(self, hyper: dict):
-        super().__init__(hyper)
-        self.network = networks.build(hyper["network"], **hyper["arguments"]).to(memory_format=torch.channels_last)
+    INPUT, LAYOUT = "mr", torch.channels_last
 
     def truth(self, batch) -> torch.Tensor:
         """The labels [n, y, x] that the network's classes mean."""
         return batch["labels"]
-
-    def run_network(self, batch):
-        return self.network(batch["mr"].contiguous(memory_format=torch.channels_last))
 
     def validation_step(self, batch, index):
         """MAE (HU) in the region and in bone, and Dice of the classes, without dropout, over whole slices."""
@@ -34,7 +27,7 @@ class Synthesis(Task):
         inside = batch["weight"] > 0
         sums = []
         if found.mean is not None:
-            error = (found.mean.float() * self.hyper["hu_scale"] - batch["ct"]).abs()[:, 0]
+            error = (found.mean.float() * self.config.hu_scale - batch["ct"]).abs()[:, 0]
             bone = inside & (batch["ct"][:, 0] > BONE_HU)
             sums = [error[inside].sum(), inside.sum(), error[bone].sum(), bone.sum()]
         truth = self.truth(batch)
@@ -59,5 +52,5 @@ class Synthesis(Task):
         self.log("val/score", ratios[0] + 0.2 * ratios[1] if regression else 1 - ratios.mean())
 
     def configure_optimizers(self):
-        optimiser = OPTIMISERS[self.hyper["optimiser"]](self.parameters(), lr=self.hyper["learning_rate"])
-        return schedule.configured(optimiser, self.hyper)
+        optimiser = OPTIMISERS[self.config.optimiser](self.parameters(), lr=self.config.learning_rate)
+        return schedule.configured(optimiser, self.config)

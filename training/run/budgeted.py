@@ -10,6 +10,8 @@ from pathlib import Path
 import yaml
 
 from . import export, folder as run_folder, train
+from .. import methods
+from ..core.config import Config
 from ..core.files import replace_text
 
 
@@ -34,7 +36,7 @@ def train_left(configs: dict[str, Path], prepared: Path, out: Path, budget: Path
     """
     for name, config in configs.items():
         folder = out / "runs" / name
-        if finished(folder, train.load_config(config, budget)):
+        if finished(folder, methods.load(config, budget)):
             continue
         left = None if until is None else (until - time.monotonic()) / 60
         if left is not None and left < 0.2:
@@ -44,23 +46,22 @@ def train_left(configs: dict[str, Path], prepared: Path, out: Path, budget: Path
         print(f"{name}: trained", flush=True)
 
 
-def finished(folder: Path, hyper: dict) -> bool:
+def finished(folder: Path, config: Config) -> bool:
     """Whether the run in `folder` is one of this config and has done all its steps.
 
     Raises `SystemExit` for a folder that was trained with another config, which must not be mixed in.
     """
     if not (folder / "config.yaml").exists():
         return False
-    known = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    differing = [k for k in hyper if k not in run_folder.NOT_COMPARED and known.get(k, train.DEFAULTS[k]) != hyper[k]]
-    if differing:
-        raise SystemExit(f"{folder} was trained with another {differing[0]} ({known.get(differing[0])}, now {hyper[differing[0]]}); choose another --out.")
-    return run_folder.is_done(folder, hyper["steps"])
+    known = methods.of_run(folder).plain()
+    for name in config.changed(known)[:1]:
+        raise SystemExit(f"{folder} was trained with another {name} ({known.get(name)}, now {config.plain()[name]}); choose another --out.")
+    return run_folder.is_done(folder, config.steps)
 
 
 def require_finished(configs: dict[str, Path], out: Path, budget: Path) -> list[str]:
     """Names of `configs` that are trained to the end. Raises `SystemExit` where none is."""
-    done = [n for n, config in configs.items() if finished(out / "runs" / n, train.load_config(config, budget))]
+    done = [n for n, config in configs.items() if finished(out / "runs" / n, methods.load(config, budget))]
     if not done:
         raise SystemExit(f"{out}: no network has been trained to the end yet; give the command again, with more --minutes.")
     return done

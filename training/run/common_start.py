@@ -10,7 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from . import budgeted, export, train
+from . import budgeted, export
+from .. import methods
 
 
 def run(budget: Path, network: str, prepared: Path, out: Path, card: Path, device: str, until: float | None = None) -> Path | None:
@@ -20,14 +21,14 @@ def run(budget: Path, network: str, prepared: Path, out: Path, card: Path, devic
     one anew. None where the budget has no `common`. Raises `SystemExit` where a part is not finished in time.
     """
     settings = yaml.safe_load(budget.read_text(encoding="utf-8")) or {}
-    own = {k: v for k, v in settings.items() if k not in (*train.OF_THE_STUDY, "networks")} | settings.get("networks", {}).get(network, {})
+    own = {k: v for k, v in settings.items() if k not in (*methods.OF_THE_STUDY, "networks")} | settings.get("networks", {}).get(network, {})
     bundle = None
     for number, part in enumerate(settings.get("common", []), 1):
         name = f"common-{number}"
         begin = {"initialise": str(bundle)} if bundle else {}
         config = budgeted.written(out / "configs" / f"{name}.yaml", {"network": network} | own | {"seed": number - 1} | part | begin)
         budgeted.train_left({name: config}, prepared, out, None, device, until)
-        if not budgeted.finished(out / "runs" / name, train.load_config(config)):
+        if not budgeted.finished(out / "runs" / name, methods.load(config)):
             raise SystemExit(f"{out}: the weights that all networks begin with are not finished ({name}); give the command again, with more --minutes.")
         bundle = export.run(out / "runs" / name, card, out / "bundles" / name, name=name)
     return bundle

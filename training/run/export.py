@@ -13,9 +13,10 @@ from rtuncertainty.bundles import bundle
 from rtuncertainty import networks
 from rtuncertainty.core.errors import InputError
 
+from .. import methods
 from ..core import provenance
+from ..core.config import Config
 from .folder import network_state
-from ..methods import FEW_LABELS, JOINT, learns_organs
 
 # weights beyond this many bytes are stored with half precision; they are evaluated as stored
 LARGEST_SINGLE = 8_000_000
@@ -29,11 +30,11 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
     Raises `SystemExit` when a run has no checkpoint, or a member is of another network or split.
     """
     state, steps = network_state(run_folder)
-    hyper = yaml.safe_load((run_folder / "config.yaml").read_text(encoding="utf-8"))
+    config = methods.of_run(run_folder)
     split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
     versions = json.loads((run_folder / "versions.json").read_text(encoding="utf-8"))
-    states = [state, *(_member(folder, hyper, split) for folder in members)]
-    architecture, states = _as_shipped(hyper, states)
+    states = [state, *(_member(folder, config, split) for folder in members)]
+    architecture, states = _as_shipped(config, states)
     if sum(v.numel() for s in states for v in s.values()) * 4 > LARGEST_SINGLE:
         states = [{k: v.half() if v.is_floating_point() else v for k, v in s.items()} for s in states]
     card = yaml.safe_load(card_file.read_text(encoding="utf-8"))
@@ -41,36 +42,36 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
     weights = out / "weights.pt"
     torch.save({"checkpoints": states}, out / "weights.part")
     os.replace(out / "weights.part", weights)
-    network = networks.build(architecture, **hyper["arguments"])
+    network = networks.build(architecture, **config.arguments)
     card["name"] = name or card["name"]
-    card["architecture"] = {"name": architecture, "arguments": hyper["arguments"], "parameters": sum(p.numel() for p in network.parameters())}
-    joint = hyper["network"] in JOINT
+    card["architecture"] = {"name": architecture, "arguments": config.arguments, "parameters": sum(p.numel() for p in network.parameters())}
+    joint = config.method == "elmahdy2021"
     if joint:
-        card["outputs"]["deformation"] = {"unit": "mm", "bending": hyper["bending"]}
+        card["outputs"]["deformation"] = {"unit": "mm", "bending": config.bending}
     elif getattr(network, "dimensions", 2) == 2:  # volumetric networks segment, and nothing else
-        card["outputs"]["synct"] = {"unit": "HU", "scale": hyper["hu_scale"], "offset": 0.0}
-    card["outputs"]["structures"] = _structures(card, hyper["network"], network.classes, card_file)
+        card["outputs"]["synct"] = {"unit": "HU", "scale": config.hu_scale, "offset": 0.0}
+    card["outputs"]["structures"] = _structures(card, config.network, network.classes, card_file)
     where = "whole channels before the heads" if joint else "last layer of the trunk" if hasattr(network, "trunk") else "whole channels in every level"
     card["dropout"] = {"p": network.dropout, "where": getattr(network, "dropped_at", where) if network.dropout else "none"}
     card["checkpoints"] = len(states)
     card["training"].update({
         "cases": len(split["training"]),
-        "steps": steps, "of_steps": hyper["steps"], "batch": hyper["batch"], "patch": hyper["patch"],
-        "seed": hyper["seed"], "beta": hyper["beta"], "hardware": versions["device"], "torch": versions["torch"],
+        "steps": steps, "of_steps": config.steps, "batch": config.batch, "patch": config.plain()["patch"],
+        "seed": config.seed, **({"beta": config.beta} if hasattr(config, "beta") else {}), "hardware": versions["device"], "torch": versions["torch"],
     })
     splits = [split, *(json.loads((folder / "split.json").read_text(encoding="utf-8")) for folder in members)]
     seen = provenance.for_card(splits, bundle.sha256(weights)[:32])
     # a run of an earlier version knows names alone
     card["training"].update({"patients": seen} if seen else {"case_names": split["training"], "validation_names": split["validation"]})
-    if hyper.get("cross_fit"):
-        card["training"].update({"cross_fit": True, "folds": hyper["folds"], "fold": hyper["fold"]})
-    if learns_organs(hyper):
+    if config.cross_fit:
+        card["training"].update({"cross_fit": True, "folds": config.folds, "fold": config.fold})
+    if config.method == "eatonrosen2018":
         card["training"]["method"] = "organs"
-    elif hyper["network"] in FEW_LABELS:
-        card["training"].update({"method": hyper["network"], "labelled": hyper["labelled"], "parts": hyper["parts"]})
-    if hyper.get("initialise"):
-        card["training"]["initialised_with"] = Path(hyper["initialise"]).name
-        card["training"]["steps_before"] = _steps_of(hyper["initialise"])
+    elif config.method == "hasan2021":
+        card["training"].update({"method": config.network, "labelled": config.labelled, "parts": config.plain()["parts"]})
+    if config.initialise:
+        card["training"]["initialised_with"] = Path(config.initialise).name
+        card["training"]["steps_before"] = _steps_of(config.initialise)
     card["accuracy"], card["calibration"] = {"cases": "not evaluated", "n": 0, "table": {}}, {"synct": None, "volumes": None}
     if evaluation:
         found = json.loads(evaluation.read_text(encoding="utf-8"))
@@ -92,11 +93,11 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
     return out
 
 
-def _as_shipped(hyper: dict, states: list[dict]) -> tuple[str, list[dict]]:
+def _as_shipped(config: Config, states: list[dict]) -> tuple[str, list[dict]]:
     """(network, states) of what predicts: the methods that learn from few labels train more than the V-Net that they ship."""
-    if hyper["network"] not in FEW_LABELS or learns_organs(hyper):
-        return hyper["network"], states
-    kept = networks.build("vnet", **hyper["arguments"]).state_dict()
+    if config.method != "hasan2021":
+        return config.network, states
+    kept = networks.build("vnet", **config.arguments).state_dict()
     return "vnet", [{k: s[k] for k in kept} for s in states]
 
 
@@ -118,12 +119,12 @@ def _structures(card: dict, network: str, classes: int, card_file: Path) -> list
     return found
 
 
-def _member(folder: Path, hyper: dict, split: dict) -> dict:
+def _member(folder: Path, config: Config, split: dict) -> dict:
     """The weights of another run of the ensemble, which must be alike but for its seed."""
-    other = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    ours, other = config.plain(), methods.of_run(folder).plain()
     for key in ("network", "arguments", "hu_scale"):
-        if other[key] != hyper[key]:
-            raise SystemExit(f"{folder}: its {key} is {other[key]}, that of the first run {hyper[key]}; an ensemble is of one network.")
+        if other.get(key) != ours.get(key):
+            raise SystemExit(f"{folder}: its {key} is {other.get(key)}, that of the first run {ours.get(key)}; an ensemble is of one network.")
     theirs = json.loads((folder / "split.json").read_text(encoding="utf-8"))
     trained = {h for n in theirs["training"] for h in theirs.get("hashes", {}).get(n, [])}
     if set(theirs["training"]) & set(split["validation"]) or any(trained & set(split.get("hashes", {}).get(n, [])) for n in split["validation"]):

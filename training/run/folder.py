@@ -10,13 +10,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import yaml
-
+from .. import methods
 from ..core import provenance
+from ..core.config import Config
 
 TRAINING, TRAINED, DONE = "training", "trained", "done"
-# settings that do not change what is learnt
-NOT_COMPARED = ("workers", "devices", "num_nodes", "precision", "log_every", "checkpoint_every")
 
 
 def checkpoints(run: Path) -> Path:
@@ -139,9 +137,7 @@ def callback(run: Path, every: int, early_stop: bool, last_is_good: bool, valida
     return Saving()
 
 
-
-
-def frozen(prepared: Path, hyper: dict, feed) -> dict:
+def frozen(prepared: Path, config: Config, feed) -> dict:
     """split.json of a run that begins: who trains and who validates, with the hashes of all of them.
 
     Raises `SystemExit` where one image is on both sides, under whatever name.
@@ -153,23 +149,23 @@ def frozen(prepared: Path, hyper: dict, feed) -> dict:
         for h in hashes[name]:
             if h in trained:
                 raise SystemExit(f"{trained[h]} trains and {name} validates, and both are the same image; take one of them out of {prepared}.")
-    dealt = {"cross_fit": bool(hyper["cross_fit"]), "folds": hyper["folds"], "fold": hyper["fold"]}
+    dealt = {"cross_fit": config.cross_fit, "folds": config.folds, "fold": config.fold}
     return {"training": list(feed.training), "validation": list(feed.validation), **dealt,
             "patients": {n: patient.get(n, n) for n in hashes}, "hashes": hashes}
 
 
-def require_the_same(run: Path, hyper: dict, split: dict, anew: str) -> None:
+def require_the_same(run: Path, config: Config, split: dict, anew: str) -> None:
     """Raise `SystemExit`, saying what it is, where a run that has begun would go on with other settings or other patients.
 
     `split`: what `frozen` makes of the patients as they are now; `anew`: the command of a new run.
     """
     started = f"{run} was begun with"
     else_ = f"Put it back, or start a new run: {anew}"
-    known = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) if (run / "config.yaml").exists() else {}
     before = provenance.read_json(run / "split.json")
     if "hashes" not in before or stage(run) is None:
         raise SystemExit(f"{run} was begun by an earlier version, which did not keep what a run needs to go on safely; start a new run: {anew}")
-    changed = [f"{k}: {known.get(k, _default(k))}, now {v}" for k, v in hyper.items() if k not in NOT_COMPARED and known.get(k, _default(k)) != v]
+    known, wanted = methods.of_run(run).plain(), config.plain()
+    changed = [f"{k}: {known.get(k)}, now {wanted[k]}" for k in config.changed(known)]
     if changed:
         raise SystemExit(f"{started} {'; '.join(changed)}. {else_}")
     was, now = before["hashes"], split["hashes"]
@@ -179,12 +175,6 @@ def require_the_same(run: Path, hyper: dict, split: dict, anew: str) -> None:
     said += [f"{n} was in {sides[0][n]} and is now in {sides[1][n]}" for n in sorted(sides[0].keys() & sides[1].keys()) if sides[0][n] != sides[1][n]]
     if said:
         raise SystemExit(f"{run} was begun with other patients: {'; '.join(said)}. {else_}")
-
-
-def _default(key: str):
-    from .train import DEFAULTS
-
-    return DEFAULTS.get(key)
 
 
 def network_state(run: Path) -> tuple[dict, int]:

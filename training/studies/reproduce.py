@@ -19,7 +19,6 @@ from .propagation import study as propagation_study
 from .mr_only import study
 from .volumes import study as volume_study
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # name -> (card, config for two CPU cores, config for a GPU)
 EXPERIMENTS = {"limb": ("limb_card.yaml", "limb_m4.yaml", "limb_m4_gpu.yaml")}
 # evaluation and export need the last part of the time
@@ -51,7 +50,7 @@ def run(name: str, data: Path | None, out: Path, minutes: float | None = None, c
     started = time.monotonic()
     card, for_cpu, for_gpu = EXPERIMENTS[name]
     if config is None:
-        config = CONFIGS / (for_gpu if device != "cpu" and torch.cuda.is_available() else for_cpu)
+        config = study.FOLDER / (for_gpu if device != "cpu" and torch.cuda.is_available() else for_cpu)
     prepared = data
     if not (data / "prepare.csv").exists():
         prepared = out / "prepared"
@@ -62,8 +61,8 @@ def run(name: str, data: Path | None, out: Path, minutes: float | None = None, c
     run_folder = out / "run"
     train.run(prepared, config, run_folder, left, device=device)
     bundle, results = out / "bundle" / name, out / "results"
-    export.run(run_folder, CONFIGS / card, bundle)
+    export.run(run_folder, study.FOLDER / card, bundle)
     slices.run(prepared, run_folder, bundle, results, device=device)
-    export.run(run_folder, CONFIGS / card, bundle, results / "evaluation.json")
+    export.run(run_folder, study.FOLDER / card, bundle, results / "evaluation.json")
     shutil.copy(prepared / "prepare.csv", results / "prepare.csv")
     return results

@@ -11,7 +11,7 @@ import torch
 def correlation(fixed: torch.Tensor, warped: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """The normalised cross-correlation [n] of two images [n, 1, z, y, x] over the voxels that count (`valid` 1, else 0).
 
-    With the 1/N that Eq. 1 lacks. An image that is constant, or of which no voxel counts, has a correlation of 0.
+    With the 1/N that Eq. 2 lacks. An image that is constant, or of which no voxel counts, has a correlation of 0.
     """
     axes = (1, 2, 3, 4)
     n = valid.sum(axes).clamp_min(1.0)
@@ -25,7 +25,7 @@ def correlation(fixed: torch.Tensor, warped: torch.Tensor, valid: torch.Tensor) 
 
 
 def bending_energy(displacement: torch.Tensor) -> torch.Tensor:
-    """Mean over the voxels of d_xx² + d_yy² + d_zz² + 2·(d_xy² + d_xz² + d_yz²), summed over the components (Eq. 2; Rueckert 1999).
+    """Mean over the voxels of d_xx² + d_yy² + d_zz² + 2·(d_xy² + d_xz² + d_yz²), summed over the components (Eq. 3; Rueckert 1999).
 
     displacement [n, 3, z, y, x] in voxels. The outermost voxels have no second difference. 0 for every affine deformation.
     """
@@ -46,7 +46,7 @@ def bending_energy(displacement: torch.Tensor) -> torch.Tensor:
 
 
 def soft_dice(found: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """2·Σpt / (Σp² + Σt²) [n, K] of probabilities and truth [n, K, z, y, x] over the voxels that count ([n, 1, z, y, x]; Eq. 3)."""
+    """2·Σpt / (Σp² + Σt²) [n, K] of probabilities and truth [n, K, z, y, x] over the voxels that count ([n, 1, z, y, x]; Eq. 1 has plain sums below)."""
     axes = (2, 3, 4)
     p, t = found * valid, truth * valid
     return 2 * (p * t).sum(axes) / ((p * p).sum(axes) + (t * t).sum(axes)).clamp_min(1e-6)

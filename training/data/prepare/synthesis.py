@@ -28,7 +28,7 @@ from ..checks import Finding
 from ...core.files import make_folder, write_csv
 from ..labels import BONE_HU, bone_labels
 from ..overlay import overlay
-from ...run.train import meant
+from ...core.config import meant
 
 __all__ = ["BONE_HU", "LABELS", "Case", "Options", "bone_labels", "list_cases", "load_case", "overlay", "prepare_case", "run", "save_case"]
 

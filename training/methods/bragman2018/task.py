@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch.nn import functional as F
 
-from . import heteroscedastic
-from .homoscedastic import HomoscedasticWeights
+from ...core.config import Config
+from . import loss
 from ..synthesis import Synthesis
 
 
@@ -13,9 +13,9 @@ class HighResTask(Synthesis):
     """M1, M2a: half the squared error, or cross-entropy. M2b: the likelihood with a variance for every voxel. M3: both
     tasks, weighed by one learnt variance each. M4: both likelihoods."""
 
-    def __init__(self, hyper: dict):
-        super().__init__(hyper)
-        self.weights = HomoscedasticWeights(1, 1, hyper["printed"]) if hyper["network"] == "m3" else None
+    def __init__(self, config: Config):
+        super().__init__(config)
+        self.weights = loss.HomoscedasticWeights(1, 1, config.printed) if config.network == "m3" else None
 
     def losses(self, batch) -> dict:
         out = self.run_network(batch)
@@ -28,14 +28,14 @@ class HighResTask(Synthesis):
         return {**terms, "loss": total}
 
     def _regression(self, out, batch):
-        target, weight = batch["ct"] / self.hyper["hu_scale"], batch["weight"][:, None]
+        target, weight = batch["ct"] / self.config.hu_scale, batch["weight"][:, None]
         if out.log_variance is not None:
-            return heteroscedastic.regression_nll(out.mean, out.log_variance, target, weight, self.hyper["printed"], self.hyper["beta"])
-        squared = heteroscedastic.weighted_mean((out.mean - target) ** 2, weight)
+            return loss.regression_nll(out.mean, out.log_variance, target, weight, self.config.printed, self.config.beta)
+        squared = loss.weighted_mean((out.mean - target) ** 2, weight)
         # the homoscedastic weights bring the half themselves
         return squared if self.weights is not None else squared / 2
 
     def _segmentation(self, out, batch):
         if out.log_variance_seg is not None:
-            return heteroscedastic.segmentation_nll(out.logits, out.log_variance_seg, batch["labels"], batch["weight"], self.hyper["printed"])
-        return heteroscedastic.weighted_mean(F.cross_entropy(out.logits, batch["labels"], reduction="none"), batch["weight"])
+            return loss.segmentation_nll(out.logits, out.log_variance_seg, batch["labels"], batch["weight"], self.config.printed)
+        return loss.weighted_mean(F.cross_entropy(out.logits, batch["labels"], reduction="none"), batch["weight"])

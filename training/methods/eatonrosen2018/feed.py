@@ -26,10 +26,17 @@ class VolumeFeed(PairFeed):
     command, unit, classes = "organs", "scans", 4
     read_case = staticmethod(organ_case.load)
 
+    def load(self, config):
+        """As `PairFeed.load`. Raises `SystemExit` besides for a network of several images: a case is one CT."""
+        channels = self.config.network_arguments() | self.config.arguments
+        if channels["in_channels"] != 1:
+            raise SystemExit(f"{config}: arguments: the network takes {channels['in_channels']} images, and a case is one CT: set in_channels to 1.")
+        super().load(config)
+
     def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> "VolumePatches":
         """Random patches of the training scans from batch `start` on; of several processes each has its part."""
-        h = self.hyper
-        return VolumePatches([self.cases[n] for n in self.training], h["patch"], seed, start, h["batch"], rank, world)
+        c = self.config
+        return VolumePatches([self.cases[n] for n in self.training], c.patch, seed, start, c.batch, rank, world)
 
     def whole(self, rank: int = 0, world: int = 1) -> "_Whole":
         """What a validation looks at: whole scans, of several processes as many for each."""

@@ -10,7 +10,7 @@ import math
 
 import torch
 
-from ..bragman2018.heteroscedastic import weighted_mean
+from ..bragman2018.loss import weighted_mean
 from ..elmahdy2021.loss import ABSENT, one_hot, overlap_loss
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from rtuncertainty import networks
-
 from ...core.distributed import total
 from . import loss
 from ...core import schedule
@@ -17,37 +15,32 @@ class OrganTask(Task):
     """Cross-entropy, of HR-hetero the likelihood under noisy logits, plus `dice` times the Dice loss, which the paper has not: small
     organs are learnt in a tenth of the steps with it. Organs that were not drawn in a patient count as unknown."""
 
-    def __init__(self, hyper: dict):
-        super().__init__(hyper)
-        # on processors with wide vectors a third faster, as on GPUs
-        self.network = networks.build(hyper["network"], **hyper["arguments"]).to(memory_format=torch.channels_last_3d)
-
     def on_train_start(self):
         self.train()  # Lightning leaves modules in the mode they are in, and new ones have their normalisation on
 
     def train(self, mode: bool = True):
         super().train(mode)
-        if self.hyper["freeze_norm"]:
+        if self.config.freeze_norm:
             for module in self.network.modules():
                 if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                     module.eval()
         return self
 
-    def run_network(self, batch):
-        return self.network(batch["image"].contiguous(memory_format=torch.channels_last_3d))
+    @property
+    def settle_batches(self):
+        return 0 if self.config.freeze_norm else self.config.settle_batches
 
     def losses(self, batch) -> dict:
         """The terms and their weighted sum "loss", for a batch of `VolumePatches`."""
         out = self.run_network(batch)
         labels, known = batch["labels"].long(), batch["known"]
-        weight = known * torch.where(labels > 0, self.hyper["organ_weight"], 1.0)
+        weight = known * torch.where(labels > 0, self.config.organ_weight, 1.0)
         if getattr(out, "sd", None) is None:
             likelihood, p = loss.cross_entropy(out.logits, labels, batch["present"], weight)
         else:
-            likelihood, p = loss.heteroscedastic(out.logits, out.sd, labels, batch["present"], weight, self.hyper["noise_samples"])
+            likelihood, p = loss.heteroscedastic(out.logits, out.sd, labels, batch["present"], weight, self.config.noise_samples)
         dice = loss.dice(p, labels, batch["present"], known)
-        h = self.hyper
-        weight_of_dice = h["dice"] if self.global_step < h["dice_until"] * h["steps"] else 0.0
+        weight_of_dice = self.config.dice if self.global_step < self.config.dice_until * self.config.steps else 0.0
         return {"likelihood": likelihood, "dice": dice, "loss": likelihood + weight_of_dice * dice}
 
     def on_validation_epoch_start(self):
@@ -75,4 +68,4 @@ class OrganTask(Task):
         self.log("val/score", (1 - dice[drawn].mean()).float())
 
     def configure_optimizers(self):
-        return schedule.configured(torch.optim.Adam(self.parameters(), lr=self.hyper["learning_rate"]), self.hyper)
+        return schedule.configured(torch.optim.Adam(self.parameters(), lr=self.config.learning_rate), self.config)

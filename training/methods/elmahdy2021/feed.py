@@ -11,6 +11,7 @@ import torch
 from rtuncertainty.core.ct import AIR_HU, normalised
 
 from ...core import provenance
+from ...core.config import Config
 from ...data import pair_case
 from ...data.numbered import NumberedPatches
 from ...data.pair_case import PairCase
@@ -45,16 +46,16 @@ class PairFeed:
     command, unit, classes = "pairs", "pairs", 5
     read_case = staticmethod(pair_case.load)
 
-    def __init__(self, prepared: Path, hyper: dict):
-        self.prepared, self.hyper = prepared, hyper
-        self.training, self.validation = sides(prepared / "prepare.csv", hyper["folds"], hyper["fold"], self.command, self.unit, hyper.get("cross_fit", False))
+    def __init__(self, prepared: Path, config: Config):
+        self.prepared, self.config = prepared, config
+        self.training, self.validation = sides(prepared / "prepare.csv", config.folds, config.fold, self.command, self.unit, config.cross_fit)
         self.cases: dict[str, PairCase] = {}
 
     def load(self, config: Path) -> None:
         """Read all of them. Raises `SystemExit` where the network's classes are not theirs, or one occurs in none to train on."""
         self.cases = {n: self.read_case(self.prepared / "cases" / f"{n}.npz") for n in self.training + self.validation}
         classes = next(iter(self.cases.values())).classes
-        asked = self.hyper["arguments"].get("classes", self.classes)
+        asked = self.config.arguments.get("classes", self.classes)
         if asked != len(classes) + 1:
             raise SystemExit(f"{config}: the network has {asked} classes; the {self.unit} need {len(classes) + 1}: background, {', '.join(classes)}.")
         missing = [c for c in classes if not any(c in self.cases[n].present for n in self.training)]
@@ -63,8 +64,8 @@ class PairFeed:
 
     def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> "PairPatches":
         """Random patches of the training pairs from batch `start` on; of several processes each has its part."""
-        h = self.hyper
-        return PairPatches([self.cases[n] for n in self.training], h["patch"], seed, start, h["batch"], rank, world, h["rare_organs"])
+        c = self.config
+        return PairPatches([self.cases[n] for n in self.training], c.patch, seed, start, c.batch, rank, world, c.rare_organs)
 
     def whole(self, rank: int = 0, world: int = 1) -> "_Whole":
         """What a validation looks at: whole pairs, of several processes as many for each."""

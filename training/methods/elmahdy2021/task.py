@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from rtuncertainty import networks
 from rtuncertainty.deformation import warp_tensor
 from rtuncertainty.networks.elmahdy2021 import LEVELS, crop_to_level
 from rtuncertainty.sampling.joint_tiling import run_tiled
@@ -15,6 +14,7 @@ from ..eatonrosen2018 import loss as organs
 from . import loss as registration, weighting
 from .loss import ABSENT, one_hot
 from ...core import schedule
+from ...core.config import Config
 from ...core.task import Task
 
 
@@ -42,13 +42,14 @@ class JointTask(Task):
     fifty times as large, and small organs that are not found yet become background without.
     """
 
-    def __init__(self, hyper: dict):
-        super().__init__(hyper)
-        self.name = hyper["network"]
-        self.network = networks.build(self.name, **hyper["arguments"])
+    LAYOUT = torch.contiguous_format
+
+    def __init__(self, config: Config):
+        super().__init__(config)
+        self.name = config.network
         self.classes = self.network.classes
         terms = {"seg": 1, "reg": 1, "jrs_reg": 2}.get(self.name, 3)
-        self.weights = weighting.build(hyper["weighting"], terms)
+        self.weights = weighting.build(config.weighting, terms)
 
     def run_network(self, batch):
         return self.network(network_input(batch, self.classes))
@@ -61,7 +62,7 @@ class JointTask(Task):
             for name, value in self._level(out, batch, level).items():
                 terms[name] = terms.get(name, 0.0) + value / len(LEVELS)
         names = [n for n in ("ncc", "dice_warped", "dice_segmented") if n in terms]
-        loss = self.weights([terms[n] for n in names]) + self.hyper["bending"] * terms.get("bending", 0.0)
+        loss = self.weights([terms[n] for n in names]) + self.config.bending * terms.get("bending", 0.0)
         return {**terms, "loss": loss}
 
     def _level(self, out, batch, level) -> dict:
@@ -83,11 +84,11 @@ class JointTask(Task):
             # a structure that was not drawn may be there all the same: its voxels are not background for sure
             p = out.logits[level].softmax(1)[:, 1:]
             found["dice_segmented"] = registration.overlap_loss(p, truth, batch["present"], known, ABSENT / stride**3)
-            if self.hyper["cross_entropy"]:
+            if self.config.cross_entropy:
                 labels = crop_to_level(batch["fixed_labels"], level).long()
-                weight = known[:, 0] * torch.where(labels > 0, self.hyper["organ_weight"], 1.0)
+                weight = known[:, 0] * torch.where(labels > 0, self.config.organ_weight, 1.0)
                 likelihood = organs.cross_entropy(out.logits[level], labels, batch["present"], weight)[0]
-                found["dice_segmented"] = found["dice_segmented"] + self.hyper["cross_entropy"] * likelihood
+                found["dice_segmented"] = found["dice_segmented"] + self.config.cross_entropy * likelihood
         return found
 
     def training_step(self, batch, index):
@@ -122,4 +123,4 @@ class JointTask(Task):
 
     def configure_optimizers(self):
         # the homoscedastic weights are parameters of this module, and so in the optimiser
-        return schedule.configured(torch.optim.RAdam(self.parameters(), lr=self.hyper["learning_rate"]), self.hyper)
+        return schedule.configured(torch.optim.RAdam(self.parameters(), lr=self.config.learning_rate), self.config)

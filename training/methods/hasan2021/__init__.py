@@ -1,16 +1,23 @@
-"""Learning from few labels: one loop (`loop`), one module for each method, and what the adversarial ones add (`adversary`)."""
+"""V-Net, UA-MT, SASSNet, MT-CTL: learning from few labels (Hasan & Linte 2021); see README.md."""
 
-METHODS = ("vnet", "ua_mt", "sassnet", "mt_ctl")
+from .config import Hasan2021 as Config
 
 
-def build(hyper: dict):
-    """The Lightning module of the method `hyper["network"]`."""
-    if hyper["network"] == "ua_mt":
+def make_task(config: Config):
+    """The Lightning module: what all share is `task.FewLabels`, which by itself is the V-Net."""
+    if config.network == "ua_mt":
         from .ua_mt import UAMT as Task
-    elif hyper["network"] == "sassnet":
+    elif config.network == "sassnet":
         from .sassnet import SASSNet as Task
-    elif hyper["network"] == "mt_ctl":
+    elif config.network == "mt_ctl":
         from .mt_ctl import MTCTLTask as Task
     else:
-        from .loop import FewLabels as Task
-    return Task(hyper)
+        from .task import FewLabels as Task
+    return Task(config)
+
+
+def make_feed(prepared, config: Config):
+    """The scans, labelled and unlabelled, split, and crops of them."""
+    from .feed import FewLabelsFeed
+
+    return FewLabelsFeed(prepared, config)

@@ -7,8 +7,6 @@ from torch import nn
 
 from . import loss as few_labels
 
-# voxels of a crop along each axis: four times halved, one is left
-SMALLEST = 16
 KINDS = ("cross-entropy", "geman-mcclure")
 
 

@@ -11,14 +11,15 @@ import torch
 from torch.nn import functional as F
 
 from ...core import provenance
+from ...core.config import Config
 from ...core.distance import signed_distance
 from ...data.prepare.scans import rows_in_order
 from ...data import scan
 from ...data.numbered import NumberedPatches
+from .config import AUGMENTATIONS
 
 # of the first 48 scans in the customary order the last 8 validate; any behind them are unlabelled
 FIRST, VALIDATION = 48, 8
-AUGMENTATIONS = ("quarter turns", "turns and contrast")
 # of "turns and contrast": the largest angle (radians) and scaling, sd of log gain and of the offset (sd of the image), range of gamma
 ANGLE, SCALE, GAIN, OFFSET, GAMMA = math.pi / 12, 0.1, 0.15, 0.15, (0.75, 1.33)
 
@@ -81,13 +82,13 @@ def cross_fitted(table: Path, labelled: int, folds: int, fold: int) -> Sides:
 class FewLabelsFeed:
     """The scans of a run. `training` are those that it sees, labelled ones first; `validation` those that it does not."""
 
-    def __init__(self, prepared: Path, hyper: dict):
-        self.prepared, self.hyper = prepared, hyper
-        table, crossed = prepared / "prepare.csv", hyper.get("cross_fit", False)
-        if hyper.get("fold") and not crossed:
-            raise SystemExit(f"{table} says itself who validates, so there is no fold {hyper['fold']}; set cross_fit: true to deal all patients to {hyper['folds']} folds.")
-        self.sides = cross_fitted(table, hyper["labelled"], hyper["folds"], hyper["fold"]) if crossed else sides(table, hyper["labelled"])
-        if not hyper["unlabelled_batch"]:
+    def __init__(self, prepared: Path, config: Config):
+        self.prepared, self.config = prepared, config
+        table, crossed = prepared / "prepare.csv", config.cross_fit
+        if config.fold and not crossed:
+            raise SystemExit(f"{table} says itself who validates, so there is no fold {config.fold}; set cross_fit: true to deal all patients to {config.folds} folds.")
+        self.sides = cross_fitted(table, config.labelled, config.folds, config.fold) if crossed else sides(table, config.labelled)
+        if not config.unlabelled_batch:
             self.sides = self.sides._replace(unlabelled=[])
         self.training, self.validation = self.sides.labelled + self.sides.unlabelled, self.sides.validation
         self.scans: dict[str, scan.Scan] = {}
@@ -95,22 +96,23 @@ class FewLabelsFeed:
 
     def load(self, config: Path) -> None:
         """Read all scans. Raises `SystemExit` for a config that does not fit them."""
-        h = self.hyper
-        if not 0 <= h["unlabelled_batch"] < h["batch"]:
-            raise SystemExit(f"{config}: of a batch of {h['batch']} crops {h['unlabelled_batch']} cannot be unlabelled.")
-        if h["unlabelled_batch"] and not self.sides.unlabelled:
+        c = self.config
+        if not c.unlabelled_batch < c.batch:
+            raise SystemExit(f"{config}: of a batch of {c.batch} crops {c.unlabelled_batch} cannot be unlabelled.")
+        if c.unlabelled_batch and not self.sides.unlabelled:
             raise SystemExit(f"{config}: all scans are labelled, so none is left for unlabelled_batch; take the V-Net.")
         self.scans = {n: scan.load(self.prepared / "scans" / f"{n}.npz") for n in self.training + self.validation}
         classes = next(iter(self.scans.values())).classes
-        if h["arguments"].get("classes", 2) != len(classes):
-            raise SystemExit(f"{config}: the network has {h['arguments'].get('classes', 2)} classes; the scans have {', '.join(classes)}.")
+        asked = c.arguments.get("classes", 2)
+        if asked != len(classes):
+            raise SystemExit(f"{config}: the network has {asked} classes; the scans have {', '.join(classes)}.")
         sides_ = (self.sides.labelled, True), (self.sides.unlabelled, False)
         self.stacks = tuple([stacked(self.scans[n], known) for n in names] for names, known in sides_)
 
     def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> "Crops":
         """Random crops from batch `start` on; of several processes each has its part."""
-        h = self.hyper
-        return Crops(*self.stacks, h["patch"], seed, start, h["batch"], h["unlabelled_batch"], h["augmentation"], rank, world, h["on_structure"])
+        c = self.config
+        return Crops(*self.stacks, c.patch, seed, start, c.batch, c.unlabelled_batch, c.augmentation, rank, world, c.on_structure)
 
     def whole(self, rank: int = 0, world: int = 1) -> "_Whole":
         """What a validation looks at: whole scans."""
@@ -135,8 +137,6 @@ class Crops(NumberedPatches):
     def __init__(self, labelled, unlabelled, size, seed, start=0, batch=4, unlabelled_batch=2, augmentation=AUGMENTATIONS[0], rank=0, world=1,
                  on_structure=0.0):
         super().__init__(start, batch, rank, world)
-        if augmentation not in AUGMENTATIONS:
-            raise SystemExit(f"augmentation '{augmentation}' is not one of {', '.join(AUGMENTATIONS)}.")
         self.size, self.seed, self.unlabelled_batch, self.augmentation = tuple(size)[::-1], seed, unlabelled_batch, augmentation
         self.labelled, self.unlabelled, self.on_structure = labelled, unlabelled, on_structure
 

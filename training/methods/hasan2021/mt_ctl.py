@@ -11,11 +11,9 @@ from . import loss
 from .sassnet import Adversarial
 from .ua_mt import SAMPLES
 
-PARTS = ("cross_task", "guidance", "adversarial", "auxiliary")
-
 
 class MTCTLTask(Adversarial):
-    """Segmentation and distance map on one encoder, and those of `parts` (all of them by default):
+    """Segmentation and distance map on one encoder, and those of the setting `parts` (all of them by default):
 
     - cross_task: both agree, on all crops (`L_cross-task`);
     - guidance: they agree where 8 dropout samples of the uncertainty decoder are sure (`L_G`). That decoder learns to segment
@@ -29,18 +27,18 @@ class MTCTLTask(Adversarial):
     The consistency terms are weighed by `consistency_weight` and the ramp, as in UA-MT.
     """
 
-    def __init__(self, hyper: dict):
-        self.parts = tuple(PARTS if hyper["parts"] is None else hyper["parts"])
-        unknown = set(self.parts) - set(PARTS)
-        if unknown:
-            raise SystemExit(f"parts: {', '.join(sorted(unknown))} is not one of {', '.join(PARTS)}.")
-        super().__init__(hyper)
-        if "adversarial" in self.parts:
+    def __init__(self, config):
+        super().__init__(config)
+        if config.adversarial:
             self.add_adversary("geman-mcclure")
 
-    def build_network(self, arguments: dict):
+    @property
+    def parts(self):
+        return self.config.parts_trained
+
+    def build_network(self):
         decoders = ["distance", *(["uncertainty"] if "guidance" in self.parts else []), *(["auxiliary"] if "auxiliary" in self.parts else [])]
-        return networks.build("mt_ctl", **arguments, decoders=decoders)
+        return networks.build("mt_ctl", **self.config.arguments, decoders=decoders)
 
     def run_network(self, batch) -> VNetOutput:
         features = self.network.features(batch["image"])
@@ -59,7 +57,7 @@ class MTCTLTask(Adversarial):
             consistency["guidance"] = loss.guidance(p, out.distance, uncertainty, loss.threshold(progress, self.classes))
         if "auxiliary" in self.parts:
             consistency["auxiliary"] = ((out.auxiliary.float().softmax(1) - p.detach()) ** 2).mean()
-        weighted = self.hyper["consistency_weight"] * loss.ramp(progress) * sum(consistency.values())
+        weighted = self.config.consistency_weight * loss.ramp(progress) * sum(consistency.values())
         terms = dict(consistency)
         for name in ("uncertainty", "auxiliary"):  # decoders that learn from the labels as the main one does
             logits = getattr(out, name)

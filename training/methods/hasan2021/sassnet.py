@@ -5,28 +5,25 @@ from __future__ import annotations
 from rtuncertainty import networks
 
 from . import loss as few_labels
-from .adversary import SMALLEST, Adversary
-from .loop import FewLabels
+from .adversary import Adversary
+from .task import FewLabels
 
 
 class Adversarial(FewLabels):
     """What a method with a distance map and a discriminator does in a step: the network's, then the discriminator's."""
 
-    def __init__(self, hyper: dict):
-        super().__init__(hyper)
+    def __init__(self, config):
+        super().__init__(config)
         self.adversary: Adversary | None = None
 
     def add_adversary(self, kind: str) -> None:
-        """Raises `SystemExit` for crops that are too small to be judged."""
-        if min(self.hyper["patch"]) < SMALLEST:
-            raise SystemExit(f"a discriminator needs crops of at least {SMALLEST} voxels along each axis; patch is {self.hyper['patch']}.")
-        self.adversary = Adversary(kind, self.network.in_channels, self.hyper["discriminator_width"])
+        self.adversary = Adversary(kind, self.network.in_channels, self.config.discriminator_width)
 
     def fooling(self, out, batch) -> tuple[dict, object]:
         """The adversarial term and its weighted value; what the discriminator is to see afterwards is kept."""
         self.judged = (batch["image"], out.distance.detach(), batch["labelled"])
         loss = self.adversary.fooling(batch["image"], out.distance, batch["labelled"])
-        return {"adversarial": loss}, self.hyper["adversarial_weight"] * few_labels.ramp(self.progress_made) * loss
+        return {"adversarial": loss}, self.config.adversarial_weight * few_labels.ramp(self.progress_made) * loss
 
     def after_step(self, step):
         if self.adversary is not None:
@@ -48,12 +45,12 @@ class Adversarial(FewLabels):
 class SASSNet(Adversarial):
     """A V-Net with a second head for the distance map, which a discriminator must not be able to tell from that of labelled scans."""
 
-    def __init__(self, hyper: dict):
-        super().__init__(hyper)
+    def __init__(self, config):
+        super().__init__(config)
         self.add_adversary("cross-entropy")
 
-    def build_network(self, arguments: dict):
-        return networks.build("vnet", **arguments, distance=True)
+    def build_network(self):
+        return networks.build("vnet", **self.config.arguments, distance=True)
 
     def further(self, out, batch):
         return self.fooling(out, batch)

@@ -7,7 +7,7 @@ import copy
 import torch
 
 from . import loss
-from .loop import FewLabels
+from .task import FewLabels
 
 SAMPLES = 8
 # of the noise that perturbs what the teacher sees: sd, and where it is cut
@@ -22,8 +22,8 @@ class UAMT(FewLabels):
     pass besides.
     """
 
-    def __init__(self, hyper: dict):
-        super().__init__(hyper)
+    def __init__(self, config):
+        super().__init__(config)
         self.teacher = copy.deepcopy(self.network).requires_grad_(False)
 
     def further(self, out, batch):
@@ -38,10 +38,10 @@ class UAMT(FewLabels):
             uncertainty = loss.uncertainty_of(samples)
         agreement = loss.mean_teacher(out.logits[unknown].float().softmax(1), samples[0], uncertainty,
                                             loss.threshold(progress, self.classes))
-        return {"consistency": agreement}, self.hyper["consistency_weight"] * loss.ramp(progress) * agreement
+        return {"consistency": agreement}, self.config.consistency_weight * loss.ramp(progress) * agreement
 
     def _sample(self, features):
         return self.teacher.head(self.teacher.decoder(features, self.teacher.drop)).float().softmax(1)
 
     def after_step(self, step):
-        loss.follow(self.teacher, self.network, step, self.hyper["ema"])
+        loss.follow(self.teacher, self.network, step, self.config.ema)

@@ -6,9 +6,8 @@ outside of it counts.
 
 from __future__ import annotations
 
-
 from ...core.distributed import total
-from ..bragman2018.heteroscedastic import weighted_mean
+from ..bragman2018.loss import weighted_mean
 
 # Eq. 4 and Sec. II-B b: of the body's HU, the bone's class and the bone's HU
 WEIGHTS = (1.0, 1.5, 1.3)

@@ -20,10 +20,10 @@ class RoiFocusedTask(Synthesis):
         # voxels to count, MRs that are masked to the body would have no outside, and Eq. 2 would give the body no weight.
         valid = 1 - body * (1 - batch["valid"][:, None])
         ct = torch.where(body > 0, batch["ct"], torch.full_like(batch["ct"], AIR_HU))
-        target = ct / self.hyper["hu_scale"]
-        if self.hyper["network"] == "1tn-gl":
+        target = ct / self.config.hu_scale
+        if self.config.network == "1tn-gl":
             return {"loss": loss.global_mae(out.body, target, valid)}
-        return loss.three_task_loss(out, target, body, (ct >= BONE_HU).float(), valid, self.hyper["loss_weights"])
+        return loss.three_task_loss(out, target, body, (ct >= BONE_HU).float(), valid, self.config.loss_weights)
 
     def truth(self, batch):
         return (batch["ct"][:, 0] >= BONE_HU).long()

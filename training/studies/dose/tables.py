@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -17,18 +16,9 @@ SHIPPED = "limb-t1-synct"
 PAPER = {"d98": "0.063 ± 0.43", "davg": "0.166 ± 0.18", "d2": "0.116 ± 0.12"}
 
 
-def read(folder: Path) -> list[dict]:
-    """All records, with their modality, in a steady order."""
-    found = []
-    for modality in ("photon", "proton"):
-        for path in sorted((folder / modality).glob("*.json")):
-            found.append(json.loads(path.read_text(encoding="utf-8")) | {"modality": modality})
-    return found
-
-
 def write(folder: Path, patients: list[str]) -> Path:
     """Write dose.csv and dose.md into `folder`; returns the latter. Raises `SystemExit` where nothing was computed."""
-    records = read(folder)
+    records = dose.read(folder)
     if not records:
         raise SystemExit(f"{folder}: nothing has been computed yet; give the command again, with more --minutes.")
     write_csv(folder / "dose.csv", [_row(r) for r in records])

@@ -14,8 +14,8 @@ from rtuncertainty.core import structure_names
 from ...data.prepare import scans
 from ...core import files
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-TEMPLATE = CONFIGS / "few_labels_card.yaml"
+STUDIES = Path(__file__).resolve().parents[1]
+TEMPLATE = STUDIES / "few_labels" / "few_labels_card.yaml"
 CARD = "card.yaml"
 # scans beyond those that were seen by so much are warned of
 ROOM = 1.25
@@ -73,7 +73,7 @@ def _widened(values: np.ndarray) -> list[list[float]]:
 def known_structure(structure: str) -> dict:
     """Colour, code and rule of the structure in a card of ours; without one nothing."""
     organ = structure_names.organ(structure) or structure
-    for file in sorted(CONFIGS.glob("*_card.yaml")):
+    for file in sorted(STUDIES.glob("*/*_card.yaml")):
         for s in (yaml.safe_load(file.read_text(encoding="utf-8"))["outputs"] or {}).get("structures") or []:
             if s["name"] == organ and file != TEMPLATE:
                 return {k: s[k] for k in ("color", "code", "rule") if k in s}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from ... import methods
 from ...run import budgeted, export
 from . import card as few_labels_card, quality as few_labels_quality, tables
 from ...evaluation import few_labels
@@ -19,15 +20,15 @@ from ...data.prepare import input_statistics, left_atrium, scans
 from ...methods.hasan2021 import feed
 from ...data import scan
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-FOLDER, CARD = CONFIGS / "few_labels", CONFIGS / "left_atrium_card.yaml"
+FOLDER = Path(__file__).resolve().parent
+CARD = FOLDER / "left_atrium_card.yaml"
 # the part of the time that evaluation needs
 RESERVE = 0.1
 
 
 @dataclass(frozen=True)
 class Run:
-    """A method with so many labelled scans (0: all). `method`: as the paper calls it; `config`: in configs/few_labels; `part_of`: of an
+    """A method with so many labelled scans (0: all). `method`: as the paper calls it; `config`: in methods/hasan2021; `part_of`: of an
     ablation the whole that it is a part of; `changes`: of the config."""
 
     method: str
@@ -39,8 +40,8 @@ class Run:
 
 
 def _runs(counts=(16, 8)) -> dict[str, Run]:
-    methods = {"vnet": "V-Net", "ua_mt": "UA-MT", "sassnet": "SASSNet", "mt_ctl": "MT-CTL"}
-    found = {f"{config}-{n}": Run(method, config, n, method) for n in counts for config, method in methods.items()}
+    titles = {"vnet": "V-Net", "ua_mt": "UA-MT", "sassnet": "SASSNet", "mt_ctl": "MT-CTL"}
+    found = {f"{config}-{n}": Run(method, config, n, method) for n in counts for config, method in titles.items()}
     found["vnet-all"] = Run("V-Net", "vnet", 0, "V-Net, all labels")
     parts = {"distance": [], "cross": ["cross_task"], "guided": ["cross_task", "guidance"], "adversarial": ["cross_task", "guidance", "adversarial"]}
     told = {"distance": "+ distance map", "cross": "+ cross-task", "guided": "+ guidance by uncertainty", "adversarial": "+ adversarial"}
@@ -79,7 +80,7 @@ def run(data: Path | None, out: Path, minutes: float | None = None, device: str 
     """Train what is left to train within `minutes`, evaluate what has been trained, compare; returns the results folder.
 
     `data`: the challenge's scans, or what `left_atrium` or `scans` wrote. `only`: names of `runs_of` to train, by default all but the
-    parts (two processes may share the work); the comparison takes all that are finished. `budget`: see `train.load_config`, by
+    parts (two processes may share the work); the comparison takes all that are finished. `budget`: see `methods.load`, by
     default that for the device; its `evaluation` says {spacing (mm; of the challenge's scans, prepared here), stride, samples}.
     What ships is exported as `out`/bundle/NAME, with its expected Dice calibrated (`few_labels_quality`); of a hospital's own scans
     that may be the only one that was asked for.
@@ -154,5 +155,5 @@ def _card(out: Path, prepared: Path) -> Path:
 
 def _config(out: Path, name: str, run: Run) -> Path:
     """The config of a run: its method's own, with the labelled scans and changes, written into `out`."""
-    plain = yaml.safe_load((FOLDER / f"{run.config}.yaml").read_text(encoding="utf-8"))
+    plain = yaml.safe_load(methods.file_of(run.config).read_text(encoding="utf-8"))
     return budgeted.written(out / "configs" / f"{name}.yaml", plain | {"labelled": run.labelled} | run.changes)

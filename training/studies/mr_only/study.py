@@ -12,14 +12,16 @@ from pathlib import Path
 
 import yaml
 
+from ...core.config import Config
 from ...core.files import replace_text
-from ...run import budgeted, train
+from ... import methods
+from ...run import budgeted
 from . import claims
 from ...evaluation import slices
 from ...data.prepare import synthesis
 from ...evaluation.comparison import compare, store
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+FOLDER = Path(__file__).resolve().parent
 # the papers' names
 TITLES = {"m1": "M1", "m2a": "M2a", "m2b": "M2b", "m3": "M3", "m4": "M4", "1tn-gl": "1TN-GL", "1tn-fl": "1TN-FL", "2tn": "2TN", "3tn": "3TN"}
 # the part of the time that evaluation needs
@@ -37,7 +39,7 @@ class Study:
 
 
 STUDIES = {
-    "mr_only": Study(tuple(TITLES), "limb_card.yaml", "mr_only"),
+    "mr_only": Study(tuple(TITLES), "limb_card.yaml", "."),
     "pelvis": Study(("m1", "m2a", "m2b", "m3", "m4"), "pelvis_card.yaml", "pelvis", phantom=True),
 }
 
@@ -48,13 +50,13 @@ def run(study_name: str, data: Path | None, out: Path, minutes: float | None = N
 
     `data`: patients, or what prepare wrote; the digital pelves are made where it is None. `only`: train these networks
     alone (two processes may share the work); the comparison takes all that are finished. `budget`: see
-    `train.load_config`, by default that for the device; its `evaluation` says how: {samples, every}. `fold`: another part of
+    `methods.load`, by default that for the device; its `evaluation` says how: {samples, every}. `fold`: another part of
     the patients validates than the budget's own; all of it then lies in `out`/fold-N, and the networks that were evaluated in
     several folds are compared on the patients of all of them, in `out`/results/folds.
     """
     started = time.monotonic()
     study = STUDIES[study_name]
-    budget = budget or budgeted.budget_for(CONFIGS / study.budgets, device)
+    budget = budget or budgeted.budget_for(FOLDER / study.budgets, device)
     budgeted.require_known(only, study.networks)
     how = (yaml.safe_load(budget.read_text(encoding="utf-8")) or {}).get("evaluation", {})
     prepared = _prepared(study, data, out)
@@ -63,11 +65,11 @@ def run(study_name: str, data: Path | None, out: Path, minutes: float | None = N
         budget = _of_fold(budget, out, fold)
     chosen = [n for n in study.networks if not only or n in only]
     until = None if minutes is None else started + 60 * minutes * (1 - RESERVE)
-    budgeted.train_left({n: _config(n) for n in chosen}, prepared, out, budget, device, until)
+    budgeted.train_left({n: methods.file_of(n) for n in chosen}, prepared, out, budget, device, until)
     folders = {}
-    for name in budgeted.require_finished({n: _config(n) for n in study.networks}, out, budget):
+    for name in budgeted.require_finished({n: methods.file_of(n) for n in study.networks}, out, budget):
         if name in chosen:
-            budgeted.evaluated(out, name, CONFIGS / study.card, lambda bundle, folder, name=name: slices.run(
+            budgeted.evaluated(out, name, FOLDER / study.card, lambda bundle, folder, name=name: slices.run(
                 prepared, out / "runs" / name, bundle, folder, device=device, **how))
         if (out / "evaluation" / name / "rows.json").exists():
             folders[TITLES[name]] = out / "evaluation" / name
@@ -99,7 +101,7 @@ def _compare_folds(study: Study, out: Path) -> None:
 def _of_fold(budget: Path, out: Path, fold: int) -> Path:
     """The budget with another fold, written into `out`. Raises `SystemExit` for a fold that it does not have."""
     settings = yaml.safe_load(budget.read_text(encoding="utf-8")) or {}
-    folds = settings.get("folds", train.DEFAULTS["folds"])
+    folds = settings.get("folds", Config.folds)
     if not 0 <= fold < folds:
         raise SystemExit(f"--fold: {fold} is not one of 0 to {folds - 1}, which {budget} divides the patients into.")
     out.mkdir(parents=True, exist_ok=True)
@@ -119,7 +121,3 @@ def _prepared(study: Study, data: Path | None, out: Path) -> Path:
     else:
         synthesis.run(data, out / "prepared")
     return out / "prepared"
-
-
-def _config(name: str) -> Path:
-    return CONFIGS / "mr_only" / f"{name}.yaml"

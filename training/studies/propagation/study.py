@@ -9,13 +9,14 @@ from pathlib import Path
 
 import yaml
 
+from ... import methods
 from ...run import budgeted, export
 from ...data.prepare import pairs
 from ...evaluation import pairs as propagation_eval
 from . import tables, volumes
 from ...core.files import replaced
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+FOLDER = Path(__file__).resolve().parent
 # evaluation and elastix need the last part of the time
 RESERVE = 0.3
 
@@ -54,8 +55,8 @@ class Site:
     phantoms: int = 0
 
 
-SITES = {"propagation": Site("headneck_propagation_card.yaml", "propagation", pairs.HEADNECK, (4.0, 4.0, 3.0)),
-         "propagation_pelvis": Site("pelvis_propagation_card.yaml", "propagation_pelvis", pairs.PELVIS, (4.0, 4.0, 4.0), 24)}
+SITES = {"propagation": Site("headneck_propagation_card.yaml", ".", pairs.HEADNECK, (4.0, 4.0, 3.0)),
+         "propagation_pelvis": Site("pelvis_propagation_card.yaml", "pelvis", pairs.PELVIS, (4.0, 4.0, 4.0), 24)}
 
 
 def run(name: str, data: Path | None, out: Path, minutes: float | None = None, device: str = "auto", only=None, budget: Path | None = None) -> Path:
@@ -66,7 +67,7 @@ def run(name: str, data: Path | None, out: Path, minutes: float | None = None, d
     for the device. Given again, the command goes on where it stopped.
     """
     started, site = time.monotonic(), SITES[name]
-    budget = budget or budgeted.budget_for(CONFIGS / site.budgets, device)
+    budget = budget or budgeted.budget_for(FOLDER / site.budgets, device)
     budgeted.require_known(only, RUNS)
     prepared = _prepared(site, data, out)
     configs = {n: _config(out, n) for n in RUNS}
@@ -74,19 +75,27 @@ def run(name: str, data: Path | None, out: Path, minutes: float | None = None, d
     budgeted.train_left({n: configs[n] for n in only or [n for n, r in RUNS.items() if not r.changes]}, prepared, out, budget, device, until)
     done = budgeted.require_finished(configs, out, budget)
     # the refinement begins where a network ends; that of one network tells what it gains and costs
-    found = {n: budgeted.evaluated(out, n, CONFIGS / site.card, lambda model, folder, n=n: propagation_eval.run(
+    found = {n: budgeted.evaluated(out, n, FOLDER / site.card, lambda model, folder, n=n: propagation_eval.run(
         prepared, out / "runs" / n, model, folder, ("fast", "full") if n == SHIPPED else (), device)) for n in done}
     baselines = propagation_eval.run_baselines_of(prepared, out / "runs" / done[0], out / "evaluation" / "baselines")
     results = tables.write({RUNS[n].title: path for n, path in found.items()}, baselines, out / "results", budgeted.hardware(out / "runs" / done[0]))
     if SHIPPED in done:
         chosen = tables.for_card(found[SHIPPED], out / "evaluation" / SHIPPED / "evaluation.json")
         volumes.into_evaluation(prepared, out / "runs" / SHIPPED, out / "bundles" / SHIPPED, chosen, device=device)
-        export.run(out / "runs" / SHIPPED, CONFIGS / site.card, out / "bundle" / _card(site)["name"], chosen)
+        export.run(out / "runs" / SHIPPED, FOLDER / site.card, out / "bundle" / _card(site)["name"], chosen)
     return results
 
 
+def evaluate_one(prepared: Path, run_folder: Path, model: Path, out: Path, device: str, unseen: bool = False, elastix: bool = False) -> Path:
+    """Score one bundle, of whatever run; returns the folder with rows.json, evaluation.json (for `export`) and propagation.md."""
+    rows = propagation_eval.run(prepared, run_folder, model, out, device=device, unseen=unseen)
+    volumes.into_evaluation(prepared, run_folder, model, tables.for_card(rows, out / "evaluation.json"), device=device)
+    baselines = propagation_eval.run_baselines_of(prepared, run_folder, out / "baselines") if elastix else None
+    return tables.write({model.name: rows}, baselines, out, budgeted.hardware(run_folder))
+
+
 def _card(site: Site) -> dict:
-    return yaml.safe_load((CONFIGS / site.card).read_text(encoding="utf-8"))
+    return yaml.safe_load((FOLDER / site.card).read_text(encoding="utf-8"))
 
 
 def _prepared(site: Site, data: Path | None, out: Path) -> Path:
@@ -101,7 +110,7 @@ def _prepared(site: Site, data: Path | None, out: Path) -> Path:
 
 def _config(out: Path, name: str) -> Path:
     """The config of a run: the network's own, or for a variant one that is written into `out`."""
-    plain = CONFIGS / "propagation" / f"{RUNS[name].config}.yaml"
+    plain = methods.file_of(RUNS[name].config)
     if not RUNS[name].changes:
         return plain
     made = out / "configs" / f"{name}.yaml"

@@ -16,17 +16,19 @@ import numpy as np
 import yaml
 
 from ...core.files import replace_text
+from ... import methods
 from ...run import budgeted, common_start, export
 from ...calibration import calibrate
 from ...data.prepare import input_statistics, organs
-from . import noise as noise_experiment
+from . import noise as noise_experiment, tables as volume_tables
+from ...calibration.volumes import read_rows
 from ...core import provenance
 from ...evaluation import organs as volume_evaluation
 from ...data import organ_case
 from ...evaluation.comparison import tables
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-FOLDER, CARD = CONFIGS / "volumes", CONFIGS / "headneck_organs_card.yaml"
+FOLDER = Path(__file__).resolve().parent
+CARD = FOLDER / "headneck_organs_card.yaml"
 TITLES = {"hr_drop_last": "HR-drop-last", "hr_default": "HR-default", "hr_drop_all": "HR-drop-all", "hr_hetero": "HR-hetero"}
 # what ships: a sample of it costs next to nothing
 SHIPPED = "hr_drop_last"
@@ -41,7 +43,7 @@ def run(data: Path | None, out: Path, minutes: float | None = None, device: str 
     """Train what is left to train within `minutes`, evaluate what has been trained, compare; returns the results folder.
 
     `data`: planning CTs (see `pairs.patients`), or what `organs` wrote. `only`: train these networks alone (two processes may
-    share the work); the comparison takes all that are finished. `budget`: see `train.load_config`, by default that for the device;
+    share the work); the comparison takes all that are finished. `budget`: see `methods.load`, by default that for the device;
     its `evaluation` says how: {samples, noise_patients}.
     """
     started = time.monotonic()
@@ -70,8 +72,29 @@ def run(data: Path | None, out: Path, minutes: float | None = None, device: str 
         bundle = export.run(out / "runs" / SHIPPED, CARD, out / "bundle" / "headneck-ct-organs", evaluation)
         noise = _noise(prepared, out, bundle, noise_patients, how.get("samples", volume_evaluation.SAMPLES), device)
     intro = f"[organs.md](organs.md) has the contours. Trained on {budgeted.hardware(out / 'runs' / next(iter(files)))}."
-    calibrate.run({TITLES[n]: file for n, file in files.items()}, results, noise=noise, intro=intro)
+    calibrated({TITLES[n]: file for n, file in files.items()}, results, noise=noise, intro=intro)
     return results
+
+
+def evaluate_one(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int, device: str, unseen: bool = False) -> Path:
+    """Score one bundle, of whatever run; returns the folder with rows.json, evaluation.json (for `export`) and organs.md."""
+    rows = volume_evaluation.run(prepared, run_folder, model, out, samples, device, unseen)
+    for_card(rows, prepared, run_folder, out / "evaluation.json")
+    return write({model.name: rows}, out, budgeted.hardware(run_folder))
+
+
+def calibrated(files: dict[str, Path], out: Path, evaluation: Path | None = None, noise: Path | None = None, method: str | None = None, intro: str = "") -> Path:
+    """`python -m training calibrate`: volumes.md with its tables and figures in `out`, of rows.json by the network's title; returns volumes.md.
+
+    evaluation: the evaluation.json of the first network, which gets its calibration (see `calibrate.into_evaluation`). noise: noise.json of
+    `noise`. method: see `volume_card.fit`.
+    """
+    rows = {title: read_rows(file) for title, file in files.items()}
+    first = next(iter(files.values()))
+    training = json.loads(first.read_text(encoding="utf-8")).get("training")
+    if evaluation is not None:
+        calibrate.into_evaluation(first, evaluation, method)
+    return volume_tables.write(rows, out, training, noise, intro)
 
 
 def _noise(prepared: Path, out: Path, bundle: Path, patients: int, samples: int, device: str) -> Path:
@@ -98,7 +121,7 @@ def _prepared(data: Path | None, out: Path) -> Path:
 
 def _config(out: Path, name: str, common: Path | None) -> Path:
     """The config of a network, which begins with the weights of the bundle `common`."""
-    plain = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    plain = yaml.safe_load(methods.file_of(name).read_text(encoding="utf-8"))
     return budgeted.written(out / "configs" / f"{name}.yaml", plain | ({"initialise": str(common)} if common else {}))
 
 

@@ -1,4 +1,5 @@
-"""Likelihoods with a variance for every voxel (Bragman 2018, Eq. for L1 and L2, corrected as said below).
+"""The losses of M1 to M4 (Bragman 2018): likelihoods with a variance for every voxel (L1 and L2 of Sec. 2, corrected as said below), and one
+learnt variance a task.
 
 All tensors are in the normalised units of the loss; `weight` is 1 where a voxel counts and 0 elsewhere.
 """
@@ -6,6 +7,7 @@ All tensors are in the normalised units of the loss; `weight` is 1 where a voxel
 from __future__ import annotations
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from rtuncertainty.networks.uncertainty import REGRESSION_FLOOR, SEGMENTATION_FLOOR, variance
@@ -48,3 +50,25 @@ def segmentation_nll(logits, log_variance, labels, weight, printed=False, floor=
     else:
         loss = F.cross_entropy(logits / (2 * sigma2), labels, reduction="none")
     return weighted_mean(loss, weight)
+
+
+class HomoscedasticWeights(nn.Module):
+    """Task weights that are learnt as one noise level a task (Kendall et al. 2018, "Multi-task learning using uncertainty").
+
+    L = Σ_regression [l/(2σ²) + ½·log σ²] + Σ_classification [l/σ² + ½·log σ²], with l the plain MSE or cross-entropy.
+
+    For regression σ² converges to the MSE, which is the noise's variance. The parameters are log σ², and must be given to
+    the optimiser. `printed=True` takes log σ² in place of ½·log σ² (Bragman 2018).
+    """
+
+    def __init__(self, regressions: int, classifications: int, printed: bool = False):
+        super().__init__()
+        self.regressions, self.printed = regressions, printed
+        self.log_variance = nn.Parameter(torch.zeros(regressions + classifications))
+
+    def forward(self, losses) -> torch.Tensor:
+        """The weighted sum of scalar losses, regressions first."""
+        halves = torch.tensor([0.5] * self.regressions + [1.0] * (len(self.log_variance) - self.regressions),
+                              device=self.log_variance.device)
+        stacked = torch.stack(list(losses))
+        return (halves * stacked * torch.exp(-self.log_variance) + (1.0 if self.printed else 0.5) * self.log_variance).sum()

@@ -10,6 +10,7 @@ from rtuncertainty.networks.vnet import VNetOutput
 
 from . import loss as few_labels
 from ...core import schedule
+from ...core.config import Config
 from ...core.task import Task
 
 
@@ -20,19 +21,17 @@ class FewLabels(Task):
     discriminator) is part of this module, so that a checkpoint resumes all of it.
     """
 
-    def __init__(self, hyper: dict):
-        super().__init__(hyper)
-        # on processors with wide vectors a third faster, as on GPUs
-        self.network = self.build_network(hyper["arguments"]).to(memory_format=torch.channels_last_3d)
+    def __init__(self, config: Config):
+        super().__init__(config)
         self.classes = self.network.classes
 
-    def build_network(self, arguments: dict):
-        return networks.build("vnet", **arguments)
+    def build_network(self):
+        return networks.build("vnet", **self.config.arguments)
 
     @property
     def progress_made(self) -> float:
         """0 at the first step, 1 at the last: what the ramps go by."""
-        return self.global_step / max(1, self.hyper["steps"])
+        return self.global_step / max(1, self.config.steps)
 
     def run_network(self, batch) -> VNetOutput:
         return self.network(batch["image"])
@@ -45,7 +44,7 @@ class FewLabels(Task):
         if out.distance is not None:
             terms["distance"] = few_labels.distance_loss(out.distance[known], batch["distance"][known])
         added, weighted = self.further(out, batch)
-        loss = terms["supervised"] + self.hyper["distance_weight"] * terms.get("distance", 0.0) + weighted
+        loss = terms["supervised"] + self.config.distance_weight * terms.get("distance", 0.0) + weighted
         return {**terms, **added, "loss": loss}
 
     def further(self, out: VNetOutput, batch) -> tuple[dict, torch.Tensor | float]:
@@ -82,6 +81,6 @@ class FewLabels(Task):
         self.log("val/score", 1 - dice)
 
     def configure_optimizers(self):
-        h = self.hyper
-        optimiser = torch.optim.SGD(self.network.parameters(), h["learning_rate"], momentum=h["momentum"], weight_decay=h["weight_decay"])
-        return schedule.configured(optimiser, h)
+        c = self.config
+        optimiser = torch.optim.SGD(self.network.parameters(), c.learning_rate, momentum=c.momentum, weight_decay=c.weight_decay)
+        return schedule.configured(optimiser, c)

@@ -1,1 +1,0 @@
-"""Losses by paper: `heteroscedastic` (Bragman 2018)."""

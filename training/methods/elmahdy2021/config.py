@@ -1,0 +1,33 @@
+"""Settings of Seg, Reg, JRS-reg, Dense, SEDD and Cross-stitch (Elmahdy 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...core.config import Config, setting
+
+
+@dataclass(frozen=True)
+class Elmahdy2021(Config):
+    """Patches of 96³ and the bending energy's weight are the paper's; `paper.yaml` has what else it trains with."""
+
+    METHOD = "elmahdy2021"
+    NETWORKS = ("cross_stitch", "sedd", "dense", "jrs_reg", "reg", "seg")
+
+    patch: int = setting(96, "voxels along an edge: a multiple of 4, at least 44", least=1)
+    weighting: str = setting(
+        "equal",
+        "of the losses: alike, by learnt noise (Eq. 7), by rate of change (Eq. 8)",
+        choices=("equal", "homoscedastic", "dwa"),
+    )
+    bending: float = setting(0.5, "weight of the bending energy (Eq. 3)", least=0)
+    cross_entropy: float = setting(
+        0.0, "weight of the segmentation's cross-entropy, see task.JointTask; the paper has none", least=0
+    )
+    organ_weight: float = setting(1.0, "of an organ's voxel in that cross-entropy, beside 1 of the background", least=0)
+    rare_organs: bool = setting(
+        False, "patches see an organ that few have as often as others; else patients come first"
+    )
+
+    def patch_fault(self):
+        return "a multiple of 4 from 44 on is needed" if self.patch < 44 or self.patch % 4 else None
