@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .report.content import rows_of, there
-from ..runs.review_data import ReviewData
+from .report.content import there
+from ..runs.review_data import ReviewData, table_rows_of
 from ..runs.run import Run
 from ..runs.propagation.accept import accepted_paths
 from ..mrml.segmentation_export import write_segments
@@ -98,7 +98,7 @@ def write_distributions(run: Run, names, folder: Path) -> Path | None:
         sitk.WriteImage(in_lps(percent, matrix), str(folder / f"inside_{number}.nrrd"), True)
         files["inside"][name] = f"inside_{number}.nrrd"
     table = run.tables.get("volume_distribution")
-    rows = rows_of(table) if there(run, table) else []
+    rows = table_rows_of(table) if there(run, table) else []
     if rows:
         files["volume_distribution"] = "volume_distribution.csv"
         write_table(rows, folder / files["volume_distribution"])

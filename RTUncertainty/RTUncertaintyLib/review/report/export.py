@@ -6,14 +6,16 @@ import csv
 import datetime
 import io
 import math
+import tempfile
 from pathlib import Path
 
-from rtuncertainty.report import build
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.image_io import Staging
+from rtuncertainty.report import build
 
+from ...runs.review_data import table_rows_of
 from . import pdf
-from .content import result_of, rows_of, there
+from .content import result_of, there
 from ..dose.nodes import curve_rows
 
 FORMATS = ("html", "pdf", "csv")
@@ -44,7 +46,7 @@ def export(run, folder: Path, formats=FORMATS, level: float = 0.9, patient: dict
         raise ValueError(f"formats are of {', '.join(FORMATS)}, not {', '.join(sorted(unknown)) or 'none'}")
     _require_free(folder)
     if "pdf" in formats and not pdf.available():
-        raise InputError("A PDF is written by Slicer: export from the application, or leave the PDF out and print the HTML page.")
+        raise InputError(pdf.NEEDED)
     result = result_of(run)
     given = {"Patient": patient} if isinstance(patient, str) else patient or {}
     result.patient = {str(k): str(v).strip() for k, v in given.items() if str(v).strip()}
@@ -54,7 +56,9 @@ def export(run, folder: Path, formats=FORMATS, level: float = 0.9, patient: dict
             if "html" in formats:
                 (staging.folder / "report.html").write_text(build.page(result, level), encoding="utf-8")
             if "pdf" in formats:
-                pdf.write(build.sections(result, level), staging.folder / "report.pdf", name, _header(name, result.patient), build.EACH_PAGE)
+                with tempfile.TemporaryDirectory() as pictures:
+                    page = build.page(result, level, Path(pictures))
+                    pdf.write(page, staging.folder / "report.pdf", name, _header(name, result.patient), build.EACH_PAGE)
             for table, text in (_tables(run) if "csv" in formats else {}).items():
                 (staging.folder / table).write_text(text, encoding="utf-8", newline="")
         names = sorted(p.name for p in staging.folder.iterdir())
@@ -94,7 +98,7 @@ def _tables(run) -> dict[str, str]:
     """File name -> text of each table of the run that has a row."""
     out = {}
     for key, node in run.tables.items():
-        rows = rows_of(node) if there(run, node) else []
+        rows = table_rows_of(node) if there(run, node) else []
         if rows:
             out[f"{_FILES.get(key, key)}.csv"] = _csv(rows)
     curves = curve_rows(run)

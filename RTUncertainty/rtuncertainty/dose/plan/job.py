@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from rtuncertainty.core import geometry, image_io
-from rtuncertainty.report import charts
+from rtuncertainty.report import build
 from rtuncertainty.results import prediction_folder
 from rtuncertainty.dose import structures, table as dvh_table
 from rtuncertainty.core.errors import InputError
@@ -229,7 +229,7 @@ def _chart(found: compare.Comparison) -> str:
         curves.append({"name": f"{ct.structure}, synthetic CT", "color": colour, "dose": axis, "volume": other.dvh.volume_at_dose(axis).tolist(),
                        "lower": other.band.lower if other.band else None, "upper": other.band.upper if other.band else None})
     return ("<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Dose-volume histograms</title></head><body style='max-width:60em;margin:2em auto'>"
-            f"{charts.dvh(curves)}<p>Shaded: 5 to 95 % of samples of the synthetic CT; not calibrated. Research use only.</p></body></html>\n")
+            f"{build.dvh_drawing(curves)}<p>Shaded: 5 to 95 % of samples of the synthetic CT; not calibrated. Research use only.</p></body></html>\n")
 
 
 def summary(folder) -> list[str]:
