@@ -45,7 +45,7 @@ def page(content: data.ReportData, level: float = LEVEL, print_folder: Path | No
         print_folder: for Qt's text document instead of a browser: pictures and charts then lie in this folder as files.
     """
     return _environment(print_folder).get_template("template.html.j2").render(
-        context(content, level), printed=print_folder is not None, picture_width=PRINTED_WIDTH // 3 - 40, colors_of=BOX_COLORS)
+        context(content, level), printed=print_folder is not None, picture_width=PRINTED_WIDTH // 3 - 40, colors_of=BOX_COLORS).lstrip()
 
 
 def dvh_drawing(curves: list[dict]) -> str:

@@ -358,7 +358,9 @@ def validation_rows(card: dict) -> list[list]:
 def dvh_chart(curves: list[dict]) -> dict | None:
     """Dose-volume histograms with their bands; None without a curve. `curves`: see `data.dvh_curves`."""
     series = [Series(c["name"], c.get("color") or (90, 90, 90), c["dose"], c["volume"], lower=c.get("lower"), upper=c.get("upper")) for c in curves]
-    return chart(series, "dose (Gy)", "volume (%)", x_range=(0.0, max(max(s.x) for s in series)), y_range=(0.0, 100.0), size=(620, 300)) if series else None
+    if not series:
+        return None
+    return chart(series, "dose (Gy)", "volume (%)", x_range=(0.0, float(max(max(s.x) for s in series))), y_range=(0.0, 100.0), height=300)
 
 
 def _along_slices(data: ReportData, curves: dict[str, tuple[np.ndarray, str]], unit: str) -> dict:
