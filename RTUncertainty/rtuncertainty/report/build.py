@@ -50,8 +50,7 @@ def page(content: data.ReportData, level: float = LEVEL, print_folder: Path | No
 
 def dvh_drawing(curves: list[dict]) -> str:
     """Dose-volume histograms (see `data.dvh_curves`) as a piece of HTML."""
-    template = _environment(None).get_template("template.html.j2")
-    return str(template.make_module({"printed": False}).chart(dvh_chart(curves)))
+    return str(_environment(None).get_template("macros.html.j2").module.chart(dvh_chart(curves)))
 
 
 def _environment(print_folder: Path | None):
