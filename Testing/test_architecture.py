@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # from the ground up; what stands on one floor does not know its neighbours
 FLOORS = {
-    "rtuncertainty": ["core", "bundles deformation uncertainty networks", "sampling", "results", "dicom report",
-                      "prediction propagation dose", "phantoms", "jobs", "cli"],
+    "rtuncertainty": ["core", "networks", "bundles deformation uncertainty", "sampling", "results", "dicom", "prediction propagation dose",
+                      "report", "phantoms", "jobs", "cli"],
     "RTUncertaintyLib": ["widgets", "mrml", "runs", "jobs", "prediction propagation review", "scene", "headless"],
     "training": ["core", "data", "methods", "run", "calibration", "evaluation", "studies"],
 }

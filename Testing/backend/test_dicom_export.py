@@ -18,6 +18,7 @@ from make_pair import make_patient, make_propagation_bundle
 from rtuncertainty.cli import command_line
 from rtuncertainty.core import geometry, structure_set
 from rtuncertainty.core.structure_set import Structure
+from rtuncertainty.dicom import structure_input
 from rtuncertainty.dicom import author, segmentation
 from test_dicom_objects import frames, source_point
 from test_preprocess import limb
@@ -70,7 +71,7 @@ def propagated(tmp_path_factory):
 
 
 def masks_of(path):
-    return {n: sitk.GetArrayFromImage(s.mask) for n, s in structure_set.read(path).items()}
+    return {n: sitk.GetArrayFromImage(s.mask) for n, s in structure_input.read(path).items()}
 
 
 def test_a_prediction(predicted, tmp_path, capfd):

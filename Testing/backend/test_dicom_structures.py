@@ -9,7 +9,8 @@ import SimpleITK as sitk
 
 from rtuncertainty import dicom
 from make_dicom import CODE, OBLIQUE, PATIENT, SAGITTAL, circle, ct, shapes, write_series, write_structure_set
-from rtuncertainty.core import dicom_files, image_io, structure_set
+from rtuncertainty.core import image_io
+from rtuncertainty.dicom import structure_input
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.dicom import author
 from rtuncertainty.dicom.structures_out import role_of
@@ -27,7 +28,7 @@ def test_round_trip(tmp_path, direction):
     structures, notes = shapes(image), []
     path = written(tmp_path, image, structures)
     scan = image_io.read(tmp_path / "scan")
-    found = structure_set.read(path, grid=scan, tell=notes.append)
+    found = structure_input.read(path, grid=scan, tell=notes.append)
     assert list(found) == [s.name for s in structures] and notes == ["empty: has no contour; it is an empty structure."]
     for s in structures:
         back = found[s.name]
@@ -141,11 +142,11 @@ def test_notes_about_what_was_done(tmp_path, scan):
 def test_without_an_image_a_grid_is_made(tmp_path):
     drawn = [circle(3, 2, z, 15, 400) for z in np.arange(10, 31, 2.5)]
     path = write_structure_set(tmp_path / "rs.dcm", [("Kreis", drawn), ("klein", [circle(8, 2, 15.0, 4)])])
-    mask = structure_set.read(path)["Kreis"].mask
+    mask = structure_input.read(path)["Kreis"].mask
     assert mask.GetSpacing() == (1.0, 1.0, 2.5)
     assert sitk.GetArrayFromImage(mask).sum() * 2.5 == pytest.approx(9 * 2.5 * np.pi * 15**2, rel=0.02)
     turn = np.array(OBLIQUE).reshape(3, 3)
-    mask = structure_set.read(write_structure_set(tmp_path / "o.dcm", [("Kreis", [c @ turn.T for c in drawn])]))["Kreis"].mask
+    mask = structure_input.read(write_structure_set(tmp_path / "o.dcm", [("Kreis", [c @ turn.T for c in drawn])]))["Kreis"].mask
     assert sitk.GetArrayFromImage(mask).sum() * np.prod(mask.GetSpacing()) == pytest.approx(9 * 2.5 * np.pi * 15**2, rel=0.02)
 
 
@@ -258,6 +259,6 @@ def test_pydicom_says_nothing_and_is_left_as_it_was(tmp_path, scan, recwarn, cap
 
 def test_without_pydicom_the_error_says_what_to_install(tmp_path, monkeypatch):
     path = write_structure_set(tmp_path / "rs.dcm", [("a", [circle(0, 0, Z[3], 9)])])
-    monkeypatch.setattr(dicom_files.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
+    monkeypatch.setattr(structure_input.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
     with pytest.raises(InputError, match="an RTSTRUCT needs pydicom: run 'pip install pydicom'"):
-        structure_set.read(path)
+        structure_input.read(path)

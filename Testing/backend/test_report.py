@@ -16,6 +16,7 @@ from rtuncertainty.phantoms import limb as phantom
 from rtuncertainty.report import context, data as report_data, figures, pictures
 from rtuncertainty.report.build import write_report
 from rtuncertainty.report.structures import Part, Structure
+from rtuncertainty.results import tables as result_tables
 from rtuncertainty.uncertainty import metrics
 
 ROW = ["input", "synct", "predictive_sd"]
@@ -50,7 +51,8 @@ def make_result(folder, reference=True, direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), n
         sitk.WriteImage(geometry.like(array, grid, dtype), str(folder / files[key]))
     if reference:
         files["metrics"] = "metrics.csv"
-        metrics.write_rows(metrics.evaluate(synct, sd, ct, body, spacing=grid.GetSpacing()), folder / "metrics.csv")
+        rows = result_tables.of_metrics(metrics.evaluate(synct, sd, ct, body, spacing=grid.GetSpacing()))
+        (folder / "metrics.csv").write_text(result_tables.text(result_tables.COLUMNS["metrics"], rows), encoding="utf-8")
     (folder / "volumes.csv").write_text(
         "structure,volume_ml,lower_ml,upper_ml,level,calibrated\n"
         + ("" if nasty else "bone,131.4,124.2,139.9,0.9,yes\n") + "gtv,53.2,41,70.5,0.9,no\n", encoding="utf-8")

@@ -1,7 +1,5 @@
 """Expected Dice against simulated truths, the entropy of a surface, and flags whose limits come from the card."""
 
-import csv
-import io
 import json
 import math
 
@@ -9,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from rtuncertainty.uncertainty import flags, quality as structure_quality, volumes
+from rtuncertainty.results import tables
+from rtuncertainty.uncertainty import flags, quality as structure_quality, volume_assessment, volume_distribution, volumes
 from rtuncertainty.propagation.agreement import LIMITS, limits_of
 from rtuncertainty.uncertainty.quality import Quality, QualityCalibration, assess, expected_dice, surface_entropy
 
@@ -90,8 +89,10 @@ def test_calibrated_dice_comes_from_the_card():
     assert mapping.apply(0.1) == (0.4, pytest.approx(0.3), pytest.approx(0.45)) and mapping.apply(2.0)[2] == pytest.approx(0.95)
     plain = assess("x", p, p > 0.5, None, BARE)
     assert plain.expected_dice == raw and not plain.calibrated and math.isnan(plain.dice_lower)
-    rows = list(csv.DictReader(io.StringIO(structure_quality.table([found, plain, Quality("empty", math.nan)]))))
-    assert tuple(rows[0]) == structure_quality.COLUMNS
+    nothing = volume_distribution.of_membership("x", np.zeros((2, 2, 2), np.float32), 1.0)
+    every = [volume_assessment.Assessed(nothing, None, q) for q in (found, plain, Quality("empty", math.nan))]
+    rows = tables.of_assessed(every, BARE)["quality"]
+    assert tuple(rows[0]) == tables.COLUMNS["quality"]
     assert rows[1]["dice_lower"] == rows[2]["expected_dice"] == rows[2]["surface_entropy"] == "" and rows[0]["calibrated"] == "yes"
 
 

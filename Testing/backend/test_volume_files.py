@@ -8,9 +8,10 @@ import pytest
 import SimpleITK as sitk
 from make_bundle import make_bundle
 
-from rtuncertainty.core import image_io
 from rtuncertainty.jobs import prediction as job
 from rtuncertainty import predict
+from rtuncertainty.results import tables
+from rtuncertainty.results.result import file_names
 from rtuncertainty.uncertainty import volume_assessment
 from rtuncertainty.uncertainty.volume_distribution import LEVELS, PERCENTILES
 
@@ -56,8 +57,8 @@ def test_what_predict_writes(result):
     assert files["volume_distribution"] == "volume_distribution.csv" and files["volume_intervals"] == "volume_intervals.csv"
     assert files["quality"] == "structure_quality.csv" and files["inside"] == {"bone": "inside_bone.nii.gz", "gtv": "inside_gtv.nii.gz"}
     distribution, intervals = rows(result / "volume_distribution.csv"), rows(result / "volume_intervals.csv")
-    assert tuple(distribution[0]) == volume_assessment.DISTRIBUTION and [float(r["percentile"]) for r in distribution] == [*PERCENTILES] * 2
-    assert tuple(intervals[0]) == volume_assessment.INTERVALS and [float(r["level"]) for r in intervals] == [*LEVELS] * 2
+    assert tuple(distribution[0]) == tables.COLUMNS["volume_distribution"] and [float(r["percentile"]) for r in distribution] == [*PERCENTILES] * 2
+    assert tuple(intervals[0]) == tables.COLUMNS["volume_intervals"] and [float(r["level"]) for r in intervals] == [*LEVELS] * 2
     assert {r["calibrated_ml"] for r in distribution} == {""} and {r["calibrated"] for r in intervals} == {"no"}
     assert [r["structure"] for r in rows(result / "structure_quality.csv")] == ["bone", "gtv"]
 
@@ -97,10 +98,9 @@ def test_a_calibrated_card_widens_the_intervals(model, result, tmp_path):
             continue
         before = plain[v.structure]
         assert v.calibrated and v.upper_ml > 1.2 * float(before["upper_ml"]) and v.volume_ml == pytest.approx(float(before["volume_ml"]), abs=1e-3)
-    with image_io.Staging(tmp_path / "out") as staging:
-        volume_assessment.write(found.assessed, found.card, staging)
-        intervals = {(r["structure"], r["level"]): r for r in rows(staging.folder / "volume_intervals.csv")}
-        distribution = {(r["structure"], r["percentile"]): r["calibrated_ml"] for r in rows(staging.folder / "volume_distribution.csv")}
+    known = tables.of_assessed(found.assessed, found.card)
+    intervals = {(r["structure"], r["level"]): r for r in known["volume_intervals"]}
+    distribution = {(r["structure"], r["percentile"]): r["calibrated_ml"] for r in known["volume_distribution"]}
     assert intervals["bone", "0.9"]["calibrated"] == "yes" and intervals["bone", "0.9"]["cases"] == "12" and intervals["bone", "0.9"]["note"] == ""
     assert intervals["bone", "0.95"]["calibrated"] == "no" and intervals["bone", "0.95"]["note"].startswith("too few cases for 95 %")
     assert distribution["bone", "99.5"] == "" and distribution["bone", "95"] == intervals["bone", "0.9"]["upper_ml"]
@@ -111,9 +111,7 @@ def test_no_spread_is_no_certainty(tmp_path):
     plain = make_bundle(tmp_path / "m", network="m3", arguments={"classes": 3, "width": 4, "features": 8, "branch_width": 4, "dropout": 0.0})
     found = predict(limb(), plain, samples=2)
     assert all(len(set(f.distribution.ml)) == 1 for f in found.assessed)
-    with image_io.Staging(tmp_path / "out") as staging:
-        volume_assessment.write(found.assessed, found.card, staging)
-        assert {r["note"] for r in rows(staging.folder / "volume_intervals.csv")} == {"the samples have no spread"}
+    assert {r["note"] for r in tables.of_assessed(found.assessed, found.card)["volume_intervals"]} == {"the samples have no spread"}
 
 
 def test_an_image_unlike_the_training_data_is_flagged(tmp_path):
@@ -126,11 +124,11 @@ def test_an_image_unlike_the_training_data_is_flagged(tmp_path):
 
 
 def test_names_of_clinics_make_file_names():
-    found = volume_assessment.image_names(["PTV 50/60 Gy", "PTV_50_60_Gy", "ptv_50_60_gy", "Blase", "Œsophage"])
-    assert found["PTV 50/60 Gy"] == "inside_PTV_50_60_Gy.nii.gz" and found["PTV_50_60_Gy"] == "inside_PTV_50_60_Gy_2.nii.gz"
-    long = volume_assessment.image_names(["ß" * 200, "ß" * 199 + "x"])
+    found = file_names("inside", ["PTV 50/60 Gy", "PTV_50_60_Gy", "ptv_50_60_gy", "Blase", "Œsophage"])
+    assert found["PTV 50/60 Gy"] == "inside_PTV_50_60_Gy" and found["PTV_50_60_Gy"] == "inside_PTV_50_60_Gy_2"
+    long = file_names("inside", ["ß" * 200, "ß" * 199 + "x"])
     assert len(set(long.values())) == 2 and all(len(name.encode("utf-8")) < 150 for name in long.values())
-    assert found["ptv_50_60_gy"].endswith("_3.nii.gz") and found["Œsophage"] == "inside_Œsophage.nii.gz" and len(set(found.values())) == 5
+    assert found["ptv_50_60_gy"].endswith("_3") and found["Œsophage"] == "inside_Œsophage" and len(set(found.values())) == 5
 
 
 def test_assessing_a_crop_changes_nothing():

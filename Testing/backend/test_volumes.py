@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rtuncertainty.results import tables
 from rtuncertainty.uncertainty import volumes
 
 
@@ -38,5 +39,5 @@ def test_nan_is_refused():
 
 
 def test_table_has_the_columns_of_the_design():
-    text = volumes.table([volumes.Volume("bone", 10.0, 9.0, 12.5, 0.9, False)])
+    text = tables.text(tables.COLUMNS["volumes"], tables.of_volumes([volumes.Volume("bone", 10.0, 9.0, 12.5, 0.9, False)]))
     assert text.splitlines() == ["structure,volume_ml,lower_ml,upper_ml,level,calibrated", "bone,10.000,9.000,12.500,0.9,no"]

@@ -1,7 +1,6 @@
 """The RTPropagation panel with the fake backend and the real scene: choose, run, look, accept, move a dose, remove."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,13 +8,20 @@ import slicer
 import slicer.util
 from gui_support.scene_file import open_scene, save_and_close
 from gui_support.volumes import add_case, add_volume
-from RTUncertaintyLib.runs.propagation.folder import read_propagation
+from RTUncertaintyLib.runs.propagation.structure_rows import LIGHTS, structure_rows
+from rtuncertainty.results import Result
 from RTUncertaintyLib.propagation.results import similarity_text
 from RTUncertaintyLib.propagation.table import DICE, LIGHT, PATH, SPREAD, STRUCTURE, VOLUME
 from standins import load_module, process_events
 
 MODULE = Path(__file__).resolve().parents[2] / "RTUncertainty" / "RTPropagation" / "RTPropagation.py"
 WORST_FIRST = ["SpinalCord", "Parotid_R", "Parotid_L", "Brainstem", "PTV70"]
+
+
+def written_rows():
+    """The structures of the result that the last run wrote, worst first."""
+    rows = structure_rows(Result.read(temporary_folders()[-1] / "result"))
+    return sorted(rows, key=lambda row: LIGHTS.index(row.light))
 
 
 @pytest.fixture
@@ -140,7 +146,7 @@ def test_structures_with_lights_numbers_and_reasons(done):
     assert column(done, LIGHT) == ["red", "red", "amber", "green", "green"]
     colours = [ui.structuresTable.item(row, LIGHT).background().color().name() for row in (0, 2, 4)]
     assert colours == ["#f8d9d9", "#fdf0c8", "#d8eedd"]
-    rows = {row.name: row for row in read_propagation(temporary_folders()[-1] / "result").structures}
+    rows = {row.name: row for row in written_rows()}
     cord = rows["SpinalCord"]
     assert column(done, DICE)[0] == f"{cord.dice:.2f}" and column(done, DICE)[4] == "–"
     volume, lower, upper = cord.volumes["propagated"]
@@ -179,7 +185,7 @@ def test_choosing_a_path_shows_its_numbers(done):
 
 
 def test_choices_of_the_run_before_are_gone(done):
-    rows = read_propagation(temporary_folders()[-1] / "result").structures
+    rows = written_rows()
     done.panel.results._structures.fill([row for row in reversed(rows)])
     assert path_box(done, "PTV70") is None and path_box(done, "SpinalCord") is not None
     assert column(done, STRUCTURE) == WORST_FIRST[::-1]
@@ -257,8 +263,7 @@ def test_dose_put_under_a_transform_meanwhile_is_refused(done):
 
 
 def test_folding_is_told(done):
-    tables = replace(done.panel.results._tables, folding=0.0123, similarity={})
-    assert similarity_text(tables) == "The deformation folds in 1.23% of the body."
+    assert similarity_text({"folding": 0.0123, "similarity": {}}) == "The deformation folds in 1.23% of the body."
 
 
 def test_remove_this_run(done):

@@ -169,7 +169,7 @@ def _write(name, content):
 
 
 @pytest.mark.parametrize("damage, told", [
-    (_remove("summary.json"), "not a result folder"),
+    (_remove("summary.json"), "no result folder"),
     (_remove("synct_parameter_sd.nii.gz"), "synct_parameter_sd.nii.gz"),
     (_remove("structures.seg.nrrd"), "structures.seg.nrrd"),
     (_write("summary.json", b"{"), "cannot be read"),

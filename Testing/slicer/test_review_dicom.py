@@ -12,7 +12,8 @@ import pytest
 import SimpleITK as sitk
 import slicer
 from rtuncertainty.cli import command_line
-from rtuncertainty.core import geometry, structure_set
+from rtuncertainty.core import geometry
+from rtuncertainty.dicom import structure_input
 from rtuncertainty.deformation import read_transform
 from RTUncertaintyLib.review.dicom import job
 from RTUncertaintyLib import scene as run_scene
@@ -56,7 +57,7 @@ def prediction(scene, tmp_path):
 
 
 def masks(file, grid=None):
-    return {n: sitk.GetArrayFromImage(s.mask) > 0 for n, s in structure_set.read(file, grid=grid).items()}
+    return {n: sitk.GetArrayFromImage(s.mask) > 0 for n, s in structure_input.read(file, grid=grid).items()}
 
 
 def test_a_prediction_into_a_folder(prediction, capfd):

@@ -15,6 +15,7 @@ import vtk
 from make_dose_volume import add_dose
 from rtuncertainty.cli import command_line
 from rtuncertainty.report import build
+from rtuncertainty.results import tables
 from RTUncertaintyLib.review.dose import dose_input
 from RTUncertaintyLib.review.report import content
 from RTUncertaintyLib.review import run_files
@@ -42,7 +43,8 @@ def result(folder):
     middle = {r["structure"]: float(r["volume_ml"]) for r in rows if float(r["percentile"]) == 50}
     for r in rows:
         r["calibrated_ml"] = middle[r["structure"]] + 0.5 * (float(r["volume_ml"]) - middle[r["structure"]])
-    run_files.write_table(rows, folder / "volume_distribution.csv")
+    columns = tables.COLUMNS["volume_distribution"]
+    (folder / "volume_distribution.csv").write_text(tables.text(columns, rows), encoding="utf-8")
     return folder
 
 

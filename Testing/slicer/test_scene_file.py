@@ -109,7 +109,7 @@ def test_removing_a_run_of_a_file_leaves_nothing(opened):
 
 @pytest.mark.parametrize("spoil, told", [
     (lambda p: (p / "nothing", p / "s.mrb"), "no such folder"),
-    (lambda p: (p, p / "s.mrb"), "not a result folder"),
+    (lambda p: (p, p / "s.mrb"), "no result folder"),
     (lambda p: (make_result(p / "r"), p / "s.txt"), "ends in .mrb"),
     (lambda p: (make_result(p / "r"), p / "absent" / "s.mrb"), "no such folder"),
     (lambda p: (make_result(p / "r"), Path("/proc/s.mrb")), "cannot be written"),

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from rtuncertainty.core import dicom_files, geometry, image_io, structure_names, structure_set
+from rtuncertainty.core import geometry, image_io, structure_names, structure_set
+from rtuncertainty.dicom import structure_input
 from rtuncertainty.core.errors import InputError
 
 from . import dicom, reading
@@ -99,10 +100,10 @@ def _of_dicom(folder: Path, modality: str | None, text: str | None) -> ScanSourc
 
 def _structure_sets(folder: Path) -> dict[str, Path]:
     """RTSTRUCT files in a folder and below it."""
-    candidates = [p for p in sorted(folder.rglob("*")) if p.is_file() and dicom_files.is_dicom(p)]
+    candidates = [p for p in sorted(folder.rglob("*")) if p.is_file() and structure_input.is_dicom(p)]
     if not candidates:
         return {}
-    dicom_files.library("reading a folder of DICOM")
+    structure_input.require_pydicom("reading a folder of DICOM")
     from rtuncertainty.dicom import files
 
     return {str(p.relative_to(folder)): p for p in candidates if files.value(files.read_header(p), "Modality") == "RTSTRUCT"}
@@ -147,7 +148,7 @@ def read_structure(source: ScanSource, rule: label_rules.Rule, image: sitk.Image
     others: list[str] = []
     for place in source.drawn.values():
         if _named(place):
-            structures = structure_set.read(place, grid=image, tell=tell, empty=True)
+            structures = structure_input.read(place, grid=image, tell=tell, empty=True)
             name = _same(wanted, structures)
             if name is not None:
                 return _checked(structures[name].mask, f"{place}: {name}")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.results import Result
 
 from . import scene as headless
-from ..runs import results_folder
 from ..runs.load import load_result
 from ..runs.run import Run, nodes_by_class
 from ..runs.propagation.load import load_propagation
@@ -33,7 +33,7 @@ def write_scene(folder, output, input_file=None) -> Path:
         raise InputError(f"{output}: a scene file ends in .mrb; give such a name.")
     if not output.parent.is_dir():
         raise InputError(f"{output.parent}: there is no such folder; make it first.")
-    propagated = results_folder.read_summary(Path(folder)).get("job") == "propagate"
+    propagated = Result.read(folder).job == "propagate"
     load, show = (load_propagation, show_propagation) if propagated else (load_result, show_result)
     slicer_scene = headless.new_scene()
     run = load(folder, slicer_scene.scene, input_file=input_file)

@@ -90,11 +90,11 @@ def export_structures(node, planning, path: Path) -> Path:
     source = node if segmentation.ContainsRepresentation(LABELS) else _as_labels(node, planning)
     to_planning = np.linalg.inv(ijk_to_world(planning)) @ parent_to_world(node)
     segments = [(source, identifier, to_planning) for identifier in segmentation.GetSegmentIDs()]
-    return write_segments(segments, planning, path, node.GetName())
+    return write_segmentation(segments_image(segments, planning, node.GetName()), path, node.GetName())
 
 
-def write_segments(segments: list, grid, path: Path, name: str, whole: bool = False, to_lps: np.ndarray | None = None) -> Path:
-    """Write segments of one or several nodes to `path` (`.seg.nrrd`) on the voxels of a volume node; returns the path.
+def segments_image(segments: list, grid, name: str, whole: bool = False, to_lps: np.ndarray | None = None):
+    """Segments of one or several nodes as a SimpleITK image with Slicer's header, on the voxels of a volume node.
 
     segments: (segmentation node with voxels, segment identifier, 4 × 4 matrix from its space to the voxels of `grid`). name: what messages
     call them. whole: not cropped to what they cover; then all may be empty. to_lps: 4 × 4, voxels to LPS; where the volume lies in the
@@ -133,6 +133,13 @@ def write_segments(segments: list, grid, path: Path, name: str, whole: bool = Fa
     for index, entry in enumerate(entries):
         if entry:
             image.SetMetaData(f"Segment{index}_Tags", f"TerminologyEntry:{entry}|")
+    return image
+
+
+def write_segmentation(image, path: Path, name: str) -> Path:
+    """Write an image with Slicer's header to `path` (`.seg.nrrd`) and return the path. Raises `UnusableVolume` when the disk cannot take it."""
+    import SimpleITK as sitk
+
     try:
         sitk.WriteImage(image, str(path), True)
     except RuntimeError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import vtk
 
 _NUMBERS = ("level", "value", "dice", "worst_slice", "percentile", "cases", "expected_dice", "dice_lower", "dice_upper",
@@ -40,9 +42,25 @@ def add_table(scene, rows: list[dict[str, str]], columns: tuple[str, ...], name:
     return node
 
 
+_STORED = str.maketrans({'"': "\uff02", "#": "\uff03", "\n": " ", "\r": " ", "\t": " "})
+_SHOWN = str.maketrans({"\uff02": '"', "\uff03": "#", "\u2002": " "})
+
+
 def plain(text: str) -> str:
-    """A text as a table node can keep it in a scene file: one line, without the double quotes that VTK's writer does not escape."""
-    return " ".join(text.split()).replace('"', "'")
+    """A text as a table node can keep it in a scene file: one line, with wide forms of the double quote, which VTK's writer does not
+    escape, of the number sign, which begins a comment for its reader, and of spaces at the ends. `original` takes them back."""
+    text = text.translate(_STORED)
+    return re.sub("^ +| +$", lambda spaces: "\u2002" * len(spaces.group()), text)
+
+
+def original(text: str) -> str:
+    """The text that `plain` was given, but for line breaks."""
+    return text.translate(_SHOWN)
+
+
+def node_name(text: str) -> str:
+    """A text as the name of a node: Slicer writes the names of a scene's files without escaping the ampersand."""
+    return text.replace("&", "+")
 
 
 def _title(column: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import slicer
 
+from rtuncertainty.results import Result
+
 from ..jobs.backend_run import BackendRun, Outcome
 from ..jobs.input_check import InputCheck, check_input, node_state
 from ..jobs.panel import JobPanel
-from ..runs.restored_tables import prediction_tables
-from ..runs.result_tables import read_result
+from ..runs.result_tables import result_of_run
 from .results import ResultsPanel
 from ..jobs.workspace import RunRequest
 from ..widgets.text import _
@@ -53,10 +54,10 @@ class PredictionPanel(JobPanel):
                           p.referenceVolume, p.outputFolder.strip() or None, p.report)
 
     def restored_tables(self, nodes):
-        return prediction_tables(nodes)
+        return result_of_run(nodes)
 
     def load_result(self, run: BackendRun, outcome: Outcome) -> list[str]:
-        tables = read_result(outcome.folder)
+        result = Result.read(outcome.folder, "predict")
         nodes = self.logic.load(outcome.folder, input_node=run.workspace.request.volume)
-        self.results.show(nodes, tables)
-        return tables.notes
+        self.results.show(nodes, result)
+        return result.notes

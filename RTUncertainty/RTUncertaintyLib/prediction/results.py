@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from rtuncertainty.results import Result
 
 from ..widgets import table_rows
 from ..widgets.message_line import show_message
 from ..widgets.overlay_control import OverlayControl
 from .logic import SceneBuilder
-from ..runs.result_tables import OVERLAY_TITLES, ResultTables, volume_row
+from ..runs.result_tables import OVERLAY_TITLES, volume_row
 from ..widgets.link import ReviewLink
 from ..widgets.text import _
 
@@ -23,7 +23,7 @@ class ResultsPanel:
 
     def __init__(self, ui, scene_builder, removed):
         self._ui, self._builder, self._removed = ui, scene_builder, removed
-        self._nodes, self._tables = None, None
+        self._nodes, self._report = None, None
         self._overlays = OverlayControl(ui, scene_builder, OVERLAY_TITLES, self._show_overlay)
         self._review = ReviewLink(ui, lambda: self._nodes)
         ui.openReportButton.connect("clicked()", self._open_report)
@@ -39,20 +39,20 @@ class ResultsPanel:
         """The nodes of the run on show, or None."""
         return self._nodes
 
-    def show(self, nodes, tables: ResultTables) -> None:
+    def show(self, nodes, result: Result) -> None:
         """Show a run that is in the scene."""
-        self._nodes, self._tables = nodes, tables
-        show_message(self._ui.resultNameLabel, tables.name)
-        table_rows.fill(self._ui.volumesTable, [volume_row(row) for row in tables.volumes])
+        self._nodes, self._report = nodes, result.report
+        show_message(self._ui.resultNameLabel, result.name)
+        table_rows.fill(self._ui.volumesTable, [volume_row(row) for row in result.table("volumes")])
         table_rows.fit(self._ui.volumesTable, MOST_ROWS)
-        table_rows.fill_flags(self._ui.flagsTable, tables.flags)
+        table_rows.fill_flags(self._ui.flagsTable, result.table("flags"))
         self._overlays.fill(nodes)
         self._update_buttons()
         self._ui.resultsCollapsibleButton.collapsed = False
 
     def clear(self) -> None:
         """Show that there are no results; touches no node."""
-        self._nodes, self._tables = None, None
+        self._nodes, self._report = None, None
         show_message(self._ui.resultNameLabel, _("No results yet."))
         self._overlays.clear()
         for table in (self._ui.volumesTable, self._ui.flagsTable):
@@ -60,18 +60,18 @@ class ResultsPanel:
         self._update_buttons()
 
     def _update_buttons(self) -> None:
-        ui, tables = self._ui, self._tables
+        ui, there = self._ui, self._nodes is not None
         self._review.update()
         none = _("There are no results yet.")
-        ui.removeRunButton.enabled = tables is not None
-        ui.removeRunButton.toolTip = _("Remove everything that this run added to the scene.") if tables else none
-        ui.openReportButton.enabled = tables is not None and tables.report is not None
-        if tables is None:
+        ui.removeRunButton.enabled = there
+        ui.removeRunButton.toolTip = _("Remove everything that this run added to the scene.") if there else none
+        ui.openReportButton.enabled = self._report is not None
+        if not there:
             ui.openReportButton.toolTip = none
-        elif tables.report is None:
+        elif self._report is None:
             ui.openReportButton.toolTip = _("This run wrote no report: switch it on under Settings and run again.")
         else:
-            ui.openReportButton.toolTip = str(tables.report)
+            ui.openReportButton.toolTip = str(self._report)
 
     def forget_if_gone(self) -> None:
         """Clear the section when the user deleted the run in the Data module."""
@@ -88,7 +88,7 @@ class ResultsPanel:
     def _open_report(self) -> None:
         import qt
 
-        report = Path(self._tables.report)
+        report = self._report
         if not report.is_file():
             self._ui.openReportButton.enabled = False
             self._ui.openReportButton.toolTip = _("{report} is not there any more.").format(report=report)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import slicer.util
 
+from rtuncertainty.results import Result
+
 from ..jobs.backend_run import BackendRun, Outcome
 from ..jobs.input_check import InputCheck, node_state
 from ..jobs.panel import JobPanel
 from .check import check_propagation
-from ..runs.propagation.folder import read_propagation
 from .results import PropagationResults
 from .workspace import PropagationRequest
-from ..runs.restored_tables import propagation_tables
+from ..runs.result_tables import result_of_run
 from ..widgets.text import _
 
 
@@ -64,10 +65,10 @@ class PropagationPanel(JobPanel):
                                   p.outputFolder.strip() or None)
 
     def restored_tables(self, nodes):
-        return propagation_tables(nodes, self.logic.scene_builder.accepted_paths(nodes))
+        return result_of_run(nodes)
 
     def load_result(self, run: BackendRun, outcome: Outcome) -> list[str]:
-        tables = read_propagation(outcome.folder)
+        result = Result.read(outcome.folder, "propagate")
         nodes = self.logic.load(outcome.folder, run.workspace.request)
-        self.results.show(nodes, tables)
-        return tables.notes
+        self.results.show(nodes, result)
+        return result.notes

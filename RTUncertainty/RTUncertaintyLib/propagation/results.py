@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from rtuncertainty.results import Result
+
 from ..widgets import table_rows
 from ..widgets.message_line import show_message
-from ..runs.propagation.folder import PropagationTables
+from ..runs.propagation.structure_rows import LIGHTS, structure_rows
 from .table import LIGHT_WORDS, PATH_WORDS, StructureTable
 from ..runs.propagation.view import PropagationView
 from ..widgets.link import ReviewLink
@@ -17,7 +19,7 @@ class PropagationResults:
 
     def __init__(self, ui, builder, removed):
         self._ui, self._builder, self._removed = ui, builder, removed
-        self._nodes, self._tables = None, None
+        self._nodes, self._rows = None, []
         self._view = PropagationView(ui, builder)
         self._structures = StructureTable(ui.structuresTable, self._jump, self._refresh_accepted)
         ui.acceptButton.connect("clicked()", self._accept)
@@ -33,21 +35,22 @@ class PropagationResults:
         """The nodes of the run on show, or None."""
         return self._nodes
 
-    def show(self, nodes, tables: PropagationTables) -> None:
+    def show(self, nodes, result: Result) -> None:
         """Show a run that is in the scene and in the views."""
         ui = self._ui
-        self._nodes, self._tables = nodes, tables
-        show_message(ui.resultNameLabel, tables.name)
-        show_message(ui.similarityLabel, similarity_text(tables))
-        self._structures.fill(tables.structures, tables.level)
-        table_rows.fill_flags(ui.flagsTable, tables.flags)
+        rows = structure_rows(result, self._builder().accepted_paths(nodes))
+        self._nodes, self._rows = nodes, sorted(rows, key=lambda row: LIGHTS.index(row.light))
+        show_message(ui.resultNameLabel, result.name)
+        show_message(ui.similarityLabel, similarity_text(result.summary))
+        self._structures.fill(self._rows, result.level)
+        table_rows.fill_flags(ui.flagsTable, result.table("flags"))
         self._view.show(nodes)
         self._refresh_buttons()
         ui.resultsCollapsibleButton.collapsed = False
 
     def clear(self) -> None:
         """Show that there are no results; touches no node."""
-        self._nodes, self._tables = None, None
+        self._nodes, self._rows = None, []
         show_message(self._ui.resultNameLabel, _("No results yet."))
         show_message(self._ui.similarityLabel, "")
         self._structures.fill([])
@@ -112,7 +115,7 @@ class PropagationResults:
         counts = {path: sum(p == path for p in accepted.values()) for path in PATH_WORDS}
         text = _("Accepted {count} structures: {parts}.").format(
             count=len(accepted), parts=", ".join(f"{n} {PATH_WORDS[path]}" for path, n in counts.items() if n))
-        red = [row.name for row in self._tables.structures if row.light == "red"]
+        red = [row.name for row in self._rows if row.light == "red"]
         if red:
             text += " " + _("Look once more at what is {red}: {names}.").format(red=LIGHT_WORDS["red"], names=", ".join(red))
         show_message(label, text, "warning" if red else "good")
@@ -155,13 +158,14 @@ class PropagationResults:
         self._removed(nodes)
 
 
-def similarity_text(tables: PropagationTables) -> str:
-    """How alike the two scans are before and after, and whether the deformation folds, in one line."""
+def similarity_text(summary: dict) -> str:
+    """How alike the two scans are before and after, and whether the deformation folds, in one line, from a result's summary."""
+    similarity, folding = summary.get("similarity") or {}, summary.get("folding")
     words = (("before", _("{value:.2f} as they lay")), ("rigid", _("{value:.2f} after rigid alignment")),
              ("after", _("{value:.2f} after deformation")))
-    parts = [text.format(value=tables.similarity[key]) for key, text in words if key in tables.similarity]
+    parts = [text.format(value=similarity[key]) for key, text in words if isinstance(similarity.get(key), (int, float))]
     lines = [_("Likeness of the scans (correlation): {parts}.").format(parts=", ".join(parts))] if parts else []
-    if tables.folding is not None:
-        lines.append(_("The deformation folds in {share:.2%} of the body.").format(share=tables.folding) if tables.folding > 0 else _(
+    if folding is not None:
+        lines.append(_("The deformation folds in {share:.2%} of the body.").format(share=folding) if folding > 0 else _(
             "The deformation does not fold."))
     return " ".join(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Callable
 
 from ..widgets import table_rows
-from ..runs.propagation.folder import StructureRow
+from ..runs.propagation.structure_rows import StructureRow
 from ..widgets.text import _
 
 STRUCTURE, LIGHT, PATH, DICE, APART, SPREAD, VOLUME = range(7)

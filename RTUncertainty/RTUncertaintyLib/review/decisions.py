@@ -32,7 +32,7 @@ def undo_decision(run: Run) -> str | None:
         return None
     table = run.tables[KEY]
     row = table.GetNumberOfRows() - 1
-    name = table.GetCellText(row, 0)
+    name = tables.original(table.GetCellText(row, 0))
     table.RemoveRow(row)
     return name
 

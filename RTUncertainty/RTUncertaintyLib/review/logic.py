@@ -40,9 +40,9 @@ class ReviewLogic(ReviewJobs):
         `show`: whether to show it in the slice views (default: when there is a screen). Raises
         `rtuncertainty.core.errors.InputError` when the folder is no whole result; the scene is as before then.
         """
-        from ..runs.results_folder import read_summary as read_folder
+        from rtuncertainty.results import Result
 
-        summary = read_folder(Path(folder))
+        summary = Result.read(folder).summary
         run = self._loaded(summary)
         if run is None and summary.get("job") == "propagate":
             run = self.scene_builder.load_propagation(folder)

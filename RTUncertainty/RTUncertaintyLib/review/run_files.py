@@ -5,18 +5,18 @@ From the nodes and not from the result folder, which may be gone: contours that 
 
 from __future__ import annotations
 
-import csv
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from rtuncertainty.results import Result
+
 from .report.content import there
 from ..runs.review_data import ReviewData, table_rows_of
 from ..runs.run import Run
 from ..runs.propagation.accept import accepted_paths
-from ..mrml.segmentation_export import write_segments
+from ..mrml.segmentation_export import segments_image
 from ..widgets.text import _
 from ..mrml.volume_export import RAS_TO_LPS, UnusableVolume, as_array, ijk_to_world, parent_to_world
 
@@ -60,13 +60,13 @@ def grid_of(run: Run):
     return node
 
 
-def write_contours(run: Run, chosen: list[Contour], path: Path, native: bool = False) -> Path:
-    """Write contours to `path` (`.seg.nrrd`). native: on all voxels of the run's image as it was made, whatever transform it lies under
+def contours_image(run: Run, chosen: list[Contour], native: bool = False):
+    """Contours as a SimpleITK image with Slicer's header. native: on all voxels of the run's image as it was made, whatever transform it lies under
     now; else where they lie in the world, cropped. Raises `UnusableVolume`."""
     grid = grid_of(run)
     to_grid = np.linalg.inv(ijk_to_world(grid))
     segments = [(c.node, c.identifier, to_grid @ parent_to_world(c.node)) for c in chosen]
-    return write_segments(segments, grid, path, run.name, whole=native, to_lps=native_lps(grid) if native else None)
+    return segments_image(segments, grid, run.name, whole=native, to_lps=native_lps(grid) if native else None)
 
 
 def native_lps(node) -> np.ndarray:
@@ -83,26 +83,16 @@ def write_distributions(run: Run, names, folder: Path) -> Path | None:
 
     None, and no folder, where the run has neither nested contours nor probabilities of any.
     """
-    import SimpleITK as sitk
-
     from ..runs.inside import inside_of, percent_of
 
     found = {name: node for name in names if (node := inside_of(run, name)) is not None}
     if not found:
         return None
-    folder.mkdir(parents=True)
-    files: dict = {"inside": {}}
     limits = _limits(run)
-    for number, (name, node) in enumerate(found.items()):
-        percent, matrix = _padded(percent_of(node), RAS_TO_LPS @ ijk_to_world(node), limits)
-        sitk.WriteImage(in_lps(percent, matrix), str(folder / f"inside_{number}.nrrd"), True)
-        files["inside"][name] = f"inside_{number}.nrrd"
+    inside = {name: in_lps(*_padded(percent_of(node), RAS_TO_LPS @ ijk_to_world(node), limits)) for name, node in found.items()}
     table = run.tables.get("volume_distribution")
-    rows = table_rows_of(table) if there(run, table) else []
-    if rows:
-        files["volume_distribution"] = "volume_distribution.csv"
-        write_table(rows, folder / files["volume_distribution"])
-    (folder / "summary.json").write_text(json.dumps({"files": files}), encoding="utf-8")
+    rows = table_rows_of(table) if there(run, table) else None
+    Result({}, {"inside": inside, "volume_distribution": rows or None}).write(folder, ".nrrd")
     return folder
 
 
@@ -116,14 +106,6 @@ def in_lps(array: np.ndarray, matrix: np.ndarray):
     image.SetOrigin(matrix[:3, 3].tolist())
     image.SetDirection((matrix[:3, :3] / spacing).ravel().tolist())
     return image
-
-
-def write_table(rows: list[dict], path: Path) -> None:
-    """Write rows as CSV; an unknown number is empty."""
-    with open(path, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: "" if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()} for row in rows)
 
 
 def _limits(run: Run) -> tuple[np.ndarray, np.ndarray]:

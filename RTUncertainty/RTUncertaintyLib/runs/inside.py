@@ -5,18 +5,18 @@ They are label maps so that lists of images do not offer them; hidden nodes woul
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import SimpleITK as sitk
 import slicer.util
+
+from rtuncertainty.results import Result
 
 from ..mrml import hierarchy, volumes
 
 ROLE, FOLDER = "inside", "Nested contours"
 
 
-def add_inside(run, files: dict[str, Path], grid: sitk.Image, added, title) -> None:
+def add_inside(run, result: Result, grid: sitk.Image, added, title) -> None:
     """Label maps of a result's `inside_*` files, in a folder of their own; `added` and `title` are those of the loader.
 
     Cut to the structure they are small enough for any scene, and need no file once the result folder is gone. Raises
@@ -24,8 +24,8 @@ def add_inside(run, files: dict[str, Path], grid: sitk.Image, added, title) -> N
     """
     from .load import image_on_grid
 
-    for name, file in files.items():
-        add_image(run, name, image_on_grid(file, grid), added, title)
+    for name in result.of_structures("inside"):
+        add_image(run, name, image_on_grid(result, "inside", grid, name), added, title)
 
 
 def add_image(run, name: str, image: sitk.Image, added, title):

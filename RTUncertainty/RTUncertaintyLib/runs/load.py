@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import uuid
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 import slicer
 
+from rtuncertainty.core import image_io
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.results import Result
+from rtuncertainty.results.tables import COLUMNS
 
-from . import results_folder
-from .results_folder import ResultFolder
 from .review_data import write_summary
 from ..mrml import hierarchy, segmentation, tables, volumes
 from . import inside as review_inside, overlays
@@ -42,10 +42,12 @@ def load_result(folder, scene=None, input_node=None, input_file=None, name: str 
     `rtuncertainty.core.errors.InputError` when the folder or a file in it cannot be read.
     """
     scene = scene or slicer.mrmlScene
-    result = results_folder.open_result(folder)
+    result = Result.read(folder, "predict")
+    result.require("body" if result.has("structures") and not result.has("synct") else "synct")  # a model that only segments makes no synthetic CT
+    result.require_files()
     if input_node is not None and input_node.GetScene() is not scene:
         input_node = None
-    input_image = results_folder.read_image(Path(input_file)) if input_file else None
+    input_image = image_io.read(input_file) if input_file else None
     with all_or_nothing(scene):
         run = _build(scene, result, input_node, input_image, name or result.name, probabilities)
     watch_scene(scene)
@@ -82,49 +84,48 @@ def _items(hierarchy_node) -> set[int]:
     return {ids.GetId(index) for index in range(ids.GetNumberOfIds())}
 
 
-def _build(scene, result: ResultFolder, input_node, input_image, wanted_name: str, all_probabilities: bool) -> RunNodes:
+def _build(scene, result: Result, input_node, input_image, wanted_name: str, all_probabilities: bool) -> RunNodes:
     """Add the nodes of a run, in the order in which the Data module shall list them."""
     run = RunNodes(scene, uuid.uuid4().hex, hierarchy.unique_name(scene, wanted_name))
     run.folder_item = hierarchy.add_folder(scene, run.name, run.run_id)
-    prefix = input_node.GetName() if input_node is not None else result.input_name
+    prefix = input_node.GetName() if input_node is not None else result.input_name()
 
     added = adder(run)
 
     def title(text: str) -> str:
-        return scene.GenerateUniqueName(f"{prefix} {text}")
+        return scene.GenerateUniqueName(tables.node_name(f"{prefix} {text}"))
 
-    grid = results_folder.read_image(result.images["synct" if "synct" in result.images else "body"])
+    grid = result.image("synct" if result.has("synct") else "body")
     run.input = input_node
     if input_image is not None:
         run.input = added(volumes.add_volume(scene, input_image, scene.GenerateUniqueName(prefix)), "input")
         volumes.show_as_image(run.input, input_image)
-    if "synct" in result.images:
+    if result.has("synct"):
         run.synct = added(volumes.add_volume(scene, grid, title("synCT"), volumes.HOUNSFIELD), "synct")
         volumes.show_as_ct(run.synct)
-    if result.structures is not None:
-        node = segmentation.add_segmentation(scene, result.structures, result.summary.get("structures", []),
+    if result.has("structures"):
+        node = segmentation.add_segmentation(scene, result.path("structures"), result.summary.get("structures", []),
                                              title("structures"), run.input or run.synct)
         run.segmentation = added(node, "segmentation")
     if run.input is not None:
         run.main.SetNodeReferenceID(INPUT_REFERENCE, run.input.GetID())
     _add_overlays(run, result, grid, added, title)
-    if "reference" in result.images:
-        image = image_on_grid(result.images["reference"], grid)
+    if result.has("reference"):
+        image = image_on_grid(result, "reference", grid)
         run.reference = added(volumes.add_volume(scene, image, title("reference CT"), volumes.HOUNSFIELD), "reference")
         volumes.show_as_ct(run.reference)
-    for key, file in result.tables.items():
-        run.tables[key] = added(table_node(scene, file, results_folder.TABLES[key], title(key.replace("_", " "))), f"table.{key}")
-    wanted = {n: f for n, f in result.probabilities.items() if all_probabilities or n not in result.inside}
+    add_tables(run, result, added, title)
+    wanted = [n for n in result.of_structures("probabilities") if all_probabilities or n not in result.of_structures("inside")]
     if wanted:
         folder = hierarchy.add_folder(scene, "Probabilities", run.run_id, run.folder_item)
         hierarchy.hierarchy_of(scene).SetItemExpanded(folder, False)
-        for structure, file in wanted.items():
-            image = image_on_grid(file, grid)
+        for structure in wanted:
+            image = image_on_grid(result, "probabilities", grid, structure)
             node = added(volumes.add_volume(scene, image, title(f"probability {structure}"), display="fixed"), f"probability.{structure}", folder)
             volumes.show_as_probability(node)
             run.probabilities[structure] = node
-    review_inside.add_inside(run, result.inside, grid, added, title)
-    write_summary(run, result.summary)
+    review_inside.add_inside(run, result, grid, added, title)
+    write_summary(run, result.summary | {"notes": result.notes})
     return run
 
 
@@ -139,16 +140,16 @@ def adder(run: Run):
     return added
 
 
-def _add_overlays(run: RunNodes, result: ResultFolder, grid, added, title) -> None:
+def _add_overlays(run: RunNodes, result: Result, grid, added, title) -> None:
     """The uncertainty maps that the result has, each with its display."""
     classes = 1 + len(result.summary.get("structures", []))
     body = None
-    if "body" in result.images:
-        body = sitk.GetArrayFromImage(image_on_grid(result.images["body"], grid)) > 0
+    if result.has("body"):
+        body = sitk.GetArrayFromImage(image_on_grid(result, "body", grid)) > 0
     for key, overlay in overlays.OVERLAYS.items():
-        if overlay.image not in result.images:
+        if not result.has(overlay.image):
             continue
-        image = image_on_grid(result.images[overlay.image], grid)
+        image = image_on_grid(result, overlay.image, grid)
         add_overlay(run, key, image, body, classes, added, title)
 
 
@@ -164,18 +165,21 @@ def add_overlay(run: Run, key: str, image: sitk.Image, body: np.ndarray | None, 
     run.overlays[key] = node
 
 
-def image_on_grid(file: Path, grid: sitk.Image, of: str = "the result") -> sitk.Image:
-    """The image of a file; raises `InputError` when its size is not that of `grid`, which is `of`."""
-    image = results_folder.read_image(file)
+def image_on_grid(result: Result, key: str, grid: sitk.Image, structure: str | None = None) -> sitk.Image:
+    """An image of a result; raises `InputError` when its size is not that of `grid`, the result's."""
+    image = result.image(key, structure)
     if image.GetSize() != grid.GetSize():
-        raise InputError(f"{file}: has {image.GetSize()} voxels, {of} {grid.GetSize()}; the files are not of one run.")
+        raise InputError(f"{result.path(key, structure)}: has {image.GetSize()} voxels, the result {grid.GetSize()}; the files are not of one run.")
     return image
 
 
-def table_node(scene, file: Path, columns: tuple[str, ...], name: str):
-    """A table node of a CSV file; raises `InputError` when a column is missing or a number in the file is none."""
-    rows = results_folder.read_table(file, columns)
-    try:
-        return tables.add_table(scene, rows, columns, name)
-    except ValueError as error:
-        raise InputError(f"{file}: {error}; run the model again.") from error
+def add_tables(run: Run, result: Result, added, title) -> None:
+    """The tables that a result has, as nodes; raises `InputError` when a column is missing or a number is none."""
+    for key, columns in COLUMNS.items():
+        if result.has(key):
+            rows = result.table(key)
+            try:
+                node = tables.add_table(run.scene, rows, columns, title("structures" if key == "structure_table" else key.replace("_", " ")))
+            except ValueError as error:
+                raise InputError(f"{result.path(key)}: {error}; run the model again.") from error
+            run.tables[key] = added(node, f"table.{key}")

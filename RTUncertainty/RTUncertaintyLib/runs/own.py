@@ -12,8 +12,8 @@ import slicer.util
 import vtk
 
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.results.tables import COLUMNS as TABLES
 
-from .results_folder import TABLES
 from .review_data import LEVELS, write_summary
 from ..mrml import hierarchy, tables, volumes
 from . import inside
@@ -136,7 +136,7 @@ def _build(scene, segmentation, nodes: dict, probabilities: dict[str, np.ndarray
     added = adder(run)
 
     def title(text: str) -> str:
-        return scene.GenerateUniqueName(f"{segmentation.GetName()} {text}")
+        return scene.GenerateUniqueName(tables.node_name(f"{segmentation.GetName()} {text}"))
 
     entropy = volumes.image_like(_entropy(list(probabilities.values())), grid)
     add_overlay(run, "entropy", entropy, None, 1 + len(probabilities), added, title)

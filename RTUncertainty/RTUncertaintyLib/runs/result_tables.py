@@ -1,11 +1,13 @@
-"""The tables of a result folder and the names of its overlays, as the panel shows them."""
+"""The tables of a run and the names of its overlays, as the panel shows them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+import math
 
-from .results_folder import TABLES, ResultFolder, open_result, read_table
+from rtuncertainty.results import Result
+from rtuncertainty.results.tables import COLUMNS
+
+from .review_data import read_summary, table_rows_of
 from ..widgets.text import _
 
 
@@ -21,33 +23,13 @@ OVERLAY_TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class ResultTables:
-    """What a result folder says: `name`, `volumes` and `flags` (lists of dicts with the columns of volumes.csv and
-    flags.csv), `notes`, and the `report` if there is one."""
-
-    name: str
-    volumes: list[dict]
-    flags: list[dict]
-    notes: list[str]
-    report: Path | None
-
-
-def read_result(folder: Path) -> ResultTables:
-    """Read the tables of a result folder. Raises `rtuncertainty.core.errors.InputError` when it is not a whole one."""
-    result = open_result(folder)
-    report = result.path / "report.html"
-    return ResultTables(
-        name=result.name,
-        volumes=_rows(result, "volumes"),
-        flags=_rows(result, "flags"),
-        notes=[str(note) for note in result.summary.get("notes", [])],
-        report=report if report.is_file() else None,
-    )
-
-
-def _rows(result: ResultFolder, name: str) -> list[dict]:
-    return read_table(result.tables[name], TABLES[name]) if name in result.tables else []
+def result_of_run(run) -> Result:
+    """What a run in the scene, also one that a scene file brought, says: its summary and its tables as texts, without images."""
+    content = {}
+    for key, node in run.tables.items():
+        if key in COLUMNS and node is not None and node.GetScene() is not None:
+            content[key] = [{k: "" if isinstance(v, float) and math.isnan(v) else str(v) for k, v in row.items()} for row in table_rows_of(node)]
+    return Result(read_summary(run) | {"name": run.name}, content)
 
 
 def volume_row(row: dict) -> list[str]:

@@ -232,10 +232,13 @@ def decisions_of(rows: list[dict]) -> dict[str, Decision]:
 
 
 def table_rows_of(node) -> list[dict[str, str | float]]:
-    """The rows of a table node; numbers are floats."""
+    """The rows of a table node as texts and numbers; NaN stays NaN."""
     table = node.GetTable()
     columns = [table.GetColumn(i) for i in range(table.GetNumberOfColumns())]
-    return [{c.GetName(): c.GetValue(r) for c in columns} for r in range(table.GetNumberOfRows())]
+    from ..mrml.tables import original
+
+    values = [{c.GetName(): c.GetValue(r) for c in columns} for r in range(table.GetNumberOfRows())]
+    return [{k: original(v) if isinstance(v, str) else v for k, v in row.items()} for row in values]
 
 
 def _rank(severity: str) -> int:

@@ -198,9 +198,10 @@ def _propagate(args) -> int:
 
 
 def _export(args) -> int:
-    from ..core.dicom_files import library
+    from .. import dicom
+    from ..dicom.structure_input import require_pydicom
 
-    dicom = library("'export'")
+    require_pydicom("'export'")
     progress = Progress(_show(args.progress), _cancel_on_signal(), shares=dicom.SHARES)
     done = dicom.export_result(args.result, args.dicom_reference, args.output, what=args.what, structures=args.structures, progress=progress,
                         dicom_planning=args.dicom_planning, uid_prefix=args.uid_prefix, uid_seed=args.uid_seed)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from ..core import image_io
 from ..jobs import prediction as job
 from ..core.errors import InputError
 from ..core.events import Progress
+from ..results import Result
 
 
 def find_image(folder: Path, stem: str) -> Path | None:
@@ -54,17 +53,16 @@ def told(result: Path, truth: Path | None = None) -> list[str]:
 
     `truth`: a label image (values of `phantom.LABELS`) on the grid of the result, or None.
     """
-    summary = json.loads((result / "summary.json").read_text(encoding="utf-8"))
-    files = summary["files"]
-    rows = {key: _rows(result / files[key]) if files.get(key) else [] for key in ("metrics", "volumes", "flags")}
-    lines = _errors(rows["metrics"], truth is not None)
+    found = Result.read(result)
+    lines = _errors(found.table("metrics"), truth is not None)
     lines.append("Structures")
-    known = _truth(result, summary, truth) if truth is not None else {}
-    for r in rows["volumes"]:
+    known = _truth(found, truth) if truth is not None else {}
+    for r in found.table("volumes"):
         doubt = "" if r["calibrated"] == "yes" else ", not calibrated"
         lines.append(f"  {r['structure']:12} {float(r['volume_ml']):8.1f} ml   ({float(r['level']):.0%} interval {float(r['lower_ml']):.1f} "
                      f"to {float(r['upper_ml']):.1f} ml{doubt}){known.get(r['structure'], '')}")
-    lines += [f"  {r['subject']}: {r['flag']} ({r['severity']}). {r['reason']}" for r in rows["flags"]]
+    lines += [f"  {r['subject']}: {r['flag']} ({r['severity']}). {r['reason']}" for r in found.table("flags")]
+    lines += [f"  {text}" for text in found.missing_sds()]
     lines += ["", f"Open in a browser:   {result / 'report.html'}"]
     if (result / "scene.mrb").exists():
         lines.append(f"Open in 3D Slicer:   {result / 'scene.mrb'}")
@@ -87,25 +85,20 @@ def _errors(metrics: list[dict], digital: bool) -> list[str]:
     return [heading, *lines, f"  {known}", ""]
 
 
-def _truth(result: Path, summary: dict, truth: Path) -> dict[str, str]:
+def _truth(result: Result, truth: Path) -> dict[str, str]:
     """True volume and Dice of each structure of a digital limb, in words."""
     import numpy as np
     import SimpleITK as sitk
 
     from ..phantoms.limb import LABELS
 
-    found, true = (sitk.ReadImage(str(p)) for p in (result / summary["files"]["structures"], truth))
+    found, true = (sitk.ReadImage(str(p)) for p in (result.path("structures"), truth))
     ml = float(np.prod(true.GetSpacing())) / 1000
     found, true = sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(true)
     words = {}
-    for structure in summary["structures"]:
+    for structure in result.summary["structures"]:
         if structure["name"] in LABELS:
             a, b = found == structure["label"], true == LABELS[structure["name"]]
             dice = 2 * int((a & b).sum()) / max(int(a.sum()) + int(b.sum()), 1)
             words[structure["name"]] = f"   true: {b.sum() * ml:.1f} ml, Dice {dice:.2f}"
     return words
-
-
-def _rows(path: Path) -> list[dict]:
-    with open(path, newline="", encoding="utf-8") as f:
-        return list(csv.DictReader(f))

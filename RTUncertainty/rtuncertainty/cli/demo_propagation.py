@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import SimpleITK as sitk
 from ..core import image_io, structure_set, surfaces
 from ..core.events import Progress
 from ..jobs.propagation import propagate_to_folder
+from ..results import Result
 
 MODEL = "pelvis-ct-propagation-phantom"
 # far from the digital pelves that the model was trained on, which are numbered from 0
@@ -53,20 +52,17 @@ def run(output, model: str, progress: Progress, *, scene=False, seed: int = 7, s
 
 def told(result: Path, case: Path) -> list[str]:
     """What a result folder holds, in lines for a person: every contour beside the truth in `case`, flags, files."""
-    summary = json.loads((result / "summary.json").read_text(encoding="utf-8"))
+    written = Result.read(result)
     truth, planned = (structure_set.read(case / f"{name}.seg.nrrd") for name in ("truth", "structures"))
-    found = structure_set.read(result / summary["files"]["structures"], empty=True)
-    with open(result / summary["files"]["structure_table"], newline="", encoding="utf-8") as f:
-        rows = list(csv.DictReader(f))
+    found = written.structures()
     daily = sitk.ReadImage(str(case / "daily.nii.gz"), sitk.sitkUInt8)
     lines = ["Contours on the daily CT against the truth: Dice, mean surface distance (and of the planning contours, had they stayed)"]
-    for row in rows:
+    for row in written.table("structure_table"):
         name = row["structure"]
         own, left = _scores(found[name].mask, truth[name].mask), _scores(sitk.Resample(planned[name].mask, daily, sitk.Transform(), sitk.sitkNearestNeighbor), truth[name].mask)
         light = {"green": "agree", "amber": "look", "red": "check"}.get(row["light"], "one path only")
         lines.append(f"  {name:20} {own[0]:.2f}  {own[1]:4.1f} mm   ({left[0]:.2f}  {left[1]:4.1f} mm)   {row['default']}, {light}: {row['reason']}")
-    with open(result / summary["files"]["flags"], newline="", encoding="utf-8") as f:
-        lines += [f"  {r['subject']}: {r['flag']} ({r['severity']}). {r['reason']}" for r in csv.DictReader(f)]
+    lines += [f"  {r['subject']}: {r['flag']} ({r['severity']}). {r['reason']}" for r in written.table("flags")]
     lines.append("")
     for name, words in (("report.html", "Open in a browser:   "), ("scene.mrb", "Open in 3D Slicer:   ")):
         if (result / name).exists():

@@ -44,6 +44,7 @@ def library():
 
 def run(args, progress) -> Path:
     """Run `dose`; returns the folder."""
+    from ..report import dose_page
     from ..sampling.inference import choose_device
 
     if args.plan and args.modality:
@@ -53,4 +54,4 @@ def run(args, progress) -> Path:
         raise InputError(f"--correlation-mm is {args.correlation_mm:g}; give 0 or more, or inf.")
     return library().dose_to_folder(args.ct, args.structures, args.output, synct=args.synct, plan=args.plan, modality=args.modality or "photon",
                                     density=args.density, target=args.target, samples=args.samples, seed=args.seed,
-                                    device=choose_device(args.device), progress=progress, **given)
+                                    device=choose_device(args.device), page=dose_page.page, progress=progress, **given)

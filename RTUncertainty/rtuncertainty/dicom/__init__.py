@@ -1,8 +1,7 @@
 """DICOM in and out: structure sets as input, results as RTSTRUCT, CT series, SEG and deformable registration objects.
 
-Beside the backend and not in it, because it needs pydicom (and highdicom for SEG), and the backend works without them. The
-backend finds this package by its name, and only when a DICOM structure set is given or `export` is asked for; this package
-knows the backend's images, structures and errors.
+It needs pydicom (and highdicom for SEG), and all else works without them: only `structure_input` is imported before a DICOM
+structure set is given or `export` is asked for, and it asks for pydicom then.
 
 Patients. What identifies a patient goes from the reference series into the DICOM files and nowhere else: no message, note or
 error of this package holds a value of such an element, and pydicom's own messages, which can quote them, are not passed on.

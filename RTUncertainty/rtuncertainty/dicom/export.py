@@ -13,15 +13,19 @@ import SimpleITK as sitk
 from rtuncertainty.core.errors import InputError, RTUncertaintyError
 from rtuncertainty.core.events import Progress
 from rtuncertainty.core.image_io import Staging
+from rtuncertainty.core.structure_set import Structure
+from rtuncertainty.results import Result, tables
 
-from . import author, ct, files, registration, segmentation, structures_out
+from . import author, ct, files, registration, segmentation, structure_input, structures_out
 from .author import WARNING, Author
-from .result_folder import SETS, Result, read_result
 from .series import Series, read_series
 
 # kinds of objects, and their shares of the time
 SHARES = {"rtstruct": 0.3, "ct": 0.2, "seg": 0.3, "probability": 0.1, "registration": 0.1}
 WHAT = tuple(SHARES)
+# key of a result's CT -> what it is; sets of structures by the name of the choice -> key of the result
+CTS = {"synct": "synthetic CT", "warped_planning": "deformed planning CT"}
+SETS = {"default": "structures", "propagated": "propagated", "segmented": "segmented"}
 
 
 @dataclass
@@ -44,13 +48,15 @@ def export_result(result, dicom_reference, output, *, what=None, structures: str
     uid_prefix, uid_seed: new UIDs lie below the prefix; with a seed, the same export gives the same UIDs.
     Files: rtstruct.dcm, ct/0001.dcm …, seg.dcm, probability.dcm, registration.dcm. Raises `InputError`.
     """
-    found, output = read_result(result), Path(output)
+    found, output = Result.read(result), Path(output)
+    if not (found.card.get("name") and found.card.get("version")):
+        raise InputError(f"{found.folder / 'summary.json'}: names no model; run the job again.")
     wanted, notes = _wanted(found, what, dicom_planning)
     _require_new(output)
     progress = progress or Progress(shares=SHARES)
     series = read_series(dicom_reference)
     series.require(found.grid(), str(result))
-    model = found.summary["model"]
+    model = found.card
     if uid_seed is not None:
         uid_seed = f"{uid_seed}\n{series.first.SeriesInstanceUID}\n{found.summary.get('created')}\n{model['name']} {model['version']}"
     job = _Job(found, series, Author(model["name"], model["version"], uid_prefix, uid_seed), Exported(output), bool(what), progress)
@@ -126,7 +132,14 @@ class _Job:
         self.progress.note(text)
 
     def _structures(self, which: str):
-        structures, told = self.found.structures(which, self.series.grid, self.note)
+        told: dict[str, str] = {}
+        if which not in SETS:
+            structures = structure_input.read(which, grid=self.series.grid, tell=self.note, grid_name="the reference series").values()
+        elif not self.found.has(SETS[which]):
+            raise InputError(f"{self.found.folder}: has no {'' if which == 'default' else which + ' '}structures.")
+        else:
+            structures = self.found.structures(SETS[which]).values()
+            told = volume_texts(self.found) if which == "default" else told
         # a file may come from Slicer, which crops it
         name, part = (str(self.found.folder), False) if which in SETS else (str(which), True)
         return [replace(s, mask=self.series.fit(s.mask, name, part)) for s in structures], told
@@ -142,10 +155,10 @@ class _Job:
         self.done.written["rtstruct"] = f"rtstruct.dcm: {len(counts)} structures, {sum(counts)} contours"
 
     def write_ct(self, _which, _planning) -> None:
-        given = self.found.image()
-        if given is None:
+        key = next((k for k in CTS if self.found.has(k)), None)
+        if key is None:
             raise InputError(f"{self.found.folder}: has no CT to write.")
-        image, what = self.series.fit(given[0], str(self.found.folder)), given[1]
+        image, what = self.series.fit(self.found.image(key), str(self.found.folder)), CTS[key]
         (self.folder / "ct").mkdir()
         for number, made in enumerate(ct.make_ct_series(image, self.series, self.author, what), 1):
             self.progress.stage("ct", number / len(self.series.slices), "Writing ct")
@@ -161,10 +174,11 @@ class _Job:
         self.done.written["seg"] = f"seg.dcm: {len(made.SegmentSequence)} segments"
 
     def write_probability(self, _which, _planning) -> None:
-        given = self.found.probabilities()
-        if not given:
+        names, folder = self.found.of_structures("probabilities"), str(self.found.folder)
+        structures = [Structure(s["name"], self.series.fit(self.found.image("probabilities", s["name"]), folder), tuple(s["color"]), s.get("code"))
+                      for s in self.found.summary.get("structures") or [] if s["name"] in names]
+        if not structures:
             raise InputError(f"{self.found.folder}: has no probabilities to write.")
-        structures = [replace(s, mask=self.series.fit(s.mask, str(self.found.folder))) for s in given]
         made = segmentation.make_segmentation(structures, self.series, self.author, probability=True)
         author.write(made, self.folder / "probability.dcm")
         self.done.written["probability"] = f"probability.dcm: {len(made.SegmentSequence)} segments"
@@ -174,6 +188,16 @@ class _Job:
         made = registration.make_registration(field, self.series, read_series(planning), self.author)
         author.write(made, self.folder / "registration.dcm")
         self.done.written["registration"] = f"registration.dcm: {' × '.join(map(str, field.GetSize()))} vectors"
+
+
+def volume_texts(found: Result) -> dict[str, str]:
+    """What is known of each structure's volume, in words. Raises `InputError`."""
+    texts = {}
+    for row in found.table("volumes"):
+        volume, lower, upper, level = (tables.number(row, c, f"{found.folder}: volumes") or 0.0 for c in ("volume_ml", "lower_ml", "upper_ml", "level"))
+        texts[row["structure"]] = (f"Volume {volume:.1f} ml, {level:.0%} interval {lower:.1f} to {upper:.1f} ml"
+                                   f"{'' if row['calibrated'] == 'yes' else ', not calibrated'}.")
+    return texts
 
 
 def summary(done: Exported) -> list[str]:

@@ -13,7 +13,7 @@ from pydicom.errors import BytesLengthException
 from pydicom.filereader import data_element_generator
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from rtuncertainty.core.dicom_files import is_dicom
+from .structure_input import is_dicom
 from rtuncertainty.core.errors import InputError
 
 # of elements with this length the end is marked instead

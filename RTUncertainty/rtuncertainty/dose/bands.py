@@ -8,16 +8,14 @@ then that of the calibrated distribution, whose spread may be narrower or wider 
 
 from __future__ import annotations
 
-import csv
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from ..core import geometry, image_io, structure_names
+from ..core import geometry, structure_names
 from ..core.errors import InputError
+from ..results import Result, tables
 from . import dvh
 from .nested import NestedContours, around
 from .structure_region import MaskRegion
@@ -125,42 +123,19 @@ def read(folder, names) -> dict[str, Distribution]:
     A name counts as the folder has it, or as another spelling of the same organ. Raises `InputError` where there is no result, it has no
     inside_ images, or none of these structures.
     """
-    folder = Path(folder)
-    try:
-        files = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["files"]
-        inside = {str(name): folder / file for name, file in (files.get("inside") or {}).items()}
-        table = folder / files["volume_distribution"] if files.get("volume_distribution") else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder} is no result folder (its summary.json cannot be read); give one that predict or propagate wrote.") from error
+    result = Result.read(folder)
+    inside = result.of_structures("inside")
     if not inside:
         raise InputError(f"{folder} holds no distribution of structures (inside_<structure>.nii.gz), so there is nothing to make a band of; "
                          "run predict or propagate again, or leave --bands out.")
     known = structure_names.match(names, inside)
     if not known:
         raise InputError(f"{folder} knows none of the structures; it has {', '.join(inside)}.")
-    volumes = _volumes(table) if table is not None else {}
-    return {name: _distribution(_inside(inside[title]), volumes.get(title)) for name, title in known.items()}
-
-
-def _inside(path: Path) -> sitk.Image:
-    """One inside_ image; unlike `image_io.read` it takes one without any voxel, of a structure that was not found."""
-    image = image_io.read_stored(path, f"{path} cannot be read as an image; run predict or propagate again.")
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{path} is no 3-D scalar image; run predict or propagate again.")
-    return image
-
-
-def _volumes(path: Path) -> dict[str, list[tuple[float, float, float]]]:
-    """{structure: [(percentile, volume, calibrated volume or NaN)]} of volume_distribution.csv."""
-    found: dict[str, list] = {}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                values = (float(row["percentile"]), float(row["volume_ml"]), float(row["calibrated_ml"] or "nan"))
-                found.setdefault(row["structure"], []).append(values)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read as a table of volumes; run predict or propagate again.") from error
-    return found
+    volumes: dict[str, list[tuple[float, float, float]]] = {}  # percentile, volume, calibrated volume or NaN
+    for row in result.table("volume_distribution"):
+        values = (tables.number(row, c, f"{folder}: volume_distribution") for c in tables.COLUMNS["volume_distribution"][1:])
+        volumes.setdefault(row["structure"], []).append(tuple(np.nan if v is None else v for v in values))
+    return {name: _distribution(result.image("inside", title), volumes.get(title)) for name, title in known.items()}
 
 
 def _distribution(inside: sitk.Image, volumes) -> Distribution:

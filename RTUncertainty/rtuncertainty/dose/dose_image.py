@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..core import dicom_files, image_io
+from ..core import image_io
 from ..core.errors import InputError
+from ..dicom.structure_input import is_dicom
 
 UNITS = {"Gy": 1.0, "cGy": 0.01}
 # Gy; more is hardly ever a dose outside of brachytherapy, but the usual sign of cGy
@@ -47,9 +48,9 @@ def read(path, unit: str | None = None, note=None) -> sitk.Image:
 def _dicom_file(path: Path) -> Path | None:
     """The DICOM file that `path` is, or that the folder `path` holds; None for a file of another kind."""
     if not path.is_dir():
-        return path if dicom_files.is_dicom(path) else None
+        return path if is_dicom(path) else None
     # a folder may hold the scan as well, and a scan must not be taken for a dose
-    files = [p for p in path.iterdir() if p.is_file() and dicom_files.is_dicom(p)]
+    files = [p for p in path.iterdir() if p.is_file() and is_dicom(p)]
     if len(files) != 1:
         raise InputError(f"{path} holds {len(files) or 'no'} DICOM file{'' if not files else 's'}; give the RTDOSE file itself.")
     return files[0]

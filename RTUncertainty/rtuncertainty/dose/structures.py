@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
-from ..core import dicom_files, structure_set
+from ..core import structure_set
 from ..core.errors import InputError
+from ..dicom.structure_input import may_hold_dicom, require_pydicom
 from .contours import ContourRegion
 from .structure_region import MaskRegion, NoRegion
 
@@ -21,13 +21,14 @@ def read(path, tell=None, thickness_mm: float | None = None, frame: str = "") ->
 
     A structure that has no region is a `NoRegion`, which says why. Raises `InputError` for a file that holds no structures.
     """
-    if not dicom_files.may_hold_dicom(path):
+    if not may_hold_dicom(path):
         return {name: MaskRegion(s.mask) for name, s in structure_set.read(path).items()}
-    # by name: this package does without pydicom
-    library = importlib.import_module(dicom_files.library("an RTSTRUCT").__name__ + ".structure_file")
-    file = library.find(Path(path))
+    require_pydicom("an RTSTRUCT")
+    from ..dicom import structure_file
+
+    file = structure_file.find(Path(path))
     found = {}
-    rois = library.rois_of(file)
+    rois = structure_file.rois_of(file)
     frames = {roi.frame for roi in rois if roi.contours} - {""}
     if frame and frames and frame not in frames:
         raise InputError(f"{file}: its frame of reference is not that of the dose; give the structure set that the plan was made on.")

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..core import image_io
 from ..core.errors import Cancelled, InputError, RTUncertaintyError
 from ..core.events import Progress
-from ..results import prediction_folder
+from ..results.result import Result, write_summary
 
 LIBRARY = Path(__file__).resolve().parents[2]
 
@@ -30,26 +30,51 @@ def require_scene_writer(scene: bool) -> None:
         raise InputError("--scene needs RTUncertainty as an installed package: run 'pip install .' in its folder, or leave --scene out.")
 
 
-def finish(staging: image_io.Staging, summary: dict, image, progress: Progress, scene: bool, report: bool = False, structures=None) -> None:
-    """Complete a staged result by its summary and, on request, scene and report, and move it into place.
+def finish(staging: image_io.Staging, result: Result, image, progress: Progress, scene: bool, report: bool = False, structures=None) -> None:
+    """Write a result and, on request, its scene and report, and move all of it into place.
 
-    `image`: the file of the image that the result describes; `structures`: those of planning structures and planning CT, for
-    the report. Until the last step a cancelled run leaves nothing.
+    Args:
+        image: the file or DICOM folder of the image that the result describes.
+        structures: the files of the planning structures and the planning CT, for the report.
+
+    Raises:
+        RTUncertaintyError: the scene or the report could not be written, told when the result itself is in its place: hours of
+            computing are not lost by it. The exit code is that of the step that failed.
+        Cancelled: before the last step; nothing is left then.
     """
+    result.write(staging)
     progress.close()
-    prediction_folder.write_summary(summary, staging)
-    if scene:
-        progress.stage("scene", 0.0, "Building the Slicer scene")
-        write_scene(staging.folder, image, progress)
-    if report:
-        from ..report.build import write_report
+    write_summary(result.summary, staging)  # once more, with the time that the writing took
+    failed = []
 
-        progress.stage("report", 0.0, "Writing the report")
-        with staging.writing():
-            write_report(staging.folder, image, structures)
+    def attempt(name: str, message: str, step) -> None:
+        progress.stage(name, 0.0, message)
+        try:
+            step()
+        except Cancelled:
+            raise
+        except RTUncertaintyError as error:
+            failed.append(error)
+
+    if scene:
+        attempt("scene", "Building the Slicer scene", lambda: write_scene(staging.folder, image, progress))
+    if report:
+        attempt("report", "Writing the report", lambda: _report(staging, image, structures))
     progress.close()
     progress.cancel.check()
     staging.commit()
+    result.folder = staging.output
+    if failed:
+        error = RTUncertaintyError(f"{staging.output}: the result is there, but {'; '.join(map(str, failed))}")
+        error.exit_code = failed[0].exit_code
+        raise error
+
+
+def _report(staging: image_io.Staging, image, structures) -> None:
+    from ..report.build import write_report
+
+    with staging.writing():
+        write_report(staging.folder, image, structures)
 
 
 def write_scene(result: Path, image, progress: Progress) -> None:
@@ -73,4 +98,6 @@ def write_scene(result: Path, image, progress: Progress) -> None:
         raise
     if process.returncode:
         last = next((line for line in reversed(told.splitlines()) if line.strip()), f"exit code {process.returncode}")
-        raise RTUncertaintyError(f"the scene could not be written: {last}")
+        error = RTUncertaintyError(f"the scene could not be written: {last}")
+        error.exit_code = process.returncode if process.returncode in (2, 3) else 1
+        raise error

@@ -7,8 +7,9 @@ from pathlib import Path
 from ..bundles import bundle
 from ..core import image_io
 from ..core.events import Progress
+from ..prediction.as_result import as_result
 from ..prediction.predict import predict
-from ..results import prediction_folder
+from ..results.result import require_space
 from .finish import finish, require_scene_writer
 
 
@@ -23,10 +24,10 @@ def predict_to_folder(image, model, output, *, progress: Progress | None = None,
     require_scene_writer(scene)
     card = bundle.read_card(bundle.find(model))
     with image_io.Staging(output) as staging:
-        prediction = predict(image, card["folder"], progress=progress, before=lambda mr: prediction_folder.require_space(
+        prediction = predict(image, card["folder"], progress=progress, before=lambda mr: require_space(
             mr, output, len(card["outputs"]["structures"])), **options)
         progress.stage("write", 0.0, "Writing the results")
-        summary = prediction_folder.save(prediction, staging)
+        result = as_result(prediction)
         del prediction
-        finish(staging, summary, image, progress, scene, report)
+        finish(staging, result, image, progress, scene, report)
     return output

@@ -7,8 +7,9 @@ from pathlib import Path
 from ..bundles import bundle
 from ..core import image_io
 from ..core.events import PROPAGATION, Progress
+from ..propagation.as_result import as_result
 from ..propagation.job import propagate
-from ..results import prediction_folder, propagation_folder
+from ..results.result import require_space
 from .finish import finish, require_scene_writer
 
 
@@ -24,9 +25,9 @@ def propagate_to_folder(planning, structures, daily, model, output, *, progress:
     card = bundle.read_card(bundle.find(model))
     with image_io.Staging(output) as staging:
         found = propagate(planning, structures, daily, card["folder"], progress=progress,
-                          before=lambda image: prediction_folder.require_space(image, output, 6), **options)
+                          before=lambda image: require_space(image, output, 6), **options)
         progress.stage("write", 0.0, "Writing the results")
-        summary = propagation_folder.save(found, staging)
+        result = as_result(found)
         del found
-        finish(staging, summary, daily, progress, scene, report, (structures, planning))
+        finish(staging, result, daily, progress, scene, report, (structures, planning))
     return output

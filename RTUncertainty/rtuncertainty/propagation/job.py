@@ -8,7 +8,8 @@ from ..bundles import bundle as bundles
 from ..bundles import compatibility, input_quality
 from ..uncertainty import flags
 from ..core.ct import normalised
-from ..core import geometry, image_io, structure_names, structure_set
+from ..core import geometry, image_io, structure_names
+from ..dicom import structure_input
 from ..core.errors import InputError, OutOfMemoryError
 from ..core.events import PROPAGATION, CancelToken, Progress
 from ..core.options import require_sampling
@@ -24,7 +25,7 @@ def propagate(planning, structures, daily, bundle, *, samples: int = 20, seed: i
     """Propagate planning structures to a daily CT.
 
     planning, daily: CTs in HU (`SimpleITK.Image`, or a path to a file or DICOM folder), on any grids. structures: of the planning
-    CT, as `structure_set.read` takes them. bundle: name or folder. samples: T ≥ 2. device: auto, cpu, cuda, cuda:n. rigid: on,
+    CT, as `dicom.structure_input.read` takes them. bundle: name or folder. samples: T ≥ 2. device: auto, cpu, cuda, cuda:n. rigid: on,
     or off for scans that are aligned. refine: off, fast, full (see `refine`). symmetric: on, so that swapping the scans gives the
     inverse and a scan and itself stand still (see `symmetric`), or off, the network as published in half the time. on_event, cancel, progress: as for `predict`.
     before: called with the checked daily CT before anything costly begins.
@@ -37,7 +38,7 @@ def propagate(planning, structures, daily, bundle, *, samples: int = 20, seed: i
             raise InputError(f"{name} is '{value}'; it is one of {', '.join(known)}.")
     require_sampling(samples, seed)
     (plan, plan_name), (day, day_name) = (_ct(image, name) for image, name in ((planning, "the planning CT"), (daily, "the daily CT")))
-    given = structure_set.read(structures, grid=plan, tell=progress.note, grid_name=plan_name)
+    given = structure_input.read(structures, grid=plan, tell=progress.note, grid_name=plan_name)
     card = bundles.read_card(bundles.find(bundle))
     if "deformation" not in card["outputs"]:
         raise InputError(f"model '{card['name']}' is for {card['task']}; choose one that propagates structures.")

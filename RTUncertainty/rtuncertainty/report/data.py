@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..core import dicom_files, geometry, image_io, structure_set
+from ..core import geometry, image_io, structure_set
 from ..core.errors import InputError
+from ..dicom import structure_input
 from ..results import tables
 from ..results.result import Result
 from .structures import Part, Structure
@@ -204,7 +205,7 @@ def _planning(given) -> dict[str, structure_set.Structure]:
     if given is None:
         return {}
     structures, ct = given
-    return structure_set.read(structures, grid=image_io.read(ct) if ct is not None and dicom_files.may_hold_dicom(structures) else None)
+    return structure_input.read(structures, grid=image_io.read(ct) if ct is not None and structure_input.may_hold_dicom(structures) else None)
 
 
 def _input(summary: dict, given) -> sitk.Image | None:

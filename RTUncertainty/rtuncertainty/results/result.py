@@ -43,7 +43,7 @@ class Result:
     """One result of `predict` or `propagate`.
 
     Args:
-        summary: what `summary.json` says; its "files" are filled in by `write`.
+        summary: what `summary.json` says; `write` fills in its "files".
         content: key -> what the file of that key holds, in memory: a `SimpleITK.Image` (`IMAGES`, `SEGMENTATIONS` with Slicer's header,
             "transform": the displacement field in mm, daily to planning points), {structure: image} (`PER_STRUCTURE`), or the rows of
             a table (`tables.COLUMNS`). None: there is none. Empty for a result that was read.
@@ -81,6 +81,8 @@ class Result:
                 raise InputError(f"{file}: has format {summary['format']}, this version reads format {FORMAT}; update RTUncertainty.")
             if not isinstance(summary.get("files"), dict):
                 raise ValueError("it names no files")
+            if not all(isinstance(summary["files"].get(key) or {}, dict) for key in PER_STRUCTURE):
+                raise ValueError("it names one file where each structure has one")
         except (OSError, ValueError) as error:
             raise InputError(f"{file}: cannot be read as the summary of a result ({str(error).splitlines()[0]}); run the job again.") from error
         result = cls(summary, folder=folder)
@@ -91,14 +93,28 @@ class Result:
                 result._inside(name)
         return result
 
-    def write(self, staging: image_io.Staging) -> None:
-        """Write all files but the summary, and name them in it; `write_summary` completes the folder."""
-        files = self.summary["files"] = {}
+    def write(self, to, suffix: str = ".nii.gz") -> None:
+        """Write all files and the summary, which names them; afterwards this is the result in that folder, and the memory is free.
+
+        Args:
+            to: a folder, written whole or not at all; or `image_io.Staging`, whose user commits it.
+            suffix: of the images' files; ".nrrd" keeps their place in space to the last digit.
+
+        Raises:
+            InputError: the place cannot be written to.
+        """
+        if not isinstance(to, image_io.Staging):
+            with image_io.Staging(to) as staging:
+                self.write(staging, suffix)
+                staging.commit()
+            self.folder = staging.output
+            return
+        staging, files = to, {}
         for key, value in self.content.items():
             if value is None:
                 continue
             if key in PER_STRUCTURE:
-                files[key] = file_names(PER_STRUCTURE[key], value)
+                files[key] = {n: f"{f}{suffix}" for n, f in file_names(PER_STRUCTURE[key], value).items()}
                 for name, image in value.items():
                     staging.image(image, files[key][name])
             elif key in tables.COLUMNS:
@@ -109,8 +125,11 @@ class Result:
                 with staging.writing():
                     write_transform(value, staging.folder / files[key])
             else:
-                files[key] = f"{key}.seg.nrrd" if key in SEGMENTATIONS else f"{IMAGES[key]}.nii.gz"
+                files[key] = f"{key}.seg.nrrd" if key in SEGMENTATIONS else f"{IMAGES[key]}{suffix}"
                 staging.image(value, files[key])
+        self.summary["files"] = files
+        write_summary(self.summary, staging)
+        self.content, self.folder = {}, staging.folder
 
     # -- what it says
 
@@ -143,6 +162,12 @@ class Result:
     def missing_sds(self) -> list[str]:
         """A sentence for each SD that a synthetic CT comes without. That is no SD of 0: nothing is known of it."""
         return [f"{title}: this model gives none." for key, title in SDS.items() if not self.has(key)] if self.has("synct") else []
+
+    @property
+    def report(self) -> Path | None:
+        """The report, where the result was read from a folder that has one."""
+        file = self.folder / "report.html" if self.folder is not None else None
+        return file if file is not None and file.is_file() else None
 
     def input_name(self, key: str = "input") -> str:
         """Name of an input: "input" of a prediction, "planning", "daily" or "structures_input" of a propagation."""
@@ -251,16 +276,16 @@ def read_image(path) -> sitk.Image:
 
 
 def file_names(prefix: str, structures) -> dict[str, str]:
-    """{structure: file of its image}; names that clinics give may hold what no file name may."""
+    """{structure: file of its image, without a suffix}; names that clinics give may hold what no file name may."""
     out: dict[str, str] = {}
     for name in structures:
         # a file name has 255 bytes, a letter up to four
         safe, count = re.sub(r"[^\w.-]+", "_", name)[:50], 1
-        file = f"{prefix}_{safe}.nii.gz"
+        file = f"{prefix}_{safe}"
         # on some disks upper and lower case are one
         while file.lower() in {f.lower() for f in out.values()}:
             count += 1
-            file = f"{prefix}_{safe}_{count}.nii.gz"
+            file = f"{prefix}_{safe}_{count}"
         out[name] = file
     return out
 

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from ..uncertainty.volumes import Volume
 
 COLUMNS = {
+    "structure_table": (
+        "structure", "default", "light", "planning_ml", "propagated_ml", "propagated_lower_ml", "propagated_upper_ml", "segmented_ml",
+        "segmented_lower_ml", "segmented_upper_ml", "dice", "msd_mm", "propagated_sd_mm", "segmented_sd_mm", "worst_slice", "flag", "reason"),
     "volumes": ("structure", "volume_ml", "lower_ml", "upper_ml", "level", "calibrated"),
     "flags": ("subject", "severity", "flag", "reason"),
     "metrics": ("region", "metric", "value", "unit"),
     "volume_distribution": ("structure", "percentile", "volume_ml", "calibrated_ml"),
     "volume_intervals": ("structure", "level", "lower_ml", "upper_ml", "calibrated", "cases", "note"),
     "quality": ("structure", "expected_dice", "dice_lower", "dice_upper", "calibrated", "surface_entropy"),
-    "structure_table": (
-        "structure", "default", "light", "planning_ml", "propagated_ml", "propagated_lower_ml", "propagated_upper_ml", "segmented_ml",
-        "segmented_lower_ml", "segmented_upper_ml", "dice", "msd_mm", "propagated_sd_mm", "segmented_sd_mm", "worst_slice", "flag", "reason"),
 }
 """Of each table, by its key in the summary's "files"; ml, mm and HU as the names and units say, an unknown number is an empty cell."""
 FILES = {key: f"{key}.csv" for key in COLUMNS} | {"quality": "structure_quality.csv", "structure_table": "structures.csv"}

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 
 import numpy as np
 
 from . import volume_range
 
-COLUMNS = ("subject", "severity", "flag", "reason")
 # where a card has earned no limit of its own: an interval wider than half of the volume says that the volume is hardly known. What
 # expected Dice and entropy of a surface are depends on the network: no limit fits all.
 DOUBTFUL_ML = 5.0
@@ -99,12 +96,3 @@ def of_synct(predictive_sd: np.ndarray, body: np.ndarray, card: dict) -> list[Fl
         return [Flag("synCT", "warning", "unusually uncertain", f"The mean predictive SD in the body is {mean:.0f} HU; on the validation "
                      f"patients it was {seen[0]:.0f} to {seen[1]:.0f} HU. The image may be unlike the training data.")]
     return []
-
-
-def table(flags: list[Flag]) -> str:
-    """`flags.csv` as text."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((f.subject, f.severity, f.flag, f.reason) for f in flags)
-    return out.getvalue()

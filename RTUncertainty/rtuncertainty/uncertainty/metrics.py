@@ -6,10 +6,8 @@ reference image onto the grid of the synthetic CT first.
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -329,13 +327,3 @@ def _overlap_rows(name, mask, truth, probability, valid):
     if probability is not None:
         values.append(("fuzzy Dice", fuzzy_dice(probability * inside, truth)))
     return [Row(name, metric, value, "") for metric, value in values if math.isfinite(value)]
-
-
-def write_rows(rows, path) -> Path:
-    """Write rows of `evaluate` as a CSV file with the columns region, metric, value, unit; returns the path."""
-    path = Path(path)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("region", "metric", "value", "unit"))
-        writer.writerows((region, metric, f"{value:.6g}", unit) for region, metric, value, unit in rows)
-    return path

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from dataclasses import dataclass, field
 
@@ -12,7 +10,6 @@ import numpy as np
 from ..core.structures import connected_to
 from ..core.surfaces import surface
 
-COLUMNS = ("structure", "expected_dice", "dice_lower", "dice_upper", "calibrated", "surface_entropy")
 # probabilities below this are a network's way to say no; over all voxels of an image they would add up to an organ
 LEAST = 0.01
 
@@ -107,14 +104,3 @@ def assess(structure: str, probability: np.ndarray, labelled: np.ndarray, entrop
         out.expected_dice, out.dice_lower, out.dice_upper = mapping.apply(raw)
         out.calibrated = True
     return out
-
-
-def table(qualities: list[Quality]) -> str:
-    """`structure_quality.csv` as text; a cell is empty where nothing is known."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for q in qualities:
-        numbers = ["" if math.isnan(v) else f"{v:.4f}" for v in (q.expected_dice, q.dice_lower, q.dice_upper, q.surface_entropy)]
-        writer.writerow([q.structure, *numbers[:3], "yes" if q.calibrated else "no", numbers[3]])
-    return out.getvalue()

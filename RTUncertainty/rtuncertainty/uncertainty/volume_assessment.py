@@ -1,11 +1,7 @@
-"""What is known of a structure's volume and quality, and its files in a result: volume_distribution.csv, volume_intervals.csv,
-structure_quality.csv and inside_<structure>.nii.gz."""
+"""What is known of a structure's volume and quality."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +10,8 @@ import SimpleITK as sitk
 from ..core import geometry
 from . import quality as structure_quality, volume_calibration, volume_distribution
 from .quality import Quality
-from .volume_distribution import LEVELS, VolumeDistribution
+from .volume_distribution import VolumeDistribution
 from .volumes import SURE, Volume
-
-DISTRIBUTION = ("structure", "percentile", "volume_ml", "calibrated_ml")
-INTERVALS = ("structure", "level", "lower_ml", "upper_ml", "calibrated", "cases", "note")
 
 
 @dataclass
@@ -57,62 +50,3 @@ def volume(found: Assessed, card: dict, level: float) -> Volume:
     """The structure's row of volumes.csv."""
     interval = volume_calibration.of_card(card).interval(found.distribution, level)
     return Volume(found.name, found.distribution.volume_ml, interval.lower, interval.upper, level, interval.calibrated)
-
-
-def write(found: list[Assessed], card: dict, staging) -> dict:
-    """Write the files of all structures into `staging` (`image_io.Staging`); returns their entries in the summary's "files"."""
-    if not found:
-        return {}
-    calibration = volume_calibration.of_card(card)
-    files = {"volume_distribution": "volume_distribution.csv", "volume_intervals": "volume_intervals.csv", "quality": "structure_quality.csv",
-             "inside": image_names([f.name for f in found])}
-    staging.text(distribution_table(found, calibration), files["volume_distribution"])
-    staging.text(interval_table(found, calibration), files["volume_intervals"])
-    staging.text(structure_quality.table([f.quality for f in found]), files["quality"])
-    for f in found:
-        staging.image(f.inside, files["inside"][f.name])
-    return files
-
-
-def image_names(structures: list[str]) -> dict[str, str]:
-    """{structure: file of its membership}; names that clinics give may hold what no file name may."""
-    out: dict[str, str] = {}
-    for name in structures:
-        # a file name has 255 bytes, a letter up to four
-        safe, number = re.sub(r"[^\w.-]+", "_", name)[:50], 1
-        file = f"inside_{safe}.nii.gz"
-        # on some disks upper and lower case are one
-        while file.lower() in {f.lower() for f in out.values()}:
-            number += 1
-            file = f"inside_{safe}_{number}.nii.gz"
-        out[name] = file
-    return out
-
-
-def distribution_table(found: list[Assessed], calibration) -> str:
-    """`volume_distribution.csv` as text; calibrated_ml is empty where it was not calibrated so far out."""
-    rows = []
-    for f in found:
-        calibrated = calibration.quantiles(f.distribution)
-        rows += [[f.name, f"{q:g}", f"{v:.3f}", "" if c is None else f"{c:.3f}"]
-                 for q, v, c in zip(f.distribution.percentiles, f.distribution.ml, calibrated)]
-    return _csv(DISTRIBUTION, rows)
-
-
-def interval_table(found: list[Assessed], calibration) -> str:
-    """`volume_intervals.csv` as text."""
-    rows = []
-    for f in found:
-        for level in LEVELS:
-            i = calibration.interval(f.distribution, level)
-            note = i.note or ("the samples have no spread" if not i.calibrated and f.distribution.ml[0] == f.distribution.ml[-1] else "")
-            rows.append([f.name, f"{level:g}", f"{i.lower:.3f}", f"{i.upper:.3f}", "yes" if i.calibrated else "no", i.cases, note])
-    return _csv(INTERVALS, rows)
-
-
-def _csv(head, rows) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return out.getvalue()

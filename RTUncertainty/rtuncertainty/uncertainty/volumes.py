@@ -9,7 +9,6 @@ from scipy.special import betainc
 
 # a chance below this, whatever the distribution, counts as none
 SURE = 0.0025
-COLUMNS = ("structure", "volume_ml", "lower_ml", "upper_ml", "level", "calibrated")
 
 
 @dataclass
@@ -43,11 +42,3 @@ def probability_of_being_inside(mean: np.ndarray, variance: np.ndarray) -> np.nd
     nu = np.divide(largest, v, out=np.full(m.shape, 2.0), where=v > 0) - 1
     out[unsure] = np.where(coin, m, 1.0 - betainc(m * nu, (1 - m) * nu, 0.5))
     return out
-
-
-def table(volumes: list[Volume]) -> str:
-    """`volumes.csv` as text."""
-    rows = [",".join(COLUMNS)]
-    for v in volumes:
-        rows.append(f"{v.structure},{v.volume_ml:.3f},{v.lower_ml:.3f},{v.upper_ml:.3f},{v.level:g},{'yes' if v.calibrated else 'no'}")
-    return "\n".join(rows) + "\n"

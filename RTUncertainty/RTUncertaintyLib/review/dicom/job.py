@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+from rtuncertainty.results import Result
 
 from .. import run_files
 from ..report.content import there
@@ -110,34 +111,26 @@ def write_result(run, folder: Path) -> bool:
 
     Contours that the reviewer rejected are left out; an accepted or corrected one stands for its structure. Raises `UnusableVolume`.
     """
-    import SimpleITK as sitk
-
-    folder.mkdir(parents=True)
     data = ReviewData.of_run(run)
     states = {s.name: s.decision.state for s in data.structures}
     chosen = [c for c in run_files.contours(run) if states.get(c.name) != "rejected"]
-    summary = {k: v for k, v in data.summary.items() if k in ("format", "job", "name", "created", "model", "level", "structures")}
-    files = summary["files"] = {}
-    propagated = hasattr(run, "segmentations")
+    content, propagated = {}, hasattr(run, "segmentations")
     for key, node in (("warped_planning", run.warped),) if propagated else (("synct", run.synct),):
         if there(run, node):
-            files[key] = f"{key}.nrrd"
-            sitk.WriteImage(run_files.in_lps(volume_array(node), run_files.native_lps(node)), str(folder / files[key]))
+            content[key] = run_files.in_lps(volume_array(node), run_files.native_lps(node))
     if chosen:
-        files["structures"] = "structures.seg.nrrd"
-        run_files.write_contours(run, chosen, folder / files["structures"], native=True)
+        content["structures"] = run_files.contours_image(run, chosen, native=True)
     edited = any(states.get(c.name) == "edited" for c in chosen)
     table = run.tables.get("volumes")
     # of contours as the model drew them: what is known of a volume is not that of a corrected one
     rows = [r for r in table_rows_of(table) if any(c.name == r["structure"] and c.sampled for c in chosen)
             and all(v == v for v in r.values())] if there(run, table) else []
     if rows and not edited:
-        files["volumes"] = "volumes.csv"
-        run_files.write_table(rows, folder / files["volumes"])
+        content["volumes"] = rows
     if propagated and there(run, run.transform):
-        files["transform"] = "transform.h5"
-        _write_transform(run.transform, folder / files["transform"])
-    (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+        content["transform"] = _displacements(run.transform)
+    kept = ("format", "job", "name", "created", "model", "level", "structures")
+    Result({k: v for k, v in data.summary.items() if k in kept}, content).write(folder, ".nrrd")
     return edited
 
 
@@ -182,11 +175,10 @@ def _series(given: str | None, node, folder: Path, what: str) -> str:
     return str(folder)
 
 
-def _write_transform(node, path: Path) -> None:
-    """The deformation as the backend writes it: from daily to planning points, LPS."""
+def _displacements(node):
+    """The deformation as the backend writes it, a SimpleITK image: from daily to planning points, LPS."""
     import numpy as np
     import slicer
-    from rtuncertainty.deformation import write_transform
     from vtkmodules.util.numpy_support import vtk_to_numpy
 
     grid = slicer.vtkOrientedGridTransform.SafeDownCast(node.GetTransformFromParentAs("vtkOrientedGridTransform", False, False))
@@ -202,4 +194,4 @@ def _write_transform(node, path: Path) -> None:
     # the grid's origin is in RAS and not turned by its directions
     matrix[:3, :3] = matrix[:3, :3] * image.GetSpacing()
     matrix[:3, 3] = image.GetOrigin()
-    write_transform(run_files.in_lps(vectors, np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix), path)
+    return run_files.in_lps(vectors, np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix)

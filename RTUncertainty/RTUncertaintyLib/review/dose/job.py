@@ -9,6 +9,7 @@ from .. import run_files
 from .dose_input import export_dose, problem
 from ...jobs.workspace import RunWorkspace, new_workspace
 from ...widgets.text import _
+from ...mrml.segmentation_export import write_segmentation
 from ...mrml.volume_export import UnusableVolume
 
 TABLE, CURVES = "dvh.csv", "dvh_curves.csv"
@@ -42,7 +43,7 @@ def prepare_dvh(request: DvhRequest) -> RunWorkspace:
     with new_workspace(request, "RTReview", "DVH") as (workspace, inputs):
         # names that say nothing: messages of the backend name files, and a volume may be called as a patient is
         dose = export_dose(request.dose, inputs / "dose.nrrd")
-        structures = run_files.write_contours(request.run, chosen, inputs / "structures.seg.nrrd")
+        structures = write_segmentation(run_files.contours_image(request.run, chosen), inputs / "structures.seg.nrrd", request.run.name)
         bands = run_files.write_distributions(request.run, [c.name for c in chosen if c.sampled], inputs / "bands")
         workspace.arguments = ["dvh", "--dose", str(dose), "--dose-unit", request.unit, "--structures", str(structures),
                                "--output", str(workspace.output / TABLE), "--progress", "json"]

@@ -12,7 +12,8 @@ import numpy as np
 import vtk
 from vtkmodules.util.numpy_support import vtk_to_numpy
 
-from ...runs.results_folder import read_table
+from rtuncertainty.results.tables import read as read_table
+
 from ...runs.review_data import ReviewData, table_rows_of
 from ...mrml import hierarchy
 from ...runs.run import ROLE_ATTRIBUTE, Run, mark, marked_nodes
@@ -71,7 +72,7 @@ def add_dvh(run: Run, table: Path, curves: Path, dose: str):
 
     dose: its name, for the title. Raises `rtuncertainty.core.errors.InputError` for a table that cannot be read.
     """
-    rows, points = read_table(Path(table), ("structure", "note")), read_table(Path(curves), _CURVES)
+    rows, points = read_table(table, ("structure", "note")), read_table(curves, _CURVES)
     run.scene.StartState(run.scene.BatchProcessState)
     try:
         before = run.tables.pop(TABLE, None)

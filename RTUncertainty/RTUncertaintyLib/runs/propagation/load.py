@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import uuid
-from pathlib import Path
 
 import SimpleITK as sitk
 import slicer
 
-from . import folder as propagation_folder
-from .. import results_folder
-from .folder import PropagationFolder
+from rtuncertainty.core import image_io
+from rtuncertainty.results import Result
+
 from ..review_data import write_summary
-from ...mrml import hierarchy, propagation_style, segmentation, volumes
+from ...mrml import hierarchy, propagation_style, segmentation, tables, volumes
 from .. import inside
-from ..load import add_overlay, adder, all_or_nothing, image_on_grid, table_node
+from ..load import add_overlay, add_tables, adder, all_or_nothing, image_on_grid
 from ..run import INPUT_REFERENCE
+from .structure_rows import PATHS, structure_rows
 from .nodes import PLANNING_REFERENCE, STRUCTURES_REFERENCE, PropagationNodes
 from .transform import add_transform
 from ..removal import watch_scene
 
 MAPS = ("displacement_sd", "jacobian", "segmented_entropy")
 TITLES = {"propagated": "propagated structures", "segmented": "segmented structures"}
-TABLE_TITLES = {"structure_table": "structures"}
+REQUIRED = ("transform", "warped_planning", "jacobian", "propagated", "structure_table")
 TISSUE_HU = -500.0
 SURFACE_VOXELS = 300e6
 """Voxels of the daily CT times structures up to which surfaces for the 3-D view take a few seconds (50 million a second)."""
@@ -48,32 +48,34 @@ def load_propagation(folder, scene=None, planning_node=None, structures_node=Non
     `rtuncertainty.core.errors.InputError` when the folder or a file in it cannot be read.
     """
     scene = scene or slicer.mrmlScene
-    result = propagation_folder.open_propagation(folder)
-    propagation_folder.structure_rows(result)  # says what is wrong with the table before anything is added
+    result = Result.read(folder, "propagate")
+    result.require(*REQUIRED)
+    result.require_files()
+    structure_rows(result)  # says what is wrong with the table before anything is added
     own = [n if n is not None and n.GetScene() is scene else None for n in (planning_node, structures_node, daily_node)]
-    daily_image = results_folder.read_image(Path(input_file)) if input_file else None
+    daily_image = image_io.read(input_file) if input_file else None
     with all_or_nothing(scene):
         run = _build(scene, result, *own, daily_image, name or result.name)
     watch_scene(scene)
     return run
 
 
-def _build(scene, result: PropagationFolder, planning, structures, daily, daily_image, wanted_name: str) -> PropagationNodes:
+def _build(scene, result: Result, planning, structures, daily, daily_image, wanted_name: str) -> PropagationNodes:
     """Add the nodes of a run, in the order in which the Data module shall list them."""
     run = PropagationNodes(scene, uuid.uuid4().hex, hierarchy.unique_name(scene, wanted_name))
     run.folder_item = hierarchy.add_folder(scene, run.name, run.run_id)
     run.planning, run.planning_structures, run.input = planning, structures, daily
-    prefix = daily.GetName() if daily is not None else result.daily_name
-    moved = planning.GetName() if planning is not None else result.planning_name
+    prefix = daily.GetName() if daily is not None else result.input_name("daily")
+    moved = planning.GetName() if planning is not None else result.input_name("planning")
     added = adder(run)
 
     def title(text: str) -> str:
-        return scene.GenerateUniqueName(f"{prefix} {text}")
+        return scene.GenerateUniqueName(tables.node_name(f"{prefix} {text}"))
 
     if daily_image is not None:
         run.input = daily = added(volumes.add_volume(scene, daily_image, scene.GenerateUniqueName(prefix), volumes.HOUNSFIELD), "input")
         volumes.show_as_ct(daily, propagation_style.WINDOW)
-    warped_image = results_folder.read_image(result.images["warped_planning"])
+    warped_image = result.image("warped_planning")
     warped = volumes.add_volume(scene, warped_image, scene.GenerateUniqueName(f"{moved} warped to {prefix}"), volumes.HOUNSFIELD)
     run.warped = added(warped, "warped")
     volumes.show_as_ct(run.warped, propagation_style.WINDOW)
@@ -82,20 +84,18 @@ def _build(scene, result: PropagationFolder, planning, structures, daily, daily_
             run.warped.SetNodeReferenceID(reference, node.GetID())
     known = result.summary.get("structures", [])
     surfaces = warped_image.GetNumberOfPixels() * len(known) <= SURFACE_VOXELS
-    for path, file in result.segmentations.items():
-        node = segmentation.add_segmentation(scene, file, known, title(TITLES[path]), daily or run.warped, surfaces and path == "propagated")
+    for path in filter(result.has, PATHS):
+        node = segmentation.add_segmentation(scene, result.path(path), known, title(TITLES[path]), daily or run.warped, surfaces and path == "propagated")
         run.segmentations[path] = added(node, f"segmentation.{path}")
         propagation_style.dress(node, path)
     if structures is not None:
         run.outlines = added(propagation_style.copy_outlines(scene, structures, known, f"{structures.GetName()} (planning)"), "outlines")
-    run.transform = added(add_transform(scene, result.transform, scene.GenerateUniqueName(f"{moved} to {prefix}")), "transform")
+    run.transform = added(add_transform(scene, result.path("transform"), scene.GenerateUniqueName(f"{moved} to {prefix}")), "transform")
     body = sitk.GetArrayViewFromImage(warped_image) > TISSUE_HU
     classes = 1 + sum("segmented" in s.get("paths", ()) for s in known)
-    for key in (k for k in MAPS if k in result.images):
-        add_overlay(run, key, image_on_grid(result.images[key], warped_image, "the warped planning CT"), body, classes, added, title)
-    for key, file in result.tables.items():
-        node = table_node(scene, file, propagation_folder.TABLES[key], title(TABLE_TITLES.get(key, key.replace("_", " "))))
-        run.tables[key] = added(node, f"table.{key}")
-    inside.add_inside(run, result.inside, warped_image, added, title)
+    for key in filter(result.has, MAPS):
+        add_overlay(run, key, image_on_grid(result, key, warped_image), body, classes, added, title)
+    add_tables(run, result, added, title)
+    inside.add_inside(run, result, warped_image, added, title)
     write_summary(run, result.summary)
     return run

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from .folder import PATHS
+from .structure_rows import PATHS
 from . import transform as propagation_transform
 from ..run import Run
+from ...mrml.tables import original
 
 PLANNING_REFERENCE, STRUCTURES_REFERENCE = "RTUncertainty.Planning", "RTUncertainty.PlanningStructures"
 HIDDEN_ATTRIBUTE = "RTUncertainty.HidPlanningStructures"
@@ -67,7 +68,7 @@ class PropagationNodes(Run):
         return self.tables["structure_table"].GetTable()
 
     def _cell(self, row: int, column: str) -> str:
-        return self._table.GetValueByName(row, column).ToString()
+        return original(self._table.GetValueByName(row, column).ToString())
 
     def about_to_be_removed(self) -> None:
         """Free what lies under the transform, and show the planning structures again when the run hid them."""

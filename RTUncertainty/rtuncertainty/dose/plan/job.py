@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -12,8 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from rtuncertainty.core import geometry, image_io
-from rtuncertainty.report import build
-from rtuncertainty.results import prediction_folder
+from rtuncertainty.results import Result
+from rtuncertainty.results.result import now, versions, write_summary
 from rtuncertainty.dose import structures, table as dvh_table
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.events import Progress
@@ -51,24 +50,13 @@ def read_synct(path) -> SyntheticCT:
     path = Path(path)
     if not (path / "summary.json").is_file():
         return SyntheticCT(image_io.read(path), str(path))
-    try:
-        summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
-        files, card = summary["files"], summary["model"]
-        card["name"]  # raises where that is no card
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: its summary.json cannot be read; run predict again.") from error
-    if "synct" not in files:
+    result = Result.read(path)
+    if not result.card.get("name"):
+        raise InputError(f"{path}: its summary.json cannot be read as that of a model's result; run predict again.")
+    if not result.has("synct"):
         raise InputError(f"{path} holds no synthetic CT; give a folder that predict wrote with a model that makes one.")
-
-    def image(key, read=image_io.read):
-        return read(path / files[key]) if files.get(key) else None
-
-    return SyntheticCT(image("synct"), str(path), image("predictive_sd"), image("body", _mask), card)
-
-
-def _mask(path: Path) -> sitk.Image:
-    """A mask; unlike `image_io.read` it takes one that is the same everywhere."""
-    return image_io.read_stored(path, f"{path} cannot be read as an image; run predict again.")
+    sd, body = (result.image(key) if result.has(key) else None for key in ("predictive_sd", "body"))
+    return SyntheticCT(image_io.read(result.path("synct")), str(path), sd, body, result.card)
 
 
 def target_of(regions: dict, name: str | None) -> str:
@@ -87,7 +75,7 @@ def target_of(regions: dict, name: str | None) -> str:
 
 
 def dose_to_folder(ct, structure_file, output, *, synct=None, plan=None, modality: str = plans.PHOTON, density=None, target: str | None = None,
-                   samples: int = 20, seed: int = 0, correlation_mm: float | None = None, device="cpu",
+                   samples: int = 20, seed: int = 0, correlation_mm: float | None = None, device="cpu", page=None,
                    progress: Progress | None = None) -> Path:
     """Make a plan on `ct`, compute its dose there and, with `synct`, on the synthetic CT and on samples of it; returns the folder.
 
@@ -97,9 +85,10 @@ def dose_to_folder(ct, structure_file, output, *, synct=None, plan=None, modalit
         target: name of the structure to treat, see `target_of`.
         samples: members of the synthetic CT, none below 2 or where no sd is known; correlation_mm: how far their errors go together,
             by default as measured on validation patients (see `samples`).
+        page: makes the HTML page of a `compare.Comparison`, such as `rtuncertainty.report.dose_page.page`; None: no page.
 
     Writes dose_ct.nii.gz, dvh_ct.csv (and its curves), plan.json, summary.json, and with a synthetic CT dose_synct.nii.gz, dvh_synct.csv (with
-    bands), comparison.csv, gamma.nii.gz, with samples also dose_synct_lower and _upper.nii.gz (5 and 95 % of each voxel), and dvh.html.
+    bands), comparison.csv, gamma.nii.gz, with samples also dose_synct_lower and _upper.nii.gz (5 and 95 % of each voxel), and with `page` dvh.html.
     The folder appears whole or not at all. Raises `InputError`.
     """
     progress = progress or Progress(shares=SHARES)
@@ -141,20 +130,20 @@ def dose_to_folder(ct, structure_file, output, *, synct=None, plan=None, modalit
         for row in rows:
             if row.note:
                 progress.note(f"{row.structure}: {row.note.rstrip('.')}.")
-        files = _write(staging, ct_dose, doses, rows, found, delivery)
+        files = _write(staging, ct_dose, doses, rows, found, delivery, page)
         used = len(doses[1]) if doses else 0
         summary = {
-            "format": FORMAT, "job": "dose", "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "format": FORMAT, "job": "dose", "created": now(),
             "ct": Path(ct).name, "synct": Path(other.name).name if other else None, "model": other.model if other else None,
             "target": name, "modality": chosen.modality, "prescription_gy": chosen.prescription_gy, "fractions": chosen.fractions,
             "density": lookup.name, "engine": _engine(chosen), "grid_mm": chosen.grid_mm, "isocentre_mm": [round(float(v), 2) for v in delivery.grid.isocentre],
             "samples": {"number": used, "seed": seed, "correlation_mm": _told(correlation_mm), "band": [0.05, 0.95],
                         "calibrated": asdict(calibration) if calibration else False, "how": "mean + predictive sd × smooth Gaussian field, in antithetic pairs; not the network's dropout samples"} if used else None,
             "gamma_pass_percent": {f"{p:g}%/{mm:g}mm": round(v, 2) for (p, mm), v in found.passed.items()} if found else None,
-            "notes": progress.notes, "seconds": progress.seconds, "files": files, "versions": prediction_folder.versions(),
+            "notes": progress.notes, "seconds": progress.seconds, "files": files, "versions": versions(),
         }
         progress.close()
-        prediction_folder.write_summary(summary, staging)
+        write_summary(summary, staging)
         progress.cancel.check()
         staging.commit()
     return Path(output).absolute()
@@ -185,7 +174,7 @@ def _doses(delivery: Delivery, samples: int, seed: int, correlation_mm: float | 
     return mean, found
 
 
-def _write(staging, ct_dose, doses, ct_rows, found, delivery: Delivery) -> dict:
+def _write(staging, ct_dose, doses, ct_rows, found, delivery: Delivery, page) -> dict:
     """Write all files but the summary; returns their names."""
     prescription = delivery.plan.prescription_gy
     files = {"dose_ct": "dose_ct.nii.gz", "plan": "plan.json", "dvh_ct": "dvh_ct.csv", "dvh_ct_curves": "dvh_ct_curves.csv"}
@@ -198,38 +187,21 @@ def _write(staging, ct_dose, doses, ct_rows, found, delivery: Delivery) -> dict:
     if found is None:
         return files
     files |= {"dose_synct": "dose_synct.nii.gz", "gamma": "gamma.nii.gz", "comparison": "comparison.csv", "dvh_synct": "dvh_synct.csv",
-              "dvh_synct_curves": "dvh_synct_curves.csv", "dvh_chart": "dvh.html"}
+              "dvh_synct_curves": "dvh_synct_curves.csv"}
     staging.image(doses[0], files["dose_synct"])
     staging.image(found.gamma, files["gamma"])
     staging.text(compare.table(found), files["comparison"])
     staging.text(dvh_table.metrics_table(found.rows, prescription), files["dvh_synct"])
     staging.text(dvh_table.curves_table(found.rows), files["dvh_synct_curves"])
-    staging.text(_chart(found), files["dvh_chart"])
+    if page is not None:
+        files["dvh_chart"] = "dvh.html"
+        staging.text(page(found), files["dvh_chart"])
     if doses[1]:
         all_of_them = np.stack([sitk.GetArrayViewFromImage(d) for d in doses[1]])
         for key, share in (("lower", 0.05), ("upper", 0.95)):
             files[f"dose_synct_{key}"] = f"dose_synct_{key}.nii.gz"
             staging.image(geometry.like(np.quantile(all_of_them, share, axis=0, method="hazen"), ct_dose), files[f"dose_synct_{key}"])
     return files
-
-
-# Okabe and Ito's, as in the reports
-_COLOURS = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
-
-
-def _chart(found: compare.Comparison) -> str:
-    """A page with the DVHs on the CT and on the synthetic CT, its bands shaded."""
-    largest = max(float(r.dvh.dose[0]) for r in [*found.ct_rows, *found.rows] if r.dvh is not None)
-    axis, curves = dvh_table.dose_axis(largest), []
-    for number, (ct, other) in enumerate(zip(found.ct_rows, found.rows)):
-        if ct.dvh is None or other.dvh is None:
-            continue
-        colour = _COLOURS[number % len(_COLOURS)]
-        curves.append({"name": f"{ct.structure}, CT", "color": tuple(c // 2 for c in colour), "dose": axis, "volume": ct.dvh.volume_at_dose(axis).tolist()})
-        curves.append({"name": f"{ct.structure}, synthetic CT", "color": colour, "dose": axis, "volume": other.dvh.volume_at_dose(axis).tolist(),
-                       "lower": other.band.lower if other.band else None, "upper": other.band.upper if other.band else None})
-    return ("<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Dose-volume histograms</title></head><body style='max-width:60em;margin:2em auto'>"
-            f"{build.dvh_drawing(curves)}<p>Shaded: 5 to 95 % of samples of the synthetic CT; not calibrated. Research use only.</p></body></html>\n")
 
 
 def summary(folder) -> list[str]:

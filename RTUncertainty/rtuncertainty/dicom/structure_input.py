@@ -1,0 +1,57 @@
+"""Structures from whatever file holds them, DICOM included, and how to know DICOM without pydicom."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from rtuncertainty.core import structure_set
+from rtuncertainty.core.errors import InputError
+
+
+def is_dicom(path) -> bool:
+    """Whether a file looks like DICOM: by its mark, or without one by the group that every dataset begins with."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(132)
+    except OSError:
+        return False
+    return start[128:] == b"DICM" or start[:4] in (b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x16\x00")
+
+
+def may_hold_dicom(path) -> bool:
+    """Whether `path` is a DICOM file or a folder, in which one may lie."""
+    return Path(path).is_dir() or is_dicom(path)
+
+
+def require_pydicom(wanted_for: str) -> None:
+    """Raises `InputError`, which says what pydicom was `wanted_for` and how to get it, where it is missing."""
+    try:
+        importlib.import_module("pydicom")
+    except ImportError:
+        raise InputError(f"{wanted_for} needs pydicom: run 'pip install pydicom'.") from None
+
+
+def read(given, name: str = "the structures", grid: sitk.Image | None = None, tell=None, grid_name: str = "the image",
+         empty: bool = False) -> dict[str, structure_set.Structure]:
+    """Structures by name from all that `core.structure_set.read` takes, and from an RTSTRUCT.
+
+    Args:
+        given: a `.seg.nrrd` file, a label image, a dict {name: mask}, an RTSTRUCT file, or a folder with one.
+        name: what messages call `given` where it is no path.
+        grid: the image on which an RTSTRUCT was drawn; its contours become masks on these voxels.
+        tell: called with notes on contours that are left out.
+        grid_name: what messages call `grid`.
+        empty: whether no structure needs a voxel.
+
+    Raises:
+        InputError: the file cannot be read, or holds no structures.
+    """
+    if isinstance(given, (dict, sitk.Image)) or not may_hold_dicom(given):
+        return structure_set.read(given, name, empty)
+    require_pydicom("an RTSTRUCT")
+    from .structures_in import read_structures
+
+    return structure_set.checked(read_structures(given, grid, tell, grid_name), str(given), empty)

@@ -1,0 +1,138 @@
+"""One result: what is written is read again, whatever a structure is called; what leads out of the folder is refused."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import HealthCheck, given, settings, strategies as st
+from make_bundle import make_bundle
+from make_named_result import NASTY, result
+from make_pair import make_patient, make_propagation_bundle
+
+from rtuncertainty import predict, propagate
+from rtuncertainty.core import image_io
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.dicom.export import volume_texts
+from rtuncertainty.dose import bands
+from rtuncertainty.prediction.as_result import as_result
+from rtuncertainty.propagation.as_result import as_result as propagation_result
+from rtuncertainty.report import data
+from rtuncertainty.results import Result, tables
+from rtuncertainty.results.result import SDS
+
+# DICOM's LO: up to 64 characters, no control characters
+NAMES = st.lists(st.one_of(st.sampled_from(NASTY), st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" "), min_size=1, max_size=64)),
+                 min_size=1, max_size=4, unique=True)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(NAMES)
+def test_any_name_comes_back(tmp_path, names):
+    folder = tmp_path / "r"
+    before = result(names)
+    rows = {key: list(before.table(key)) for key in ("volumes", "flags")}
+    before.write(folder)
+    found = Result.read(folder)
+    found.require_files()
+    assert list(found.structures()) == names == found.of_structures("inside") == found.of_structures("probabilities")
+    assert found.table("volumes") == rows["volumes"] and found.table("flags") == rows["flags"]
+    assert [sitk.GetArrayFromImage(found.image("inside", n)).sum() for n in names] == [1600] * len(names)
+    assert list(bands.read(folder, names)) == names and list(volume_texts(found)) == names
+    report = data.load(folder)
+    assert [s.name for s in report.structures] == names == [r["structure"] for r in report.tables["volumes"]]
+    assert {p.parent for p in folder.rglob("*")} == {folder}
+
+
+def test_a_name_with_a_comma_from_end_to_end(tmp_path):
+    """A prediction and a propagation of such structures, written by the jobs' own way."""
+    folder = make_bundle(tmp_path / "m")
+    card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    for s, name in zip(card["outputs"]["structures"], ("GTV, left", "=CTV; Größe'")):
+        s["name"] = name
+    (folder / "model.json").write_text(json.dumps(card), encoding="utf-8")
+    array = np.zeros((4, 36, 34), np.float32)
+    array[:, 6:30, 6:28] = 100 + 10 * np.random.default_rng(0).random((4, 24, 22))
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((2.0, 2.0, 4.0))
+    as_result(predict(image, folder, samples=2)).write(tmp_path / "r")
+    found = Result.read(tmp_path / "r", "predict")
+    assert [r["structure"] for r in found.table("volumes")] == ["GTV, left", "=CTV; Größe'"] == list(found.structures())
+
+    planning, given_masks, daily, _, _ = make_patient()
+    renamed = {f"{n}, left\\right \"x\"/y ": m for n, m in given_masks.items()}
+    made = propagate(planning, renamed, daily, make_propagation_bundle(tmp_path / "p"), samples=2, refine="off", symmetric="off")
+    propagation_result(made).write(tmp_path / "q")
+    found = Result.read(tmp_path / "q", "propagate")
+    assert sorted(found.structures("propagated")) == sorted(renamed) == sorted(r["structure"] for r in found.table("structure_table"))
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../outside.nii.gz", "sub/inside.nii.gz", "..", ".", "", 7, ["a"], "link.nii.gz", "loop", "a\0b"])
+@pytest.mark.parametrize("key", ["synct", "volumes", "inside", "transform", "unknown"])
+def test_no_file_outside_of_the_folder(tmp_path, name, key):
+    folder = tmp_path / "r"
+    result(["a"]).write(folder)
+    (tmp_path / "outside.nii.gz").write_bytes((folder / "synct.nii.gz").read_bytes())
+    os.symlink(tmp_path / "outside.nii.gz", folder / "link.nii.gz")
+    os.symlink(folder / "loop", folder / "loop")
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    summary["files"][key] = {"a": name} if key == "inside" else name
+    (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    if name == "" and key != "inside":
+        return Result.read(folder).require_files()  # earlier versions wrote an empty name for what there is not
+    with pytest.raises(InputError, match="outside its own folder"):
+        Result.read(folder)
+
+
+def test_every_reader_refuses_it(tmp_path):
+    from rtuncertainty.dicom.export import export_result
+    from rtuncertainty.dose.plan.job import read_synct
+
+    result(["a"]).write(tmp_path / "r")
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text(encoding="utf-8"))
+    summary["files"]["synct"] = "../../etc/passwd"
+    (tmp_path / "r" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    for reader in (Result.read, lambda f: bands.read(f, ["a"]), read_synct, lambda f: export_result(f, tmp_path, tmp_path / "out")):
+        with pytest.raises(InputError, match="outside its own folder"):
+            reader(tmp_path / "r")
+
+
+def test_a_result_of_an_early_version_is_read(tmp_path):
+    """Neither format, nor job, nor tables of distributions; a summary with keys that nobody knows any more."""
+    result(["a"]).write(tmp_path / "r")
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text(encoding="utf-8"))
+    for key in ("format", "job", "notes"):
+        del summary[key]
+    summary["files"] = {k: v for k, v in summary["files"].items() if k in ("synct", "body", "structures", "volumes")} | {"inside": None, "entropy": ""}
+    (tmp_path / "r" / "summary.json").write_text(json.dumps(summary | {"old": 1}), encoding="utf-8")
+    found = Result.read(tmp_path / "r", "predict")
+    assert found.job == "predict" and found.table("quality") == [] and not found.has("inside") and found.level == 0.9
+    assert found.missing_sds() == [f"{title}: this model gives none." for title in SDS.values()]
+
+
+def test_what_is_wrong_is_told_in_one_line(tmp_path):
+    result(["a"]).write(tmp_path / "r")
+    for damage, words in ((lambda f: (f / "volumes.csv").write_text("structure\na\n"), "lacks the columns volume_ml"),
+                          (lambda f: (f / "volumes.csv").write_text(",".join(tables.COLUMNS["volumes"]) + "\nGTV, left,1,1,1,0.9,no\n"), "more cells"),
+                          (lambda f: (f / "volumes.csv").unlink(), "volumes.csv: is missing"),
+                          (lambda f: (f / "summary.json").write_text("[]"), "cannot be read as the summary"),
+                          (lambda f: (f / "summary.json").unlink(), "is no result folder")):
+        damage(tmp_path / "r")
+        with pytest.raises(InputError, match=words) as error:
+            Result.read(tmp_path / "r").table("volumes")
+        assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="there is no such folder"):
+        Result.read(tmp_path / "nothing")
+
+
+def test_the_place_is_replaced_whole(tmp_path):
+    result(["a", "b"]).write(tmp_path / "r")
+    (tmp_path / "r" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError):
+        with image_io.Staging(tmp_path / "r") as staging:
+            result(["c"]).write(staging)
+            raise InputError("cancelled")
+    assert list(Result.read(tmp_path / "r").structures()) == ["a", "b"]
+    result(["c"]).write(tmp_path / "r")
+    assert not (tmp_path / "r" / "inside_a.nii.gz").exists() and (tmp_path / "r" / "mine.txt").is_file()
