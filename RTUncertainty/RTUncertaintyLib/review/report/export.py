@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
-import math
 import tempfile
 from pathlib import Path
 
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.image_io import Staging
 from rtuncertainty.report import build
+from rtuncertainty.results import tables
 
 from ...runs.review_data import table_rows_of
 from . import pdf
@@ -19,8 +17,6 @@ from .content import result_of, there
 from ..dose.nodes import curve_rows
 
 FORMATS = ("html", "pdf", "csv")
-_FILES = {"structure_table": "structures", "quality": "structure_quality"}
-"""Tables whose files have another name, as in a result folder."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -100,7 +96,7 @@ def _tables(run) -> dict[str, str]:
     for key, node in run.tables.items():
         rows = table_rows_of(node) if there(run, node) else []
         if rows:
-            out[f"{_FILES.get(key, key)}.csv"] = _csv(rows)
+            out[tables.FILES.get(key, f"{key}.csv")] = _csv(rows)
     curves = curve_rows(run)
     if curves:
         out["dvh_curves.csv"] = _csv(curves)
@@ -108,16 +104,11 @@ def _tables(run) -> dict[str, str]:
 
 
 def _csv(rows: list[dict]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(rows[0])
-    writer.writerows([_cell(v) for v in row.values()] for row in rows)
-    return stream.getvalue()
+    return tables.text(rows[0], [[_cell(v) for v in row.values()] for row in rows])
 
 
-def _cell(value) -> str:
-    """A cell; an unknown number is empty, and text that a spreadsheet would compute is kept from it by an apostrophe."""
+def _cell(value):
+    """A cell: text that a spreadsheet would compute is kept from it by an apostrophe."""
     if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.10g}"
-    text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+        return value if value != value else f"{value:.10g}"
+    return f"'{value}" if str(value).startswith(_FORMULA) else str(value)
