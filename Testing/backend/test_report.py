@@ -159,7 +159,14 @@ def test_a_review_is_part_of_the_verdict(tmp_path):
     data = report_data.load(tmp_path)
     data.reviews = [{"structure": "bone", "decision": "edited", "comment": "cut at the knee", "reviewer": "MZ", "time": "2026-01-02T03:04:05"},
                     {"structure": "gtv", "decision": "open", "comment": "", "reviewer": "", "time": ""}]
-    assert context.verdict(data, [])[1].endswith("1 of 2 structures were reviewed: 1 accepted after editing.")
+    flags = context.flagged(data)
+    assert context.verdict(data, flags) == ("serious", "Check 1 of 2 structures before you use them: gtv (serious). "
+                                            "1 of 2 structures were reviewed: 1 accepted after editing.")
+    data.reviews[1]["decision"] = "accepted"
+    assert context.verdict(data, flags) == ("good", "Every flagged structure was reviewed. 2 of 2 structures were reviewed: 1 accepted, 1 accepted after editing.")
+    data.reviews[1]["decision"] = "rejected"
+    assert context.verdict(data, flags)[0] == "serious" and "1 accepted after editing, 1 rejected (gtv)." in context.verdict(data, flags)[1]
+    data.reviews[1]["decision"] = "open"
     accepted = np.zeros(data.body.shape, bool)
     accepted[2, 3:5, 4:9] = True
     data.structures[0].contours["accepted"] = Part.of(accepted)

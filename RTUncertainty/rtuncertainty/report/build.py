@@ -37,15 +37,19 @@ def write_report(result_folder, input_image=None, planning_structures=None) -> P
 
 
 def page(content: data.ReportData, level: float = LEVEL, print_folder: Path | None = None) -> str:
-    """The page as HTML.
+    """The page as HTML; `level` is that of the intervals, for `print_folder` see `render`."""
+    return render(context(content, level), print_folder)
+
+
+def render(values: dict, print_folder: Path | None = None) -> str:
+    """The values of `context.context` as HTML.
 
     Args:
-        content: what it shows.
-        level: of the intervals.
+        values: what the page shows.
         print_folder: for Qt's text document instead of a browser: pictures and charts then lie in this folder as files.
     """
     return _environment(print_folder).get_template("template.html.j2").render(
-        context(content, level), printed=print_folder is not None, picture_width=PRINTED_WIDTH // 3 - 40, colors_of=BOX_COLORS).lstrip()
+        values, printed=print_folder is not None, picture_width=PRINTED_WIDTH // 3 - 40, colors_of=BOX_COLORS).lstrip()
 
 
 def dvh_drawing(curves: list[dict]) -> str:

@@ -20,7 +20,7 @@ AGREEMENT = {"red": ("serious", "Red", "expect to correct it"), "amber": ("warni
 LIMITS = {"interval_width": "width of the interval / volume", "expected_dice": "expected Dice", "surface_entropy": "surface entropy (nats)",
           "usual_volume": "volume beyond that of training patients, times", "msd_mm": "distance of the contours (mm)",
           "dice": "Dice of the contours", "sd_mm": "SD of the surface (mm)"}
-STATUS = {"accepted": "accepted", "rejected": "rejected", "edited": "accepted after editing", "open": "not reviewed", "": "not reviewed"}
+STATUS = {"accepted": "accepted", "edited": "accepted after editing", "rejected": "rejected", "open": "not reviewed", "": "not reviewed"}
 MOST_PLACES = 12
 NARROW, WIDE = 1.15, 0.87
 """SD of z-scores above which error bars are called too narrow, and below which too wide."""
@@ -131,27 +131,30 @@ def _rank(severity) -> int:
 
 
 def verdict(data: ReportData, flags: list[dict]) -> tuple[str, str]:
-    """(severity or "good", the result in one sentence); of a reviewed one also how far the review has come."""
+    """(severity or "good", the result in one sentence); what was reviewed need not be checked again, and how far that has come is said."""
     known = names(data)
-    structures = {s: [f["subject"] for f in flags if f["severity"] == s and f["subject"] in known] for s in ("serious", "warning")}
-    others = [f for f in flags if f["subject"] not in known and f["severity"] != "info"]
-    check = [f"{listed(found)} ({severity})" for severity, found in structures.items() if found]
-    if check:
-        out = f"Check {sum(map(len, structures.values()))} of {len(known)} structures before you use them: {'; '.join(check)}"
+    decisions = {r.get("structure"): r["decision"] for r in data.reviews if r.get("decision") not in (None, "", "open")}
+    warned = [f for f in flags if f["severity"] != "info"]
+    own, others = [f for f in warned if f["subject"] in known], [f for f in warned if f["subject"] not in known]
+    left = [f for f in own if f["subject"] not in decisions]
+    if left:
+        groups = [(s, [f["subject"] for f in left if f["severity"] == s]) for s in SEVERITIES]
+        out = f"Check {len(left)} of {len(known)} structures before you use them: {'; '.join(f'{listed(g)} ({s})' for s, g in groups if g)}"
+    elif own:
+        out = "Every flagged structure was reviewed"
     elif known:
         out = f"None of the {len(known)} structures was flagged as a warning" if len(known) > 1 else f"{known[0]} was not flagged as a warning"
     else:
-        out = "No warning was raised" if not others else "Check the result before you use it"
+        out = "Check the result before you use it" if others else "No warning was raised"
     if others:
         out += "; also flagged: " + listed([f"{f['subject']} ({f['flags'][0][0]})" for f in others])
-    out += "." if check or others else "; that is no proof that the result is right."
-    decided = [r for r in data.reviews if r.get("decision") not in (None, "", "open")]
+    out += "." if own or others else "; that is no proof that the result is right."
     if data.reviews:
-        counts = {words: sum(STATUS.get(r["decision"], r["decision"]) == words for r in decided) for words in ("accepted", "accepted after editing", "rejected")}
-        done = ", ".join(f"{n} {words}" for words, n in counts.items() if n)
-        out += f" {len({r.get('structure') for r in decided})} of {len(known)} structures were reviewed{': ' + done if done else ''}."
-    worst = min((f["severity"] for f in flags if f["severity"] != "info"), key=_rank, default="good")
-    return worst, out
+        counts = [(word, [n for n, d in decisions.items() if STATUS.get(d, d) == word]) for word in dict.fromkeys(STATUS.values())]
+        done = ", ".join(f"{len(g)} {word}" + (f" ({listed(g)})" if word == "rejected" else "") for word, g in counts if g)
+        out += f" {len(decisions)} of {len(known)} structures were reviewed{': ' + done if done else ''}."
+    worst = [f["severity"] for f in left + others] + ["serious"] * ("rejected" in decisions.values())
+    return min(worst, key=_rank, default="good"), out
 
 
 def listed(words: list[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.image_io import Staging
 from rtuncertainty.report import build
+from rtuncertainty.report.context import context
 from rtuncertainty.results import tables
 
 from ...runs.review_data import table_rows_of
@@ -47,14 +48,14 @@ def export(run, folder: Path, formats=FORMATS, level: float = 0.9, patient: dict
     given = {"Patient": patient} if isinstance(patient, str) else patient or {}
     result.patient = {str(k): str(v).strip() for k, v in given.items() if str(v).strip()}
     name = run.name if result.patient else _nameless(result.summary)
+    values = context(result, level) if {"html", "pdf"} & set(formats) else {}
     with Staging(folder) as staging:
         with staging.writing():
             if "html" in formats:
-                (staging.folder / "report.html").write_text(build.page(result, level), encoding="utf-8")
+                (staging.folder / "report.html").write_text(build.render(values), encoding="utf-8")
             if "pdf" in formats:
                 with tempfile.TemporaryDirectory() as pictures:
-                    page = build.page(result, level, Path(pictures))
-                    pdf.write(page, staging.folder / "report.pdf", name, _header(name, result.patient), build.EACH_PAGE)
+                    pdf.write(build.render(values, Path(pictures)), staging.folder / "report.pdf", name, _header(name, result.patient), build.EACH_PAGE)
             for table, text in (_tables(run) if "csv" in formats else {}).items():
                 (staging.folder / table).write_text(text, encoding="utf-8", newline="")
         names = sorted(p.name for p in staging.folder.iterdir())
