@@ -86,6 +86,9 @@ def test_cgy_is_the_same_dose(place, capsys):
     # and a wrong unit is not passed over in silence
     _, _, err = run(capsys, *dvh(place, dose=place / "cgy.nii.gz", output=place / "wrong" / "dvh.csv"))
     assert any("--dose-unit cGy" in line for line in err)
+    # who says the unit, as RTReview does, has been asked already
+    _, _, err = run(capsys, *dvh(place, dose=place / "cgy.nii.gz", dose_unit="Gy", output=place / "said" / "dvh.csv"))
+    assert not any("--dose-unit" in line for line in err)
 
 
 def test_bands_from_a_result_folder(place, capsys, tmp_path):

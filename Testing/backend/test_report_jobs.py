@@ -9,18 +9,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from rtuncertainty.cli import command_line
-from rtuncertainty.report import data, pictures, places, slices, tables
+from rtuncertainty.report import build, context, data, pictures
 from rtuncertainty.report.build import write_report
 from rtuncertainty.report.structures import Part, Structure, around, least_certain
-from test_report import NASTY, Page, make_result
+from test_report import NASTY, Page, make_result, page_of
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "slicer"))
 import make_propagation
 import make_review
-
-
-def page_of(folder, *inputs) -> Page:
-    return Page(write_report(folder, *inputs).read_text(encoding="utf-8"))
 
 
 def change(folder, **values) -> dict:
@@ -40,18 +36,19 @@ def propagated(tmp_path, **options):
     return folder, tmp_path / "planning.nii.gz", tmp_path / "s.seg.nrrd", tmp_path / "daily.nii.gz"
 
 
-def test_a_propagation_has_its_pages(tmp_path):
+def test_a_propagation_has_its_sections(tmp_path):
     folder, planning, structures, daily = propagated(tmp_path)
     page = page_of(folder, daily, (structures, planning))
-    for told in ("Propagated contours with uncertainty", "Planning CT planning to daily CT daily", "Structures on the daily scan",
-                 "correlation 0.81 as they lay; 0.90 after rigid alignment; 0.97 after deformation", "no tissue is turned inside out",
-                 "mean 1, SD 0.02, from 0.90 to 1.10", "thin: planning contour", "dashed: the model's own contour", "Research use only"):
-        assert told in page.text, told
-    # worst light first, as the structures' table has them
-    rows = page.text[page.text.index("Structures on the daily scan"):]
+    assert page.titles == ["What to look at", "Structures and volumes", "Where to look: the flagged structures, where they are least certain", "Pictures",
+                           "The two scans and the deformation", "The model", "The run"]
+    for words in ("Propagated contours with uncertainty", "Planning CT planning to daily CT daily", "structures before you use them:",
+                  "correlation 0.81 as they lay; 0.90 after rigid alignment; 0.97 after deformation", "no tissue is turned inside out",
+                  "mean 1, SD 0.02, from 0.90 to 1.10", "Thin: planning contour", "dashed: the model's own contour", "Research use only"):
+        assert words in page.text, words
+    # least agreement first
+    rows = page.text[page.text.index("Structures and volumes"):]
     assert rows.index("Red") < rows.index("Amber") < rows.index("Green")
-    overview = [k for k in page.figures if not k.startswith("place-")]
-    assert overview[:6] == ["input", "warped_planning", "input", "displacement_sd", "jacobian", "segmented_entropy"]
+    assert page.overview == 5 * ["input", "input", "displacement_sd"] + ["warped_planning", "jacobian", "segmented_entropy"]
     assert {"place-input", "place-displacement_sd"} < set(page.figures)
     assert all(image.std() > 3 for image in page.images)
 
@@ -73,13 +70,13 @@ def test_a_propagation_without_samples_segmentation_or_daily_scan(tmp_path):
     folder = make_propagation.make_propagation(tmp_path / "r", segmented=False, samples=False)
     page = page_of(folder)
     assert "input image was not given" in page.text and "displacement_sd" not in page.figures and "jacobian" in page.figures
-    assert "0.93" not in page.text and "Spread" in page.text
+    assert "0.93" not in page.text and "SD (mm)" in page.text
 
 
-def test_a_folding_deformation_is_told(tmp_path):
+def test_a_folding_deformation_is_said(tmp_path):
     folder = make_propagation.make_propagation(tmp_path / "r")
     change(folder, folding=0.0042)
-    assert "0.42 % of the body : there the deformation is not possible" in page_of(folder).text
+    assert "0.42 % of the body: there the deformation is not possible" in page_of(folder).text
 
 
 @pytest.fixture
@@ -98,8 +95,7 @@ def test_a_model_that_only_segments_has_no_hounsfield_units(segmented):
     page = page_of(folder, mr)
     assert "Structures with uncertainty" in page.text and "synthetic CT" not in page.text.replace("task", "")
     assert "Error bars in HU" not in page.text and "z-score" not in page.text
-    overview = [k for k in page.figures if not k.startswith("place-")]
-    assert overview == 5 * ["input", "input", "entropy"]
+    assert page.overview == 5 * ["input", "input", "entropy"]
     assert {"place-input", "place-entropy"} <= set(page.figures)
     # without the image the maps lie on the body's outline, and the page says why
     page = page_of(folder)
@@ -133,28 +129,6 @@ def test_part_is_the_volume_that_it_was_made_of():
     assert np.array_equal(part.area(), np.count_nonzero(volume, (1, 2))) and not Part.of(np.zeros((2, 3, 4))).any()
 
 
-def test_an_outline_is_the_same_of_a_part_and_of_the_whole_volume():
-    z, y, x = np.mgrid[0:12, 0:30, 0:26]
-    ball = (z - 6) ** 2 / 9 + (y - 12) ** 2 / 30 + (x - 14) ** 2 / 50 < 1
-    for plane, index in (("axial", 6), ("coronal", 12), ("sagittal", 14)):
-        view = pictures.View(plane, tuple(slice(1, n - 1) for n in ball.shape), (1.0, 1.2, 3.0), 300)
-        line = view.outline(ball, index)
-        assert line.any() and np.array_equal(line, view.outline(Part.of(ball), index))
-        # the line runs where the interpolated mask crosses a half
-        inside = view.cut(ball, index) > 0.5
-        assert (line & inside).any() and (line & ~inside).any()
-
-
-def test_a_voxel_is_found_in_the_picture():
-    volume = np.zeros((10, 20, 30), np.float32)
-    volume[7, 4, 22] = 1
-    for plane, index in (("axial", 7), ("coronal", 4), ("sagittal", 22)):
-        view = pictures.View(plane, (slice(2, 10), slice(0, 15), slice(10, 30)), (1.0, 1.0, 2.0), 200)
-        row, column = view.pixel((7, 4, 22))
-        found = np.unravel_index(view.cut(volume, index).argmax(), view.shape)
-        assert abs(row - 0.5 - found[0]) <= 6 and abs(column - 0.5 - found[1]) <= 6  # within a voxel
-
-
 def test_least_certain_is_where_the_contours_differ_then_where_the_volume_is_open_then_the_map():
     mask = np.zeros((20, 30, 30), bool)
     mask[5:15, 10:20, 10:20] = True
@@ -162,20 +136,20 @@ def test_least_certain_is_where_the_contours_differ_then_where_the_volume_is_ope
     other[12:15, 20:24, 12:18] = True
     inside = np.where(mask, 100, 0).astype(np.uint8)
     inside[6:9, 10:13, 10:13] = 50
-    doubt = np.zeros(mask.shape, np.float32)
-    doubt[10, 15, 19] = 5
-    doubt[1, 1, 1] = 100  # far away from the contour, somebody else's
+    uncertainty = np.zeros(mask.shape, np.float32)
+    uncertainty[10, 15, 19] = 5
+    uncertainty[1, 1, 1] = 100  # far away from the contour, somebody else's
     contours = {"propagated": Part.of(mask), "segmented": Part.of(other)}
     s = Structure("a", (255, 0, 0), contours, "propagated", Part.of(inside))
-    (z, y, x), reason = least_certain(s, (1, 1, 1), doubt)
+    (z, y, x), reason = least_certain(s, (1, 1, 1), uncertainty)
     assert 12 <= z < 15 and 20 <= y < 24 and 12 <= x < 18 and "differ" in reason
     s.contours = {"propagated": contours["propagated"]}
-    (z, y, x), reason = least_certain(s, (1, 1, 1), doubt)
-    assert 6 <= z < 9 and 10 <= y < 13 and 10 <= x < 13 and "in doubt" in reason
+    (z, y, x), reason = least_certain(s, (1, 1, 1), uncertainty)
+    assert 6 <= z < 9 and 10 <= y < 13 and 10 <= x < 13 and "least certain" in reason
     s.inside = None
-    assert least_certain(s, (1, 1, 1), doubt)[0] == (10, 15, 19)
+    assert least_certain(s, (1, 1, 1), uncertainty)[0] == (10, 15, 19)
     assert least_certain(s, (1, 1, 1))[0] == (9, 14, 14)
-    assert least_certain(Structure("b", (0, 0, 0)), (1, 1, 1), doubt) is None
+    assert least_certain(Structure("b", (0, 0, 0)), (1, 1, 1), uncertainty) is None
 
 
 def test_the_field_of_a_place_holds_it_and_stays_in_the_volume():
@@ -187,14 +161,14 @@ def test_the_field_of_a_place_holds_it_and_stays_in_the_volume():
         mask[tuple(slice(a, a + int(random.integers(1, 40))) for a in low)] = True
         s = Structure("a", (255, 0, 0), {"structure": Part.of(mask)})
         place = tuple(int(v) for v in random.permutation(np.argwhere(mask))[0])
-        box = places.field_of(s, place, mask.shape, spacing)
+        box = pictures.field_of(s, place, mask.shape, spacing)
         for at, b, n, step in zip(place, box, mask.shape, reversed(spacing)):
             assert 0 <= b.start <= at < b.stop <= n
-            assert b.stop - b.start == n or (b.stop - b.start) * step >= places.EDGES_MM[0] - 1e-9
+            assert b.stop - b.start == n or (b.stop - b.start) * step >= pictures.EDGES_MM[0] - 1e-9
         assert around(s, spacing, 0) is not None
 
 
-def test_the_table_of_structures_tells_levels_calibration_and_quality(tmp_path):
+def test_the_table_of_structures_says_levels_calibration_and_quality(tmp_path):
     make_result(tmp_path)
     change(tmp_path, files=change(tmp_path)["files"] | {"volume_intervals": "i.csv", "quality": "q.csv"})
     (tmp_path / "i.csv").write_text("structure,level,lower_ml,upper_ml,calibrated,cases,note\nbone,0.8,125,138,yes,41,\n"
@@ -202,34 +176,41 @@ def test_the_table_of_structures_tells_levels_calibration_and_quality(tmp_path):
     (tmp_path / "q.csv").write_text("structure,expected_dice,dice_lower,dice_upper,calibrated,surface_entropy\n"
                                     "bone,0.91,0.88,0.94,yes,0.31\ngtv,0.62,,,no,\n", encoding="utf-8")
     result = data.load(tmp_path)
-    assert tables.interval(result, "bone", 0.8)["lower_ml"] == 125 and tables.interval(result, "bone", 0.8)["cases"] == 41
-    assert tables.interval(result, "gtv")["lower_ml"] == 0  # zero is a number
-    fallback = tables.interval(result, "gtv", 0.8)  # a level that it lacks: the one of volumes.csv
+    assert context.interval(result, "bone", 0.8)["lower_ml"] == 125 and context.interval(result, "bone", 0.8)["cases"] == 41
+    assert context.interval(result, "gtv")["lower_ml"] == 0  # zero is a number
+    fallback = context.interval(result, "gtv", 0.8)  # a level that it lacks: the one of volumes.csv
     assert (fallback["level"], fallback["lower_ml"]) == (0.9, 41)
-    text = Page("".join(tables.structures(result, 0.8))).text
-    assert "bone 131 125 to 138 0.91 (0.88 to 0.94) 0.31" in text and "gtv 53.2 41 to 70.5 (90%) * 0.62 *" in text
+    html = build.page(result, 0.8)
+    text = Page(html).text
+    assert "80% interval (ml)" in text and "bone 131 125 to 138 0.91 (0.88 to 0.94) 0.31" in text and "gtv 53.2 41 to 70.5 (90%) * 0.62 *" in text
     assert "(41 cases)" in text and "no intervals at 80%" in text
+    # the interval as a bar about the volume; the one that is not calibrated is dashed
+    assert 'aria-label="−4.87 % to 5.02 %"' in html and html.count('stroke-dasharray="4 2"') == 1
 
 
-def test_how_flags_did_on_validation_is_told():
+def test_how_limits_did_on_validation_is_said(tmp_path):
     rows = {"interval_width": {"threshold": 0.4, "cases": 51, "caught": 9, "missed": 2, "false_alarms": 5}}
-    text = Page(tables.earned({"calibration": {"flags": rows, "lights": {"red": {"msd_mm": rows["interval_width"]}}}})).text
-    assert "width of the interval / volume 0.40 11 of 51 contours 9 2 5" in text and "red light: distance of the contours (mm)" in text
-    assert "not tested" in Page(tables.earned({"calibration": {"flags": None}})).text
+    make_result(tmp_path)
+    model = change(tmp_path)["model"]
+    assert "not tested on validation" in page_of(tmp_path).text
+    change(tmp_path, model=model | {"calibration": {"flags": rows, "lights": {"red": {"msd_mm": rows["interval_width"]}}}})
+    text = page_of(tmp_path).text
+    assert "width of the interval / volume 0.40 11 of 51 contours 9 2 5" in text and "red: distance of the contours (mm)" in text and "not tested" not in text
 
 
 def test_what_was_flagged_is_pictured_and_the_worst_stands_first(tmp_path):
     folder, _, _, daily = propagated(tmp_path)
     result = data.load(folder, daily)
-    found = [s.name for s, _ in places.flagged(result)]
     lights = {r["structure"]: r["light"] for r in result.tables["structure_table"]}
-    assert set(found) == {n for n, light in lights.items() if light != "green"} and lights[found[0]] == "red"
-    result.tables["flags"] = []  # a light is enough
-    assert [s.name for s, _ in places.flagged(result)] == found
+    pictured = [e["name"] for e in context.places(result, context.flagged(result))["entries"]]
+    assert set(pictured) == {n for n, light in lights.items() if light != "green"} and lights[pictured[0]] == "red"
+    result.tables["flags"] = []  # no agreement is enough
+    assert [f["subject"] for f in context.flagged(result)] == pictured
     for row in result.tables["structure_table"]:
         row["light"] = "green"
-    html = "".join(places.places(result))
-    assert "Nothing was flagged" in html and html.count("<h3>") == 1
+    assert context.verdict(result, context.flagged(result))[0] == "good"
+    found = context.places(result, [])
+    assert "least certain structure" in found["title"] and len(found["entries"]) == 1
 
 
 def test_dose_curves_beside_a_result_are_drawn_with_their_bands(tmp_path):
@@ -237,9 +218,10 @@ def test_dose_curves_beside_a_result_are_drawn_with_their_bands(tmp_path):
     lines = [f"bone,{d / 2},{100 * math.exp(-d / 40):.3f},{90 * math.exp(-d / 40):.3f},{100 * math.exp(-d / 44):.3f}" for d in range(120)]
     (tmp_path / data.DVH).write_text("\n".join(["structure,dose_gy,volume_percent,lower_percent,upper_percent", *lines, ""]), encoding="utf-8")
     html = write_report(tmp_path).read_text(encoding="utf-8")
-    assert "dose (Gy)" in html and "<polygon" in html
+    assert "dose (Gy)" in html and "<polygon" in html and "Dose" in Page(html).titles
     result = data.load(tmp_path)
     assert result.dvh[0]["dose"][-1] == 59.5 and result.dvh[0]["upper"][0] == 100
+    assert "<polygon" in build.dvh_drawing(result.dvh)
 
 
 def test_nothing_of_a_propagation_is_taken_for_html(tmp_path):
@@ -252,9 +234,7 @@ def test_nothing_of_a_propagation_is_taken_for_html(tmp_path):
     for rows in result.tables.values():
         for row in rows:
             row.update({k: NASTY for k, v in row.items() if isinstance(v, str) and k in ("structure", "subject", "flag", "reason", "note", "light", "default")})
-    from rtuncertainty.report.build import page
-
-    html = page(result)
+    html = build.page(result)
     assert "<script" not in html and Page(html).text.count("<script>") > 10
 
 
@@ -263,13 +243,3 @@ def test_both_jobs_take_the_option():
                 ["propagate", "--model", "m", "--planning", "p", "--structures", "s", "--daily", "d"]):
         assert command_line.parser().parse_args([*job, "--output", "o", "--report"]).report
         assert not command_line.parser().parse_args([*job, "--output", "o"]).report
-
-
-def test_dashes_break_a_closed_line():
-    view = pictures.View("axial", (slice(0, 1), slice(0, 40), slice(0, 40)), (1, 1, 1), 300)
-    y, x = np.mgrid[0:40, 0:40]
-    line = view.outline(((y - 20) ** 2 + (x - 20) ** 2 < 150)[None], 0)
-    kept = line & slices.dashes(line, 7.0)
-    from scipy import ndimage
-
-    assert 0.35 < kept.sum() / line.sum() < 0.65 and ndimage.label(kept, np.ones((3, 3)))[1] > 10

@@ -109,6 +109,15 @@ def test_compute_table_and_chart(dosed, tmp_path):
     assert not list((tmp_path.parent).glob("RTReview-*"))
 
 
+def test_every_note_of_the_backend_is_shown(dosed):
+    widget = dosed()
+    widget.ui.doseSelector.setCurrentNode(widget.dose)
+    widget.ui.dvhButton.click()
+    widget.panel.dvh.job.noted("The planes of a -- b are not parallel.")
+    assert process_events(lambda: not widget.panel.dvh.job.running, 40)
+    assert "The planes of a -- b are not parallel." in widget.ui.dvhLabel.text
+
+
 def test_without_nested_contours(dosed, folders, tmp_path):
     widget = dosed("old")
     for node in list(widget.panel.nodes.probabilities.values()):

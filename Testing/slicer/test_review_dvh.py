@@ -20,9 +20,9 @@ from RTUncertaintyLib.review.dose import dose_input
 from RTUncertaintyLib.review.report import content
 from RTUncertaintyLib.review import run_files
 from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.review.report.content import rows_of
 from RTUncertaintyLib.review.logic import ReviewLogic
 from RTUncertaintyLib.mrml.attributes import RUN_ATTRIBUTE, nodes_by_class
+from RTUncertaintyLib.runs.review_data import table_rows_of
 from RTUncertaintyLib.mrml.volume_export import UnusableVolume
 from vtkmodules.util.numpy_support import vtk_to_numpy
 
@@ -212,7 +212,7 @@ def test_a_propagation_takes_the_accepted_contours(scene, tmp_path):
     folder = make_review.add_review_files(make_propagation.make_propagation(tmp_path / "r"))
     run = run_scene.load_propagation(folder, scene)
     assert {c.name for c in run_files.contours(run)} == set(run.names)
-    dice = {r["structure"]: r["dice"] for r in rows_of(run.tables["structure_table"]) if r["dice"] == r["dice"]}
+    dice = {r["structure"]: r["dice"] for r in table_rows_of(run.tables["structure_table"]) if r["dice"] == r["dice"]}
     name = min((n for n in run.names if len(run.paths(n)) > 1), key=dice.get)  # the one whose paths differ most
     dose = add_dose(scene, run.warped)
     default = run.default_path(name)

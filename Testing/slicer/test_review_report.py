@@ -35,10 +35,10 @@ def voxels(part) -> np.ndarray:
     return np.stack([part[k, slice(0, part.shape[1]), slice(0, part.shape[2])] for k in range(part.shape[0])])
 
 
-def assert_same(found: data.Result, wanted: data.Result, body: bool = True) -> None:
+def assert_same(found: data.ReportData, wanted: data.ReportData, body: bool = True) -> None:
     """Whether both show the same: images, structures with all contours, nested contours, tables."""
     assert found.spacing == pytest.approx(wanted.spacing)
-    for key in set(wanted.images) - {"structures"} - (set() if body else {"body"}):
+    for key in set(wanted.images) - (set() if body else {"body"}):
         assert found.images[key] == pytest.approx(wanted.images[key], abs=1e-4), key
     assert [s.name for s in found.structures] == [s.name for s in wanted.structures]
     for a, b in zip(found.structures, wanted.structures):
@@ -102,8 +102,8 @@ def test_html_and_tables_are_written_whole(scene, tmp_path):
     assert {p.name for p in written} == {"report.html", "volumes.csv", "flags.csv", "metrics.csv", "review.csv", "structure_quality.csv",
                                          "volume_distribution.csv", "volume_intervals.csv"} == {p.name for p in (tmp_path / "out").iterdir()}
     html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "<script" not in html and "&lt;script&gt;alert(&#x27;x&#x27;)" in html and build.EACH_PAGE in html
-    assert html.count("<figure") >= 27 and "1 of 2 structures were reviewed" in html
+    assert "<script" not in html and "&lt;script&gt;alert(&#39;x&#39;)" in html and build.EACH_PAGE in html
+    assert html.count("<figure") >= 21 and "1 of 2 structures were reviewed" in html
     with open(tmp_path / "out" / "review.csv", newline="", encoding="utf-8") as file:
         row = list(csv.DictReader(file))[0]
     assert row["comment"] == NASTY and row["reviewer"] == "'=HYPERLINK(1)"  # a spreadsheet must not compute it
@@ -122,7 +122,7 @@ def test_the_patient_is_named_only_when_asked_for(scene, tmp_path):
     without = export.export(run, tmp_path / "a", ("html", "csv"))
     text = "".join(p.read_text(encoding="utf-8") for p in without)
     assert "Doe^Jane" in run.name and "Doe^" not in text and "the input image" in text
-    assert "4711" not in re.sub("base64,[^']*", "", text) and str(tmp_path) not in text
+    assert "4711" not in re.sub('base64,[^"]*', "", text) and str(tmp_path) not in text
     html = export.export(run, tmp_path / "b", ("html",), patient={"Name": "Doe^Jane", "ID": NASTY, "Born": " "})[0].read_text(encoding="utf-8")
     assert "Doe^Jane" in html and "&lt;script&gt;" in html and "Born" not in html
     assert "Patient" in export.export(run, tmp_path / "c", ("html",), patient="Doe, J.")[0].read_text(encoding="utf-8")
@@ -140,7 +140,7 @@ def test_a_propagation_and_a_model_that_only_segments_have_reports(scene, tmp_pa
     html = export.export(case.run, tmp_path / "out", ("html", "csv"))
     assert "structures.csv" in {p.name for p in html}
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "Propagated contours with uncertainty" in text and "thin: planning contour" in text
+    assert "Propagated contours with uncertainty" in text and "Thin: planning contour" in text
     run_scene.accept_structures(case.run, {name: "propagated" for name in propagation_case.NAMES})
     text = export.export(run_scene.run_nodes(case.run.run_id, scene), tmp_path / "again", ("html",))[0].read_text(encoding="utf-8")
     assert "accepted contour" in text
@@ -157,7 +157,7 @@ def test_a_model_that_only_segments_shows_what_its_folder_shows(scene, tmp_path)
     found = content.result_of(run)
     assert_same(found, data.load(folder, image), body=False)
     page = export.export(run, tmp_path / "out", ("html",))[0].read_text(encoding="utf-8")
-    assert "<h1>Structures with uncertainty" in page and "data-image='place-entropy'" in page and "Hounsfield" not in page and "> HU" not in page
+    assert "<h1>Structures with uncertainty" in page and "data-image=\"place-entropy\"" in page and "Hounsfield" not in page and "> HU" not in page
 
 
 def test_a_review_of_the_users_own_data_has_a_report(scene, tmp_path):
@@ -219,12 +219,13 @@ def test_a_saved_scene_has_the_same_report(views, tmp_path):
     folder, image = full(tmp_path)
     run = run_scene.load_result(folder, views.scene, input_file=image)
     decisions.decide(run, "bone", "accepted", "as drawn", "MZ")
-    wanted = build.sections(content.result_of(run))
+    wanted = build.page(content.result_of(run))
     assert views.scene.WriteToMRB(str(tmp_path / "s.mrb"))
     other = headless.new_scene()
     headless.open_scene(other, tmp_path / "s.mrb")
-    found = build.sections(content.result_of(run_scene.run_nodes(run.run_id, other.scene)))
-    assert [part for part in found if "<img" not in part] == [part for part in wanted if "<img" not in part] and len(found) == len(wanted)
+    found = build.page(content.result_of(run_scene.run_nodes(run.run_id, other.scene)))
+    without = [re.sub('base64,[^"]*', "", html) for html in (found, wanted)]  # a volume of the scene file may round by a bit
+    assert without[0] == without[1] and "1 of 2 structures were reviewed: 1 accepted." in found
 
 
 def test_without_qt_a_pdf_is_refused_in_words(scene, tmp_path, monkeypatch):

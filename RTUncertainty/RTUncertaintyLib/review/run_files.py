@@ -12,8 +12,8 @@ import numpy as np
 
 from rtuncertainty.results import Result
 
-from .report.content import rows_of, there
-from ..runs.review_data import ReviewData
+from .report.content import there
+from ..runs.review_data import ReviewData, table_rows_of
 from ..runs.run import Run
 from ..mrml.segmentation import segment_id
 from ..mrml.segmentation_export import segments_image
@@ -75,7 +75,7 @@ def write_distributions(run: Run, names, folder: Path) -> Path | None:
     limits = _limits(run)
     inside = {name: in_lps(*_padded(percent_of(node), RAS_TO_LPS @ ijk_to_world(node), limits)) for name, node in found.items()}
     table = run.tables.get("volume_distribution")
-    rows = rows_of(table) if there(run, table) else None
+    rows = table_rows_of(table) if there(run, table) else None
     Result({}, {"inside": inside, "volume_distribution": rows or None}).write(folder, ".nrrd")
     return folder
 

@@ -29,7 +29,7 @@ def add(commands) -> None:
 
 
 def _common(p):
-    p.add_argument("--dose-unit", choices=["Gy", "cGy"], default="Gy", help="of image files (default Gy); an RTDOSE brings its own")
+    p.add_argument("--dose-unit", choices=["Gy", "cGy"], help="of image files (default Gy); an RTDOSE brings its own")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
     p.add_argument("--debug", action="store_true", help="show the traceback of an error")
 

@@ -24,7 +24,7 @@ def read(path, unit: str | None = None, note=None) -> sitk.Image:
     Args:
         path: NRRD, NIfTI or MetaImage, an RTDOSE file, or a folder with one, in which no other DICOM file lies.
         unit: of an image file, "Gy" (also None) or "cGy". An RTDOSE brings its own, and its DoseGridScaling, whatever `unit` says.
-        note: called with a sentence where the numbers look like another unit.
+        note: called with a sentence where nobody said the unit and the numbers look like another one.
 
     The metadata "frame_of_reference" is the RTDOSE's. Raises `InputError` for what `image_io.read` refuses, negative and impossible doses, relative
     doses, frames of uneven distance and a modality other than RTDOSE.
@@ -40,7 +40,7 @@ def read(path, unit: str | None = None, note=None) -> sitk.Image:
         raise InputError(f"{path} holds {negative} negative values (down to {array.min():g}); it is no dose, or a difference of doses.")
     if array.max() > IMPOSSIBLE:
         raise InputError(f"{path} reaches {array.max():g} Gy, which no dose does; give it in Gy (an RTDOSE's stored numbers need its DoseGridScaling).")
-    if note is not None and array.max() > UNUSUAL:
+    if note is not None and unit is None and array.max() > UNUSUAL:
         note(f"{path} reaches {array.max():.0f} Gy; if its numbers are cGy, say --dose-unit cGy.")
     return image
 

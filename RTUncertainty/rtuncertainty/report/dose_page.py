@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..dose.table import dose_axis
-from . import charts
+from . import build
 
 if TYPE_CHECKING:
     from ..dose.plan.compare import Comparison
@@ -26,4 +26,4 @@ def page(found: Comparison) -> str:
         curves.append({"name": f"{ct.structure}, synthetic CT", "color": colour, "dose": axis, "volume": other.dvh.volume_at_dose(axis).tolist(),
                        "lower": other.band.lower if other.band else None, "upper": other.band.upper if other.band else None})
     return ("<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Dose-volume histograms</title></head><body style='max-width:60em;margin:2em auto'>"
-            f"{charts.dvh(curves)}<p>Shaded: 5 to 95 % of samples of the synthetic CT; not calibrated. Research use only.</p></body></html>\n")
+            f"{build.dvh_drawing(curves)}<p>Shaded: 5 to 95 % of samples of the synthetic CT; not calibrated. Research use only.</p></body></html>\n")

@@ -1,187 +1,280 @@
-"""Pictures for the report: slices to RGB with a window or colour table, outlines, and PNG files as data addresses."""
+"""Which pictures a report shows: slices of the whole, and three planes through the place where a structure is least certain."""
 
 from __future__ import annotations
 
-import base64
 import math
-import struct
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from . import colormaps
+from .data import ReportData
+from .figures import CONTOURS, Figure, Line, Scale, View, colored, contour_lines, draw, nested_lines, number, round_up
+from .structures import Part, Structure, around
 
-CT_WINDOW = (-250.0, 500.0)
-Z_RANGE = (-4.0, 4.0)
-
-
-@dataclass
-class Scale:
-    """How values become colours: a table of `colormaps`, its ends, and the unit written at the legend."""
-
-    table: str
-    low: float
-    high: float
-    unit: str
+CT_WINDOW, SOFT_TISSUE = (-250.0, 500.0), (-160.0, 240.0)
+ENTROPY_FROM = 0.1  # nats; below it a voxel is as good as certain
+JACOBIAN_FROM = 0.1  # a tenth of the volume
+MARGIN_MM = 22.0
+EDGES_MM = (80.0, 150.0)  # of a place's picture: less shows a structure without its neighbourhood, more makes it small
+NAMES = {"entropy": "Entropy of the structures", "segmented_entropy": "Entropy of the segmentation", "predictive_sd": "Predictive SD",
+         "displacement_sd": "SD of the displacement", "jacobian": "Jacobian (1: no change of volume)"}
 
 
-def png(rgb: np.ndarray) -> bytes:
-    """A PNG file of a uint8 array (rows, columns, 3)."""
-    height, width, _ = rgb.shape
-    # the "up" filter (2): each row minus the one above; smooth pictures then compress well
-    rows = np.concatenate([rgb[:1], rgb[1:] - rgb[:-1]]).reshape(height, width * 3)
-    raw = np.concatenate([np.full((height, 1), 2, np.uint8), rows], axis=1).tobytes()
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a row: the image `key` in the colours of `scale`, with the contours `lines`. With a `threshold` it lies over the
+    anatomy, where it is that far from `middle`; `masked`: black outside of the body."""
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw, 5)) + chunk(b"IEND", b"")
-
-
-def data_address(rgb: np.ndarray) -> str:
-    """The picture as a data: address for an <img>."""
-    return "data:image/png;base64," + base64.b64encode(png(rgb)).decode("ascii")
+    key: str
+    title: str
+    scale: Scale
+    lines: tuple[str, ...] = ()
+    threshold: float | None = None
+    middle: float = 0.0
+    masked: bool = False
 
 
-def nice_limit(value: float) -> float:
-    """The next round number at or above `value`: 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8 times a power of ten."""
-    if not value > 0 or not math.isfinite(value):
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(m * power for m in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if m * power >= value * (1 - 1e-9))
+def anatomy(data: ReportData) -> tuple[str, Scale]:
+    """The image on which contours are judged, and its window; ("", a scale) when there is none."""
+    if "synct" in data.images:
+        return "synct", Scale("grey", *CT_WINDOW, "HU")
+    if data.job == "propagate":
+        return ("input" if "input" in data.images else "warped_planning"), Scale("grey", *SOFT_TISSUE, "HU")
+    return ("input", _input_scale(data)) if "input" in data.images else ("", Scale("grey", 0.0, 1.0))
 
 
-class View:
-    """A way to cut a volume and to draw it with square pixels: one plane, the box of interest, the magnification.
-
-    plane: "axial", "coronal" or "sagittal". box: slices (z, y, x) of the voxels to show. spacing: (x, y, z) in mm.
-    Axial pictures have the patient's right at the left, coronal ones too, sagittal ones the front at the left; the head
-    is at the top.
-    """
-
-    AXES = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
-    LETTERS = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}  # left, right, top, bottom
-
-    def __init__(self, plane: str, box, spacing, longest: int = 420):
-        """`longest`: pixels of the longer edge."""
-        self.plane, self.box = plane, box
-        self.across, self.rows, self.columns = self.AXES[plane]
-        steps = tuple(reversed([float(s) for s in spacing]))
-        self.millimetres = tuple(
-            (box[axis].stop - box[axis].start) * steps[axis] for axis in (self.rows, self.columns))
-        per_mm = longest / max(self.millimetres)
-        self.shape = tuple(max(1, round(m * per_mm)) for m in self.millimetres)
-
-    def pixel(self, voxel) -> tuple[float, float]:
-        """Row and column in the picture of a voxel (z, y, x)."""
-        row, column = ((voxel[axis] + 0.5 - self.box[axis].start) / (self.box[axis].stop - self.box[axis].start) * size
-                       for axis, size in zip((self.rows, self.columns), self.shape))
-        return (row if self.plane == "axial" else self.shape[0] - row), column
-
-    def plane_of(self, volume, index: int) -> np.ndarray:
-        """The voxels of the slice `index` inside the box, the first row at the top of the picture."""
-        where = list(self.box)
-        where[self.across] = index
-        plane = np.asarray(volume[tuple(where)], np.float32)
-        return plane if self.plane == "axial" else plane[::-1]
-
-    def cut(self, volume: np.ndarray, index: int, order: int = 1) -> np.ndarray:
-        """The slice `index` of `volume` inside the box, interpolated to the picture's pixels, float32."""
-        return _resized(self.plane_of(volume, index), self.shape, order)
-
-    def outline(self, mask, index: int, width: float = 2.0, level: float = 0.5) -> np.ndarray:
-        """Where the border of a mask (or of another volume's values above `level`) runs in the picture, boolean, about
-        `width` pixels thick. `mask` is an array or a `report_structures.Part`."""
-        out = np.zeros(self.shape, bool)
-        plane = self.plane_of(mask, index)
-        window = [slice(0, n) for n in self.shape]
-        for axis in (0, 1):
-            # only the part of the picture in which there is something: distances are dear
-            found = np.flatnonzero((plane > level).any(1 - axis))
-            if not found.size:
-                return out
-            per_voxel = self.shape[axis] / plane.shape[axis]
-            reach = per_voxel + width + 2
-            window[axis] = slice(max(0, int(found[0] * per_voxel - reach)), min(self.shape[axis], int((found[-1] + 1) * per_voxel + reach) + 1))
-        inside = _resized(plane, self.shape, 1, window) > level
-        if inside.any() and not inside.all():
-            distance = np.where(inside, ndimage.distance_transform_edt(inside), -ndimage.distance_transform_edt(~inside) + 1)
-            out[tuple(window)] = np.abs(distance - 0.5) <= width / 2
-        return out
+def _modality(data: ReportData) -> str:
+    """CT, MR or "" of the input, by the model's card; where that says nothing, an image with air at −1000 counts as CT."""
+    known = (data.card.get("input") or {}).get("modality") or ("CT" if data.job == "propagate" else "")
+    return known or ("CT" if "input" in data.images and float(data.images["input"].min()) < -200 else "")
 
 
-def _resized(plane: np.ndarray, shape, order: int, window=(slice(None), slice(None))) -> np.ndarray:
-    """`plane` on `shape` pixels over the same extent (outer faces coincide); of them only those in `window`."""
-    at = [np.clip((np.arange(n)[w] + 0.5) * m / n - 0.5, 0, m - 1) for n, m, w in zip(shape, plane.shape, window)]
-    if order == 1:
-        return _linear(plane, *at)
-    return ndimage.map_coordinates(plane, np.meshgrid(*at, indexing="ij"), order=order, mode="nearest")
+def _input_scale(data: ReportData) -> Scale:
+    """The window of the input: soft tissue of a CT, of another image up to its brightest half percent."""
+    if _modality(data) == "CT":
+        return Scale("grey", *SOFT_TISSUE, "HU")
+    values = data.in_body("input")
+    return Scale("grey", min(0.0, float(values.min())), max(float(np.percentile(values, 99.5)), 1e-6))
 
 
-def _linear(plane: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """`plane` between its voxels at rows and columns, first along one axis and then along the other."""
-    for axis, at in enumerate((rows, columns)):
-        low = np.minimum(np.floor(at).astype(int), plane.shape[axis] - 1)
-        share = (at - low).astype(np.float32)
-        share = share[:, None] if axis == 0 else share[None]
-        plane = np.take(plane, low, axis) * (1 - share) + np.take(plane, np.minimum(low + 1, plane.shape[axis] - 1), axis) * share
-    return plane
+def _limit(data: ReportData, key: str, percentile: float = 99.5) -> float:
+    """The round number up to which a map is coloured: the same in every picture."""
+    values = np.abs(data.in_body(key))
+    return round_up(float(np.percentile(values, percentile))) if values.size else 1.0
 
 
-def box_of(body: np.ndarray, spacing, margin_mm: float = 8.0):
-    """The slices (z, y, x) of the body with a margin in the plane; all of them when there is no body."""
-    box = []
-    for axis, step in enumerate(reversed([float(s) for s in spacing])):
-        present = np.flatnonzero(body.any(tuple(a for a in range(3) if a != axis)))
-        margin = int(round(margin_mm / step)) if axis else 0
-        low, high = (present[0], present[-1] + 1) if len(present) else (0, body.shape[axis])
-        box.append(slice(int(max(0, low - margin)), int(min(body.shape[axis], high + margin))))
-    return tuple(box)
+def map_panel(data: ReportData, key: str, lines: tuple[str, ...] = ()) -> Panel:
+    """An uncertainty map or the Jacobian over the anatomy, with its range, threshold and unit."""
+    if key == "jacobian":
+        reach = min(max(round_up(float(np.percentile(np.abs(data.in_body(key) - 1), 99))), 0.2), 1.0)
+        return Panel(key, NAMES[key], Scale("signed", 1 - reach, 1 + reach), lines, JACOBIAN_FROM, 1.0)
+    if key in ("entropy", "segmented_entropy"):
+        known = sum(key == "entropy" or "segmented" in s.contours for s in data.structures)
+        return Panel(key, NAMES[key], Scale("entropy", 0.0, math.log(max(known + 1, 2)), "nats"), lines, ENTROPY_FROM)
+    scale = Scale("predictive", 0.0, _limit(data, key), "mm" if key == "displacement_sd" else "HU")
+    threshold = min(round_up(float(np.percentile(data.in_body(key), 75))), 0.8 * scale.high)
+    return Panel(key, NAMES[key], scale, lines, threshold)
 
 
-def coloured(values: np.ndarray, scale: Scale) -> np.ndarray:
-    """Values to RGB, uint8."""
-    return colormaps.apply(values, scale.table, scale.low, scale.high)
+def panels(data: ReportData) -> tuple[list[Panel], list[Panel]]:
+    """(what is shown of every slice, what is shown of one slice more), in reading order."""
+    has, ct = data.images.__contains__, Scale("grey", *CT_WINDOW, "HU")
+    if data.job == "propagate":
+        soft, paths = Scale("grey", *SOFT_TISSUE, "HU"), {p for s in data.structures for p in s.contours}
+        first = [Panel("input", "Daily CT", soft, ("planning", "propagated", "accepted"))] if has("input") else []
+        warped = Panel("warped_planning", "Planning CT, deformed", soft, ("propagated",))
+        both = [Panel(anatomy(data)[0], "Propagated and segmented", soft, ("propagated", "segmented"))] if "segmented" in paths else []
+        first += [*(both or [warped]), *(map_panel(data, k, ("propagated",)) for k in ("displacement_sd",) if has(k))]
+        more = [warped] * bool(both) + [map_panel(data, "jacobian", ("propagated",))] * has("jacobian")
+        return first, more + [map_panel(data, "segmented_entropy", ("segmented",))] * (has("segmented_entropy") and bool(both))
+    first = [Panel("input", f"Input {_modality(data) or 'image'}", _input_scale(data))] if has("input") else []
+    more = []
+    if not has("synct"):
+        first += [Panel("input", "With structures", _input_scale(data), ("structure",))] if first else []
+        return first + [map_panel(data, "entropy", ("structure",))] * has("entropy"), []
+    first.append(Panel("synct", "Synthetic CT with structures" if data.shown() else "Synthetic CT", ct, ("structure",)))
+    uncertain = "predictive_sd" if has("predictive_sd") else "entropy"
+    if has(uncertain):
+        first.append(map_panel(data, uncertain, ("structure",)))
+    if has("intrinsic_sd"):
+        top = _limit(data, "predictive_sd" if has("predictive_sd") else "intrinsic_sd")
+        more.append(Panel("intrinsic_sd", "Intrinsic SD (the data)", Scale("intrinsic", 0.0, top, "HU"), masked=True))
+    if has("parameter_sd"):
+        more.append(Panel("parameter_sd", "Parameter SD (the model)", Scale("parameter", 0.0, _limit(data, "parameter_sd"), "HU"), masked=True))
+    if has("entropy") and uncertain != "entropy":
+        more.append(Panel("entropy", NAMES["entropy"], map_panel(data, "entropy").scale, ("structure",), masked=True))
+    if has("reference"):
+        more.append(Panel("reference", "Reference CT", ct))
+        if has("error"):
+            reach = _limit(data, "error", 98)
+            more.append(Panel("error", "Error: synCT − CT", Scale("signed", -reach, reach, "HU"), masked=True))
+        if has("zscore"):
+            more.append(Panel("zscore", "z-score: error / predictive SD", Scale("signed", -4.0, 4.0), masked=True))
+    return first, more
 
 
-def laid_over(grey: np.ndarray, values: np.ndarray, scale: Scale, shown: np.ndarray) -> np.ndarray:
-    """RGB with the colours of `values` in place of it where `shown`: opaque, so that they are those of the legend."""
-    return np.where(shown[..., None], coloured(values, scale), grey)
-
-
-def with_lines(rgb: np.ndarray, lines: list[tuple[np.ndarray, tuple]], rim: list[np.ndarray] = ()) -> np.ndarray:
-    """RGB with (pixels, colour) drawn one after the other, over pixels `rim` that are darkened first."""
-    rgb = rgb.copy()
-    for pixels in rim:
-        rgb[pixels] = (0.45 * rgb[pixels]).astype(np.uint8)
-    for pixels, colour in lines:
-        rgb[pixels] = np.array(colour, np.uint8)
-    return rgb
-
-
-def with_cross(rgb: np.ndarray, row: float, column: float) -> np.ndarray:
-    """RGB with four short ticks at the edges that point at a pixel, so that nothing near it is covered."""
-    rgb = rgb.copy()
-    height, width, _ = rgb.shape
-    row, column, size = int(np.clip(row, 1, height - 2)), int(np.clip(column, 1, width - 2)), max(8, min(height, width) // 18)
-    for part in (rgb[row - 1:row + 1, :size], rgb[row - 1:row + 1, -size:], rgb[:size, column - 1:column + 1], rgb[-size:, column - 1:column + 1]):
-        part[...] = (255, 233, 168)
-    return rgb
-
-
-def squared(rgb: np.ndarray, size: int) -> np.ndarray:
-    """RGB in the middle of a black square."""
-    out = np.zeros((size, size, 3), np.uint8)
-    height, width = (min(n, size) for n in rgb.shape[:2])
-    top, left = (size - height) // 2, (size - width) // 2
-    out[top:top + height, left:left + width] = rgb[:height, :width]
+def row(data: ReportData, view: View, wanted: list[Panel]) -> list[Figure]:
+    """The panels of a slice, side by side."""
+    inside, shown, found, out = view.cut(data.body) > 0.5, data.shown(), {}, []
+    strip = any(p.scale.table != "grey" for p in wanted)
+    for position, panel in enumerate(wanted):
+        rgb = _pixels(data, view, panel, inside)
+        if panel.lines not in found:
+            found[panel.lines] = contour_lines(view, shown, panel.lines)
+        legend = None if panel.scale.table == "grey" else panel.scale
+        out.append(draw(view, rgb, found[panel.lines], panel.title, panel.key, scale=legend, strip=strip, bar=position == 0))
     return out
 
 
-def with_outlines(rgb: np.ndarray, view: View, index: int, structures: list[tuple]) -> np.ndarray:
-    """RGB with the border of each (mask, colour) over a thin dark rim, so that it shows on light and dark alike."""
-    return with_lines(rgb, [(view.outline(mask, index, 2.0), colour) for mask, colour in structures],
-                      [view.outline(mask, index, 4.0) for mask, _ in structures])
+def _pixels(data: ReportData, view: View, panel: Panel, inside: np.ndarray) -> np.ndarray:
+    """A panel without its contours, RGB."""
+    values = view.cut(data.images[panel.key])
+    rgb = colored(values, panel.scale)
+    if panel.threshold is not None:
+        rgb = np.where((inside & (np.abs(values - panel.middle) >= panel.threshold))[..., None], rgb, _grey(data, view, inside))
+    return np.where(inside[..., None], rgb, 0).astype(np.uint8) if panel.masked else rgb
+
+
+def _grey(data: ReportData, view: View, inside: np.ndarray) -> np.ndarray:
+    """The anatomy, RGB; where there is none, the body in one grey."""
+    key, scale = anatomy(data)
+    return colored(view.cut(data.images[key]), scale) if key else np.where(inside, 60, 0)[..., None].repeat(3, 2).astype(np.uint8)
+
+
+def overview(data: ReportData) -> tuple[list[dict], list[Figure], list[Panel]]:
+    """Up to three axial slices, a coronal and a sagittal cut.
+
+    Returns:
+        (rows of {"title", "figures"}, further pictures of the first slice, all panels that are shown).
+    """
+    first, more = panels(data)
+    rows, further, box = [], [], box_of(data.body, data.spacing)
+    if not first:
+        return [], [], []
+    for index, reason in chosen_slices(data):
+        view = View("axial", index, _zoomed(data, index, box), data.spacing)
+        rows.append({"title": f"Axial slice {index + 1} of {len(data.body)}: {reason}", "figures": row(data, view, first)})
+        if more and (not further or reason.startswith("highest")):
+            further = row(data, view, more)
+    for plane, index in zip(("coronal", "sagittal"), cut_position(data)):
+        if box[View.AXES[plane][0]].start <= index < box[View.AXES[plane][0]].stop:
+            rows.append({"title": f"{plane.capitalize()} cut", "figures": row(data, View(plane, index, box, data.spacing), first)})
+    return rows, further, first + more
+
+
+def explanation(data: ReportData, wanted: list[Panel]) -> list[str]:
+    """What lines and colours of the pictures mean, in sentences."""
+    paths = {p for panel in wanted for p in panel.lines if any(p in s.contours for s in data.shown())}
+    out = ["; ".join(CONTOURS[p] for p in CONTOURS if p in paths)] if paths - {"structure"} else []
+    scale = anatomy(data)[1]
+    if scale.unit == "HU":
+        out.append(f"CT window {number(scale.low)} to {number(scale.high)} HU")
+    for panel in dict.fromkeys(p for p in wanted if p.threshold is not None):
+        unit = f" {panel.scale.unit}" if panel.scale.unit else ""
+        beyond = f"differs from {number(panel.middle)} by" if panel.middle else "exceeds"
+        out.append(f"{panel.title} is coloured where it {beyond} {number(panel.threshold)}{unit}")
+    if any("entropy" in p.key for p in wanted):
+        out.append("entropy is 0 where the structure is certain and 0.69 where two are equally likely")
+    out.append("the patient's right is at the left")
+    if "input" not in data.images:
+        out.append("the input image was not given to the report, so it is not shown")
+    if data.oblique_degrees > 2:
+        out.append(f"the image planes are tilted by {data.oblique_degrees:.0f}° against the patient's axes and are shown as they are")
+    return [f"{o[:1].upper()}{o[1:]}." for o in out]
+
+
+def at_place(data: ReportData, structure: Structure, place) -> list[Figure]:
+    """Three planes through a voxel (z, y, x) of a structure: anatomy with contours and, where it is known, the uncertainty."""
+    box, key = field_of(structure, place, data.body.shape, data.spacing), data.uncertainty()
+    panel, others = map_panel(data, key) if key else None, [s for s in data.shown() if s.name != structure.name]
+    above, below = [], []
+    for plane in View.AXES:
+        view = View(plane, place[View.AXES[plane][0]], box, data.spacing)
+        inside = view.cut(data.body) > 0.5
+        own = contour_lines(view, [structure])
+        neighbours = [Line(view.outline(s.mask, thin=True), tuple(int(0.6 * c + 44) for c in s.color)) for s in others]
+        title = f"{plane.capitalize()}, slice {view.index + 1} of {data.body.shape[0]}" if plane == "axial" else plane.capitalize()
+        lines = [*neighbours, *nested_lines(view, structure), *own]
+        above.append(draw(view, _grey(data, view, inside), lines, title, f"place-{anatomy(data)[0]}", bar=plane == "axial", cross=place, square=True))
+        if panel is not None:
+            below.append(draw(view, _pixels(data, view, panel, inside), own, panel.title, f"place-{key}", scale=panel.scale, cross=place, square=True))
+    return above + below
+
+
+def field_of(structure: Structure, place, shape, spacing) -> tuple[slice, ...]:
+    """The box (z, y, x) to show: a cube about the place, as large as the structure with `MARGIN_MM` around it, but no smaller than
+    the first and no larger than the second of `EDGES_MM`; the part of it that lies inside the volume."""
+    steps = [float(s) for s in reversed(spacing)]
+    whole = around(structure, spacing, MARGIN_MM)
+    edge = float(np.clip(max((b.stop - b.start) * step for b, step in zip(whole, steps)), *EDGES_MM))
+    out = []
+    for at, count, step, b in zip(place, shape, steps, whole):
+        wide = min(count, int(np.ceil(edge / step)))
+        # the structure's middle where the whole of it is seen, else the place
+        middle = (b.start + b.stop) / 2 if (b.stop - b.start) <= wide else at + 0.5
+        low = int(np.clip(round(middle - wide / 2), at + 1 - wide, at))
+        low = min(max(0, low), count - wide)
+        out.append(slice(low, low + wide))
+    return tuple(out)
+
+
+def box_of(body: np.ndarray, spacing, margin_mm: float = 8.0) -> tuple[slice, ...]:
+    """The slices (z, y, x) of the body with a margin in the plane; all of them when there is no body."""
+    found = ndimage.find_objects(body.astype(np.uint8))
+    if not found:
+        return tuple(slice(0, n) for n in body.shape)
+    margins = [0, *(int(round(margin_mm / float(s))) for s in (spacing[1], spacing[0]))]
+    return tuple(slice(max(0, b.start - m), min(n, b.stop + m)) for b, m, n in zip(found[0], margins, body.shape))
+
+
+def _zoomed(data: ReportData, index: int, box) -> tuple[slice, ...]:
+    """The box of an axial slice: that of all slices, or of the body in this one where it fills little of it (a neck below the
+    level of the head, above the shoulders)."""
+    own = box_of(data.body[index:index + 1], data.spacing)[1:]
+    small = all(o.stop - o.start < 0.8 * (b.stop - b.start) for o, b in zip(own, box[1:]))
+    return (box[0], *own) if small and data.body[index].any() else box
+
+
+def chosen_slices(data: ReportData) -> list[tuple[int, str]]:
+    """Up to three axial slices to show, (index from the lowest, why), from the head downwards.
+
+    The slice with the highest mean uncertainty in the body, the one in which the structures are largest (each
+    relative to its own largest cross-section), and the middle of the body; one that falls within 3 % of the stack of
+    another moves on to the next best, or to a third of the stack.
+    """
+    body, key = data.body, "predictive_sd" if "predictive_sd" in data.images else data.uncertainty()
+    area = body.sum((1, 2)).astype(float)
+    if not area.any():
+        area[:] = 1
+    count = len(area)
+    apart = max(1, round(0.03 * count))
+    wanted = []
+    if key:
+        mean = (data.images[key] * body).sum((1, 2)) / np.maximum(area, 1)
+        # slices that show little of the body say little about it
+        wanted.append((np.where(area >= 0.25 * area.max(), mean, -np.inf), "highest mean uncertainty"))
+    areas = [s.mask.area() for s in data.shown()]
+    if areas:
+        wanted.append((sum(a / a.max() for a in areas), "largest cross-section of the structures"))
+    z = np.flatnonzero(area)
+    wanted.append((-np.abs(np.arange(count) - (z[0] + z[-1]) / 2), "middle of the body"))
+    chosen: list[tuple[int, str]] = []
+    for score, reason in wanted:
+        score = np.array(score, float)
+        for index, _ in chosen:
+            score[max(0, index - apart):index + apart + 1] = -np.inf
+        if np.isfinite(score).any():
+            chosen.append((int(score.argmax()), reason))
+    return sorted(chosen, reverse=True)
+
+
+def cut_position(data: ReportData) -> tuple[int, int]:
+    """Row (y) and column (x) of the coronal and sagittal cut: through the middle of the last structure that is
+    present (the card lists the target last), else of the body."""
+    shown = data.shown()
+    part = shown[-1].mask if shown else Part.of(data.body)
+    where = np.nonzero(part.voxels)
+    if not len(where[0]):
+        return part.shape[1] // 2, part.shape[2] // 2
+    return int(np.median(where[1])) + part.box[1].start, int(np.median(where[2])) + part.box[2].start

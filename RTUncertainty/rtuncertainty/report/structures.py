@@ -8,10 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 NEAR_MM = 8.0
-"""How far from its contour a doubt still counts as the structure's own."""
+"""How far from its contour uncertainty still counts as the structure's own."""
 SMOOTH_MM = 3.0
-PATHS = {"structure": "contour", "propagated": "propagated contour", "segmented": "segmented contour", "planning": "planning contour",
-         "accepted": "accepted contour"}
 
 
 class Part:
@@ -51,7 +49,7 @@ class Part:
 
 @dataclass
 class Structure:
-    """`contours` maps a key of `PATHS` to its voxels (bool), `default` is the one that stands for the structure; `inside` (uint8,
+    """`contours` maps a path (structure, propagated, segmented, planning, accepted) to its voxels (bool), `default` is the one that stands for the structure; `inside` (uint8,
     percent of the distribution in which a voxel lies inside) is None where it is not known."""
 
     name: str
@@ -81,11 +79,11 @@ def around(structure: Structure, spacing, margin_mm: float) -> tuple[slice, ...]
     return tuple(box)
 
 
-def least_certain(structure: Structure, spacing, doubt: np.ndarray | None = None) -> tuple[tuple[int, int, int], str] | None:
+def least_certain(structure: Structure, spacing, uncertainty: np.ndarray | None = None) -> tuple[tuple[int, int, int], str] | None:
     """Where a structure is least certain: (voxel (z, y, x), what was looked at), None for a structure without a voxel.
 
     In this order: where the propagated and the segmented contour differ; where the distribution is divided about the voxel
-    (`inside` near 50 %); where `doubt`, a map on the same voxels, is highest within `NEAR_MM` of the contour. Each is smoothed over
+    (`inside` near 50 %); where `uncertainty`, a map on the same voxels, is highest within `NEAR_MM` of the contour. Each is smoothed over
     `SMOOTH_MM`, so that a place is found and not a voxel. Else the middle of the structure.
     """
     box = around(structure, spacing, NEAR_MM + SMOOTH_MM)
@@ -101,13 +99,13 @@ def least_certain(structure: Structure, spacing, doubt: np.ndarray | None = None
     if all(p is not None and p.any() for p in both):
         maps.append((filled(both[0]) != filled(both[1]), "the two contours differ most"))
     if structure.inside is not None and structure.inside.any():
-        maps.append((1 - np.abs(filled(structure.inside).astype(np.float32) / 50 - 1), "the volume is most in doubt"))
-    if doubt is not None and structure.mask is not None and structure.mask.any():
+        maps.append((1 - np.abs(filled(structure.inside).astype(np.float32) / 50 - 1), "the volume is least certain"))
+    if uncertainty is not None and structure.mask is not None and structure.mask.any():
         away = ndimage.distance_transform_edt(~filled(structure.mask).astype(bool), sampling=steps)
-        maps.append((np.where(away <= NEAR_MM, doubt[box], 0), "the uncertainty is highest"))
+        maps.append((np.where(away <= NEAR_MM, uncertainty[box], 0), "the uncertainty is highest"))
     for values, reason in maps:
         score = ndimage.gaussian_filter(np.nan_to_num(np.asarray(values, np.float32)), [SMOOTH_MM / s for s in steps], mode="constant")
         if score.max() > 1e-6:
             at = np.unravel_index(score.argmax(), score.shape)
             return tuple(int(a + b.start) for a, b in zip(at, box)), reason
-    return tuple((b.start + b.stop - 1) // 2 for b in box), "the middle of it lies"
+    return tuple((b.start + b.stop - 1) // 2 for b in box), "its middle lies"

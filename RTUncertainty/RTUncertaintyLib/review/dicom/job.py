@@ -14,8 +14,8 @@ from pathlib import Path
 from rtuncertainty.results import Result
 
 from .. import run_files
-from ..report.content import rows_of, there
-from ...runs.review_data import ReviewData
+from ..report.content import there
+from ...runs.review_data import ReviewData, table_rows_of
 from ...jobs.workspace import RunWorkspace, fresh_folder, new_workspace
 from ...widgets.text import _
 from ...mrml.volume_export import RAS_TO_LPS, UnusableVolume, in_lps, volume_array
@@ -119,7 +119,7 @@ def write_result(run, folder: Path) -> bool:
     edited = any(states.get(c.name) == "edited" for c in chosen)
     table = run.tables.get("volumes")
     # of contours as the model drew them: what is known of a volume is not that of a corrected one
-    rows = [r for r in rows_of(table) if any(c.name == r["structure"] and c.sampled for c in chosen)
+    rows = [r for r in table_rows_of(table) if any(c.name == r["structure"] and c.sampled for c in chosen)
             and all(v == v for v in r.values())] if there(run, table) else []
     if rows and not edited:
         content["volumes"] = rows

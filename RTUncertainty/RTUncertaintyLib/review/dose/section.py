@@ -125,7 +125,7 @@ class ReviewDvh:
         self._fill()
         if chart is not None:
             self._logic.scene_builder.show_chart(chart)
-        notes = [n for n in self.job.notes if "--" not in n]  # options of the command line say nothing here
+        notes = list(self.job.notes)
         unusual = dose_input.warning(request.dose, request.unit) if request.dose.GetScene() is not None else ""
         without = [r.structure for r in self._found.rows if r.volume is not None and r.lower is None] if self._found is not None else []
         if without and len(without) == sum(r.volume is not None for r in self._found.rows):

@@ -6,11 +6,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from rtuncertainty.core import geometry
-from rtuncertainty.report import data, propagation
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.report import data
 from rtuncertainty.report.structures import Part, Structure
 
-from ...runs.review_data import ReviewData, table_rows_of as rows_of
+from ...runs.review_data import ReviewData, table_rows_of
 from ...runs.overlays import OVERLAYS
 from ..dose.nodes import curve_rows
 from ...runs.inside import percent_of
@@ -22,7 +22,7 @@ IMAGES = {"synct": "synct", "warped": "warped_planning", "reference": "reference
 """Attribute of a run -> key of the report's images."""
 
 
-def result_of(run) -> data.Result:
+def result_of(run) -> data.ReportData:
     """What a run of any job says, for `rtuncertainty.report.build.page`; nothing in the scene changes.
 
     Raises `InputError` for a run that is gone or that has no image left in the scene.
@@ -38,7 +38,7 @@ def result_of(run) -> data.Result:
     summary.setdefault("structures", [{"name": s.name, "color": [round(255 * c) for c in s.color]} for s in review.structures])
     result = data.in_patient_axes(summary, images)
     result.images["body"] = _body(run, result)
-    result.tables = {key: rows_of(node) for key, node in run.tables.items() if there(run, node)}
+    result.tables = {key: table_rows_of(node) for key, node in run.tables.items() if there(run, node)}
     result.reviews = [{"structure": s.name, "decision": s.decision.state, "comment": s.decision.comment, "reviewer": s.decision.reviewer,
                        "time": s.decision.time} for s in review.structures] if result.tables.get("review") else []
     result.structures = _structures(run, review, summary, grid)
@@ -54,7 +54,7 @@ def there(run, node) -> bool:
 def _images(run) -> dict[str, sitk.Image]:
     """The run's images, all on the grid of the first; what lies otherwise (the user's own input) is resampled."""
     nodes = {key: getattr(run, attribute, None) for attribute, key in IMAGES.items() if attribute != "input"}
-    nodes |= {OVERLAYS[key].image: node for key, node in run.overlays.items() if OVERLAYS[key].image in (*data.IMAGES, *data.REFERENCE_IMAGES)}
+    nodes |= {OVERLAYS[key].image: node for key, node in run.overlays.items() if OVERLAYS[key].image in data.IMAGES}
     images = {key: image_like(volume_array(node), node) for key, node in nodes.items() if there(run, node)}
     if there(run, run.input):
         try:
@@ -79,8 +79,8 @@ def _in_world(node) -> sitk.Image:
     return image
 
 
-def _body(run, result: data.Result) -> np.ndarray:
-    """The body, uint8: maps of a prediction are zero outside of it; else tissue of the CT (`report_data.in_patient_axes`)."""
+def _body(run, result: data.ReportData) -> np.ndarray:
+    """The body, uint8: maps of a prediction are zero outside of it; else tissue of the CT (`rtuncertainty.report.data.in_patient_axes`)."""
     from scipy import ndimage
 
     for key in ("predictive_sd", "entropy"):
@@ -156,7 +156,7 @@ def _matrix(grid: sitk.Image) -> np.ndarray:
 
 def _rigid_back(summary: dict) -> np.ndarray:
     """From planning to daily points (RAS, mm) by the rigid alignment of a propagation, 4 × 4."""
-    transform = propagation.rigid(summary)
+    transform = data.rigid(summary)
     matrix = np.eye(4)
     matrix[:3, :3] = np.array(transform.GetMatrix()).reshape(3, 3)
     matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))

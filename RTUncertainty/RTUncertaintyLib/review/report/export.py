@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import datetime
-import math
+import tempfile
 from pathlib import Path
 
-from rtuncertainty.report import build
-from rtuncertainty.results import tables
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.image_io import Staging
+from rtuncertainty.report import build
+from rtuncertainty.report.context import context
+from rtuncertainty.results import tables
 
+from ...runs.review_data import table_rows_of
 from . import pdf
-from .content import result_of, rows_of, there
+from .content import result_of, there
 from ..dose.nodes import curve_rows
 
 FORMATS = ("html", "pdf", "csv")
@@ -41,17 +43,19 @@ def export(run, folder: Path, formats=FORMATS, level: float = 0.9, patient: dict
         raise ValueError(f"formats are of {', '.join(FORMATS)}, not {', '.join(sorted(unknown)) or 'none'}")
     _require_free(folder)
     if "pdf" in formats and not pdf.available():
-        raise InputError("A PDF is written by Slicer: export from the application, or leave the PDF out and print the HTML page.")
+        raise InputError(pdf.NEEDED)
     result = result_of(run)
     given = {"Patient": patient} if isinstance(patient, str) else patient or {}
     result.patient = {str(k): str(v).strip() for k, v in given.items() if str(v).strip()}
     name = run.name if result.patient else _nameless(result.summary)
+    values = context(result, level) if {"html", "pdf"} & set(formats) else {}
     with Staging(folder) as staging:
         with staging.writing():
             if "html" in formats:
-                (staging.folder / "report.html").write_text(build.page(result, level), encoding="utf-8")
+                (staging.folder / "report.html").write_text(build.render(values), encoding="utf-8")
             if "pdf" in formats:
-                pdf.write(build.sections(result, level), staging.folder / "report.pdf", name, _header(name, result.patient), build.EACH_PAGE)
+                with tempfile.TemporaryDirectory() as pictures:
+                    pdf.write(build.render(values, Path(pictures)), staging.folder / "report.pdf", name, _header(name, result.patient), build.EACH_PAGE)
             for table, text in (_tables(run) if "csv" in formats else {}).items():
                 (staging.folder / table).write_text(text, encoding="utf-8", newline="")
         names = sorted(p.name for p in staging.folder.iterdir())
@@ -91,18 +95,21 @@ def _tables(run) -> dict[str, str]:
     """File name -> text of each table of the run that has a row."""
     out = {}
     for key, node in run.tables.items():
-        rows = rows_of(node) if there(run, node) else []
+        rows = table_rows_of(node) if there(run, node) else []
         if rows:
-            out[tables.FILES.get(key, f"{key}.csv")] = tables.text(rows[0], [[_cell(v) for v in row.values()] for row in rows])
+            out[tables.FILES.get(key, f"{key}.csv")] = _csv(rows)
     curves = curve_rows(run)
     if curves:
         out["dvh_curves.csv"] = tables.text(curves[0], [[_cell(v) for v in row.values()] for row in curves])
     return out
 
 
-def _cell(value) -> str:
-    """A cell; an unknown number is empty, and text that a spreadsheet would compute is kept from it by an apostrophe."""
+def _csv(rows: list[dict]) -> str:
+    return tables.text(rows[0], [[_cell(v) for v in row.values()] for row in rows])
+
+
+def _cell(value):
+    """A cell: text that a spreadsheet would compute is kept from it by an apostrophe."""
     if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.10g}"
-    text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+        return value if value != value else f"{value:.10g}"
+    return f"'{value}" if str(value).startswith(_FORMULA) else str(value)
