@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-import slicer.util
 import vtk
 from gui_support.cards import PROPAGATION_CARD
 from gui_support.volumes import add_case, add_segmentation, add_volume, transform_node

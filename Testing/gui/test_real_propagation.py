@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slicer
-import slicer.util
 from gui_support.volumes import add_segmentation
 from RTUncertaintyLib.propagation.logic import PropagationError, PropagationLogic
 from RTUncertaintyLib.mrml.volumes import add_volume

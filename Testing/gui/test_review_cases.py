@@ -8,7 +8,6 @@ import types
 import numpy as np
 
 import slicer
-import slicer.util
 from gui_support.review import MODULE, click, column, folders, opened, review  # noqa: F401
 from gui_support.scene_file import open_scene, save_and_close
 from gui_support.volumes import add_volume

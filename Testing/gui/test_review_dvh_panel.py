@@ -4,7 +4,6 @@ import json
 
 import pytest
 import slicer
-import slicer.util
 from gui_support.review import folders, opened, review  # noqa: F401
 from make_dose_volume import add_dose
 from RTUncertaintyLib import scene as run_scene

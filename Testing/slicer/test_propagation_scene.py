@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-import slicer.util
 import vtk
 from make_propagation import STRUCTURES
 from make_result import make_result, oblique

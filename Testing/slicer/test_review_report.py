@@ -14,7 +14,6 @@ import propagation_case
 import pytest
 import SimpleITK as sitk
 import slicer
-import slicer.util
 import vtk
 from RTUncertaintyLib.review.report import content, export
 from RTUncertaintyLib import scene as run_scene

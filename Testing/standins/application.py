@@ -97,7 +97,6 @@ def _keep_singletons() -> None:
 def install():
     """Register everything once; returns the `slicer` module."""
     import slicer
-    import slicer.util
 
     if "qt" in sys.modules:
         return slicer
