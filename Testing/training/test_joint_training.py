@@ -104,7 +104,7 @@ def test_homoscedastic_weights_are_eq_7():
         w.log_variance.copy_(torch.tensor([math.log(4.0), 0.0]))
     assert w([torch.tensor(1.0), torch.tensor(3.0)]).item() == pytest.approx(1 / 4 + math.log(2.0) + 3)
     with pytest.raises(SystemExit, match="loudest"):
-        weighting.build("loudest", 2)
+        methods.config(network="dense", weighting="loudest")
 
 
 def moved(seed):

@@ -226,6 +226,13 @@ def test_train_tells_it_before_it_begins(tmp_path, more, said, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+def test_configs_that_pages_name_are_there():
+    root = ROOT.parent
+    pages = [root / "README.md", *ROOT.rglob("*.md"), *(root / "Resources").rglob("*.md")]
+    named = {n for page in pages for n in re.findall(r"training/[\w/.-]+\.yaml", page.read_text(encoding="utf-8"))}
+    assert len(named) > 10 and [n for n in sorted(named) if not (root / n).is_file()] == []
+
+
 @pytest.mark.parametrize("method", methods.METHODS)
 def test_what_a_readme_points_at_is_there(method):
     """`file.py:name` and links in the README of a method; lines would rot, names are looked up."""
