@@ -61,11 +61,14 @@ coverage: $(VENV)/.test ## all tests, and which part of each package they run
 .venv312/.test: pyproject.toml constraints.txt
 	@test -n "$(PYTHON312)" || { echo "There is no Python 3.12; name it with make test-312 PYTHON312=..."; exit 2; }
 	test -x $(BIN312)/python || $(PYTHON312) -m venv .venv312
-	$(BIN312)/python $(INSTALL) slicer-core PySide6-Essentials SimpleITK scipy Jinja2 pillow pydicom highdicom pytest hypothesis
+	$(BIN312)/python $(INSTALL) slicer-core PySide6-Essentials SimpleITK scipy Jinja2 pillow pydicom highdicom pytest hypothesis coverage
 	@touch $@
 
+# coverage is cheap here: Python 3.12 has monitoring of its own
 test-312: .venv312/.test ## the tests of Lib, scene and panels under Python 3.12, which is Slicer's
-	PYTHONPATH=RTUncertainty:. $(BIN312)/python -m pytest Testing/slicer Testing/gui $(ARGS)
+	PYTHONPATH=RTUncertainty:. COVERAGE_CORE=sysmon COVERAGE_FILE=.coverage.312 $(BIN312)/python -m coverage run \
+		--source=RTUncertainty/RTUncertaintyLib -m pytest Testing/slicer Testing/gui $(ARGS)
+	@echo "coverage of RTUncertaintyLib: $$(COVERAGE_FILE=.coverage.312 $(BIN312)/python -m coverage report --format=total) %"
 
 which-312:
 	@echo $(PYTHON312)
@@ -97,4 +100,4 @@ benchmark: $(VENV)/.test ## times and memory
 	$(BIN)/python Testing/benchmarks/dose.py
 
 clean: ## remove what make made
-	rm -rf $(VENV) .venv312 demo-output site build dist *.egg-info RTUncertainty/*.egg-info .coverage
+	rm -rf $(VENV) .venv312 demo-output site build dist *.egg-info RTUncertainty/*.egg-info .coverage .coverage.312
