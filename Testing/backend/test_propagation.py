@@ -150,7 +150,7 @@ def shifted(ct, by):
 
 
 @pytest.mark.parametrize("change, told", [
-    ({"planning": image(np.random.default_rng(0).integers(1, 900, (20, 30, 30)))}, "the planning CT: is no CT"),
+    ({"planning": image(np.random.default_rng(0).integers(1, 900, (20, 30, 30)))}, "the planning CT is no CT"),
     ({"daily": image(np.full((20, 30, 30), -1000))}, "the daily CT"), ({"samples": 1}, "at least 2"), ({"seed": -1}, "seed"),
     ({"rigid": "maybe"}, "rigid"), ({"refine": "best"}, "refine"), ({"bundle": "limb-t1-synct"}, "propagates"), ({"bundle": "none"}, "known names"),
     ({"structures": {"a": image(np.zeros((30, 44, 48)), np.uint8)}}, "no structure with a voxel"), ({"device": "cuda:77"}, "cuda:77")])
