@@ -18,7 +18,6 @@ from RTUncertaintyLib.review.dicom import job  # noqa: E402
 from RTUncertaintyLib.review.report.export import export  # noqa: E402
 from RTUncertaintyLib.runs.result_tables import result_of_run  # noqa: E402
 from RTUncertaintyLib.runs.review_data import ReviewData  # noqa: E402
-from rtuncertainty.dose import bands  # noqa: E402
 from rtuncertainty.results import Result, tables  # noqa: E402
 
 
@@ -32,6 +31,9 @@ def names_of(run) -> list:
 
 
 def test_any_name_survives_the_scene_and_its_file(scene, tmp_path):
+    pytest.importorskip("torch")
+    from rtuncertainty.dose import bands
+
     result(NASTY).write(tmp_path / "r")
     run = run_scene.load_result(tmp_path / "r")
     assert all(names == NASTY for names in names_of(run)), names_of(run)
