@@ -7,6 +7,7 @@ import functools
 import io
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -346,11 +347,11 @@ class Series:
 
     name: str
     color: tuple | str
-    x: object
-    y: object
+    x: Any
+    y: Any
     dashed: bool = False
-    lower: object = None
-    upper: object = None
+    lower: Any = None
+    upper: Any = None
 
 
 def hexadecimal(color) -> str:
