@@ -136,3 +136,55 @@ def test_the_place_is_replaced_whole(tmp_path):
     assert list(Result.read(tmp_path / "r").structures()) == ["a", "b"]
     result(["c"]).write(tmp_path / "r")
     assert not (tmp_path / "r" / "inside_a.nii.gz").exists() and (tmp_path / "r" / "mine.txt").is_file()
+
+
+def test_any_name_in_dicom(tmp_path):
+    """A backslash separates values there, spaces around a name count for nothing, and 64 characters are all."""
+    import pydicom
+    from make_dicom import write_series
+    from rtuncertainty.dicom import structure_input
+    from rtuncertainty.dicom.export import export_result, long_strings
+
+    long = ["x" * 63 + end for end in ("ab", "ac")]
+    names = [n for n in NASTY if n.strip() == n] + long
+    result(names).write(tmp_path / "r")
+    write_series(sitk.Cast(Result.read(tmp_path / "r").image("synct"), sitk.sitkInt16) + sitk.GetImageFromArray(np.arange(4 * 6 * (2 * len(names) + 2), dtype=np.int16).reshape(4, 6, -1)),
+                 tmp_path / "scan", "MR", "1.2.3.5")
+    export_result(tmp_path / "r", tmp_path / "scan", tmp_path / "out", what=["rtstruct"])
+    written = [str(r.ROIName) for r in pydicom.dcmread(tmp_path / "out" / "rtstruct.dcm").StructureSetROISequence]
+    expected = [n.replace("\\", "/") for n in names[:-2]] + ["x" * 63 + "a", "x" * 60 + " 2"]
+    assert written == expected == list(long_strings(names).values())
+    assert list(structure_input.read(tmp_path / "out" / "rtstruct.dcm", grid=Result.read(tmp_path / "r").grid())) == expected
+    told = {str(r.ROIName): str(r.ROIDescription) for r in pydicom.dcmread(tmp_path / "out" / "rtstruct.dcm").StructureSetROISequence}
+    assert all(text.startswith("Volume 1.0 ml") for text in told.values())
+
+
+def test_a_backslash_in_a_structure_set_is_part_of_the_name(tmp_path):
+    from make_dicom import circle, write_structure_set
+    from rtuncertainty.dicom import structure_input
+
+    path = write_structure_set(tmp_path / "rs.dcm", [("PTV\\56, left", [circle(3, 2, z, 15, 100) for z in (0.0, 3.0, 6.0)])])
+    assert list(structure_input.read(path)) == ["PTV\\56, left"]
+
+
+@pytest.mark.parametrize("step, option", [("write_scene", "--scene"), ("_report", "--report")])
+def test_a_scene_or_report_that_fails_loses_no_result(tmp_path, monkeypatch, capsys, step, option):
+    from rtuncertainty.cli import command_line
+    from rtuncertainty.jobs import finish, prediction
+
+    def fails(*_):
+        raise InputError("the scene could not be written: no such folder")
+
+    monkeypatch.setattr(finish, step, fails)
+    monkeypatch.setattr(prediction, "require_scene_writer", lambda scene: None)
+    array = np.zeros((4, 36, 34), np.float32)
+    array[:, 6:30, 6:28] = 100 + 10 * np.random.default_rng(0).random((4, 24, 22))
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((2.0, 2.0, 4.0))
+    sitk.WriteImage(image, str(tmp_path / "mr.nrrd"))
+    code = command_line.main(["predict", "--model", str(make_bundle(tmp_path / "m")), "--input", str(tmp_path / "mr.nrrd"), "--output", str(tmp_path / "r"),
+                              "--samples", "2", option])
+    said = capsys.readouterr().err
+    assert code == 2 and f"{tmp_path / 'r'}: the result is there, but the scene could not be written: no such folder" in said, said
+    Result.read(tmp_path / "r").require_files()
+    assert [p.name for p in tmp_path.iterdir() if "part" in p.name] == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from rtuncertainty.core import geometry, image_io, structure_names, structure_set
+from rtuncertainty.core import geometry, image_io, structure_names
 from rtuncertainty.dicom import structure_input
 from rtuncertainty.core.errors import InputError
 

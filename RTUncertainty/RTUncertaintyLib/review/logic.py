@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from ..jobs.logic import SlicerScene
 from ..runs.review_data import ReviewData, read_summary

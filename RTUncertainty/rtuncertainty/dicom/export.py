@@ -142,7 +142,9 @@ class _Job:
             told = volume_texts(self.found) if which == "default" else told
         # a file may come from Slicer, which crops it
         name, part = (str(self.found.folder), False) if which in SETS else (str(which), True)
-        return [replace(s, mask=self.series.fit(s.mask, name, part)) for s in structures], told
+        titles = long_strings(s.name for s in structures)
+        fitted = [replace(s, name=titles[s.name], mask=self.series.fit(s.mask, name, part)) for s in structures]
+        return fitted, {titles[n]: text for n, text in told.items() if n in titles}
 
     def write_rtstruct(self, which: str, _planning) -> None:
         structures, told = self._structures(which)
@@ -179,6 +181,8 @@ class _Job:
                       for s in self.found.summary.get("structures") or [] if s["name"] in names]
         if not structures:
             raise InputError(f"{self.found.folder}: has no probabilities to write.")
+        titles = long_strings(s.name for s in structures)
+        structures = [replace(s, name=titles[s.name]) for s in structures]
         made = segmentation.make_segmentation(structures, self.series, self.author, probability=True)
         author.write(made, self.folder / "probability.dcm")
         self.done.written["probability"] = f"probability.dcm: {len(made.SegmentSequence)} segments"
@@ -188,6 +192,17 @@ class _Job:
         made = registration.make_registration(field, self.series, read_series(planning), self.author)
         author.write(made, self.folder / "registration.dcm")
         self.done.written["registration"] = f"registration.dcm: {' × '.join(map(str, field.GetSize()))} vectors"
+
+
+def long_strings(names) -> dict[str, str]:
+    """{name: what DICOM can keep of it} in elements of the kind LO: 64 characters, and a slash for a backslash, which separates values."""
+    out: dict[str, str] = {}
+    for name in names:
+        title, number = name.replace("\\", "/")[:64], 2
+        while title.strip() in {t.strip() for t in out.values()}:
+            title, number = f"{name.replace(chr(92), '/')[:60]} {number}", number + 1
+        out[name] = title
+    return out
 
 
 def volume_texts(found: Result) -> dict[str, str]:

@@ -81,10 +81,10 @@ def _described(s: Structure, number: int, author: Author, edited: bool, seg, hig
 
     coded, how = s.code or UNKNOWN, seg.SegmentAlgorithmTypeValues
     made = seg.SegmentDescription(
-        number, s.name[:64], code(coded.get("category", ANATOMICAL_STRUCTURE)), code(coded), how.SEMIAUTOMATIC if edited else how.AUTOMATIC,
+        number, s.name, code(coded.get("category", ANATOMICAL_STRUCTURE)), code(coded), how.SEMIAUTOMATIC if edited else how.AUTOMATIC,
         highdicom.AlgorithmIdentificationSequence(author.model[:64], code({"scheme": "DCM", "value": "123110", "meaning": "Artificial Intelligence"}),
                                                   author.version[:64], source=f"{MANUFACTURER}, {WARNING}"),
-        tracking_uid=author.uid(), tracking_id=s.name[:64],
+        tracking_uid=author.uid(), tracking_id=s.name,
         display_color=highdicom.color.CIELabColor.from_rgb(*(int(c) for c in s.color)))
     if coded.get("modifier"):
         made.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [code(coded["modifier"])]

@@ -63,7 +63,9 @@ def rois_of(path: Path) -> list[Roi]:
     rois = {}
     for item in dataset.StructureSetROISequence:
         number = str(files.value(item, "ROINumber"))
-        name = " ".join("".join(c if c.isprintable() else " " for c in str(files.value(item, "ROIName"))).split())
+        name = files.value(item, "ROIName")
+        name = name if isinstance(name, str) else "\\".join(map(str, name))  # a backslash separates values, and yet somebody wrote it
+        name = " ".join("".join(c if c.isprintable() else " " for c in name).split())
         rois[number] = Roi(name or f"ROI {number}", frame=str(files.value(item, "ReferencedFrameOfReferenceUID", frame)))
     for item in dataset.ROIContourSequence:
         roi = rois.get(str(files.value(item, "ReferencedROINumber")))

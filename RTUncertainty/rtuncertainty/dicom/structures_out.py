@@ -41,7 +41,7 @@ def make_structure_set(structures: list[Structure], series: Series, author: Auth
     made.StructureSetROISequence, made.ROIContourSequence, made.RTROIObservationsSequence = Sequence(), Sequence(), Sequence()
     for number, s in enumerate(structures, 1):
         roi = Dataset()
-        roi.ROINumber, roi.ReferencedFrameOfReferenceUID, roi.ROIName = number, series.first.FrameOfReferenceUID, s.name[:64]
+        roi.ROINumber, roi.ReferencedFrameOfReferenceUID, roi.ROIName = number, series.first.FrameOfReferenceUID, s.name
         roi.ROIDescription = " ".join(filter(None, [(told or {}).get(s.name), author.sentence]))[:1024]
         roi.ROIGenerationAlgorithm, roi.ROIGenerationDescription = "SEMIAUTOMATIC" if edited else "AUTOMATIC", author.titled("model")
         roi.ROIDerivationAlgorithmIdentificationSequence = Sequence([algorithm(author)])

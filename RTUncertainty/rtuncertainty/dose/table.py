@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..results import tables
 from .dvh import Dvh
 
 # Gy, percent of the prescription, percent of the volume
@@ -68,7 +67,7 @@ def metrics_table(rows: list[Row], prescription: float | None = None) -> str:
         elif banded:
             line += [_number(v) for c in columns for v in r.band.intervals[c]] + [f"{r.band.level:g}", r.band.calibrated]
         lines.append([*line, r.note])
-    return _text(lines)
+    return tables.text(lines[0], lines[1:])
 
 
 def curves_table(rows: list[Row]) -> str:
@@ -82,14 +81,8 @@ def curves_table(rows: list[Row]) -> str:
         if banded:
             curves += [r.band.lower, r.band.upper] if r.band is not None else [[math.nan] * len(axis)] * 2
         lines += [[r.structure, f"{dose:.2f}", *map(_number, values)] for dose, *values in zip(axis, *curves)]
-    return _text(lines)
+    return tables.text(lines[0], lines[1:])
 
 
 def _number(value) -> str:
     return "" if value is None or math.isnan(value) else f"{value:.4f}".rstrip("0").rstrip(".")
-
-
-def _text(lines) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(lines)
-    return out.getvalue()

@@ -79,25 +79,21 @@ def _environment(print_folder: Path | None):
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
 
-    def file(content: bytes, suffix: str) -> str:
-        path = print_folder / f"{len(list(print_folder.iterdir()))}{suffix}"
+    def file(folder: Path, content: bytes, suffix: str) -> str:
+        path = folder / f"{len(list(folder.iterdir()))}{suffix}"
         path.write_bytes(content)
         return path.absolute().as_uri()
 
     def source(figure: Figure) -> str:
-        return (
-            file(figure.png, ".png")
-            if print_folder
-            else "data:image/png;base64," + base64.b64encode(figure.png).decode("ascii")
-        )
+        if print_folder is not None:
+            return file(print_folder, figure.png, ".png")
+        return "data:image/png;base64," + base64.b64encode(figure.png).decode("ascii")
 
     def drawing(svg: str, width: int):
-        if not print_folder:
+        if print_folder is None:
             return Markup(svg)
-        return Markup('<img src="{}" width="{}">').format(
-            file(str(svg).strip().replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).encode(), ".svg"),
-            width,
-        )
+        alone = str(svg).strip().replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+        return Markup('<img src="{}" width="{}">').format(file(print_folder, alone.encode(), ".svg"), width)
 
     environment.filters |= {"source": source, "drawing": drawing, "color": hexadecimal, "number": number}
     return environment

@@ -173,7 +173,8 @@ def flagged(data: ReportData) -> list[dict]:
                     "reason": r.get("reason") or "",
                 }
             )
-    colors, found = {s.name: s.color for s in data.structures}, {}
+    colors: dict[str, tuple] = {s.name: s.color for s in data.structures}
+    found: dict[str, dict] = {}
     for r in sorted(rows, key=lambda r: _rank(r.get("severity"))):
         subject, severity = text(r.get("subject")), r.get("severity") if r.get("severity") in SEVERITIES else "info"
         entry = found.setdefault(
@@ -191,7 +192,9 @@ def verdict(data: ReportData, flags: list[dict]) -> tuple[str, str]:
     """(severity or "good", the result in one sentence); what was reviewed need not be checked again, and how far that
     has come is said."""
     known = names(data)
-    decisions = {r.get("structure"): r["decision"] for r in data.reviews if r.get("decision") not in (None, "", "open")}
+    decisions = {
+        str(r.get("structure")): r["decision"] for r in data.reviews if r.get("decision") not in (None, "", "open")
+    }
     warned = [f for f in flags if f["severity"] != "info"]
     own, others = [f for f in warned if f["subject"] in known], [f for f in warned if f["subject"] not in known]
     left = [f for f in own if f["subject"] not in decisions]
@@ -277,7 +280,7 @@ def places(data: ReportData, flags: list[dict]) -> dict | None:
 
 def _widest(data: ReportData) -> list[Structure]:
     """The structure whose interval is widest relative to its volume; none without intervals."""
-    widths = {}
+    widths: dict[str, tuple] = {}
     for s in data.shown():
         known = interval(data, s.name)
         width = (known["upper_ml"] - known["lower_ml"]) / known["volume_ml"] if known["volume_ml"] > 0 else math.nan
@@ -344,7 +347,7 @@ def structure_table(data: ReportData, level: float) -> dict | None:
     colors, rows = {s.name: s.color for s in data.structures}, []
     for name in order:
         found, row = known[name], both.get(name, {})
-        cells = [{"name": name, "color": colors.get(name)}]
+        cells: list = [{"name": name, "color": colors.get(name)}]
         cells += [_agreement(row)] if both else []
         cells += [numeric(found["volume_ml"]), right(_between(found, level))]
         if relative:
@@ -387,7 +390,7 @@ def _expected_dice(row: dict | None) -> str:
         return "–"
     return (
         f"{dice:.2f}"
-        + ("" if row.get("calibrated") == "yes" else " *")
+        + ("" if (row or {}).get("calibrated") == "yes" else " *")
         + (f" ({low:.2f} to {high:.2f})" if math.isfinite(low) and math.isfinite(high) else "")
     )
 
@@ -456,7 +459,7 @@ def reviews(data: ReportData) -> dict | None:
         return None
     by_name, ml, rows = {s.name: s for s in data.structures}, float(np.prod(data.spacing)) / 1000, []
     for r in data.reviews:
-        structure = by_name.get(r.get("structure"))
+        structure = by_name.get(str(r.get("structure")))
         part = (
             (structure.contours.get("accepted") or structure.mask)
             if structure and r.get("decision") in ("accepted", "edited")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import tempfile
 from pathlib import Path
 
@@ -125,8 +126,8 @@ def _csv(rows: list[dict]) -> str:
     return tables.text(rows[0], [[_cell(v) for v in row.values()] for row in rows])
 
 
-def _cell(value):
-    """A cell: text that a spreadsheet would compute is kept from it by an apostrophe."""
+def _cell(value) -> str:
+    """A cell; an unknown number is empty, and text that a spreadsheet would compute is kept from it by an apostrophe."""
     if isinstance(value, float):
-        return value if value != value else f"{value:.10g}"
+        return "" if math.isnan(value) else f"{value:.10g}"
     return f"'{value}" if str(value).startswith(_FORMULA) else str(value)

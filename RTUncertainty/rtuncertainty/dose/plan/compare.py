@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from dataclasses import dataclass, field
 
@@ -15,6 +13,7 @@ from rtuncertainty.dose import bands, dvh
 from rtuncertainty.dose.gamma import ROUNDING, gamma
 from rtuncertainty.dose.table import Row, dose_axis
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.results import tables
 
 LEVEL = 0.9
 # percent and mm, both global with a cut-off of 10 %
@@ -133,7 +132,7 @@ def table(found: Comparison) -> str:
         head += [f"{d}_difference_lower", f"{d}_difference_upper", f"{d}_band_holds_ct"] if banded else []
         head += [f"{d}_calibrated_lower", f"{d}_calibrated_upper"] if calibrated else []
     head += [f"gamma_{p:g}percent_{mm:g}mm_pass_percent" for p, mm in CRITERIA]
-    lines = [head]
+    lines = []
     for c in found.structures:
         line = [c.structure, f"{c.volume_ml:.2f}"]
         for d in DOSES:
@@ -144,6 +143,4 @@ def table(found: Comparison) -> str:
                 line += [f"{v:.3f}" for v in c.calibrated[d]] if c.calibrated else ["", ""]
         lines.append(line + [f"{c.passed[k]:.2f}" for k in CRITERIA])
     lines.append([f"(dose above {CUTOFF:g} %)"] + [""] * (len(head) - 1 - len(CRITERIA)) + [f"{found.passed[k]:.2f}" for k in CRITERIA])
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(lines)
-    return out.getvalue()
+    return tables.text(head, lines)

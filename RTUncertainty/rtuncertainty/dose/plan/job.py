@@ -206,9 +206,7 @@ def _write(staging, ct_dose, doses, ct_rows, found, delivery: Delivery, page) ->
 
 def summary(folder) -> list[str]:
     """A few lines that tell what a folder of `dose_to_folder` holds."""
-    folder = Path(folder)
-    told = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    result = Result.read(folder, "dose")
+    told = result.summary
     lines = [f"{told['modality']} plan, {told['prescription_gy']:g} Gy to half of {told['target']}, {told['engine']}"]
-    if "comparison" in told["files"]:
-        lines += (folder / told["files"]["comparison"]).read_text(encoding="utf-8").splitlines()
-    return lines
+    return lines + (result.path("comparison").read_text(encoding="utf-8").splitlines() if result.has("comparison") else [])
