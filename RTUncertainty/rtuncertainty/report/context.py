@@ -339,7 +339,7 @@ def structure_table(data: ReportData, level: float) -> dict | None:
     }
     reach = min(max([5.0, *(1.05 * abs(v) for ends in relative.values() for v in ends)]), 100.0)
     heads = ["Structure"] + ["Agreement"] * bool(both) + ["Volume (ml)", f"{level:.0%} interval (ml)"]
-    heads += [f"±{number(round(reach))} %"] * bool(relative)
+    heads += [f"Relative (±{number(round(reach))}\u00a0%)"] * bool(relative)
     heads += ["Planning (ml)", "Dice", "Distance (mm)", "SD (mm)"] if both else []
     heads += ["Expected Dice"] * bool(quality) + ["Entropy (nats)"] * (bool(quality) and not both)
     heads += ["Path"] if both else ["Flags"]

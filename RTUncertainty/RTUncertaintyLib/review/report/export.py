@@ -127,7 +127,7 @@ def _csv(rows: list[dict]) -> str:
 
 
 def _cell(value) -> str:
-    """A cell; an unknown number is empty, and text that a spreadsheet would compute is kept from it by an apostrophe."""
+    """A cell; an unknown number is empty, and text that a spreadsheet would compute is kept from it by a quote."""
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.10g}"
     return f"'{value}" if str(value).startswith(_FORMULA) else str(value)
