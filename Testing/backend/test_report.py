@@ -1,4 +1,5 @@
-"""The report of a prediction: every section and picture, names escaped, right aspect and orientation, with and without a reference."""
+"""The report of a prediction: every section and picture, names escaped, right aspect and orientation, with and
+without a reference."""
 
 import base64
 import io
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from PIL import Image
+
 from rtuncertainty.core import geometry
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.phantoms import limb as phantom
-from rtuncertainty.report import context, data as report_data, figures, pictures
+from rtuncertainty.report import context, details, figures, pictures
+from rtuncertainty.report import data as report_data
 from rtuncertainty.report.build import write_report
 from rtuncertainty.report.structures import Part, Structure
 from rtuncertainty.results import tables as result_tables
@@ -37,13 +40,20 @@ def make_result(folder, reference=True, direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), n
     synct = ct + rng.normal(0, sd)
     name = NASTY if nasty else "bone"
     images = {
-        "synct": (synct, "synct", np.int16), "intrinsic_sd": (intrinsic, "synct_intrinsic_sd", np.float32),
-        "parameter_sd": (parameter, "synct_parameter_sd", np.float32), "predictive_sd": (sd, "synct_predictive_sd", np.float32),
-        "structures": (labels, "structures", np.uint8), "entropy": (0.5 * (labels > 0), "structures_entropy", np.float32),
-        "body": (body, "body", np.uint8)}
+        "synct": (synct, "synct", np.int16),
+        "intrinsic_sd": (intrinsic, "synct_intrinsic_sd", np.float32),
+        "parameter_sd": (parameter, "synct_parameter_sd", np.float32),
+        "predictive_sd": (sd, "synct_predictive_sd", np.float32),
+        "structures": (labels, "structures", np.uint8),
+        "entropy": (0.5 * (labels > 0), "structures_entropy", np.float32),
+        "body": (body, "body", np.uint8),
+    }
     if reference:
-        images |= {"reference": (ct, "reference_ct", np.int16), "error": (np.where(body, synct - ct, 0), "error", np.float32),
-                   "zscore": (np.where(body, (synct - ct) / sd, 0), "zscore", np.float32)}
+        images |= {
+            "reference": (ct, "reference_ct", np.int16),
+            "error": (np.where(body, synct - ct, 0), "error", np.float32),
+            "zscore": (np.where(body, (synct - ct) / sd, 0), "zscore", np.float32),
+        }
     files = {"probabilities": {}, "volumes": "volumes.csv", "flags": "flags.csv"}
     folder.mkdir(parents=True, exist_ok=True)
     for key, (array, stem, dtype) in images.items():
@@ -52,27 +62,57 @@ def make_result(folder, reference=True, direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), n
     if reference:
         files["metrics"] = "metrics.csv"
         rows = result_tables.of_metrics(metrics.evaluate(synct, sd, ct, body, spacing=grid.GetSpacing()))
-        (folder / "metrics.csv").write_text(result_tables.text(result_tables.COLUMNS["metrics"], rows), encoding="utf-8")
+        (folder / "metrics.csv").write_text(
+            result_tables.text(result_tables.COLUMNS["metrics"], rows), encoding="utf-8"
+        )
     (folder / "volumes.csv").write_text(
         "structure,volume_ml,lower_ml,upper_ml,level,calibrated\n"
-        + ("" if nasty else "bone,131.4,124.2,139.9,0.9,yes\n") + "gtv,53.2,41,70.5,0.9,no\n", encoding="utf-8")
+        + ("" if nasty else "bone,131.4,124.2,139.9,0.9,yes\n")
+        + "gtv,53.2,41,70.5,0.9,no\n",
+        encoding="utf-8",
+    )
     reason = NASTY.replace('"', '""')
     (folder / "flags.csv").write_text(
         "subject,severity,flag,reason\nbone,info,cut off,It reaches the edge.\n"
-        f'gtv,serious,uncertain volume,"{reason if nasty else "The interval is wide."}"\n', encoding="utf-8")
+        f'gtv,serious,uncertain volume,"{reason if nasty else "The interval is wide."}"\n',
+        encoding="utf-8",
+    )
     summary = {
-        "format": 1, "name": f"model on {NASTY if nasty else 'mr'}", "created": "2026-01-02T03:04:05+00:00",
-        "input": {"path": "mr.nii.gz", "name": NASTY if nasty else "mr", "size": list(size), "spacing_mm": [3.2, 3.2, 8.0]},
-        "model": {"name": "m", "version": "0.1.0", "title": NASTY if nasty else "A title", "task": "synthetic CT",
-                  "input": {"modality": "MR", "spacing_range_mm": [[0.5, 0.5, 1], [1.6, 1.6, 6]]},
-                  "training": {"cases": 22, "data": "Limbs", "phantom": False},
-                  "accuracy": {"cases": "validation patients", "n": 5, "table": {"MAE body (HU)": 43.25}},
-                  "calibration": {"synct": {"z_mean": 0.04, "z_sd": 1.3, "n": 5}, "volumes": None},
-                  "intended_use": "Research use only.", "weights": {"sha256": "ab12" * 16}, "folder": "/secret/place"},
-        "options": {"samples": 20, "seed": 77, "device": "auto", "bias_field": "auto"}, "device_used": "cpu",
-        "bias_field_corrected": False, "notes": [NASTY] if nasty else ["N4 was not needed."], "level": 0.9, "files": files,
-        "structures": [{"name": name, "label": 1, "color": [241, 214, 145]}, {"name": "gtv", "label": 2, "color": [230, 80, 60]}],
-        "seconds": {"read": 0.5, "network": 9.5}, "versions": {"rtuncertainty": "0.1.0", "torch": "2.9.0"}}
+        "format": 1,
+        "name": f"model on {NASTY if nasty else 'mr'}",
+        "created": "2026-01-02T03:04:05+00:00",
+        "input": {
+            "path": "mr.nii.gz",
+            "name": NASTY if nasty else "mr",
+            "size": list(size),
+            "spacing_mm": [3.2, 3.2, 8.0],
+        },
+        "model": {
+            "name": "m",
+            "version": "0.1.0",
+            "title": NASTY if nasty else "A title",
+            "task": "synthetic CT",
+            "input": {"modality": "MR", "spacing_range_mm": [[0.5, 0.5, 1], [1.6, 1.6, 6]]},
+            "training": {"cases": 22, "data": "Limbs", "phantom": False},
+            "accuracy": {"cases": "validation patients", "n": 5, "table": {"MAE body (HU)": 43.25}},
+            "calibration": {"synct": {"z_mean": 0.04, "z_sd": 1.3, "n": 5}, "volumes": None},
+            "intended_use": "Research use only.",
+            "weights": {"sha256": "ab12" * 16},
+            "folder": "/secret/place",
+        },
+        "options": {"samples": 20, "seed": 77, "device": "auto", "bias_field": "auto"},
+        "device_used": "cpu",
+        "bias_field_corrected": False,
+        "notes": [NASTY] if nasty else ["N4 was not needed."],
+        "level": 0.9,
+        "files": files,
+        "structures": [
+            {"name": name, "label": 1, "color": [241, 214, 145]},
+            {"name": "gtv", "label": 2, "color": [230, 80, 60]},
+        ],
+        "seconds": {"read": 0.5, "network": 9.5},
+        "versions": {"rtuncertainty": "0.1.0", "torch": "2.9.0"},
+    }
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     return limb.mr
 
@@ -133,53 +173,106 @@ def test_every_section_and_picture_is_there_in_reading_order(tmp_path, reference
     mr = make_result(tmp_path, reference)
     assert write_report(tmp_path, mr) == tmp_path / "report.html"
     page = page_of(tmp_path, mr)
-    assert page.titles == ["What to look at", "Structures and volumes", "Where to look: the flagged structures, where they are least certain", "Pictures",
-                           "Uncertainty of the synthetic CT", *["Against the reference CT"] * reference, "The model", "The run"]
+    assert page.titles == [
+        "What to look at",
+        "Structures and volumes",
+        "Where to look: the flagged structures, where they are least certain",
+        "Pictures",
+        "Uncertainty of the synthetic CT",
+        *["Against the reference CT"] * reference,
+        "The model",
+        "The run",
+    ]
     # three axial slices, a coronal and a sagittal cut; then the parts of the uncertainty, once
     assert page.overview == 5 * ROW + FURTHER + (COMPARED if reference else [])
     # before them the flagged structure, in three planes and with its uncertainty
-    assert page.figures[:6] == 3 * ["place-synct"] + 3 * ["place-entropy"] and len(page.overview) + 6 == len(page.figures) == len(page.images)
+    assert page.figures[:6] == 3 * ["place-synct"] + 3 * ["place-entropy"] and len(page.overview) + 6 == len(
+        page.figures
+    ) == len(page.images)
     assert all(image.std() > 5 for image in page.images)  # none is empty
-    assert ("z-scores in the body" in page.text) == reference and ("Axial slice" in page.text and "Coronal cut" in page.text)
+    assert ("z-scores in the body" in page.text) == reference and (
+        "Axial slice" in page.text and "Coronal cut" in page.text
+    )
 
 
 def test_the_verdict_stands_first_and_the_worst_flag_before_others(tmp_path):
     text = page_of(tmp_path, make_result(tmp_path)).text
     assert "Check 1 of 2 structures before you use them: gtv (serious)." in text
-    assert text.index("Not a medical device") < text.index("Check 1 of 2") < text.index("What to look at") < text.index("It reaches the edge")
+    assert (
+        text.index("Not a medical device")
+        < text.index("Check 1 of 2")
+        < text.index("What to look at")
+        < text.index("It reaches the edge")
+    )
     assert text.index("The interval is wide.") < text.index("It reaches the edge.")  # serious before info
     (tmp_path / "flags.csv").write_text("subject,severity,flag,reason\n", encoding="utf-8")
     assert "None of the 2 structures was flagged as a warning; that is no proof" in page_of(tmp_path).text
-    (tmp_path / "flags.csv").write_text("subject,severity,flag,reason\nimage,warning,unlike the training data,Noise.\n", encoding="utf-8")
+    (tmp_path / "flags.csv").write_text(
+        "subject,severity,flag,reason\nimage,warning,unlike the training data,Noise.\n", encoding="utf-8"
+    )
     assert "also flagged: image (unlike the training data)." in page_of(tmp_path).text
 
 
 def test_a_review_is_part_of_the_verdict(tmp_path):
     make_result(tmp_path)
     data = report_data.load(tmp_path)
-    data.reviews = [{"structure": "bone", "decision": "edited", "comment": "cut at the knee", "reviewer": "MZ", "time": "2026-01-02T03:04:05"},
-                    {"structure": "gtv", "decision": "open", "comment": "", "reviewer": "", "time": ""}]
+    data.reviews = [
+        {
+            "structure": "bone",
+            "decision": "edited",
+            "comment": "cut at the knee",
+            "reviewer": "MZ",
+            "time": "2026-01-02T03:04:05",
+        },
+        {"structure": "gtv", "decision": "open", "comment": "", "reviewer": "", "time": ""},
+    ]
     flags = context.flagged(data)
-    assert context.verdict(data, flags) == ("serious", "Check 1 of 2 structures before you use them: gtv (serious). "
-                                            "1 of 2 structures were reviewed: 1 accepted after editing.")
+    assert context.verdict(data, flags) == (
+        "serious",
+        "Check 1 of 2 structures before you use them: gtv (serious). "
+        "1 of 2 structures were reviewed: 1 accepted after editing.",
+    )
     data.reviews[1]["decision"] = "accepted"
-    assert context.verdict(data, flags) == ("good", "Every flagged structure was reviewed. 2 of 2 structures were reviewed: 1 accepted, 1 accepted after editing.")
+    assert context.verdict(data, flags) == (
+        "good",
+        "Every flagged structure was reviewed. 2 of 2 structures were reviewed: 1 accepted, 1 accepted after editing.",
+    )
     data.reviews[1]["decision"] = "rejected"
-    assert context.verdict(data, flags)[0] == "serious" and "1 accepted after editing, 1 rejected (gtv)." in context.verdict(data, flags)[1]
+    assert (
+        context.verdict(data, flags)[0] == "serious"
+        and "1 accepted after editing, 1 rejected (gtv)." in context.verdict(data, flags)[1]
+    )
     data.reviews[1]["decision"] = "open"
     accepted = np.zeros(data.body.shape, bool)
     accepted[2, 3:5, 4:9] = True
     data.structures[0].contours["accepted"] = Part.of(accepted)
     rows = context.reviews(data)["rows"]
-    assert rows[0][2]["text"] == figures.number(10 * 3.2 * 3.2 * 8 / 1000)  # of the contour that was accepted, not the model's
-    assert rows[0][1:2] + rows[0][3:] == ["accepted after editing", "cut at the knee", "MZ", "2026-01-02 03:04"] and rows[1][1] == "not reviewed"
+    assert rows[0][2]["text"] == figures.number(
+        10 * 3.2 * 3.2 * 8 / 1000
+    )  # of the contour that was accepted, not the model's
+    assert (
+        rows[0][1:2] + rows[0][3:] == ["accepted after editing", "cut at the knee", "MZ", "2026-01-02 03:04"]
+        and rows[1][1] == "not reviewed"
+    )
 
 
 def test_what_a_reader_must_be_told_is_told(tmp_path):
     page = page_of(tmp_path, make_result(tmp_path))
-    for words in ("not for clinical decisions", "N4 was not needed.", "22 cases: Limbs", "MAE body (HU) 43.2",
-                  "too narrow; true errors were about 1.30 times", "ab12" * 16, "20, 77", "network 9.5 s (95 %)", "torch 2.9.0",
-                  "bone 131 124 to 140 cut off", "gtv 53.2 41 to 70.5 * uncertain volume", "* Not calibrated", "not tested on validation patients"):
+    for words in (
+        "not for clinical decisions",
+        "N4 was not needed.",
+        "22 cases: Limbs",
+        "MAE body (HU) 43.2",
+        "too narrow; true errors were about 1.30 times",
+        "ab12" * 16,
+        "20, 77",
+        "network 9.5 s (95 %)",
+        "torch 2.9.0",
+        "bone 131 124 to 140 cut off",
+        "gtv 53.2 41 to 70.5 * uncertain volume",
+        "* Not calibrated",
+        "not tested on validation patients",
+    ):
         assert words in page.text, words
     # the model and the versions stand at the end
     assert page.text.index("Against the reference CT") < page.text.index("SHA-256") < page.text.index("torch 2.9.0")
@@ -274,9 +367,18 @@ def test_contours_and_crosses_are_drawn_where_they_are():
         view = figures.View(plane, index, (slice(2, 10), slice(0, 15), slice(10, 30)), (1.0, 1.0, 2.0))
         row, column = view.pixel((7, 6 if plane != "coronal" else 4, 22))
         assert view.cut(mask)[int(row), int(column)] > 0.5
-        drawn = figures.draw(view, np.zeros((*view.shape, 3), np.uint8), figures.contour_lines(view, [structure]), "t", "k", cross=(7, 4, 22))
+        drawn = figures.draw(
+            view,
+            np.zeros((*view.shape, 3), np.uint8),
+            figures.contour_lines(view, [structure]),
+            "t",
+            "k",
+            cross=(7, 4, 22),
+        )
         pixels = np.asarray(Image.open(io.BytesIO(drawn.png))).astype(int)
-        assert (np.abs(pixels - (10, 200, 30)).sum(-1) == 0).any() and tuple(pixels[int(view.pixel((7, 4, 22))[0]), 1]) == figures.LIGHT
+        assert (np.abs(pixels - (10, 200, 30)).sum(-1) == 0).any() and tuple(
+            pixels[int(view.pixel((7, 4, 22))[0]), 1]
+        ) == figures.LIGHT
 
 
 def test_chosen_slices_are_the_uncertain_the_large_and_the_middle(tmp_path):
@@ -332,18 +434,27 @@ def test_without_jinja2_it_says_what_to_install(tmp_path, monkeypatch):
 
 def test_numbers_ticks_and_colours():
     assert [figures.number(v) for v in (0, 1234.4, 12345.6, -57.52, 0.4567, 0.0046, float("nan"))] == [
-        "0", "1234", "12\u202f346", "−57.5", "0.46", "0.0046", "–"]
+        "0",
+        "1234",
+        "12\u202f346",
+        "−57.5",
+        "0.46",
+        "0.0046",
+        "–",
+    ]
     assert figures.ticks(0, 300, 4) == [0, 100, 200, 300] and figures.ticks(-250, 500, 4) == [-200, 0, 200, 400]
     assert [figures.round_up(v) for v in (0.93, 211, 300, 0)] == [1, 250, 300, 1]
     anchors = figures.COLORS["predictive"]
     shown = figures.colored(np.array([-5.0, 0, 50, 100, 1e9, np.nan]), figures.Scale("predictive", 0.0, 100.0))
     assert [tuple(c) for c in shown] == [anchors[i] for i in (0, 0, 3, 6, 6, 0)]
     for name in set(figures.COLORS) - {"signed"}:  # reads in grey and with any colour vision
-        light = figures.colored(np.linspace(0, 1, 50), figures.Scale(name, 0.0, 1.0)) @ np.array([0.2126, 0.7152, 0.0722])
+        light = figures.colored(np.linspace(0, 1, 50), figures.Scale(name, 0.0, 1.0)) @ np.array(
+            [0.2126, 0.7152, 0.0722]
+        )
         assert (np.diff(light) > -0.6).all(), name
 
 
 def test_calibration_in_words():
-    assert "Never checked" in context.calibration({"synct": None})
-    assert "about right" in context.calibration({"synct": {"z_sd": 1.05, "z_mean": 0.0, "n": 5}})
-    assert "too wide" in context.calibration({"synct": {"z_sd": 0.6, "z_mean": 0.0, "n": 5}})
+    assert "Never checked" in details.calibration({"synct": None})
+    assert "about right" in details.calibration({"synct": {"z_sd": 1.05, "z_mean": 0.0, "n": 5}})
+    assert "too wide" in details.calibration({"synct": {"z_sd": 0.6, "z_mean": 0.0, "n": 5}})

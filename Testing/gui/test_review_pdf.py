@@ -1,4 +1,5 @@
-"""The report as PDF through Qt: whole, with every word and picture of the page, nothing taken for HTML, nothing over the edge of a page."""
+"""The report as PDF through Qt: whole, with every word and picture of the page, nothing taken for HTML, nothing over
+the edge of a page."""
 
 import re
 import zlib
@@ -7,11 +8,12 @@ import make_propagation
 import make_result
 import make_review
 import pytest
+
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.report import build
 from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.review import decisions
 from RTUncertaintyLib.review.report import content, export, pdf
-from rtuncertainty.core.errors import InputError
-from rtuncertainty.report import build
 
 NASTY = "<img src='x'>&lt;b&gt;"
 
@@ -82,7 +84,9 @@ def test_rows_of_pictures_are_whole_and_headings_stay_with_what_follows(run, tmp
             assert int(box.top() // pdf.HEIGHT) == int((box.bottom() - 1) // pdf.HEIGHT), block.text()
         if block.blockFormat().headingLevel():
             headings += 1
-            assert int(layout.blockBoundingRect(following).top() // pdf.HEIGHT) == int(box.top() // pdf.HEIGHT), block.text()
+            assert int(layout.blockBoundingRect(following).top() // pdf.HEIGHT) == int(box.top() // pdf.HEIGHT), (
+                block.text()
+            )
         block = following
     assert headings > 10
 
@@ -104,7 +108,9 @@ def test_the_dark_style_does_not_whiten_the_text(run, tmp_path):
         pdf.write(build.page(content.result_of(run), print_folder=tmp_path), tmp_path / "dark.pdf", "t", "head", "foot")
     finally:
         application.setPalette(before)
-    text = b"\n".join(s for s in streams((tmp_path / "dark.pdf").read_bytes()) if b" Tj" in s or b"] TJ" in s or b" Tf" in s)
+    text = b"\n".join(
+        s for s in streams((tmp_path / "dark.pdf").read_bytes()) if b" Tj" in s or b"] TJ" in s or b" Tf" in s
+    )
     assert text and not re.search(rb"\b1 1 1 (rg|scn)\b[^\n]*\n(?:(?!\b(?:rg|scn)\b).)*?T[jJ]", text)
 
 

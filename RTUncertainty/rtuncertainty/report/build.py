@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..core.errors import InputError
 from . import data
-from .context import LEVEL, context, dvh_chart
+from .context import LEVEL, context
+from .details import dvh_chart
 from .figures import Figure, hexadecimal, number
 
 EACH_PAGE = "Not a medical device. Research use only, not for clinical decisions."
@@ -21,9 +22,12 @@ def write_report(result_folder, input_image=None, planning_structures=None) -> P
 
     Args:
         result_folder: the result.
-        input_image: what was given to `predict`, or the daily CT, as a `SimpleITK.Image` or a path; when left out, the path in the
-            summary is used if it is there and absolute, and otherwise the page does without pictures of the input and says so.
-        planning_structures: paths of the structures that were propagated and of their planning CT. Only files' names are shown.
+        input_image: what was given to `predict`, or the daily CT, as a `SimpleITK.Image` or a path; when left out,
+        the path in the
+            summary is used if it is there and absolute, and otherwise the page does without pictures of the input and
+            says so.
+        planning_structures: paths of the structures that were propagated and of their planning CT. Only files' names
+        are shown.
 
     Returns:
         The page's path.
@@ -48,8 +52,12 @@ def render(values: dict, print_folder: Path | None = None) -> str:
         values: what the page shows.
         print_folder: for Qt's text document instead of a browser: pictures and charts then lie in this folder as files.
     """
-    return _environment(print_folder).get_template("template.html.j2").render(
-        values, printed=print_folder is not None, picture_width=PRINTED_WIDTH // 3 - 40, colors_of=BOX_COLORS).lstrip()
+    return (
+        _environment(print_folder)
+        .get_template("template.html.j2")
+        .render(values, printed=print_folder is not None, picture_width=PRINTED_WIDTH // 3 - 40, colors_of=BOX_COLORS)
+        .lstrip()
+    )
 
 
 def dvh_drawing(curves: list[dict]) -> str:
@@ -63,21 +71,29 @@ def _environment(print_folder: Path | None):
         import jinja2
         from markupsafe import Markup
     except ImportError:
-        raise InputError("A report needs the Python package jinja2: install it (in Slicer: slicer.util.pip_install('jinja2')), then try again.") from None
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+        raise InputError(
+            "A report needs the Python package jinja2: install it (in Slicer: slicer.util.pip_install('jinja2')), "
+            "then try again."
+        ) from None
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
 
-    def file(content: bytes, suffix: str) -> str:
-        path = print_folder / f"{len(list(print_folder.iterdir()))}{suffix}"
+    def file(folder: Path, content: bytes, suffix: str) -> str:
+        path = folder / f"{len(list(folder.iterdir()))}{suffix}"
         path.write_bytes(content)
         return path.absolute().as_uri()
 
     def source(figure: Figure) -> str:
-        return file(figure.png, ".png") if print_folder else "data:image/png;base64," + base64.b64encode(figure.png).decode("ascii")
+        if print_folder is not None:
+            return file(print_folder, figure.png, ".png")
+        return "data:image/png;base64," + base64.b64encode(figure.png).decode("ascii")
 
     def drawing(svg: str, width: int):
-        if not print_folder:
+        if print_folder is None:
             return Markup(svg)
-        return Markup('<img src="{}" width="{}">').format(file(str(svg).strip().replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).encode(), ".svg"), width)
+        alone = str(svg).strip().replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+        return Markup('<img src="{}" width="{}">').format(file(print_folder, alone.encode(), ".svg"), width)
 
     environment.filters |= {"source": source, "drawing": drawing, "color": hexadecimal, "number": number}
     return environment

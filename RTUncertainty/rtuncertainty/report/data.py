@@ -16,13 +16,27 @@ from ..results import tables
 from ..results.result import Result
 from .structures import Part, Structure
 
-IMAGES = ("synct", "predictive_sd", "intrinsic_sd", "parameter_sd", "entropy", "body", "warped_planning", "jacobian", "displacement_sd",
-          "segmented_entropy", "reference", "error", "zscore")
+IMAGES = (
+    "synct",
+    "predictive_sd",
+    "intrinsic_sd",
+    "parameter_sd",
+    "entropy",
+    "body",
+    "warped_planning",
+    "jacobian",
+    "displacement_sd",
+    "segmented_entropy",
+    "reference",
+    "error",
+    "zscore",
+)
 GRIDS = {"predict": ("synct", "body"), "propagate": ("warped_planning",)}
 """Of a job, the images that can stand for its grid."""
 TISSUE_HU = -500.0
 DVH = "dvh_curves.csv"
-"""What `rtuncertainty dvh` writes beside its table: structure, dose_gy, volume_percent, and with bands lower_percent and upper_percent."""
+"""What `rtuncertainty dvh` writes beside its table: structure, dose_gy, volume_percent, and with bands lower_percent
+and upper_percent."""
 MOST_POINTS = 200
 
 
@@ -32,7 +46,8 @@ class ReportData:
 
     Args:
         summary: what `summary.json` says.
-        images: key of `IMAGES` or "input" -> array [z, y, x], z to the head, y to the back, x to the patient's left (as nearly as the
+        images: key of `IMAGES` or "input" -> array [z, y, x], z to the head, y to the back, x to the patient's left
+        (as nearly as the
             input's axes allow).
         spacing: (x, y, z) in mm.
         oblique_degrees: how far the image planes are tilted against the patient's axes.
@@ -92,15 +107,20 @@ def load(folder, input_image=None, planning_structures=None) -> ReportData:
 
     Args:
         folder: the result.
-        input_image: the MR or CT that was predicted from, or the daily CT (image or path); without it, the summary's input is looked for.
-        planning_structures: paths (structures, planning CT) of what was propagated, drawn where the rigid alignment puts it.
+        input_image: the MR or CT that was predicted from, or the daily CT (image or path); without it, the summary's
+        input is looked for.
+        planning_structures: paths (structures, planning CT) of what was propagated, drawn where the rigid alignment
+        puts it.
 
     Raises:
         InputError: no result folder, a missing or unreadable file, or images on different grids.
     """
     source = Result.read(folder)
     grid_key = next((k for k in GRIDS.get(source.job, ("synct",)) if source.has(k)), None)
-    source.require(*([grid_key] if grid_key else GRIDS.get(source.job, ("synct",))[:1]), *(["body"] if source.job == "predict" else []))
+    source.require(
+        *([grid_key] if grid_key else GRIDS.get(source.job, ("synct",))[:1]),
+        *(["body"] if source.job == "predict" else []),
+    )
     images = {key: source.image(key) for key in IMAGES if source.has(key)}
     given = _input(source.summary, input_image)
     if given is not None:
@@ -117,21 +137,32 @@ def load(folder, input_image=None, planning_structures=None) -> ReportData:
     else:
         labels = axial_array(source.image("structures")) if source.has("structures") else None
         data.structures = [
-            Structure(s["name"], color_of(s), {} if labels is None else {"structure": Part.of(labels == s["label"])}, "structure",
-                      inside.get(s["name"]), s.get("description") or "") for s in source.summary.get("structures") or []]
+            Structure(
+                s["name"],
+                color_of(s),
+                {} if labels is None else {"structure": Part.of(labels == s["label"])},
+                "structure",
+                inside.get(s["name"]),
+                s.get("description") or "",
+            )
+            for s in source.summary.get("structures") or []
+        ]
     curves = Path(folder) / DVH
     data.dvh = dvh_curves(tables.read(curves) if curves.is_file() else [], data.structures)
     return data
 
 
 def in_patient_axes(summary: dict, images: dict[str, sitk.Image]) -> ReportData:
-    """A report's data of images that lie on one grid; where there is no body mask, tissue of the CT counts as the body."""
+    """A report's data of images that lie on one grid; where there is no body mask, tissue of the CT counts as the
+    body."""
     axial = geometry.to_axial(next(iter(images.values())))
     cosines = np.abs(np.array(axial.GetDirection()).reshape(3, 3).diagonal())
     arrays = {k: axial_array(i) for k, i in images.items()}
     if "body" not in arrays:
         ct = next((arrays[k] for k in ("input", "warped_planning", "synct") if k in arrays), None)
-        arrays["body"] = np.ones(next(iter(arrays.values())).shape, np.uint8) if ct is None else (ct > TISSUE_HU).astype(np.uint8)
+        arrays["body"] = (
+            np.ones(next(iter(arrays.values())).shape, np.uint8) if ct is None else (ct > TISSUE_HU).astype(np.uint8)
+        )
     return ReportData(summary, arrays, axial.GetSpacing(), float(np.degrees(np.arccos(np.clip(cosines.min(), 0, 1)))))
 
 
@@ -157,17 +188,30 @@ def dvh_curves(rows: list[dict], structures: list[Structure]) -> list[dict]:
     """The rows of `DVH` as curves of at most about `MOST_POINTS` points.
 
     Returns:
-        Of each structure a dict: name, color (or None), dose (Gy), volume (%), lower and upper (%, None without a band).
+        Of each structure a dict: name, color (or None), dose (Gy), volume (%), lower and upper (%, None without a
+        band).
     """
     colors, out = {s.name: s.color for s in structures}, []
     for name in dict.fromkeys(r.get("structure") for r in rows):
         own = sorted((r for r in rows if r.get("structure") == name), key=lambda r: value(r, "dose_gy"))
-        own = own[::max(1, len(own) // MOST_POINTS)]
-        column = {key: [value(r, key) for r in own] for key in ("dose_gy", "volume_percent", "lower_percent", "upper_percent")}
+        own = own[:: max(1, len(own) // MOST_POINTS)]
+        column = {
+            key: [value(r, key) for r in own] for key in ("dose_gy", "volume_percent", "lower_percent", "upper_percent")
+        }
         if np.isfinite(column["dose_gy"] + column["volume_percent"]).all():
-            lower, upper = (column[k] if np.isfinite(column[k]).all() else None for k in ("lower_percent", "upper_percent"))
-            out.append({"name": name, "color": colors.get(name), "dose": column["dose_gy"], "volume": column["volume_percent"],
-                        "lower": lower, "upper": upper})
+            lower, upper = (
+                column[k] if np.isfinite(column[k]).all() else None for k in ("lower_percent", "upper_percent")
+            )
+            out.append(
+                {
+                    "name": name,
+                    "color": colors.get(name),
+                    "dose": column["dose_gy"],
+                    "volume": column["volume_percent"],
+                    "lower": lower,
+                    "upper": upper,
+                }
+            )
     return out
 
 
@@ -183,11 +227,19 @@ def rigid(summary: dict) -> sitk.Transform:
 
 
 def _propagated(source: Result, grid: sitk.Image, inside: dict[str, Part], planning) -> list[Structure]:
-    """The structures of a propagation by all paths; planning structures are left out when they cannot be read any more."""
-    masks = {path: {n: s.mask for n, s in source.structures(path).items()} for path in ("propagated", "segmented") if source.has(path)}
+    """The structures of a propagation by all paths; planning structures are left out when they cannot be read any
+    more."""
+    masks = {
+        path: {n: s.mask for n, s in source.structures(path).items()}
+        for path in ("propagated", "segmented")
+        if source.has(path)
+    }
     out = []
     try:
-        moved = {n: sitk.Resample(s.mask, grid, rigid(source.summary), sitk.sitkNearestNeighbor, 0) for n, s in _planning(planning).items()}
+        moved = {
+            n: sitk.Resample(s.mask, grid, rigid(source.summary), sitk.sitkNearestNeighbor, 0)
+            for n, s in _planning(planning).items()
+        }
     except InputError:
         moved = {}  # the result is whole without them
     for s in source.summary.get("structures") or []:
@@ -195,17 +247,22 @@ def _propagated(source: Result, grid: sitk.Image, inside: dict[str, Part], plann
         own = {path: found[name] for path, found in masks.items() if name in found}
         planned = moved.get(s.get("planning_name") or name, moved.get(name))
         own |= {"planning": planned} if planned is not None else {}
-        contours = {path: Part.of(axial_array(mask) > 0) for path, mask in own.items() if geometry.same_grid(mask, grid)}
+        contours = {
+            path: Part.of(axial_array(mask) > 0) for path, mask in own.items() if geometry.same_grid(mask, grid)
+        }
         out.append(Structure(name, color_of(s), contours, s.get("default") or "propagated", inside.get(name)))
     return out
 
 
 def _planning(given) -> dict[str, structure_set.Structure]:
-    """The planning structures of (structures, planning CT); contours of an RTSTRUCT need the CT that they were drawn on."""
+    """The planning structures of (structures, planning CT); contours of an RTSTRUCT need the CT that they were drawn
+    on."""
     if given is None:
         return {}
     structures, ct = given
-    return structure_input.read(structures, grid=image_io.read(ct) if ct is not None and structure_input.may_hold_dicom(structures) else None)
+    return structure_input.read(
+        structures, grid=image_io.read(ct) if ct is not None and structure_input.may_hold_dicom(structures) else None
+    )
 
 
 def _input(summary: dict, given) -> sitk.Image | None:

@@ -22,8 +22,27 @@ def page(found: Comparison) -> str:
         if ct.dvh is None or other.dvh is None:
             continue
         colour = _COLOURS[number % len(_COLOURS)]
-        curves.append({"name": f"{ct.structure}, CT", "color": tuple(c // 2 for c in colour), "dose": axis, "volume": ct.dvh.volume_at_dose(axis).tolist()})
-        curves.append({"name": f"{ct.structure}, synthetic CT", "color": colour, "dose": axis, "volume": other.dvh.volume_at_dose(axis).tolist(),
-                       "lower": other.band.lower if other.band else None, "upper": other.band.upper if other.band else None})
-    return ("<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Dose-volume histograms</title></head><body style='max-width:60em;margin:2em auto'>"
-            f"{build.dvh_drawing(curves)}<p>Shaded: 5 to 95 % of samples of the synthetic CT; not calibrated. Research use only.</p></body></html>\n")
+        curves.append(
+            {
+                "name": f"{ct.structure}, CT",
+                "color": tuple(c // 2 for c in colour),
+                "dose": axis,
+                "volume": ct.dvh.volume_at_dose(axis).tolist(),
+            }
+        )
+        curves.append(
+            {
+                "name": f"{ct.structure}, synthetic CT",
+                "color": colour,
+                "dose": axis,
+                "volume": other.dvh.volume_at_dose(axis).tolist(),
+                "lower": other.band.lower if other.band else None,
+                "upper": other.band.upper if other.band else None,
+            }
+        )
+    return (
+        "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Dose-volume "
+        "histograms</title></head><body style='max-width:60em;margin:2em auto'>"
+        f"{build.dvh_drawing(curves)}<p>Shaded: 5 to 95 % of samples of the synthetic CT; not calibrated. Research "
+        "use only.</p></body></html>\n"
+    )

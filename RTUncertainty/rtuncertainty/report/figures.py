@@ -1,4 +1,5 @@
-"""Pictures of a report by Pillow: slices with contours, maps, legends and the patient's directions; the geometry of its charts."""
+"""Pictures of a report by Pillow: slices with contours, maps, legends and the patient's directions; the geometry of
+its charts."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import functools
 import io
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -19,11 +21,51 @@ LEGEND = 38
 LIGHT, DARK = (255, 233, 168), (28, 36, 48)
 # anchors in sRGB, equally spaced from the lowest to the highest value; all but "signed" rise in lightness
 COLORS = {
-    "predictive": ((8, 4, 20), (62, 15, 92), (138, 34, 106), (205, 66, 71), (242, 125, 22), (249, 200, 50), (253, 252, 180)),
-    "intrinsic": ((6, 8, 24), (12, 50, 84), (13, 96, 112), (28, 142, 122), (88, 186, 112), (166, 222, 120), (244, 252, 196)),
-    "parameter": ((8, 6, 26), (32, 32, 110), (84, 48, 156), (146, 62, 168), (204, 92, 164), (240, 146, 166), (254, 222, 206)),
-    "entropy": ((40, 4, 72), (66, 50, 122), (56, 96, 140), (36, 140, 140), (54, 182, 118), (142, 214, 68), (253, 231, 37)),
-    "signed": ((8, 48, 107), (49, 118, 182), (140, 190, 222), (246, 246, 246), (238, 162, 128), (196, 66, 66), (103, 6, 31)),
+    "predictive": (
+        (8, 4, 20),
+        (62, 15, 92),
+        (138, 34, 106),
+        (205, 66, 71),
+        (242, 125, 22),
+        (249, 200, 50),
+        (253, 252, 180),
+    ),
+    "intrinsic": (
+        (6, 8, 24),
+        (12, 50, 84),
+        (13, 96, 112),
+        (28, 142, 122),
+        (88, 186, 112),
+        (166, 222, 120),
+        (244, 252, 196),
+    ),
+    "parameter": (
+        (8, 6, 26),
+        (32, 32, 110),
+        (84, 48, 156),
+        (146, 62, 168),
+        (204, 92, 164),
+        (240, 146, 166),
+        (254, 222, 206),
+    ),
+    "entropy": (
+        (40, 4, 72),
+        (66, 50, 122),
+        (56, 96, 140),
+        (36, 140, 140),
+        (54, 182, 118),
+        (142, 214, 68),
+        (253, 231, 37),
+    ),
+    "signed": (
+        (8, 48, 107),
+        (49, 118, 182),
+        (140, 190, 222),
+        (246, 246, 246),
+        (238, 162, 128),
+        (196, 66, 66),
+        (103, 6, 31),
+    ),
     "grey": ((0, 0, 0), (255, 255, 255)),
 }
 
@@ -67,16 +109,22 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def colored(values: np.ndarray, scale: Scale) -> np.ndarray:
-    """Values of any shape as uint8 RGB with a last axis of 3; beyond the scale the colours of its ends, NaN the lowest."""
+    """Values of any shape as uint8 RGB with a last axis of 3; beyond the scale the colours of its ends, NaN the
+    lowest."""
     anchors = np.array(COLORS[scale.table], float)
     at = (np.nan_to_num(np.asarray(values, np.float32), nan=scale.low) - scale.low) / max(scale.high - scale.low, 1e-12)
-    return np.stack([np.interp(at * (len(anchors) - 1), np.arange(len(anchors)), c) for c in anchors.T], axis=-1).round().astype(np.uint8)
+    return (
+        np.stack([np.interp(at * (len(anchors) - 1), np.arange(len(anchors)), c) for c in anchors.T], axis=-1)
+        .round()
+        .astype(np.uint8)
+    )
 
 
 class View:
     """A plane of a volume, drawn with square pixels.
 
-    Axial and coronal pictures have the patient's right at the left, sagittal ones the front at the left; the head is at the top.
+    Axial and coronal pictures have the patient's right at the left, sagittal ones the front at the left; the head is
+    at the top.
 
     Args:
         plane: "axial", "coronal" or "sagittal".
@@ -100,16 +148,21 @@ class View:
         where[self.across] = self.index
         plane = np.asarray(volume[tuple(where)], np.float32)
         plane = plane if self.plane == "axial" else plane[::-1]
-        return np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize(self.shape[::-1], Image.Resampling.BILINEAR))
+        return np.asarray(
+            Image.fromarray(np.ascontiguousarray(plane)).resize(self.shape[::-1], Image.Resampling.BILINEAR)
+        )
 
     def pixel(self, voxel) -> tuple[float, float]:
         """Row and column in the picture of a voxel (z, y, x)."""
-        row, column = ((voxel[axis] + 0.5 - self.box[axis].start) / (self.box[axis].stop - self.box[axis].start) * size
-                       for axis, size in zip(self.axes, self.shape))
+        row, column = (
+            (voxel[axis] + 0.5 - self.box[axis].start) / (self.box[axis].stop - self.box[axis].start) * size
+            for axis, size in zip(self.axes, self.shape)
+        )
         return (row if self.plane == "axial" else self.shape[0] - row), column
 
     def outline(self, mask: np.ndarray | Part, level: float = 0.5, thin: bool = False) -> np.ndarray:
-        """Where the border of a mask (or of values above `level`) runs, boolean: the pixels on either side of it; `thin`: inside only."""
+        """Where the border of a mask (or of values above `level`) runs, boolean: the pixels on either side of it;
+        `thin`: inside only."""
         inside, edge = self.cut(mask) > level, np.zeros(self.shape, bool)
         for a, b in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
             differ = inside[a] != inside[b]
@@ -120,15 +173,21 @@ class View:
 
 @dataclass(frozen=True)
 class Line:
-    """A contour in a picture: its pixels and colour; `rim`: dark pixels below it, so that it shows on light and dark alike."""
+    """A contour in a picture: its pixels and colour; `rim`: dark pixels below it, so that it shows on light and dark
+    alike."""
 
     pixels: np.ndarray
     color: tuple
     rim: bool = False
 
 
-CONTOURS = {"planning": "thin: planning contour", "propagated": "thick line: propagated contour", "structure": "line: contour",
-            "segmented": "dashed: the model's own contour", "accepted": "dotted white: accepted contour"}
+CONTOURS = {
+    "planning": "thin: planning contour",
+    "propagated": "thick line: propagated contour",
+    "structure": "line: contour",
+    "segmented": "dashed: the model's own contour",
+    "accepted": "dotted white: accepted contour",
+}
 """Path of a structure's contour -> how it is drawn, in the order of drawing."""
 NESTED = ((5, 0.65), (95, 0.65))
 """Percentile of a nested contour, and how far its colour goes towards white."""
@@ -144,14 +203,20 @@ def contour_lines(view: View, structures: list[Structure], paths=tuple(CONTOURS)
                 pixels = view.outline(part, thin=path == "planning")
                 if path in ("segmented", "accepted"):
                     pixels &= dashes(pixels, 7.0 if path == "segmented" else 3.0)
-                color = (255, 255, 255) if path == "accepted" else _paler(s.color, 0.55) if path == "planning" else s.color
+                color = (
+                    (255, 255, 255) if path == "accepted" else _paler(s.color, 0.55) if path == "planning" else s.color
+                )
                 lines.append(Line(pixels, color, path in ("structure", "propagated")))
     return lines
 
 
 def nested_lines(view: View, structure: Structure) -> list[Line]:
     """The nested contours of a structure: that of percentile q holds the voxels inside in more than 100 − q %."""
-    return [Line(view.outline(structure.inside, 100 - q, thin=True), _paler(structure.color, pale)) for q, pale in NESTED] if structure.inside else []
+    return (
+        [Line(view.outline(structure.inside, 100 - q, thin=True), _paler(structure.color, pale)) for q, pale in NESTED]
+        if structure.inside
+        else []
+    )
 
 
 def _paler(color, share: float) -> tuple[int, ...]:
@@ -159,7 +224,8 @@ def _paler(color, share: float) -> tuple[int, ...]:
 
 
 def dashes(pixels: np.ndarray, length: float) -> np.ndarray:
-    """True in every other sector of a picture about the middle of some pixels: a closed line becomes dashes of about `length` pixels."""
+    """True in every other sector of a picture about the middle of some pixels: a closed line becomes dashes of about
+    `length` pixels."""
     if not pixels.any():
         return pixels
     rows, columns = (index - where.mean() for index, where in zip(np.indices(pixels.shape), np.nonzero(pixels)))
@@ -176,8 +242,19 @@ class Figure:
     png: bytes = field(repr=False)
 
 
-def draw(view: View, rgb: np.ndarray, lines: list[Line], caption: str, key: str, *, scale: Scale | None = None, strip: bool = False,
-         bar: bool = False, cross=None, square: bool = False) -> Figure:
+def draw(
+    view: View,
+    rgb: np.ndarray,
+    lines: list[Line],
+    caption: str,
+    key: str,
+    *,
+    scale: Scale | None = None,
+    strip: bool = False,
+    bar: bool = False,
+    cross=None,
+    square: bool = False,
+) -> Figure:
     """Complete a picture and pack it.
 
     Args:
@@ -211,10 +288,20 @@ def draw(view: View, rgb: np.ndarray, lines: list[Line], caption: str, key: str,
     if cross is not None:
         row, column = view.pixel(cross)
         x, y, long = left + column, top + row, side // 18
-        for ends in ((0, y, long, y), (size[0] - long, y, size[0], y), (x, 0, x, long), (x, size[1] - long, x, size[1])):
+        for ends in (
+            (0, y, long, y),
+            (size[0] - long, y, size[0], y),
+            (x, 0, x, long),
+            (x, size[1] - long, x, size[1]),
+        ):
             pen.line(ends, LIGHT, 2)
     away = 0.84 if cross is not None else 0.5  # letters leave the ticks alone
-    places = ((6, (1 - away) * size[1], "lm"), (size[0] - 6, (1 - away) * size[1], "rm"), (away * size[0], 6, "mt"), (away * size[0], size[1] - 6, "mb"))
+    places = (
+        (6, (1 - away) * size[1], "lm"),
+        (size[0] - 6, (1 - away) * size[1], "rm"),
+        (away * size[0], 6, "mt"),
+        (away * size[0], size[1] - 6, "mb"),
+    )
     for letter, (x, y, anchor) in zip(View.LETTERS[view.plane], places):
         _text(pen, (x, y), letter, anchor)
     if bar:
@@ -241,7 +328,9 @@ def _legend(picture, pen, scale: Scale, top: int) -> None:
     values = ticks(scale.low, scale.high, 4)
     for value in values:
         x = left + (right - left) * (value - scale.low) / (scale.high - scale.low)
-        text = number(value).replace("−", "-") + (f" {scale.unit}" if value == values[-1] and scale.unit else "")  # the font has no minus sign
+        text = number(value).replace("−", "-") + (
+            f" {scale.unit}" if value == values[-1] and scale.unit else ""
+        )  # the font has no minus sign
         half = pen.textlength(text, _font(16)) / 2
         pen.line((x, top + 14, x, top + 17), DARK)
         pen.text((min(max(x, half), picture.width - 1 - half), top + 18), text, DARK, _font(16), "mt")
@@ -258,11 +347,11 @@ class Series:
 
     name: str
     color: tuple | str
-    x: object
-    y: object
+    x: Any
+    y: Any
     dashed: bool = False
-    lower: object = None
-    upper: object = None
+    lower: Any = None
+    upper: Any = None
 
 
 def hexadecimal(color) -> str:
@@ -270,7 +359,9 @@ def hexadecimal(color) -> str:
     return color if isinstance(color, str) else "#" + "".join(f"{max(0, min(255, int(c))):02x}" for c in color)
 
 
-def chart(series: list[Series], x_title: str, y_title: str, *, x_range=None, y_range=None, marks=(), height: int = 230) -> dict:
+def chart(
+    series: list[Series], x_title: str, y_title: str, *, x_range=None, y_range=None, marks=(), height: int = 230
+) -> dict:
     """The geometry of a chart for the macro `chart` of the template, in units of its drawing, which is 620 wide.
 
     Args:
@@ -301,7 +392,19 @@ def chart(series: list[Series], x_title: str, y_title: str, *, x_range=None, y_r
         for a, b in zip(s.x, s.y):
             runs[-1].append(f"{x(a)},{y(b)}") if math.isfinite(b) else runs.append([])
         lines += [(" ".join(run), hexadecimal(s.color), s.dashed) for run in runs if run]
-    return {"width": 620, "height": height, "left": left, "right": right, "top": top, "floor": floor, "lines": lines, "bands": bands,
-            "key": [(s.name, hexadecimal(s.color), s.dashed) for s in series], "x_title": x_title, "y_title": y_title,
-            "x_ticks": [(x(v), number(v)) for v in ticks(x0, x1, 8)], "y_ticks": [(y(v), number(v)) for v in ticks(y0, y1)],
-            "marks": [x(v) for v in marks]}
+    return {
+        "width": 620,
+        "height": height,
+        "left": left,
+        "right": right,
+        "top": top,
+        "floor": floor,
+        "lines": lines,
+        "bands": bands,
+        "key": [(s.name, hexadecimal(s.color), s.dashed) for s in series],
+        "x_title": x_title,
+        "y_title": y_title,
+        "x_ticks": [(x(v), number(v)) for v in ticks(x0, x1, 8)],
+        "y_ticks": [(y(v), number(v)) for v in ticks(y0, y1)],
+        "marks": [x(v) for v in marks],
+    }

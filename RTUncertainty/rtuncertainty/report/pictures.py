@@ -1,4 +1,5 @@
-"""Which pictures a report shows: slices of the whole, and three planes through the place where a structure is least certain."""
+"""Which pictures a report shows: slices of the whole, and three planes through the place where a structure is least
+certain."""
 
 from __future__ import annotations
 
@@ -17,13 +18,19 @@ ENTROPY_FROM = 0.1  # nats; below it a voxel is as good as certain
 JACOBIAN_FROM = 0.1  # a tenth of the volume
 MARGIN_MM = 22.0
 EDGES_MM = (80.0, 150.0)  # of a place's picture: less shows a structure without its neighbourhood, more makes it small
-NAMES = {"entropy": "Entropy of the structures", "segmented_entropy": "Entropy of the segmentation", "predictive_sd": "Predictive SD",
-         "displacement_sd": "SD of the displacement", "jacobian": "Jacobian (1: no change of volume)"}
+NAMES = {
+    "entropy": "Entropy of the structures",
+    "segmented_entropy": "Entropy of the segmentation",
+    "predictive_sd": "Predictive SD",
+    "displacement_sd": "SD of the displacement",
+    "jacobian": "Jacobian (1: no change of volume)",
+}
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a row: the image `key` in the colours of `scale`, with the contours `lines`. With a `threshold` it lies over the
+    """One picture of a row: the image `key` in the colours of `scale`, with the contours `lines`. With a `threshold`
+    it lies over the
     anatomy, where it is that far from `middle`; `masked`: black outside of the body."""
 
     key: str
@@ -45,7 +52,8 @@ def anatomy(data: ReportData) -> tuple[str, Scale]:
 
 
 def _modality(data: ReportData) -> str:
-    """CT, MR or "" of the input, by the model's card; where that says nothing, an image with air at −1000 counts as CT."""
+    """CT, MR or "" of the input, by the model's card; where that says nothing, an image with air at −1000 counts as
+    CT."""
     known = (data.card.get("input") or {}).get("modality") or ("CT" if data.job == "propagate" else "")
     return known or ("CT" if "input" in data.images and float(data.images["input"].min()) < -200 else "")
 
@@ -84,10 +92,16 @@ def panels(data: ReportData) -> tuple[list[Panel], list[Panel]]:
         soft, paths = Scale("grey", *SOFT_TISSUE, "HU"), {p for s in data.structures for p in s.contours}
         first = [Panel("input", "Daily CT", soft, ("planning", "propagated", "accepted"))] if has("input") else []
         warped = Panel("warped_planning", "Planning CT, deformed", soft, ("propagated",))
-        both = [Panel(anatomy(data)[0], "Propagated and segmented", soft, ("propagated", "segmented"))] if "segmented" in paths else []
+        both = (
+            [Panel(anatomy(data)[0], "Propagated and segmented", soft, ("propagated", "segmented"))]
+            if "segmented" in paths
+            else []
+        )
         first += [*(both or [warped]), *(map_panel(data, k, ("propagated",)) for k in ("displacement_sd",) if has(k))]
         more = [warped] * bool(both) + [map_panel(data, "jacobian", ("propagated",))] * has("jacobian")
-        return first, more + [map_panel(data, "segmented_entropy", ("segmented",))] * (has("segmented_entropy") and bool(both))
+        return first, more + [map_panel(data, "segmented_entropy", ("segmented",))] * (
+            has("segmented_entropy") and bool(both)
+        )
     first = [Panel("input", f"Input {_modality(data) or 'image'}", _input_scale(data))] if has("input") else []
     more = []
     if not has("synct"):
@@ -101,7 +115,14 @@ def panels(data: ReportData) -> tuple[list[Panel], list[Panel]]:
         top = _limit(data, "predictive_sd" if has("predictive_sd") else "intrinsic_sd")
         more.append(Panel("intrinsic_sd", "Intrinsic SD (the data)", Scale("intrinsic", 0.0, top, "HU"), masked=True))
     if has("parameter_sd"):
-        more.append(Panel("parameter_sd", "Parameter SD (the model)", Scale("parameter", 0.0, _limit(data, "parameter_sd"), "HU"), masked=True))
+        more.append(
+            Panel(
+                "parameter_sd",
+                "Parameter SD (the model)",
+                Scale("parameter", 0.0, _limit(data, "parameter_sd"), "HU"),
+                masked=True,
+            )
+        )
     if has("entropy") and uncertain != "entropy":
         more.append(Panel("entropy", NAMES["entropy"], map_panel(data, "entropy").scale, ("structure",), masked=True))
     if has("reference"):
@@ -123,7 +144,9 @@ def row(data: ReportData, view: View, wanted: list[Panel]) -> list[Figure]:
         if panel.lines not in found:
             found[panel.lines] = contour_lines(view, shown, panel.lines)
         legend = None if panel.scale.table == "grey" else panel.scale
-        out.append(draw(view, rgb, found[panel.lines], panel.title, panel.key, scale=legend, strip=strip, bar=position == 0))
+        out.append(
+            draw(view, rgb, found[panel.lines], panel.title, panel.key, scale=legend, strip=strip, bar=position == 0)
+        )
     return out
 
 
@@ -132,14 +155,20 @@ def _pixels(data: ReportData, view: View, panel: Panel, inside: np.ndarray) -> n
     values = view.cut(data.images[panel.key])
     rgb = colored(values, panel.scale)
     if panel.threshold is not None:
-        rgb = np.where((inside & (np.abs(values - panel.middle) >= panel.threshold))[..., None], rgb, _grey(data, view, inside))
+        rgb = np.where(
+            (inside & (np.abs(values - panel.middle) >= panel.threshold))[..., None], rgb, _grey(data, view, inside)
+        )
     return np.where(inside[..., None], rgb, 0).astype(np.uint8) if panel.masked else rgb
 
 
 def _grey(data: ReportData, view: View, inside: np.ndarray) -> np.ndarray:
     """The anatomy, RGB; where there is none, the body in one grey."""
     key, scale = anatomy(data)
-    return colored(view.cut(data.images[key]), scale) if key else np.where(inside, 60, 0)[..., None].repeat(3, 2).astype(np.uint8)
+    return (
+        colored(view.cut(data.images[key]), scale)
+        if key
+        else np.where(inside, 60, 0)[..., None].repeat(3, 2).astype(np.uint8)
+    )
 
 
 def overview(data: ReportData) -> tuple[list[dict], list[Figure], list[Panel]]:
@@ -154,12 +183,19 @@ def overview(data: ReportData) -> tuple[list[dict], list[Figure], list[Panel]]:
         return [], [], []
     for index, reason in chosen_slices(data):
         view = View("axial", index, _zoomed(data, index, box), data.spacing)
-        rows.append({"title": f"Axial slice {index + 1} of {len(data.body)}: {reason}", "figures": row(data, view, first)})
+        rows.append(
+            {"title": f"Axial slice {index + 1} of {len(data.body)}: {reason}", "figures": row(data, view, first)}
+        )
         if more and (not further or reason.startswith("highest")):
             further = row(data, view, more)
     for plane, index in zip(("coronal", "sagittal"), cut_position(data)):
         if box[View.AXES[plane][0]].start <= index < box[View.AXES[plane][0]].stop:
-            rows.append({"title": f"{plane.capitalize()} cut", "figures": row(data, View(plane, index, box, data.spacing), first)})
+            rows.append(
+                {
+                    "title": f"{plane.capitalize()} cut",
+                    "figures": row(data, View(plane, index, box, data.spacing), first),
+                }
+            )
     return rows, further, first + more
 
 
@@ -180,12 +216,16 @@ def explanation(data: ReportData, wanted: list[Panel]) -> list[str]:
     if "input" not in data.images:
         out.append("the input image was not given to the report, so it is not shown")
     if data.oblique_degrees > 2:
-        out.append(f"the image planes are tilted by {data.oblique_degrees:.0f}° against the patient's axes and are shown as they are")
+        out.append(
+            f"the image planes are tilted by {data.oblique_degrees:.0f}° against the patient's axes and are shown "
+            "as they are"
+        )
     return [f"{o[:1].upper()}{o[1:]}." for o in out]
 
 
 def at_place(data: ReportData, structure: Structure, place) -> list[Figure]:
-    """Three planes through a voxel (z, y, x) of a structure: anatomy with contours and, where it is known, the uncertainty."""
+    """Three planes through a voxel (z, y, x) of a structure: anatomy with contours and, where it is known, the
+    uncertainty."""
     box, key = field_of(structure, place, data.body.shape, data.spacing), data.uncertainty()
     panel, others = map_panel(data, key) if key else None, [s for s in data.shown() if s.name != structure.name]
     above, below = [], []
@@ -194,16 +234,43 @@ def at_place(data: ReportData, structure: Structure, place) -> list[Figure]:
         inside = view.cut(data.body) > 0.5
         own = contour_lines(view, [structure])
         neighbours = [Line(view.outline(s.mask, thin=True), tuple(int(0.6 * c + 44) for c in s.color)) for s in others]
-        title = f"{plane.capitalize()}, slice {view.index + 1} of {data.body.shape[0]}" if plane == "axial" else plane.capitalize()
+        title = (
+            f"{plane.capitalize()}, slice {view.index + 1} of {data.body.shape[0]}"
+            if plane == "axial"
+            else plane.capitalize()
+        )
         lines = [*neighbours, *nested_lines(view, structure), *own]
-        above.append(draw(view, _grey(data, view, inside), lines, title, f"place-{anatomy(data)[0]}", bar=plane == "axial", cross=place, square=True))
+        above.append(
+            draw(
+                view,
+                _grey(data, view, inside),
+                lines,
+                title,
+                f"place-{anatomy(data)[0]}",
+                bar=plane == "axial",
+                cross=place,
+                square=True,
+            )
+        )
         if panel is not None:
-            below.append(draw(view, _pixels(data, view, panel, inside), own, panel.title, f"place-{key}", scale=panel.scale, cross=place, square=True))
+            below.append(
+                draw(
+                    view,
+                    _pixels(data, view, panel, inside),
+                    own,
+                    panel.title,
+                    f"place-{key}",
+                    scale=panel.scale,
+                    cross=place,
+                    square=True,
+                )
+            )
     return above + below
 
 
 def field_of(structure: Structure, place, shape, spacing) -> tuple[slice, ...]:
-    """The box (z, y, x) to show: a cube about the place, as large as the structure with `MARGIN_MM` around it, but no smaller than
+    """The box (z, y, x) to show: a cube about the place, as large as the structure with `MARGIN_MM` around it, but no
+    smaller than
     the first and no larger than the second of `EDGES_MM`; the part of it that lies inside the volume."""
     steps = [float(s) for s in reversed(spacing)]
     whole = around(structure, spacing, MARGIN_MM)
@@ -229,9 +296,10 @@ def box_of(body: np.ndarray, spacing, margin_mm: float = 8.0) -> tuple[slice, ..
 
 
 def _zoomed(data: ReportData, index: int, box) -> tuple[slice, ...]:
-    """The box of an axial slice: that of all slices, or of the body in this one where it fills little of it (a neck below the
+    """The box of an axial slice: that of all slices, or of the body in this one where it fills little of it (a neck
+    below the
     level of the head, above the shoulders)."""
-    own = box_of(data.body[index:index + 1], data.spacing)[1:]
+    own = box_of(data.body[index : index + 1], data.spacing)[1:]
     small = all(o.stop - o.start < 0.8 * (b.stop - b.start) for o, b in zip(own, box[1:]))
     return (box[0], *own) if small and data.body[index].any() else box
 
@@ -263,7 +331,7 @@ def chosen_slices(data: ReportData) -> list[tuple[int, str]]:
     for score, reason in wanted:
         score = np.array(score, float)
         for index, _ in chosen:
-            score[max(0, index - apart):index + apart + 1] = -np.inf
+            score[max(0, index - apart) : index + apart + 1] = -np.inf
         if np.isfinite(score).any():
             chosen.append((int(score.argmax()), reason))
     return sorted(chosen, reverse=True)

@@ -32,12 +32,16 @@ class Part:
         return bool(np.any(self.voxels))
 
     def __getitem__(self, where) -> np.ndarray:
-        wanted = [slice(w, w + 1) if isinstance(w, (int, np.integer)) else slice(*w.indices(n)[:2]) for w, n in zip(where, self.shape)]
+        wanted = [
+            slice(w, w + 1) if isinstance(w, (int, np.integer)) else slice(*w.indices(n)[:2])
+            for w, n in zip(where, self.shape)
+        ]
         out = np.zeros([max(0, w.stop - w.start) for w in wanted], self.voxels.dtype)
         common = [slice(max(w.start, b.start), min(w.stop, b.stop)) for w, b in zip(wanted, self.box)]
         if all(c.stop > c.start for c in common):
             out[tuple(slice(c.start - w.start, c.stop - w.start) for c, w in zip(common, wanted))] = self.voxels[
-                tuple(slice(c.start - b.start, c.stop - b.start) for c, b in zip(common, self.box))]
+                tuple(slice(c.start - b.start, c.stop - b.start) for c, b in zip(common, self.box))
+            ]
         return out.squeeze(tuple(i for i, w in enumerate(where) if not isinstance(w, slice)))
 
     def area(self) -> np.ndarray:
@@ -49,7 +53,8 @@ class Part:
 
 @dataclass
 class Structure:
-    """`contours` maps a path (structure, propagated, segmented, planning, accepted) to its voxels (bool), `default` is the one that stands for the structure; `inside` (uint8,
+    """`contours` maps a path (structure, propagated, segmented, planning, accepted) to its voxels (bool), `default`
+    is the one that stands for the structure; `inside` (uint8,
     percent of the distribution in which a voxel lies inside) is None where it is not known."""
 
     name: str
@@ -66,7 +71,8 @@ class Structure:
 
 
 def around(structure: Structure, spacing, margin_mm: float) -> tuple[slice, ...] | None:
-    """The box (z, y, x) around all contours of a structure with a margin, inside the volume; None when all are empty."""
+    """The box (z, y, x) around all contours of a structure with a margin, inside the volume; None when all are
+    empty."""
     parts = [p for p in (*structure.contours.values(), structure.inside) if p is not None and p.any()]
     if not parts:
         return None
@@ -79,11 +85,15 @@ def around(structure: Structure, spacing, margin_mm: float) -> tuple[slice, ...]
     return tuple(box)
 
 
-def least_certain(structure: Structure, spacing, uncertainty: np.ndarray | None = None) -> tuple[tuple[int, int, int], str] | None:
+def least_certain(
+    structure: Structure, spacing, uncertainty: np.ndarray | None = None
+) -> tuple[tuple[int, int, int], str] | None:
     """Where a structure is least certain: (voxel (z, y, x), what was looked at), None for a structure without a voxel.
 
-    In this order: where the propagated and the segmented contour differ; where the distribution is divided about the voxel
-    (`inside` near 50 %); where `uncertainty`, a map on the same voxels, is highest within `NEAR_MM` of the contour. Each is smoothed over
+    In this order: where the propagated and the segmented contour differ; where the distribution is divided about the
+    voxel
+    (`inside` near 50 %); where `uncertainty`, a map on the same voxels, is highest within `NEAR_MM` of the contour.
+    Each is smoothed over
     `SMOOTH_MM`, so that a place is found and not a voxel. Else the middle of the structure.
     """
     box = around(structure, spacing, NEAR_MM + SMOOTH_MM)
@@ -104,7 +114,9 @@ def least_certain(structure: Structure, spacing, uncertainty: np.ndarray | None 
         away = ndimage.distance_transform_edt(~filled(structure.mask).astype(bool), sampling=steps)
         maps.append((np.where(away <= NEAR_MM, uncertainty[box], 0), "the uncertainty is highest"))
     for values, reason in maps:
-        score = ndimage.gaussian_filter(np.nan_to_num(np.asarray(values, np.float32)), [SMOOTH_MM / s for s in steps], mode="constant")
+        score = ndimage.gaussian_filter(
+            np.nan_to_num(np.asarray(values, np.float32)), [SMOOTH_MM / s for s in steps], mode="constant"
+        )
         if score.max() > 1e-6:
             at = np.unravel_index(score.argmax(), score.shape)
             return tuple(int(a + b.start) for a, b in zip(at, box)), reason

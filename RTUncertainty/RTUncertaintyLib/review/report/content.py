@@ -10,13 +10,13 @@ from rtuncertainty.core.errors import InputError
 from rtuncertainty.report import data
 from rtuncertainty.report.structures import Part, Structure
 
-from ...runs.review_data import ReviewData, table_rows_of
-from ...runs.overlays import OVERLAYS
-from ..dose.nodes import curve_rows
-from ...runs.inside import percent_of
-from ...mrml.volumes import image_like
 from ...mrml.segmentation_export import on_grid
 from ...mrml.volume_export import RAS_TO_LPS, UnusableVolume, ijk_to_world, parent_to_world, volume_array
+from ...mrml.volumes import image_like
+from ...runs.inside import percent_of
+from ...runs.overlays import OVERLAYS
+from ...runs.review_data import ReviewData, table_rows_of
+from ..dose.nodes import curve_rows
 
 IMAGES = {"synct": "synct", "warped": "warped_planning", "reference": "reference", "input": "input"}
 """Attribute of a run -> key of the report's images."""
@@ -35,12 +35,26 @@ def result_of(run) -> data.ReportData:
         raise InputError(f"{run.name}: none of its images is in the scene; load its result again.")
     grid = next(iter(images.values()))
     summary = {"name": run.name, "job": review.job, "level": review.level, **review.summary}
-    summary.setdefault("structures", [{"name": s.name, "color": [round(255 * c) for c in s.color]} for s in review.structures])
+    summary.setdefault(
+        "structures", [{"name": s.name, "color": [round(255 * c) for c in s.color]} for s in review.structures]
+    )
     result = data.in_patient_axes(summary, images)
     result.images["body"] = _body(run, result)
     result.tables = {key: table_rows_of(node) for key, node in run.tables.items() if there(run, node)}
-    result.reviews = [{"structure": s.name, "decision": s.decision.state, "comment": s.decision.comment, "reviewer": s.decision.reviewer,
-                       "time": s.decision.time} for s in review.structures] if result.tables.get("review") else []
+    result.reviews = (
+        [
+            {
+                "structure": s.name,
+                "decision": s.decision.state,
+                "comment": s.decision.comment,
+                "reviewer": s.decision.reviewer,
+                "time": s.decision.time,
+            }
+            for s in review.structures
+        ]
+        if result.tables.get("review")
+        else []
+    )
     result.structures = _structures(run, review, summary, grid)
     result.dvh = data.dvh_curves(curve_rows(run), result.structures)
     return result
@@ -80,7 +94,8 @@ def _in_world(node) -> sitk.Image:
 
 
 def _body(run, result: data.ReportData) -> np.ndarray:
-    """The body, uint8: maps of a prediction are zero outside of it; else tissue of the CT (`rtuncertainty.report.data.in_patient_axes`)."""
+    """The body, uint8: maps of a prediction are zero outside of it; else tissue of the CT
+    (`rtuncertainty.report.data.in_patient_axes`)."""
     from scipy import ndimage
 
     for key in ("predictive_sd", "entropy"):
@@ -104,11 +119,21 @@ def _structures(run, review: ReviewData, summary: dict, grid: sitk.Image) -> lis
         contours = {path: _part(node, s.name, to_grid @ parent_to_world(node), grid) for path, node in sets.items()}
         if there(run, planning):
             name = told.get("planning_name") or s.name
-            contours["planning"] = _part(planning, name, to_grid @ _rigid_back(summary) @ parent_to_world(planning), grid)
+            contours["planning"] = _part(
+                planning, name, to_grid @ _rigid_back(summary) @ parent_to_world(planning), grid
+            )
         contours = {path: part for path, part in contours.items() if part is not None}
         default = told.get("default") or ("propagated" if "propagated" in sets else "structure")
-        out.append(Structure(s.name, tuple(round(255 * c) for c in s.color), contours, default, _inside(run, s.name, grid),
-                             told.get("description") or ""))
+        out.append(
+            Structure(
+                s.name,
+                tuple(round(255 * c) for c in s.color),
+                contours,
+                default,
+                _inside(run, s.name, grid),
+                told.get("description") or "",
+            )
+        )
     return out
 
 
@@ -140,7 +165,7 @@ def _inside(run, name: str, grid: sitk.Image) -> Part | None:
     image = image_like(percent_of(node), node)
     first = grid.TransformPhysicalPointToIndex(image.GetOrigin())
     array = sitk.GetArrayViewFromImage(image)
-    fits = all(0 <= f and f + n <= size for f, n, size in zip(first, image.GetSize(), grid.GetSize()))
+    fits = all(f >= 0 and f + n <= size for f, n, size in zip(first, image.GetSize(), grid.GetSize()))
     if not fits or not np.allclose(image.GetSpacing(), grid.GetSpacing(), rtol=1e-4):
         array, first = sitk.GetArrayFromImage(geometry.resample(image, grid, "nearest")), (0, 0, 0)
     return _axial_part(array, first[::-1], grid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import tempfile
 from pathlib import Path
 
@@ -13,28 +14,34 @@ from rtuncertainty.report.context import context
 from rtuncertainty.results import tables
 
 from ...runs.review_data import table_rows_of
+from ..dose.nodes import curve_rows
 from . import pdf
 from .content import result_of, there
-from ..dose.nodes import curve_rows
 
 FORMATS = ("html", "pdf", "csv")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def export(run, folder: Path, formats=FORMATS, level: float = 0.9, patient: dict[str, str] | str | None = None) -> list[Path]:
+def export(
+    run, folder: Path, formats=FORMATS, level: float = 0.9, patient: dict[str, str] | str | None = None
+) -> list[Path]:
     """Write the report of a run of any job into a new folder; returns the files.
 
     formats
-        Of "html" (report.html, holds all it shows), "pdf" (report.pdf, the same content on A4; needs the application's Qt) and
+        Of "html" (report.html, holds all it shows), "pdf" (report.pdf, the same content on A4; needs the
+        application's Qt) and
         "csv" (each table of the run).
     level
         Nominal level of the intervals, where the run has it.
     patient
-        What to print of the patient, such as {"Name": …, "ID": …}, or a line of text: exactly this stands on the first page and,
-        in the PDF, on every page. None: nothing, and then images and run are not called by their names in the scene either, because
+        What to print of the patient, such as {"Name": …, "ID": …}, or a line of text: exactly this stands on the
+        first page and,
+        in the PDF, on every page. None: nothing, and then images and run are not called by their names in the scene
+        either, because
         these may hold a patient's name. It is never looked for in the scene.
 
-    The folder appears whole or not at all. Raises `InputError` when it exists already and is not empty, cannot be written (disk
+    The folder appears whole or not at all. Raises `InputError` when it exists already and is not empty, cannot be
+    written (disk
     full, no permission), when the run is gone or the PDF cannot be made, and `ValueError` for an unknown format.
     """
     folder = Path(folder).absolute()
@@ -55,7 +62,13 @@ def export(run, folder: Path, formats=FORMATS, level: float = 0.9, patient: dict
                 (staging.folder / "report.html").write_text(build.render(values), encoding="utf-8")
             if "pdf" in formats:
                 with tempfile.TemporaryDirectory() as pictures:
-                    pdf.write(build.render(values, Path(pictures)), staging.folder / "report.pdf", name, _header(name, result.patient), build.EACH_PAGE)
+                    pdf.write(
+                        build.render(values, Path(pictures)),
+                        staging.folder / "report.pdf",
+                        name,
+                        _header(name, result.patient),
+                        build.EACH_PAGE,
+                    )
             for table, text in (_tables(run) if "csv" in formats else {}).items():
                 (staging.folder / table).write_text(text, encoding="utf-8", newline="")
         names = sorted(p.name for p in staging.folder.iterdir())
@@ -77,7 +90,12 @@ def _require_free(folder: Path) -> None:
 
 def _nameless(summary: dict) -> str:
     """Take the names of images out of a summary; returns what the run is called without them."""
-    for key, words in (("input", "the input image"), ("planning", "the planning CT"), ("daily", "the daily CT"), ("structures_input", "the structures")):
+    for key, words in (
+        ("input", "the input image"),
+        ("planning", "the planning CT"),
+        ("daily", "the daily CT"),
+        ("structures_input", "the structures"),
+    ):
         if isinstance(summary.get(key), dict):
             summary[key] = {**summary[key], "name": words, "path": ""}
     model = summary.get("model") or {}
@@ -100,7 +118,7 @@ def _tables(run) -> dict[str, str]:
             out[tables.FILES.get(key, f"{key}.csv")] = _csv(rows)
     curves = curve_rows(run)
     if curves:
-        out["dvh_curves.csv"] = tables.text(curves[0], [[_cell(v) for v in row.values()] for row in curves])
+        out["dvh_curves.csv"] = _csv(curves)
     return out
 
 
@@ -108,8 +126,8 @@ def _csv(rows: list[dict]) -> str:
     return tables.text(rows[0], [[_cell(v) for v in row.values()] for row in rows])
 
 
-def _cell(value):
-    """A cell: text that a spreadsheet would compute is kept from it by an apostrophe."""
+def _cell(value) -> str:
+    """A cell; an unknown number is empty, and text that a spreadsheet would compute is kept from it by a quote."""
     if isinstance(value, float):
-        return value if value != value else f"{value:.10g}"
+        return "" if math.isnan(value) else f"{value:.10g}"
     return f"'{value}" if str(value).startswith(_FORMULA) else str(value)

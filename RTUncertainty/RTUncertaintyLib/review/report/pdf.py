@@ -1,4 +1,5 @@
-"""The report's page as PDF on A4, by Qt's text document; what stands above and below the content of every page is drawn beside it.
+"""The report's page as PDF on A4, by Qt's text document; what stands above and below the content of every page is
+drawn beside it.
 
 Lengths are in tenths of a point, so that letters stand where they belong at any resolution.
 """
@@ -99,7 +100,8 @@ def _document(html: str):
 
 
 def _keep(qt, layout, block, bottom: float) -> None:
-    """Begin a page with a block, or the table that it stands in, when what ends at `bottom` does not fit on the block's page."""
+    """Begin a page with a block, or the table that it stands in, when what ends at `bottom` does not fit on the
+    block's page."""
     cursor = qt.QTextCursor(block)
     table = cursor.currentTable()
     top = layout.frameBoundingRect(table).y() if table is not None else layout.blockBoundingRect(block).y()
@@ -129,9 +131,17 @@ def _frame(painter, header: str, footer: str, number: str) -> None:
     below = PAGE[1] - BOTTOM
     for top in (TOP - 5 * MM, below + 4 * MM):
         painter.fillRect(qt.QRectF(MARGIN, top, WIDTH, 0.2 * MM), qt.QBrush(qt.QColor(213, 219, 225)))
-    grey, red, left, right = qt.QColor(90, 102, 117), qt.QColor(140, 29, 24), 0x81, 0x82  # Qt's AlignLeft and AlignRight, each with AlignVCenter
-    for text, top, ink, side, bold in ((header, TOP - 11 * MM, grey, left, False), (footer, below + 4.5 * MM, red, left, True),
-                                       (number, below + 4.5 * MM, grey, right, False)):
+    grey, red, left, right = (
+        qt.QColor(90, 102, 117),
+        qt.QColor(140, 29, 24),
+        0x81,
+        0x82,
+    )  # Qt's AlignLeft and AlignRight, each with AlignVCenter
+    for text, top, ink, side, bold in (
+        (header, TOP - 11 * MM, grey, left, False),
+        (footer, below + 4.5 * MM, red, left, True),
+        (number, below + 4.5 * MM, grey, right, False),
+    ):
         painter.setFont(_font(76, bold))
         painter.setPen(qt.QPen(ink))
         painter.drawText(qt.QRectF(MARGIN, top, WIDTH, 6 * MM), side, text)
