@@ -1,4 +1,6 @@
-"""Who may import whom: each folder its own files and those of the floors below it, and nothing else. One test, no circles."""
+"""Who may import whom: each folder its own files and those of the floors below it, and nothing else. One test, no
+circles.
+"""
 
 import ast
 import re
@@ -8,22 +10,45 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # from the ground up; what stands on one floor does not know its neighbours
 FLOORS = {
-    "rtuncertainty": ["core", "networks", "bundles deformation uncertainty", "sampling", "results", "dicom", "prediction propagation dose",
-                      "report", "phantoms", "jobs", "cli"],
+    "rtuncertainty": [
+        "core",
+        "networks",
+        "bundles deformation uncertainty",
+        "sampling",
+        "results",
+        "dicom",
+        "prediction propagation dose",
+        "report",
+        "phantoms",
+        "jobs",
+        "cli",
+    ],
     "RTUncertaintyLib": ["widgets", "mrml", "runs", "jobs", "prediction propagation review", "headless", "scene"],
     "training": ["core", "data", "methods", "run", "calibration", "evaluation", "studies"],
 }
 OTHERS = {"rtuncertainty": set(), "RTUncertaintyLib": {"rtuncertainty"}, "training": {"rtuncertainty"}}
 # libraries at file scope; others are imported where they are used
 LIBRARIES = {"numpy", "scipy", "SimpleITK", "torch"}
-FURTHER = {"rtuncertainty/dicom": {"pydicom"}, "rtuncertainty/dose/plan": {"pydosert"}, "rtuncertainty/report": {"jinja2", "PIL"}}
-NEVER = {"rtuncertainty": {"slicer", "qt", "ctk", "vtk", "monai", "lightning"}, "RTUncertaintyLib": {"monai", "lightning", "training"}, "training": {"slicer", "qt"}}
+FURTHER = {
+    "rtuncertainty/dicom": {"pydicom"},
+    "rtuncertainty/dose/plan": {"pydosert"},
+    "rtuncertainty/report": {"jinja2", "PIL"},
+}
+NEVER = {
+    "rtuncertainty": {"slicer", "qt", "ctk", "vtk", "monai", "lightning"},
+    "RTUncertaintyLib": {"monai", "lightning", "training"},
+    "training": {"slicer", "qt"},
+}
 
 
 def modules() -> dict[str, Path]:
     """Every module of the project by its dotted name."""
     found = {}
-    for top, place in (("rtuncertainty", ROOT / "RTUncertainty"), ("RTUncertaintyLib", ROOT / "RTUncertainty"), ("training", ROOT)):
+    for top, place in (
+        ("rtuncertainty", ROOT / "RTUncertainty"),
+        ("RTUncertaintyLib", ROOT / "RTUncertainty"),
+        ("training", ROOT),
+    ):
         for path in sorted((place / top).rglob("*.py")):
             name = ".".join(path.relative_to(place).with_suffix("").parts)
             found[name.removesuffix(".__init__")] = path
@@ -34,7 +59,9 @@ MODULES = modules()
 
 
 def imports(name: str, path: Path):
-    """(dotted name, at file scope) of all that a module imports; a module of ours whole, `from x import module` included."""
+    """(dotted name, at file scope) of all that a module imports; a module of ours whole, `from x import module`
+    included.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(tree):
@@ -48,7 +75,12 @@ def imports(name: str, path: Path):
             for alias in node.names:
                 whole = f"{base}.{alias.name}"
                 yield (whole if whole in MODULES else base), node in tree.body
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in MODULES and "." in node.value:
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and node.value in MODULES
+            and "." in node.value
+        ):
             yield node.value, False  # a module's name in a string is an import too
 
 
@@ -77,8 +109,14 @@ def test_nothing_is_imported_from_above():
                     wrong.append(f"{name} imports {used}")
             elif library in NEVER[top]:
                 wrong.append(f"{name} imports {library}")
-            elif top == "rtuncertainty" and at_file_scope and library not in sys.stdlib_module_names | LIBRARIES | {"__future__"}:
-                if not any(name.replace(".", "/").startswith(place) and library in more for place, more in FURTHER.items()):
+            elif (
+                top == "rtuncertainty"
+                and at_file_scope
+                and library not in sys.stdlib_module_names | LIBRARIES | {"__future__"}
+            ):
+                if not any(
+                    name.replace(".", "/").startswith(place) and library in more for place, more in FURTHER.items()
+                ):
                     wrong.append(f"{name} imports {library} at file scope")
             elif top == "RTUncertaintyLib" and at_file_scope and library == "torch":
                 wrong.append(f"{name} imports torch at file scope: Slicer must start without it")
@@ -104,6 +142,10 @@ def test_cmake_lists_what_a_module_needs():
     for lists in (ROOT / "RTUncertainty").glob("RT*/CMakeLists.txt"):
         text = lists.read_text(encoding="utf-8")
         name = lists.parent.name
-        for path in [p for p in lists.parent.rglob("*") if p.is_file() and p.suffix in (".py", ".ui", ".png", ".csv", ".json", ".ctbl")]:
+        for path in [
+            p
+            for p in lists.parent.rglob("*")
+            if p.is_file() and p.suffix in (".py", ".ui", ".png", ".csv", ".json", ".ctbl")
+        ]:
             listed = str(path.relative_to(lists.parent)).replace(name, "${MODULE_NAME}")
             assert listed in text or str(path.relative_to(lists.parent)) in text, f"{lists} does not list {path.name}"

@@ -316,7 +316,8 @@ def pairs(args):
 
 
 def organs(args):
-    from .data.prepare import organs as packed, pairs as made
+    from .data.prepare import organs as packed
+    from .data.prepare import pairs as made
 
     found = packed.run(args.data, args.out, args.organs or made.HEADNECK, args.spacing, args.only)
     return f"{len(found)} scans in {args.out}"

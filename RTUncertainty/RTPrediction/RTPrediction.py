@@ -11,14 +11,15 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
 )
 
-# Slicer puts the folder of a scripted module on the path. An installed extension has the shared packages in that very folder and needs
-# no more; in the source tree (Edit > Application Settings > Modules, or a developer's build) they lie one folder up.
+# Slicer puts the folder of a scripted module on the path. An installed extension has the shared packages in that very
+# no more; in the source tree (Edit > Application Settings > Modules, or a developer's build) they lie one folder up.ie
+# one folder up.
 _shared = Path(__file__).resolve().parent.parent
 if (_shared / "RTUncertaintyLib").is_dir() and str(_shared) not in sys.path:
     sys.path.append(str(_shared))
 
-from RTUncertaintyLib.prediction.digital_limb import load_digital_limb  # noqa: E402
 from RTUncertaintyLib.jobs.module_widget import JobWidget  # noqa: E402
+from RTUncertaintyLib.prediction.digital_limb import load_digital_limb  # noqa: E402
 from RTUncertaintyLib.prediction.logic import PredictionLogic  # noqa: E402
 from RTUncertaintyLib.prediction.panel import PredictionPanel  # noqa: E402
 from RTUncertaintyLib.prediction.parameters import PredictionParameters  # noqa: E402
@@ -38,10 +39,12 @@ class RTPrediction(ScriptedLoadableModule):
         self.parent.helpText = _(
             "Computes a synthetic CT and structures from an MR volume, each with its uncertainty: intrinsic, parameter "
             "and predictive SD in HU, entropy of the structures, and volumes with intervals. Choose a volume and a "
-            "model, press Run. Research use only.")
+            "model, press Run. Research use only."
+        )
         self.parent.helpText += f'<p><a href="{DOCUMENTATION}/modules/RTPrediction.md">{_("Documentation")}</a></p>'
         self.parent.acknowledgementText = _(
-            "Multi-task networks with Monte Carlo dropout after Bragman et al. (MICCAI 2018).")
+            "Multi-task networks with Monte Carlo dropout after Bragman et al. (MICCAI 2018)."
+        )
         slicer.app.connect("startupCompleted()", register_sample_data)
 
 

@@ -11,8 +11,9 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
 )
 
-# Slicer puts the folder of a scripted module on the path. An installed extension has the shared packages in that very folder and needs
-# no more; in the source tree (Edit > Application Settings > Modules, or a developer's build) they lie one folder up.
+# Slicer puts the folder of a scripted module on the path. An installed extension has the shared packages in that very
+# no more; in the source tree (Edit > Application Settings > Modules, or a developer's build) they lie one folder up.ie
+# one folder up.
 _shared = Path(__file__).resolve().parent.parent
 if (_shared / "RTUncertaintyLib").is_dir() and str(_shared) not in sys.path:
     sys.path.append(str(_shared))
@@ -35,18 +36,23 @@ class RTPropagation(ScriptedLoadableModule):
         self.parent.dependencies = []
         self.parent.contributors = ["RTUncertainty contributors"]
         self.parent.helpText = _(
-            "Brings the structures of a planning CT onto a daily CT, by deformation and by direct segmentation, and tells "
-            "where the two disagree. Choose planning CT, structures, daily CT and a model, press Run; click a structure to "
-            "look at its worst slice; choose a path for each and press Accept. The deformation is a transform that also "
-            "moves the planning dose. Research use only.")
+            "Brings the structures of a planning CT onto a daily CT, by deformation and by direct segmentation, and "
+            "tells "
+            "where the two disagree. Choose planning CT, structures, daily CT and a model, press Run; click a "
+            "structure to "
+            "look at its worst slice; choose a path for each and press Accept. The deformation is a transform that "
+            "also "
+            "moves the planning dose. Research use only."
+        )
         self.parent.helpText += f'<p><a href="{DOCUMENTATION}/modules/RTPropagation.md">{_("Documentation")}</a></p>'
         self.parent.acknowledgementText = _(
-            "Joint registration and segmentation networks after Elmahdy et al. (IEEE Access 2021).")
+            "Joint registration and segmentation networks after Elmahdy et al. (IEEE Access 2021)."
+        )
 
 
 class RTPropagationLogic(ScriptedLoadableModuleLogic, PropagationLogic):
-    """`RTPropagationLogic().propagate(planningNode, segmentationNode, dailyNode, "headneck-ct-propagation", refine="fast")`
-    from the Python console."""
+    """`RTPropagationLogic().propagate(planningNode, segmentationNode, dailyNode, "headneck-ct-propagation",
+    refine="fast")` from the Python console."""
 
     def __init__(self, scene_builder=None, command=None):
         ScriptedLoadableModuleLogic.__init__(self)

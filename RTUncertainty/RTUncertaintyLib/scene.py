@@ -1,11 +1,12 @@
 """The functions for the console: a result folder in the scene, loaded, shown, found again, reviewed and removed.
 
-`load_result(folder)` -> `PredictionRun`; `show_result`, `show_overlay`, `set_overlay_threshold`; `find_runs`, `run_nodes`;
-`remove_run`, `watch_scene`. Of a propagation: `load_propagation(folder)` -> `PropagationRun`; `show_propagation`,
-`show_blend`, `show_contours`, `jump_to_structure`; `accept_structures`; `apply_deformation`, `undo_deformation`. Review of any
-run: `load_run`, `show_run`, `review_structure`, `show_nested`, `uncertain_regions`, `decide`; `review_segmentation(segmentation,
-probabilities)` for the user's own data. Works in the Slicer application and, without a screen, on `slicer-core`;
-`python -m RTUncertaintyLib.headless RESULT --output scene.mrb` writes a scene file.
+`load_result(folder)` -> `PredictionRun`; `show_result`, `show_overlay`, `set_overlay_threshold`; `find_runs`,
+`run_nodes`; `remove_run`, `watch_scene`. Of a propagation: `load_propagation(folder)` -> `PropagationRun`;
+`show_propagation`, `show_blend`, `show_contours`, `jump_to_structure`; `accept_structures`; `apply_deformation`,
+`undo_deformation`. Review of any
+run: `load_run`, `show_run`, `review_structure`, `show_nested`, `uncertain_regions`, `decide`;
+`review_segmentation(segmentation, probabilities)` for the user's own data. Works in the Slicer application and, without
+a screen, on `slicer-core`; `python -m RTUncertaintyLib.headless RESULT --output scene.mrb` writes a scene file.
 """
 
 from . import review, runs

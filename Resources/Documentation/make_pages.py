@@ -28,7 +28,6 @@ def pages() -> dict[Path, str]:
     """Text of every made page by its path."""
     sys.path[:0] = [str(ROOT / "RTUncertainty"), str(ROOT)]
     from rtuncertainty.cli.command_line import parser
-
     from training.__main__ import parser as training_parser
 
     found = {

@@ -1,4 +1,6 @@
-"""Series as a scanner sends them and structure sets as others draw them, written with pydicom alone: not by what is tested."""
+"""Series as a scanner sends them and structure sets as others draw them, written with pydicom alone: not by what is
+tested.
+"""
 
 from pathlib import Path
 
@@ -10,13 +12,23 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from rtuncertainty.core.structure_set import Structure
 
 # what must never leave the DICOM files; the name needs more than ASCII
-PATIENT = {"PatientName": "Zweistein^Änne", "PatientID": "GEHEIM-4711", "PatientBirthDate": "19540321", "AccessionNumber": "ACC-99887"}
+PATIENT = {
+    "PatientName": "Zweistein^Änne",
+    "PatientID": "GEHEIM-4711",
+    "PatientBirthDate": "19540321",
+    "AccessionNumber": "ACC-99887",
+}
 SOP_CLASS = {"CT": "1.2.840.10008.5.1.4.1.1.2", "MR": "1.2.840.10008.5.1.4.1.1.4"}
 
 OBLIQUE = (0.96, 0.0, 0.28, 0.0, 1.0, 0.0, -0.28, 0.0, 0.96)
 SAGITTAL = (0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-CODE = {"scheme": "SCT", "value": "2812003", "meaning": "Head of femur", "modifier": {"scheme": "SCT", "value": "7771000", "meaning": "Left"},
-        "category": {"scheme": "SCT", "value": "123037004", "meaning": "Anatomical Structure"}}
+CODE = {
+    "scheme": "SCT",
+    "value": "2812003",
+    "meaning": "Head of femur",
+    "modifier": {"scheme": "SCT", "value": "7771000", "meaning": "Left"},
+    "category": {"scheme": "SCT", "value": "123037004", "meaning": "Anatomical Structure"},
+}
 
 
 def ct(direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), shape=(12, 40, 48), spacing=(1.5, 1.25, 3.0)):
@@ -33,19 +45,35 @@ def shapes(image):
     z, y, x = np.ogrid[:12, :40, :48]
     ball = (x - 24) ** 2 + (y - 20) ** 2 + (3 * (z - 6)) ** 2 < 220
     ball = ball & ((x - 27) ** 2 + (y - 20) ** 2 > 12) & ((x - 17) ** 2 + (y - 20) ** 2 > 6)
-    found = {"Femur links": ball, "Nerv äöü": (np.abs(x - y) < 1) & (z > 2) & (z < 9) & (y > 2),
-             "noise": (np.random.default_rng(1).random(ball.shape) > 0.8) & (z > 9), "PTV": (x == 3) & (y == 4) & (z == 5),
-             "empty": np.zeros(ball.shape, bool)}
-    made = [Structure(n, sitk.GetImageFromArray(m.astype(np.uint8)), (200, 10 * k, 30)) for k, (n, m) in enumerate(found.items())]
+    found = {
+        "Femur links": ball,
+        "Nerv äöü": (np.abs(x - y) < 1) & (z > 2) & (z < 9) & (y > 2),
+        "noise": (np.random.default_rng(1).random(ball.shape) > 0.8) & (z > 9),
+        "PTV": (x == 3) & (y == 4) & (z == 5),
+        "empty": np.zeros(ball.shape, bool),
+    }
+    made = [
+        Structure(n, sitk.GetImageFromArray(m.astype(np.uint8)), (200, 10 * k, 30))
+        for k, (n, m) in enumerate(found.items())
+    ]
     for s in made:
         s.mask.CopyInformation(image)
     made[0].code, made[1].role = CODE, "AVOIDANCE"
     return made
 
 
-def write_series(image: sitk.Image, folder: Path, modality="CT", root="1.2.826.0.1.3680043.10.999.1", study=None, frame=None, skip=(),
-                 **tags) -> Path:
-    """One file a slice of a 3-D image of whole numbers (CT: HU), in files whose names tell no order. Returns the folder.
+def write_series(
+    image: sitk.Image,
+    folder: Path,
+    modality="CT",
+    root="1.2.826.0.1.3680043.10.999.1",
+    study=None,
+    frame=None,
+    skip=(),
+    **tags,
+) -> Path:
+    """One file a slice of a 3-D image of whole numbers (CT: HU), in files whose names tell no order. Returns the
+    folder.
 
     UIDs lie below `root`: series `root`.1, frame of reference `root`.2 unless given, study `root`.9 unless given.
     tags: elements that every slice gets besides, or that replace others.
@@ -61,10 +89,25 @@ def write_series(image: sitk.Image, folder: Path, modality="CT", root="1.2.826.0
         made.SpecificCharacterSet = "ISO_IR 100"
         for keyword, value in PATIENT.items():
             setattr(made, keyword, value)
-        made.PatientSex, made.StudyDate, made.StudyTime, made.StudyID, made.ReferringPhysicianName = "F", "20240102", "101500", "77", "Arzt^Ö"
+        made.PatientSex, made.StudyDate, made.StudyTime, made.StudyID, made.ReferringPhysicianName = (
+            "F",
+            "20240102",
+            "101500",
+            "77",
+            "Arzt^Ö",
+        )
         made.SOPClassUID, made.SOPInstanceUID = SOP_CLASS[modality], f"{root}.3.{k + 1}"
-        made.StudyInstanceUID, made.SeriesInstanceUID, made.FrameOfReferenceUID = study or f"{root}.9", f"{root}.1", frame or f"{root}.2"
-        made.Modality, made.SeriesNumber, made.InstanceNumber, made.PositionReferenceIndicator = modality, 3, len(array) - k, ""
+        made.StudyInstanceUID, made.SeriesInstanceUID, made.FrameOfReferenceUID = (
+            study or f"{root}.9",
+            f"{root}.1",
+            frame or f"{root}.2",
+        )
+        made.Modality, made.SeriesNumber, made.InstanceNumber, made.PositionReferenceIndicator = (
+            modality,
+            3,
+            len(array) - k,
+            "",
+        )
         made.ImageType, made.Manufacturer, made.PatientPosition = ["ORIGINAL", "PRIMARY", "AXIAL"], "Maker", "HFS"
         made.SliceThickness, made.PixelSpacing = image.GetSpacing()[2], [image.GetSpacing()[1], image.GetSpacing()[0]]
         made.ImagePositionPatient = [round(v, 8) for v in image.TransformIndexToPhysicalPoint((0, 0, k))]
@@ -89,10 +132,13 @@ def circle(x, y, z, radius, count=60) -> np.ndarray:
     return np.stack([x + radius * np.cos(at), y + radius * np.sin(at), np.full(count, z)], 1)
 
 
-def write_structure_set(path: Path, rois, frame: str | None = "1.2.826.0.1.3680043.10.999.1.2", charset="ISO_IR 192", change=None) -> Path:
+def write_structure_set(
+    path: Path, rois, frame: str | None = "1.2.826.0.1.3680043.10.999.1.2", charset="ISO_IR 192", change=None
+) -> Path:
     """An RTSTRUCT with `rois`: (name, contours) or (name, contours, type of its contours), contours as points [n, 3].
 
-    frame: the frame of reference; None leaves out all that tells of it. change: called with the dataset before it is written.
+    frame: the frame of reference; None leaves out all that tells of it. change: called with the dataset before it is
+    written.
     """
     made = Dataset()
     made.file_meta = FileMetaDataset()

@@ -42,7 +42,7 @@ def circle(z, radius, centre=(0.0, 0.0), points=180, reverse=False):
 
 
 def sphere_contours(radius, step):
-    return [circle(z, math.sqrt(radius ** 2 - z * z)) for z in np.arange(-radius + step / 2, radius, step)]
+    return [circle(z, math.sqrt(radius**2 - z * z)) for z in np.arange(-radius + step / 2, radius, step)]
 
 
 def square(z, low, high, x0=0.0):
@@ -63,7 +63,10 @@ def result_folder(folder, percentiles=None, calibrated=None):
     if percentiles is not None:
         files["volume_distribution"] = "volume_distribution.csv"
         rows = ["structure,percentile,volume_ml,calibrated_ml"]
-        rows += [f"ball,{q:g},{v:.4f},{'' if c is None else f'{c:.4f}'}" for q, v, c in zip(percentiles, ball(percentiles), calibrated)]
+        rows += [
+            f"ball,{q:g},{v:.4f},{'' if c is None else f'{c:.4f}'}"
+            for q, v, c in zip(percentiles, ball(percentiles), calibrated)
+        ]
         (folder / "volume_distribution.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     (folder / "summary.json").write_text(json.dumps({"files": files}), encoding="utf-8")
     return folder
@@ -71,4 +74,5 @@ def result_folder(folder, percentiles=None, calibrated=None):
 
 def ball(percentiles, sd=1.0):
     from scipy.special import ndtri
+
     return 4 / 3 * math.pi * (10 + sd * ndtri(np.array(percentiles) / 100)) ** 3 / 1000

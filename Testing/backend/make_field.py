@@ -30,10 +30,14 @@ OBLIQUE = rotation((1, 2, 3), 0.6) @ np.diag([1, 1, -1])
 
 @st.composite
 def grids(draw, smallest=8, largest=13):
-    """Any rotation with a flip or not, spacing and origin; the middle of the grid lies near 0, so that two of them overlap."""
+    """Any rotation with a flip or not, spacing and origin; the middle of the grid lies near 0, so that two of them
+    overlap.
+    """
     size = draw(st.tuples(*[st.integers(smallest, largest)] * 3))
     spacing = draw(st.tuples(*[st.floats(1.0, 4.0)] * 3))
-    direction = rotation(draw(st.sampled_from([(1, 0, 0), (0, 1, 0), (1, 2, 3), (0, 1, -1)])), round(draw(st.floats(-3.1, 3.1)), 3))
+    direction = rotation(
+        draw(st.sampled_from([(1, 0, 0), (0, 1, 0), (1, 2, 3), (0, 1, -1)])), round(draw(st.floats(-3.1, 3.1)), 3)
+    )
     if draw(st.booleans()):
         direction[:, 2] *= -1
     middle = direction @ ((np.array(size) - 1) * spacing / 2)

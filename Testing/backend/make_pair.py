@@ -8,8 +8,8 @@ import SimpleITK as sitk
 import torch
 from make_bundle import make_bundle
 
-from rtuncertainty.bundles import bundle
 from rtuncertainty import networks
+from rtuncertainty.bundles import bundle
 
 ORGANS = ["bladder", "rectum"]
 SHAPE = (30, 44, 48)
@@ -38,7 +38,13 @@ def make_patient(shift=(6.0, -4.0, 0.0), wave_mm=5.0, seed=0):
 
     masks = {"Bladder": ball(4, -10, 60, 22), "Rectum": ball(0, 40, 55, 15), "PTV": ball(4, 5, 58, 30)}
     bones = ball(-40, 10, 60, 14) | ball(48, 10, 60, 14) | ball(5, 58, 70, 8)
-    hu = np.where(body, 20.0, -1000.0) + 60 * masks["Rectum"] - 40 * masks["Bladder"] + 600 * bones + np.where(body, 40 * np.sin(X / 9) * np.sin(Y / 11), 0)
+    hu = (
+        np.where(body, 20.0, -1000.0)
+        + 60 * masks["Rectum"]
+        - 40 * masks["Bladder"]
+        + 600 * bones
+        + np.where(body, 40 * np.sin(X / 9) * np.sin(Y / 11), 0)
+    )
     planning = image(np.rint(hu + 6 * rng.standard_normal(hu.shape)))
     # daily point p shows what is at p + field(p) on the planning day
     bump = np.exp(-((X - 4) ** 2 + (Y - 10) ** 2 + (Z - 60) ** 2) / 1600)
@@ -50,7 +56,10 @@ def make_patient(shift=(6.0, -4.0, 0.0), wave_mm=5.0, seed=0):
     daily = sitk.Resample(image(np.rint(hu), np.float32), planning, transform, sitk.sitkLinear, -1000.0)
     daily = sitk.Cast(sitk.Round(daily + image(6 * rng.standard_normal(hu.shape), np.float32)), sitk.sitkInt16)
     given = {n: image(m, np.uint8) for n, m in masks.items()}
-    moved = {n: sitk.Resample(sitk.Cast(m, sitk.sitkFloat32), planning, transform, sitk.sitkLinear, 0.0) > 0.5 for n, m in given.items()}
+    moved = {
+        n: sitk.Resample(sitk.Cast(m, sitk.sitkFloat32), planning, transform, sitk.sitkLinear, 0.0) > 0.5
+        for n, m in given.items()
+    }
     return planning, given, daily, moved, truth
 
 
@@ -66,10 +75,24 @@ def make_propagation_bundle(folder: Path, network="cross_stitch", name="test-pro
     card["task"], card["title"] = "contour propagation", "Untrained joint network for tests"
     card["architecture"] = {"name": network, "arguments": arguments}
     card["input"] |= {"modality": "CT", "spacing_mm": list(SPACING)}
-    card["outputs"] = {"deformation": {"unit": "mm"}, "structures": [
-        {"name": organ, "label": k, "color": [200, 40 * k, 30], "code": {"scheme": "SCT", "value": str(k), "meaning": organ}, "rule": {"largest": 1}}
-        for k, organ in enumerate(ORGANS, 1)]}
-    card["weights"] = {"file": "weights.pt", "sha256": bundle.sha256(folder / "weights.pt"), "bytes": (folder / "weights.pt").stat().st_size}
+    card["outputs"] = {
+        "deformation": {"unit": "mm"},
+        "structures": [
+            {
+                "name": organ,
+                "label": k,
+                "color": [200, 40 * k, 30],
+                "code": {"scheme": "SCT", "value": str(k), "meaning": organ},
+                "rule": {"largest": 1},
+            }
+            for k, organ in enumerate(ORGANS, 1)
+        ],
+    }
+    card["weights"] = {
+        "file": "weights.pt",
+        "sha256": bundle.sha256(folder / "weights.pt"),
+        "bytes": (folder / "weights.pt").stat().st_size,
+    }
     card.update(changes)
     (folder / "model.json").write_text(json.dumps(card), encoding="utf-8")
     return folder

@@ -6,12 +6,16 @@ import SimpleITK as sitk
 from make_bundle import make_bundle
 from scipy import stats
 
-from rtuncertainty.uncertainty import edge, hu_calibration, metrics
 from rtuncertainty.phantoms import limb as phantom
 from rtuncertainty.prediction import predict
+from rtuncertainty.uncertainty import edge, hu_calibration, metrics
 
-STORED = {"knots_hu": [-200.0, 300.0], "scale": [1.0, 2.0], "residual_hu": [0.0, 10.0],
-          "interval_factors": {"0.5": 0.5, "0.9": 1.2, "0.95": 1.5}}
+STORED = {
+    "knots_hu": [-200.0, 300.0],
+    "scale": [1.0, 2.0],
+    "residual_hu": [0.0, 10.0],
+    "interval_factors": {"0.5": 0.5, "0.9": 1.2, "0.95": 1.5},
+}
 
 
 def card(stored):
@@ -52,8 +56,20 @@ def limb():
 
 def test_predict_applies_the_cards_recalibration(tmp_path, limb):
     plain = predict.predict(limb.mr, make_bundle(tmp_path / "plain"), samples=4, reference=limb.ct, device="cpu")
-    known = {"synct": {"recalibration": {"knots_hu": [0.0, 1.0], "scale": [2.0, 2.0], "residual_hu": [30.0, 30.0], "interval_factors": {"0.5": 0.2, "0.9": 0.4}}}, "volumes": None}
-    changed = predict.predict(limb.mr, make_bundle(tmp_path / "changed", calibration=known), samples=4, reference=limb.ct, device="cpu")
+    known = {
+        "synct": {
+            "recalibration": {
+                "knots_hu": [0.0, 1.0],
+                "scale": [2.0, 2.0],
+                "residual_hu": [30.0, 30.0],
+                "interval_factors": {"0.5": 0.2, "0.9": 0.4},
+            }
+        },
+        "volumes": None,
+    }
+    changed = predict.predict(
+        limb.mr, make_bundle(tmp_path / "changed", calibration=known), samples=4, reference=limb.ct, device="cpu"
+    )
     before, after = (sitk.GetArrayFromImage(p.predictive_sd) for p in (plain, changed))
     body = sitk.GetArrayFromImage(plain.body) > 0
     # what the edge of the body adds is no matter of the network, and not recalibrated
@@ -67,7 +83,17 @@ def test_predict_applies_the_cards_recalibration(tmp_path, limb):
     assert row.value == pytest.approx(100 * (z <= 0.4).mean(), abs=0.1)
 
 
-ATROUS = {"3tn": [{"name": "bone", "label": 1, "color": [241, 214, 145], "code": {"scheme": "SCT", "value": "272673000", "meaning": "Bone"}}], "1tn-fl": []}
+ATROUS = {
+    "3tn": [
+        {
+            "name": "bone",
+            "label": 1,
+            "color": [241, 214, 145],
+            "code": {"scheme": "SCT", "value": "272673000", "meaning": "Bone"},
+        }
+    ],
+    "1tn-fl": [],
+}
 
 
 @pytest.mark.parametrize("name", ATROUS)
@@ -75,12 +101,22 @@ def test_aggregate_and_single_task_bundles_go_through_the_whole_job(tmp_path, li
     from rtuncertainty.jobs.prediction import predict_to_folder
     from rtuncertainty.report.data import load
 
-    folder = make_bundle(tmp_path / "model", network=name, arguments={"filters": 4},
-                         outputs={"synct": {"unit": "HU", "scale": 1000.0, "offset": 0.0}, "structures": ATROUS[name]})
+    folder = make_bundle(
+        tmp_path / "model",
+        network=name,
+        arguments={"filters": 4},
+        outputs={"synct": {"unit": "HU", "scale": 1000.0, "offset": 0.0}, "structures": ATROUS[name]},
+    )
     sitk.WriteImage(limb.mr, str(tmp_path / "mr.nii.gz"))
     out = predict_to_folder(tmp_path / "mr.nii.gz", folder, tmp_path / "out", samples=4, device="cpu", report=True)
     names = {p.name for p in out.iterdir()}
-    assert {"synct.nii.gz", "synct_predictive_sd.nii.gz", "synct_parameter_sd.nii.gz", "report.html", "summary.json"} <= names
+    assert {
+        "synct.nii.gz",
+        "synct_predictive_sd.nii.gz",
+        "synct_parameter_sd.nii.gz",
+        "report.html",
+        "summary.json",
+    } <= names
     assert "synct_intrinsic_sd.nii.gz" not in names  # it is not known, which is not the same as none
     assert ("structures.seg.nrrd" in names) == ("structures_entropy.nii.gz" in names) == bool(ATROUS[name])
     assert load(out).summary["model"]["architecture"]["name"] == name

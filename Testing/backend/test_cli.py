@@ -1,4 +1,6 @@
-"""The command line from file to files, and every kind of bad input: one line, the right exit code, nothing left behind."""
+"""The command line from file to files, and every kind of bad input: one line, the right exit code, nothing left
+behind.
+"""
 
 import csv
 import json
@@ -12,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from scipy import ndimage
-
 from make_bundle import make_bundle
+from scipy import ndimage
+from test_preprocess import limb
+
 from rtuncertainty.cli import command_line
 from rtuncertainty.core import geometry
-from test_preprocess import limb
 
 LIBRARY = Path(__file__).resolve().parents[2] / "RTUncertainty"
 
@@ -36,8 +38,17 @@ def place(tmp_path_factory):
 
 def run(place, capsys, **changes):
     """`predict` with two samples; returns (exit code, the lines on standard error, output folder)."""
-    options = {"model": place / "bundle", "input": place / "mr.nii.gz", "output": place / "out", "samples": 2, "progress": "none", **changes}
-    code = command_line.main(["predict", *(str(v) for k, value in options.items() for v in ("--" + k.replace("_", "-"), value))])
+    options = {
+        "model": place / "bundle",
+        "input": place / "mr.nii.gz",
+        "output": place / "out",
+        "samples": 2,
+        "progress": "none",
+        **changes,
+    }
+    code = command_line.main(
+        ["predict", *(str(v) for k, value in options.items() for v in ("--" + k.replace("_", "-"), value))]
+    )
     return code, capsys.readouterr().err.strip().splitlines(), Path(options["output"])
 
 
@@ -60,10 +71,14 @@ def test_predict_writes_everything_on_the_grid_of_the_input(place, capsys):
     assert len(images) == 13
     for name in images:
         assert geometry.same_grid(sitk.ReadImage(str(out / name)), grid), name
-    read = {k: sitk.GetArrayFromImage(sitk.ReadImage(str(out / summary["files"][k]))).astype(float)
-            for k in ("synct", "intrinsic_sd", "parameter_sd", "predictive_sd", "body", "error", "reference", "zscore")}
+    read = {
+        k: sitk.GetArrayFromImage(sitk.ReadImage(str(out / summary["files"][k]))).astype(float)
+        for k in ("synct", "intrinsic_sd", "parameter_sd", "predictive_sd", "body", "error", "reference", "zscore")
+    }
     body = read["body"] > 0
-    assert np.allclose(read["predictive_sd"] ** 2, read["intrinsic_sd"] ** 2 + read["parameter_sd"] ** 2, rtol=1e-4, atol=1e-2)
+    assert np.allclose(
+        read["predictive_sd"] ** 2, read["intrinsic_sd"] ** 2 + read["parameter_sd"] ** 2, rtol=1e-4, atol=1e-2
+    )
     assert np.all(read["synct"][~body] == -1000) and read["intrinsic_sd"][body].min() > 10
     away = ndimage.distance_transform_edt(~body, grid.GetSpacing()[::-1])
     # air beside the body is not certain to be air
@@ -72,7 +87,11 @@ def test_predict_writes_everything_on_the_grid_of_the_input(place, capsys):
     scored = read["error"] != 0
     assert scored.sum() > 0.8 * body.sum()
     assert np.allclose((read["synct"] - read["reference"])[scored], read["error"][scored], atol=0.51)
-    assert np.allclose((read["zscore"] * read["predictive_sd"])[scored & (read["predictive_sd"] > 0)], read["error"][scored & (read["predictive_sd"] > 0)], atol=1e-2)
+    assert np.allclose(
+        (read["zscore"] * read["predictive_sd"])[scored & (read["predictive_sd"] > 0)],
+        read["error"][scored & (read["predictive_sd"] > 0)],
+        atol=1e-2,
+    )
     with open(out / "volumes.csv", newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "structures.seg.nrrd")))
@@ -101,18 +120,40 @@ def test_the_same_seed_gives_the_same_files(place, capsys):
 
 
 def test_events_are_json_lines(place, capsys):
-    command_line.main(["predict", "--model", str(place / "bundle"), "--input", str(place / "mr.nii.gz"), "--output", str(place / "ev"),
-              "--samples", "4", "--progress", "json"])
+    command_line.main(
+        [
+            "predict",
+            "--model",
+            str(place / "bundle"),
+            "--input",
+            str(place / "mr.nii.gz"),
+            "--output",
+            str(place / "ev"),
+            "--samples",
+            "4",
+            "--progress",
+            "json",
+        ]
+    )
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[-1] == {"event": "done", "output": str(place / "ev")}
     progress = [e for e in events if e["event"] == "progress"]
-    assert [e["stage"] for e in progress][0] == "read" and {"preprocess", "network", "assemble", "write"} <= {e["stage"] for e in progress}
+    assert [e["stage"] for e in progress][0] == "read" and {"preprocess", "network", "assemble", "write"} <= {
+        e["stage"] for e in progress
+    }
     overall = [e["overall"] for e in progress]
     assert overall == sorted(overall) and overall[-1] <= 1
 
 
-@pytest.mark.parametrize("direction", [
-    (0, 0, 1, 1, 0, 0, 0, 1, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1), (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1), (0.96, 0, 0.28, 0, 1, 0, -0.28, 0, 0.96)])
+@pytest.mark.parametrize(
+    "direction",
+    [
+        (0, 0, 1, 1, 0, 0, 0, 1, 0),
+        (-1, 0, 0, 0, -1, 0, 0, 0, 1),
+        (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1),
+        (0.96, 0, 0.28, 0, 1, 0, -0.28, 0, 0.96),
+    ],
+)
 def test_directions_that_are_not_axis_aligned_work(place, capsys, direction):
     image = sitk.ReadImage(str(place / "mr.nii.gz"))
     image.SetDirection(direction)
@@ -123,7 +164,9 @@ def test_directions_that_are_not_axis_aligned_work(place, capsys, direction):
     synct = sitk.ReadImage(str(out / "synct.nii.gz"))
     assert geometry.same_grid(synct, image)
     # turned voxels are the same voxels: the body is where it was in the array
-    straight = sitk.GetArrayFromImage(sitk.ReadImage(str(run(place, capsys, output=place / "straight")[2] / "body.nii.gz")))
+    straight = sitk.GetArrayFromImage(
+        sitk.ReadImage(str(run(place, capsys, output=place / "straight")[2] / "body.nii.gz"))
+    )
     # (along other slices its outline, which is found slice by slice, may differ by a voxel here and there)
     assert (straight == sitk.GetArrayFromImage(sitk.ReadImage(str(out / "body.nii.gz")))).mean() > 0.97
 
@@ -146,9 +189,16 @@ def dicom_series(place):
     for z in range(image.GetDepth()):
         one = sitk.Cast(image[:, :, z], sitk.sitkInt16)
         position = "\\".join(map(str, image.TransformIndexToPhysicalPoint((0, 0, z))))
-        for key, value in {"0008|0060": "MR", "0020|000e": "1.2.826.0.1.3680043.2.1125.1", "0020|000d": "1.2.826.0.1.3680043.2.1125.2",
-                           "0008|0018": f"1.2.826.0.1.3680043.2.1125.3.{z}", "0020|0032": position, "0020|0013": str(z),
-                           "0020|0037": "1\\0\\0\\0\\1\\0", "0018|0050": "4"}.items():
+        for key, value in {
+            "0008|0060": "MR",
+            "0020|000e": "1.2.826.0.1.3680043.2.1125.1",
+            "0020|000d": "1.2.826.0.1.3680043.2.1125.2",
+            "0008|0018": f"1.2.826.0.1.3680043.2.1125.3.{z}",
+            "0020|0032": position,
+            "0020|0013": str(z),
+            "0020|0037": "1\\0\\0\\0\\1\\0",
+            "0018|0050": "4",
+        }.items():
             one.SetMetaData(key, value)
         writer.SetFileName(str(folder / f"{z}.dcm"))
         writer.Execute(one)
@@ -168,6 +218,7 @@ def with_value(value):
         array = sitk.GetArrayFromImage(image)
         array[3, 3, 3] = value
         return geometry.like(array, image)
+
     return change
 
 
@@ -191,19 +242,22 @@ def test_folder_without_dicom(place, capsys):
     refused(place, capsys, ["empty", "no DICOM series"], input=place / "empty")
 
 
-@pytest.mark.parametrize("name,make,words", [
-    ("flat.nii.gz", lambda i: i[:, :, 3], ["flat.nii.gz", "2 dimensions"]),
-    ("slice.nii.gz", lambda i: i[:, :, 3:4], ["slice.nii.gz", "single slice"]),
-    ("four.nii.gz", lambda i: sitk.JoinSeries([i, i]), ["four.nii.gz", "4 dimensions"]),
-    ("vector.nii.gz", lambda i: sitk.Compose(i, i), ["vector.nii.gz", "2 values per voxel"]),
-    ("constant.nii.gz", lambda i: i * 0 + 5, ["constant.nii.gz", "same value"]),
-    ("zero.nii.gz", lambda i: i * 0, ["zero.nii.gz", "same value"]),
-    ("nan.nii.gz", with_value(np.nan), ["nan.nii.gz", "1 values that are NaN"]),
-    ("inf.nii.gz", with_value(np.inf), ["inf.nii.gz", "infinite"]),
-    ("tiny.nii.gz", lambda i: i[30:34, 30:34, 3:6], ["tiny.nii.gz", "at least 8×8×2"]),
-    ("complex.nrrd", lambda i: sitk.RealAndImaginaryToComplex(i, i), ["complex.nrrd", "2 values per voxel"]),
-    ("giant.nrrd", lambda i: _spaced(i, (100, 100, 100)), ["giant.nrrd", "m long", "spacing"]),
-])
+@pytest.mark.parametrize(
+    "name,make,words",
+    [
+        ("flat.nii.gz", lambda i: i[:, :, 3], ["flat.nii.gz", "2 dimensions"]),
+        ("slice.nii.gz", lambda i: i[:, :, 3:4], ["slice.nii.gz", "single slice"]),
+        ("four.nii.gz", lambda i: sitk.JoinSeries([i, i]), ["four.nii.gz", "4 dimensions"]),
+        ("vector.nii.gz", lambda i: sitk.Compose(i, i), ["vector.nii.gz", "2 values per voxel"]),
+        ("constant.nii.gz", lambda i: i * 0 + 5, ["constant.nii.gz", "same value"]),
+        ("zero.nii.gz", lambda i: i * 0, ["zero.nii.gz", "same value"]),
+        ("nan.nii.gz", with_value(np.nan), ["nan.nii.gz", "1 values that are NaN"]),
+        ("inf.nii.gz", with_value(np.inf), ["inf.nii.gz", "infinite"]),
+        ("tiny.nii.gz", lambda i: i[30:34, 30:34, 3:6], ["tiny.nii.gz", "at least 8×8×2"]),
+        ("complex.nrrd", lambda i: sitk.RealAndImaginaryToComplex(i, i), ["complex.nrrd", "2 values per voxel"]),
+        ("giant.nrrd", lambda i: _spaced(i, (100, 100, 100)), ["giant.nrrd", "m long", "spacing"]),
+    ],
+)
 def test_bad_images(place, capsys, name, make, words):
     refused(place, capsys, words, input=bad(place, name, make))
 
@@ -211,6 +265,7 @@ def test_bad_images(place, capsys, name, make, words):
 def test_zero_spacing(place, capsys):
     import gzip
     import struct
+
     data = bytearray(gzip.decompress((place / "mr.nii.gz").read_bytes()))
     struct.pack_into("<f", data, 76 + 4, 0.0)  # pixdim[1] of the NIfTI header
     (place / "nospacing.nii").write_bytes(data)
@@ -220,6 +275,7 @@ def test_zero_spacing(place, capsys):
     if code == 0:
         assert min(sitk.ReadImage(str(place / "refused" / "synct.nii.gz")).GetSpacing()) > 0
         import shutil
+
         shutil.rmtree(place / "refused")
 
 
@@ -228,13 +284,21 @@ def _spaced(image, spacing):
     return image
 
 
-@pytest.mark.parametrize("name,offset,form,value,words", [
-    ("size0", 80, "<f", 0.0, "voxel size"), ("sizenan", 88, "<f", np.nan, "voxel size"), ("bits", 72, "<h", 0, "header is damaged"),
-    ("offset", 108, "<f", np.nan, "header is damaged"), ("dimensions", 40, "<h", 0, "header is damaged")])
+@pytest.mark.parametrize(
+    "name,offset,form,value,words",
+    [
+        ("size0", 80, "<f", 0.0, "voxel size"),
+        ("sizenan", 88, "<f", np.nan, "voxel size"),
+        ("bits", 72, "<h", 0, "header is damaged"),
+        ("offset", 108, "<f", np.nan, "header is damaged"),
+        ("dimensions", 40, "<h", 0, "header is damaged"),
+    ],
+)
 def test_nifti_headers_that_make_no_image(place, capsys, name, offset, form, value, words):
     """ITK takes a voxel size of 0 for 1 mm: volumes would be wrong, and nobody told."""
     import gzip
     import struct
+
     data = bytearray(gzip.decompress((place / "mr.nii.gz").read_bytes()))
     struct.pack_into(form, data, offset, value)
     (place / f"{name}.nii").write_bytes(data)
@@ -244,7 +308,9 @@ def test_nifti_headers_that_make_no_image(place, capsys, name, offset, form, val
 def test_sheared_axes(place, capsys):
     sitk.WriteImage(sitk.ReadImage(str(place / "mr.nii.gz")), str(place / "sheared.mhd"))
     lines = (place / "sheared.mhd").read_text(encoding="utf-8").splitlines()
-    changed = ["TransformMatrix = 1 0 0 0.3 0.95 0 0 0 1" if line.startswith("TransformMatrix") else line for line in lines]
+    changed = [
+        "TransformMatrix = 1 0 0 0.3 0.95 0 0 0 1" if line.startswith("TransformMatrix") else line for line in lines
+    ]
     (place / "sheared.mhd").write_text("\n".join(changed) + "\n", encoding="utf-8")
     refused(place, capsys, ["sheared.mhd", "right angles"], input=place / "sheared.mhd")
     (place / "sheared.zraw").unlink(missing_ok=True)
@@ -332,9 +398,16 @@ def test_reference_elsewhere(place, capsys):
     refused(place, capsys, ["far.nii.gz", "do not overlap"], reference=place / "far.nii.gz")
 
 
-@pytest.mark.parametrize("option,value,words", [
-    ("samples", 1, ["at least 2"]), ("samples", "many", ["samples"]), ("seed", -1, ["seed"]), ("bias_field", "maybe", ["bias-field"]),
-    ("device", "tpu", ["device 'tpu'"])])
+@pytest.mark.parametrize(
+    "option,value,words",
+    [
+        ("samples", 1, ["at least 2"]),
+        ("samples", "many", ["samples"]),
+        ("seed", -1, ["seed"]),
+        ("bias_field", "maybe", ["bias-field"]),
+        ("device", "tpu", ["device 'tpu'"]),
+    ],
+)
 def test_bad_options(place, capsys, option, value, words):
     refused(place, capsys, words, **{option: value})
 
@@ -342,7 +415,10 @@ def test_bad_options(place, capsys, option, value, words):
 def test_no_space_left_is_found_before_the_run(place, capsys, monkeypatch):
     import collections
     import shutil
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: collections.namedtuple("usage", "total used free")(10, 10, 1000))
+
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda _: collections.namedtuple("usage", "total used free")(10, 10, 1000)
+    )
     refused(place, capsys, ["results need about", "free"])
 
 
@@ -351,6 +427,7 @@ def test_no_space_left_while_writing(place, capsys, monkeypatch):
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
+
     monkeypatch.setattr(sitk, "WriteImage", full)
     refused(place, capsys, ["no space left"])
 
@@ -382,9 +459,30 @@ def test_an_earlier_result_survives_a_failed_run(place, capsys):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_cancel_and_leave_nothing(place, number):
-    command = [sys.executable, "-m", "rtuncertainty", "predict", "--model", str(place / "bundle"), "--input", str(place / "mr.nii.gz"),
-               "--output", str(place / "cancelled"), "--samples", "100000", "--progress", "json"]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(LIBRARY)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "rtuncertainty",
+        "predict",
+        "--model",
+        str(place / "bundle"),
+        "--input",
+        str(place / "mr.nii.gz"),
+        "--output",
+        str(place / "cancelled"),
+        "--samples",
+        "100000",
+        "--progress",
+        "json",
+    ]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": str(LIBRARY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
     for line in process.stdout:
         if '"network"' in line and '"fraction": 0.0,' not in line:
             break
@@ -392,7 +490,10 @@ def test_signals_cancel_and_leave_nothing(place, number):
     started = time.monotonic()
     out, err = process.communicate(timeout=60)
     assert process.returncode == 4 and time.monotonic() - started < 20
-    assert json.loads(out.splitlines()[-1])["exit_code"] == 4 and err.strip() == "rtuncertainty: Cancelled; nothing was written."
+    assert (
+        json.loads(out.splitlines()[-1])["exit_code"] == 4
+        and err.strip() == "rtuncertainty: Cancelled; nothing was written."
+    )
     assert not [p for p in place.iterdir() if "cancelled" in p.name]
 
 
@@ -404,17 +505,28 @@ def test_models_lists_bundles(place, capsys, monkeypatch):
 
 
 def test_importing_and_listing_loads_no_torch(place):
-    code = "import sys, rtuncertainty, rtuncertainty.cli; rtuncertainty.list_bundles(); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(LIBRARY), "RTU_MODELS": str(place)}, check=True)
+    code = (
+        "import sys, rtuncertainty, rtuncertainty.cli; rtuncertainty.list_bundles(); assert 'torch' not in sys.modules"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(LIBRARY), "RTU_MODELS": str(place)},
+        check=True,
+    )
 
 
 def test_a_second_run_leaves_nothing_of_the_first_but_keeps_other_files(place):
     from rtuncertainty.core.image_io import Staging
 
     out = place / "again"
-    for files in ({"synct": "a.nii.gz", "error": "error.nii.gz", "probabilities": {"bone": "p.nii.gz"}, "bad": "../mr.nii.gz"}, {"synct": "a.nii.gz"}):
+    for files in (
+        {"synct": "a.nii.gz", "error": "error.nii.gz", "probabilities": {"bone": "p.nii.gz"}, "bad": "../mr.nii.gz"},
+        {"synct": "a.nii.gz"},
+    ):
         with Staging(out) as staging:
-            for name in [n for v in files.values() for n in (v.values() if isinstance(v, dict) else [v]) if "/" not in n]:
+            for name in [
+                n for v in files.values() for n in (v.values() if isinstance(v, dict) else [v]) if "/" not in n
+            ]:
                 staging.text(name, name)
             if "error" in files:
                 staging.text("report", "report.html")
@@ -425,14 +537,23 @@ def test_a_second_run_leaves_nothing_of_the_first_but_keeps_other_files(place):
     assert (place / "mr.nii.gz").exists()
 
 
-@pytest.mark.parametrize("error,code", [
-    (RuntimeError("CUDA error: an illegal memory access was encountered"), 1),
-    (RuntimeError("memory format option is only supported by strided tensors"), 1),
-    (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), 3),
-    (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"), 3),
-    (RuntimeError("ITK ERROR: Image(0x1): Failed to allocate memory for image."), 3),
-    (MemoryError("Unable to allocate 5.8 TiB for an array"), 3),
-])
+@pytest.mark.parametrize(
+    "error,code",
+    [
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), 1),
+        (RuntimeError("memory format option is only supported by strided tensors"), 1),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), 3),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: not enough memory: you tried to allocate 9 "
+                "bytes"
+            ),
+            3,
+        ),
+        (RuntimeError("ITK ERROR: Image(0x1): Failed to allocate memory for image."), 3),
+        (MemoryError("Unable to allocate 5.8 TiB for an array"), 3),
+    ],
+)
 def test_only_what_ran_out_of_memory_is_said_to(place, capsys, monkeypatch, error, code):
     def fails(*_, **__):
         raise error

@@ -4,24 +4,38 @@ import json
 import os
 
 import pytest
+from make_bundle import make_bundle
+from test_cli import place, refused  # noqa: F401 (place is a fixture)
 
 import rtuncertainty
-from make_bundle import make_bundle
 from rtuncertainty.cli import command_line
-from test_cli import place, refused  # noqa: F401 (place is a fixture)
 
 
 def test_unknown_model(place, capsys):
     refused(place, capsys, ["nothing-like-it", "neither a folder"], model="nothing-like-it")
 
 
-@pytest.mark.parametrize("name,spoil,words", [
-    ("truncated", lambda f: (f / "weights.pt").write_bytes((f / "weights.pt").read_bytes()[:5000]), ["weights.pt", "SHA-256", "truncated"]),
-    ("gone", lambda f: (f / "weights.pt").unlink(), ["weights.pt", "missing"]),
-    ("future", lambda f: (f / "model.json").write_text(json.dumps({**json.loads((f / "model.json").read_text(encoding="utf-8")), "format": 99}), encoding="utf-8"), ["format 99", "update"]),
-    ("nocard", lambda f: (f / "model.json").write_text("{", encoding="utf-8"), ["model.json", "cannot be read"]),
-    ("lacking", lambda f: (f / "model.json").write_text('{"format": 1}', encoding="utf-8"), ["lacks", "weights"]),
-])
+@pytest.mark.parametrize(
+    "name,spoil,words",
+    [
+        (
+            "truncated",
+            lambda f: (f / "weights.pt").write_bytes((f / "weights.pt").read_bytes()[:5000]),
+            ["weights.pt", "SHA-256", "truncated"],
+        ),
+        ("gone", lambda f: (f / "weights.pt").unlink(), ["weights.pt", "missing"]),
+        (
+            "future",
+            lambda f: (f / "model.json").write_text(
+                json.dumps({**json.loads((f / "model.json").read_text(encoding="utf-8")), "format": 99}),
+                encoding="utf-8",
+            ),
+            ["format 99", "update"],
+        ),
+        ("nocard", lambda f: (f / "model.json").write_text("{", encoding="utf-8"), ["model.json", "cannot be read"]),
+        ("lacking", lambda f: (f / "model.json").write_text('{"format": 1}', encoding="utf-8"), ["lacks", "weights"]),
+    ],
+)
 def test_broken_bundles(place, capsys, name, spoil, words):
     folder = place / f"bundle-{name}"
     if not folder.exists():
@@ -29,13 +43,26 @@ def test_broken_bundles(place, capsys, name, spoil, words):
     refused(place, capsys, words, model=folder)
 
 
-@pytest.mark.parametrize("entry,value,words", [
-    ("name", None, "name is"), ("architecture", "m4", "architecture is"), ("architecture.arguments", [], "architecture.arguments is"),
-    ("input", None, "input is"), ("input.spacing_mm", [1, 2], "input.spacing_mm is"), ("input.modality", "PET", "CT or MR"),
-    ("outputs", [], "outputs is"), ("outputs.structures", None, "outputs.structures is"), ("outputs.structures", [{"name": "a/b", "label": 1, "color": [1, 2, 3]}], "name of structure 1"),
-    ("outputs.structures", [{"name": "a", "label": 300, "color": [1, 2, 3]}], "label of structure 1"),
-    ("outputs.structures", [{"name": n, "label": 1, "color": [1, 2, 3]} for n in "ab"], "the same label"),
-    ("outputs.synct", {"scale": 3}, "scale and offset"), ("dropout", None, "dropout is"), ("calibration", "none", "calibration is"), ("weights.file", 3, "weights.file is")])
+@pytest.mark.parametrize(
+    "entry,value,words",
+    [
+        ("name", None, "name is"),
+        ("architecture", "m4", "architecture is"),
+        ("architecture.arguments", [], "architecture.arguments is"),
+        ("input", None, "input is"),
+        ("input.spacing_mm", [1, 2], "input.spacing_mm is"),
+        ("input.modality", "PET", "CT or MR"),
+        ("outputs", [], "outputs is"),
+        ("outputs.structures", None, "outputs.structures is"),
+        ("outputs.structures", [{"name": "a/b", "label": 1, "color": [1, 2, 3]}], "name of structure 1"),
+        ("outputs.structures", [{"name": "a", "label": 300, "color": [1, 2, 3]}], "label of structure 1"),
+        ("outputs.structures", [{"name": n, "label": 1, "color": [1, 2, 3]} for n in "ab"], "the same label"),
+        ("outputs.synct", {"scale": 3}, "scale and offset"),
+        ("dropout", None, "dropout is"),
+        ("calibration", "none", "calibration is"),
+        ("weights.file", 3, "weights.file is"),
+    ],
+)
 def test_cards_that_say_nonsense(place, capsys, monkeypatch, entry, value, words):
     folder = place / "cards" / "bundle"
     card = json.loads((make_bundle(folder) / "model.json").read_text(encoding="utf-8"))
@@ -51,7 +78,12 @@ def test_cards_that_say_nonsense(place, capsys, monkeypatch, entry, value, words
     assert command_line.main(["models"]) == 0
     output = capsys.readouterr()
     broken = [line for line in output.err.splitlines() if line.startswith("broken: ")]
-    assert "limb-t1-synct" in output.out and len(broken) == 1 and str(folder / "model.json") in broken[0] and words in broken[0]
+    assert (
+        "limb-t1-synct" in output.out
+        and len(broken) == 1
+        and str(folder / "model.json") in broken[0]
+        and words in broken[0]
+    )
 
 
 def test_broken_bundles_are_told_from_good_ones(place, monkeypatch, capsys):
@@ -68,9 +100,21 @@ def test_broken_bundles_are_told_from_good_ones(place, monkeypatch, capsys):
     assert str(good) in [card["folder"] for card in json.loads(output.out)] and output.err.startswith("broken: ")
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda stored: {}, lambda stored: [1], lambda stored: {"checkpoints": []}, lambda stored: {"checkpoints": [3]},
-    lambda stored: {"checkpoints": [{k: v * float("nan") if v.is_floating_point() else v for k, v in stored["checkpoints"][0].items()}]}, None])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda stored: {},
+        lambda stored: [1],
+        lambda stored: {"checkpoints": []},
+        lambda stored: {"checkpoints": [3]},
+        lambda stored: {
+            "checkpoints": [
+                {k: v * float("nan") if v.is_floating_point() else v for k, v in stored["checkpoints"][0].items()}
+            ]
+        },
+        None,
+    ],
+)
 def test_weights_that_are_none(place, capsys, spoil):
     """Files that are as the card describes them, and yet hold no weights."""
     import torch
@@ -91,7 +135,10 @@ def test_weights_that_are_none(place, capsys, spoil):
 def test_weights_of_another_architecture(place, capsys):
     folder = place / "bundle-other"
     if not folder.exists():
-        make_bundle(folder, architecture={"name": "m4", "arguments": {"classes": 3, "width": 8, "features": 8, "branch_width": 4}})
+        make_bundle(
+            folder,
+            architecture={"name": "m4", "arguments": {"classes": 3, "width": 8, "features": 8, "branch_width": 4}},
+        )
     refused(place, capsys, ["does not fit the architecture"], model=folder)
 
 

@@ -1,8 +1,10 @@
-"""A day made from a planning scan: the field is a diffeomorphism, known to SimpleITK and back, and does what was asked."""
+"""A day made from a planning scan: the field is a diffeomorphism, known to SimpleITK and back, and does what was
+asked.
+"""
 
 import json
 import os
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +13,16 @@ import SimpleITK as sitk
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import expm
+from scipy.spatial.transform import Rotation
+
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.deformation import jacobian_determinant, jacobian_statistics, transform_points
 from rtuncertainty.phantoms import pelvis as phantom_pelvis
 from rtuncertainty.phantoms.daily_anatomy import CHANGES, DailyOptions, daily_scan, masks_of, roles_of
 from rtuncertainty.phantoms.daily_anatomy import changes as made
 from rtuncertainty.phantoms.daily_anatomy.anatomy import Anatomy, supplied_slices
 from rtuncertainty.phantoms.daily_anatomy.field import Lattice, flow, follow
-from rtuncertainty.deformation import jacobian_determinant, jacobian_statistics, transform_points
-from rtuncertainty.core.errors import InputError
-from scipy.linalg import expm
-from scipy.spatial.transform import Rotation
 
 DATA = Path(os.environ.get("RTU_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 SPACING = (4.5, 4.5, 6.0)
@@ -32,7 +35,7 @@ def array(image):
     return sitk.GetArrayFromImage(image)
 
 
-@lru_cache(maxsize=None)
+@cache
 def pelvis(seed=4):
     drawn = phantom_pelvis.digital_pelvis(seed, size=(76, 50, 26), spacing=SPACING, noise=0, bias=0, ct_noise=0)
     return drawn.ct, masks_of(drawn.labels, {n: v for n, v in phantom_pelvis.LABELS.items() if v})
@@ -43,7 +46,7 @@ def day(seed=0, man=4, **options):
     return daily_scan(ct, masks, seed, DailyOptions(**{**QUIET, **options}))
 
 
-@lru_cache(maxsize=None)
+@cache
 def full_day(seed, man=4):
     return day(seed, man)
 
@@ -122,7 +125,9 @@ def test_a_day_is_a_diffeomorphism_that_leaves_bones_as_they_are(man, seed):
     whole = determinant(scan.displacement)
     assert whole.folding_fraction == 0 and whole.minimum > 0.2
     assert determinant(scan.inverse).minimum > 0.2
-    bone = np.logical_or.reduce([array(scan.structures[n]) > 0 for n in ("bone", "femoral_head_left", "femoral_head_right")])
+    bone = np.logical_or.reduce(
+        [array(scan.structures[n]) > 0 for n in ("bone", "femoral_head_left", "femoral_head_right")]
+    )
     assert determinant(scan.displacement, bone).sd < 0.02
     assert determinant(scan.displacement, array(scan.structures["prostate"]) > 0).sd < 0.06
     assert there_and_back(scan, pelvis(man)[0]) < 0.1
@@ -156,8 +161,12 @@ def test_no_severity_is_the_planning_scan_with_noise():
     ct, masks = pelvis()
     assert not array(scan.displacement).any() and not array(scan.inverse).any() and not array(scan.refilled).any()
     assert np.array_equal(array(scan.ct), array(ct)) and scan.ct.GetOrigin() == ct.GetOrigin()
-    assert all(np.array_equal(array(scan.structures[n]), array(m)) for n, m in masks.items()) and array(scan.known).all()
-    first, again = (array(day(7, severity=0.0, noise_hu=20.0, changes=()).ct).astype(float) - array(ct) for _ in range(2))
+    assert (
+        all(np.array_equal(array(scan.structures[n]), array(m)) for n, m in masks.items()) and array(scan.known).all()
+    )
+    first, again = (
+        array(day(7, severity=0.0, noise_hu=20.0, changes=()).ct).astype(float) - array(ct) for _ in range(2)
+    )
     body = array(scan.body) > 0
     assert 18 < first[body].std() < 22 and abs(first[body].mean()) < 0.5 and np.array_equal(first, again)
 
@@ -196,7 +205,9 @@ def test_the_prostate_moves_and_keeps_its_shape():
     scan = day(0, changes=("prostate",), amounts={"prostate": (1.0, -5.0, 4.0)})
     assert scan.description["shifts_mm"]["prostate"] == pytest.approx((1, -5, 4), abs=1.0)
     middle = [np.argwhere(array(m["prostate"])).mean(0)[::-1] * SPACING for m in (scan.structures, pelvis()[1])]
-    assert middle[0] - middle[1] == pytest.approx(scan.description["shifts_mm"]["prostate"], abs=2.0)  # in voxels of 6 mm
+    assert middle[0] - middle[1] == pytest.approx(
+        scan.description["shifts_mm"]["prostate"], abs=2.0
+    )  # in voxels of 6 mm
     assert determinant(scan.displacement, array(scan.structures["prostate"]) > 0).sd < 0.035
 
 
@@ -206,7 +217,11 @@ def test_the_skin_moves_by_the_weight_lost():
     ct = pelvis()[0]
     lost = np.count_nonzero(array(ct) > -300) - np.count_nonzero(array(scan.ct) > -300)
     back, front = (np.argwhere((array(i) > -300)[13, :, 38])[:, 0] for i in (ct, scan.ct))
-    assert lost > 0.03 * np.count_nonzero(array(ct) > -300) and front.min() > back.min() and abs(front.max() - back.max()) <= 1
+    assert (
+        lost > 0.03 * np.count_nonzero(array(ct) > -300)
+        and front.min() > back.min()
+        and abs(front.max() - back.max()) <= 1
+    )
 
 
 def test_the_couch_is_the_rigid_transform_of_simpleitk():
@@ -216,9 +231,13 @@ def test_the_couch_is_the_rigid_transform_of_simpleitk():
     anatomy = Anatomy(*arrays(pelvis()))
     rigid = sitk.Euler3DTransform(anatomy.points[anatomy.body].mean(0).astype(float).tolist(), *np.deg2rad(turn), shift)
     rigid.SetComputeZYX(True)
-    expected = sitk.TransformToDisplacementField(rigid.GetInverse(), sitk.sitkVectorFloat64, ct.GetSize(), ct.GetOrigin(), ct.GetSpacing())
+    expected = sitk.TransformToDisplacementField(
+        rigid.GetInverse(), sitk.sitkVectorFloat64, ct.GetSize(), ct.GetOrigin(), ct.GetSpacing()
+    )
     assert np.linalg.norm(array(scan.displacement) - array(expected), axis=-1).max() < 0.01
-    expected = sitk.TransformToDisplacementField(rigid, sitk.sitkVectorFloat64, ct.GetSize(), ct.GetOrigin(), ct.GetSpacing())
+    expected = sitk.TransformToDisplacementField(
+        rigid, sitk.sitkVectorFloat64, ct.GetSize(), ct.GetOrigin(), ct.GetSpacing()
+    )
     assert np.linalg.norm(array(scan.inverse) - array(expected), axis=-1).max() < 0.02
 
 
@@ -234,14 +253,17 @@ def test_gas_comes_and_goes_and_moves_nothing(share):
     assert refilled.any() and (change[refilled] >= 49).all() and (change[~refilled] <= 51).all()
     if share:  # it lies in front
         gas = np.argwhere((array(scan.ct) < -600) & rectum)
-        assert len(gas) > 20 and gas[:, 1].mean() < np.argwhere(rectum & np.isin(np.arange(26), gas[:, 0])[:, None, None])[:, 1].mean()
+        assert (
+            len(gas) > 20
+            and gas[:, 1].mean() < np.argwhere(rectum & np.isin(np.arange(26), gas[:, 0])[:, None, None])[:, 1].mean()
+        )
 
 
 # ------------------------------------------------------------------ geometry
 EXACT = dict(changes=("bladder", "prostate"), amounts={"bladder": 1.4, "prostate": (0.5, -3.0, 2.0)})
 
 
-@lru_cache(maxsize=None)
+@cache
 def plain_day():
     return day(0, **EXACT)
 
@@ -274,9 +296,14 @@ def test_an_oblique_anisotropic_grid_gives_the_same_anatomy():
     assert determinant(scan.displacement).minimum > 0.2 and there_and_back(scan, turned) < 0.1
     inside = np.argwhere(array(plain.structures["bladder"]) + array(plain.structures["prostate"]))
     points = Lattice.of(ct).points()[tuple(inside.T)].astype(float)
-    moved, expected = transform_points(scan.displacement, points) - points, transform_points(plain.displacement, points) - points
+    moved, expected = (
+        transform_points(scan.displacement, points) - points,
+        transform_points(plain.displacement, points) - points,
+    )
     assert np.abs(expected).max() > 4 and np.linalg.norm(moved - expected, axis=1).mean() < 0.5
-    assert scan.description["volumes_ml"]["bladder"][1] == pytest.approx(plain.description["volumes_ml"]["bladder"][1], rel=0.05)
+    assert scan.description["volumes_ml"]["bladder"][1] == pytest.approx(
+        plain.description["volumes_ml"]["bladder"][1], rel=0.05
+    )
 
 
 def test_a_grid_can_be_given_and_what_lies_beyond_is_unknown():
@@ -289,7 +316,9 @@ def test_a_grid_can_be_given_and_what_lies_beyond_is_unknown():
     planning = transform_points(scan.displacement, Lattice.of(grid).points().reshape(-1, 3))
     index = Lattice.of(ct).index(planning.astype(np.float32))
     outside = ((index < -0.51) | (index > np.array(ct.GetSize()) - 0.49)).any(1).reshape(22, 30, 40)
-    assert 0.1 < outside.mean() < 0.9 and not array(scan.known)[outside].any() and (array(scan.ct)[outside] == -1024).all()
+    assert (
+        0.1 < outside.mean() < 0.9 and not array(scan.known)[outside].any() and (array(scan.ct)[outside] == -1024).all()
+    )
     assert not array(scan.body)[outside].any() and array(scan.known)[~outside].mean() > 0.9
 
 
@@ -312,8 +341,13 @@ def test_blanked_slices_are_unknown_and_no_skin():
 @pytest.mark.parametrize("thickness", [1.0, 2.5, 5.0])
 def test_a_head_that_ends_by_itself_is_not_cut(thickness):
     for start in np.linspace(0, 1, 6):
-        z, y, x = np.meshgrid(thickness * (start + np.arange(-5, 110 / thickness)), np.arange(-96, 97, 4), np.arange(-96, 97, 4), indexing="ij")
-        assert supplied_slices(np.where(z * z + y * y + x * x < 85 ** 2, 0, -1024), (4, 4, thickness)).all()
+        z, y, x = np.meshgrid(
+            thickness * (start + np.arange(-5, 110 / thickness)),
+            np.arange(-96, 97, 4),
+            np.arange(-96, 97, 4),
+            indexing="ij",
+        )
+        assert supplied_slices(np.where(z * z + y * y + x * x < 85**2, 0, -1024), (4, 4, thickness)).all()
 
 
 def test_a_scan_of_floats_stays_one():
@@ -324,17 +358,43 @@ def test_a_scan_of_floats_stays_one():
 
 # ------------------------------------------------------------------ names and mistakes
 def test_names_tell_what_a_structure_is():
-    found = roles_of(["Bladder", "Rectum", "Prostate", "PTV_Prostate", "Bladder_wall", "FemoralHead_L", "Parotid_R", "LeftParotid", "SpinalCord"])
-    assert found == {"bladder": ["Bladder"], "rectum": ["Rectum"], "prostate": ["Prostate"], "parotid": ["Parotid_R", "LeftParotid"],
-                     "cord": ["SpinalCord"], "bone": ["FemoralHead_L"]}
+    found = roles_of(
+        [
+            "Bladder",
+            "Rectum",
+            "Prostate",
+            "PTV_Prostate",
+            "Bladder_wall",
+            "FemoralHead_L",
+            "Parotid_R",
+            "LeftParotid",
+            "SpinalCord",
+        ]
+    )
+    assert found == {
+        "bladder": ["Bladder"],
+        "rectum": ["Rectum"],
+        "prostate": ["Prostate"],
+        "parotid": ["Parotid_R", "LeftParotid"],
+        "cord": ["SpinalCord"],
+        "bone": ["FemoralHead_L"],
+    }
 
 
-@pytest.mark.parametrize("options, words", [
-    (dict(severity=-1), "severity"), (dict(noise_hu=float("nan")), "noise_hu"), (dict(changes=("neck",)), "possible are"),
-    (dict(amounts={"parotids": {}}), "can be given for"), (dict(amounts={"bladder": 40}), "0.3 to 3"),
-    (dict(amounts={"prostate": (1, 2)}), "form of"), (dict(amounts={"couch": 3}), "form of"), (dict(amounts={"rectal_gas": "much"}), "gas"),
-    (dict(amounts={"couch": {"shift_mm": (0, 0, float("nan")), "turn_degrees": (0, 0, 0)}}), "shift_mm from"),
-])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (dict(severity=-1), "severity"),
+        (dict(noise_hu=float("nan")), "noise_hu"),
+        (dict(changes=("neck",)), "possible are"),
+        (dict(amounts={"parotids": {}}), "can be given for"),
+        (dict(amounts={"bladder": 40}), "0.3 to 3"),
+        (dict(amounts={"prostate": (1, 2)}), "form of"),
+        (dict(amounts={"couch": 3}), "form of"),
+        (dict(amounts={"rectal_gas": "much"}), "gas"),
+        (dict(amounts={"couch": {"shift_mm": (0, 0, float("nan")), "turn_degrees": (0, 0, 0)}}), "shift_mm from"),
+    ],
+)
 def test_options_that_cannot_be(options, words):
     with pytest.raises(InputError, match=words):
         day(**options)
@@ -351,7 +411,7 @@ def test_images_that_do_not_fit():
 
 
 # ------------------------------------------------------------------ head and neck
-@lru_cache(maxsize=None)
+@cache
 def head(name="train/pt_16"):
     folder = DATA / "openkbp_hn" / name
     if not folder.is_dir() and os.environ.get("CI") != "true":
@@ -366,7 +426,12 @@ def head(name="train/pt_16"):
 def test_a_head_of_openkbp(seed):
     ct, masks = head()
     scan = daily_scan(ct, masks, seed, DailyOptions(**QUIET))
-    assert scan.description["tempered"] == 1 and set(scan.description["asked"]) >= {"parotids", "neck", "weight", "couch"}
+    assert scan.description["tempered"] == 1 and set(scan.description["asked"]) >= {
+        "parotids",
+        "neck",
+        "weight",
+        "couch",
+    }
     whole = determinant(scan.displacement)
     assert whole.folding_fraction == 0 and whole.minimum > 0.2 and there_and_back(scan, ct) < 0.1
     bone = (array(scan.ct) > 350) & (array(scan.body) > 0)

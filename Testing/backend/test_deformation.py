@@ -30,7 +30,9 @@ def test_voxels_and_millimetres(grid, seed):
     expected = np.array(grid.TransformIndexToPhysicalPoint(index)) + field[index]
     assert np.allclose(grid.TransformContinuousIndexToPhysicalPoint(moved.tolist()), expected, atol=1e-4)
     back = D.from_voxels(voxels, grid)
-    assert geometry.same_grid(back, field) and np.allclose(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(field), atol=1e-5)
+    assert geometry.same_grid(back, field) and np.allclose(
+        sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(field), atol=1e-5
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -60,11 +62,14 @@ def test_a_displacement_pulls():
     warped = D.warp_tensor(torch.from_numpy(old)[None, None], shift)[0, 0]
     assert np.allclose(warped[:, :-3], old[:, 3:], atol=1e-3)
     assert np.allclose(warped[:, -3:], old[:, -1:], atol=1e-3)  # the nearest goes on
-    assert torch.allclose(D.warp_tensor(torch.from_numpy(old)[None, None], 0 * shift)[0, 0], torch.from_numpy(old), atol=1e-3)
+    assert torch.allclose(
+        D.warp_tensor(torch.from_numpy(old)[None, None], 0 * shift)[0, 0], torch.from_numpy(old), atol=1e-3
+    )
 
 
 def test_long_images_are_warped_in_slabs_alike(monkeypatch):
     from rtuncertainty.deformation import warp
+
     field, image = smooth_field(make_grid(direction=OBLIQUE), 6.0), blob(make_grid(direction=OBLIQUE))
     whole = D.warp_image(image, field)
     monkeypatch.setattr(warp, "SLAB", 14 * 13 * 5)
@@ -77,7 +82,9 @@ def test_sampling_is_scipys_and_has_gradients():
     places = 9 * torch.rand(2, 3, 4, 4, 4, dtype=torch.float64, generator=generator) - 1.5
     found = D.sample_tensor(image, places)
     for n in range(2):
-        expected = [ndimage.map_coordinates(c.numpy(), places[n].flip(0).numpy(), order=1, mode="nearest") for c in image[n]]
+        expected = [
+            ndimage.map_coordinates(c.numpy(), places[n].flip(0).numpy(), order=1, mode="nearest") for c in image[n]
+        ]
         assert np.allclose(found[n], expected)
     small, d = image[:1, :1].requires_grad_(), (0.3 + 0.2 * places[:1]).requires_grad_()
     assert torch.autograd.gradcheck(lambda i, v: D.warp_tensor(i, v, outside=0.0), (small, d), atol=1e-4)
@@ -100,6 +107,7 @@ def test_tensors_are_warped_as_monai_warps_them():
 def test_a_level_is_warped_with_what_lies_around_it():
     """With crop and stride, a displacement in a level's voxels looks into the whole input of the network."""
     from rtuncertainty.networks.elmahdy2021 import LEVELS, crop_to_level
+
     image = torch.rand(1, 2, 52, 52, 52, dtype=torch.float64)
     for level, (crop, stride) in enumerate(LEVELS):
         truth = crop_to_level(image, level)
@@ -108,7 +116,7 @@ def test_a_level_is_warped_with_what_lies_around_it():
         still[:, 0] = 2
         moved = D.warp_tensor(image, still, None, crop, stride)
         inner = slice(crop, -crop, stride)
-        assert torch.allclose(moved, image[:, :, inner, inner, crop + 2 * stride:52 - crop + 2 * stride:stride])
+        assert torch.allclose(moved, image[:, :, inner, inner, crop + 2 * stride : 52 - crop + 2 * stride : stride])
         # inside it is the warped crop
         assert torch.allclose(moved[..., :-2], D.warp_tensor(truth, still)[..., :-2])
 
@@ -118,18 +126,28 @@ def test_a_level_is_warped_with_what_lies_around_it():
 def test_points_are_carried_as_simpleitk_carries_them(grid, seed):
     field = smooth_field(grid, 5.0, seed)
     rng = np.random.default_rng(seed)
-    points = [grid.TransformContinuousIndexToPhysicalPoint(p) for p in rng.uniform(-0.49, np.array(grid.GetSize()) - 0.51, (20, 3)).tolist()]
+    points = [
+        grid.TransformContinuousIndexToPhysicalPoint(p)
+        for p in rng.uniform(-0.49, np.array(grid.GetSize()) - 0.51, (20, 3)).tolist()
+    ]
     expected = np.array([transform_of(field).TransformPoint(p) for p in points])
     assert np.allclose(D.transform_points(field, points), expected, atol=1e-9)
 
 
 def test_files_are_written_without_torch(tmp_path):
     """Slicer may have no torch, and loads it only when it is used."""
-    code = ("import sys, SimpleITK as sitk\nfrom rtuncertainty import deformation as D\n"
-            "field = D.zero_field(sitk.Image([4, 4, 4], sitk.sitkUInt8))\n"
-            "D.read_transform(D.write_transform(field, sys.argv[1], sitk.Euler3DTransform()))\nassert 'torch' not in sys.modules")
+    code = (
+        "import sys, SimpleITK as sitk\nfrom rtuncertainty import deformation as D\n"
+        "field = D.zero_field(sitk.Image([4, 4, 4], sitk.sitkUInt8))\n"
+        "D.read_transform(D.write_transform(field, sys.argv[1], sitk.Euler3DTransform()))\nassert 'torch' not in "
+        "sys.modules"
+    )
     folder = str(Path(D.__file__).resolve().parents[2])
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "transform.h5")], check=True, env={**os.environ, "PYTHONPATH": folder})
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "transform.h5")],
+        check=True,
+        env={**os.environ, "PYTHONPATH": folder},
+    )
 
 
 def test_what_is_no_field_is_refused():
@@ -155,14 +173,20 @@ def test_transform_files_come_back(tmp_path):
     path = D.write_transform(field, tmp_path / "new" / "transform.h5")
     assert [p.name for p in path.parent.iterdir()] == ["transform.h5"]
     back = D.read_transform(path)
-    assert geometry.same_grid(back, field) and np.array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(field))
+    assert geometry.same_grid(back, field) and np.array_equal(
+        sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(field)
+    )
     theirs, point = sitk.ReadTransform(str(path)), grid.TransformContinuousIndexToPhysicalPoint((4.3, 5.1, 6.6))
     assert np.allclose(theirs.TransformPoint(point), transform_of(field).TransformPoint(point))
     other = make_grid((5, 5, 5), (2, 2, 2), origin=grid.TransformIndexToPhysicalPoint((5, 5, 5)))
-    assert np.allclose(sitk.GetArrayFromImage(D.read_transform(path, other)), sitk.GetArrayFromImage(D.resample_field(field, other)))
+    assert np.allclose(
+        sitk.GetArrayFromImage(D.read_transform(path, other)), sitk.GetArrayFromImage(D.resample_field(field, other))
+    )
     rigid = sitk.Euler3DTransform((0, 0, 0), 0.1, 0, 0, (1, 2, 3))
     D.write_transform(field, path, rigid)  # over the old one
-    assert np.allclose(sitk.GetArrayFromImage(D.read_transform(path)), sitk.GetArrayFromImage(D.after_rigid(field, rigid)))
+    assert np.allclose(
+        sitk.GetArrayFromImage(D.read_transform(path)), sitk.GetArrayFromImage(D.after_rigid(field, rigid))
+    )
 
 
 def test_transform_files_that_cannot_be_used_are_told(tmp_path):

@@ -21,8 +21,11 @@ def test_composition_is_simpleitks(grid, other, seed):
     first, second = smooth_field(grid, 5.0, seed), smooth_field(other, 5.0, seed + 100)
     found = sitk.GetArrayFromImage(D.compose_fields(first, second))
     both = sitk.CompositeTransform([transform_of(second), transform_of(first)])  # the last of the list moves first
-    expected = sitk.GetArrayFromImage(sitk.TransformToDisplacementField(both, sitk.sitkVectorFloat64, grid.GetSize(), grid.GetOrigin(),
-                                                                        grid.GetSpacing(), grid.GetDirection()))
+    expected = sitk.GetArrayFromImage(
+        sitk.TransformToDisplacementField(
+            both, sitk.sitkVectorFloat64, grid.GetSize(), grid.GetOrigin(), grid.GetSpacing(), grid.GetDirection()
+        )
+    )
     index = index_in(other, points_of(grid) + sitk.GetArrayFromImage(first))
     inside = ((index > -0.499) & (index < np.array(other.GetSize()) - 0.501)).all(-1)
     assume(inside.sum() > 100)
@@ -42,7 +45,11 @@ def test_composing_on_one_grid_is_composing_tensors():
     grid = make_grid(direction=OBLIQUE)
     first, second = smooth_field(grid, 5.0), smooth_field(grid, 5.0, 1)
     tensor = D.compose_tensor(D.to_voxels(first), D.to_voxels(second))
-    assert np.allclose(sitk.GetArrayFromImage(D.from_voxels(tensor, grid)), sitk.GetArrayFromImage(D.compose_fields(first, second)), atol=1e-4)
+    assert np.allclose(
+        sitk.GetArrayFromImage(D.from_voxels(tensor, grid)),
+        sitk.GetArrayFromImage(D.compose_fields(first, second)),
+        atol=1e-4,
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -60,7 +67,10 @@ def test_a_rigid_step_comes_after_the_field(grid, seed):
     aligned = sitk.GetArrayFromImage(sitk.Resample(moving, grid, rigid, sitk.sitkLinear, np.nan))
     # the outermost half voxel takes the nearest value, which is not linear
     aligned[~between_centres(grid, np.apply_along_axis(rigid.TransformPoint, -1, points_of(grid)))] = np.nan
-    once, twice = (sitk.GetArrayFromImage(D.warp_image(i, f, np.nan)) for i, f in ((moving, whole), (geometry.like(aligned, grid), field)))
+    once, twice = (
+        sitk.GetArrayFromImage(D.warp_image(i, f, np.nan))
+        for i, f in ((moving, whole), (geometry.like(aligned, grid), field))
+    )
     inner = np.isfinite(twice) & between_centres(grid, points_of(grid) + sitk.GetArrayFromImage(field))
     assume(inner.sum() > 30)
     assert np.allclose(once[inner], twice[inner], atol=0.01)
@@ -78,7 +88,9 @@ def test_the_jacobian_of_a_linear_map_is_its_determinant(grid, matrix):
 @settings(max_examples=20, deadline=None)
 @given(grids(), st.integers(0, 99))
 def test_the_jacobian_is_simpleitks_where_that_is_right(grid, seed):
-    """SimpleITK differentiates along the grid's axes but takes vectors as they are: turned into the grid's frame they agree."""
+    """SimpleITK differentiates along the grid's axes but takes vectors as they are: turned into the grid's frame
+    they agree.
+    """
     field = smooth_field(grid, 5.0, seed, width=2.0)
     direction = np.array(grid.GetDirection()).reshape(3, 3)
     turned = sitk.GetImageFromArray(sitk.GetArrayFromImage(field) @ direction, isVector=True)
@@ -122,7 +134,9 @@ def test_jacobians_have_gradients_and_statistics():
 def test_a_clinical_size_takes_seconds():
     grid = make_grid((128, 128, 128), (1.5, 1.5, 2))
     noise = torch.randn(1, 3, 9, 9, 9, generator=torch.Generator().manual_seed(0))
-    displacement = 2 * torch.nn.functional.interpolate(noise, size=(128, 128, 128), mode="trilinear", align_corners=True)
+    displacement = 2 * torch.nn.functional.interpolate(
+        noise, size=(128, 128, 128), mode="trilinear", align_corners=True
+    )
     field = D.from_voxels(displacement, grid)
     begun = time.process_time()
     composed, determinant = D.compose_fields(field, field), D.jacobian_determinant(field)

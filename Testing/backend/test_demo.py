@@ -27,7 +27,9 @@ def case(tmp_path_factory):
 
 def run(case, capsys, *more):
     folder, bundle, output = case
-    code = command_line.main(["demo", "--case", str(folder), "--model", str(bundle), "--output", str(output), "--samples", "2", *more])
+    code = command_line.main(
+        ["demo", "--case", str(folder), "--model", str(bundle), "--output", str(output), "--samples", "2", *more]
+    )
     told = capsys.readouterr()
     return code, told.out, told.err.strip().splitlines()
 
@@ -37,7 +39,13 @@ def test_own_folder_with_a_ct(case, capsys):
     assert code == 0, errors
     result = case[2] / "result"
     assert (result / "report.html").is_file() and (result / "error.nii.gz").is_file()
-    for words in ("soft tissue", "times as large as stated", "not aligned with the MR", "not calibrated", str(result / "report.html")):
+    for words in (
+        "soft tissue",
+        "times as large as stated",
+        "not aligned with the MR",
+        "not calibrated",
+        str(result / "report.html"),
+    ):
         assert words in out, words
     # the error that is printed is that of the files, over the body of the CT, beyond which it is 0
     error = np.abs(sitk.GetArrayFromImage(sitk.ReadImage(str(result / "error.nii.gz"))))
@@ -59,10 +67,13 @@ def test_truth_of_a_digital_limb_is_told(case, capsys):
     assert f"true: {300 * np.prod(found.GetSpacing()) / 1000:.1f} ml, Dice {dice:.2f}" in bone
 
 
-@pytest.mark.parametrize("spoil, words", [
-    (lambda f: (f / "mr.nrrd").unlink(), "holds no mr (mr.nii.gz"),
-    (lambda f: shutil.rmtree(f), "is no folder"),
-])
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (lambda f: (f / "mr.nrrd").unlink(), "holds no mr (mr.nii.gz"),
+        (lambda f: shutil.rmtree(f), "is no folder"),
+    ],
+)
 def test_bad_folder(case, tmp_path, capsys, spoil, words):
     folder = shutil.copytree(case[0], tmp_path / "case")
     spoil(folder)
@@ -73,7 +84,12 @@ def test_bad_folder(case, tmp_path, capsys, spoil, words):
 
 def test_propagation_on_a_digital_pelvis(tmp_path, capsys):
     model = make_propagation_bundle(tmp_path / "bundle")
-    assert command_line.main(["demo", "--job", "propagate", "--model", str(model), "--output", str(tmp_path / "out"), "--samples", "2"]) == 0
+    assert (
+        command_line.main(
+            ["demo", "--job", "propagate", "--model", str(model), "--output", str(tmp_path / "out"), "--samples", "2"]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     rows = [line.split() for line in out.splitlines() if " mm   (" in line]
     assert {r[0] for r in rows} == {"bladder", "rectum", "prostate", "femoral_head_left", "femoral_head_right"}

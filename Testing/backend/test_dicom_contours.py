@@ -34,7 +34,8 @@ def test_every_voxel_comes_back_and_none_besides(mask):
     assert found or not mask.any()
     if found:
         assert np.array_equal(rasterised(found, mask.shape), mask)
-        # a reader that takes a polygon after the other and adds them up sees the same: no hole hides in a second contour
+        # a reader that takes a polygon after the other and adds them up sees the same: no hole hides in a second
+        # contour
         assert np.array_equal(np.logical_or.reduce([rasterised([p], mask.shape) for p in found]), mask)
 
 
@@ -103,7 +104,7 @@ def test_beyond_the_image_is_cut():
 
 
 def disc(radius, shape=(41, 41), x=20, y=20):
-    rows, columns = np.ogrid[:shape[0], :shape[1]]
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
     return (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
 
 

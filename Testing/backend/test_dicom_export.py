@@ -1,5 +1,5 @@
-"""From DICOM to DICOM by the command line: what a prediction and a propagation found comes out in the right place, and the patient
-is named in the DICOM files and nowhere else."""
+"""From DICOM to DICOM by the command line: what a prediction and a propagation found comes out in the right place, and
+the patient is named in the DICOM files and nowhere else."""
 
 import json
 import os
@@ -10,18 +10,17 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-
-from rtuncertainty import dicom
 from make_bundle import make_bundle
 from make_dicom import PATIENT, write_series
 from make_pair import make_patient, make_propagation_bundle
+from test_dicom_objects import frames, source_point
+from test_preprocess import limb
+
+from rtuncertainty import dicom
 from rtuncertainty.cli import command_line
 from rtuncertainty.core import geometry, structure_set
 from rtuncertainty.core.structure_set import Structure
-from rtuncertainty.dicom import structure_input
-from rtuncertainty.dicom import author, segmentation
-from test_dicom_objects import frames, source_point
-from test_preprocess import limb
+from rtuncertainty.dicom import author, segmentation, structure_input
 
 
 def run(capfd, *arguments):
@@ -32,7 +31,17 @@ def run(capfd, *arguments):
 
 
 def export(capfd, case, output, *more, result=None, reference=None):
-    return run(capfd, "export", "--result", result or case / "result", "--dicom-reference", reference or case / "scan", "--output", output, *more)
+    return run(
+        capfd,
+        "export",
+        "--result",
+        result or case / "result",
+        "--dicom-reference",
+        reference or case / "scan",
+        "--output",
+        output,
+        *more,
+    )
 
 
 def secrets(place: Path) -> list[Path]:
@@ -49,8 +58,24 @@ def predicted(tmp_path_factory):
     image.SetDirection((0.96, 0.0, 0.28, 0.0, 1.0, 0.0, -0.28, 0.0, 0.96))
     write_series(image, folder / "scan", "MR")
     make_bundle(folder / "bundle")
-    assert command_line.main(["predict", "--model", str(folder / "bundle"), "--input", str(folder / "scan"), "--output", str(folder / "result"),
-                     "--samples", "2", "--progress", "none"]) == 0
+    assert (
+        command_line.main(
+            [
+                "predict",
+                "--model",
+                str(folder / "bundle"),
+                "--input",
+                str(folder / "scan"),
+                "--output",
+                str(folder / "result"),
+                "--samples",
+                "2",
+                "--progress",
+                "none",
+            ]
+        )
+        == 0
+    )
     return folder
 
 
@@ -62,11 +87,36 @@ def propagated(tmp_path_factory):
     write_series(planning, folder / "planning", root="1.2.3.1")
     write_series(daily, folder / "scan", root="1.2.3.2", study="1.2.3.1.9")
     series = dicom.read_series(folder / "planning")
-    structures = [Structure(s.name, s.mask, s.color, role="AVOIDANCE" if s.name == "Rectum" else "") for s in structure_set.read(masks).values()]
+    structures = [
+        Structure(s.name, s.mask, s.color, role="AVOIDANCE" if s.name == "Rectum" else "")
+        for s in structure_set.read(masks).values()
+    ]
     author.write(dicom.make_structure_set(structures, series, dicom.Author("m", "1")), folder / "rs.dcm")
     make_propagation_bundle(folder / "bundle")
-    assert command_line.main(["propagate", "--model", str(folder / "bundle"), "--planning", str(folder / "planning"), "--structures", str(folder / "rs.dcm"),
-                     "--daily", str(folder / "scan"), "--output", str(folder / "result"), "--samples", "2", "--refine", "off", "--progress", "none"]) == 0
+    assert (
+        command_line.main(
+            [
+                "propagate",
+                "--model",
+                str(folder / "bundle"),
+                "--planning",
+                str(folder / "planning"),
+                "--structures",
+                str(folder / "rs.dcm"),
+                "--daily",
+                str(folder / "scan"),
+                "--output",
+                str(folder / "result"),
+                "--samples",
+                "2",
+                "--refine",
+                "off",
+                "--progress",
+                "none",
+            ]
+        )
+        == 0
+    )
     return folder
 
 
@@ -87,29 +137,45 @@ def test_a_prediction(predicted, tmp_path, capfd):
     want = masks_of(result / "structures.seg.nrrd")
     found = dicom.read_structures(tmp_path / "dicom" / "rtstruct.dcm", scan.grid)
     assert list(found) == list(want) == ["bone", "gtv"]
-    assert all(np.array_equal(sitk.GetArrayFromImage(found[n].mask), m) for n, m in want.items()) and max(m.sum() for m in want.values()) > 50
-    assert found["gtv"].role == "GTV" and found["gtv"].code["value"] == "4147007" and found["bone"].color == (241, 214, 145)
+    assert (
+        all(np.array_equal(sitk.GetArrayFromImage(found[n].mask), m) for n, m in want.items())
+        and max(m.sum() for m in want.values()) > 50
+    )
+    assert (
+        found["gtv"].role == "GTV"
+        and found["gtv"].code["value"] == "4147007"
+        and found["bone"].color == (241, 214, 145)
+    )
     dataset = pydicom.dcmread(tmp_path / "dicom" / "rtstruct.dcm")
     volumes = (result / "volumes.csv").read_text(encoding="utf-8").splitlines()[1].split(",")
-    assert f"Volume {float(volumes[1]):.1f} ml, 90% interval {float(volumes[2]):.1f} to" in dataset.StructureSetROISequence[0].ROIDescription
+    assert (
+        f"Volume {float(volumes[1]):.1f} ml, 90% interval {float(volumes[2]):.1f} to"
+        in dataset.StructureSetROISequence[0].ROIDescription
+    )
 
 
 def test_probabilities_on_request(predicted, tmp_path, capfd):
     code, said = export(capfd, predicted, tmp_path / "dicom", "--what", "probability", "--progress", "json")
     assert code == 0, said
     events = [json.loads(line) for line in said.splitlines()]
-    assert events[-1] == {"event": "done", "output": str(tmp_path / "dicom")} and [p.name for p in (tmp_path / "dicom").iterdir()] == ["probability.dcm"]
+    assert events[-1] == {"event": "done", "output": str(tmp_path / "dicom")} and [
+        p.name for p in (tmp_path / "dicom").iterdir()
+    ] == ["probability.dcm"]
     made = pydicom.dcmread(tmp_path / "dicom" / "probability.dcm")
     image, found = sitk.ReadImage(str(predicted / "result" / "probability_bone.nii.gz")), frames(made)
     assert made.SegmentSequence[0].SegmentLabel == "bone" and len(found) > 10
     for k, want in enumerate(sitk.GetArrayFromImage(image)):
         at = np.round(image.TransformIndexToPhysicalPoint((0, 0, k)), 2)
-        [frame] = [f for (number, place), f in found.items() if number == 1 and np.allclose(place, at, atol=0.02)] or [np.zeros(want.shape)]
+        [frame] = [f for (number, place), f in found.items() if number == 1 and np.allclose(place, at, atol=0.02)] or [
+            np.zeros(want.shape)
+        ]
         assert np.abs(frame / 255 - want).max() <= 0.5 / 255 + 1e-6
 
 
 def test_a_propagation(propagated, tmp_path, capfd):
-    """In by RTSTRUCT, out by RTSTRUCT: names, roles and places hold, and the registration says how planning and daily points lie."""
+    """In by RTSTRUCT, out by RTSTRUCT: names, roles and places hold, and the registration says how planning and
+    daily points lie.
+    """
     summary = json.loads((propagated / "result" / "summary.json").read_text(encoding="utf-8"))
     assert summary["structures_input"]["path"] == "rs.dcm" and not secrets(propagated / "result")
     code, said = export(capfd, propagated, tmp_path / "dicom", "--dicom-planning", propagated / "planning")
@@ -117,20 +183,33 @@ def test_a_propagation(propagated, tmp_path, capfd):
     daily = dicom.read_series(propagated / "scan")
     found = dicom.read_structures(tmp_path / "dicom" / "rtstruct.dcm", daily.grid)
     want = masks_of(propagated / "result" / "structures.seg.nrrd")
-    assert all(np.array_equal(sitk.GetArrayFromImage(found[n].mask), m) for n, m in want.items()) and want["PTV"].sum() > 1000
+    assert (
+        all(np.array_equal(sitk.GetArrayFromImage(found[n].mask), m) for n, m in want.items())
+        and want["PTV"].sum() > 1000
+    )
     assert {n: s.role for n, s in found.items()} == {"bladder": "ORGAN", "rectum": "AVOIDANCE", "PTV": "PTV"}
-    reg, transform = pydicom.dcmread(tmp_path / "dicom" / "registration.dcm"), sitk.ReadTransform(str(propagated / "result" / "transform.h5"))
+    reg, transform = (
+        pydicom.dcmread(tmp_path / "dicom" / "registration.dcm"),
+        sitk.ReadTransform(str(propagated / "result" / "transform.h5")),
+    )
     for index in np.random.default_rng(0).uniform(4, 25, (20, 3)):
         point = np.array(daily.grid.TransformContinuousIndexToPhysicalPoint([float(v) for v in index]))
         assert np.allclose(source_point(reg, point), transform.TransformPoint(point), atol=1e-3)
-    assert reg.FrameOfReferenceUID == "1.2.3.2.2" and reg.DeformableRegistrationSequence[0].SourceFrameOfReferenceUID == "1.2.3.1.2"
+    assert (
+        reg.FrameOfReferenceUID == "1.2.3.2.2"
+        and reg.DeformableRegistrationSequence[0].SourceFrameOfReferenceUID == "1.2.3.1.2"
+    )
 
 
 def test_other_contours_of_a_propagation(propagated, tmp_path, capfd):
     """The planning scan is not given, so there is no registration; then contours as Slicer saves them, cropped."""
     code, said = export(capfd, propagated, tmp_path / "dicom", "--structures", "propagated", "--what", "rtstruct", "ct")
     assert code == 0 and "deformed planning CT" in said, said
-    assert [r.ROIName for r in pydicom.dcmread(tmp_path / "dicom" / "rtstruct.dcm").StructureSetROISequence] == ["bladder", "rectum", "PTV"]
+    assert [r.ROIName for r in pydicom.dcmread(tmp_path / "dicom" / "rtstruct.dcm").StructureSetROISequence] == [
+        "bladder",
+        "rectum",
+        "PTV",
+    ]
     code, said = export(capfd, propagated, tmp_path / "all")
     assert code == 0 and "--dicom-planning" in said and not (tmp_path / "all" / "registration.dcm").exists()
     cropped = structure_set.read(propagated / "result" / "propagated.seg.nrrd")["bladder"]
@@ -139,9 +218,16 @@ def test_other_contours_of_a_propagation(propagated, tmp_path, capfd):
     sitk.WriteImage(structure_set.as_segmentation([cropped]), str(tmp_path / "accepted.seg.nrrd"))
     code, said = export(capfd, propagated, tmp_path / "accepted", "--structures", tmp_path / "accepted.seg.nrrd")
     assert code == 0, said
-    back = dicom.read_structures(tmp_path / "accepted" / "rtstruct.dcm", dicom.read_series(propagated / "scan").grid)["bladder"].mask
-    assert np.array_equal(sitk.GetArrayFromImage(back), masks_of(propagated / "result" / "propagated.seg.nrrd")["bladder"])
-    said = [pydicom.dcmread(tmp_path / name / "rtstruct.dcm").StructureSetROISequence[0].ROIGenerationAlgorithm for name in ("all", "accepted")]
+    back = dicom.read_structures(tmp_path / "accepted" / "rtstruct.dcm", dicom.read_series(propagated / "scan").grid)[
+        "bladder"
+    ].mask
+    assert np.array_equal(
+        sitk.GetArrayFromImage(back), masks_of(propagated / "result" / "propagated.seg.nrrd")["bladder"]
+    )
+    said = [
+        pydicom.dcmread(tmp_path / name / "rtstruct.dcm").StructureSetROISequence[0].ROIGenerationAlgorithm
+        for name in ("all", "accepted")
+    ]
     assert said == ["AUTOMATIC", "SEMIAUTOMATIC"]
     # and as another program sends them back
     code, said = export(capfd, propagated, tmp_path / "back", "--structures", tmp_path / "accepted" / "rtstruct.dcm")
@@ -156,7 +242,9 @@ def test_a_prediction_that_found_nothing(predicted, tmp_path, capfd):
     code, said = export(capfd, predicted, tmp_path / "empty", result=tmp_path / "result")
     assert code == 0 and "bone: has no voxel" in said and "SEG was left out: no structure has a voxel" in said
     made = pydicom.dcmread(tmp_path / "empty" / "rtstruct.dcm")
-    assert [r.ROIName for r in made.StructureSetROISequence] == ["bone", "gtv"] and not any("ContourSequence" in r for r in made.ROIContourSequence)
+    assert [r.ROIName for r in made.StructureSetROISequence] == ["bone", "gtv"] and not any(
+        "ContourSequence" in r for r in made.ROIContourSequence
+    )
     code, said = export(capfd, predicted, tmp_path / "dicom", "--what", "seg", result=tmp_path / "result")
     refused(tmp_path, code, said, "no structure has a voxel")
 
@@ -165,7 +253,9 @@ def test_the_same_seed_gives_the_same_uids(predicted, tmp_path, capfd):
     uids = []
     for name, seed in (("a", "x"), ("b", "x"), ("c", "y")):
         assert export(capfd, predicted, tmp_path / name, "--uid-seed", seed, "--uid-prefix", "1.2.3")[0] == 0
-        uids.append({str(e.value) for p in (tmp_path / name).rglob("*.dcm") for e in [pydicom.dcmread(p)["SOPInstanceUID"]]})
+        uids.append(
+            {str(e.value) for p in (tmp_path / name).rglob("*.dcm") for e in [pydicom.dcmread(p)["SOPInstanceUID"]]}
+        )
     assert uids[0] == uids[1] and not uids[0] & uids[2] and all(u.startswith("1.2.3.") for u in uids[0])
 
 
@@ -182,13 +272,21 @@ def test_what_is_refused(predicted, propagated, tmp_path, capfd):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "summary.json").write_text('{"job": "predict"}', encoding="utf-8")
     for more, options, words in [
-        ([], {"reference": other}, "is not the series that"), ([], {"reference": tmp_path / "empty"}, "holds no DICOM slices"),
-        ([], {"result": tmp_path / "empty"}, "is no result folder"), ([], {"result": tmp_path / "old"}, "cannot be read as the summary"),
-        (["--what", "rtplan"], {}, "--what is one or more of"), (["--what", "registration"], {}, "--dicom-planning"),
+        ([], {"reference": other}, "is not the series that"),
+        ([], {"reference": tmp_path / "empty"}, "holds no DICOM slices"),
+        ([], {"result": tmp_path / "empty"}, "is no result folder"),
+        ([], {"result": tmp_path / "old"}, "cannot be read as the summary"),
+        (["--what", "rtplan"], {}, "--what is one or more of"),
+        (["--what", "registration"], {}, "--dicom-planning"),
         (["--what", "registration", "--dicom-planning", predicted / "scan"], {}, "only results of 'propagate' do"),
-        (["--structures", "segmented"], {}, "has no segmented structures"), (["--structures", tmp_path / "no.seg.nrrd"], {}, "there is no such file"),
+        (["--structures", "segmented"], {}, "has no segmented structures"),
+        (["--structures", tmp_path / "no.seg.nrrd"], {}, "there is no such file"),
         (["--uid-prefix", "x"], {}, "no prefix of UIDs"),
-        (["--what", "probability"], {"result": propagated / "result", "reference": propagated / "scan"}, "no probabilities"),
+        (
+            ["--what", "probability"],
+            {"result": propagated / "result", "reference": propagated / "scan"},
+            "no probabilities",
+        ),
         (["--structures", propagated / "result" / "structures.seg.nrrd"], {}, "structures.seg.nrrd was made on"),
     ]:
         code, said = export(capfd, predicted, tmp_path / "dicom", *more, **options)
@@ -200,7 +298,11 @@ def test_nothing_is_written_over_or_half(predicted, tmp_path, capfd, monkeypatch
     (tmp_path / "full" / "plan.dcm").write_bytes(b"mine")
     code, said = export(capfd, predicted, tmp_path / "full")
     refused(tmp_path, code, said, "not empty")
-    monkeypatch.setattr(segmentation, "make_segmentation", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        segmentation,
+        "make_segmentation",
+        lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")),
+    )
     code, said = export(capfd, predicted, tmp_path / "dicom")
     refused(tmp_path, code, said, "no space left")
     if os.geteuid():
@@ -220,8 +322,15 @@ def test_without_highdicom(predicted, tmp_path, capfd, monkeypatch):
 
 def test_the_patient_is_named_in_the_dicom_files_only(predicted, tmp_path, capfd, caplog, recwarn):
     """Even where the scanner wrote values that DICOM does not allow, which pydicom likes to quote."""
-    folder = write_series(sitk.Cast(sitk.ReadImage(str(predicted / "result" / "synct.nii.gz")), sitk.sitkInt16), tmp_path / "scan", "MR",
-                          PatientID="GEHEIM-4711" + 80 * "x", PatientAge="Zweistein", PatientBirthDate="Zweistein 1954", PatientComments="Zweistein")
+    folder = write_series(
+        sitk.Cast(sitk.ReadImage(str(predicted / "result" / "synct.nii.gz")), sitk.sitkInt16),
+        tmp_path / "scan",
+        "MR",
+        PatientID="GEHEIM-4711" + 80 * "x",
+        PatientAge="Zweistein",
+        PatientBirthDate="Zweistein 1954",
+        PatientComments="Zweistein",
+    )
     for name, (keyword, value) in enumerate({"PatientWeight": b"Zweistein", "PatientSize": b"GEHEIM-4711"}.items()):
         for path in sorted(folder.iterdir())[name::2]:
             raw = path.read_bytes()
@@ -232,7 +341,7 @@ def test_the_patient_is_named_in_the_dicom_files_only(predicted, tmp_path, capfd
             raw = path.read_bytes()
             at = raw.index(tag.group.to_bytes(2, "little") + tag.element.to_bytes(2, "little") + b"DS")
             value = value + b" " * (len(value) % 2)
-            path.write_bytes(raw[:at + 6] + len(value).to_bytes(2, "little") + value + raw[at + 12:])
+            path.write_bytes(raw[: at + 6] + len(value).to_bytes(2, "little") + value + raw[at + 12 :])
     caplog.clear()
     recwarn.clear()
     code, said = export(capfd, predicted, tmp_path / "dicom", reference=folder)

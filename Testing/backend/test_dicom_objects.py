@@ -1,13 +1,15 @@
-"""CT series, SEG and registration objects, read back by pydicom, GDCM and by hand; series that are none; marks and UIDs."""
+"""CT series, SEG and registration objects, read back by pydicom, GDCM and by hand; series that are none; marks and
+UIDs.
+"""
 
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from make_dicom import CODE, OBLIQUE, PATIENT, ct, shapes, write_series
 from scipy import ndimage
 
 from rtuncertainty import dicom
-from make_dicom import CODE, OBLIQUE, PATIENT, ct, shapes, write_series
 from rtuncertainty.core import geometry
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.structure_set import Structure
@@ -41,19 +43,39 @@ def test_ct_series(tmp_path, direction, modality):
     [uid] = reader.GetGDCMSeriesIDs(str(tmp_path / "ct"))
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "ct"), uid))
     back = reader.Execute()
-    assert np.array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(hu)) and geometry.same_grid(back, source, 1e-4)
+    assert np.array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(hu)) and geometry.same_grid(
+        back, source, 1e-4
+    )
     slices = sorted(map(pydicom.dcmread, (tmp_path / "ct").iterdir()), key=lambda d: d.InstanceNumber)
     for k, d in enumerate(slices):
-        assert np.array_equal(d.pixel_array.astype(int) * int(d.RescaleSlope) + int(d.RescaleIntercept), sitk.GetArrayFromImage(hu)[k])
-        assert np.allclose(np.array(d.ImagePositionPatient, float), source.TransformIndexToPhysicalPoint((0, 0, k)), atol=1e-4)
-        assert d.SOPClassUID == "1.2.840.10008.5.1.4.1.1.2" and d.Modality == "CT" and d.ImageType[:2] == ["DERIVED", "SECONDARY"]
+        assert np.array_equal(
+            d.pixel_array.astype(int) * int(d.RescaleSlope) + int(d.RescaleIntercept), sitk.GetArrayFromImage(hu)[k]
+        )
+        assert np.allclose(
+            np.array(d.ImagePositionPatient, float), source.TransformIndexToPhysicalPoint((0, 0, k)), atol=1e-4
+        )
+        assert (
+            d.SOPClassUID == "1.2.840.10008.5.1.4.1.1.2"
+            and d.Modality == "CT"
+            and d.ImageType[:2] == ["DERIVED", "SECONDARY"]
+        )
         assert d.SourceImageSequence[0].ReferencedSOPInstanceUID == series.slices[k].SOPInstanceUID
         for text in (d.SeriesDescription, d.DerivationDescription, d.ImageComments):
             assert "NOT FOR CLINICAL USE" in text and "limb-t1-synct 0.2.0" in text
-        assert d.ContentQualification == "RESEARCH" and d.SeriesDescription.startswith("synthetic CT") and d.PatientName == PATIENT["PatientName"]
+        assert (
+            d.ContentQualification == "RESEARCH"
+            and d.SeriesDescription.startswith("synthetic CT")
+            and d.PatientName == PATIENT["PatientName"]
+        )
     scan = series.first
-    assert len({d.SOPInstanceUID for d in slices}) == 12 and not {d.SOPInstanceUID for d in slices} & {d.SOPInstanceUID for d in series.slices}
-    assert {d.SeriesInstanceUID for d in slices} == {uid} and uid != scan.SeriesInstanceUID and slices[0].FrameOfReferenceUID == scan.FrameOfReferenceUID
+    assert len({d.SOPInstanceUID for d in slices}) == 12 and not {d.SOPInstanceUID for d in slices} & {
+        d.SOPInstanceUID for d in series.slices
+    }
+    assert (
+        {d.SeriesInstanceUID for d in slices} == {uid}
+        and uid != scan.SeriesInstanceUID
+        and slices[0].FrameOfReferenceUID == scan.FrameOfReferenceUID
+    )
 
 
 def test_values_that_are_no_hu(tmp_path):
@@ -72,12 +94,18 @@ def test_seg(tmp_path):
     found, checked = frames(made), 0
     for number, s in enumerate(structures[:4], 1):
         for k, want in enumerate(sitk.GetArrayFromImage(s.mask)):
-            frame = found.get((number, tuple(round(v, 3) for v in source.TransformIndexToPhysicalPoint((0, 0, k)))), np.zeros_like(want))
+            frame = found.get(
+                (number, tuple(round(v, 3) for v in source.TransformIndexToPhysicalPoint((0, 0, k)))),
+                np.zeros_like(want),
+            )
             assert np.array_equal(frame, want)
             checked += want.any()
     assert checked == len(found) > 15
     first = made.SegmentSequence[0]
-    assert first.SegmentedPropertyTypeCodeSequence[0].CodeValue == CODE["value"] and first.SegmentAlgorithmType == "AUTOMATIC"
+    assert (
+        first.SegmentedPropertyTypeCodeSequence[0].CodeValue == CODE["value"]
+        and first.SegmentAlgorithmType == "AUTOMATIC"
+    )
     assert first.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence[0].CodeMeaning == "Left"
     algorithm = first.SegmentationAlgorithmIdentificationSequence[0]
     assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("limb-t1-synct", "0.2.0")
@@ -91,11 +119,22 @@ def test_probabilities(tmp_path):
     series = dicom.read_series(write_series(source, tmp_path / "scan"))
     p = np.random.default_rng(0).random((12, 40, 48)).astype(np.float32)
     p[:3] = 0
-    author.write(dicom.make_segmentation([Structure("gtv", geometry.like(p, source), (1, 2, 3))], series, AUTHOR, probability=True), tmp_path / "p.dcm")
+    author.write(
+        dicom.make_segmentation(
+            [Structure("gtv", geometry.like(p, source), (1, 2, 3))], series, AUTHOR, probability=True
+        ),
+        tmp_path / "p.dcm",
+    )
     made = pydicom.dcmread(tmp_path / "p.dcm")
-    assert (made.SegmentationType, made.SegmentationFractionalType, made.MaximumFractionalValue) == ("FRACTIONAL", "PROBABILITY", 255)
+    assert (made.SegmentationType, made.SegmentationFractionalType, made.MaximumFractionalValue) == (
+        "FRACTIONAL",
+        "PROBABILITY",
+        255,
+    )
     found = frames(made)
-    got = np.stack([found[1, tuple(round(v, 3) for v in source.TransformIndexToPhysicalPoint((0, 0, k)))] for k in range(3, 12)])
+    got = np.stack(
+        [found[1, tuple(round(v, 3) for v in source.TransformIndexToPhysicalPoint((0, 0, k)))] for k in range(3, 12)]
+    )
     assert len(found) == 9 and np.abs(got / 255 - p[3:]).max() <= 0.5 / 255 + 1e-6
 
 
@@ -118,7 +157,9 @@ def source_point(dataset, point):
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_registration_leads_from_daily_to_planning_points(tmp_path, flip):
-    """A planning landmark is found from its place on the daily scan; the field's own transform, by ITK, says the same."""
+    """A planning landmark is found from its place on the daily scan; the field's own transform, by ITK, says the
+    same.
+    """
     rng = np.random.default_rng(0)
     daily, planning = ct(OBLIQUE), ct(shape=(30, 90, 90), spacing=(2.0, 2.0, 3.0))
     daily_series = dicom.read_series(write_series(daily, tmp_path / "daily", root="1.2.3.1"))
@@ -136,8 +177,14 @@ def test_registration_leads_from_daily_to_planning_points(tmp_path, flip):
         point = np.array(daily.TransformContinuousIndexToPhysicalPoint([float(v) for v in index]))
         assert np.allclose(source_point(made, point), transform.TransformPoint(point), atol=1e-3)
     [item] = made.DeformableRegistrationSequence
-    assert made.FrameOfReferenceUID == "1.2.3.1.2" and item.SourceFrameOfReferenceUID == "1.2.3.2.2" and made.Modality == "REG"
-    assert {r.ReferencedSOPInstanceUID for r in item.ReferencedImageSequence} == {s.SOPInstanceUID for s in plan_series.slices}
+    assert (
+        made.FrameOfReferenceUID == "1.2.3.1.2"
+        and item.SourceFrameOfReferenceUID == "1.2.3.2.2"
+        and made.Modality == "REG"
+    )
+    assert {r.ReferencedSOPInstanceUID for r in item.ReferencedImageSequence} == {
+        s.SOPInstanceUID for s in plan_series.slices
+    }
     [other] = made.StudiesContainingOtherReferencedInstancesSequence
     assert other.StudyInstanceUID == "1.2.3.2.9" and made.ReferencedSeriesSequence[0].SeriesInstanceUID == "1.2.3.1.1"
     assert "NOT FOR CLINICAL USE" in made.ContentDescription and made.ManufacturerModelName == "limb-t1-synct"
@@ -152,7 +199,9 @@ def test_uids_and_titles():
     first = [a.uid() for _ in range(50)]
     assert first == [b.uid() for _ in range(50)] and not set(first) & {c.uid() for _ in range(50)}
     prefixed = dicom.Author("m", "1", prefix="1.2.826.0.1.3680043.10").uid()
-    assert prefixed.startswith("1.2.826.0.1.3680043.10.") and all(u.is_valid and len(u) <= 64 for u in (*first, prefixed, AUTHOR.uid()))
+    assert prefixed.startswith("1.2.826.0.1.3680043.10.") and all(
+        u.is_valid and len(u) <= 64 for u in (*first, prefixed, AUTHOR.uid())
+    )
     assert AUTHOR.uid() != AUTHOR.uid()
     for prefix in ("1.02.3", "abc", "1..2", "1", 30 * "1."):
         with pytest.raises(InputError, match="no prefix of UIDs"):
@@ -163,11 +212,18 @@ def test_uids_and_titles():
             assert len(title) <= 64 and title.endswith("NOT FOR CLINICAL USE")
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"skip": (3, 4)}, "slices are missing"), ({"skip": range(1, 12)}, "there is only one"), ({"FrameOfReferenceUID": None}, "lacks FrameOfReferenceUID"),
-    ({"ImagePositionPatient": [0, 0, 5]}, "several lie at one position"), ({"ImagePositionPatient": None}, "position, orientation or pixel spacing is missing"),
-    ({"NumberOfFrames": 3}, "multi-frame"), ({"Modality": "RTDOSE"}, "holds no DICOM slices"),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"skip": (3, 4)}, "slices are missing"),
+        ({"skip": range(1, 12)}, "there is only one"),
+        ({"FrameOfReferenceUID": None}, "lacks FrameOfReferenceUID"),
+        ({"ImagePositionPatient": [0, 0, 5]}, "several lie at one position"),
+        ({"ImagePositionPatient": None}, "position, orientation or pixel spacing is missing"),
+        ({"NumberOfFrames": 3}, "multi-frame"),
+        ({"Modality": "RTDOSE"}, "holds no DICOM slices"),
+    ],
+)
 def test_series_that_are_none(tmp_path, change, words):
     with pytest.raises(InputError, match=words) as caught:
         dicom.read_series(write_series(ct(), tmp_path / "scan", **change))
@@ -203,17 +259,25 @@ def test_fitting_images_onto_a_series(tmp_path):
     assert geometry.same_grid(series.grid, source, 1e-4)
     for order in ("LPS", "PIR", "SAL", "RAI"):
         back = series.fit(sitk.DICOMOrient(source, order), "it")
-        assert np.array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(source)) and geometry.same_grid(back, source, 1e-4)
+        assert np.array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(source)) and geometry.same_grid(
+            back, source, 1e-4
+        )
     crop = source[5:30, 4:20, 2:9]
     back = sitk.GetArrayFromImage(series.fit(crop, "it", part=True))
-    assert np.array_equal(back[2:9, 4:20, 5:30], sitk.GetArrayFromImage(crop)) and np.count_nonzero(back) == np.count_nonzero(sitk.GetArrayFromImage(crop))
+    assert np.array_equal(back[2:9, 4:20, 5:30], sitk.GetArrayFromImage(crop)) and np.count_nonzero(
+        back
+    ) == np.count_nonzero(sitk.GetArrayFromImage(crop))
     beyond = sitk.ConstantPad(source, (2, 0, 0), (0, 0, 0), 7)
     with pytest.raises(InputError, match="reaches beyond the series"):
         series.fit(beyond, "it", part=True)
     shifted, finer = sitk.Image(source), ct(OBLIQUE, spacing=(1.5, 1.25, 2.9))
     shifted.SetOrigin([v + 0.5 for v in source.GetOrigin()])
-    for wrong, words in ((crop, "it has 48 × 40 × 12 voxels"), (shifted, "at another place"), (finer, "the other 48 × 40 × 12 voxels of 1.5 × 1.25 × 2.9 mm"),
-                         (ct(), "in another direction")):
+    for wrong, words in (
+        (crop, "it has 48 × 40 × 12 voxels"),
+        (shifted, "at another place"),
+        (finer, "the other 48 × 40 × 12 voxels of 1.5 × 1.25 × 2.9 mm"),
+        (ct(), "in another direction"),
+    ):
         with pytest.raises(InputError, match=words):
             series.fit(wrong, "it")
 

@@ -7,10 +7,10 @@ import pytest
 from make_dose import ball, grid, linear_dose, places, result_folder
 
 from rtuncertainty.core import geometry
+from rtuncertainty.core.errors import InputError
 from rtuncertainty.dose import bands, dvh, table
 from rtuncertainty.dose.nested import NestedContours
 from rtuncertainty.dose.structure_region import MaskRegion
-from rtuncertainty.core.errors import InputError
 
 
 def test_a_band_of_doses_is_that_of_their_scale():
@@ -22,7 +22,9 @@ def test_a_band_of_doses_is_that_of_their_scale():
     plain = dvh.of_region(dose, region)
     for column, number in table.numbers(plain).items():
         if column.endswith("_gy"):
-            assert found.intervals[column] == pytest.approx(tuple(number * np.quantile(factors, [0.05, 0.95], method="hazen")), rel=1e-5)
+            assert found.intervals[column] == pytest.approx(
+                tuple(number * np.quantile(factors, [0.05, 0.95], method="hazen")), rel=1e-5
+            )
     curve = plain.volume_at_dose(table.dose_axis(60)).numpy()
     assert (np.array(found.lower) <= curve + 1e-6).all() and (curve <= np.array(found.upper) + 1e-6).all()
     with pytest.raises(ValueError, match="two members"):
@@ -41,13 +43,16 @@ def in_a_falling_dose(folder):
 def test_a_band_of_nested_contours(tmp_path):
     result, note = in_a_falling_dose(result_folder(tmp_path / "r"))
     assert note == "" and result.calibrated == "no" and result.level == 0.9
-    # the larger the ball, the colder its rim: Dmean = 40 − 3/4 radius, and a dose grid of 1 mm blunts the tip in the middle by 0.03 Gy
+    # the larger the ball, the colder its rim: Dmean = 40 − 3/4 radius, and a dose grid of 1 mm blunts the tip in the
+    # middle by 0.03 Gy
     low, high = result.intervals["mean_gy"]
     assert (low, high) == pytest.approx((40 - 0.75 * 11.645, 40 - 0.75 * 8.355), abs=0.08)
     assert result.intervals["volume_ml"] == pytest.approx(tuple(ball([5, 95])), rel=0.05)
     at = int(np.argmin(np.abs(table.dose_axis(40) - 30)))
     # V30 is the share within 10 mm
-    assert result.upper[at] == pytest.approx(100, abs=0.5) and result.lower[at] == pytest.approx(100 * (10 / 11.645) ** 3, abs=3)
+    assert result.upper[at] == pytest.approx(100, abs=0.5) and result.lower[at] == pytest.approx(
+        100 * (10 / 11.645) ** 3, abs=3
+    )
 
 
 PERCENTILES = [0.5, 1, 2.5, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 97.5, 99, 99.5]
@@ -67,9 +72,15 @@ def test_calibrated_volumes_choose_the_contours(tmp_path):
 def test_uncalibrated_tails_are_not_called_calibrated(tmp_path):
     """Without calibrated volumes at both ends of the band, the network's own contours stand."""
     # just as far as the ends of the band is far enough
-    enough, _ = in_a_falling_dose(result_folder(tmp_path / "enough", PERCENTILES, [None] * 3 + list(ball(PERCENTILES[3:-3], 0.5)) + [None] * 3))
-    assert enough.calibrated == "volume" and enough.intervals["volume_ml"] == pytest.approx(tuple(ball([5, 95], 0.5)), rel=1e-4)
-    few, _ = in_a_falling_dose(result_folder(tmp_path / "few", PERCENTILES, [None] * 5 + list(ball(PERCENTILES[5:-5], 0.5)) + [None] * 5))
+    enough, _ = in_a_falling_dose(
+        result_folder(tmp_path / "enough", PERCENTILES, [None] * 3 + list(ball(PERCENTILES[3:-3], 0.5)) + [None] * 3)
+    )
+    assert enough.calibrated == "volume" and enough.intervals["volume_ml"] == pytest.approx(
+        tuple(ball([5, 95], 0.5)), rel=1e-4
+    )
+    few, _ = in_a_falling_dose(
+        result_folder(tmp_path / "few", PERCENTILES, [None] * 5 + list(ball(PERCENTILES[5:-5], 0.5)) + [None] * 5)
+    )
     assert few.calibrated == "no" and few.intervals["volume_ml"] == pytest.approx(tuple(ball([5, 95])), rel=0.05)
     # nor where there is no room for the largest: 36³ voxels of 0.8 mm hold 24 ml
     large, _ = in_a_falling_dose(result_folder(tmp_path / "large", PERCENTILES, [v * 6 for v in ball(PERCENTILES)]))
@@ -77,13 +88,15 @@ def test_uncalibrated_tails_are_not_called_calibrated(tmp_path):
 
 
 def test_known_shells_in_a_linear_dose(tmp_path):
-    """Shells of 1 mm, each of 10 %, in 1 Gy a mm: D98 and D2 of a ball are those of its caps, and calibration moves them by the radius."""
+    """Shells of 1 mm, each of 10 %, in 1 Gy a mm: D98 and D2 of a ball are those of its caps, and calibration moves
+    them by the radius.
+    """
     image = grid((60, 60, 60), (0.7,) * 3, (-20.65, -20.65, -20.65))
     radius = np.sqrt((places(image) ** 2).sum(-1))
     inside = geometry.like(np.clip(100 - 10 * np.floor(radius - 8), 0, 100) * (radius < 18), image, np.uint8)
     dose = linear_dose(grid((45, 45, 45), (1.0,) * 3, (-22, -22, -22)))
     wanted = np.interp(PERCENTILES, [0, 100], [11.0, 14.0])
-    volumes_ml = tuple(4 / 3 * np.pi * wanted ** 3 / 1000)
+    volumes_ml = tuple(4 / 3 * np.pi * wanted**3 / 1000)
     found, _ = bands.of_structure(dose, bands.Distribution(inside, tuple(PERCENTILES), volumes_ml), [0.0, 30.0])
     # height of the cap that holds 2 % of a ball, in radii
     height = next(r.real for r in np.roots([1, 0, -3, 2 - 4 * 0.02]) if 0 < r.real < 1)
@@ -129,12 +142,20 @@ def test_a_structure_that_may_not_be_there():
     dose = linear_dose(image)
     result, note = bands.of_structure(dose, bands.Distribution(geometry.like(inside, image, np.uint8)), [0.0, 40.0])
     assert result is not None and note.startswith("empty in 30%")
-    result, note = bands.of_structure(dose, bands.Distribution(geometry.like(inside * 0.5, image, np.uint8)), [0.0, 40.0])
+    result, note = bands.of_structure(
+        dose, bands.Distribution(geometry.like(inside * 0.5, image, np.uint8)), [0.0, 40.0]
+    )
     assert result is None and "no band" in note
 
 
-@pytest.mark.parametrize("files,words", [
-    (None, "no result folder"), ({"synct": "synct.nii.gz"}, "nothing to make a band of"), ({"inside": {"bladder": "b.nii.gz"}}, "knows none")])
+@pytest.mark.parametrize(
+    "files,words",
+    [
+        (None, "no result folder"),
+        ({"synct": "synct.nii.gz"}, "nothing to make a band of"),
+        ({"inside": {"bladder": "b.nii.gz"}}, "knows none"),
+    ],
+)
 def test_folders_without_a_band(tmp_path, files, words):
     if files is not None:
         (tmp_path / "summary.json").write_text(json.dumps({"files": files}), encoding="utf-8")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from rtuncertainty.core.errors import InputError
 from rtuncertainty.dose import dose_image
 from rtuncertainty.dose.job import dvh_to_files
-from rtuncertainty.core.errors import InputError
 
 
 def write_rtdose(path, change=None):
@@ -37,10 +37,13 @@ def test_rtdose_is_scaled_and_in_place(tmp_path):
 def test_rtdose_with_planes_downwards(tmp_path):
     def down(dataset):
         dataset.GridFrameOffsetVector = [-5.0 * k for k in range(15)]
+
     values, dataset = write_rtdose(tmp_path / "plan.dcm", down)
     image = dose_image.read(tmp_path / "plan.dcm")
     last = image.TransformIndexToPhysicalPoint((0, 0, 14))
-    assert last[2] == pytest.approx(dataset.ImagePositionPatient[2] - 70) and image[3, 4, 14] == pytest.approx(values[14, 4, 3])
+    assert last[2] == pytest.approx(dataset.ImagePositionPatient[2] - 70) and image[3, 4, 14] == pytest.approx(
+        values[14, 4, 3]
+    )
 
 
 def test_a_folder_of_more_than_a_dose(tmp_path):
@@ -52,12 +55,18 @@ def test_a_folder_of_more_than_a_dose(tmp_path):
         dose_image.read(tmp_path)
 
 
-@pytest.mark.parametrize("change,words", [
-    (lambda d: setattr(d, "DoseUnits", "RELATIVE"), ["RELATIVE", "in Gy"]),
-    (lambda d: delattr(d, "DoseGridScaling"), ["DoseGridScaling"]),
-    (lambda d: setattr(d, "Modality", "CT"), ["modality CT", "RTDOSE"]),
-    (lambda d: setattr(d, "GridFrameOffsetVector", [0.0, 5.0, 11.0, *(20.0 + 5 * k for k in range(12))]), ["uneven distances"]),
-])
+@pytest.mark.parametrize(
+    "change,words",
+    [
+        (lambda d: setattr(d, "DoseUnits", "RELATIVE"), ["RELATIVE", "in Gy"]),
+        (lambda d: delattr(d, "DoseGridScaling"), ["DoseGridScaling"]),
+        (lambda d: setattr(d, "Modality", "CT"), ["modality CT", "RTDOSE"]),
+        (
+            lambda d: setattr(d, "GridFrameOffsetVector", [0.0, 5.0, 11.0, *(20.0 + 5 * k for k in range(12))]),
+            ["uneven distances"],
+        ),
+    ],
+)
 def test_rtdose_that_is_none(tmp_path, change, words):
     write_rtdose(tmp_path / "plan.dcm", change)
     with pytest.raises(InputError) as error:
@@ -98,7 +107,12 @@ def test_rtdose_and_rtstruct(tmp_path):
     x, y, z = (float(v) for v in dataset.ImagePositionPatient)
 
     def box(z, size):
-        return [[x + 22, y + 31, z], [x + 22 + size, y + 31, z], [x + 22 + size, y + 31 + size, z], [x + 22, y + 31 + size, z]]
+        return [
+            [x + 22, y + 31, z],
+            [x + 22 + size, y + 31, z],
+            [x + 22 + size, y + 31 + size, z],
+            [x + 22, y + 31 + size, z],
+        ]
 
     tilted = [[[x, y, z], [x + 20, y, z + 9], [x, y + 20, z]], box(z + 30, 9)]
     rois = {"box": [box(z + 20 + 3 * k, 24) for k in range(8)], "tilted": tilted, "none": []}
@@ -106,7 +120,10 @@ def test_rtdose_and_rtstruct(tmp_path):
     paths, _ = dvh_to_files(tmp_path / "dose.dcm", tmp_path / "set.dcm", tmp_path / "dvh.csv")
     with paths.open(newline="", encoding="utf-8") as file:
         rows = {row["structure"]: row for row in csv.DictReader(file)}
-    assert float(rows["box"]["volume_ml"]) == pytest.approx(24 * 24 * 24 / 1000, rel=1e-3) and float(rows["box"]["mean_gy"]) > 0
+    assert (
+        float(rows["box"]["volume_ml"]) == pytest.approx(24 * 24 * 24 / 1000, rel=1e-3)
+        and float(rows["box"]["mean_gy"]) > 0
+    )
     assert "parallel planes" in rows["tilted"]["note"] and "no closed contour" in rows["none"]["note"]
     write_rtstruct(tmp_path / "other.dcm", rois, "1.2.3")
     with pytest.raises(InputError, match="other.dcm: its frame of reference"):

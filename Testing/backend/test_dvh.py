@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from make_dose import grid, linear_dose, places, sphere_contours, square, turned
 
 from rtuncertainty.core import geometry
+from rtuncertainty.core.errors import InputError
 from rtuncertainty.dose import dvh, table
 from rtuncertainty.dose.contours import ContourRegion
 from rtuncertainty.dose.structure_region import MaskRegion
-from rtuncertainty.core.errors import InputError
 
 
 # ------------------------------------------------------------------ curve and numbers
@@ -41,7 +41,9 @@ def test_a_dvh_falls_from_all_to_nothing(case):
 
 def test_numbers_of_a_small_example():
     found = dvh.of_voxels(torch.tensor([10.0, 20.0, 30.0, 40.0]), torch.tensor([1.0, 1.0, 1.0, 0.5]), 1.0)
-    assert found.volume_at_dose([0.0, 10.0, 10.1, 30.0, 40.0, 40.1]).tolist() == pytest.approx([100, 100, 250 / 3.5, 150 / 3.5, 50 / 3.5, 0])
+    assert found.volume_at_dose([0.0, 10.0, 10.1, 30.0, 40.0, 40.1]).tolist() == pytest.approx(
+        [100, 100, 250 / 3.5, 150 / 3.5, 50 / 3.5, 0]
+    )
     # middles of the sorted volumes: 0.25, 1, 2, 3 ml of 3.5
     assert float(found.dose_at_volume(100 * 1.5 / 3.5)) == pytest.approx(25) and float(found.dose_at_volume(100)) == 10
     assert float(found.volume_at_dose(25.0)) == pytest.approx(150 / 3.5)
@@ -49,7 +51,9 @@ def test_numbers_of_a_small_example():
 
 def test_gradients_go_through():
     dose = torch.rand(40, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).mul(60).requires_grad_()
-    share = torch.rand(40, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).clamp(0.1, 0.9).requires_grad_()
+    share = (
+        torch.rand(40, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).clamp(0.1, 0.9).requires_grad_()
+    )
     for number in (lambda h: h.mean(), lambda h: h.dose_at_volume(95), lambda h: h.volume_at_dose(30.0, width_gy=2.0)):
         assert torch.autograd.gradcheck(lambda d, s: number(dvh.of_voxels(d, s, 1.0)), (dose, share))
 
@@ -62,13 +66,15 @@ def test_no_voxel():
 # ------------------------------------------------------------------ shapes with known answers
 def cap(h, r):
     """The share of a sphere's volume above the height h."""
-    return (r - h) ** 2 * (2 * r + h) / (4 * r ** 3)
+    return (r - h) ** 2 * (2 * r + h) / (4 * r**3)
 
 
 @pytest.mark.parametrize("slope", [(1.0, 0.0, 0.0), (0.0, 0.6, 0.8)])
 @pytest.mark.parametrize("kind", ["contours", "mask"])
 def test_a_sphere_in_a_linear_dose(kind, slope):
-    """Of 24 mm in a gradient of 1 Gy a mm on a dose grid of 2.5 mm, as Nelms 2015 (Med Phys 42:4435) test it: the volumes are caps."""
+    """Of 24 mm in a gradient of 1 Gy a mm on a dose grid of 2.5 mm, as Nelms 2015 (Med Phys 42:4435) test it: the
+    volumes are caps.
+    """
     r = 12.0
     dose = linear_dose(grid((17, 17, 17), (2.5,) * 3, (-20.3, -19.6, -20.1)), slope)
     if kind == "contours":
@@ -77,7 +83,7 @@ def test_a_sphere_in_a_linear_dose(kind, slope):
         fine = grid((60, 60, 60), (0.5,) * 3, (-14.7, -14.8, -14.9))
         region = MaskRegion(geometry.like((places(fine) ** 2).sum(-1) <= r * r, fine, np.uint8))
     found = dvh.of_region(dose, region)
-    assert found.covered == 1 and region.volume_ml == pytest.approx(4 / 3 * math.pi * r ** 3 / 1000, rel=0.002)
+    assert found.covered == 1 and region.volume_ml == pytest.approx(4 / 3 * math.pi * r**3 / 1000, rel=0.002)
     heights = np.linspace(-11, 11, 23)
     assert np.abs(found.volume_at_dose(30 + heights).numpy() - 100 * cap(heights, r)).max() < 0.5
     assert float(found.mean()) == pytest.approx(30, abs=0.02)
@@ -87,11 +93,16 @@ def test_a_sphere_in_a_linear_dose(kind, slope):
 
 
 def test_the_curve_has_no_steps_and_voxels_are_divided():
-    """Middles of sub-voxels would lie in planes across the gradient, and the curve would fall in steps; whole voxels are worse at its ends."""
+    """Middles of sub-voxels would lie in planes across the gradient, and the curve would fall in steps; whole voxels
+    are worse at its ends.
+    """
     dose = linear_dose(grid((17, 17, 17), (2.5,) * 3, (-20.3, -19.6, -20.1)))
     region = ContourRegion(sphere_contours(12.0, 1.0))
     heights = np.linspace(-11, 11, 200)
-    fine, whole = (np.abs(dvh.of_region(dose, region, n).volume_at_dose(30 + heights).numpy() - 100 * cap(heights, 12.0)).max() for n in (None, 1))
+    fine, whole = (
+        np.abs(dvh.of_region(dose, region, n).volume_at_dose(30 + heights).numpy() - 100 * cap(heights, 12.0)).max()
+        for n in (None, 1)
+    )
     values, fraction, _ = dvh.sampled(dose, region)
     assert fine < 0.5 and whole > 2 * fine and len(values[fraction > 0].unique()) > 0.5 * int((fraction > 0).sum())
 
@@ -108,6 +119,7 @@ def test_dose_and_structure_moved_together(shift, angle):
             image.SetOrigin([float(v) for v in turn @ image.GetOrigin() + move])
             image.SetDirection(turn.ravel())
         return table.numbers(dvh.of_region(dose, MaskRegion(mask)))
+
     first, moved = case(0.0, np.eye(3)), case(np.array(shift), turned(angle))
     assert [moved[k] for k in first] == pytest.approx(list(first.values()), abs=2e-3)
 

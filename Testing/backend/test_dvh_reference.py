@@ -1,13 +1,15 @@
 """DVHs of a prostate plan on a phantom against the tables that Eclipse, CERR and SlicerRT printed for it.
 
-The contours are read from the .vtp files as they were drawn; the backend gets them as arrays. Ours and Eclipse's differ in one thing that
-shows: how far a structure goes on beyond its end planes. Volumes tell that Eclipse lets it go on by a quarter of the planes' distance, and
-we, as masks do, by a half; where the dose falls steeply across an end (Rectum, by some Gy a mm) D98 follows, and the systems differ by 3 Gy.
+The contours are read from the .vtp files as they were drawn; the backend gets them as arrays. Ours and Eclipse's differ
+in one thing that
+shows: how far a structure goes on beyond its end planes. Volumes tell that Eclipse lets it go on by a quarter of the
+planes' distance, and we, as masks do, by a half; where the dose falls steeply across an end (Rectum, by some Gy a mm)
+D98 follows, and the systems differ by 3 Gy.
 """
 
 import csv
 import os
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +31,16 @@ def there():
         pytest.skip(f"{DATA} is not there: set RTU_DATA to the folder with the data sets")
 
 
-@lru_cache(maxsize=None)
+@cache
 def polygons(name):
     """The closed contours of a structure, [n, 3] each, in LPS."""
     vtk = pytest.importorskip("vtk")
     from vtk.util.numpy_support import vtk_to_numpy
 
     reader = vtk.vtkXMLPolyDataReader()
-    reader.SetFileName(str(DATA / "EclipseProstate_Structures.seg" / f"EclipseProstate_Structures.seg_{STRUCTURES.index(name)}.vtp"))
+    reader.SetFileName(
+        str(DATA / "EclipseProstate_Structures.seg" / f"EclipseProstate_Structures.seg_{STRUCTURES.index(name)}.vtp")
+    )
     reader.Update()
     data = reader.GetOutput()
     assert data.GetFieldData().GetAbstractArray("Segment_Name").GetValue(0).replace(" ", "_") == name
@@ -48,7 +52,7 @@ def polygons(name):
     return tuple(found)
 
 
-@lru_cache(maxsize=None)
+@cache
 def printed(system):
     """{structure: (doses, percent of the volume, volume in ml)} as a system printed it."""
     with (DATA / f"EclipseProstate_DvhTable_{system}.csv").open(newline="", encoding="utf-8") as file:
@@ -68,12 +72,16 @@ def numbers_of(doses, percent):
     return np.array([mean, *(np.interp(-v, -percent, doses) for v in (98, 50, 2))])
 
 
-@lru_cache(maxsize=None)
+@cache
 def ours(name, ends=1.0):
     """(Dmean, D98, D50, D2; volume in ml; the DVH)."""
     dose = dose_image.read(DATA / "EclipseProstate_Dose.nrrd", "Gy")
     found = dvh.of_region(dose, ContourRegion(polygons(name), name=name, ends=ends))
-    return np.array([float(found.mean()), *(float(found.dose_at_volume(v)) for v in (98, 50, 2))]), found.volume_ml, found
+    return (
+        np.array([float(found.mean()), *(float(found.dose_at_volume(v)) for v in (98, 50, 2))]),
+        found.volume_ml,
+        found,
+    )
 
 
 @pytest.mark.parametrize("name", COMPARED)
@@ -86,16 +94,20 @@ def test_against_eclipse(name):
 
 @pytest.mark.parametrize("name", COMPARED)
 def test_the_whole_curve(name):
-    """Within 1 % of the volume at every dose, and with Eclipse's ends within half of one; CERR and SlicerRT are further away."""
+    """Within 1 % of the volume at every dose, and with Eclipse's ends within half of one; CERR and SlicerRT are
+    further away.
+    """
     doses, percent, _ = printed("Eclipse")[name]
-    mine, as_eclipse = (np.abs(ours(name, ends)[2].volume_at_dose(doses).numpy() - percent).max() for ends in (1.0, 0.5))
+    mine, as_eclipse = (
+        np.abs(ours(name, ends)[2].volume_at_dose(doses).numpy() - percent).max() for ends in (1.0, 0.5)
+    )
     others = [np.abs(np.interp(doses, *printed(system)[name][:2]) - percent).max() for system in ("CERR", "SlicerRT")]
     assert mine < 1 and as_eclipse < 0.5 and mine < min(others)
 
 
 def test_the_rectum_ends_where_the_dose_falls():
-    """Its D98 is a matter of its last 1.25 mm: without an end 24.4 Gy, with half of one 22, with all of it 20; Eclipse's 23.2 lies between,
-    and where the end is a quarter of what ours is, so does all the rest."""
+    """Its D98 is a matter of its last 1.25 mm: without an end 24.4 Gy, with half of one 22, with all of it 20;
+    Eclipse's 23.2 lies between, and where the end is a quarter of what ours is, so does all the rest."""
     eclipse = numbers_of(*printed("Eclipse")["Rectum"][:2])
     d98 = {ends: ours("Rectum", ends)[0][1] for ends in (0.0, 0.25, 0.5, 1.0)}
     assert d98[1.0] < d98[0.5] < d98[0.25] < d98[0.0] and d98[0.0] - d98[1.0] > 4
@@ -107,7 +119,9 @@ def test_the_rectum_ends_where_the_dose_falls():
 
 @pytest.mark.parametrize("name", COMPARED)
 def test_volumes(name):
-    """Half as far beyond the end planes as we do by default, all volumes are Eclipse's, which has one decimal; as far as we do, CERR's."""
+    """Half as far beyond the end planes as we do by default, all volumes are Eclipse's, which has one decimal; as
+    far as we do, CERR's.
+    """
     assert ours(name, 0.5)[1] == pytest.approx(printed("Eclipse")[name][2], abs=0.25)
     assert ours(name)[1] == pytest.approx(printed("CERR")[name][2], rel=0.003)
     assert abs(ours(name, 0.5)[1] / printed("SlicerRT")[name][2] - 1) < 0.005
@@ -144,4 +158,6 @@ def test_masks_give_the_same_numbers(tmp_path):
     mask.CopyInformation(fine)
     found = dvh.of_region(dose, MaskRegion(mask))
     numbers = np.array([float(found.mean()), *(float(found.dose_at_volume(v)) for v in (98, 50, 2))])
-    assert np.abs(numbers - ours("Bladder")[0]).max() < 0.15 and found.volume_ml == pytest.approx(ours("Bladder")[1], rel=0.01)
+    assert np.abs(numbers - ours("Bladder")[0]).max() < 0.15 and found.volume_ml == pytest.approx(
+        ours("Bladder")[1], rel=0.01
+    )

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from rtuncertainty.uncertainty import edge, flags
 from rtuncertainty.core import geometry
 from rtuncertainty.prediction import preprocess
+from rtuncertainty.uncertainty import edge, flags
 
 
 def half(shape=(4, 30, 60), spacing=(1.0, 1.0, 3.0)):
@@ -25,7 +25,11 @@ def test_q_falls_on_both_sides_of_the_edge_and_not_at_the_image_border():
 def test_q_is_in_millimetres():
     body, _ = half()
     fine, coarse = (edge.probability(body, np.ones(body.shape, bool), (s, s, 3.0))[2, 15] for s in (0.5, 2.0))
-    assert fine[30 + 8] > 0.0 and coarse[30 + 2] == pytest.approx(1 / (1 + np.exp(4.0 / edge.SCALE_MM)) , rel=2.0) and coarse[34] == 0
+    assert (
+        fine[30 + 8] > 0.0
+        and coarse[30 + 2] == pytest.approx(1 / (1 + np.exp(4.0 / edge.SCALE_MM)), rel=2.0)
+        and coarse[34] == 0
+    )
 
 
 def test_where_the_field_of_view_cuts_the_body_it_does_not_end():
@@ -41,9 +45,15 @@ def test_air_by_decree_is_not_certain():
     doubtful = np.zeros(body.shape, bool)
     doubtful[:, :5, 50:] = True
     q = edge.probability(body, np.ones(body.shape, bool), spacing, doubtful)
-    synct, intrinsic, parameter, _ = edge.applied(q, body, np.full(body.shape, 40.0), np.full(body.shape, 100.0), np.full(body.shape, 9.0), -1000.0)
+    synct, intrinsic, parameter, _ = edge.applied(
+        q, body, np.full(body.shape, 40.0), np.full(body.shape, 100.0), np.full(body.shape, 9.0), -1000.0
+    )
     assert (synct[~body] == -1000).all() and (synct[body] == 40).all() and not parameter[~body].any()
-    assert (intrinsic[doubtful] == edge.DOUBT * edge.STEP_HU**2).all() and (intrinsic[body] >= 100).all() and intrinsic[0, 20, 55] == 0
+    assert (
+        (intrinsic[doubtful] == edge.DOUBT * edge.STEP_HU**2).all()
+        and (intrinsic[body] >= 100).all()
+        and intrinsic[0, 20, 55] == 0
+    )
 
 
 def test_a_large_dark_patch_at_the_border_and_a_faint_one_in_air_are_doubtful():
@@ -52,7 +62,11 @@ def test_a_large_dark_patch_at_the_border_and_a_faint_one_in_air_are_doubtful():
     values[:, 44:56, 94:106] = 120
     noise = np.random.default_rng(0).standard_normal((2, *values.shape)) * 10
     image = sitk.GetImageFromArray((np.hypot(values + noise[0], noise[1]) + 1).astype(np.float32))
-    body, _, doubtful = (sitk.GetArrayFromImage(i) > 0 for i in preprocess.regions(geometry.like(sitk.GetArrayFromImage(image), image)))
+    body, _, doubtful = (
+        sitk.GetArrayFromImage(i) > 0 for i in preprocess.regions(geometry.like(sitk.GetArrayFromImage(image), image))
+    )
     seen = body | doubtful
-    assert seen[:, 25:55, 2:25].mean() > 0.95 and seen[:, 46:54, 96:104].mean() > 0.95 and seen[:, 70:, 70:].mean() < 0.02
+    assert (
+        seen[:, 25:55, 2:25].mean() > 0.95 and seen[:, 46:54, 96:104].mean() > 0.95 and seen[:, 70:, 70:].mean() < 0.02
+    )
     assert flags.of_edge(float(doubtful.sum()) / 1000) and not flags.of_edge(1.0)

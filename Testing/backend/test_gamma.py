@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_gamma_reference import TABLE, pairs
 
+from rtuncertainty.core.errors import InputError
 from rtuncertainty.dose import gamma_search
 from rtuncertainty.dose.gamma import gamma
-from rtuncertainty.core.errors import InputError
 
 EXACT = gamma_search.EXACT
 
@@ -45,8 +45,15 @@ def by_pymedphys():
 def test_against_pymedphys(name):
     """pymedphys tries shifts, which finds a γ that is too large; with finer ones it comes down to ours."""
     p = pairs()[name]
-    found = gamma(on_axes(p.dose, p.axes), on_axes(p.evaluated, p.axes_evaluated), p.dose_percent, p.distance_mm, cutoff=p.cutoff, local=p.local,
-                  max_gamma=p.max_gamma)
+    found = gamma(
+        on_axes(p.dose, p.axes),
+        on_axes(p.evaluated, p.axes_evaluated),
+        p.dose_percent,
+        p.distance_mm,
+        cutoff=p.cutoff,
+        local=p.local,
+        max_gamma=p.max_gamma,
+    )
     values = found.values[~found.values.isnan()].numpy()
     rows = sorted((r for r in by_pymedphys() if r["pair"] == name), key=lambda r: int(r["interp_fraction"]))
     assert found.outside == 0 and all(int(r["evaluated"]) == found.evaluated for r in rows) and len(rows) == 3
@@ -81,7 +88,11 @@ def test_scaling_of_a_uniform_dose(factor, percent, local):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.floats(-0.04, 0.04), st.floats(0.1, 4.0), st.tuples(*[st.floats(-1, 1)] * 3).filter(lambda v: np.linalg.norm(v) > 0.1))
+@given(
+    st.floats(-0.04, 0.04),
+    st.floats(0.1, 4.0),
+    st.tuples(*[st.floats(-1, 1)] * 3).filter(lambda v: np.linalg.norm(v) > 0.1),
+)
 def test_scaling_of_a_linear_dose(change, gradient, towards):
     """γ = |Δ| / sqrt(tolerance² + (gradient · distance)²) where the nearest point lies inside of the grid."""
     slope = np.array(towards) / np.linalg.norm(towards) * gradient
@@ -95,8 +106,10 @@ def test_scaling_of_a_linear_dose(change, gradient, towards):
 def test_a_shift_along_a_steep_edge_is_its_distance():
     """Where the dose is far steeper than its tolerance, γ is the shift over the distance to agreement."""
     x = 1.0 * np.arange(40)
+
     def edge(shift):
         return np.broadcast_to(np.clip(10 + 8 * (x - 10 - shift), 10, 200), (6, 6, 40))
+
     found = gamma(image(edge(0), (1, 1, 1)), image(edge(1.3), (1, 1, 1)), 2, 2)
     assert np.allclose(found.values[:, :, 18:28], 1.3 / math.hypot(2, 0.02 * 200 / 8), atol=EXACT)
 
@@ -107,11 +120,11 @@ def brute_force(reference, evaluated, percent, distance, local, step, largest):
 
     tolerance = percent / 100 * (reference if local else reference.max())
     shifts = np.arange(-round(largest * distance / step), round(largest * distance / step) + 1) * step
-    best = np.full(reference.shape, largest ** 2)
+    best = np.full(reference.shape, largest**2)
     where = np.indices(reference.shape).astype(float)
     for shift in np.stack(np.meshgrid(shifts, shifts, shifts, indexing="ij"), -1).reshape(-1, 3):
-        far = (shift ** 2).sum() / distance ** 2
-        if far < largest ** 2:
+        far = (shift**2).sum() / distance**2
+        if far < largest**2:
             at = where + shift.reshape(3, 1, 1, 1)
             inside = np.all((at >= -1e-9) & (at <= np.array(reference.shape).reshape(3, 1, 1, 1) - 1 + 1e-9), 0)
             value = map_coordinates(evaluated, at, order=1, mode="nearest")
@@ -187,9 +200,17 @@ def test_little_memory_changes_nothing(monkeypatch):
     assert torch.allclose(gamma(*p, 3, 2).values, first, atol=EXACT)
 
 
-@pytest.mark.parametrize("options,words", [
-    ({"dose_percent": 0}, "dose percent"), ({"distance_mm": -1}, "distance"), ({"distance_mm": math.nan}, "distance"),
-    ({"cutoff": 100}, "cut-off"), ({"max_gamma": math.inf}, "max gamma"), ({"max_gamma": 1.0}, "at least 1.01")])
+@pytest.mark.parametrize(
+    "options,words",
+    [
+        ({"dose_percent": 0}, "dose percent"),
+        ({"distance_mm": -1}, "distance"),
+        ({"distance_mm": math.nan}, "distance"),
+        ({"cutoff": 100}, "cut-off"),
+        ({"max_gamma": math.inf}, "max gamma"),
+        ({"max_gamma": 1.0}, "at least 1.01"),
+    ],
+)
 def test_what_makes_no_sense_is_refused(options, words):
     dose = image(rough())
     with pytest.raises(InputError, match=words):

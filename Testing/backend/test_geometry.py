@@ -21,7 +21,9 @@ def grids(draw):
     """An image with any rotation (and a flip or not), spacing, origin and size; its values are x + 2y + 3z in mm."""
     size = draw(st.tuples(*[st.integers(4, 12)] * 3))
     spacing = draw(st.tuples(*[st.floats(0.4, 5.0)] * 3))
-    direction = rotation(draw(st.sampled_from([(1, 0, 0), (0, 1, 0), (1, 2, 3), (0, 1, -1)])), draw(st.floats(-3.1, 3.1)))
+    direction = rotation(
+        draw(st.sampled_from([(1, 0, 0), (0, 1, 0), (1, 2, 3), (0, 1, -1)])), draw(st.floats(-3.1, 3.1))
+    )
     if draw(st.booleans()):
         direction[:, 2] *= -1
     image = sitk.Image(size, sitk.sitkFloat32)
@@ -55,8 +57,12 @@ def test_axial_keeps_every_voxel_where_it_was(image):
 def test_new_grid_covers_the_same_box(image, spacing):
     grid = geometry.resampled_grid(image, spacing)
     for corner in np.ndindex(2, 2, 2):
+
         def outer(i):
-            return i.TransformContinuousIndexToPhysicalPoint([n - 0.5 if c else -0.5 for n, c in zip(i.GetSize(), corner)])
+            return i.TransformContinuousIndexToPhysicalPoint(
+                [n - 0.5 if c else -0.5 for n, c in zip(i.GetSize(), corner)]
+            )
+
         assert np.allclose(outer(image), outer(grid), atol=1e-4)
     for wanted, got, old, n in zip(spacing, grid.GetSpacing(), image.GetSpacing(), grid.GetSize()):
         if wanted is None:
@@ -80,7 +86,9 @@ def test_resampling_to_itself_changes_nothing_and_sitk_agrees_elsewhere():
     assert geometry.resample(image, image) is image
     grid = sitk.Image([5, 5, 5], sitk.sitkFloat32)
     grid.SetOrigin((1.3, 0.7, 2.2))
-    assert np.allclose(sitk.GetArrayFromImage(geometry.resample(image, grid)), sitk.GetArrayFromImage(sitk.Resample(image, grid)))
+    assert np.allclose(
+        sitk.GetArrayFromImage(geometry.resample(image, grid)), sitk.GetArrayFromImage(sitk.Resample(image, grid))
+    )
 
 
 def test_coarser_grids_do_not_alias():
@@ -120,5 +128,7 @@ def test_spacing_and_size_along_the_patient_are_those_of_the_axial_image():
     image.SetSpacing((3.0, 1.0, 2.0))
     image.SetDirection((0, 1, 0, 0, 0, -1, 1, 0, 0))
     axial = geometry.to_axial(image)
-    spacing, size = geometry.in_patient_axes(np.array(image.GetDirection()).reshape(3, 3), image.GetSpacing(), image.GetSize())
+    spacing, size = geometry.in_patient_axes(
+        np.array(image.GetDirection()).reshape(3, 3), image.GetSpacing(), image.GetSize()
+    )
     assert tuple(spacing) == axial.GetSpacing() and tuple(size) == axial.GetSize()

@@ -9,10 +9,10 @@ from monai.networks.nets import HighResNet
 from torch.nn import functional as F
 
 from rtuncertainty import networks
-from rtuncertainty.sampling import volumes
 from rtuncertainty.core.events import Progress
 from rtuncertainty.networks.dropout import dropped
 from rtuncertainty.networks.eatonrosen2018 import INPUT_DROPOUT
+from rtuncertainty.sampling import volumes
 
 NAMES = ("hr_default", "hr_drop_last", "hr_drop_all", "hr_hetero")
 SMALL = {"in_channels": 1, "classes": 3, "width": 2, "features": 4}
@@ -48,9 +48,16 @@ def test_sizes_are_the_papers():
 
 
 def test_it_is_the_highres3dnet_of_monai():
-    """The same numbers as another project's port of NiftyNet's network, with its weights (and no PReLU: it has ReLU)."""
+    """The same numbers as another project's port of NiftyNet's network, with its weights (and no PReLU: it has
+    ReLU).
+    """
     blocks = [{"name": f"res_{k}", "n_features": 3 * 2**k, "kernels": (3, 3), "repeat": 3} for k in range(3)]
-    layers = [{"name": "conv_0", "n_features": 3, "kernel_size": 3}, *blocks, {"name": "conv_1", "n_features": 7, "kernel_size": 1}, {"name": "conv_2", "kernel_size": 1}]
+    layers = [
+        {"name": "conv_0", "n_features": 3, "kernel_size": 3},
+        *blocks,
+        {"name": "conv_1", "n_features": 7, "kernel_size": 1},
+        {"name": "conv_2", "kernel_size": 1},
+    ]
     theirs = HighResNet(3, 2, 3, acti_type="relu", layer_params=layers).eval()
     ours = small("hr_default", in_channels=2, width=3, features=7, printed=True)
     for kind in (torch.nn.Conv3d, torch.nn.BatchNorm3d):
@@ -89,7 +96,9 @@ def test_cubes_leave_no_seam(name):
         torch.nn.init.constant_(net.branches[1][-1].bias, -60.0)  # softplus: no noise
         torch.nn.init.zeros_(net.branches[1][-1].weight)
     volume = np.random.default_rng(0).normal(0, 1, (6, 5, 150)).astype(np.float32)
-    whole, tiled = (volumes.statistics([net], volume, 2, 0, torch.device("cpu"), tile, Progress()).probability for tile in (200, 40))
+    whole, tiled = (
+        volumes.statistics([net], volume, 2, 0, torch.device("cpu"), tile, Progress()).probability for tile in (200, 40)
+    )
     assert whole.shape == (6, 3, 5, 150) and torch.allclose(whole, tiled, atol=1e-5)
 
 
@@ -136,6 +145,7 @@ def test_a_sample_belongs_to_its_seed(name):
 
 def monte_carlo(net, x):
     """One sample by torch's own dropout and normal numbers."""
+
     def drop(t, p=0.5):
         return F.dropout(t, p, True)
 
@@ -182,7 +192,9 @@ def test_the_trunk_is_computed_once():
 def with_noise(sd):
     """A HR-hetero without dropout whose logits are 0, 0 and 1 and whose noise has this sd everywhere."""
     net = small("hr_hetero", dropout=0.0)
-    for branch, bias in zip(net.branches, (torch.tensor([0.0, 0.0, 1.0]), torch.full((1,), float(np.log(np.expm1(sd)))))):
+    for branch, bias in zip(
+        net.branches, (torch.tensor([0.0, 0.0, 1.0]), torch.full((1,), float(np.log(np.expm1(sd)))))
+    ):
         torch.nn.init.zeros_(branch[-1].weight)
         branch[-1].bias.data.copy_(bias)
     return net
@@ -190,7 +202,9 @@ def with_noise(sd):
 
 @pytest.mark.parametrize("sd", [0.3, 2.0, 10.0])
 def test_noise_of_logits_becomes_variance_of_probabilities(sd):
-    """As numpy samples it; the variance of logits itself appears nowhere, and could not: no probability has more than ¼."""
+    """As numpy samples it; the variance of logits itself appears nowhere, and could not: no probability has more
+    than ¼.
+    """
     net, x = with_noise(sd), torch.zeros(1, 1, 16, 16, 16)
     found = volumes.sample([net], x, 40, 5)[0].double()  # expected entropy, mean and variance of 3 classes
     z = np.array([0.0, 0.0, 1.0]) + sd * np.random.default_rng(0).standard_normal((400_000, 3))

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from rtuncertainty.sampling import inference
 from rtuncertainty import networks
 from rtuncertainty.core.errors import Cancelled, InputError, OutOfMemoryError
 from rtuncertainty.core.events import CancelToken, Progress
+from rtuncertainty.sampling import inference
 
 CPU = torch.device("cpu")
 
@@ -26,7 +26,9 @@ def volume():
     return np.random.default_rng(0).standard_normal((3, 50, 61)).astype(np.float32)
 
 
-@pytest.mark.parametrize("length,tile,overlap", [(100, 40, 13), (41, 40, 13), (40, 40, 13), (500, 48, 16), (49, 48, 16)])
+@pytest.mark.parametrize(
+    "length,tile,overlap", [(100, 40, 13), (41, 40, 13), (40, 40, 13), (500, 48, 16), (49, 48, 16)]
+)
 def test_tiles_cover_everything_and_weights_are_smooth(length, tile, overlap):
     starts = inference.tile_starts(length, tile, overlap)
     total = np.zeros(length)
@@ -34,7 +36,7 @@ def test_tiles_cover_everything_and_weights_are_smooth(length, tile, overlap):
         size = min(tile, length)
         weight = inference.ramp(length, s, size, overlap)
         assert weight.min() > 0 and len(weight) == size and s + size <= length
-        total[s:s + size] += weight
+        total[s : s + size] += weight
     assert total.min() > 0.4 and starts[0] == 0 and starts[-1] + min(tile, length) == length
 
 

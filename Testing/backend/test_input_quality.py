@@ -17,7 +17,9 @@ SPACING = (1.5, 1.5, 3.0)
 
 
 def thigh(seed: int) -> tuple[np.ndarray, np.ndarray, tuple]:
-    """Fat about muscles and a bone with walls of other thickness and place in every patient, mild noise; z-scored in the body."""
+    """Fat about muscles and a bone with walls of other thickness and place in every patient, mild noise; z-scored in
+    the body.
+    """
     rng = np.random.default_rng(seed)
     z, y, x = np.indices((12, 72, 72)).astype(float)
     y, x = y - 36 + rng.normal(0, 1) - 0.2 * z, x - 36 + rng.normal(0, 1)
@@ -115,7 +117,9 @@ def test_no_warning_of_what_a_training_image_had_too(stored):
     assert any("noise" in w for w in input_quality.warnings(noisy, body, spacing, card))
     # one training image as noisy as this one, which hardly moves the mean
     much = input_quality.measured(noisy, body, spacing, stored)["noise"]
-    one = stored | {"measures": stored["measures"] | {"noise": stored["measures"]["noise"] | {"range": [0.0, 1.01 * much]}}}
+    one = stored | {
+        "measures": stored["measures"] | {"noise": stored["measures"]["noise"] | {"range": [0.0, 1.01 * much]}}
+    }
     assert not any("noise" in w for w in input_quality.warnings(noisy, body, spacing, {"input": {"statistics": one}}))
 
 
@@ -130,7 +134,9 @@ def test_prepared_cases_of_every_kind():
     assert input_statistics.of_scans(SimpleNamespace(image=v, body=b, spacing=s) for v, b, s in thighs) == own
     hu = [(400 * v, b, s) for v, b, s in thighs]
     organs = input_statistics.of_organs(SimpleNamespace(hu=v, body=b, spacing=s) for v, b, s in hu)
-    pairs = input_statistics.of_pairs(SimpleNamespace(patient=f"p{k // 2}", daily=v, body=b, spacing=s) for k, (v, b, s) in enumerate(2 * hu))
+    pairs = input_statistics.of_pairs(
+        SimpleNamespace(patient=f"p{k // 2}", daily=v, body=b, spacing=s) for k, (v, b, s) in enumerate(2 * hu)
+    )
     assert organs["cases"] == pairs["cases"] == 4 and abs(organs["quantiles"][9]) < 1
 
 
@@ -141,6 +147,10 @@ def test_statistics_are_those_of_what_predict_sees():
     image.SetSpacing(SPACING)
     card = {"name": "m", "input": {"spacing_mm": [1.5, 1.5, None], "normalisation": "z-score in the body"}}
     ready = preprocess.for_card(image, card, "off")
-    found = input_quality.statistics(sitk.GetArrayViewFromImage(ready.image), sitk.GetArrayViewFromImage(ready.body) > 0, ready.image.GetSpacing())
+    found = input_quality.statistics(
+        sitk.GetArrayViewFromImage(ready.image), sitk.GetArrayViewFromImage(ready.body) > 0, ready.image.GetSpacing()
+    )
     own = input_quality.statistics(volume, body, SPACING)
-    assert found["noise"] == pytest.approx(own["noise"], rel=0.35) and found["sharpness"] == pytest.approx(own["sharpness"], rel=0.3)
+    assert found["noise"] == pytest.approx(own["noise"], rel=0.35) and found["sharpness"] == pytest.approx(
+        own["sharpness"], rel=0.3
+    )

@@ -44,8 +44,17 @@ def outputs(out):
     return [level for levels in out if levels is not None for level in levels]
 
 
-@pytest.mark.parametrize("name, parameters", [
-    ("seg", 779_436), ("reg", 779_733), ("jrs_reg", 779_733), ("dense", 781_164), ("sedd", 722_936), ("cross_stitch", 779_000 + 576)])
+@pytest.mark.parametrize(
+    "name, parameters",
+    [
+        ("seg", 779_436),
+        ("reg", 779_733),
+        ("jrs_reg", 779_733),
+        ("dense", 781_164),
+        ("sedd", 722_936),
+        ("cross_stitch", 779_000 + 576),
+    ],
+)
 def test_parameters_are_as_printed(name, parameters):
     net = networks.build(name)
     assert count(net) == parameters
@@ -73,7 +82,9 @@ def test_units_are_convolution_leaky_relu_and_normalisation():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_level_is_centred_on_the_input(name):
-    """Coordinates that go through layers that average come out as the coordinates at which `crop_to_level` takes the truth."""
+    """Coordinates that go through layers that average come out as the coordinates at which `crop_to_level` takes the
+    truth.
+    """
     net = averaging(small(name, widths=(1, 1, 1)))
     z, y, x = torch.meshgrid(*[torch.arange(float(n), dtype=torch.float64) for n in (52, 56, 64)], indexing="ij")
     ramp = x + 100 * y + 10_000 * z + 1
@@ -156,9 +167,11 @@ def test_the_segmenting_path_of_cross_stitch_sees_the_planning_ct_through_its_un
 def test_a_cross_stitch_unit_is_equation_5_and_commutes_with_upsampling():
     torch.manual_seed(0)
     unit = joint_blocks.CrossStitch(400).double()
-    assert 0 <= unit.weight.min() and unit.weight.max() <= 1
+    assert unit.weight.min() >= 0 and unit.weight.max() <= 1
     # a normal distribution cut at two sd has 0.88 of its sd
-    assert unit.weight.mean().item() == pytest.approx(0.5, abs=0.02) and unit.weight.std().item() == pytest.approx(0.22, abs=0.01)
+    assert unit.weight.mean().item() == pytest.approx(0.5, abs=0.02) and unit.weight.std().item() == pytest.approx(
+        0.22, abs=0.01
+    )
     x = torch.randn(2, 2, 400, 2, 3, 2, dtype=torch.float64)
     expected = torch.einsum("cij,jnczyx->inczyx", unit.weight, x)
     assert torch.allclose(torch.stack(unit(*x)), expected)
@@ -180,7 +193,7 @@ def test_upsampling_keeps_what_is_there_and_puts_means_between():
 def test_every_parameter_learns(name):
     torch.manual_seed(0)
     net = networks.build(name, widths=SMALL)
-    sum((x ** 2).sum() for x in outputs(net(torch.randn(2, 3, 48, 48, 48)))).backward()
+    sum((x**2).sum() for x in outputs(net(torch.randn(2, 3, 48, 48, 48)))).backward()
     # the scale of a normalisation's input is of no account, and its shift is a bias's
     assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 

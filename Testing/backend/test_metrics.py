@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy import ndimage, stats
+
+from rtuncertainty.core.errors import InputError
 from rtuncertainty.results import tables
 from rtuncertainty.uncertainty import metrics
-from rtuncertainty.core.errors import InputError
-from scipy import ndimage, stats
 
 SPACING = (2.0, 2.0, 3.0)
 
@@ -130,7 +131,7 @@ def test_spearman_is_scipys_and_a_subsample_is_close():
     sd = rng.uniform(1, 50, 60000)
     error = rng.normal(0, sd)
     whole = stats.spearmanr(np.abs(error), sd).statistic
-    assert metrics.error_sd_correlation(error, sd, largest=10 ** 6) == pytest.approx(whole)
+    assert metrics.error_sd_correlation(error, sd, largest=10**6) == pytest.approx(whole)
     assert metrics.error_sd_correlation(error, sd, largest=5000) == pytest.approx(whole, abs=0.04)
     assert np.isnan(metrics.error_sd_correlation(error, np.ones_like(sd)))
 
@@ -148,8 +149,16 @@ def test_evaluate_gives_known_answers():
     reference, body, sd, synct = simulated(np.random.default_rng(8))
     truth = reference > 200
     moved = np.roll(truth, 4, axis=2)
-    rows = metrics.evaluate(synct, sd, reference, body, spacing=SPACING, structures={"bone": moved},
-                            reference_structures={"bone": truth}, probabilities={"bone": 0.5 * truth})
+    rows = metrics.evaluate(
+        synct,
+        sd,
+        reference,
+        body,
+        spacing=SPACING,
+        structures={"bone": moved},
+        reference_structures={"bone": truth},
+        probabilities={"bone": 0.5 * truth},
+    )
     found = {(r.region, r.metric): r.value for r in rows}
     assert found["bone", "MAE"] == pytest.approx(100 * np.sqrt(2 / np.pi), rel=0.03)
     assert found["soft tissue", "ME"] == pytest.approx(5, abs=0.5)

@@ -37,7 +37,9 @@ def test_3tn_has_the_papers_size(filters, parameters):
 
 def test_tasks_of_the_roi_networks_differ_by_their_heads_only():
     sizes = [count(networks.build(name, filters=16)) for name in ("1tn-gl", "1tn-fl", "2tn", "3tn")]
-    assert sizes[0] == sizes[1] and sizes[2] - sizes[1] == sizes[3] - sizes[2] == count(networks.build("3tn", filters=16).heads[2])
+    assert sizes[0] == sizes[1] and sizes[2] - sizes[1] == sizes[3] - sizes[2] == count(
+        networks.build("3tn", filters=16).heads[2]
+    )
 
 
 def test_1tn_is_known_by_either_spelling():
@@ -66,12 +68,17 @@ def test_the_rest_of_a_batch_does_not_change_the_scale_of_an_output():
 
 def test_the_bone_map_replaces_the_body_map_where_bone_is_likelier():
     from rtuncertainty.networks.kaushik2022 import AtrousOutput
+
     body, bone = torch.tensor([0.1, 0.1, 0.4]).view(1, 1, 1, 3), torch.tensor([0.9, 0.8, 0.7]).view(1, 1, 1, 3)
-    three = networks.build("3tn", filters=1).interpret(AtrousOutput(body, bone, torch.tensor([1.0, -1.0, 2.0]).view(1, 1, 1, 3)))
+    three = networks.build("3tn", filters=1).interpret(
+        AtrousOutput(body, bone, torch.tensor([1.0, -1.0, 2.0]).view(1, 1, 1, 3))
+    )
     assert torch.equal(three.mean.ravel(), torch.tensor([0.9, 0.1, 0.7]))
     assert torch.allclose(three.probabilities.sum(1), torch.ones(1, 1, 3))
     # without a class the body map says where bone is: above 250 HU
-    assert torch.equal(networks.build("2tn", filters=1).interpret(AtrousOutput(body, bone)).mean.ravel(), torch.tensor([0.1, 0.1, 0.7]))
+    assert torch.equal(
+        networks.build("2tn", filters=1).interpret(AtrousOutput(body, bone)).mean.ravel(), torch.tensor([0.1, 0.1, 0.7])
+    )
     assert networks.build("1tn-fl", filters=1).interpret(AtrousOutput(body)).mean is body
 
 
@@ -89,14 +96,15 @@ def test_margin_is_what_an_output_voxel_sees():
     x = torch.randn(1, 1, 81, 81, dtype=torch.float64)
     centre = m4(x).mean[0, 0, 40, 40]
     beyond, within = x.clone(), x.clone()
-    beyond[..., 40 + m4.margin + 1:] += 5.0
-    within[..., 40 + m4.margin:] += 5.0
+    beyond[..., 40 + m4.margin + 1 :] += 5.0
+    within[..., 40 + m4.margin :] += 5.0
     assert torch.equal(m4(beyond).mean[0, 0, 40, 40], centre)
     assert not torch.equal(m4(within).mean[0, 0, 40, 40], centre)
 
 
 def test_zero_padded_skip_is_centred():
     from rtuncertainty.networks.bragman2018 import ResidualBlock
+
     block = ResidualBlock(2, 6, 1).eval()
     for p in block.body.parameters():
         torch.nn.init.zeros_(p)

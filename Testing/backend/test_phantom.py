@@ -5,9 +5,10 @@ import time
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from rtuncertainty.phantoms import limb as phantom
-from rtuncertainty.core.errors import InputError
 from scipy import ndimage
+
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.phantoms import limb as phantom
 
 ANGLE = np.deg2rad(25)
 OBLIQUE = (1, 0, 0, 0, np.cos(ANGLE), -np.sin(ANGLE), 0, np.sin(ANGLE), np.cos(ANGLE))
@@ -131,12 +132,24 @@ def test_written_files_come_back(tmp_path):
     for name in ("mr", "ct", "labels"):
         read = sitk.ReadImage(str(tmp_path / "deep" / "limb" / f"{name}.nii.gz"))
         made = getattr(limb, name)
-        assert np.array_equal(array(read), array(made)) and np.allclose(read.GetDirection(), made.GetDirection(), atol=1e-6)
-        assert np.allclose(read.GetSpacing(), made.GetSpacing()) and np.allclose(read.GetOrigin(), made.GetOrigin(), atol=1e-4)
+        assert np.array_equal(array(read), array(made)) and np.allclose(
+            read.GetDirection(), made.GetDirection(), atol=1e-6
+        )
+        assert np.allclose(read.GetSpacing(), made.GetSpacing()) and np.allclose(
+            read.GetOrigin(), made.GetOrigin(), atol=1e-4
+        )
 
 
-@pytest.mark.parametrize("options", [dict(size=(8, 64, 4)), dict(size=(64, 64, 0)), dict(size=(20, 20, 4)),
-                                     dict(spacing=(1, 1, 0)), dict(direction=(1, 0, 0, 0, 1, 0, 0, 0, 0))])
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(size=(8, 64, 4)),
+        dict(size=(64, 64, 0)),
+        dict(size=(20, 20, 4)),
+        dict(spacing=(1, 1, 0)),
+        dict(direction=(1, 0, 0, 0, 1, 0, 0, 0, 0)),
+    ],
+)
 def test_impossible_grids_are_refused(options):
     with pytest.raises(InputError, match="digital limb"):
         phantom.digital_limb(0, **options)

@@ -1,19 +1,30 @@
 """The digital pelvis: a man's anatomy with its volumes, HU and signals, and a second visit that is known exactly."""
 
 import time
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from rtuncertainty.phantoms import pelvis as phantom_pelvis
-from rtuncertainty.core.errors import InputError
-from rtuncertainty.phantoms.pelvis import LABELS
 from scipy import ndimage, stats
+
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.phantoms import pelvis as phantom_pelvis
+from rtuncertainty.phantoms.pelvis import LABELS
 
 COARSE = dict(size=(96, 64, 32), spacing=(4.0, 4.0, 6.0))
 CLEAN = dict(noise=0, bias=0, ct_noise=0)
-IMAGES = ("mr", "ct", "labels", "ct_as_scanned", "displacement", "refilled", "mr_noise_free", "ct_noise_free", "bias_field")
+IMAGES = (
+    "mr",
+    "ct",
+    "labels",
+    "ct_as_scanned",
+    "displacement",
+    "refilled",
+    "mr_noise_free",
+    "ct_noise_free",
+    "bias_field",
+)
 SEEDS = (0, 4, 11)
 
 
@@ -21,7 +32,7 @@ def array(image):
     return sitk.GetArrayFromImage(image).astype(np.float64)
 
 
-@lru_cache(maxsize=None)
+@cache
 def clean(seed):
     return phantom_pelvis.digital_pelvis(seed, **COARSE, **CLEAN)
 
@@ -85,15 +96,18 @@ def test_volumes_are_those_of_men_and_those_drawn(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_structures_lie_where_they_do_in_a_man(seed):
     pelvis = clean(seed)
-    left, right, prostate, rectum, bladder = (middle(pelvis, n) for n in (
-        "femoral_head_left", "femoral_head_right", "prostate", "rectum", "bladder"))
+    left, right, prostate, rectum, bladder = (
+        middle(pelvis, n) for n in ("femoral_head_left", "femoral_head_right", "prostate", "rectum", "bladder")
+    )
     assert left[0] > 60 and right[0] < -60 and 150 < left[0] - right[0] < 215
     assert abs(left[2] - right[2]) < 15
     # the prostate between the bladder, above, and the rectum, behind; all in the middle
     assert bladder[2] - prostate[2] > 25 and rectum[1] - prostate[1] > 20 and bladder[1] < rectum[1]
     assert max(abs(prostate[0]), abs(rectum[0]), abs(bladder[0])) < 25
     labels = array(pelvis.labels)
-    prostate_slices, bladder_slices = (np.flatnonzero((labels == LABELS[n]).any((1, 2))) for n in ("prostate", "bladder"))
+    prostate_slices, bladder_slices = (
+        np.flatnonzero((labels == LABELS[n]).any((1, 2))) for n in ("prostate", "bladder")
+    )
     assert abs(int(prostate_slices.max()) - int(bladder_slices.min())) <= 3
     # bone behind the rectum (sacrum) and before the prostate (symphysis)
     bone = np.argwhere(labels == LABELS["bone"])
@@ -124,7 +138,11 @@ def test_tissues_have_their_hu_and_their_signal(seed):
     def core(mask):
         return ndimage.binary_erosion(mask, np.ones((1, 3, 3)))
 
-    urine, gland, heads = core(core(labels == LABELS["bladder"])), core(labels == LABELS["prostate"]), core((labels == 2) | (labels == 3))
+    urine, gland, heads = (
+        core(core(labels == LABELS["bladder"])),
+        core(labels == LABELS["prostate"]),
+        core((labels == 2) | (labels == 3)),
+    )
     soft = body & (labels == 0)
     fat, muscle = core(soft & (ct < -80) & (ct > -125)), core(soft & (ct > 42) & (ct < 70))
     deep = ndimage.binary_erosion(labels == LABELS["bladder"], iterations=3)
@@ -153,7 +171,9 @@ def test_hu_of_spongy_bone_are_no_function_of_the_signal(seed):
 
 
 def resampled(pelvis, transform):
-    return array(sitk.Resample(sitk.Cast(pelvis.ct_as_scanned, sitk.sitkFloat32), pelvis.mr, transform, sitk.sitkLinear, -1000.0))
+    return array(
+        sitk.Resample(sitk.Cast(pelvis.ct_as_scanned, sitk.sitkFloat32), pelvis.mr, transform, sitk.sitkLinear, -1000.0)
+    )
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -161,14 +181,18 @@ def test_the_known_displacement_maps_one_ct_onto_the_other(seed):
     pelvis = clean(seed)
     ct = array(pelvis.ct)
     full = sitk.DisplacementFieldTransform(sitk.Cast(pelvis.displacement, sitk.sitkVectorFloat64))
-    same = ndimage.binary_erosion(whole_body(ct), iterations=2) & ~ndimage.binary_dilation(array(pelvis.refilled) > 0, iterations=2)
+    same = ndimage.binary_erosion(whole_body(ct), iterations=2) & ~ndimage.binary_dilation(
+        array(pelvis.refilled) > 0, iterations=2
+    )
     same[[0, 1, -2, -1]] = False  # beyond what the other visit's scan shows
     # blurred alike, so that what remains is displacement and not the two grids' different sharpness
     errors = {}
     for name, transform in (("raw", sitk.Transform()), ("rigid", pelvis.rigid), ("full", full)):
         difference = ndimage.gaussian_filter(resampled(pelvis, transform) - ct, 1.0)
         errors[name] = np.abs(difference)[same].mean()
-    assert errors["full"] < 12 and errors["full"] < 0.75 * errors["rigid"] and errors["rigid"] < 0.8 * errors["raw"], errors
+    assert errors["full"] < 12 and errors["full"] < 0.75 * errors["rigid"] and errors["rigid"] < 0.8 * errors["raw"], (
+        errors
+    )
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -182,8 +206,14 @@ def test_bones_move_rigidly_and_the_bladder_fills(seed):
     assert jacobian.min() > 0.1
     ratio = pelvis.facts["bladder_ml_at_ct"] / pelvis.facts["bladder_ml"]
     assert jacobian[labels == LABELS["bladder"]].mean() == pytest.approx(ratio, rel=0.15)
-    still = sitk.TransformToDisplacementField(pelvis.rigid, sitk.sitkVectorFloat64, pelvis.mr.GetSize(), pelvis.mr.GetOrigin(),
-                                              pelvis.mr.GetSpacing(), pelvis.mr.GetDirection())
+    still = sitk.TransformToDisplacementField(
+        pelvis.rigid,
+        sitk.sitkVectorFloat64,
+        pelvis.mr.GetSize(),
+        pelvis.mr.GetOrigin(),
+        pelvis.mr.GetSpacing(),
+        pelvis.mr.GetDirection(),
+    )
     soft = np.linalg.norm(field - array(still), axis=-1)[whole_body(array(pelvis.ct))]
     assert 3 < soft.max() < 35 and np.abs(array(still)).max() > 1
 
@@ -193,7 +223,7 @@ def test_the_scanned_ct_shows_the_couch_and_the_truth_does_not():
     for image, there in ((pelvis.ct_as_scanned, True), (pelvis.ct, False)):
         ct = array(image)
         last = np.flatnonzero((ct > -300).any((0, 2))).max()
-        assert ct[:, last + 2:].size and (ct[:, last + 2:] > -985).any() == there
+        assert ct[:, last + 2 :].size and (ct[:, last + 2 :] > -985).any() == there
 
 
 def test_the_other_visit_holds_other_gas():
@@ -204,7 +234,9 @@ def test_the_other_visit_holds_other_gas():
 
 def test_noise_is_rician_and_the_bias_field_multiplies():
     options = dict(COARSE, size=(72, 48, 20))
-    quiet, noisy = (phantom_pelvis.digital_pelvis(2, noise=n, bias=0.25, ct_noise=c, **options) for n, c in ((0, 0), (0.03, 20)))
+    quiet, noisy = (
+        phantom_pelvis.digital_pelvis(2, noise=n, bias=0.25, ct_noise=c, **options) for n, c in ((0, 0), (0.03, 20))
+    )
     field, expected = array(quiet.bias_field), array(quiet.mr_noise_free) * array(quiet.bias_field)
     assert np.abs(np.log(field)).max() == pytest.approx(0.25, rel=1e-3)
     assert np.abs(array(quiet.mr) - expected).max() <= 0.51
@@ -224,11 +256,21 @@ def test_written_files_come_back(tmp_path):
         folder = pelvis.write(tmp_path / "a" / str(misregistered), misregistered)
         for name, made in (("mr", pelvis.mr), ("ct", ct), ("labels", pelvis.labels)):
             read = sitk.ReadImage(str(folder / f"{name}.nii.gz"))
-            assert np.array_equal(array(read), array(made)) and np.allclose(read.GetOrigin(), made.GetOrigin(), atol=1e-4)
+            assert np.array_equal(array(read), array(made)) and np.allclose(
+                read.GetOrigin(), made.GetOrigin(), atol=1e-4
+            )
 
 
-@pytest.mark.parametrize("options", [dict(size=(60, 128, 48)), dict(size=(192, 128, 10)), dict(spacing=(2, 2, 0)),
-                                     dict(spacing=(2, 2, 12)), dict(size=(192, 128))])
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(size=(60, 128, 48)),
+        dict(size=(192, 128, 10)),
+        dict(spacing=(2, 2, 0)),
+        dict(spacing=(2, 2, 12)),
+        dict(size=(192, 128)),
+    ],
+)
 def test_grids_that_show_no_pelvis_are_refused(options):
     with pytest.raises(InputError, match="digital pelvis"):
         phantom_pelvis.digital_pelvis(0, **options)

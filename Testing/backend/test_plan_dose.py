@@ -9,8 +9,8 @@ import torch
 from make_plan import CENTRE, limb, patient
 from pydosert import BeamSequence, MachineConfig, PencilDepthEngine
 
-from rtuncertainty.dose import dvh
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.dose import dvh
 from rtuncertainty.dose.plan import apertures, photon
 from rtuncertainty.dose.plan.delivery import planned
 from rtuncertainty.dose.plan.density import SCHNEIDER
@@ -32,7 +32,9 @@ def test_depth_dose_in_water_is_that_of_10_mv_photons():
     config = MachineConfig(preset="varian_10MV")
     config.mean_photon_energy_MeV = photon.calibrated("varian_10MV", step)
     centre = 25 * step
-    fields = BeamSequence.create([0.0], config.number_of_leaf_pairs, (400, 400), (centre, 100.0, centre), device="cpu", requires_grad=False)
+    fields = BeamSequence.create(
+        [0.0], config.number_of_leaf_pairs, (400, 400), (centre, 100.0, centre), device="cpu", requires_grad=False
+    )
     fields.leaf_positions[..., 0], fields.leaf_positions[..., 1] = -50, 50
     fields.jaw_positions[:, 0], fields.jaw_positions[:, 1] = -50, 50
     fields.mus[:] = config.calibration_mu
@@ -71,7 +73,9 @@ def test_a_box_of_four_fields_is_symmetric_and_lies_on_the_target(delivered):
     assert np.abs(dose[z - 4] - dose[z + 4]).max() < 0.02 * 50
 
 
-@pytest.mark.parametrize("plan", [replace(PHOTON, beams=(30.0, 255.0)), replace(PROTON, beams=(40.0,))], ids=["photon", "proton"])
+@pytest.mark.parametrize(
+    "plan", [replace(PHOTON, beams=(30.0, 255.0)), replace(PROTON, beams=(40.0,))], ids=["photon", "proton"]
+)
 def test_oblique_fields_hit_a_target_away_from_all_axes(plan):
     p, target = patient(target_at=(22.0, -16.0, 12.0), target_radius=14.0)
     d = planned(plan, p, target, SCHNEIDER)
@@ -152,10 +156,13 @@ def test_the_images_last_slices_go_on_and_their_middles_stay():
     assert float(inside.sum()) * 27 == pytest.approx(float(wanted), rel=0.02)
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"isocentre": (500.0, 0.0, 0.0)}, "lies outside of the patient"),
-    ({"machine": "nothing_6MV"}, "nothing_6MV"),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"isocentre": (500.0, 0.0, 0.0)}, "lies outside of the patient"),
+        ({"machine": "nothing_6MV"}, "nothing_6MV"),
+    ],
+)
 def test_a_plan_that_cannot_be_delivered_is_refused(change, words):
     p, target = patient()
     with pytest.raises(InputError, match=words):

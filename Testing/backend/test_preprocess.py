@@ -5,8 +5,8 @@ import pytest
 import SimpleITK as sitk
 
 from rtuncertainty.core import geometry
-from rtuncertainty.prediction import preprocess
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.prediction import preprocess
 
 
 def limb(bias=0.0, spacing=(2.0, 2.0, 4.0), shape=(14, 64, 72)):
@@ -82,7 +82,9 @@ def test_nothing_in_it():
         preprocess.body_mask(sitk.Image([10, 10, 10], sitk.sitkFloat32) - 5.0, "dark.nii")
 
 
-@pytest.mark.parametrize("asked, told, corrected", [("auto", "off", False), ("on", "off", True), ("off", "on", False), ("auto", "on", True)])
+@pytest.mark.parametrize(
+    "asked, told, corrected", [("auto", "off", False), ("on", "off", True), ("off", "on", False), ("auto", "on", True)]
+)
 def test_the_card_says_whether_the_field_is_corrected_unless_the_user_does(asked, told, corrected):
     image = limb()[0]
     card = {"input": {"spacing_mm": [None, None, None], "bias_field": told}}
@@ -90,7 +92,9 @@ def test_the_card_says_whether_the_field_is_corrected_unless_the_user_does(asked
 
 
 def cut(shape=(8, 90, 90), skin=2):
-    """A thigh that the image cuts: bone with its dark cortex at the right border, fat to the left, air beyond; and its true body."""
+    """A thigh that the image cuts: bone with its dark cortex at the right border, fat to the left, air beyond; and
+    its true body.
+    """
     z, y, x = np.indices(shape)
     body = np.hypot(y - 45, x - 60) < 42
     values = np.where(body, 900.0, 0.0)
@@ -114,7 +118,7 @@ def test_bone_that_the_border_cuts_is_body(outside):
         array[:, :, -outside:] = 0
         image = geometry.like(array, image)
         body, bone = body[:, :, :-outside], bone[:, :, :-outside]
-    found = sitk.GetArrayFromImage(preprocess.body_mask(image))[:, :, :90 - outside] > 0
+    found = sitk.GetArrayFromImage(preprocess.body_mask(image))[:, :, : 90 - outside] > 0
     assert found[bone].all()
     assert (found & ~body).sum() < 0.04 * body.sum() and (body & ~found).sum() < 0.01 * body.sum()
 

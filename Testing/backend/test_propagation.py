@@ -1,4 +1,6 @@
-"""From two CTs and structures to contours on the daily scan: with a network that has learnt nothing, on a patient whose motion is known."""
+"""From two CTs and structures to contours on the daily scan: with a network that has learnt nothing, on a patient
+whose motion is known.
+"""
 
 import csv
 import json
@@ -10,12 +12,12 @@ from make_pair import SPACING, image, make_patient, make_propagation_bundle
 
 import rtuncertainty
 from rtuncertainty.cli import command_line
+from rtuncertainty.core import ct as body
 from rtuncertainty.core import structure_set, surfaces
 from rtuncertainty.core.errors import Cancelled, InputError
 from rtuncertainty.core.events import CancelToken
-from rtuncertainty.propagation import agreement, rigid
-from rtuncertainty.core import ct as body
 from rtuncertainty.jobs.propagation import propagate_to_folder
+from rtuncertainty.propagation import agreement, rigid
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,9 @@ def files(patient, tmp_path_factory):
     planning, masks, daily, *_ = patient
     sitk.WriteImage(planning, str(folder / "planning.nii.gz"))
     sitk.WriteImage(daily, str(folder / "daily.nrrd"))
-    sitk.WriteImage(structure_set.as_segmentation(list(structure_set.read(masks).values())), str(folder / "structures.seg.nrrd"))
+    sitk.WriteImage(
+        structure_set.as_segmentation(list(structure_set.read(masks).values())), str(folder / "structures.seg.nrrd")
+    )
     return folder
 
 
@@ -50,16 +54,30 @@ def array(i):
 
 def test_refinement_finds_the_true_motion(found, patient):
     _, _, daily, truth, field = patient
-    assert [c.name for c in found.contours] == ["bladder", "rectum", "PTV"] and [c.planning_name for c in found.contours] == ["Bladder", "Rectum", "PTV"]
+    assert [c.name for c in found.contours] == ["bladder", "rectum", "PTV"] and [
+        c.planning_name for c in found.contours
+    ] == ["Bladder", "Rectum", "PTV"]
     for c in found.contours:
         mask = array(truth[c.planning_name]) > 0
         assert surfaces.surface_distance(array(c.propagated) > 0, mask, SPACING).mean < 0.5
         assert surfaces.dice(array(c.propagated) > 0, mask) > 0.95
     assert found.similarity["before"] < found.similarity["rigid"] < found.similarity["after"] and found.folding == 0
-    own = array(sitk.TransformToDisplacementField(sitk.DisplacementFieldTransform(sitk.Image(found.field)), sitk.sitkVectorFloat64, daily.GetSize(),
-                                                  daily.GetOrigin(), daily.GetSpacing(), daily.GetDirection()))
+    own = array(
+        sitk.TransformToDisplacementField(
+            sitk.DisplacementFieldTransform(sitk.Image(found.field)),
+            sitk.sitkVectorFloat64,
+            daily.GetSize(),
+            daily.GetOrigin(),
+            daily.GetSpacing(),
+            daily.GetDirection(),
+        )
+    )
     organs = np.logical_or.reduce([array(m) > 0 for m in truth.values()])
-    assert np.linalg.norm(own - array(field), axis=-1)[organs].mean() < 1.5 < np.linalg.norm(array(field), axis=-1)[organs].mean()
+    assert (
+        np.linalg.norm(own - array(field), axis=-1)[organs].mean()
+        < 1.5
+        < np.linalg.norm(array(field), axis=-1)[organs].mean()
+    )
 
 
 def test_simpleitk_warps_as_we_did(found, patient):
@@ -82,7 +100,9 @@ def test_a_daily_scan_that_is_the_planning_scan_moves_nothing(patient, model):
 def test_the_same_seed_gives_the_same_result(patient, model, found):
     planning, masks, daily, *_ = patient
     again = rtuncertainty.propagate(planning, masks, daily, model, samples=3, refine="full")
-    assert np.array_equal(array(again.field), array(found.field)) and np.array_equal(array(again.displacement_sd), array(found.displacement_sd))
+    assert np.array_equal(array(again.field), array(found.field)) and np.array_equal(
+        array(again.displacement_sd), array(found.displacement_sd)
+    )
     other = rtuncertainty.propagate(planning, masks, daily, model, samples=3, refine="off", seed=1)
     assert not np.array_equal(array(other.displacement_sd), array(found.displacement_sd))
 
@@ -90,11 +110,30 @@ def test_the_same_seed_gives_the_same_result(patient, model, found):
 def test_other_orientation_and_voxels_of_the_daily_scan(patient, model):
     planning, masks, daily, truth, _ = patient
     turned = sitk.DICOMOrient(daily, "PIR")
-    assert rtuncertainty.propagate(planning, masks, turned, model, samples=2).contours[0].propagated.GetDirection() == turned.GetDirection()
-    fine = sitk.Resample(daily, [60, 56, 45], sitk.Transform(), sitk.sitkLinear, daily.GetOrigin(), [3.1, 3.1, 2.0], daily.GetDirection(), -1000.0)
+    assert (
+        rtuncertainty.propagate(planning, masks, turned, model, samples=2).contours[0].propagated.GetDirection()
+        == turned.GetDirection()
+    )
+    fine = sitk.Resample(
+        daily,
+        [60, 56, 45],
+        sitk.Transform(),
+        sitk.sitkLinear,
+        daily.GetOrigin(),
+        [3.1, 3.1, 2.0],
+        daily.GetDirection(),
+        -1000.0,
+    )
     found = rtuncertainty.propagate(planning, masks, fine, model, samples=2, refine="full")
     for c in found.contours:
-        mask = array(sitk.Resample(sitk.Cast(truth[c.planning_name], sitk.sitkFloat32), fine, sitk.Transform(), sitk.sitkLinear)) > 0.5
+        mask = (
+            array(
+                sitk.Resample(
+                    sitk.Cast(truth[c.planning_name], sitk.sitkFloat32), fine, sitk.Transform(), sitk.sitkLinear
+                )
+            )
+            > 0.5
+        )
         assert surfaces.surface_distance(array(c.propagated) > 0, mask, fine.GetSpacing()).mean < 1.0
 
 
@@ -109,17 +148,27 @@ def test_rigid_alignment_finds_shift_and_turn(patient):
 
 
 def test_what_is_written(files, model, tmp_path):
-    out = propagate_to_folder(files / "planning.nii.gz", files / "structures.seg.nrrd", files / "daily.nrrd", model, tmp_path / "r", samples=2)
+    out = propagate_to_folder(
+        files / "planning.nii.gz", files / "structures.seg.nrrd", files / "daily.nrrd", model, tmp_path / "r", samples=2
+    )
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert summary["job"] == "propagate" and summary["name"] == "test-propagation on daily"
     named = [f for entry in summary["files"].values() for f in (entry.values() if isinstance(entry, dict) else [entry])]
     assert sorted(p.name for p in out.iterdir()) == sorted([*named, "summary.json"])
-    assert summary["structures_input"]["name"] == "structures" and [s["paths"] for s in summary["structures"]][2] == ["propagated"]
+    assert summary["structures_input"]["name"] == "structures" and [s["paths"] for s in summary["structures"]][2] == [
+        "propagated"
+    ]
     with open(out / "structures.csv", newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
-    assert [r["structure"] for r in rows] == ["bladder", "rectum", "PTV"] and rows[2]["dice"] == "" == rows[2]["segmented_ml"]
+    assert [r["structure"] for r in rows] == ["bladder", "rectum", "PTV"] and rows[2]["dice"] == "" == rows[2][
+        "segmented_ml"
+    ]
     assert all(r["light"] in agreement.LIGHTS and r["reason"] and 0 <= int(r["worst_slice"]) < 30 for r in rows)
-    assert float(rows[0]["propagated_lower_ml"]) <= float(rows[0]["propagated_ml"]) <= float(rows[0]["propagated_upper_ml"])
+    assert (
+        float(rows[0]["propagated_lower_ml"])
+        <= float(rows[0]["propagated_ml"])
+        <= float(rows[0]["propagated_upper_ml"])
+    )
     # the PTV covers both organs: they are all there, whole
     segments = structure_set.read(out / "propagated.seg.nrrd")
     assert float(array(segments["PTV"].mask).sum()) * 0.048 == pytest.approx(float(rows[2]["propagated_ml"]), rel=1e-3)
@@ -127,7 +176,9 @@ def test_what_is_written(files, model, tmp_path):
     for name in ("warped_planning.nii.gz", "jacobian.nii.gz", "displacement_sd.nii.gz", "segmented_entropy.nii.gz"):
         assert sitk.ReadImage(str(out / name)).GetSize() == daily.GetSize()
     transform = sitk.ReadTransform(str(out / "transform.h5"))
-    warped = sitk.Resample(sitk.ReadImage(str(files / "planning.nii.gz")), daily, transform, sitk.sitkLinear, -1000.0, sitk.sitkFloat32)
+    warped = sitk.Resample(
+        sitk.ReadImage(str(files / "planning.nii.gz")), daily, transform, sitk.sitkLinear, -1000.0, sitk.sitkFloat32
+    )
     assert np.abs(array(warped) - array(sitk.ReadImage(str(out / "warped_planning.nii.gz")))).max() <= 1
 
 
@@ -137,7 +188,10 @@ def test_a_structure_that_cannot_be_propagated_is_told_and_left_out(patient, mod
     given = {"Bladder": masks["Bladder"], "nothing": image(np.zeros_like(array(masks["PTV"])), np.uint8), "far": far}
     found = rtuncertainty.propagate(planning, given, daily, model, samples=2, refine="off")
     assert [c.name for c in found.contours] == ["bladder"]
-    assert {f.subject: f.flag for f in found.flags if f.flag == "left out"} == {"nothing": "left out", "far": "left out"}
+    assert {f.subject: f.flag for f in found.flags if f.flag == "left out"} == {
+        "nothing": "left out",
+        "far": "left out",
+    }
     assert sum("left out" in note for note in found.notes) == 2
     with pytest.raises(InputError, match="none of the structures"):
         rtuncertainty.propagate(planning, {"far": far}, daily, model, samples=2)
@@ -149,11 +203,21 @@ def shifted(ct, by):
     return moved
 
 
-@pytest.mark.parametrize("change, told", [
-    ({"planning": image(np.random.default_rng(0).integers(1, 900, (20, 30, 30)))}, "the planning CT is no CT"),
-    ({"daily": image(np.full((20, 30, 30), -1000))}, "the daily CT"), ({"samples": 1}, "at least 2"), ({"seed": -1}, "seed"),
-    ({"rigid": "maybe"}, "rigid"), ({"refine": "best"}, "refine"), ({"bundle": "limb-t1-synct"}, "propagates"), ({"bundle": "none"}, "known names"),
-    ({"structures": {"a": image(np.zeros((30, 44, 48)), np.uint8)}}, "no structure with a voxel"), ({"device": "cuda:77"}, "cuda:77")])
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"planning": image(np.random.default_rng(0).integers(1, 900, (20, 30, 30)))}, "the planning CT is no CT"),
+        ({"daily": image(np.full((20, 30, 30), -1000))}, "the daily CT"),
+        ({"samples": 1}, "at least 2"),
+        ({"seed": -1}, "seed"),
+        ({"rigid": "maybe"}, "rigid"),
+        ({"refine": "best"}, "refine"),
+        ({"bundle": "limb-t1-synct"}, "propagates"),
+        ({"bundle": "none"}, "known names"),
+        ({"structures": {"a": image(np.zeros((30, 44, 48)), np.uint8)}}, "no structure with a voxel"),
+        ({"device": "cuda:77"}, "cuda:77"),
+    ],
+)
 def test_bad_input_gets_one_clear_line(patient, model, change, told):
     planning, masks, daily, *_ = patient
     given = {"planning": planning, "structures": masks, "daily": daily, "bundle": model, "samples": 2, **change}
@@ -175,7 +239,9 @@ def test_part_of_a_structure_beyond_the_daily_scan_is_told(patient, model):
     planning, masks, daily, *_ = patient
     short = daily[:, :, :16]
     found = rtuncertainty.propagate(planning, masks, short, model, samples=2, refine="off")
-    assert any(f.subject == "PTV" and f.flag == "cut off" for f in found.flags) and 0.2 < found.contours[2].cut_off < 0.8
+    assert (
+        any(f.subject == "PTV" and f.flag == "cut off" for f in found.flags) and 0.2 < found.contours[2].cut_off < 0.8
+    )
 
 
 def test_cancel_leaves_nothing(files, model, tmp_path):
@@ -186,22 +252,51 @@ def test_cancel_leaves_nothing(files, model, tmp_path):
             token.cancel()
 
     from rtuncertainty.core.events import PROPAGATION, Progress
+
     with pytest.raises(Cancelled):
-        propagate_to_folder(files / "planning.nii.gz", files / "structures.seg.nrrd", files / "daily.nrrd", model, tmp_path / "r", samples=2,
-                            progress=Progress(listen, token, shares=PROPAGATION))
+        propagate_to_folder(
+            files / "planning.nii.gz",
+            files / "structures.seg.nrrd",
+            files / "daily.nrrd",
+            model,
+            tmp_path / "r",
+            samples=2,
+            progress=Progress(listen, token, shares=PROPAGATION),
+        )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_line(files, model, tmp_path, capsys):
-    arguments = ["propagate", "--model", str(model), "--planning", str(files / "planning.nii.gz"), "--structures", str(files / "structures.seg.nrrd"),
-                 "--daily", str(files / "daily.nrrd"), "--output", str(tmp_path / "r"), "--samples", "2", "--refine", "off", "--progress", "json"]
+    arguments = [
+        "propagate",
+        "--model",
+        str(model),
+        "--planning",
+        str(files / "planning.nii.gz"),
+        "--structures",
+        str(files / "structures.seg.nrrd"),
+        "--daily",
+        str(files / "daily.nrrd"),
+        "--output",
+        str(tmp_path / "r"),
+        "--samples",
+        "2",
+        "--refine",
+        "off",
+        "--progress",
+        "json",
+    ]
     assert command_line.main(arguments) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert events[-1]["event"] == "done" and {"read", "align", "network", "assemble", "write"} <= {e.get("stage") for e in events}
+    assert events[-1]["event"] == "done" and {"read", "align", "network", "assemble", "write"} <= {
+        e.get("stage") for e in events
+    }
     overall = [e["overall"] for e in events if e["event"] == "progress"]
     assert overall == sorted(overall)
     assert command_line.main([*arguments[:-4], "--refine", "most"]) == 2
-    assert command_line.main([a if a != str(files / "daily.nrrd") else str(tmp_path / "no.nrrd") for a in arguments]) == 2
+    assert (
+        command_line.main([a if a != str(files / "daily.nrrd") else str(tmp_path / "no.nrrd") for a in arguments]) == 2
+    )
     assert "no.nrrd" in capsys.readouterr().err
 
 
@@ -213,8 +308,15 @@ def test_lights_and_their_reasons():
     amber = agreement.judge(a, np.roll(a, 3, 1), (1, 1, 1), limits={"amber": {"msd_mm": 0.5, "dice": 0.5, "sd_mm": 2}})
     assert (amber.light, "mm apart" in amber.reason) == ("amber", True)
     red = agreement.judge(a, far, (1, 1, 1))
-    assert red.light == "red" and "Dice is 0.47" in red.reason and agreement.judge(a, near, (1, 1, 1)).dice == pytest.approx(14 / 15)
-    assert agreement.judge(a, a & False, (1, 1, 1)).light == "red" and agreement.judge(a & False, None, (1, 1, 1)).light == "red"
+    assert (
+        red.light == "red"
+        and "Dice is 0.47" in red.reason
+        and agreement.judge(a, near, (1, 1, 1)).dice == pytest.approx(14 / 15)
+    )
+    assert (
+        agreement.judge(a, a & False, (1, 1, 1)).light == "red"
+        and agreement.judge(a & False, None, (1, 1, 1)).light == "red"
+    )
     unsure = agreement.judge(a, None, (1, 1, 1), sd=2.0, otherwise=4)
     assert (unsure.light, unsure.worst_slice) == ("amber", 4) and "2.0 mm" in unsure.reason
     b = a.copy()
@@ -230,7 +332,9 @@ def test_memory_that_runs_out_is_told(patient, model, monkeypatch):
     from rtuncertainty.propagation import deform, job
 
     def hungry(*_):
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"
+        )
 
     monkeypatch.setattr(deform, "run", hungry)
     planning, masks, daily, *_ = patient
@@ -264,7 +368,9 @@ def test_an_organ_that_the_model_segments_badly_is_propagated_only(patient, tmp_
 
 
 def test_the_spread_of_a_whole_body_is_taken_on_coarser_voxels(monkeypatch):
-    """Distances over a large structure are taken on fewer voxels; its distribution hardly changes, and its contour not at all."""
+    """Distances over a large structure are taken on fewer voxels; its distribution hardly changes, and its contour
+    not at all.
+    """
     from rtuncertainty.propagation import assess
 
     z, y, x = np.indices((16, 60, 60))
@@ -279,6 +385,9 @@ def test_the_spread_of_a_whole_body_is_taken_on_coarser_voxels(monkeypatch):
     assert coarse.distribution.volume_ml == fine.distribution.volume_ml == pytest.approx(mask.sum() * 0.003)
     for q in (5, 95):
         assert coarse.distribution.quantile(q) == pytest.approx(fine.distribution.quantile(q), rel=0.08)
-        # a cylinder whose radius is off by 1.64 sds; its ends lie at the edge of the scan, where nothing is known of them
-        assert fine.distribution.quantile(q) == pytest.approx(np.pi * (22 + np.sign(q - 50) * 3.29) ** 2 * 16 * 0.003, rel=0.08)
+        # a cylinder whose radius is off by 1.64 sds; its ends lie at the edge of the scan, where nothing is known of
+        # them
+        assert fine.distribution.quantile(q) == pytest.approx(
+            np.pi * (22 + np.sign(q - 50) * 3.29) ** 2 * 16 * 0.003, rel=0.08
+        )
     assert np.array_equal(array(coarse.inside) > 50, mask)

@@ -1,4 +1,6 @@
-"""The report of every job: propagations and models that only segment; where a structure is least certain; what tables tell."""
+"""The report of every job: propagations and models that only segment; where a structure is least certain; what
+tables tell.
+"""
 
 import json
 import math
@@ -8,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from test_report import NASTY, Page, make_result, page_of
+
 from rtuncertainty.cli import command_line
 from rtuncertainty.report import build, context, data, pictures
 from rtuncertainty.report.build import write_report
 from rtuncertainty.report.structures import Part, Structure, around, least_certain
-from test_report import NASTY, Page, make_result, page_of
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "slicer"))
 import make_propagation
@@ -29,7 +32,9 @@ def change(folder, **values) -> dict:
 def propagated(tmp_path, **options):
     """(result folder with all its files, planning CT, its structures file, daily CT)."""
     planning, structures, daily = make_propagation.case()
-    folder = make_review.add_review_files(make_propagation.make_propagation(tmp_path / "r", planning, structures, daily, **options))
+    folder = make_review.add_review_files(
+        make_propagation.make_propagation(tmp_path / "r", planning, structures, daily, **options)
+    )
     for name, image in (("planning", planning), ("daily", daily)):
         sitk.WriteImage(image, str(tmp_path / f"{name}.nii.gz"))
     sitk.WriteImage(make_propagation.structure_set.as_segmentation(structures), str(tmp_path / "s.seg.nrrd"))
@@ -39,16 +44,35 @@ def propagated(tmp_path, **options):
 def test_a_propagation_has_its_sections(tmp_path):
     folder, planning, structures, daily = propagated(tmp_path)
     page = page_of(folder, daily, (structures, planning))
-    assert page.titles == ["What to look at", "Structures and volumes", "Where to look: the flagged structures, where they are least certain", "Pictures",
-                           "The two scans and the deformation", "The model", "The run"]
-    for words in ("Propagated contours with uncertainty", "Planning CT planning to daily CT daily", "structures before you use them:",
-                  "correlation 0.81 as they lay; 0.90 after rigid alignment; 0.97 after deformation", "no tissue is turned inside out",
-                  "mean 1, SD 0.02, from 0.90 to 1.10", "Thin: planning contour", "dashed: the model's own contour", "Research use only"):
+    assert page.titles == [
+        "What to look at",
+        "Structures and volumes",
+        "Where to look: the flagged structures, where they are least certain",
+        "Pictures",
+        "The two scans and the deformation",
+        "The model",
+        "The run",
+    ]
+    for words in (
+        "Propagated contours with uncertainty",
+        "Planning CT planning to daily CT daily",
+        "structures before you use them:",
+        "correlation 0.81 as they lay; 0.90 after rigid alignment; 0.97 after deformation",
+        "no tissue is turned inside out",
+        "mean 1, SD 0.02, from 0.90 to 1.10",
+        "Thin: planning contour",
+        "dashed: the model's own contour",
+        "Research use only",
+    ):
         assert words in page.text, words
     # least agreement first
-    rows = page.text[page.text.index("Structures and volumes"):]
+    rows = page.text[page.text.index("Structures and volumes") :]
     assert rows.index("Red") < rows.index("Amber") < rows.index("Green")
-    assert page.overview == 5 * ["input", "input", "displacement_sd"] + ["warped_planning", "jacobian", "segmented_entropy"]
+    assert page.overview == 5 * ["input", "input", "displacement_sd"] + [
+        "warped_planning",
+        "jacobian",
+        "segmented_entropy",
+    ]
     assert {"place-input", "place-displacement_sd"} < set(page.figures)
     assert all(image.std() > 3 for image in page.images)
 
@@ -69,7 +93,11 @@ def test_planning_contours_are_drawn_where_the_rigid_alignment_puts_them(tmp_pat
 def test_a_propagation_without_samples_segmentation_or_daily_scan(tmp_path):
     folder = make_propagation.make_propagation(tmp_path / "r", segmented=False, samples=False)
     page = page_of(folder)
-    assert "input image was not given" in page.text and "displacement_sd" not in page.figures and "jacobian" in page.figures
+    assert (
+        "input image was not given" in page.text
+        and "displacement_sd" not in page.figures
+        and "jacobian" in page.figures
+    )
     assert "0.93" not in page.text and "SD (mm)" in page.text
 
 
@@ -124,7 +152,12 @@ def test_part_is_the_volume_that_it_was_made_of():
     volume = np.zeros((9, 8, 7), np.uint8)
     volume[2:6, 3:7, 1:5] = random.integers(0, 3, (4, 4, 4))
     part = Part.of(volume)
-    for where in ((3, slice(0, 8), slice(0, 7)), (slice(1, 9), 4, slice(2, 4)), (slice(0, 9), slice(5, 8), 3), (8, slice(0, 2), slice(0, 7))):
+    for where in (
+        (3, slice(0, 8), slice(0, 7)),
+        (slice(1, 9), 4, slice(2, 4)),
+        (slice(0, 9), slice(5, 8), 3),
+        (8, slice(0, 2), slice(0, 7)),
+    ):
         assert np.array_equal(part[where], volume[where]), where
     assert np.array_equal(part.area(), np.count_nonzero(volume, (1, 2))) and not Part.of(np.zeros((2, 3, 4))).any()
 
@@ -171,18 +204,31 @@ def test_the_field_of_a_place_holds_it_and_stays_in_the_volume():
 def test_the_table_of_structures_says_levels_calibration_and_quality(tmp_path):
     make_result(tmp_path)
     change(tmp_path, files=change(tmp_path)["files"] | {"volume_intervals": "i.csv", "quality": "q.csv"})
-    (tmp_path / "i.csv").write_text("structure,level,lower_ml,upper_ml,calibrated,cases,note\nbone,0.8,125,138,yes,41,\n"
-                                    "bone,0.9,120,142,yes,41,\ngtv,0.9,0,80,no,0,too few cases\n", encoding="utf-8")
-    (tmp_path / "q.csv").write_text("structure,expected_dice,dice_lower,dice_upper,calibrated,surface_entropy\n"
-                                    "bone,0.91,0.88,0.94,yes,0.31\ngtv,0.62,,,no,\n", encoding="utf-8")
+    (tmp_path / "i.csv").write_text(
+        "structure,level,lower_ml,upper_ml,calibrated,cases,note\nbone,0.8,125,138,yes,41,\n"
+        "bone,0.9,120,142,yes,41,\ngtv,0.9,0,80,no,0,too few cases\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "q.csv").write_text(
+        "structure,expected_dice,dice_lower,dice_upper,calibrated,surface_entropy\n"
+        "bone,0.91,0.88,0.94,yes,0.31\ngtv,0.62,,,no,\n",
+        encoding="utf-8",
+    )
     result = data.load(tmp_path)
-    assert context.interval(result, "bone", 0.8)["lower_ml"] == 125 and context.interval(result, "bone", 0.8)["cases"] == 41
+    assert (
+        context.interval(result, "bone", 0.8)["lower_ml"] == 125
+        and context.interval(result, "bone", 0.8)["cases"] == 41
+    )
     assert context.interval(result, "gtv")["lower_ml"] == 0  # zero is a number
     fallback = context.interval(result, "gtv", 0.8)  # a level that it lacks: the one of volumes.csv
     assert (fallback["level"], fallback["lower_ml"]) == (0.9, 41)
     html = build.page(result, 0.8)
     text = Page(html).text
-    assert "80% interval (ml)" in text and "bone 131 125 to 138 0.91 (0.88 to 0.94) 0.31" in text and "gtv 53.2 41 to 70.5 (90%) * 0.62 *" in text
+    assert (
+        "80% interval (ml)" in text
+        and "bone 131 125 to 138 0.91 (0.88 to 0.94) 0.31" in text
+        and "gtv 53.2 41 to 70.5 (90%) * 0.62 *" in text
+    )
     assert "(41 cases)" in text and "no intervals at 80%" in text
     # the interval as a bar about the volume; the one that is not calibrated is dashed
     assert 'aria-label="−4.87 % to 5.02 %"' in html and html.count('stroke-dasharray="4 2"') == 1
@@ -193,9 +239,15 @@ def test_how_limits_did_on_validation_is_said(tmp_path):
     make_result(tmp_path)
     model = change(tmp_path)["model"]
     assert "not tested on validation" in page_of(tmp_path).text
-    change(tmp_path, model=model | {"calibration": {"flags": rows, "lights": {"red": {"msd_mm": rows["interval_width"]}}}})
+    change(
+        tmp_path, model=model | {"calibration": {"flags": rows, "lights": {"red": {"msd_mm": rows["interval_width"]}}}}
+    )
     text = page_of(tmp_path).text
-    assert "width of the interval / volume 0.40 11 of 51 contours 9 2 5" in text and "red: distance of the contours (mm)" in text and "not tested" not in text
+    assert (
+        "width of the interval / volume 0.40 11 of 51 contours 9 2 5" in text
+        and "red: distance of the contours (mm)" in text
+        and "not tested" not in text
+    )
 
 
 def test_what_was_flagged_is_pictured_and_the_worst_stands_first(tmp_path):
@@ -215,8 +267,13 @@ def test_what_was_flagged_is_pictured_and_the_worst_stands_first(tmp_path):
 
 def test_dose_curves_beside_a_result_are_drawn_with_their_bands(tmp_path):
     make_result(tmp_path)
-    lines = [f"bone,{d / 2},{100 * math.exp(-d / 40):.3f},{90 * math.exp(-d / 40):.3f},{100 * math.exp(-d / 44):.3f}" for d in range(120)]
-    (tmp_path / data.DVH).write_text("\n".join(["structure,dose_gy,volume_percent,lower_percent,upper_percent", *lines, ""]), encoding="utf-8")
+    lines = [
+        f"bone,{d / 2},{100 * math.exp(-d / 40):.3f},{90 * math.exp(-d / 40):.3f},{100 * math.exp(-d / 44):.3f}"
+        for d in range(120)
+    ]
+    (tmp_path / data.DVH).write_text(
+        "\n".join(["structure,dose_gy,volume_percent,lower_percent,upper_percent", *lines, ""]), encoding="utf-8"
+    )
     html = write_report(tmp_path).read_text(encoding="utf-8")
     assert "dose (Gy)" in html and "<polygon" in html and "Dose" in Page(html).titles
     result = data.load(tmp_path)
@@ -233,13 +290,22 @@ def test_nothing_of_a_propagation_is_taken_for_html(tmp_path):
         s.name = s.description = NASTY
     for rows in result.tables.values():
         for row in rows:
-            row.update({k: NASTY for k, v in row.items() if isinstance(v, str) and k in ("structure", "subject", "flag", "reason", "note", "light", "default")})
+            row.update(
+                {
+                    k: NASTY
+                    for k, v in row.items()
+                    if isinstance(v, str)
+                    and k in ("structure", "subject", "flag", "reason", "note", "light", "default")
+                }
+            )
     html = build.page(result)
     assert "<script" not in html and Page(html).text.count("<script>") > 10
 
 
 def test_both_jobs_take_the_option():
-    for job in (["predict", "--model", "m", "--input", "i"],
-                ["propagate", "--model", "m", "--planning", "p", "--structures", "s", "--daily", "d"]):
+    for job in (
+        ["predict", "--model", "m", "--input", "i"],
+        ["propagate", "--model", "m", "--planning", "p", "--structures", "s", "--daily", "d"],
+    ):
         assert command_line.parser().parse_args([*job, "--output", "o", "--report"]).report
         assert not command_line.parser().parse_args([*job, "--output", "o"]).report

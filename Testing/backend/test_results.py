@@ -1,4 +1,6 @@
-"""One result: what is written is read again, whatever a structure is called; what leads out of the folder is refused."""
+"""One result: what is written is read again, whatever a structure is called; what leads out of the folder is
+refused.
+"""
 
 import json
 import os
@@ -6,7 +8,8 @@ import os
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from make_bundle import make_bundle
 from make_named_result import NASTY, result
 from make_pair import make_patient, make_propagation_bundle
@@ -23,8 +26,15 @@ from rtuncertainty.results import Result, tables
 from rtuncertainty.results.result import SDS
 
 # DICOM's LO: up to 64 characters, no control characters
-NAMES = st.lists(st.one_of(st.sampled_from(NASTY), st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" "), min_size=1, max_size=64)),
-                 min_size=1, max_size=4, unique=True)
+NAMES = st.lists(
+    st.one_of(
+        st.sampled_from(NASTY),
+        st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" "), min_size=1, max_size=64),
+    ),
+    min_size=1,
+    max_size=4,
+    unique=True,
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -61,14 +71,23 @@ def test_a_name_with_a_comma_from_end_to_end(tmp_path):
     assert [r["structure"] for r in found.table("volumes")] == ["GTV, left", "=CTV; Größe'"] == list(found.structures())
 
     planning, given_masks, daily, _, _ = make_patient()
-    renamed = {f"{n}, left\\right \"x\"/y ": m for n, m in given_masks.items()}
-    made = propagate(planning, renamed, daily, make_propagation_bundle(tmp_path / "p"), samples=2, refine="off", symmetric="off")
+    renamed = {f'{n}, left\\right "x"/y ': m for n, m in given_masks.items()}
+    made = propagate(
+        planning, renamed, daily, make_propagation_bundle(tmp_path / "p"), samples=2, refine="off", symmetric="off"
+    )
     propagation_result(made).write(tmp_path / "q")
     found = Result.read(tmp_path / "q", "propagate")
-    assert sorted(found.structures("propagated")) == sorted(renamed) == sorted(r["structure"] for r in found.table("structure_table"))
+    assert (
+        sorted(found.structures("propagated"))
+        == sorted(renamed)
+        == sorted(r["structure"] for r in found.table("structure_table"))
+    )
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../outside.nii.gz", "sub/inside.nii.gz", "..", ".", "", 7, ["a"], "link.nii.gz", "loop", "a\0b"])
+@pytest.mark.parametrize(
+    "name",
+    ["/etc/passwd", "../outside.nii.gz", "sub/inside.nii.gz", "..", ".", "", 7, ["a"], "link.nii.gz", "loop", "a\0b"],
+)
 @pytest.mark.parametrize("key", ["synct", "volumes", "inside", "transform", "unknown"])
 def test_no_file_outside_of_the_folder(tmp_path, name, key):
     folder = tmp_path / "r"
@@ -93,7 +112,12 @@ def test_every_reader_refuses_it(tmp_path):
     summary = json.loads((tmp_path / "r" / "summary.json").read_text(encoding="utf-8"))
     summary["files"]["synct"] = "../../etc/passwd"
     (tmp_path / "r" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
-    for reader in (Result.read, lambda f: bands.read(f, ["a"]), read_synct, lambda f: export_result(f, tmp_path, tmp_path / "out")):
+    for reader in (
+        Result.read,
+        lambda f: bands.read(f, ["a"]),
+        read_synct,
+        lambda f: export_result(f, tmp_path, tmp_path / "out"),
+    ):
         with pytest.raises(InputError, match="outside its own folder"):
             reader(tmp_path / "r")
 
@@ -104,7 +128,9 @@ def test_a_result_of_an_early_version_is_read(tmp_path):
     summary = json.loads((tmp_path / "r" / "summary.json").read_text(encoding="utf-8"))
     for key in ("format", "job", "notes"):
         del summary[key]
-    summary["files"] = {k: v for k, v in summary["files"].items() if k in ("synct", "body", "structures", "volumes")} | {"inside": None, "entropy": ""}
+    summary["files"] = {
+        k: v for k, v in summary["files"].items() if k in ("synct", "body", "structures", "volumes")
+    } | {"inside": None, "entropy": ""}
     (tmp_path / "r" / "summary.json").write_text(json.dumps(summary | {"old": 1}), encoding="utf-8")
     found = Result.read(tmp_path / "r", "predict")
     assert found.job == "predict" and found.table("quality") == [] and not found.has("inside") and found.level == 0.9
@@ -113,11 +139,18 @@ def test_a_result_of_an_early_version_is_read(tmp_path):
 
 def test_what_is_wrong_is_told_in_one_line(tmp_path):
     result(["a"]).write(tmp_path / "r")
-    for damage, words in ((lambda f: (f / "volumes.csv").write_text("structure\na\n"), "lacks the columns volume_ml"),
-                          (lambda f: (f / "volumes.csv").write_text(",".join(tables.COLUMNS["volumes"]) + "\nGTV, left,1,1,1,0.9,no\n"), "more cells"),
-                          (lambda f: (f / "volumes.csv").unlink(), "volumes.csv: is missing"),
-                          (lambda f: (f / "summary.json").write_text("[]"), "cannot be read as the summary"),
-                          (lambda f: (f / "summary.json").unlink(), "is no result folder")):
+    for damage, words in (
+        (lambda f: (f / "volumes.csv").write_text("structure\na\n"), "lacks the columns volume_ml"),
+        (
+            lambda f: (f / "volumes.csv").write_text(
+                ",".join(tables.COLUMNS["volumes"]) + "\nGTV, left,1,1,1,0.9,no\n"
+            ),
+            "more cells",
+        ),
+        (lambda f: (f / "volumes.csv").unlink(), "volumes.csv: is missing"),
+        (lambda f: (f / "summary.json").write_text("[]"), "cannot be read as the summary"),
+        (lambda f: (f / "summary.json").unlink(), "is no result folder"),
+    ):
         damage(tmp_path / "r")
         with pytest.raises(InputError, match=words) as error:
             Result.read(tmp_path / "r").table("volumes")
@@ -129,10 +162,9 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path):
 def test_the_place_is_replaced_whole(tmp_path):
     result(["a", "b"]).write(tmp_path / "r")
     (tmp_path / "r" / "mine.txt").write_text("mine")
-    with pytest.raises(InputError):
-        with image_io.Staging(tmp_path / "r") as staging:
-            result(["c"]).write(staging)
-            raise InputError("cancelled")
+    with pytest.raises(InputError), image_io.Staging(tmp_path / "r") as staging:
+        result(["c"]).write(staging)
+        raise InputError("cancelled")
     assert list(Result.read(tmp_path / "r").structures()) == ["a", "b"]
     result(["c"]).write(tmp_path / "r")
     assert not (tmp_path / "r" / "inside_a.nii.gz").exists() and (tmp_path / "r" / "mine.txt").is_file()
@@ -142,28 +174,43 @@ def test_any_name_in_dicom(tmp_path):
     """A backslash separates values there, spaces around a name count for nothing, and 64 characters are all."""
     import pydicom
     from make_dicom import write_series
+
     from rtuncertainty.dicom import structure_input
     from rtuncertainty.dicom.export import export_result, long_strings
 
     long = ["x" * 63 + end for end in ("ab", "ac")]
     names = [n for n in NASTY if n.strip() == n] + long
     result(names).write(tmp_path / "r")
-    write_series(sitk.Cast(Result.read(tmp_path / "r").image("synct"), sitk.sitkInt16) + sitk.GetImageFromArray(np.arange(4 * 6 * (2 * len(names) + 2), dtype=np.int16).reshape(4, 6, -1)),
-                 tmp_path / "scan", "MR", "1.2.3.5")
+    write_series(
+        sitk.Cast(Result.read(tmp_path / "r").image("synct"), sitk.sitkInt16)
+        + sitk.GetImageFromArray(np.arange(4 * 6 * (2 * len(names) + 2), dtype=np.int16).reshape(4, 6, -1)),
+        tmp_path / "scan",
+        "MR",
+        "1.2.3.5",
+    )
     export_result(tmp_path / "r", tmp_path / "scan", tmp_path / "out", what=["rtstruct"])
     written = [str(r.ROIName) for r in pydicom.dcmread(tmp_path / "out" / "rtstruct.dcm").StructureSetROISequence]
     expected = [n.replace("\\", "/") for n in names[:-2]] + ["x" * 63 + "a", "x" * 60 + " 2"]
     assert written == expected == list(long_strings(names).values())
-    assert list(structure_input.read(tmp_path / "out" / "rtstruct.dcm", grid=Result.read(tmp_path / "r").grid())) == expected
-    told = {str(r.ROIName): str(r.ROIDescription) for r in pydicom.dcmread(tmp_path / "out" / "rtstruct.dcm").StructureSetROISequence}
+    assert (
+        list(structure_input.read(tmp_path / "out" / "rtstruct.dcm", grid=Result.read(tmp_path / "r").grid()))
+        == expected
+    )
+    told = {
+        str(r.ROIName): str(r.ROIDescription)
+        for r in pydicom.dcmread(tmp_path / "out" / "rtstruct.dcm").StructureSetROISequence
+    }
     assert all(text.startswith("Volume 1.0 ml") for text in told.values())
 
 
 def test_a_backslash_in_a_structure_set_is_part_of_the_name(tmp_path):
     from make_dicom import circle, write_structure_set
+
     from rtuncertainty.dicom import structure_input
 
-    path = write_structure_set(tmp_path / "rs.dcm", [("PTV\\56, left", [circle(3, 2, z, 15, 100) for z in (0.0, 3.0, 6.0)])])
+    path = write_structure_set(
+        tmp_path / "rs.dcm", [("PTV\\56, left", [circle(3, 2, z, 15, 100) for z in (0.0, 3.0, 6.0)])]
+    )
     assert list(structure_input.read(path)) == ["PTV\\56, left"]
 
 
@@ -182,9 +229,24 @@ def test_a_scene_or_report_that_fails_loses_no_result(tmp_path, monkeypatch, cap
     image = sitk.GetImageFromArray(array)
     image.SetSpacing((2.0, 2.0, 4.0))
     sitk.WriteImage(image, str(tmp_path / "mr.nrrd"))
-    code = command_line.main(["predict", "--model", str(make_bundle(tmp_path / "m")), "--input", str(tmp_path / "mr.nrrd"), "--output", str(tmp_path / "r"),
-                              "--samples", "2", option])
+    code = command_line.main(
+        [
+            "predict",
+            "--model",
+            str(make_bundle(tmp_path / "m")),
+            "--input",
+            str(tmp_path / "mr.nrrd"),
+            "--output",
+            str(tmp_path / "r"),
+            "--samples",
+            "2",
+            option,
+        ]
+    )
     said = capsys.readouterr().err
-    assert code == 2 and f"{tmp_path / 'r'}: the result is there, but the scene could not be written: no such folder" in said, said
+    assert (
+        code == 2
+        and f"{tmp_path / 'r'}: the result is there, but the scene could not be written: no such folder" in said
+    ), said
     Result.read(tmp_path / "r").require_files()
     assert [p.name for p in tmp_path.iterdir() if "part" in p.name] == []

@@ -6,10 +6,10 @@ import torch
 from torch.nn import functional as F
 
 from rtuncertainty import networks
-from rtuncertainty.sampling import slices
-from rtuncertainty.sampling.moments import Moments
 from rtuncertainty.networks.folded import folded_heads
 from rtuncertainty.networks.uncertainty import REGRESSION_FLOOR, class_probabilities, entropy, variance
+from rtuncertainty.sampling import slices
+from rtuncertainty.sampling.moments import Moments
 
 
 def used(name, seed=3, **arguments):
@@ -103,7 +103,9 @@ def test_moments_equal_numpy_for_single_samples():
     moments = Moments()
     for row in data:
         moments.add(row)
-    assert np.allclose(moments.mean, data.numpy().mean(0)) and np.allclose(moments.variance(), data.numpy().var(0, ddof=1))
+    assert np.allclose(moments.mean, data.numpy().mean(0)) and np.allclose(
+        moments.variance(), data.numpy().var(0, ddof=1)
+    )
     with pytest.raises(ValueError, match="mixed"):
         moments.add(data[0], data[1])
 
@@ -145,8 +147,11 @@ def test_too_few_samples_are_refused(net):
         slices.sample([net], torch.randn(1, 1, 8, 8), 1, seed=0)
 
 
-OTHERS = {"m2a": {"width": 4, "features": 8}, "m2b": {"width": 4, "features": 8},
-          "m3": {"classes": 3, "width": 4, "features": 8, "branch_width": 6}}
+OTHERS = {
+    "m2a": {"width": 4, "features": 8},
+    "m2b": {"width": 4, "features": 8},
+    "m3": {"classes": 3, "width": 4, "features": 8, "branch_width": 6},
+}
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -160,7 +165,11 @@ def test_every_trunk_is_sampled_as_full_passes_would_be(name):
         outs += [dict(zip(network.outputs, naive(network, x, m))) for m in (mask, 1 - mask)]
     assert torch.allclose(found.mean, torch.stack([o["mean"] for o in outs]).mean(0), atol=1e-5)
     if name == "m2b":
-        assert torch.allclose(found.intrinsic, torch.stack([variance(o["log_variance"], REGRESSION_FLOOR) for o in outs]).mean(0), atol=1e-5)
+        assert torch.allclose(
+            found.intrinsic,
+            torch.stack([variance(o["log_variance"], REGRESSION_FLOOR) for o in outs]).mean(0),
+            atol=1e-5,
+        )
     else:
         assert not found.intrinsic.any()  # these networks say nothing of the noise
     assert found.probability.shape[1] == network.classes
@@ -178,7 +187,9 @@ def test_a_network_without_dropout_is_one_sample_and_several_are_an_ensemble():
     assert torch.allclose(alone.mean, first(x).mean) and not alone.parameter.any()
     both = torch.stack([first(x).mean, second(x).mean])
     ensemble = slices.sample([first, second], x, 20, seed=0)
-    assert torch.allclose(ensemble.mean, both.mean(0), atol=1e-6) and torch.allclose(ensemble.parameter, both.var(0), atol=1e-6)
+    assert torch.allclose(ensemble.mean, both.mean(0), atol=1e-6) and torch.allclose(
+        ensemble.parameter, both.var(0), atol=1e-6
+    )
 
 
 @torch.inference_mode()

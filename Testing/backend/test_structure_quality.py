@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from rtuncertainty.results import tables
-from rtuncertainty.uncertainty import flags, quality as structure_quality, volume_assessment, volume_distribution, volumes
 from rtuncertainty.propagation.agreement import LIMITS, limits_of
+from rtuncertainty.results import tables
+from rtuncertainty.uncertainty import flags, volume_assessment, volume_distribution, volumes
+from rtuncertainty.uncertainty import quality as structure_quality
 from rtuncertainty.uncertainty.quality import Quality, QualityCalibration, assess, expected_dice, surface_entropy
 
 BARE = {"calibration": {"quality": None, "flags": None}}
@@ -34,7 +35,9 @@ def simulated(p, labelled, count=4000, seed=0) -> float:
 def test_expected_dice_is_that_of_simulated_truths(radius, softness, shift):
     p = ball(radius, softness)
     labelled = np.roll(p > 0.5, shift, 2)
-    assert expected_dice(p, labelled) == pytest.approx(simulated(p, labelled), abs=0.002 if labelled.sum() > 50 else 0.005)
+    assert expected_dice(p, labelled) == pytest.approx(
+        simulated(p, labelled), abs=0.002 if labelled.sum() > 50 else 0.005
+    )
 
 
 def test_a_few_voxels_need_the_second_order():
@@ -76,7 +79,9 @@ def test_entropy_of_the_surface():
     assert surface_entropy(entropy, labelled) == pytest.approx(0.3)
     assert math.isnan(surface_entropy(entropy, np.zeros_like(labelled)))
     p = np.array([0.0, 0.5, 1.0, 0.2])
-    assert structure_quality.binary_entropy(p) == pytest.approx([0, math.log(2), 0, -0.2 * math.log(0.2) - 0.8 * math.log(0.8)], abs=1e-9)
+    assert structure_quality.binary_entropy(p) == pytest.approx(
+        [0, math.log(2), 0, -0.2 * math.log(0.2) - 0.8 * math.log(0.8)], abs=1e-9
+    )
 
 
 def test_calibrated_dice_comes_from_the_card():
@@ -84,16 +89,27 @@ def test_calibrated_dice_comes_from_the_card():
     mapping = QualityCalibration((0.5, 0.8, 1.0), (0.4, 0.7, 0.9), -0.1, 0.05, 0.9, 40, 20)
     card = {"calibration": {"quality": json.loads(json.dumps(mapping.as_card()))}}
     raw, found = expected_dice(p, p > 0.5), assess("x", p, p > 0.5, None, card)
-    assert 0.8 < raw < 1 and found.expected_dice == pytest.approx(np.interp(raw, mapping.knots, mapping.dice)) and found.calibrated
-    assert found.dice_lower == pytest.approx(found.expected_dice - 0.1) and found.dice_upper == pytest.approx(found.expected_dice + 0.05)
-    assert mapping.apply(0.1) == (0.4, pytest.approx(0.3), pytest.approx(0.45)) and mapping.apply(2.0)[2] == pytest.approx(0.95)
+    assert (
+        0.8 < raw < 1
+        and found.expected_dice == pytest.approx(np.interp(raw, mapping.knots, mapping.dice))
+        and found.calibrated
+    )
+    assert found.dice_lower == pytest.approx(found.expected_dice - 0.1) and found.dice_upper == pytest.approx(
+        found.expected_dice + 0.05
+    )
+    assert mapping.apply(0.1) == (0.4, pytest.approx(0.3), pytest.approx(0.45)) and mapping.apply(2.0)[
+        2
+    ] == pytest.approx(0.95)
     plain = assess("x", p, p > 0.5, None, BARE)
     assert plain.expected_dice == raw and not plain.calibrated and math.isnan(plain.dice_lower)
     nothing = volume_distribution.of_membership("x", np.zeros((2, 2, 2), np.float32), 1.0)
     every = [volume_assessment.Assessed(nothing, None, q) for q in (found, plain, Quality("empty", math.nan))]
     rows = tables.of_assessed(every, BARE)["quality"]
     assert tuple(rows[0]) == tables.COLUMNS["quality"]
-    assert rows[1]["dice_lower"] == rows[2]["expected_dice"] == rows[2]["surface_entropy"] == "" and rows[0]["calibrated"] == "yes"
+    assert (
+        rows[1]["dice_lower"] == rows[2]["expected_dice"] == rows[2]["surface_entropy"] == ""
+        and rows[0]["calibrated"] == "yes"
+    )
 
 
 def raised(volume, quality, card):
@@ -106,11 +122,20 @@ def test_flags_have_fixed_limits_until_a_card_has_earned_its_own():
     found = raised(volumes.Volume("x", 10.0, 7.0, 12.5, 0.9, True), Quality("x", 0.65, surface_entropy=0.9), BARE)
     assert set(found) == {"uncertain volume"} and all("fixed limit" in r for r in found.values())
     entry = {"caught": 9, "missed": 2, "false_alarms": 1, "cases": 40}
-    card = {"calibration": {"flags": {"interval_width": {"threshold": 0.3, **entry}, "expected_dice": {"threshold": 0.8, **entry},
-                                      "surface_entropy": {"threshold": 0.45, **entry}}}}
+    card = {
+        "calibration": {
+            "flags": {
+                "interval_width": {"threshold": 0.3, **entry},
+                "expected_dice": {"threshold": 0.8, **entry},
+                "surface_entropy": {"threshold": 0.45, **entry},
+            }
+        }
+    }
     found = raised(volume, quality, card)
     assert set(found) == {"uncertain volume", "low expected Dice", "uncertain surface"}
-    assert all("caught 9 of 11 bad ones, with 1 false alarm)" in r and "40 validation contours" in r for r in found.values())
+    assert all(
+        "caught 9 of 11 bad ones, with 1 false alarm)" in r and "40 validation contours" in r for r in found.values()
+    )
     assert raised(volume, Quality("x", math.nan), BARE) == {}
 
 

@@ -12,7 +12,12 @@ from rtuncertainty.core import structure_names
 from rtuncertainty.core import structure_set as sets
 from rtuncertainty.core.errors import InputError
 
-CODE = {"scheme": "SCT", "value": "2812003", "meaning": "Head of femur", "modifier": {"scheme": "SCT", "value": "7771000", "meaning": "Left"}}
+CODE = {
+    "scheme": "SCT",
+    "value": "2812003",
+    "meaning": "Head of femur",
+    "modifier": {"scheme": "SCT", "value": "7771000", "meaning": "Left"},
+}
 
 
 def mask(*where):
@@ -28,9 +33,12 @@ def mask(*where):
 @pytest.fixture
 def structures():
     """Two that overlap, one that is empty, one that fits into the first layer."""
-    return [sets.Structure("head", mask(slice(2, 5), slice(2, 6), slice(2, 8)), (255, 0, 0), CODE),
-            sets.Structure("PTV 70", mask(slice(4, 8), slice(5, 9), slice(6, 12)), (0, 255, 0)),
-            sets.Structure("empty", mask(), (0, 0, 255)), sets.Structure("dot", mask(8, 1, 1), (0, 0, 9))]
+    return [
+        sets.Structure("head", mask(slice(2, 5), slice(2, 6), slice(2, 8)), (255, 0, 0), CODE),
+        sets.Structure("PTV 70", mask(slice(4, 8), slice(5, 9), slice(6, 12)), (0, 255, 0)),
+        sets.Structure("empty", mask(), (0, 0, 255)),
+        sets.Structure("dot", mask(8, 1, 1), (0, 0, 9)),
+    ]
 
 
 def test_what_is_written_is_read(structures, tmp_path):
@@ -42,7 +50,10 @@ def test_what_is_written_is_read(structures, tmp_path):
         assert list(found) == [s.name for s in structures]
         for s in structures:
             back = found[s.name]
-            assert np.array_equal(sitk.GetArrayFromImage(back.mask), sitk.GetArrayFromImage(s.mask)) and back.color == s.color
+            assert (
+                np.array_equal(sitk.GetArrayFromImage(back.mask), sitk.GetArrayFromImage(s.mask))
+                and back.color == s.color
+            )
             assert back.mask.GetOrigin() == s.mask.GetOrigin() and back.mask.GetSpacing() == s.mask.GetSpacing()
         code = found["head"].code
         assert {k: code[k] for k in CODE} == CODE and found["dot"].code is None
@@ -78,14 +89,17 @@ def test_label_images_take_names_from_the_table_beside_them(tmp_path):
         sets.read(tmp_path / "a.nii.gz")
 
 
-@pytest.mark.parametrize("spoil, told", [
-    (lambda p: p / "none.seg.nrrd", "no such file"),
-    (lambda p: (p / "x.nrrd").write_bytes(b"NRRD0004\n") and p / "x.nrrd", "damaged"),
-    (lambda p: sitk.Image(4, 4, 4, sitk.sitkFloat32), "whole numbers"),
-    (lambda p: sitk.Image(4, 4, 4, sitk.sitkUInt8), "no structure with a voxel"),
-    (lambda p: {"a": sitk.Image(4, 4, 4, sitk.sitkUInt8)}, "no structure with a voxel"),
-    (lambda p: sitk.Image([4, 4, 4], sitk.sitkVectorUInt8, 3), "segment names"),
-])
+@pytest.mark.parametrize(
+    "spoil, told",
+    [
+        (lambda p: p / "none.seg.nrrd", "no such file"),
+        (lambda p: (p / "x.nrrd").write_bytes(b"NRRD0004\n") and p / "x.nrrd", "damaged"),
+        (lambda p: sitk.Image(4, 4, 4, sitk.sitkFloat32), "whole numbers"),
+        (lambda p: sitk.Image(4, 4, 4, sitk.sitkUInt8), "no structure with a voxel"),
+        (lambda p: {"a": sitk.Image(4, 4, 4, sitk.sitkUInt8)}, "no structure with a voxel"),
+        (lambda p: sitk.Image([4, 4, 4], sitk.sitkVectorUInt8, 3), "segment names"),
+    ],
+)
 def test_what_is_no_segmentation_is_told(tmp_path, spoil, told):
     with pytest.raises(InputError, match=told):
         sets.read(spoil(tmp_path))
@@ -97,12 +111,14 @@ def test_label_images_that_are_cut_short_are_told(tmp_path):
     for name in ("a.nii", "a.nii.gz"):
         sitk.WriteImage(image, str(tmp_path / name))
         data = (tmp_path / name).read_bytes()
-        (tmp_path / name).write_bytes(data[:len(data) // 2])
+        (tmp_path / name).write_bytes(data[: len(data) // 2])
         with pytest.raises(InputError, match="cut short"):
             sets.read(tmp_path / name)
 
 
-@pytest.mark.parametrize("key, value", [("Color", "red"), ("Color", "nan 0 0"), ("Layer", "7"), ("Layer", "x"), ("LabelValue", "one")])
+@pytest.mark.parametrize(
+    "key, value", [("Color", "red"), ("Color", "nan 0 0"), ("Layer", "7"), ("Layer", "x"), ("LabelValue", "one")]
+)
 def test_damaged_headers_of_segments_are_told(structures, tmp_path, key, value):
     image = sets.as_segmentation(structures)
     image.SetMetaData(f"Segment1_{key}", value)
@@ -113,7 +129,9 @@ def test_damaged_headers_of_segments_are_told(structures, tmp_path, key, value):
 
 def test_a_scan_is_no_segmentation(tmp_path):
     """An image of whole numbers in HU would become hundreds of structures."""
-    sitk.WriteImage(sitk.GetImageFromArray(np.arange(1000, dtype=np.int16).reshape(10, 10, 10)), str(tmp_path / "ct.nii.gz"))
+    sitk.WriteImage(
+        sitk.GetImageFromArray(np.arange(1000, dtype=np.int16).reshape(10, 10, 10)), str(tmp_path / "ct.nii.gz")
+    )
     with pytest.raises(InputError, match="ct.nii.gz: holds 999 different labels"):
         sets.read(tmp_path / "ct.nii.gz")
     with pytest.raises(InputError, match="holds 256 different labels"):
@@ -128,11 +146,30 @@ def test_a_table_of_names_gives_each_its_own_whole_number(tmp_path, table):
         sets.read(tmp_path / "a.nrrd")
 
 
-@pytest.mark.parametrize("name, organ", [
-    ("RightParotid", "parotid_right"), ("Parotid_L", "parotid_left"), ("glnd_parotid_rt", "parotid_right"), ("Parotis li", "parotid_left"),
-    ("SpinalCord", "spinal_cord"), ("Spinal Cord", "spinal_cord"), ("BrainStem", "brainstem"), ("Oesophagus", "esophagus"),
-    ("Bone_Mandible", "mandible"), ("Femur_Head_L", "femoral_head_left"), ("Femoral_Head_RT", "femoral_head_right"), ("BLADDER", "bladder"),
-    ("parotid", None), ("SpinalCord_PRV05", None), ("PTV70", None), ("Rectum wall", None), ("Bladder left", None), ("", None), ("Liver", None)])
+@pytest.mark.parametrize(
+    "name, organ",
+    [
+        ("RightParotid", "parotid_right"),
+        ("Parotid_L", "parotid_left"),
+        ("glnd_parotid_rt", "parotid_right"),
+        ("Parotis li", "parotid_left"),
+        ("SpinalCord", "spinal_cord"),
+        ("Spinal Cord", "spinal_cord"),
+        ("BrainStem", "brainstem"),
+        ("Oesophagus", "esophagus"),
+        ("Bone_Mandible", "mandible"),
+        ("Femur_Head_L", "femoral_head_left"),
+        ("Femoral_Head_RT", "femoral_head_right"),
+        ("BLADDER", "bladder"),
+        ("parotid", None),
+        ("SpinalCord_PRV05", None),
+        ("PTV70", None),
+        ("Rectum wall", None),
+        ("Bladder left", None),
+        ("", None),
+        ("Liver", None),
+    ],
+)
 def test_names_in_many_spellings(name, organ):
     assert structure_names.organ(name) == organ
 
@@ -145,4 +182,7 @@ def test_any_name_is_an_organ_or_none(name):
 
 def test_two_names_for_one_organ_are_not_both_taken():
     organs = ["parotid_left", "mandible"]
-    assert structure_names.match(["Parotid_L", "LeftParotid", "Mandible", "PTV"], organs) == {"Parotid_L": "parotid_left", "Mandible": "mandible"}
+    assert structure_names.match(["Parotid_L", "LeftParotid", "Mandible", "PTV"], organs) == {
+        "Parotid_L": "parotid_left",
+        "Mandible": "mandible",
+    }

@@ -17,9 +17,16 @@ def pieces():
     return a
 
 
-@pytest.mark.parametrize("rule,voxels", [
-    ({}, 4 * 96 + 32 + 1), ({"largest": 1}, 4 * 96), ({"largest": 2}, 4 * 96 + 32), ({"smallest_ml": 0.02}, 4 * 96 + 32),
-    ({"smallest_ml": 0.02, "fill_holes": True}, 400 + 32)])
+@pytest.mark.parametrize(
+    "rule,voxels",
+    [
+        ({}, 4 * 96 + 32 + 1),
+        ({"largest": 1}, 4 * 96),
+        ({"largest": 2}, 4 * 96 + 32),
+        ({"smallest_ml": 0.02}, 4 * 96 + 32),
+        ({"smallest_ml": 0.02, "fill_holes": True}, 400 + 32),
+    ],
+)
 def test_rules(rule, voxels):
     assert structures.tidy(pieces(), rule, 0.001).sum() == voxels
     assert not structures.tidy(np.zeros((2, 3, 3), bool), rule, 0.001).any()
@@ -36,14 +43,16 @@ def test_a_moved_structure_that_broke_keeps_its_parts():
     # what touches at a corner is one piece
     stairs = np.zeros((4, 8, 8), bool)
     for k in range(4):
-        stairs[k, 2 * k:2 * k + 2, 2 * k:2 * k + 2] = True
+        stairs[k, 2 * k : 2 * k + 2, 2 * k : 2 * k + 2] = True
     assert structures.large_pieces(stairs).max() == 1 and not structures.large_pieces(np.zeros((2, 2, 2), bool)).any()
 
 
 def test_filling_takes_no_voxel_of_another_structure():
     labels = pieces().astype(np.uint8)
     labels[:, 5, 5] = 2
-    out = structures.tidy_labels(labels, [{"label": 1, "rule": {"fill_holes": True, "largest": 1}}, {"label": 2}], 0.001)
+    out = structures.tidy_labels(
+        labels, [{"label": 1, "rule": {"fill_holes": True, "largest": 1}}, {"label": 2}], 0.001
+    )
     assert np.all(out[:, 5, 5] == 2) and np.all(out[:, 6, 6] == 1) and not out[:, 20, 20].any()
 
 

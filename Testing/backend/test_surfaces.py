@@ -9,8 +9,10 @@ from rtuncertainty.core import surfaces
 
 
 def ball(centre, radius, shape=(24, 30, 28), spacing=(1.0, 1.0, 1.0)):
-    z, y, x = np.ogrid[:shape[0], :shape[1], :shape[2]]
-    return ((z - centre[0]) * spacing[2])**2 + ((y - centre[1]) * spacing[1])**2 + ((x - centre[2]) * spacing[0])**2 <= radius**2
+    z, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    return ((z - centre[0]) * spacing[2]) ** 2 + ((y - centre[1]) * spacing[1]) ** 2 + (
+        (x - centre[2]) * spacing[0]
+    ) ** 2 <= radius**2
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.9, 1.3, 3.0)])
@@ -19,8 +21,12 @@ def test_distances_are_monais(spacing):
     one = [torch.from_numpy(np.stack([~m, m])[None].astype(np.float32)) for m in (a, b)]
     options = {"include_background": False, "spacing": tuple(spacing)[::-1]}
     found = surfaces.surface_distance(a, b, spacing)
-    assert found.mean == pytest.approx(compute_average_surface_distance(*one, symmetric=True, **options).item(), rel=1e-5)
-    assert found.hausdorff95 == pytest.approx(compute_hausdorff_distance(*one, percentile=95, **options).item(), rel=1e-5)
+    assert found.mean == pytest.approx(
+        compute_average_surface_distance(*one, symmetric=True, **options).item(), rel=1e-5
+    )
+    assert found.hausdorff95 == pytest.approx(
+        compute_hausdorff_distance(*one, percentile=95, **options).item(), rel=1e-5
+    )
 
 
 def test_known_distances():
@@ -51,5 +57,5 @@ def test_the_spread_of_a_threshold_is_that_of_where_it_is_crossed():
     """p = ½ + (x − x0)·g with x0 ~ N(c, s): the variance of p is (g·s)², and the crossing has the sd s."""
     x = np.arange(20) * 2.0
     mean = np.broadcast_to(np.clip(0.5 + (x - 19) * 0.02, 0, 1), (6, 6, 20)).copy()
-    sd = surfaces.threshold_sd(mean, np.full_like(mean, (0.02 * 3.0)**2), mean > 0.5, (2.0, 1.0, 1.0))
+    sd = surfaces.threshold_sd(mean, np.full_like(mean, (0.02 * 3.0) ** 2), mean > 0.5, (2.0, 1.0, 1.0))
     assert np.median(sd) == pytest.approx(3.0, rel=1e-3)

@@ -6,8 +6,8 @@ import torch
 from make_pair import make_propagation_bundle
 
 from rtuncertainty.bundles import bundle
-from rtuncertainty.deformation import compose_tensor, jacobian_tensor
 from rtuncertainty.core.events import Progress
+from rtuncertainty.deformation import compose_tensor, jacobian_tensor
 from rtuncertainty.propagation import sampling, symmetric
 
 SHAPE = (24, 28, 32)
@@ -84,7 +84,7 @@ def test_a_scan_and_itself_stand_still_and_swapping_gives_the_inverse(network):
 
     def displacement(fixed, moving, both_ways):
         # without structures both ways see the same third channel
-        volume = torch.cat([fixed, moving, none], 1)[:, :network.in_channels]
+        volume = torch.cat([fixed, moving, none], 1)[:, : network.in_channels]
         return sampling.run(network, volume, [0.0] * network.in_channels, 0, 0, Progress(), both_ways).displacement
 
     assert displacement(one, one, False).abs().max() > 1e-3 and not displacement(one, one, True).any()

@@ -27,7 +27,9 @@ def test_mt_ctl_is_a_vnet_with_more_decoders():
     vnet.load_state_dict({k: state[k] for k in vnet.state_dict()})
     x = torch.randn(1, 1, 16, 16, 16)
     vnet.eval(), whole.eval()
-    assert torch.equal(vnet(x).logits, whole(x).logits) and torch.equal(vnet.draw(vnet.features(x)), whole.draw(whole.features(x)))
+    assert torch.equal(vnet(x).logits, whole(x).logits) and torch.equal(
+        vnet.draw(vnet.features(x)), whole.draw(whole.features(x))
+    )
 
 
 def test_outputs_have_the_size_of_the_input_and_the_map_its_range():
@@ -41,7 +43,9 @@ def test_outputs_have_the_size_of_the_input_and_the_map_its_range():
 
 @pytest.mark.parametrize("levels", [2, 3, 4])
 def test_margin_is_what_an_output_voxel_sees(levels):
-    """By the gradient, over all places within a cell of the deepest level: along one axis, of which the three do not differ."""
+    """By the gradient, over all places within a cell of the deepest level: along one axis, of which the three do not
+    differ.
+    """
     torch.manual_seed(levels)
     net = networks.build("vnet", width=1, levels=levels).eval().double()
     for module in net.modules():  # every path open: nothing is hidden by a ReLU or a weight that happens to be 0
@@ -55,7 +59,7 @@ def test_margin_is_what_an_output_voxel_sees(levels):
     found = net(x).logits
     most = 0
     for place in range(length // 2 // cell * cell, length // 2 // cell * cell + cell):
-        gradient, = torch.autograd.grad(found[0, 0, 0, 0, place], x, retain_graph=True)
+        (gradient,) = torch.autograd.grad(found[0, 0, 0, 0, place], x, retain_graph=True)
         seen = gradient[0, 0].abs().sum((0, 1)).nonzero().ravel()
         most = max(most, place - int(seen[0]), int(seen[-1]) - place)
     assert most == net.margin == reach(levels)
@@ -80,13 +84,18 @@ def test_a_sample_is_one_function_of_the_volume(small):
     # the same masks for another volume of another size: a batch of both halves is sampled as each of them alone
     both = torch.cat([x[..., :8], x[..., 8:]])
     for half in (0, 1):
-        alone = small.draw(small.features(both[half:half + 1]), torch.Generator().manual_seed(1))
-        assert torch.allclose(small.draw(small.features(both), torch.Generator().manual_seed(1))[half], alone[0], atol=1e-5)
+        alone = small.draw(small.features(both[half : half + 1]), torch.Generator().manual_seed(1))
+        assert torch.allclose(
+            small.draw(small.features(both), torch.Generator().manual_seed(1))[half], alone[0], atol=1e-5
+        )
 
 
 def test_samples_are_around_the_network_without_dropout(small):
-    """Masks are drawn with the right probability: each channel stays in half of the samples, and what stays is doubled."""
+    """Masks are drawn with the right probability: each channel stays in half of the samples, and what stays is
+    doubled.
+    """
     from rtuncertainty.networks.vnet import drop_channels
+
     generator = torch.Generator().manual_seed(0)
     kept = torch.stack([drop_channels(torch.ones(2, 40, 1, 1, 1), 0.5, generator) for _ in range(400)])
     assert set(kept.unique().tolist()) == {0.0, 2.0} and torch.equal(kept[:, 0], kept[:, 1])
@@ -99,7 +108,9 @@ def test_without_dropout_a_draw_is_the_softmax(small):
     plain = networks.build("vnet", classes=3, width=4, levels=3, dropout=0.0).eval()
     plain.load_state_dict(small.state_dict())
     wanted = small(x).logits.softmax(1)
-    assert torch.equal(plain.draw(plain.features(x), torch.Generator().manual_seed(3)), wanted) and torch.equal(small.draw(small.features(x)), wanted)
+    assert torch.equal(plain.draw(plain.features(x), torch.Generator().manual_seed(3)), wanted) and torch.equal(
+        small.draw(small.features(x)), wanted
+    )
 
 
 def test_training_drops_and_judging_does_not(small):

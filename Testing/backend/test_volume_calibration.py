@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from rtuncertainty.uncertainty import volume_calibration
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.uncertainty import volume_calibration
 from rtuncertainty.uncertainty.volume_calibration import Group, VolumeCalibration, of_card, patients_needed
 from rtuncertainty.uncertainty.volume_distribution import LEVELS, PERCENTILES, VolumeDistribution
 
@@ -64,21 +64,33 @@ def test_scaled_margins_grow_with_the_networks_own_width():
     assert found.interval(sure, 0.9)[:2] == pytest.approx((40 * math.exp(-0.05), 40 * math.exp(0.05)), rel=1e-3)
 
 
-@given(end=st.floats(-3, 3), margin=st.floats(-2, 9), more=st.floats(0, 2), limit=st.one_of(st.floats(-3, 3), st.just(math.inf)))
+@given(
+    end=st.floats(-3, 3),
+    margin=st.floats(-2, 9),
+    more=st.floats(0, 2),
+    limit=st.one_of(st.floats(-3, 3), st.just(math.inf)),
+)
 def test_an_end_moves_slower_beyond_what_patients_have(end, margin, more, limit):
     out, further = (float(volume_calibration.moved_out(end, m, limit)) for m in (margin, margin + more))
     assert further >= out and math.isclose(float(volume_calibration.margin_to(end, out, limit)), margin, abs_tol=1e-9)
     free = max(0.0, max(limit, end) - end)
-    assert math.isclose(out - end, margin if margin <= free else free + volume_calibration.PACE * (margin - free), abs_tol=1e-9)
+    assert math.isclose(
+        out - end, margin if margin <= free else free + volume_calibration.PACE * (margin - free), abs_tol=1e-9
+    )
 
 
 def test_usual_volumes_hold_margins_back_but_never_the_networks_own_interval():
     d, groups = lognormal(spread=0.1), {"pooled": Group(20, 20, margins={0.9: math.log(10)})}
-    free, held = VolumeCalibration("conformal", groups).interval(d, 0.9), VolumeCalibration("conformal", groups, {"prostate": (20.0, 80.0)}).interval(d, 0.9)
+    free, held = (
+        VolumeCalibration("conformal", groups).interval(d, 0.9),
+        VolumeCalibration("conformal", groups, {"prostate": (20.0, 80.0)}).interval(d, 0.9),
+    )
     low, high = d.interval(0.9)
     assert (free.lower, free.upper) == pytest.approx((low / 10, high * 10), rel=1e-2)
     # to the limit as before, a fifth of the way beyond it
-    assert held.upper == pytest.approx(80 * (10 * high / 80) ** 0.2, rel=1e-3) and held.lower == pytest.approx(20 * (low / 10 / 20) ** 0.2, rel=1e-2)
+    assert held.upper == pytest.approx(80 * (10 * high / 80) ** 0.2, rel=1e-3) and held.lower == pytest.approx(
+        20 * (low / 10 / 20) ** 0.2, rel=1e-2
+    )
     small = VolumeCalibration("conformal", groups, {"prostate": (2.0, 8.0)}).interval(d, 0.9)
     assert small.lower < low and small.upper > high and small.upper < free.upper
     assert VolumeCalibration("conformal", groups, {"bladder": (20.0, 80.0)}).interval(d, 0.9) == free
@@ -95,7 +107,9 @@ def test_too_few_cases_is_said():
 
 
 def test_a_structure_with_a_fit_of_its_own_uses_it():
-    found = VolumeCalibration("conformal", {"pooled": Group(80, 40, margins={0.9: 0.3}), "bladder": Group(40, 40, margins={0.9: 0.05})})
+    found = VolumeCalibration(
+        "conformal", {"pooled": Group(80, 40, margins={0.9: 0.3}), "bladder": Group(40, 40, margins={0.9: 0.05})}
+    )
     wide, narrow = (found.interval(lognormal(structure=s), 0.9) for s in ("prostate", "bladder"))
     assert wide.upper > narrow.upper and (wide.cases, narrow.cases) == (80, 40)
     assert found.interval(lognormal(), 0.9, "bladder") == narrow
@@ -105,11 +119,15 @@ def test_a_structure_with_a_fit_of_its_own_uses_it():
 @given(seed=st.integers(0, 10**6), method=st.sampled_from(volume_calibration.METHODS))
 def test_intervals_are_nested_and_calibrated_volumes_rise(seed, method):
     rng = np.random.default_rng(seed)
-    d = VolumeDistribution("x", PERCENTILES, tuple(np.sort(np.maximum(0, rng.normal(5, rng.choice([0.0, 1, 5]), len(PERCENTILES))))))
+    d = VolumeDistribution(
+        "x", PERCENTILES, tuple(np.sort(np.maximum(0, rng.normal(5, rng.choice([0.0, 1, 5]), len(PERCENTILES)))))
+    )
     levels = sorted({abs(2 * q - 100) / 100 for q in PERCENTILES} | set(LEVELS))
     margins = {level: float(rng.normal(0.1, 0.3)) for level in levels if level > 0}
     usual = {"x": (2.0, 6.0)} if rng.random() < 0.5 else {}
-    found = VolumeCalibration(method, {"pooled": Group(200, 200, float(rng.normal(0, 0.2)), float(rng.uniform(0.1, 9)), margins)}, usual)
+    found = VolumeCalibration(
+        method, {"pooled": Group(200, 200, float(rng.normal(0, 0.2)), float(rng.uniform(0.1, 9)), margins)}, usual
+    )
     ends = [found.interval(d, level)[:2] for level in np.linspace(0.01, 0.99, 40)]
     assert all(0 <= low <= high for low, high in ends)
     assert all(a[0] >= b[0] - 1e-9 and a[1] <= b[1] + 1e-9 for a, b in zip(ends, ends[1:]))
@@ -126,13 +144,19 @@ def test_a_structure_that_was_not_found_keeps_the_networks_interval():
         assert found == (0.0, 0.5, False, 0, "it was not found, so nothing is calibrated")
         # a core that vanishes in the lower percentiles is no trouble
         core = VolumeDistribution("x", PERCENTILES, (0.0,) * 8 + tuple(range(1, 10)))
-        lower, upper, *_ = VolumeCalibration(method, {"pooled": Group(30, 30, 0.1, 4.0, {0.9: 0.4})}).interval(core, 0.9)
+        lower, upper, *_ = VolumeCalibration(method, {"pooled": Group(30, 30, 0.1, 4.0, {0.9: 0.4})}).interval(
+            core, 0.9
+        )
         assert 0 <= lower < 1 < upper < 1e5
 
 
 def test_card_round_trip_is_json():
     groups = {"pooled": Group(80, 40, margins={0.9: 0.3, 0.95: 0.4}), "bladder": Group(40, 40, margins={0.9: 0.05})}
-    for found in (VolumeCalibration("conformal", groups), VolumeCalibration("conformal_scaled", groups, {"bladder": (20.0, 300.5)}), VolumeCalibration("log_affine", {"pooled": Group(9, 9, -0.1, 2.5)})):
+    for found in (
+        VolumeCalibration("conformal", groups),
+        VolumeCalibration("conformal_scaled", groups, {"bladder": (20.0, 300.5)}),
+        VolumeCalibration("log_affine", {"pooled": Group(9, 9, -0.1, 2.5)}),
+    ):
         stored = json.loads(json.dumps(found.as_card()))
         assert stored["method"] == found.method and stored["cases"] == found.groups["pooled"].cases
         again = of_card({"calibration": {"volumes": stored}})

@@ -33,7 +33,9 @@ def drawn(kind: str, count=400) -> np.ndarray:
 
 
 def from_samples(samples: np.ndarray) -> np.ndarray:
-    """P(p > ½) of every voxel from stored samples [T, ...]: 1 less the percentile at which their quantiles cross one half."""
+    """P(p > ½) of every voxel from stored samples [T, ...]: 1 less the percentile at which their quantiles cross one
+    half.
+    """
     samples = np.sort(samples, axis=0)
     steps, below = samples.shape[0] - 1, (samples <= 0.5).sum(0)
     last = np.clip(below - 1, 0, steps)
@@ -49,7 +51,9 @@ def both(samples) -> tuple[VolumeDistribution, VolumeDistribution]:
 
 
 # the largest relative error of the volumes from 5 to 95 %, and from 0.5 to 99.5 %
-@pytest.mark.parametrize("kind,inner,outer", [("beta", 0.03, 0.06), ("logistic normal", 0.04, 0.18), ("two minds", 0.2, 1.3)])
+@pytest.mark.parametrize(
+    "kind,inner,outer", [("beta", 0.03, 0.06), ("logistic normal", 0.04, 0.18), ("two minds", 0.2, 1.3)]
+)
 def test_error_of_the_beta_fit(kind, inner, outer):
     stored, fitted = both(drawn(kind))
     error = np.abs(np.array(fitted.ml) / np.array(stored.ml) - 1)
@@ -63,7 +67,9 @@ def test_of_few_samples_the_fit_knows_more_than_the_samples_themselves():
     samples = drawn("logistic normal")
     true = np.array(both(samples)[0].ml)
     at = [PERCENTILES.index(q) for q in (2.5, 5, 95, 97.5)]
-    errors = [[np.abs(np.array(d.ml) / true - 1)[at].mean() for d in both(samples[k:k + 20])] for k in range(0, 200, 20)]
+    errors = [
+        [np.abs(np.array(d.ml) / true - 1)[at].mean() for d in both(samples[k : k + 20])] for k in range(0, 200, 20)
+    ]
     stored, fitted = np.mean(errors, 0)
     assert fitted < 0.6 * stored
 
@@ -105,18 +111,28 @@ def test_a_contour_holds_what_is_connected_at_its_own_level():
     labelled = structures.tidy(inside > 0.6, {"largest": 1}, ML)
     membership = restricted(inside, labelled, {"largest": 1})
     for q in (60, 75, 90, 99):
-        assert np.array_equal(contour(membership, q), structures.connected_to((inside > 1 - q / 100) | labelled, labelled))
+        assert np.array_equal(
+            contour(membership, q), structures.connected_to((inside > 1 - q / 100) | labelled, labelled)
+        )
 
 
 def test_edge_cases():
     nothing = np.zeros((2, 3, 3), bool)
-    assert of_membership("x", restricted(np.zeros((2, 3, 3)), nothing, {"largest": 1}), ML).ml == (0.0,) * len(PERCENTILES)
+    assert of_membership("x", restricted(np.zeros((2, 3, 3)), nothing, {"largest": 1}), ML).ml == (0.0,) * len(
+        PERCENTILES
+    )
     # nothing is shown, yet some of it is likely in the upper tail
     doubtful = of_membership("x", restricted(np.full((2, 3, 3), 0.2), nothing, {"largest": 1}), ML)
-    assert doubtful.volume_ml == 0 and doubtful.interval(0.9) == (0.0, pytest.approx(0.018)) and doubtful.interval(0.5)[1] == 0
+    assert (
+        doubtful.volume_ml == 0
+        and doubtful.interval(0.9) == (0.0, pytest.approx(0.018))
+        and doubtful.interval(0.5)[1] == 0
+    )
     sure = nothing.copy()
     sure[0, 1, 1] = True
-    one = of_membership("x", restricted(volumes.probability_of_being_inside(sure * 1.0, np.zeros(sure.shape)), sure), ML)
+    one = of_membership(
+        "x", restricted(volumes.probability_of_being_inside(sure * 1.0, np.zeros(sure.shape)), sure), ML
+    )
     assert set(one.ml) == {ML} and one.interval(0.99) == (ML, ML)
     with pytest.raises(ValueError, match="NaN"):
         restricted(np.full((2, 3, 3), np.nan), nothing)
@@ -133,7 +149,9 @@ def test_volumes_are_linear_between_percentiles():
 
 
 def test_a_moving_surface_against_samples_of_it():
-    """A ball whose radius is Gaussian, on voxels that are not cubes: volumes of the nested contours are those of the balls."""
+    """A ball whose radius is Gaussian, on voxels that are not cubes: volumes of the nested contours are those of the
+    balls.
+    """
     spacing, radius, sd = (1.0, 1.0, 2.0), 12.0, 1.5
     z, y, x = np.indices((20, 40, 40))
     r = np.sqrt(((z - 9.5) * 2) ** 2 + (y - 19.5) ** 2 + (x - 19.5) ** 2)
@@ -143,10 +161,14 @@ def test_a_moving_surface_against_samples_of_it():
     for q in (5, 20, 50, 80, 95):
         # to a third of a voxel, on the wide side
         moved = np.sign(q - 50) * 0.33
-        near, far = ((r < radius + sd * stats.norm.ppf(q / 100) + shift).sum() * 0.002 for shift in (-0.1 * np.sign(q - 50), moved))
+        near, far = (
+            (r < radius + sd * stats.norm.ppf(q / 100) + shift).sum() * 0.002
+            for shift in (-0.1 * np.sign(q - 50), moved)
+        )
         assert min(near, far) * 0.98 <= found.quantile(q) <= max(near, far) * 1.02
     # an sd for each surface voxel: only the upper half moves
     from rtuncertainty.core.surfaces import surface
+
     edge = surface(mask)
     half = from_surface(mask, np.where(np.nonzero(edge)[0] > 9, sd, 0.0), spacing)
     assert np.array_equal(half[:8] > 0.5, mask[:8]) and set(np.unique(half[2:8].round(6))) <= {0.0, 1.0}

@@ -1,4 +1,6 @@
-"""The files of a result that tell volumes, their intervals and quality: one with another, and with the segmentation beside them."""
+"""The files of a result that tell volumes, their intervals and quality: one with another, and with the segmentation
+beside them.
+"""
 
 import csv
 import json
@@ -8,8 +10,8 @@ import pytest
 import SimpleITK as sitk
 from make_bundle import make_bundle
 
-from rtuncertainty.jobs import prediction as job
 from rtuncertainty import predict
+from rtuncertainty.jobs import prediction as job
 from rtuncertainty.results import tables
 from rtuncertainty.results.result import file_names
 from rtuncertainty.uncertainty import volume_assessment
@@ -54,18 +56,36 @@ def result(model, tmp_path_factory):
 
 def test_what_predict_writes(result):
     files = json.loads((result / "summary.json").read_text(encoding="utf-8"))["files"]
-    assert files["volume_distribution"] == "volume_distribution.csv" and files["volume_intervals"] == "volume_intervals.csv"
-    assert files["quality"] == "structure_quality.csv" and files["inside"] == {"bone": "inside_bone.nii.gz", "gtv": "inside_gtv.nii.gz"}
+    assert (
+        files["volume_distribution"] == "volume_distribution.csv"
+        and files["volume_intervals"] == "volume_intervals.csv"
+    )
+    assert files["quality"] == "structure_quality.csv" and files["inside"] == {
+        "bone": "inside_bone.nii.gz",
+        "gtv": "inside_gtv.nii.gz",
+    }
     distribution, intervals = rows(result / "volume_distribution.csv"), rows(result / "volume_intervals.csv")
-    assert tuple(distribution[0]) == tables.COLUMNS["volume_distribution"] and [float(r["percentile"]) for r in distribution] == [*PERCENTILES] * 2
-    assert tuple(intervals[0]) == tables.COLUMNS["volume_intervals"] and [float(r["level"]) for r in intervals] == [*LEVELS] * 2
+    assert (
+        tuple(distribution[0]) == tables.COLUMNS["volume_distribution"]
+        and [float(r["percentile"]) for r in distribution] == [*PERCENTILES] * 2
+    )
+    assert (
+        tuple(intervals[0]) == tables.COLUMNS["volume_intervals"]
+        and [float(r["level"]) for r in intervals] == [*LEVELS] * 2
+    )
     assert {r["calibrated_ml"] for r in distribution} == {""} and {r["calibrated"] for r in intervals} == {"no"}
     assert [r["structure"] for r in rows(result / "structure_quality.csv")] == ["bone", "gtv"]
 
 
 def test_files_agree_with_each_other_and_with_the_segmentation(result):
-    told = {(r["structure"], float(r["percentile"])): float(r["volume_ml"]) for r in rows(result / "volume_distribution.csv")}
-    ends = {(r["structure"], float(r["level"])): (float(r["lower_ml"]), float(r["upper_ml"])) for r in rows(result / "volume_intervals.csv")}
+    told = {
+        (r["structure"], float(r["percentile"])): float(r["volume_ml"])
+        for r in rows(result / "volume_distribution.csv")
+    }
+    ends = {
+        (r["structure"], float(r["level"])): (float(r["lower_ml"]), float(r["upper_ml"]))
+        for r in rows(result / "volume_intervals.csv")
+    }
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(result / "structures.seg.nrrd")))
     ml = 0.016
     spread = 0.0
@@ -85,8 +105,13 @@ def test_files_agree_with_each_other_and_with_the_segmentation(result):
 
 
 def test_a_calibrated_card_widens_the_intervals(model, result, tmp_path):
-    card = {"method": "conformal", "cases": 12, "patients": 12, "per": "pooled",
-            "groups": {"pooled": {"cases": 12, "patients": 12, "margins": {"0.5": 0.05, "0.8": 0.1, "0.9": 0.3}}}}
+    card = {
+        "method": "conformal",
+        "cases": 12,
+        "patients": 12,
+        "per": "pooled",
+        "groups": {"pooled": {"cases": 12, "patients": 12, "margins": {"0.5": 0.05, "0.8": 0.1, "0.9": 0.3}}},
+    }
     other = make_bundle(tmp_path / "m")
     with_card(other, calibration={"volumes": card})
     found = predict(limb(), other, samples=8)
@@ -97,30 +122,57 @@ def test_a_calibrated_card_widens_the_intervals(model, result, tmp_path):
             assert not v.calibrated
             continue
         before = plain[v.structure]
-        assert v.calibrated and v.upper_ml > 1.2 * float(before["upper_ml"]) and v.volume_ml == pytest.approx(float(before["volume_ml"]), abs=1e-3)
+        assert (
+            v.calibrated
+            and v.upper_ml > 1.2 * float(before["upper_ml"])
+            and v.volume_ml == pytest.approx(float(before["volume_ml"]), abs=1e-3)
+        )
     known = tables.of_assessed(found.assessed, found.card)
     intervals = {(r["structure"], r["level"]): r for r in known["volume_intervals"]}
     distribution = {(r["structure"], r["percentile"]): r["calibrated_ml"] for r in known["volume_distribution"]}
-    assert intervals["bone", "0.9"]["calibrated"] == "yes" and intervals["bone", "0.9"]["cases"] == "12" and intervals["bone", "0.9"]["note"] == ""
-    assert intervals["bone", "0.95"]["calibrated"] == "no" and intervals["bone", "0.95"]["note"].startswith("too few cases for 95 %")
+    assert (
+        intervals["bone", "0.9"]["calibrated"] == "yes"
+        and intervals["bone", "0.9"]["cases"] == "12"
+        and intervals["bone", "0.9"]["note"] == ""
+    )
+    assert intervals["bone", "0.95"]["calibrated"] == "no" and intervals["bone", "0.95"]["note"].startswith(
+        "too few cases for 95 %"
+    )
     assert distribution["bone", "99.5"] == "" and distribution["bone", "95"] == intervals["bone", "0.9"]["upper_ml"]
 
 
 def test_no_spread_is_no_certainty(tmp_path):
     """One network without dropout: its distribution is a single number, and the table says why."""
-    plain = make_bundle(tmp_path / "m", network="m3", arguments={"classes": 3, "width": 4, "features": 8, "branch_width": 4, "dropout": 0.0})
+    plain = make_bundle(
+        tmp_path / "m",
+        network="m3",
+        arguments={"classes": 3, "width": 4, "features": 8, "branch_width": 4, "dropout": 0.0},
+    )
     found = predict(limb(), plain, samples=2)
     assert all(len(set(f.distribution.ml)) == 1 for f in found.assessed)
-    assert {r["note"] for r in tables.of_assessed(found.assessed, found.card)["volume_intervals"]} == {"the samples have no spread"}
+    assert {r["note"] for r in tables.of_assessed(found.assessed, found.card)["volume_intervals"]} == {
+        "the samples have no spread"
+    }
 
 
 def test_an_image_unlike_the_training_data_is_flagged(tmp_path):
-    usual = {"cases": 20, "quantiles": np.linspace(-1.5, 1.5, 19).tolist(), "measures": {
-        "noise": {"mean": -6.0, "sd": 0.1, "range": [0.002, 0.003]}, "sharpness": {"mean": -9.0, "sd": 0.1, "range": [0.0001, 0.0002]}}}
+    usual = {
+        "cases": 20,
+        "quantiles": np.linspace(-1.5, 1.5, 19).tolist(),
+        "measures": {
+            "noise": {"mean": -6.0, "sd": 0.1, "range": [0.002, 0.003]},
+            "sharpness": {"mean": -9.0, "sd": 0.1, "range": [0.0001, 0.0002]},
+        },
+    }
     model = make_bundle(tmp_path / "m")
     with_card(model, input={"statistics": usual})
     told = [f for f in predict(limb(), model, samples=2).flags if f.subject == "input" and "noise" in f.reason]
-    assert len(told) == 1 and told[0].flag == "unlike the training data" and "0.2% to 0.3%" in told[0].reason and told[0].severity == "warning"
+    assert (
+        len(told) == 1
+        and told[0].flag == "unlike the training data"
+        and "0.2% to 0.3%" in told[0].reason
+        and told[0].severity == "warning"
+    )
 
 
 def test_names_of_clinics_make_file_names():
@@ -128,7 +180,11 @@ def test_names_of_clinics_make_file_names():
     assert found["PTV 50/60 Gy"] == "inside_PTV_50_60_Gy" and found["PTV_50_60_Gy"] == "inside_PTV_50_60_Gy_2"
     long = file_names("inside", ["ß" * 200, "ß" * 199 + "x"])
     assert len(set(long.values())) == 2 and all(len(name.encode("utf-8")) < 150 for name in long.values())
-    assert found["ptv_50_60_gy"].endswith("_3") and found["Œsophage"] == "inside_Œsophage" and len(set(found.values())) == 5
+    assert (
+        found["ptv_50_60_gy"].endswith("_3")
+        and found["Œsophage"] == "inside_Œsophage"
+        and len(set(found.values())) == 5
+    )
 
 
 def test_assessing_a_crop_changes_nothing():
@@ -139,10 +195,17 @@ def test_assessing_a_crop_changes_nothing():
     grid = sitk.GetImageFromArray(np.zeros(p.shape, np.uint8))
     grid.SetSpacing((2.0, 2.0, 2.0))
     card = {"calibration": {}}
-    one, every = (volume_assessment.assess("x", p, p, labelled, None, grid, card, rule) for rule in ({"largest": 1}, None))
+    one, every = (
+        volume_assessment.assess("x", p, p, labelled, None, grid, card, rule) for rule in ({"largest": 1}, None)
+    )
     assert one.distribution.volume_ml == every.distribution.volume_ml == pytest.approx(labelled.sum() * ML)
-    assert one.distribution.ml[-1] == pytest.approx(75 * ML) and every.distribution.ml[-1] == pytest.approx((75 + 50) * ML)
-    assert sitk.GetArrayViewFromImage(one.inside)[5, 19, 19] == 0 and sitk.GetArrayViewFromImage(every.inside)[5, 19, 19] == 20
+    assert one.distribution.ml[-1] == pytest.approx(75 * ML) and every.distribution.ml[-1] == pytest.approx(
+        (75 + 50) * ML
+    )
+    assert (
+        sitk.GetArrayViewFromImage(one.inside)[5, 19, 19] == 0
+        and sitk.GetArrayViewFromImage(every.inside)[5, 19, 19] == 20
+    )
     assert one.quality.expected_dice > every.quality.expected_dice and one.inside.GetSpacing() == (2.0, 2.0, 2.0)
     with pytest.raises(ValueError, match="NaN"):
         volume_assessment.assess("x", np.where(p == 0.2, np.nan, p), p, labelled, None, grid, card)

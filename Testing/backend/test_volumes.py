@@ -11,7 +11,9 @@ from rtuncertainty.uncertainty import volumes
 def test_beta_from_moments_is_the_beta_it_came_from():
     for a, b in ((2.0, 5.0), (0.4, 0.6), (30.0, 28.0), (1.0, 1.0)):
         d = stats.beta(a, b)
-        assert volumes.probability_of_being_inside(np.array([d.mean()]), np.array([d.var()]))[0] == pytest.approx(d.sf(0.5), abs=1e-6)
+        assert volumes.probability_of_being_inside(np.array([d.mean()]), np.array([d.var()]))[0] == pytest.approx(
+            d.sf(0.5), abs=1e-6
+        )
 
 
 def test_limits_of_the_moments():
@@ -39,5 +41,10 @@ def test_nan_is_refused():
 
 
 def test_table_has_the_columns_of_the_design():
-    text = tables.text(tables.COLUMNS["volumes"], tables.of_volumes([volumes.Volume("bone", 10.0, 9.0, 12.5, 0.9, False)]))
-    assert text.splitlines() == ["structure,volume_ml,lower_ml,upper_ml,level,calibrated", "bone,10.000,9.000,12.500,0.9,no"]
+    text = tables.text(
+        tables.COLUMNS["volumes"], tables.of_volumes([volumes.Volume("bone", 10.0, 9.0, 12.5, 0.9, False)])
+    )
+    assert text.splitlines() == [
+        "structure,volume_ml,lower_ml,upper_ml,level,calibrated",
+        "bone,10.000,9.000,12.500,0.9,no",
+    ]

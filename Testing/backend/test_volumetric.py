@@ -10,12 +10,12 @@ import torch
 from make_bundle import make_bundle
 from torch import nn
 
-from rtuncertainty.bundles import bundle
-from rtuncertainty.sampling import inference, volumes
-from rtuncertainty.jobs import prediction as job
 from rtuncertainty import networks, predict
+from rtuncertainty.bundles import bundle
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.events import Progress
+from rtuncertainty.jobs import prediction as job
+from rtuncertainty.sampling import inference, volumes
 
 CPU = torch.device("cpu")
 
@@ -120,7 +120,12 @@ def model(tmp_path, monkeypatch):
     torch.save({"checkpoints": [Tiny().state_dict()]}, folder / "weights.pt")
     card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     card["task"], card["architecture"] = "segmentation", {"name": "tiny", "arguments": {}}
-    card["input"] |= {"modality": "CT", "sequence": "", "spacing_mm": [4.0, 4.0, 3.0], "normalisation": "HU from -500 to 1000"}
+    card["input"] |= {
+        "modality": "CT",
+        "sequence": "",
+        "spacing_mm": [4.0, 4.0, 3.0],
+        "normalisation": "HU from -500 to 1000",
+    }
     del card["outputs"]["synct"]
     card["weights"]["sha256"] = bundle.sha256(folder / "weights.pt")
     (folder / "model.json").write_text(json.dumps(card), encoding="utf-8")
@@ -132,7 +137,11 @@ def test_predict_segments_a_ct(model, tmp_path):
     sitk.WriteImage(ct(), str(tmp_path / "ct.nii.gz"))
     out = job.predict_to_folder(str(tmp_path / "ct.nii.gz"), model, tmp_path / "out", samples=5)
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    assert "synct" not in summary["files"] and "predictive_sd" not in summary["files"] and summary["options"]["samples"] == 5
+    assert (
+        "synct" not in summary["files"]
+        and "predictive_sd" not in summary["files"]
+        and summary["options"]["samples"] == 5
+    )
     structures = sitk.ReadImage(str(out / "structures.seg.nrrd"))
     assert structures.GetSize() == (44, 40, 12) and structures.GetMetaData("Segment0_Name") == "bone"
     entropy = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "structures_entropy.nii.gz")))

@@ -1,7 +1,8 @@
-"""T doses of one plan in one batch against T single ones, and what the fields' fluence saves when it is made once: CPU seconds and ratios.
+"""T doses of one plan in one batch against T single ones, and what the fields' fluence saves when it is made once: CPU
+seconds and ratios.
 
-`python Testing/benchmarks/dose.py [--samples 20] [--threads 1] [--device cpu]` (needs pydosert): a limb of 12 cm, four photon fields on 3 mm voxels,
-and two proton fields. Protons have no batch: the engine takes one image at a time.
+`python Testing/benchmarks/dose.py [--samples 20] [--threads 1] [--device cpu]` (needs pydosert): a limb of 12 cm, four
+photon fields on 3 mm voxels, and two proton fields. Protons have no batch: the engine takes one image at a time.
 """
 
 import argparse
@@ -55,22 +56,51 @@ def main():
 
     def with_fluence():
         with quiet():
-            return torch.cat([d.fields.engine.forward(d.fields.sequence.leaf_positions[None], d.fields.mu[None], d.fields.sequence.jaw_positions[None], v[None])
-                              for v in volumes[:4]])
+            return torch.cat(
+                [
+                    d.fields.engine.forward(
+                        d.fields.sequence.leaf_positions[None],
+                        d.fields.mu[None],
+                        d.fields.sequence.jaw_positions[None],
+                        v[None],
+                    )
+                    for v in volumes[:4]
+                ]
+            )
 
     print(f"photons, grid {d.grid.shape}, T = {args.samples}, {args.device}, {args.threads} threads", flush=True)
     singles, one = timed(lambda: d.dose(volumes, batch=1))
     print(f"T single doses: {singles:.2f} s, {singles / args.samples:.3f} s each; peak {peak()} MiB", flush=True)
     fluence, _ = timed(with_fluence)
-    print(f"single doses that make the fluence again: {fluence / 4:.3f} s each, ratio {fluence / 4 * args.samples / singles:.2f}", flush=True)
+    print(
+        f"single doses that make the fluence again: {fluence / 4:.3f} s each, ratio "
+        f"{fluence / 4 * args.samples / singles:.2f}",
+        flush=True,
+    )
     for batch in (4, args.samples):
         together, many = timed(lambda batch=batch: d.dose(volumes, batch=batch))
-        print(f"batches of {batch}: {together:.2f} s, ratio {together / singles:.2f}; largest difference {float((many - one).abs().max()) / 50:.1e} of the "
-              f"prescription; peak {peak()} MiB", flush=True)
+        print(
+            f"batches of {batch}: {together:.2f} s, ratio {together / singles:.2f}; largest difference "
+            f"{float((many - one).abs().max()) / 50:.1e} of the "
+            f"prescription; peak {peak()} MiB",
+            flush=True,
+        )
     if args.protons:
-        seconds, d = timed(lambda: planned(replace(DEFAULTS["proton"], spot_spacing_mm=10.0, layer_spacing_mm=8.0), p, target, SCHNEIDER, args.device))
-        each, _ = timed(lambda: d.dose(volumes[:args.protons]))
-        print(f"protons: {seconds:.1f} s to fit the plan, {len(d.fields.spots)} spots left, {each / args.protons:.2f} s a dose", flush=True)
+        seconds, d = timed(
+            lambda: planned(
+                replace(DEFAULTS["proton"], spot_spacing_mm=10.0, layer_spacing_mm=8.0),
+                p,
+                target,
+                SCHNEIDER,
+                args.device,
+            )
+        )
+        each, _ = timed(lambda: d.dose(volumes[: args.protons]))
+        print(
+            f"protons: {seconds:.1f} s to fit the plan, {len(d.fields.spots)} spots left, {each / args.protons:.2f} s "
+            "a dose",
+            flush=True,
+        )
 
 
 def peak() -> int:

@@ -1,7 +1,7 @@
 """The gamma index against pymedphys: the same pairs, processor seconds of one thread each, and the pass rates.
 
-`python Testing/benchmarks/gamma.py --pymedphys PYTHON [--finer 2]`, where PYTHON is an interpreter that has pymedphys and numba
-(see Testing/backend/make_gamma_reference.py); without it only our own times are printed.
+`python Testing/benchmarks/gamma.py --pymedphys PYTHON [--finer 2]`, where PYTHON is an interpreter that has pymedphys
+and numba (see Testing/backend/make_gamma_reference.py); without it only our own times are printed.
 """
 
 import argparse
@@ -34,7 +34,9 @@ def image(dose, axes):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--pymedphys", metavar="PYTHON", help="an interpreter that has pymedphys")
-    parser.add_argument("--finer", type=int, default=2, help="with so many times as many voxels along every edge (default 2)")
+    parser.add_argument(
+        "--finer", type=int, default=2, help="with so many times as many voxels along every edge (default 2)"
+    )
     parser.add_argument("--repeat", type=int, default=3)
     args = parser.parse_args()
     for name, p in pairs(args.finer).items():
@@ -47,8 +49,10 @@ def main():
         told = f"{name}: {found.evaluated} voxels, {found.pass_rate():.2f} % pass, {best:.2f} s"
         if args.pymedphys:
             command = [args.pymedphys, str(SCRIPT), "--time", name, "--finer", str(args.finer)]
-            theirs = min(float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout)
-                         for _ in range(args.repeat))
+            theirs = min(
+                float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout)
+                for _ in range(args.repeat)
+            )
             told += f"; pymedphys {theirs:.2f} s, ratio {best / theirs:.3f}"
         print(told, flush=True)
 

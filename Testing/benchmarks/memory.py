@@ -24,7 +24,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.time() - s
 def peak(size, spacing, samples):
     """(peak resident MiB, seconds) of one prediction."""
     code = CODE.format(library=str(LIBRARY), size=size, spacing=spacing, samples=samples)
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8").stdout.split()
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8"
+    ).stdout.split()
     return float(out[-2]), float(out[-1])
 
 

@@ -13,10 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "RTUncertainty"))
 
 import torch  # noqa: E402
 
-from rtuncertainty.bundles import bundle
 from rtuncertainty import networks
-from rtuncertainty.sampling import slices  # noqa: E402
+from rtuncertainty.bundles import bundle
 from rtuncertainty.networks.uncertainty import class_probabilities  # noqa: E402
+from rtuncertainty.sampling import slices  # noqa: E402
 
 
 @torch.inference_mode()
@@ -58,12 +58,17 @@ def main():
     x = torch.randn(args.slices, 1, args.size, args.size).to(memory_format=torch.channels_last)
     ours = slices.sample([network], x, args.samples, 0)
     mean, probability = naive(network, x, args.samples, 0, keep=True)
-    print(f"largest difference to {args.samples} full passes with the same masks: mean {float((ours.mean - mean).abs().max()):.1e}, "
-          f"probability {float((ours.probability - probability).abs().max()):.1e}")
+    print(
+        f"largest difference to {args.samples} full passes with the same masks: mean "
+        f"{float((ours.mean - mean).abs().max()):.1e}, "
+        f"probability {float((ours.probability - probability).abs().max()):.1e}"
+    )
     fast = clock(lambda: slices.sample([network], x, args.samples, 0), args.repeat)
     slow = clock(lambda: naive(network, x, args.samples, 0), args.repeat)
-    print(f"{args.model}, {args.slices} slices of {args.size}², T = {args.samples}, {torch.get_num_threads()} threads: "
-          f"{fast:.2f} s against {slow:.2f} s, ratio {fast / slow:.2f} (with all moments and entropies in ours)")
+    print(
+        f"{args.model}, {args.slices} slices of {args.size}², T = {args.samples}, {torch.get_num_threads()} threads: "
+        f"{fast:.2f} s against {slow:.2f} s, ratio {fast / slow:.2f} (with all moments and entropies in ours)"
+    )
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "RTUncertainty"))
 
+from rtuncertainty.core import runtime  # noqa: E402
 from rtuncertainty.jobs import prediction as job
 from rtuncertainty.phantoms import limb
-from rtuncertainty.core import runtime  # noqa: E402
 
 runtime.prepare()
 
@@ -25,10 +25,15 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         limb.write_limb(Path(folder) / "in", 1, size=tuple(args.size), spacing=(0.9, 0.9, 3.0))
-        out = job.predict_to_folder(Path(folder) / "in" / "mr.nii.gz", "limb-t1-synct", Path(folder) / "out", samples=args.samples, device="cpu")
+        out = job.predict_to_folder(
+            Path(folder) / "in" / "mr.nii.gz", "limb-t1-synct", Path(folder) / "out", samples=args.samples, device="cpu"
+        )
         seconds = json.loads((out / "summary.json").read_text(encoding="utf-8"))["seconds"]
     total = sum(seconds.values())
-    print(f"{'×'.join(map(str, args.size))}, T = {args.samples}: {total:.0f} s; " + ", ".join(f"{k} {v / total:.1%}" for k, v in seconds.items()))
+    print(
+        f"{'×'.join(map(str, args.size))}, T = {args.samples}: {total:.0f} s; "
+        + ", ".join(f"{k} {v / total:.1%}" for k, v in seconds.items())
+    )
     print(f"outside of the network: {1 - seconds['network'] / total:.1%}")
 
 

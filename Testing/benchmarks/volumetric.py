@@ -1,7 +1,8 @@
 """T = 20 samples of a 3-D network that segments, against one pass of it and against 20, on the same work.
 
-Prints ratios of one run: `python Testing/benchmarks/volumetric.py [--edge 40] [--repeat 2] [--width 24 --features 96]`. Times are of the
-processor, which other programs disturb least. HR-drop-last must come out below 2: it computes its features once.
+Prints ratios of one run: `python Testing/benchmarks/volumetric.py [--edge 40] [--repeat 2] [--width 24 --features 96]`.
+Times are of the processor, which other programs disturb least. HR-drop-last must come out below 2: it computes its
+features once.
 """
 
 import argparse
@@ -42,8 +43,12 @@ def main():
         network = networks.build(name, in_channels=1, classes=8, width=args.width, features=args.features).eval()
         one = clock(lambda: network(x).logits.softmax(1), args.repeat)
         drawn = clock(lambda: volumes.sample([network], x, args.samples, 0), args.repeat)
-        print(f"{name}, {args.edge}³ voxels, T = {args.samples}, {torch.get_num_threads()} threads: samples with all moments and entropies take "
-              f"{drawn / one:.2f} of one pass ({one:.2f} s), {drawn / one / args.samples:.3f} of {args.samples} passes", flush=True)
+        print(
+            f"{name}, {args.edge}³ voxels, T = {args.samples}, {torch.get_num_threads()} threads: samples with all "
+            "moments and entropies take "
+            f"{drawn / one:.2f} of one pass ({one:.2f} s), {drawn / one / args.samples:.3f} of {args.samples} passes",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

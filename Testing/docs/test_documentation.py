@@ -59,9 +59,7 @@ def broken_links(path: Path) -> list[str]:
             continue
         place, _, anchor = link.partition("#")
         target = (path.parent / place).resolve() if place else path
-        if not target.exists():
-            found.append(link)
-        elif anchor and anchor not in anchors(target):
+        if not target.exists() or anchor and anchor not in anchors(target):
             found.append(link)
     return found
 
@@ -92,7 +90,6 @@ def test_every_command_parses():
     """Every command of README, documentation and training guide, with the real parsers; nothing is run."""
     from rtuncertainty.cli.command_line import parser
     from rtuncertainty.core.errors import InputError
-
     from training.__main__ import parser as training_parser
 
     parsers = {"rtuncertainty": parser(), "training": training_parser()}

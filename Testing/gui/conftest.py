@@ -19,16 +19,19 @@ if not MISSING:
     import slicer
     from gui_support.cards import CARD, PROPAGATION_CARD
     from gui_support.recording_scene import RecordingScene
-    from RTUncertaintyLib.jobs.command import BackendCommand
     from standins import install, load_module, process_events
+
+    from RTUncertaintyLib.jobs.command import BackendCommand
 
 
 class SkippedModule(pytest.Module):
     """A test file that cannot be imported here."""
 
     def collect(self):
-        pytest.skip(f"{' and '.join(MISSING)} not installed: pip install PySide6-Essentials slicer-core",
-                    allow_module_level=True)
+        pytest.skip(
+            f"{' and '.join(MISSING)} not installed: pip install PySide6-Essentials slicer-core",
+            allow_module_level=True,
+        )
 
 
 def pytest_pycollect_makemodule(module_path, parent):
@@ -88,6 +91,7 @@ def command():
 @pytest.fixture
 def backend(monkeypatch, tmp_path):
     """`backend("slow")` sets what the fake backend does; returns the file for its process ids."""
+
     def behave(name):
         pids = tmp_path / "pids.txt"
         monkeypatch.setenv("FAKE_BACKEND", name)
@@ -141,6 +145,7 @@ class TorchIsThere:
 @pytest.fixture
 def run(panel):
     """`run()` presses Run and waits until the run is over; returns the status line."""
+
     def press(seconds=20):
         panel.ui.runButton.click()
         assert process_events(lambda: not panel.panel.running, seconds), panel.ui.statusLabel.text

@@ -1,7 +1,8 @@
 """Photograph RTReview off screen: the panel, and beside it the slice views with overlay, legend and nested contours.
 
-`python Testing/gui/make_review_screenshots.py FOLDER RESULT [INPUT.nii.gz] [STRUCTURE] [MAP] [DOSE]`: a result folder of `rtuncertainty predict` or
-`propagate`, the image that it is of, a structure and the key of a map to look at, and a dose (Gy) for its DVHs. Writes RTReview_<what>.png into FOLDER.
+`python Testing/gui/make_review_screenshots.py FOLDER RESULT [INPUT.nii.gz] [STRUCTURE] [MAP] [DOSE]`: a result folder
+of `rtuncertainty predict` or `propagate`, the image that it is of, a structure and the key of a map to look at, and a
+dose (Gy) for its DVHs. Writes RTReview_<what>.png into FOLDER.
 """
 
 import os
@@ -21,11 +22,12 @@ import numpy as np  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
 from PIL import Image  # noqa: E402
 from PySide6 import QtGui  # noqa: E402
-from RTUncertaintyLib.headless import scene  # noqa: E402
+
 from RTUncertaintyLib import scene as run_scene  # noqa: E402
+from RTUncertaintyLib.headless import scene  # noqa: E402
 from RTUncertaintyLib.headless.render import views  # noqa: E402
-from RTUncertaintyLib.runs.overlays import label_count  # noqa: E402
 from RTUncertaintyLib.mrml.volumes import add_volume  # noqa: E402
+from RTUncertaintyLib.runs.overlays import label_count  # noqa: E402
 
 PANEL, VIEW, GAP = (500, 1084), 540, 4
 
@@ -59,9 +61,15 @@ class Studio:
         if key is None:
             return
         kind, (width, height) = run_scene.OVERLAYS[key], (136, 480)
-        pixels = np.ascontiguousarray(views.legend_picture(
-            run.overlays[key], [*kind.name.split(), kind.unit and f"({kind.unit})"], label_count(run.overlays[key], kind),
-            kind.label_format, (width, height)))
+        pixels = np.ascontiguousarray(
+            views.legend_picture(
+                run.overlays[key],
+                [*kind.name.split(), kind.unit and f"({kind.unit})"],
+                label_count(run.overlays[key], kind),
+                kind.label_format,
+                (width, height),
+            )
+        )
         # the legend is drawn on black, which is left out: it hides no tissue
         seen = np.clip(2 * pixels.max(axis=2).astype(int), 0, 255).astype(np.uint8)
         layers = np.ascontiguousarray(np.dstack([pixels, seen]))
@@ -88,7 +96,9 @@ class Studio:
         file = self.folder / f"RTReview_{name}.png"
         sheet.save(str(file))
         with Image.open(file) as picture:
-            picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE).save(file, optimize=True)  # a third of the size
+            picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE).save(
+                file, optimize=True
+            )  # a third of the size
 
 
 def chart_picture(chart, size=(900, 640)):
@@ -114,7 +124,9 @@ def chart_picture(chart, size=(900, 640)):
         line.SetWidth(series.GetLineWidth())
         line.SetLabel(series.GetName())
         line.GetPen().SetLineType(pens.get(series.GetLineStyle(), vtk.vtkPen.SOLID_LINE))
-        line.SetMarkerStyle(vtk.vtkPlotPoints.CIRCLE if series.GetMarkerStyle() == series.MarkerStyleCircle else vtk.vtkPlotPoints.NONE)
+        line.SetMarkerStyle(
+            vtk.vtkPlotPoints.CIRCLE if series.GetMarkerStyle() == series.MarkerStyleCircle else vtk.vtkPlotPoints.NONE
+        )
     for axis, title in ((vtk.vtkAxis.BOTTOM, chart.GetXAxisTitle()), (vtk.vtkAxis.LEFT, chart.GetYAxisTitle())):
         plot.GetAxis(axis).SetTitle(title)
         plot.GetAxis(axis).GetTitleProperties().SetFontSize(16)
@@ -148,7 +160,9 @@ def with_dose(studio, run, dose):
     sheet.fill(QtGui.QColor("#222222"))
     painter = QtGui.QPainter(sheet)
     painter.drawPixmap(0, 0, studio.host.grab())
-    painter.drawImage(PANEL[0] + GAP, 0, QtGui.QImage(pixels.data, 1000, PANEL[1], 3 * 1000, QtGui.QImage.Format.Format_RGB888))
+    painter.drawImage(
+        PANEL[0] + GAP, 0, QtGui.QImage(pixels.data, 1000, PANEL[1], 3 * 1000, QtGui.QImage.Format.Format_RGB888)
+    )
     painter.end()
     sheet.save(str(studio.folder / "RTReview_dose.png"))
 

@@ -1,10 +1,11 @@
 """Photograph the panels off screen, of real runs.
 
-`python Testing/gui/make_screenshots.py FOLDER [MR.nii.gz]`: RTPrediction with the first installed model that predicts, on the
-MR or, without one, on the digital limb. The picture of an error asks for a GPU, and is left out where there is one.
+`python Testing/gui/make_screenshots.py FOLDER [MR.nii.gz]`: RTPrediction with the first installed model that predicts,
+on the MR or, without one, on the digital limb. The picture of an error asks for a GPU, and is left out where there is
+one.
 
-`python Testing/gui/make_screenshots.py FOLDER PLANNING.nii.gz STRUCTURES.seg.nrrd DAILY.nii.gz`: RTPropagation with the first
-installed model that propagates.
+`python Testing/gui/make_screenshots.py FOLDER PLANNING.nii.gz STRUCTURES.seg.nrrd DAILY.nii.gz`: RTPropagation with the
+first installed model that propagates.
 """
 
 import os
@@ -22,9 +23,10 @@ slicer = install()
 
 import SimpleITK as sitk  # noqa: E402
 from gui_support.volumes import add_volume  # noqa: E402
-from RTUncertaintyLib.prediction.digital_limb import load_digital_limb  # noqa: E402
+
 from RTUncertaintyLib.mrml.segmentation import add_segmentation  # noqa: E402
 from RTUncertaintyLib.mrml.volumes import add_volume as add_image  # noqa: E402
+from RTUncertaintyLib.prediction.digital_limb import load_digital_limb  # noqa: E402
 
 PATIENCE = 1800  # seconds for a run
 
@@ -92,9 +94,14 @@ def propagation(folder, planning, structures, daily):
     panel = Photographer("RTPropagation", folder, (520, 1260))
     ui, photograph, scene = panel.ui, panel.photograph, slicer.mrmlScene
     photograph("empty")
-    scans = [add_image(scene, sitk.ReadImage(str(file)), name) for file, name in ((planning, "Planning CT"), (daily, "Daily CT"))]
+    scans = [
+        add_image(scene, sitk.ReadImage(str(file)), name)
+        for file, name in ((planning, "Planning CT"), (daily, "Daily CT"))
+    ]
     ui.planningSelector.setCurrentNode(scans[0])
-    ui.structuresSelector.setCurrentNode(add_segmentation(scene, Path(structures), [], "Planning structures", scans[0], surfaces=False))
+    ui.structuresSelector.setCurrentNode(
+        add_segmentation(scene, Path(structures), [], "Planning structures", scans[0], surfaces=False)
+    )
     ui.dailySelector.setCurrentNode(scans[1])
     photograph("idle")
     ui.settingsCollapsibleButton.collapsed = False

@@ -1,4 +1,6 @@
-"""What the real application does and a tidy test does not: signals that stay away, events in the middle of a call, parts that were deleted."""
+"""What the real application does and a tidy test does not: signals that stay away, events in the middle of a call,
+parts that were deleted.
+"""
 
 import subprocess
 import sys
@@ -7,8 +9,9 @@ import pytest
 import slicer
 from gui_support.review import folders, opened, review  # noqa: F401
 from gui_support.volumes import add_case, add_volume
-from RTUncertaintyLib.jobs import process_tree
 from standins import process_events
+
+from RTUncertaintyLib.jobs import process_tree
 
 
 @pytest.mark.parametrize("module", ["panel", "propagation"])
@@ -60,7 +63,9 @@ def test_a_second_click_while_a_report_is_written(opened, monkeypatch, tmp_path)
     widget, clicks = opened("new"), []
     ui, real = widget.ui, slicer.app.processEvents
     ui.exportFolderEdit.currentPath, ui.pdfCheckBox.checked = str(tmp_path / "review"), False
-    monkeypatch.setattr(slicer.app.__class__, "processEvents", lambda self: (clicks.append(ui.exportButton.click()), real()))
+    monkeypatch.setattr(
+        slicer.app.__class__, "processEvents", lambda self: (clicks.append(ui.exportButton.click()), real())
+    )
     ui.exportButton.click()
     assert clicks and ui.exportLabel.text.startswith("Written to") and ui.exportButton.enabled
 
@@ -111,7 +116,9 @@ def test_scene_of_another_computer_keeps_its_model(propagation, models):
     trial = models.parent / "trial"
     trial.mkdir()
     card = (models.parent / "test-propagation" / "model.json").read_text(encoding="utf-8")
-    (trial / "model.json").write_text(card.replace("test-propagation", "trial").replace("Head and neck", "Zzz"), encoding="utf-8")
+    (trial / "model.json").write_text(
+        card.replace("test-propagation", "trial").replace("Head and neck", "Zzz"), encoding="utf-8"
+    )
     for folder in (r"C:\Slicer 5.10\extensions\Models\trial", "/opt/Slicer/Models/trial/"):
         propagation.exit()
         propagation.logic.getParameterNode().SetParameter("model", folder)
@@ -125,7 +132,10 @@ def test_scene_of_another_computer_keeps_its_model(propagation, models):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="both ways are there on Linux only")
 def test_processes_without_ps(monkeypatch, tmp_path):
     """In a container there may be no `ps`, and Slicer's libraries are in the way of one."""
-    child = subprocess.Popen([sys.executable, "-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"], stdin=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"],
+        stdin=subprocess.PIPE,
+    )
     try:
         assert process_events(lambda: len(process_tree.members(child.pid)) == 2, 20)
         by_proc = process_tree.members(child.pid)
@@ -169,7 +179,10 @@ def test_overlays_and_contours_of_a_propagation_deleted_by_hand(propagation):
     segmentation = nodes.segmentations["propagated"].GetSegmentation()
     segmentation.RemoveSegment(segmentation.GetSegmentIdBySegmentName("PTV70"))
     ui.acceptButton.click()
-    assert ui.acceptedLabel.text.startswith("PTV70 has no contour 'propagated'") and "f8d9d9" in ui.acceptedLabel.styleSheet
+    assert (
+        ui.acceptedLabel.text.startswith("PTV70 has no contour 'propagated'")
+        and "f8d9d9" in ui.acceptedLabel.styleSheet
+    )
 
 
 def test_what_is_left_of_a_propagation_is_no_run(opened, propagation):  # noqa: F811
@@ -194,7 +207,12 @@ def test_many_flags_leave_room_for_the_structures(propagation):
     from RTUncertaintyLib.widgets import table_rows
 
     ui = run_on_case(propagation)
-    flag = {"subject": "PTV", "severity": "warning", "flag": "uncertain volume", "reason": "The 90 % interval spans much of the volume; " * 3}
+    flag = {
+        "subject": "PTV",
+        "severity": "warning",
+        "flag": "uncertain volume",
+        "reason": "The 90 % interval spans much of the volume; " * 3,
+    }
     table_rows.fill_flags(ui.flagsTable, [flag] * 12)
     process_events()
     low, high = table_rows.FLAGS_HEIGHT

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import slicer
-from RTUncertaintyLib.prediction.logic import PredictionError, PredictionLogic
 from gui_support.volumes import add_volume
+
+from RTUncertaintyLib.prediction.logic import PredictionError, PredictionLogic
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,8 +34,15 @@ def test_module_logic_is_the_same(panel):
     logic.clean_up()
 
 
-@pytest.mark.parametrize("behaviour, words", [
-    ("bad_input", "holds NaN"), ("segfault", "crashed \\(SIGSEGV\\)"), ("killed", "SIGKILL"), ("traceback", "did not foresee")])
+@pytest.mark.parametrize(
+    "behaviour, words",
+    [
+        ("bad_input", "holds NaN"),
+        ("segfault", "crashed \\(SIGSEGV\\)"),
+        ("killed", "SIGKILL"),
+        ("traceback", "did not foresee"),
+    ],
+)
 def test_errors_in_one_line(logic, backend, behaviour, words):
     backend(behaviour)
     before = slicer.mrmlScene.GetNumberOfNodes()
@@ -75,5 +83,7 @@ import os; print("predicted", flush=True); os._exit(0)
     import os
 
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "Testing" / "gui")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment, encoding="utf-8"
+    )
     assert done.stdout.strip().endswith("predicted"), done.stderr

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from gui_support.volumes import add_volume, transform_node
+
 from RTUncertaintyLib.jobs.workspace import RunRequest, file_name, prepare
 from RTUncertaintyLib.mrml.volume_export import UnusableVolume, export_volume
-from gui_support.volumes import add_volume, transform_node
 
 
 def world_of(image, index):
@@ -29,8 +30,9 @@ def test_geometry_and_values(scene, tmp_path):
 def test_parent_transform_goes_into_the_geometry(scene, tmp_path):
     node = add_volume()
     angle = np.deg2rad(20)
-    matrix = np.array([[np.cos(angle), -np.sin(angle), 0, 5], [np.sin(angle), np.cos(angle), 0, -7], [0, 0, 1, 11],
-                       [0, 0, 0, 1]])
+    matrix = np.array(
+        [[np.cos(angle), -np.sin(angle), 0, 5], [np.sin(angle), np.cos(angle), 0, -7], [0, 0, 1, 11], [0, 0, 0, 1]]
+    )
     node.SetAndObserveTransformNodeID(transform_node(matrix).GetID())
     image = sitk.ReadImage(str(export_volume(node, tmp_path / "a.nrrd")))
     for index in ((0, 0, 0), (5, 7, 9)):
@@ -40,8 +42,12 @@ def test_parent_transform_goes_into_the_geometry(scene, tmp_path):
 
 def test_workspace_arguments_and_cleaning(scene, tmp_path):
     node, ct = add_volume("a/b: MR"), add_volume("CT")
-    work = prepare(RunRequest(node, "/models/m", samples=3, seed=4, device="cpu", bias_field="off", reference=ct,
-                              output=str(tmp_path)), "m")
+    work = prepare(
+        RunRequest(
+            node, "/models/m", samples=3, seed=4, device="cpu", bias_field="off", reference=ct, output=str(tmp_path)
+        ),
+        "m",
+    )
     text = " ".join(work.arguments)
     assert "--samples 3 --seed 4 --device cpu --bias-field off --progress json" in text and "--reference" in text
     assert work.output == tmp_path / "m on a_b_ MR" and not work.output.exists()

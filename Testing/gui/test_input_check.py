@@ -5,13 +5,14 @@ import pytest
 import slicer
 import vtk
 from gui_support.cards import CARD
-from RTUncertaintyLib.jobs.input_check import check_input
+from gui_support.volumes import add_volume, transform_node
+
 from rtuncertainty.bundles import compatibility
 from rtuncertainty.core import image_io
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.geometry import in_patient_axes
+from RTUncertaintyLib.jobs.input_check import check_input
 from RTUncertaintyLib.mrml.volumes import image_like
-from gui_support.volumes import add_volume, transform_node
 
 
 def voxels(shape=(24, 32, 32), dtype=np.float32):
@@ -114,11 +115,14 @@ def test_mr_with_negative_values_is_no_ct(scene):
     assert check_input(add_volume(array=voxels() - 400), CARD).message == ""
 
 
-@pytest.mark.parametrize("options, words", [
-    ({"spacing": (3.0, 3.0, 3.0)}, "The voxel spacing left-right is 3 mm"),
-    ({"shape": (200, 32, 32), "spacing": (1.0, 1.0, 5.0)}, "The field of view head-foot is 1000 mm"),
-    ({"shape": (4, 32, 32), "spacing": (1.0, 1.0, 6.0)}, "only 4 slices"),
-])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"spacing": (3.0, 3.0, 3.0)}, "The voxel spacing left-right is 3 mm"),
+        ({"shape": (200, 32, 32), "spacing": (1.0, 1.0, 5.0)}, "The field of view head-foot is 1000 mm"),
+        ({"shape": (4, 32, 32), "spacing": (1.0, 1.0, 6.0)}, "only 4 slices"),
+    ],
+)
 def test_soft_warnings(scene, options, words):
     check = check_input(add_volume(**options), CARD)
     assert not check.errors and words in check.message
@@ -132,20 +136,27 @@ def test_spacing_is_compared_along_the_patient(scene):
     assert spacing.tolist() == [1, 1, 3] and size.tolist() == [6, 7, 5]
 
 
-@pytest.mark.parametrize("spacing, fits", [(1.6, True), (1.6004, True), (1.605, False), (1.616, False), (0.4999, True), (0.4975, False)])
+@pytest.mark.parametrize(
+    "spacing, fits", [(1.6, True), (1.6004, True), (1.605, False), (1.616, False), (0.4999, True), (0.4975, False)]
+)
 def test_panel_and_backend_agree_on_spacing(scene, spacing, fits):
     """One rule: within a thousandth of the card's range, which is what rounded headers need; and one wording."""
     node = add_volume(shape=(24, 64, 64), spacing=(spacing, 1.0, 1.0))
     backend = compatibility.warnings(CARD, compatibility.Scan.of(sitk_image(node)))
     assert check_input(node, CARD).warnings == [f"MR: {words}" for words in backend] and bool(backend) is not fits
-    assert fits or backend == [f"The voxel spacing left-right is {spacing:g} mm; the model was trained for 0.5 to 1.6 mm."]
+    assert fits or backend == [
+        f"The voxel spacing left-right is {spacing:g} mm; the model was trained for 0.5 to 1.6 mm."
+    ]
 
 
 def test_spacing_of_1_005_mm_where_1_mm_is_the_limit(scene):
     """It once read "1.00 mm; the model was trained for 0.5 to 1 mm", and the panel said nothing."""
     card = {**CARD, "input": {**CARD["input"], "spacing_range_mm": [[0.5] * 3, [1.0] * 3]}}
     node = add_volume(spacing=(1.005, 1.0, 1.0))
-    assert check_input(node, card).message == "MR: The voxel spacing left-right is 1.005 mm; the model was trained for 0.5 to 1 mm."
+    assert (
+        check_input(node, card).message
+        == "MR: The voxel spacing left-right is 1.005 mm; the model was trained for 0.5 to 1 mm."
+    )
 
 
 @pytest.mark.parametrize("case", ["padded", "inside", "constant", "ct", "small"])

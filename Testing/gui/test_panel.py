@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import slicer
 from gui_support.cards import CARD
-from standins import load_module, process_events
 from gui_support.volumes import add_volume
+from standins import load_module, process_events
 
 MODULE = Path(__file__).resolve().parents[2] / "RTUncertainty" / "RTPrediction" / "RTPrediction.py"
 
@@ -38,11 +38,21 @@ def test_a_volume_there_when_the_module_is_entered_is_taken(panel):
 
 def test_card_in_plain_words(panel):
     text = panel.ui.modelCardText.plainText
-    for words in ("22 patients", "CC BY 3.0", "61.2", "0.83", "Research use only", "z-score SD 1.21", "volumes not calibrated",
-                  "limb (thigh, knee, lower leg, hip)", "5 cases"):
+    for words in (
+        "22 patients",
+        "CC BY 3.0",
+        "61.2",
+        "0.83",
+        "Research use only",
+        "z-score SD 1.21",
+        "volumes not calibrated",
+        "limb (thigh, knee, lower leg, hip)",
+        "5 cases",
+    ):
         assert words in text, words
     assert panel.ui.modelSummaryLabel.text == (
-        "T1-weighted MR of the limb (thigh, knee, lower leg, hip). <b>Research use only.</b>")
+        "T1-weighted MR of the limb (thigh, knee, lower leg, hip). <b>Research use only.</b>"
+    )
 
 
 def test_card_cannot_bring_markup(panel, models):
@@ -54,13 +64,18 @@ def test_card_cannot_bring_markup(panel, models):
 
 def test_a_model_that_has_seen_no_patient_says_so(panel, models):
     ui = panel.ui
-    assert "phantom" not in (ui.modelComboBox.currentText + ui.modelSummaryLabel.text + ui.modelCardText.plainText).lower()
+    assert (
+        "phantom" not in (ui.modelComboBox.currentText + ui.modelSummaryLabel.text + ui.modelCardText.plainText).lower()
+    )
     card = {**CARD, "training": {**CARD["training"], "phantom": True, "cases": 60}}
     (models / "model.json").write_text(json.dumps(card), encoding="utf-8")
     panel.panel.reload_models()
     assert ui.modelComboBox.currentText == f"Trained on a digital phantom only: {CARD['title']}"
     assert "rained on a digital phantom only" in ui.modelSummaryLabel.text
-    assert "rained on a digital phantom only" in ui.modelCardText.plainText and "60 digital phantoms, no patient" in ui.modelCardText.plainText
+    assert (
+        "rained on a digital phantom only" in ui.modelCardText.plainText
+        and "60 digital phantoms, no patient" in ui.modelCardText.plainText
+    )
 
 
 def test_no_model_installed(panel, models):
@@ -163,7 +178,11 @@ def test_the_card_tells_whether_the_spread_of_a_deformation_was_checked():
     card = {"outputs": {"deformation": {}}, "calibration": {"spread": {"spearman": 0.4}}}
     assert calibration_words(card) == "spread of the deformation not calibrated"
     card["calibration"]["spread"] |= {"scale": 4.2, "patients": 10, "left_out_within_90": 0.899}
-    assert calibration_words(card) == "spread of the deformation calibrated on 10 patients; 90 % intervals held 90 % of the errors of those left out"
+    assert (
+        calibration_words(card)
+        == "spread of the deformation calibrated on 10 patients; 90 % intervals held 90 % of the errors of those left "
+        "out"
+    )
 
 
 def test_a_panel_begins_with_what_its_module_is_for(monkeypatch):
@@ -173,6 +192,10 @@ def test_a_panel_begins_with_what_its_module_is_for(monkeypatch):
     def card(name, phantom, *outputs):
         return {"name": name, "task": "x", "training": {"phantom": phantom}, "outputs": dict.fromkeys(outputs, {})}
 
-    found = [card("a-organs", False, "structures"), card("b-phantom", True, "synct", "structures"), card("c-limb", False, "synct", "structures")]
+    found = [
+        card("a-organs", False, "structures"),
+        card("b-phantom", True, "synct", "structures"),
+        card("c-limb", False, "synct", "structures"),
+    ]
     monkeypatch.setattr(bundle, "list_bundles", lambda: found)
     assert [c["name"] for c in PredictionLogic().models()] == ["c-limb", "a-organs", "b-phantom"]

@@ -13,11 +13,12 @@ import vtk
 from gui_support.cards import PROPAGATION_CARD
 from gui_support.volumes import add_case, add_segmentation, add_volume, transform_node
 from make_propagation import STRUCTURES
+
 from rtuncertainty.core import structure_set
-from RTUncertaintyLib.propagation.check import check_propagation
-from RTUncertaintyLib.propagation.logic import PropagationError, PropagationLogic
 from RTUncertaintyLib.mrml.segmentation_export import export_structures, structure_boxes
 from RTUncertaintyLib.mrml.volume_export import UnusableVolume
+from RTUncertaintyLib.propagation.check import check_propagation
+from RTUncertaintyLib.propagation.logic import PropagationError, PropagationLogic
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [name for name, *_ in STRUCTURES]
@@ -56,7 +57,8 @@ def test_fitting_inputs_are_quiet(case):
 def test_planning_mr_is_told(case):
     mr = add_volume("T1", shape=(20, 36, 44), spacing=(3.0, 3.0, 4.0))
     assert check((mr, *case[1:])).message == (
-        "T1 is no CT in HU (there is no air near -1000 HU), which the model 'test-propagation' needs; choose the CT.")
+        "T1 is no CT in HU (there is no air near -1000 HU), which the model 'test-propagation' needs; choose the CT."
+    )
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(slicer.mrmlScene)
     hierarchy.SetItemAttribute(hierarchy.CreateItem(hierarchy.GetSceneItemID(), case[0]), "DICOM.Modality", "MR")
     assert check(case).errors[0].startswith("Plan is no CT in HU (it is MR by its DICOM tag)")
@@ -80,7 +82,9 @@ def test_some_structures_are_empty_or_outside_or_cut(case):
     under(far, shifted(500))
     result = check((case[0], node, case[2]))
     assert not result.errors and result.message == "Nothing: empty and will be left out."
-    assert check((case[0], far, case[2])).errors == ["The structures of Structures lie outside of Plan: choose the CT that they were drawn on."]
+    assert check((case[0], far, case[2])).errors == [
+        "The structures of Structures lie outside of Plan: choose the CT that they were drawn on."
+    ]
     half = add_segmentation([structure(np.s_[5:9, 5:9, 0:10], "Cut")], case[0])
     under(half, shifted(15))
     assert check((case[0], half, case[2])).message == "Cut: partly outside of Plan."
@@ -89,14 +93,20 @@ def test_some_structures_are_empty_or_outside_or_cut(case):
 
 
 def test_many_structures_are_counted(case):
-    node = add_segmentation([structure(np.s_[5:9, 5:9, 5:9])] + [structure(np.s_[0:0], f"E{i}") for i in range(6)], case[0])
+    node = add_segmentation(
+        [structure(np.s_[5:9, 5:9, 5:9])] + [structure(np.s_[0:0], f"E{i}") for i in range(6)], case[0]
+    )
     assert check((case[0], node, case[2])).message == "E0, E1, E2 and 3 more: empty and will be left out."
 
 
 def test_scans_that_do_not_overlap(case):
     under(case[2], shifted(z=400))
     result = check(case)
-    assert not result.errors and "do not overlap: they lie 320 mm apart" in result.message and "look closely" in result.message
+    assert (
+        not result.errors
+        and "do not overlap: they lie 320 mm apart" in result.message
+        and "look closely" in result.message
+    )
     assert "Switch the rigid pre-alignment on" in check(case, rigid=False).errors[0]
 
 
@@ -131,11 +141,16 @@ def on_grid(found, grid):
 def test_structures_leave_as_they_are_with_names_colours_and_codes(case, tmp_path):
     planning, structures, _daily = make_propagation.case()
     segment = case[1].GetSegmentation().GetNthSegment(0)
-    segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), "Segmentation category and type - 3D Slicer General Anatomy list"
-                   "~SCT^123037004^Anatomical Structure~SCT^15926001^Brainstem~^^~Anatomic codes - DICOM master list~^^~^^")
+    segment.SetTag(
+        slicer.vtkSegment.GetTerminologyEntryTagName(),
+        "Segmentation category and type - 3D Slicer General Anatomy list"
+        "~SCT^123037004^Anatomical Structure~SCT^15926001^Brainstem~^^~Anatomic codes - DICOM master list~^^~^^",
+    )
     file = export_structures(case[1], case[0], tmp_path / "s.seg.nrrd")
     found = read(file)
-    assert list(found) == NAMES and sitk.ReadImage(str(file)).GetNumberOfComponentsPerPixel() == 2, "two overlap: two layers"
+    assert list(found) == NAMES and sitk.ReadImage(str(file)).GetNumberOfComponentsPerPixel() == 2, (
+        "two overlap: two layers"
+    )
     for s in structures:
         assert np.array_equal(on_grid(found[s.name], planning), sitk.GetArrayFromImage(s.mask) > 0), s.name
         assert found[s.name][0].color == s.color
@@ -147,7 +162,9 @@ def test_structures_leave_as_they_are_with_names_colours_and_codes(case, tmp_pat
 def test_scan_and_structures_move_together(case, tmp_path):
     """Under one transform they keep their voxels; under the scan's alone the structures lie elsewhere on it."""
     angle = np.deg2rad(25)
-    matrix = shifted(12, -7, 5) @ np.array([[np.cos(angle), -np.sin(angle), 0, 0], [np.sin(angle), np.cos(angle), 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    matrix = shifted(12, -7, 5) @ np.array(
+        [[np.cos(angle), -np.sin(angle), 0, 0], [np.sin(angle), np.cos(angle), 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    )
     before = read(export_structures(case[1], case[0], tmp_path / "a.seg.nrrd"))
     under(case[0], matrix)
     under(case[1], matrix)
@@ -173,18 +190,28 @@ def test_structures_on_another_grid(scene, tmp_path):
     a = np.deg2rad(15)
     fine.SetDirection([np.cos(a), -np.sin(a), 0, np.sin(a), np.cos(a), 0, 0, 0, 1])
     z, y, x = np.mgrid[0:70, 0:100, 0:120]
-    mask = sitk.GetImageFromArray((((x - 60) / 30) ** 2 + ((y - 50) / 25) ** 2 + ((z - 30) / 20) ** 2 < 1).astype(np.uint8))
+    mask = sitk.GetImageFromArray(
+        (((x - 60) / 30) ** 2 + ((y - 50) / 25) ** 2 + ((z - 30) / 20) ** 2 < 1).astype(np.uint8)
+    )
     mask.CopyInformation(fine)
     from RTUncertaintyLib.mrml.volumes import add_volume as add_image
 
     node, drawn_on = add_image(slicer.mrmlScene, planning, "Plan"), add_image(slicer.mrmlScene, fine, "Fine")
     segmentation = add_segmentation([structure_set.Structure("Organ", mask, (1, 2, 3))], drawn_on)
     found = on_grid(read(export_structures(segmentation, node, tmp_path / "s.seg.nrrd"))["Organ"], planning)
-    expected = sitk.GetArrayFromImage(sitk.Resample(sitk.Cast(mask, sitk.sitkFloat32), planning, sitk.Transform(), sitk.sitkLinear, 0.0)) > 0.5
+    expected = (
+        sitk.GetArrayFromImage(
+            sitk.Resample(sitk.Cast(mask, sitk.sitkFloat32), planning, sitk.Transform(), sitk.sitkLinear, 0.0)
+        )
+        > 0.5
+    )
     assert (found ^ expected).sum() <= 0.005 * expected.sum() and expected.sum() > 1000
     box = structure_boxes(segmentation)["Organ"]
     ml = found.sum() * np.prod(planning.GetSpacing()) / 1000
-    assert ml == pytest.approx(sitk.GetArrayFromImage(mask).sum() * 1.0 * 1.1 * 1.2 / 1000, rel=0.02) and box.shape == (8, 3)
+    assert ml == pytest.approx(sitk.GetArrayFromImage(mask).sum() * 1.0 * 1.1 * 1.2 / 1000, rel=0.02) and box.shape == (
+        8,
+        3,
+    )
 
 
 def test_surfaces_become_voxels_and_the_node_stays(case, tmp_path):
@@ -250,16 +277,23 @@ def test_module_logic_is_the_same(propagation):
 def test_console_errors_in_one_line(logic, case, backend, models):
     before = slicer.mrmlScene.GetNumberOfNodes()
     for arguments, options, words in (
-            ((case[0], None, case[2]), {}, "no segmentation"), ((None, *case[1:]), {}, "no volume"), (case, {"refine": "much"}, "off, fast, full"),
-            (case, {"model": "no-such-model"}, "no-such-model"), (case, {"model": str(models)}, "RT Prediction"),
-            (case, {"output": "/no/such/folder"}, "does not exist")):
+        ((case[0], None, case[2]), {}, "no segmentation"),
+        ((None, *case[1:]), {}, "no volume"),
+        (case, {"refine": "much"}, "off, fast, full"),
+        (case, {"model": "no-such-model"}, "no-such-model"),
+        (case, {"model": str(models)}, "RT Prediction"),
+        (case, {"output": "/no/such/folder"}, "does not exist"),
+    ):
         with pytest.raises(PropagationError, match=words) as error:
             logic.propagate(*arguments, **{"model": "test-propagation", **options})
         assert "\n" not in str(error.value)
     backend("segfault")
     with pytest.raises(PropagationError, match="SIGSEGV"):
         logic.propagate(*case, "test-propagation")
-    assert slicer.mrmlScene.GetNumberOfNodes() == before and list(Path(slicer.app.temporaryPath).glob("RTPropagation-*")) == []
+    assert (
+        slicer.mrmlScene.GetNumberOfNodes() == before
+        and list(Path(slicer.app.temporaryPath).glob("RTPropagation-*")) == []
+    )
 
 
 def test_kept_output_is_named_after_model_and_daily_ct(logic, case, tmp_path):
@@ -288,5 +322,7 @@ import os; print("propagated", flush=True); os._exit(0)
     import os
 
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "Testing" / "gui")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment, encoding="utf-8"
+    )
     assert done.stdout.strip().endswith("propagated"), done.stderr

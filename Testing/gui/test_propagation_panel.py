@@ -8,11 +8,12 @@ import slicer
 import slicer.util
 from gui_support.scene_file import open_scene, save_and_close
 from gui_support.volumes import add_case, add_volume
-from RTUncertaintyLib.runs.propagation.structure_rows import LIGHTS, structure_rows
+from standins import load_module, process_events
+
 from rtuncertainty.results import Result
 from RTUncertaintyLib.propagation.results import similarity_text
 from RTUncertaintyLib.propagation.table import DICE, LIGHT, PATH, SPREAD, STRUCTURE, VOLUME
-from standins import load_module, process_events
+from RTUncertaintyLib.runs.propagation.structure_rows import LIGHTS, structure_rows
 
 MODULE = Path(__file__).resolve().parents[2] / "RTUncertainty" / "RTPropagation" / "RTPropagation.py"
 WORST_FIRST = ["SpinalCord", "Parotid_R", "Parotid_L", "Brainstem", "PTV70"]
@@ -79,7 +80,10 @@ def started(panel, pids):
 
 def test_empty_panel_says_what_to_choose(propagation):
     ui = propagation.ui
-    assert not ui.runButton.enabled and ui.checkLabel.text == "Choose the planning CT, its structures and the daily CT to begin."
+    assert (
+        not ui.runButton.enabled
+        and ui.checkLabel.text == "Choose the planning CT, its structures and the daily CT to begin."
+    )
     for button in (ui.cancelButton, ui.acceptButton, ui.moveButton, ui.undoMoveButton, ui.removeRunButton):
         assert not button.enabled and button.toolTip
     assert not ui.blendSlider.enabled and not ui.overlayComboBox.enabled and not ui.structuresTable.visible
@@ -99,9 +103,16 @@ def test_the_only_segmentation_and_its_ct_are_suggested(propagation):
 
 def test_offers_models_that_propagate_only(propagation, models):
     ui = propagation.ui
-    assert [ui.modelComboBox.itemText(i) for i in range(ui.modelComboBox.count)] == ["Head and neck, planning to daily CT"]
+    assert [ui.modelComboBox.itemText(i) for i in range(ui.modelComboBox.count)] == [
+        "Head and neck, planning to daily CT"
+    ]
     text = ui.modelCardText.plainText
-    for words in ("deformation, by which every planning structure moves", "Parotid_L", "spread of the deformation not calibrated", "22 patients"):
+    for words in (
+        "deformation, by which every planning structure moves",
+        "Parotid_L",
+        "spread of the deformation not calibrated",
+        "22 patients",
+    ):
         assert words in text, words
     ui.modelFolderEdit.currentPath = str(models)
     assert "test-model: is a model for RT Prediction" in ui.checkLabel.text
@@ -134,9 +145,20 @@ def test_run_hands_over_what_was_chosen(ready, tmp_path):
     assert process_events(lambda: not ready.panel.running, 30)
     arguments = json.loads((tmp_path / "arguments.json").read_text(encoding="utf-8"))[1:]
     given = dict(zip(arguments[1::2], arguments[2::2]))
-    assert arguments[0] == "propagate" and Path(given["--planning"]).name == "Plan.nrrd" and Path(given["--daily"]).name == "Today.nrrd"
+    assert (
+        arguments[0] == "propagate"
+        and Path(given["--planning"]).name == "Plan.nrrd"
+        and Path(given["--daily"]).name == "Today.nrrd"
+    )
     assert Path(given["--structures"]).name == "Structures.seg.nrrd"
-    assert [given[k] for k in ("--rigid", "--refine", "--samples", "--seed", "--device", "--progress")] == ["off", "off", "5", "9", "cpu", "json"]
+    assert [given[k] for k in ("--rigid", "--refine", "--samples", "--seed", "--device", "--progress")] == [
+        "off",
+        "off",
+        "5",
+        "9",
+        "cpu",
+        "json",
+    ]
     assert not list(temporary_folders()[0].glob("inputs"))
 
 
@@ -151,10 +173,15 @@ def test_structures_with_lights_numbers_and_reasons(done):
     assert column(done, DICE)[0] == f"{cord.dice:.2f}" and column(done, DICE)[4] == "–"
     volume, lower, upper = cord.volumes["propagated"]
     assert column(done, VOLUME)[0] == f"{cord.planning_ml:.1f} → {volume:.1f}\n{lower:.1f}–{upper:.1f}"
-    assert "mm apart" in ui.structuresTable.item(0, STRUCTURE).toolTip() and "worst slice" in ui.structuresTable.item(0, STRUCTURE).toolTip()
+    assert (
+        "mm apart" in ui.structuresTable.item(0, STRUCTURE).toolTip()
+        and "worst slice" in ui.structuresTable.item(0, STRUCTURE).toolTip()
+    )
     assert ui.flagsTable.rowCount >= 2 and results.nodes.exists()
-    assert ui.similarityLabel.text == ("Likeness of the scans (correlation): 0.81 as they lay, 0.90 after rigid alignment, "
-                                       "0.97 after deformation. The deformation does not fold.")
+    assert ui.similarityLabel.text == (
+        "Likeness of the scans (correlation): 0.81 as they lay, 0.90 after rigid alignment, "
+        "0.97 after deformation. The deformation does not fold."
+    )
 
 
 def test_everything_lies_in_the_scene(done):
@@ -177,11 +204,16 @@ def test_a_click_jumps_to_the_worst_slice(done):
 
 def test_choosing_a_path_shows_its_numbers(done):
     box = path_box(done, "SpinalCord")
-    assert [box.itemText(i) for i in range(box.count)] == ["propagated", "segmented"] and path_box(done, "PTV70") is None
+    assert [box.itemText(i) for i in range(box.count)] == ["propagated", "segmented"] and path_box(
+        done, "PTV70"
+    ) is None
     before = column(done, VOLUME)[0], column(done, SPREAD)[0]
     box.setCurrentIndex(1)
     assert (column(done, VOLUME)[0], column(done, SPREAD)[0]) != before and column(done, SPREAD)[0] == "1.1"
-    assert done.panel.results._structures.paths() == {**dict.fromkeys(WORST_FIRST, "propagated"), "SpinalCord": "segmented"}
+    assert done.panel.results._structures.paths() == {
+        **dict.fromkeys(WORST_FIRST, "propagated"),
+        "SpinalCord": "segmented",
+    }
 
 
 def test_choices_of_the_run_before_are_gone(done):
@@ -198,9 +230,16 @@ def test_accept_and_change_and_accept_again(done):
     assert ui.acceptedLabel.text == "" and not ui.acceptedCheckBox.enabled
     path_box(done, "SpinalCord").setCurrentIndex(1)
     ui.acceptButton.click()
-    assert scene.accepted_paths(nodes)["SpinalCord"] == "segmented" and scene.accepted_paths(nodes)["PTV70"] == "propagated"
-    assert ui.acceptedLabel.text.startswith("Accepted 5 structures: 4 propagated, 1 segmented. Look once more at what is red: SpinalCord")
-    assert [b.checked for b in (ui.acceptedCheckBox, ui.propagatedCheckBox, ui.segmentedCheckBox, ui.planningCheckBox)] == [True, False, False, False]
+    assert (
+        scene.accepted_paths(nodes)["SpinalCord"] == "segmented"
+        and scene.accepted_paths(nodes)["PTV70"] == "propagated"
+    )
+    assert ui.acceptedLabel.text.startswith(
+        "Accepted 5 structures: 4 propagated, 1 segmented. Look once more at what is red: SpinalCord"
+    )
+    assert [
+        b.checked for b in (ui.acceptedCheckBox, ui.propagatedCheckBox, ui.segmentedCheckBox, ui.planningCheckBox)
+    ] == [True, False, False, False]
     path_box(done, "Parotid_R").setCurrentIndex(1)
     assert ui.acceptedLabel.text.startswith("Not accepted yet: Parotid_R.")
     ui.acceptButton.click()
@@ -218,7 +257,9 @@ def test_blend_slider_and_its_stops(done):
         button.click()
         assert calls[-1] == ("show_blend", position, None)
     ui.overlayComboBox.currentIndex = ui.overlayComboBox.findData("jacobian")
-    assert calls[-3] == ("show_blend", 0.0, "jacobian") and ui.thresholdSlider.enabled and ui.thresholdSlider.suffix == ""
+    assert (
+        calls[-3] == ("show_blend", 0.0, "jacobian") and ui.thresholdSlider.enabled and ui.thresholdSlider.suffix == ""
+    )
     ui.thresholdSlider.value = 0.15
     assert calls[-1] == ("set_overlay_threshold", "jacobian", 0.15)
     ui.warpedButton.click()
@@ -272,21 +313,36 @@ def test_remove_this_run(done):
     done.ui.moveButton.click()
     done.ui.acceptButton.click()
     done.ui.removeRunButton.click()
-    assert names("vtkMRMLVolumeNode") == ["Dose", "Plan", "Today"] and names("vtkMRMLSegmentationNode") == ["Structures"]
+    assert names("vtkMRMLVolumeNode") == ["Dose", "Plan", "Today"] and names("vtkMRMLSegmentationNode") == [
+        "Structures"
+    ]
     assert dose.GetParentTransformNode() is None and names("vtkMRMLGridTransformNode") == []
-    assert not done.ui.removeRunButton.enabled and done.ui.structuresTable.rowCount == 0 and done.ui.acceptedLabel.text == ""
+    assert (
+        not done.ui.removeRunButton.enabled
+        and done.ui.structuresTable.rowCount == 0
+        and done.ui.acceptedLabel.text == ""
+    )
     assert done.ui.statusLabel.text == "The run was removed from the scene."
 
 
 def test_run_deleted_by_hand_is_forgotten(done):
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(slicer.mrmlScene)
     hierarchy.RemoveItem(done.panel.results.nodes.folder_item)
-    assert done.panel.results.nodes is None and not done.ui.acceptButton.enabled and done.ui.structuresTable.rowCount == 0
+    assert (
+        done.panel.results.nodes is None and not done.ui.acceptButton.enabled and done.ui.structuresTable.rowCount == 0
+    )
 
 
-@pytest.mark.parametrize("behaviour, words", [
-    ("bad_input", "mr.nrrd: the image holds NaN"), ("out_of_memory", "Out of memory."), ("segfault", "crashed (SIGSEGV); the scene is unchanged"),
-    ("traceback", "exit code 1): RuntimeError"), ("no_summary", "ended without results")])
+@pytest.mark.parametrize(
+    "behaviour, words",
+    [
+        ("bad_input", "mr.nrrd: the image holds NaN"),
+        ("out_of_memory", "Out of memory."),
+        ("segfault", "crashed (SIGSEGV); the scene is unchanged"),
+        ("traceback", "exit code 1): RuntimeError"),
+        ("no_summary", "ended without results"),
+    ],
+)
 def test_errors_in_one_line_and_the_scene_unchanged(ready, backend, behaviour, words):
     before = names("vtkMRMLNode")
     backend(behaviour)
@@ -321,7 +377,9 @@ def test_progress_and_cancel(ready, backend):
 def test_scene_closed_while_running_and_after(ready, backend):
     pids = started(ready, backend("slow"))
     slicer.mrmlScene.Clear(0)
-    assert process_events(lambda: not any(map(alive, pids)), 5) and not ready.panel.running and temporary_folders() == []
+    assert (
+        process_events(lambda: not any(map(alive, pids)), 5) and not ready.panel.running and temporary_folders() == []
+    )
     backend("done")
     for selector, node in zip(selectors(ready), add_case()):
         selector.setCurrentNode(node)
@@ -338,7 +396,11 @@ def test_inputs_deleted_while_running(ready):
     assert process_events(lambda: not ready.panel.running, 30) and ready.ui.statusLabel.text.startswith("Done")
     nodes = ready.panel.results.nodes
     assert nodes.planning is None and nodes.outlines is None and nodes.input is None
-    assert not ready.ui.planningButton.enabled and not ready.ui.blendSlider.enabled and ready.ui.structuresTable.rowCount == 5
+    assert (
+        not ready.ui.planningButton.enabled
+        and not ready.ui.blendSlider.enabled
+        and ready.ui.structuresTable.rowCount == 5
+    )
 
 
 def test_reload_leaves_no_observers(propagation, scene):
@@ -358,7 +420,9 @@ def test_a_scene_that_is_opened_brings_its_run_and_what_was_accepted(done, tmp_p
     before, told = [column(done, k) for k in range(done.ui.structuresTable.columnCount)], done.ui.similarityLabel.text
     open_scene(save_and_close(tmp_path))
     ui = done.ui
-    assert [column(done, k) for k in range(ui.structuresTable.columnCount)] == before and ui.similarityLabel.text == told
+    assert [
+        column(done, k) for k in range(ui.structuresTable.columnCount)
+    ] == before and ui.similarityLabel.text == told
     assert path_box(done, "Parotid_L").itemData(path_box(done, "Parotid_L").currentIndex) == chosen
     assert "Accepted 5 structures" in ui.acceptedLabel.text and ui.acceptButton.enabled and ui.removeRunButton.enabled
     ui.removeRunButton.click()

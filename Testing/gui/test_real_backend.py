@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import slicer
 from gui_support.volumes import add_volume
+from standins import process_events
+
 from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.prediction.logic import PredictionError, PredictionLogic
-from standins import process_events
 
 pytest.importorskip("torch")
 
@@ -32,7 +33,9 @@ def limb_volume():
     """A thick ring of fat around muscle with a dark bone, as a volume node that is turned and shifted."""
     z, y, x = np.indices((6, 48, 48))
     r = np.hypot(y - 24, x - 24)
-    array = np.select([r < 5, r < 8, r < 16, r < 20], [700, 60, 300, 800], 0) + np.random.default_rng(0).integers(0, 20, r.shape)
+    array = np.select([r < 5, r < 8, r < 16, r < 20], [700, 60, 300, 800], 0) + np.random.default_rng(0).integers(
+        0, 20, r.shape
+    )
     node = add_volume("Limb", array=array.astype(np.int16), spacing=(2.0, 2.0, 4.0))
     node.SetIJKToRASDirections(0, -1, 0, 1, 0, 0, 0, 0, 1)
     node.SetOrigin(31.0, -12.0, 70.0)
@@ -41,6 +44,7 @@ def limb_volume():
 
 def matrix(node):
     import vtk
+
     m = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(m)
     return np.array([[m.GetElement(i, j) for j in range(4)] for i in range(4)])

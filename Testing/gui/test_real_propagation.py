@@ -1,5 +1,5 @@
-"""RTPropagation with the real backend and the real scene: two CTs and structures in, contours out. The network has learnt
-nothing; the refinement finds the motion, which is known."""
+"""RTPropagation with the real backend and the real scene: two CTs and structures in, contours out. The network has
+learnt nothing; the refinement finds the motion, which is known."""
 
 import sys
 from pathlib import Path
@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import slicer
 from gui_support.volumes import add_segmentation
-from RTUncertaintyLib.propagation.logic import PropagationError, PropagationLogic
-from RTUncertaintyLib.mrml.volumes import add_volume
 from standins import process_events
+
+from RTUncertaintyLib.mrml.volumes import add_volume
+from RTUncertaintyLib.propagation.logic import PropagationError, PropagationLogic
 
 pytest.importorskip("torch")
 
@@ -38,8 +39,14 @@ def test_console_to_contours(scene, untrained):
 
     folder, planning, structures, daily, truth = untrained
     logic = PropagationLogic()
-    nodes = logic.propagate(planning, structures, daily, str(folder), samples=2, refine="full", device="cpu", show=False)
-    assert nodes.names == ["bladder", "rectum", "PTV"] and set(nodes.overlays) == {"displacement_sd", "jacobian", "segmented_entropy"}
+    nodes = logic.propagate(
+        planning, structures, daily, str(folder), samples=2, refine="full", device="cpu", show=False
+    )
+    assert nodes.names == ["bladder", "rectum", "PTV"] and set(nodes.overlays) == {
+        "displacement_sd",
+        "jacobian",
+        "segmented_entropy",
+    }
     assert nodes.paths("bladder") == ["propagated", "segmented"] and nodes.paths("PTV") == ["propagated"]
     accepted = logic.accept(nodes, dict.fromkeys(nodes.names, "propagated"))
     for name, planning_name in (("bladder", "Bladder"), ("rectum", "Rectum"), ("PTV", "PTV")):
@@ -47,7 +54,9 @@ def test_console_to_contours(scene, untrained):
         x, y, z = truth[planning_name].TransformContinuousIndexToPhysicalPoint(expected.tolist())
         bounds = [0.0] * 6
         segmentation = accepted.GetSegmentation()
-        segmentation.GetSegment(segmentation.GetSegmentIdBySegmentName(name)).GetRepresentation("Closed surface").GetBounds(bounds)
+        segmentation.GetSegment(segmentation.GetSegmentIdBySegmentName(name)).GetRepresentation(
+            "Closed surface"
+        ).GetBounds(bounds)
         assert np.allclose(np.reshape(bounds, (3, 2)).mean(1), (-x, -y, z), atol=3.0), name
     outlines = [nodes.outlines.GetSegmentation().GetNthSegment(i).GetName() for i in range(3)]
     assert outlines == ["Bladder", "Rectum", "PTV"]
@@ -62,13 +71,17 @@ def test_panel_with_everything_real(untrained, propagation):
     propagation.panel.reload_models()
     ui = propagation.ui
     ui.modelComboBox.setCurrentIndex(ui.modelComboBox.findText("Untrained joint network for tests"))
-    for selector, node in zip((ui.planningSelector, ui.structuresSelector, ui.dailySelector), (planning, structures, daily)):
+    for selector, node in zip(
+        (ui.planningSelector, ui.structuresSelector, ui.dailySelector), (planning, structures, daily)
+    ):
         selector.setCurrentNode(node)
     ui.samplesSpinBox.value, ui.refineComboBox.currentIndex = 2, ui.refineComboBox.findText("Off")
     ui.deviceComboBox.currentIndex = ui.deviceComboBox.findText("CPU")
     assert ui.runButton.enabled, ui.checkLabel.text
     ui.runButton.click()
-    assert process_events(lambda: not propagation.panel.running, 120) and ui.statusLabel.text.startswith("Done"), ui.statusLabel.text
+    assert process_events(lambda: not propagation.panel.running, 120) and ui.statusLabel.text.startswith("Done"), (
+        ui.statusLabel.text
+    )
     assert ui.structuresTable.rowCount == 3 and "correlation" in ui.similarityLabel.text
     ui.acceptButton.click()
     assert ui.acceptedLabel.text.startswith("Accepted 3 structures")

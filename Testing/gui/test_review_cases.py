@@ -1,4 +1,6 @@
-"""The RTReview panel with other kinds of results, with what is not there or goes away, with the user's own data, and its exports."""
+"""The RTReview panel with other kinds of results, with what is not there or goes away, with the user's own data, and
+its exports.
+"""
 
 import json
 import shutil
@@ -6,27 +8,29 @@ import sys
 import types
 
 import numpy as np
-
 import slicer
 from gui_support.review import MODULE, click, column, folders, opened, review  # noqa: F401
 from gui_support.scene_file import open_scene, save_and_close
 from gui_support.volumes import add_volume
 from make_result import image, labels
 from propagation_case import segmentation_node
+from standins import load_module, process_events
+
 from rtuncertainty.core.structure_set import Structure
 from RTUncertaintyLib import scene as run_scene
+from RTUncertaintyLib.mrml.volumes import add_volume as add_image
 from RTUncertaintyLib.review import report as reports
 from RTUncertaintyLib.review import views
 from RTUncertaintyLib.review.table import FLAG, STRUCTURE, VOLUME
-from RTUncertaintyLib.mrml.volumes import add_volume as add_image
-from standins import load_module, process_events
 
 
 def test_a_propagation(opened):
     widget = opened("propagation")
     assert column(widget, STRUCTURE)[-1] == "PTV70" or column(widget, FLAG)[0]
     keys = [widget.ui.overlayComboBox.itemData(i) for i in range(widget.ui.overlayComboBox.count)]
-    assert keys == ["displacement_sd", "jacobian", "segmented_entropy", ""] and widget.ui.thresholdSlider.suffix == " mm"
+    assert (
+        keys == ["displacement_sd", "jacobian", "segmented_entropy", ""] and widget.ui.thresholdSlider.suffix == " mm"
+    )
     click(widget, "Parotid_R")
     assert run_scene.nested_structure(widget.panel.nodes) == "Parotid_R" and "mm apart" in widget.ui.structureLabel.text
 
@@ -41,7 +45,11 @@ def test_two_runs(opened):
     widget.ui.runComboBox.currentIndex = 0
     assert widget.panel.nodes.run_id == first.run_id and set(column(widget, STRUCTURE)) == {"bone", "gtv"}
     widget.ui.removeRunButton.click()
-    assert widget.ui.runComboBox.count == 1 and widget.ui.runComboBox.currentText.startswith("headneck") and "removed" in widget.ui.statusLabel.text
+    assert (
+        widget.ui.runComboBox.count == 1
+        and widget.ui.runComboBox.currentText.startswith("headneck")
+        and "removed" in widget.ui.statusLabel.text
+    )
     widget.ui.removeRunButton.click()
     assert widget.panel.nodes is None and widget.ui.aboutLabel.text.startswith("No result yet")
 
@@ -49,10 +57,15 @@ def test_two_runs(opened):
 def test_a_result_of_an_older_version(opened):
     widget = opened("old")
     click(widget, "bone")
-    assert widget.ui.nestedCheckBox.checked and run_scene.nested_structure(widget.panel.nodes) == "bone", "from the probabilities"
+    assert widget.ui.nestedCheckBox.checked and run_scene.nested_structure(widget.panel.nodes) == "bone", (
+        "from the probabilities"
+    )
     assert not widget.ui.distributionsButton.enabled and "older version" not in widget.ui.structureLabel.text
     widget.ui.levelComboBox.currentIndex = 0
-    assert "no 50% interval" in widget.ui.structureLabel.text and column(widget, VOLUME)[column(widget, STRUCTURE).index("bone")] == "4.9"
+    assert (
+        "no 50% interval" in widget.ui.structureLabel.text
+        and column(widget, VOLUME)[column(widget, STRUCTURE).index("bone")] == "4.9"
+    )
 
 
 def test_a_run_without_structures(opened, folders, tmp_path):
@@ -65,7 +78,12 @@ def test_a_run_without_structures(opened, folders, tmp_path):
     widget = opened(folder)
     ui = widget.ui
     assert ui.structureLabel.text.startswith("This result has no structures") and not ui.structuresTable.visible
-    assert ui.overlayComboBox.enabled and ui.nextRegionButton.enabled and ui.countsLabel.text == "" and not ui.acceptButton.enabled
+    assert (
+        ui.overlayComboBox.enabled
+        and ui.nextRegionButton.enabled
+        and ui.countsLabel.text == ""
+        and not ui.acceptButton.enabled
+    )
 
 
 def test_nodes_deleted_by_hand(opened):
@@ -84,7 +102,11 @@ def test_nodes_deleted_by_hand(opened):
     scene.RemoveNode(nodes.overlays["intrinsic"])
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene)
     hierarchy.RemoveItem(nodes.folder_item)
-    assert widget.panel.nodes is None and widget.ui.structuresTable.rowCount == 0 and not widget.ui.nextRegionButton.enabled
+    assert (
+        widget.panel.nodes is None
+        and widget.ui.structuresTable.rowCount == 0
+        and not widget.ui.nextRegionButton.enabled
+    )
 
 
 def test_an_overlay_deleted_by_hand(opened):
@@ -102,7 +124,12 @@ def test_scene_closed_during_a_review(opened):
     widget.ui.commentEdit.text = "half a"
     slicer.mrmlScene.Clear(0)
     ui = widget.ui
-    assert widget.panel.nodes is None and ui.structuresTable.rowCount == 0 and ui.commentEdit.text == "" and not ui.undoButton.enabled
+    assert (
+        widget.panel.nodes is None
+        and ui.structuresTable.rowCount == 0
+        and ui.commentEdit.text == ""
+        and not ui.undoButton.enabled
+    )
     assert ui.aboutLabel.text.startswith("No result yet") and ui.runComboBox.count == 1
     assert opened("new").ui.structuresTable.rowCount == 2
 
@@ -119,7 +146,15 @@ def test_a_scene_that_is_loaded_brings_its_review(opened, tmp_path):
 def test_own_segmentation(review, scene):
     ui = review.ui
     ct = add_image(scene, image(labels().astype(np.int16), np.eye(3)), "CT")
-    mine = segmentation_node(scene, [Structure(n, image((labels() == v).astype(np.uint8), np.eye(3)), (200, 50, 50)) for n, v in (("Bone", 1), ("GTV", 2))], ct, "Mine")
+    mine = segmentation_node(
+        scene,
+        [
+            Structure(n, image((labels() == v).astype(np.uint8), np.eye(3)), (200, 50, 50))
+            for n, v in (("Bone", 1), ("GTV", 2))
+        ],
+        ct,
+        "Mine",
+    )
     for name, value in (("bone", 1), ("gtv", 2)):
         add_image(scene, image(0.8 * (labels() == value).astype(np.float32) + 0.1, np.eye(3)), f"prob {name}")
     ui.ownCollapsibleButton.collapsed = False
@@ -155,7 +190,9 @@ def test_plots_and_export(opened, monkeypatch, tmp_path):
     plots.zscore_histogram = lambda run: None
     plots.show_chart = lambda chart: calls.append(("show", chart))
     report = types.ModuleType("RTUncertaintyLib.review.report.export")
-    report.export = lambda run, folder, formats=(), level=0.9, patient=None: calls.append((folder, formats, level, patient)) or [folder / "review.html"]
+    report.export = lambda run, folder, formats=(), level=0.9, patient=None: (
+        calls.append((folder, formats, level, patient)) or [folder / "review.html"]
+    )
     monkeypatch.setattr(views, "plots", plots, raising=False)
     monkeypatch.setattr(reports, "export", report, raising=False)
     monkeypatch.setitem(sys.modules, plots.__name__, plots)
@@ -205,7 +242,15 @@ def test_the_run_on_show_is_deleted_while_another_stays(opened):
     opened("new")
     slicer.mrmlScene.RemoveNode(widget.panel.nodes.synct)
     ui = widget.ui
-    assert widget.panel.nodes is None and ui.runComboBox.currentText == "Choose a result" and ui.aboutLabel.text.startswith("Choose a result")
+    assert (
+        widget.panel.nodes is None
+        and ui.runComboBox.currentText == "Choose a result"
+        and ui.aboutLabel.text.startswith("Choose a result")
+    )
     assert ui.structuresTable.rowCount == 0 and not ui.acceptButton.enabled
     ui.runComboBox.currentIndex = ui.runComboBox.findText("headneck-ct-propagation on daily")
-    assert widget.panel.nodes is not None and ui.runComboBox.findText("Choose a result") < 0 and ui.structuresTable.rowCount == 5
+    assert (
+        widget.panel.nodes is not None
+        and ui.runComboBox.findText("Choose a result") < 0
+        and ui.structuresTable.rowCount == 5
+    )

@@ -1,4 +1,6 @@
-"""The DICOM section of RTReview, clicked through: what can be written, where to, and that rejected contours stay here."""
+"""The DICOM section of RTReview, clicked through: what can be written, where to, and that rejected contours stay
+here.
+"""
 
 import json
 
@@ -22,7 +24,11 @@ def test_into_a_folder(opened, folders, command, backend, tmp_path, monkeypatch)
     click(widget, "Parotid_L")
     ui.rejectButton.click()
     ui.dicomCollapsibleButton.collapsed = False
-    assert ui.rtstructCheckBox.enabled and ui.dicomCtCheckBox.text == "Deformed planning CT" and ui.registrationCheckBox.visible
+    assert (
+        ui.rtstructCheckBox.enabled
+        and ui.dicomCtCheckBox.text == "Deformed planning CT"
+        and ui.registrationCheckBox.visible
+    )
     assert ui.dicomButton.toolTip == "Give the folder of the DICOM series that the result describes."
     ui.dicomReferenceEdit.currentPath = str(tmp_path / "scan")
     ui.registrationCheckBox.checked = True
@@ -38,8 +44,15 @@ def test_into_a_folder(opened, folders, command, backend, tmp_path, monkeypatch)
     ui.dicomButton.click()
     assert process_events(lambda: not widget.panel.dicom.job.running, 40)
     [written] = (tmp_path / "out").iterdir()
-    assert sorted(p.name for p in written.iterdir()) == ["ct.dcm", "registration.dcm", "rtstruct.dcm"] and written.name.startswith("DICOM headneck")
-    assert ui.dicomLabel.text.startswith("RTSTRUCT, CT series, Registration written to ") and "left out: Parotid_L" in ui.dicomLabel.text
+    assert sorted(p.name for p in written.iterdir()) == [
+        "ct.dcm",
+        "registration.dcm",
+        "rtstruct.dcm",
+    ] and written.name.startswith("DICOM headneck")
+    assert (
+        ui.dicomLabel.text.startswith("RTSTRUCT, CT series, Registration written to ")
+        and "left out: Parotid_L" in ui.dicomLabel.text
+    )
     arguments = json.loads((tmp_path / "arguments.json").read_text(encoding="utf-8"))
     assert arguments[1] == "export" and arguments[arguments.index("--dicom-planning") + 1] == str(tmp_path / "planning")
     from rtuncertainty.core import structure_set

@@ -1,4 +1,6 @@
-"""The Dose section of RTReview, clicked through: what is a dose, computing without blocking, the chart and the table, cancelling."""
+"""The Dose section of RTReview, clicked through: what is a dose, computing without blocking, the chart and the
+table, cancelling.
+"""
 
 import json
 
@@ -6,9 +8,10 @@ import pytest
 import slicer
 from gui_support.review import folders, opened, review  # noqa: F401
 from make_dose_volume import add_dose
+from standins import process_events
+
 from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.mrml.attributes import nodes_by_class
-from standins import process_events
 
 
 class TorchIsThere:
@@ -19,6 +22,7 @@ class TorchIsThere:
 @pytest.fixture
 def dosed(opened, command, backend):
     """`dosed("new")`: RTReview with a result, a dose in the scene and the fake backend."""
+
     def start(name="new"):
         widget = opened(name)
         widget.logic._command, widget.panel.dvh.torch = command, TorchIsThere()
@@ -53,7 +57,9 @@ def test_a_ct_is_no_dose(dosed):
     ui = widget.ui
     assert ui.dvhButton.toolTip == "Choose a dose." and not ui.dvhButton.enabled
     ui.doseSelector.setCurrentNode(widget.panel.nodes.synct)
-    assert "is a CT, no dose" in ui.dvhLabel.text and ui.dvhLabel.text == ui.dvhButton.toolTip and not ui.dvhButton.enabled
+    assert (
+        "is a CT, no dose" in ui.dvhLabel.text and ui.dvhLabel.text == ui.dvhButton.toolTip and not ui.dvhButton.enabled
+    )
     ui.doseSelector.setCurrentNode(widget.dose)
     assert ui.dvhLabel.text == "" and ui.dvhButton.enabled and ui.doseUnitComboBox.enabled
 
@@ -79,7 +85,10 @@ def test_compute_table_and_chart(dosed, tmp_path):
     assert text == "Done. The bands of gtv are not calibrated." and "fdf0c8" in ui.dvhLabel.styleSheet
     arguments = json.loads((tmp_path / "arguments.json").read_text(encoding="utf-8"))
     assert arguments[1] == "dvh" and "--bands" in arguments and arguments[arguments.index("--prescription") + 1] == "60"
-    assert arguments[arguments.index("--dose-unit") + 1] == "Gy" and "dose" not in arguments[arguments.index("--structures") + 1].split("/")[-1]
+    assert (
+        arguments[arguments.index("--dose-unit") + 1] == "Gy"
+        and "dose" not in arguments[arguments.index("--structures") + 1].split("/")[-1]
+    )
     assert cells(widget, 0) == ["bone", "yes", *["30.0\n29.0–31.0"] * 5, "60\n55–65", "20\n15–25"]
     assert cells(widget, 1)[:3] == ["gtv", "no", "31.0\n30.0–32.0"] and ui.dvhDoseLabel.text.startswith("In dose;")
     assert ui.dvhTable.horizontalHeaderItem(7).text() == "V20 Gy\n%"
@@ -94,7 +103,9 @@ def test_compute_table_and_chart(dosed, tmp_path):
 
     chart = run_scene.read_dvh(widget.panel.nodes).chart
     assert chart.GetNumberOfPlotSeriesNodes() == 4 and ui.dvhChartButton.enabled
-    assert chart.GetNthPlotSeriesNode(3).GetName() == "gtv: 90% band, not calibrated", "bands of several kinds are told apart"
+    assert chart.GetNthPlotSeriesNode(3).GetName() == "gtv: 90% band, not calibrated", (
+        "bands of several kinds are told apart"
+    )
     ui.dvhTable.item(0, 0).setCheckState(qt.Qt.Unchecked)
     assert chart.GetNumberOfPlotSeriesNodes() == 2 and run_scene.read_dvh(widget.panel.nodes).shown == ("gtv",)
     ui.dvhTable.item(0, 0).setCheckState(qt.Qt.Checked)
@@ -104,7 +115,11 @@ def test_compute_table_and_chart(dosed, tmp_path):
     widget.enter()
     assert cells(widget, 0)[0] == "bone"
     ui.removeRunButton.click()
-    assert not ui.dvhTable.visible and not nodes_by_class(slicer.mrmlScene, "vtkMRMLPlotChartNode") and widget.dose.GetScene() is not None
+    assert (
+        not ui.dvhTable.visible
+        and not nodes_by_class(slicer.mrmlScene, "vtkMRMLPlotChartNode")
+        and widget.dose.GetScene() is not None
+    )
     assert not list((tmp_path.parent).glob("RTReview-*"))
 
 
@@ -124,11 +139,20 @@ def test_without_nested_contours(dosed, folders, tmp_path):
     widget.ui.doseSelector.setCurrentNode(widget.dose)
     assert "curves without bands" in compute(widget)
     assert "--bands" not in json.loads((tmp_path / "arguments.json").read_text(encoding="utf-8"))
-    assert cells(widget, 0)[:3] == ["bone", "–", "30.0"] and "neither samples nor probabilities" in widget.ui.dvhTable.item(0, 0).toolTip()
+    assert (
+        cells(widget, 0)[:3] == ["bone", "–", "30.0"]
+        and "neither samples nor probabilities" in widget.ui.dvhTable.item(0, 0).toolTip()
+    )
 
 
-@pytest.mark.parametrize("behaviour, words, kind", [("bad_input", "replace them first", "f8d9d9"), ("segfault", "crashed", "f8d9d9"),
-                                                     ("no_summary", "without results", "f8d9d9")])
+@pytest.mark.parametrize(
+    "behaviour, words, kind",
+    [
+        ("bad_input", "replace them first", "f8d9d9"),
+        ("segfault", "crashed", "f8d9d9"),
+        ("no_summary", "without results", "f8d9d9"),
+    ],
+)
 def test_failures_are_told(dosed, backend, behaviour, words, kind):
     widget = dosed()
     widget.ui.doseSelector.setCurrentNode(widget.dose)

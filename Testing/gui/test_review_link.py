@@ -39,7 +39,10 @@ def test_the_run_on_show_is_the_one_to_review(panel, run, reviewer):
     assert not button.enabled
 
 
-@pytest.mark.parametrize("modules, words", [(types.SimpleNamespace(), "add the folder RTReview"), (types.SimpleNamespace(rtreview=1), "no main window")])
+@pytest.mark.parametrize(
+    "modules, words",
+    [(types.SimpleNamespace(), "add the folder RTReview"), (types.SimpleNamespace(rtreview=1), "no main window")],
+)
 def test_without_the_module_or_a_window(panel, run, monkeypatch, modules, words):
     def refuse(name):
         raise RuntimeError("no main window")

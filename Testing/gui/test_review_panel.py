@@ -1,4 +1,6 @@
-"""The RTReview panel, clicked through: what it shows of a result, where it jumps to, and the decisions that it keeps."""
+"""The RTReview panel, clicked through: what it shows of a result, where it jumps to, and the decisions that it
+keeps.
+"""
 
 import types
 
@@ -7,20 +9,36 @@ import pytest
 import slicer
 import slicer.util
 from gui_support.review import MODULE, click, column, contours, decision_buttons, folders, opened, review  # noqa: F401
-from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.runs.review_data import ReviewData
-from RTUncertaintyLib.review.table import DECISION, DICE, FLAG, STRUCTURE, VOLUME
 from standins import load_module
+
+from RTUncertaintyLib import scene as run_scene
+from RTUncertaintyLib.review.table import DECISION, DICE, FLAG, STRUCTURE, VOLUME
+from RTUncertaintyLib.runs.review_data import ReviewData
 
 
 def test_empty_panel_says_what_to_do(review):
     ui = review.ui
     assert ui.aboutLabel.text.startswith("No result yet: run RT Prediction or RT Propagation, open a result folder")
     assert ui.runComboBox.currentText == "No result in the scene" and not ui.runComboBox.enabled
-    for button in (*decision_buttons(ui), ui.undoButton, ui.nextRegionButton, ui.previousRegionButton, ui.distributionsButton, ui.slicesButton,
-                   ui.zscoreButton, ui.exportButton, ui.removeRunButton, ui.ownButton):
+    for button in (
+        *decision_buttons(ui),
+        ui.undoButton,
+        ui.nextRegionButton,
+        ui.previousRegionButton,
+        ui.distributionsButton,
+        ui.slicesButton,
+        ui.zscoreButton,
+        ui.exportButton,
+        ui.removeRunButton,
+        ui.ownButton,
+    ):
         assert not button.enabled and button.toolTip, button.name
-    assert not ui.overlayComboBox.enabled and not ui.thresholdSlider.enabled and not ui.structuresTable.visible and ui.structureLabel.text == ""
+    assert (
+        not ui.overlayComboBox.enabled
+        and not ui.thresholdSlider.enabled
+        and not ui.structuresTable.visible
+        and ui.structureLabel.text == ""
+    )
 
 
 def test_open_a_result_folder(opened):
@@ -32,7 +50,9 @@ def test_open_a_result_folder(opened):
     assert ui.runComboBox.count == 1, "the same folder is not loaded twice"
     gtv = data.structure("gtv")
     row = column(opened("new"), STRUCTURE).index("gtv")
-    assert column(opened("new"), VOLUME)[row] == f"2.2\n{gtv.interval(0.9).lower_ml:.1f}–{gtv.interval(0.9).upper_ml:.1f}"
+    assert (
+        column(opened("new"), VOLUME)[row] == f"2.2\n{gtv.interval(0.9).lower_ml:.1f}–{gtv.interval(0.9).upper_ml:.1f}"
+    )
     assert column(opened("new"), DICE)[row].startswith(f"{gtv.quality.expected_dice:.2f}\n")
     assert ui.flagsTable.rowCount == 1 and ui.flagsTable.item(0, 0).text() == "synCT"
     assert not ui.structuresTable.item(row, STRUCTURE).icon().isNull()
@@ -42,13 +62,22 @@ def test_open_a_result_folder(opened):
 def test_a_folder_that_is_none(opened, folder, words):
     ui = opened(folder).ui
     assert (words in ui.statusLabel.text) if words else ui.statusLabel.text == ""
-    assert ui.runComboBox.currentText == "No result in the scene" and slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+    assert (
+        ui.runComboBox.currentText == "No result in the scene"
+        and slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+    )
 
 
 def test_levels(opened):
     widget = opened("new")
     box, gtv = widget.ui.levelComboBox, widget.panel.data.structure("gtv")
-    assert [box.itemText(i) for i in range(box.count)] == ["50 %", "68 %", "80 %", "90 %", "95 %"] and box.currentText == "90 %"
+    assert [box.itemText(i) for i in range(box.count)] == [
+        "50 %",
+        "68 %",
+        "80 %",
+        "90 %",
+        "95 %",
+    ] and box.currentText == "90 %"
     for index, level in enumerate((0.5, 0.68, 0.8, 0.9, 0.95)):
         box.currentIndex = index
         row, told = column(widget, STRUCTURE).index("gtv"), gtv.interval(level)
@@ -96,7 +125,10 @@ def test_a_click_jumps_and_shows_nested_contours(opened, monkeypatch):
     monkeypatch.setattr("RTUncertaintyLib.review.views.places.jump_to", lambda scene, point: jumps.append(tuple(point)))
     click(widget, "gtv")
     nodes = widget.panel.nodes
-    assert jumps == [pytest.approx(tuple(run_scene.uncertain_point(nodes, "gtv")))] and run_scene.nested_structure(nodes) == "gtv"
+    assert (
+        jumps == [pytest.approx(tuple(run_scene.uncertain_point(nodes, "gtv")))]
+        and run_scene.nested_structure(nodes) == "gtv"
+    )
     assert widget.panel.parameters.structure == "gtv" and "gtv</b>" in widget.ui.structureLabel.text
     assert [b.enabled for b in decision_buttons(widget.ui)] == [True, True, True, False]
     widget.ui.nestedCheckBox.click()
@@ -156,13 +188,24 @@ def test_decisions_comments_counts_and_undo(opened):
     click(widget, "gtv")
     ui.acceptButton.click()
     row = column(widget, STRUCTURE).index("gtv")
-    assert column(widget, DECISION)[row] == "✓" and ui.structuresTable.item(row, DECISION).background().color().name() == "#d8eedd"
-    assert ui.countsLabel.text == "2 structures: 1 accepted, 1 open." and not ui.acceptButton.enabled and ui.reopenButton.enabled
+    assert (
+        column(widget, DECISION)[row] == "✓"
+        and ui.structuresTable.item(row, DECISION).background().color().name() == "#d8eedd"
+    )
+    assert (
+        ui.countsLabel.text == "2 structures: 1 accepted, 1 open."
+        and not ui.acceptButton.enabled
+        and ui.reopenButton.enabled
+    )
     ui.reviewerEdit.text = "Dr. Grün"
     ui.commentEdit.text = "reaches into muscle"
     ui.rejectButton.click()
     decision = widget.panel.data.structure("gtv").decision
-    assert (decision.state, decision.comment, decision.reviewer) == ("rejected", "reaches into muscle", "Dr. Grün") and decision.time
+    assert (decision.state, decision.comment, decision.reviewer) == (
+        "rejected",
+        "reaches into muscle",
+        "Dr. Grün",
+    ) and decision.time
     ui.undoButton.click()
     assert column(widget, DECISION)[row] == "✓" and ui.commentEdit.text == "" and "gtv" in ui.statusLabel.text
     click(widget, "bone")
@@ -207,8 +250,12 @@ def test_edit_opens_the_segment_editor(opened, monkeypatch):
     click(widget, "Parotid_L")
     widget.ui.editButton.click()
     assert "Segment Editor is not there" in widget.ui.statusLabel.text and run_scene.decided(widget.panel.nodes) == 0
-    editor = types.SimpleNamespace(**{name: lambda value, name=name: calls.append((name, value)) for name in
-                                      ("setSegmentationNode", "setSourceVolumeNode", "setCurrentSegmentID")})
+    editor = types.SimpleNamespace(
+        **{
+            name: lambda value, name=name: calls.append((name, value))
+            for name in ("setSegmentationNode", "setSourceVolumeNode", "setCurrentSegmentID")
+        }
+    )
     monkeypatch.setattr(slicer.modules, "segmenteditor", object(), raising=False)
     monkeypatch.setattr(slicer.modules, "SegmentEditorWidget", types.SimpleNamespace(editor=editor), raising=False)
     monkeypatch.setattr(slicer.util, "selectModule", lambda name: calls.append(("select", name)) or widget.exit())
@@ -217,8 +264,12 @@ def test_edit_opens_the_segment_editor(opened, monkeypatch):
     widget.enter()
     nodes = widget.panel.nodes
     node = nodes.segmentations["propagated"]
-    assert calls == [("select", "SegmentEditor"), ("setSegmentationNode", node), ("setSourceVolumeNode", nodes.warped),
-                     ("setCurrentSegmentID", node.GetSegmentation().GetSegmentIdBySegmentName("Parotid_L"))]
+    assert calls == [
+        ("select", "SegmentEditor"),
+        ("setSegmentationNode", node),
+        ("setSourceVolumeNode", nodes.warped),
+        ("setCurrentSegmentID", node.GetSegmentation().GetSegmentIdBySegmentName("Parotid_L")),
+    ]
     decision = widget.panel.data.structure("Parotid_L").decision
     assert (decision.state, decision.reviewer) == ("edited", "A. B.") and widget.ui.editButton.enabled
     accepted = run_scene.accept_structures(nodes)
@@ -226,7 +277,9 @@ def test_edit_opens_the_segment_editor(opened, monkeypatch):
     widget.ui.editButton.click()
     widget.enter()
     assert calls[1] == ("setSegmentationNode", accepted), "what was accepted is what is corrected"
-    monkeypatch.setattr(slicer.util, "selectModule", lambda name: (_ for _ in ()).throw(RuntimeError("Could not find main window")))
+    monkeypatch.setattr(
+        slicer.util, "selectModule", lambda name: (_ for _ in ()).throw(RuntimeError("Could not find main window"))
+    )
     widget.ui.editButton.click()
     assert "Could not find main window" in widget.ui.statusLabel.text
 

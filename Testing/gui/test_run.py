@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import slicer
-from RTUncertaintyLib.jobs import process
-from standins import process_events
 from gui_support.scene_file import open_scene, save_and_close
 from gui_support.volumes import add_volume, transform_node
+from standins import process_events
+
+from RTUncertaintyLib.jobs import process
 
 
 @pytest.fixture
@@ -229,7 +230,9 @@ def test_a_volume_under_a_transform_gets_its_result_where_it_is_shown(ready, run
     import numpy as np
 
     node = ready.ui.inputSelector.currentNode()
-    node.SetAndObserveTransformNodeID(transform_node([[1, 0, 0, 40], [0, 1, 0, -25], [0, 0, 1, 7], [0, 0, 0, 1]]).GetID())
+    node.SetAndObserveTransformNodeID(
+        transform_node([[1, 0, 0, 40], [0, 1, 0, -25], [0, 0, 1, 7], [0, 0, 0, 1]]).GetID()
+    )
     assert run().startswith("Done")
     shown, found = np.zeros(6), np.zeros(6)
     node.GetRASBounds(shown)  # the transform included
@@ -304,5 +307,8 @@ def test_a_scene_that_is_opened_brings_its_run(ready, run, tmp_path):
     file = save_and_close(tmp_path)
     assert "No results yet" in ui.resultNameLabel.text
     open_scene(file)
-    assert ui.resultNameLabel.text == name and [ui.volumesTable.item(r, 1).text() for r in range(ui.volumesTable.rowCount)] == rows
+    assert (
+        ui.resultNameLabel.text == name
+        and [ui.volumesTable.item(r, 1).text() for r in range(ui.volumesTable.rowCount)] == rows
+    )
     assert ui.overlayComboBox.enabled and not ui.openReportButton.enabled

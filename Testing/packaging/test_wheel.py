@@ -43,8 +43,13 @@ def installed(wheel, tmp_path_factory):
 
     def run(*arguments):
         return subprocess.run(
-            [sys.executable, *map(str, arguments)], cwd=empty, env={**environment, "PYTHONPATH": str(target)},
-            capture_output=True, text=True, encoding="utf-8")
+            [sys.executable, *map(str, arguments)],
+            cwd=empty,
+            env={**environment, "PYTHONPATH": str(target)},
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+        )
 
     where = run("-c", "import rtuncertainty, training; print(rtuncertainty.__file__, training.__file__)")
     assert where.stdout.count(str(target)) == 2, where
@@ -72,7 +77,9 @@ def test_the_extension_installs_the_same_resources():
     for path in (ROOT / "RTUncertainty" / "rtuncertainty").rglob("*"):
         relative = path.relative_to(ROOT / "RTUncertainty").as_posix()
         if path.is_file() and "__pycache__" not in relative:
-            assert any(fnmatch(relative, p) for p in patterns), f"{relative} is in no pattern of RTUncertainty/CMakeLists.txt"
+            assert any(fnmatch(relative, p) for p in patterns), (
+                f"{relative} is in no pattern of RTUncertainty/CMakeLists.txt"
+            )
 
 
 def test_one_version(wheel):

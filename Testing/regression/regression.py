@@ -1,4 +1,5 @@
-"""The same numbers as before: every command of the command line on small digital patients, compared with `expected.json`.
+"""The same numbers as before: every command of the command line on small digital patients, compared with
+`expected.json`.
 
     python Testing/regression/regression.py record    # writes expected.json; with --only, those steps of it
     python Testing/regression/regression.py compare   # one line for each difference, exit code 1 where there is one
@@ -27,20 +28,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = "rtuncertainty"  # `python -m` of it is the command line
-MAKERS = {"digital_limb": f"{PACKAGE}.phantoms.limb", "digital_pelvis": f"{PACKAGE}.phantoms.pelvis", "daily_scan": f"{PACKAGE}.phantoms.daily_anatomy"}
+MAKERS = {
+    "digital_limb": f"{PACKAGE}.phantoms.limb",
+    "digital_pelvis": f"{PACKAGE}.phantoms.pelvis",
+    "daily_scan": f"{PACKAGE}.phantoms.daily_anatomy",
+}
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 EXPECTED = HERE / "expected.json"
 # one thread in each process: sums come out the same; two processes beside each other
-THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), "1")
+THREADS = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), "1"
+)
 os.environ |= THREADS
 PATHS = [str(ROOT / "RTUncertainty"), str(ROOT), str(ROOT / "Testing" / "backend")]
 TOLERANCE = 1e-4  # of an image's range, of a number
 ROWS = 40  # of a table, evenly spread, are kept
 # what may differ between two runs, two machines, two versions
 UNSTABLE = {"created", "seconds", "versions", "device_used"}
-UNSTABLE_VR, UNSTABLE_TAGS = {"UI", "DA", "TM", "DT"}, {"SoftwareVersions", "PixelData", "ContourData", "VectorGridData"}
+UNSTABLE_VR, UNSTABLE_TAGS = (
+    {"UI", "DA", "TM", "DT"},
+    {"SoftwareVersions", "PixelData", "ContourData", "VectorGridData"},
+)
 
 import numpy as np  # noqa: E402 (after the threads were set)
 import SimpleITK as sitk  # noqa: E402
@@ -70,9 +80,15 @@ def neck(size=(44, 44, 52), spacing=(4.0, 4.0, 3.0)) -> tuple[sitk.Image, dict[s
 
     body = ball(0, 0, 45, 74, 82, 70) | ((x / 58) ** 2 + ((y - 5) / 62) ** 2 < 1)
     jaw = ball(0, -25, -12, 46, 50, 12) & ~ball(0, -18, -12, 37, 42, 30)
-    parts = {"Brainstem": (ball(0, 18, 20, 13, 12, 20), 35), "SpinalCord": ((np.hypot(x, y - 22) < 6) & (z < 0), 30),
-             "Parotid_R": (ball(-47, 12, -2, 12, 16, 20), -20), "Parotid_L": (ball(47, 12, -2, 12, 16, 20), -20),
-             "Larynx": (ball(0, -22, -52, 16, 14, 16), 45), "Mandible": (jaw & (y < 10), 900), "PTV": (ball(24, -8, -25, 20, 18, 18), 40)}
+    parts = {
+        "Brainstem": (ball(0, 18, 20, 13, 12, 20), 35),
+        "SpinalCord": ((np.hypot(x, y - 22) < 6) & (z < 0), 30),
+        "Parotid_R": (ball(-47, 12, -2, 12, 16, 20), -20),
+        "Parotid_L": (ball(47, 12, -2, 12, 16, 20), -20),
+        "Larynx": (ball(0, -22, -52, 16, 14, 16), 45),
+        "Mandible": (jaw & (y < 10), 900),
+        "PTV": (ball(24, -8, -25, 20, 18, 18), 40),
+    }
     hu = np.where(body, 20.0 + 25 * np.sin(x / 11) * np.sin(y / 13) * np.sin(z / 17), -1000.0)
     hu[ball(0, 0, 45, 70, 78, 66) & ~ball(0, 0, 45, 62, 70, 58) & (z > 10)] = 800
     hu[(np.hypot(x, y - 32) < 15) & (np.hypot(x, y - 22) > 8) & (z < 10)] = 400
@@ -86,8 +102,16 @@ def neck(size=(44, 44, 52), spacing=(4.0, 4.0, 3.0)) -> tuple[sitk.Image, dict[s
 def atrium(size=(56, 48, 32), spacing=(1.875,) * 3) -> sitk.Image:
     """A bright lobed cavity in a darker, uneven surrounding."""
     x, y, z = _places(size, spacing)
-    r = np.minimum(np.sqrt((x / 24) ** 2 + (y / 18) ** 2 + (z / 17) ** 2), np.sqrt(((x - 22) / 16) ** 2 + ((y + 10) / 9) ** 2 + (z / 9) ** 2))
-    signal = 60 + 35 * np.sin(x / 9) * np.cos(y / 8) + 15 * np.cos(z / 6) + 130 / (1 + np.exp(np.clip(12 * (r - 1), -50, 50)))
+    r = np.minimum(
+        np.sqrt((x / 24) ** 2 + (y / 18) ** 2 + (z / 17) ** 2),
+        np.sqrt(((x - 22) / 16) ** 2 + ((y + 10) / 9) ** 2 + (z / 9) ** 2),
+    )
+    signal = (
+        60
+        + 35 * np.sin(x / 9) * np.cos(y / 8)
+        + 15 * np.cos(z / 6)
+        + 130 / (1 + np.exp(np.clip(12 * (r - 1), -50, 50)))
+    )
     return _image(np.rint(np.maximum(signal + 4 * np.random.default_rng(2).standard_normal(r.shape), 0)), spacing)
 
 
@@ -99,13 +123,17 @@ def _labelled(masks: dict[str, sitk.Image], path: Path) -> None:
     made = sitk.GetImageFromArray(labels)
     made.CopyInformation(next(iter(masks.values())))
     sitk.WriteImage(made, str(path), True)
-    path.with_name(path.name.split(".")[0] + ".json").write_text(json.dumps({n: k for k, n in enumerate(masks, 1)}), encoding="utf-8")
+    path.with_name(path.name.split(".")[0] + ".json").write_text(
+        json.dumps({n: k for k, n in enumerate(masks, 1)}), encoding="utf-8"
+    )
 
 
 def make_inputs(folder: Path) -> None:
     """Write the inputs of all steps into `folder`."""
     sys.path[:0] = PATHS
-    digital_limb, digital_pelvis, daily_scan = (getattr(importlib.import_module(module), name) for name, module in MAKERS.items())
+    digital_limb, digital_pelvis, daily_scan = (
+        getattr(importlib.import_module(module), name) for name, module in MAKERS.items()
+    )
     from make_dicom import circle, write_series, write_structure_set
 
     folder.mkdir(parents=True)
@@ -115,7 +143,9 @@ def make_inputs(folder: Path) -> None:
     sitk.WriteImage(limb.labels, str(folder / "limb-labels.nrrd"), True)
     (folder / "limb-labels.json").write_text(json.dumps({"bone": 1, "gtv": 2}), encoding="utf-8")
 
-    sitk.WriteImage(digital_pelvis(1, size=(104, 68, 18), spacing=(2.4, 2.4, 6.0)).mr, str(folder / "pelvis-mr.nii.gz"), True)
+    sitk.WriteImage(
+        digital_pelvis(1, size=(104, 68, 18), spacing=(2.4, 2.4, 6.0)).mr, str(folder / "pelvis-mr.nii.gz"), True
+    )
     pelvis = digital_pelvis(5001, size=(66, 44, 20), spacing=(4.0, 4.0, 6.0))
     names = ("femoral_head_left", "femoral_head_right", "prostate", "rectum", "bladder")  # labels 2 to 6
     masks = {n: sitk.Equal(pelvis.labels, k) for k, n in enumerate(names, 2)}
@@ -138,7 +168,10 @@ def make_inputs(folder: Path) -> None:
             image = sitk.GetImageFromArray(values.astype(np.float32))
             image.CopyInformation(grid)
             sitk.WriteImage(image, str(folder / f"dose-{name}{suffix}.nrrd"), True)
-    drawn = [(n, [circle(cx, cy, z, r) for z in np.arange(-15.0, 16, 3)]) for n, cx, cy, r in (("ball", 5, -3, 14), ("rod", -20, 10, 6))]
+    drawn = [
+        (n, [circle(cx, cy, z, r) for z in np.arange(-15.0, 16, 3)])
+        for n, cx, cy, r in (("ball", 5, -3, 14), ("rod", -20, 10, 6))
+    ]
     write_structure_set(folder / "drawn.dcm", drawn, frame=None)
     plan = {"prescription_gy": 40, "grid_mm": 4, "beams": [0, 110]}
     (folder / "photon.json").write_text(json.dumps(plan), encoding="utf-8")
@@ -148,7 +181,9 @@ def make_inputs(folder: Path) -> None:
 # ------------------------------------------------------------------ steps
 @dataclass(frozen=True)
 class Step:
-    """A command line, run in the work folder; `needs` are steps whose results it reads; `fast` ones are part of `make test`."""
+    """A command line, run in the work folder; `needs` are steps whose results it reads; `fast` ones are part of
+    `make test`.
+    """
 
     arguments: str
     needs: tuple[str, ...] = ()
@@ -157,32 +192,85 @@ class Step:
 
 _CPU = "--device cpu --progress none"
 _JOB = f"--samples 4 {_CPU}"
-_PELVIS_DAY = "propagate --model pelvis-ct-propagation-phantom --planning inputs/pelvis-ct --structures inputs/pelvis-labels.nrrd --daily inputs/pelvis-day"
+_PELVIS_DAY = (
+    "propagate --model pelvis-ct-propagation-phantom --planning inputs/pelvis-ct --structures "
+    "inputs/pelvis-labels.nrrd --daily inputs/pelvis-day"
+)
 # those that take longest first; what is needed before what needs it
 STEPS = {
     "demo": Step(f"demo --output demo {_JOB}"),
     "demo-propagate": Step(f"demo --job propagate --output demo-propagate {_JOB}"),
-    "limb": Step(f"predict --model limb-t1-synct --input inputs/limb-mr --reference inputs/limb-ct.nii.gz --output limb {_JOB}", fast=True),
+    "limb": Step(
+        f"predict --model limb-t1-synct --input inputs/limb-mr --reference inputs/limb-ct.nii.gz --output limb {_JOB}",
+        fast=True,
+    ),
     "pelvis-day": Step(f"{_PELVIS_DAY} --refine full --report --output pelvis-day {_JOB}"),
-    "pelvis-plain": Step(f"{_PELVIS_DAY} --refine off --symmetric off --rigid off --seed 3 --output pelvis-plain {_JOB}"),
-    "neck-day": Step("propagate --model headneck-ct-propagation --planning inputs/neck.nii.gz --structures inputs/neck-labels.nrrd "
-                     f"--daily inputs/neck-day.nii.gz --scene --output neck-day {_JOB}", fast=True),
-    "pelvis": Step(f"predict --model pelvis-t2-synct-phantom --input inputs/pelvis-mr.nii.gz --bias-field off --scene --output pelvis {_JOB}"),
+    "pelvis-plain": Step(
+        f"{_PELVIS_DAY} --refine off --symmetric off --rigid off --seed 3 --output pelvis-plain {_JOB}"
+    ),
+    "neck-day": Step(
+        "propagate --model headneck-ct-propagation --planning inputs/neck.nii.gz --structures inputs/neck-labels.nrrd "
+        f"--daily inputs/neck-day.nii.gz --scene --output neck-day {_JOB}",
+        fast=True,
+    ),
+    "pelvis": Step(
+        "predict --model pelvis-t2-synct-phantom --input inputs/pelvis-mr.nii.gz --bias-field off --scene --output "
+        f"pelvis {_JOB}"
+    ),
     "organs": Step(f"predict --model headneck-ct-organs --input inputs/neck.nii.gz --output organs {_JOB}", fast=True),
-    "atrium": Step(f"predict --model left-atrium-mr --input inputs/atrium.nii.gz --report --output atrium {_JOB}", fast=True),
-    "dose-photon": Step("dose --ct inputs/limb-ct.nii.gz --structures inputs/limb-labels.nrrd --target gtv --synct limb --plan inputs/photon.json "
-                        f"--samples 3 --output dose-photon {_CPU}", ("limb",)),
-    "dose-proton": Step("dose --ct inputs/limb-ct.nii.gz --structures inputs/limb-labels.nrrd --target gtv --synct limb/synct.nii.gz --plan inputs/proton.json "
-                        f"--samples 0 --output dose-proton {_CPU}", ("limb",)),
-    "dvh-limb": Step("dvh --dose inputs/dose-limb.nrrd --structures inputs/limb-labels.nrrd --bands limb --prescription 50 --output dvh-limb/dvh.csv "
-                     f"{_CPU}", ("limb",), True),
-    "dvh-neck": Step(f"dvh --dose inputs/dose-neck.nrrd --structures neck-day/structures.seg.nrrd --bands neck-day --output dvh-neck/dvh.csv {_CPU}", ("neck-day",), True),
-    "dvh-drawn": Step(f"dvh --dose inputs/dose-limb.nrrd --structures inputs/drawn.dcm --dose-unit Gy --output dvh-drawn/dvh.csv {_CPU}"),
-    "gamma": Step("gamma --reference inputs/dose-limb.nrrd --evaluated inputs/dose-limb-shifted.nrrd --output gamma/gamma.nrrd --device cpu", (), True),
-    "gamma-local": Step("gamma --reference inputs/dose-neck.nrrd --evaluated inputs/dose-neck-shifted.nrrd --local --dose-percent 3 --distance-mm 1 "
-                        "--cutoff 20 --output gamma-local/gamma.nii.gz --device cpu"),
-    "export-limb": Step("export --result limb --dicom-reference inputs/limb-mr --what rtstruct ct seg probability --output export-limb", ("limb",), True),
-    "export-day": Step("export --result pelvis-day --dicom-reference inputs/pelvis-day --dicom-planning inputs/pelvis-ct --output export-day", ("pelvis-day",)),
+    "atrium": Step(
+        f"predict --model left-atrium-mr --input inputs/atrium.nii.gz --report --output atrium {_JOB}", fast=True
+    ),
+    "dose-photon": Step(
+        "dose --ct inputs/limb-ct.nii.gz --structures inputs/limb-labels.nrrd --target gtv --synct limb --plan "
+        "inputs/photon.json "
+        f"--samples 3 --output dose-photon {_CPU}",
+        ("limb",),
+    ),
+    "dose-proton": Step(
+        "dose --ct inputs/limb-ct.nii.gz --structures inputs/limb-labels.nrrd --target gtv --synct limb/synct.nii.gz "
+        "--plan inputs/proton.json "
+        f"--samples 0 --output dose-proton {_CPU}",
+        ("limb",),
+    ),
+    "dvh-limb": Step(
+        "dvh --dose inputs/dose-limb.nrrd --structures inputs/limb-labels.nrrd --bands limb --prescription 50 --output "
+        "dvh-limb/dvh.csv "
+        f"{_CPU}",
+        ("limb",),
+        True,
+    ),
+    "dvh-neck": Step(
+        "dvh --dose inputs/dose-neck.nrrd --structures neck-day/structures.seg.nrrd --bands neck-day --output "
+        f"dvh-neck/dvh.csv {_CPU}",
+        ("neck-day",),
+        True,
+    ),
+    "dvh-drawn": Step(
+        "dvh --dose inputs/dose-limb.nrrd --structures inputs/drawn.dcm --dose-unit Gy --output dvh-drawn/dvh.csv "
+        f"{_CPU}"
+    ),
+    "gamma": Step(
+        "gamma --reference inputs/dose-limb.nrrd --evaluated inputs/dose-limb-shifted.nrrd --output gamma/gamma.nrrd "
+        "--device cpu",
+        (),
+        True,
+    ),
+    "gamma-local": Step(
+        "gamma --reference inputs/dose-neck.nrrd --evaluated inputs/dose-neck-shifted.nrrd --local --dose-percent 3 "
+        "--distance-mm 1 "
+        "--cutoff 20 --output gamma-local/gamma.nii.gz --device cpu"
+    ),
+    "export-limb": Step(
+        "export --result limb --dicom-reference inputs/limb-mr --what rtstruct ct seg probability --output export-limb",
+        ("limb",),
+        True,
+    ),
+    "export-day": Step(
+        "export --result pelvis-day --dicom-reference inputs/pelvis-day --dicom-planning inputs/pelvis-ct --output "
+        "export-day",
+        ("pelvis-day",),
+    ),
     "models": Step("models", (), True),
 }
 
@@ -192,8 +280,14 @@ def run(name: str, work: Path) -> tuple[dict, float]:
     started = time.monotonic()
     environment = {k: v for k, v in os.environ.items() if k != "RTU_MODELS"} | THREADS
     environment |= {"PYTHONPATH": os.pathsep.join(PATHS[:2]), "PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, "-m", PACKAGE, *STEPS[name].arguments.split()], cwd=work, env=environment, capture_output=True,
-                          text=True, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", PACKAGE, *STEPS[name].arguments.split()],
+        cwd=work,
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
     said = (done.stdout + done.stderr).replace(str(work.resolve()), "").replace(str(work), "")
     found = {"": {"exit": done.returncode, "said": [line for line in said.splitlines() if line.strip()]}}
     if (work / name).is_dir():
@@ -240,9 +334,12 @@ def record(folder: Path) -> dict:
             found[name] = _stable(json.loads(path.read_text(encoding="utf-8")))
         elif suffix == ".csv":
             lines = path.read_text(encoding="utf-8").splitlines()
-            found[name] = {"lines": len(lines), "rows": lines[::max(1, math.ceil(len(lines) / ROWS))]}
+            found[name] = {"lines": len(lines), "rows": lines[:: max(1, math.ceil(len(lines) / ROWS))]}
         elif suffix == ".html":
-            found[name] = [re.sub("<[^>]*>", "", h) for h in re.findall(r"<h[1-6][^>]*>(.*?)</h", path.read_text(encoding="utf-8"), re.S)]
+            found[name] = [
+                re.sub("<[^>]*>", "", h)
+                for h in re.findall(r"<h[1-6][^>]*>(.*?)</h", path.read_text(encoding="utf-8"), re.S)
+            ]
         elif suffix == ".mrb":
             found[name] = _nodes(path)
         elif suffix == ".h5":
@@ -267,7 +364,9 @@ def _nodes(path: Path) -> list[str]:
     with zipfile.ZipFile(path) as archive:
         [scene] = [n for n in archive.namelist() if n.endswith(".mrml")]
         text = archive.read(scene).decode("utf-8")
-    return sorted(f"{kind} {name}" for kind, name in re.findall(r'<(\w+)\s[^>]*?\bname="([^"]*)"', text) if "Storage" not in kind)
+    return sorted(
+        f"{kind} {name}" for kind, name in re.findall(r'<(\w+)\s[^>]*?\bname="([^"]*)"', text) if "Storage" not in kind
+    )
 
 
 def _short(value) -> float:
@@ -280,9 +379,18 @@ def numbers(array) -> dict:
     values, at = array.astype(np.float64), np.random.default_rng(16).random((16, array.ndim)) * 0.6 + 0.2
     flat = values[np.isfinite(values)] if values.size else np.zeros(1)
     where = tuple((at * array.shape).astype(int).T)
-    return {"n": int(array.size), "not_finite": int(values.size - flat.size) if values.size else 0, "whole": array.dtype.kind in "iub",
-            "sum": _short(flat.sum()), "mean": _short(flat.mean()), "sd": _short(flat.std()), "min": _short(flat.min()), "max": _short(flat.max()),
-            "at": [_short(v) for v in values[where]] if values.size else [], "sha": hashlib.sha256(array.tobytes()).hexdigest()[:16]}
+    return {
+        "n": int(array.size),
+        "not_finite": int(values.size - flat.size) if values.size else 0,
+        "whole": array.dtype.kind in "iub",
+        "sum": _short(flat.sum()),
+        "mean": _short(flat.mean()),
+        "sd": _short(flat.std()),
+        "min": _short(flat.min()),
+        "max": _short(flat.max()),
+        "at": [_short(v) for v in values[where]] if values.size else [],
+        "sha": hashlib.sha256(array.tobytes()).hexdigest()[:16],
+    }
 
 
 def labels(array: np.ndarray) -> dict:
@@ -295,18 +403,32 @@ def labels(array: np.ndarray) -> dict:
 
 
 def _contents(array: np.ndarray) -> dict:
-    """The record of an array: of labels where it holds whole numbers up to 10, nested contours (to 100) and signals have more."""
-    return (labels if array.dtype.kind in "iu" and array.size and 0 <= array.min() and array.max() <= 10 else numbers)(array)
+    """The record of an array: of labels where it holds whole numbers up to 10, nested contours (to 100) and signals
+    have more.
+    """
+    return (labels if array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() <= 10 else numbers)(
+        array
+    )
 
 
 def _voxels(path: Path) -> dict:
     """Geometry and voxels of an image; the segments of a segmentation."""
     image = sitk.ReadImage(str(path))
     array = sitk.GetArrayFromImage(image)
-    geometry = {k: [_short(v) for v in getattr(image, f"Get{k.title()}")()] for k in ("size", "spacing", "origin", "direction")}
-    segments = {k: image.GetMetaData(k) for k in sorted(image.GetMetaDataKeys()) if re.fullmatch(r"Segment\d+_(Name|LabelValue|Layer|Color|Tags)", k)}
-    return {"geometry": geometry, "type": f"{array.dtype} {list(array.shape)}", **({"segments": segments} if segments else {}),
-            **_contents(array)}
+    geometry = {
+        k: [_short(v) for v in getattr(image, f"Get{k.title()}")()] for k in ("size", "spacing", "origin", "direction")
+    }
+    segments = {
+        k: image.GetMetaData(k)
+        for k in sorted(image.GetMetaDataKeys())
+        if re.fullmatch(r"Segment\d+_(Name|LabelValue|Layer|Color|Tags)", k)
+    }
+    return {
+        "geometry": geometry,
+        "type": f"{array.dtype} {list(array.shape)}",
+        **({"segments": segments} if segments else {}),
+        **_contents(array),
+    }
 
 
 def _transform(path: Path) -> dict:
@@ -317,7 +439,9 @@ def _transform(path: Path) -> dict:
 
 
 def _dicom(paths: list[Path]) -> dict:
-    """Elements of the first file but UIDs and dates (of a sequence, those of its first two items), and the numbers of all."""
+    """Elements of the first file but UIDs and dates (of a sequence, those of its first two items), and the numbers
+    of all.
+    """
     import pydicom
 
     files = [pydicom.dcmread(p) for p in paths]
@@ -370,15 +494,27 @@ def _alike(a, b, exact: bool) -> bool:
         return a == b
     if isinstance(a, str) and isinstance(b, str):
         ours, theirs = NUMBER.findall(a), NUMBER.findall(b)
-        return NUMBER.sub("#", a) == NUMBER.sub("#", b) and all(_near(float(x), float(y), _unit(x)) for x, y in zip(ours, theirs))
+        return NUMBER.sub("#", a) == NUMBER.sub("#", b) and all(
+            _near(float(x), float(y), _unit(x)) for x, y in zip(ours, theirs)
+        )
     return isinstance(a, (int, float)) and isinstance(b, (int, float)) and _near(a, b, 1e-6)
 
 
 def _numbers_differ(a: dict, b: dict) -> list[str]:
-    """Which statistics of two arrays differ, by more than a ten-thousandth of the range (single values of whole numbers: than 1)."""
+    """Which statistics of two arrays differ, by more than a ten-thousandth of the range (single values of whole
+    numbers: than 1).
+    """
     wide = TOLERANCE * max(a["max"] - a["min"], 1e-9) + 1e-6 * max(abs(a["max"]), abs(a["min"]))
     single = max(wide, 1.0) if a["whole"] else wide
-    limits = {"n": 0, "not_finite": 0, "sum": wide * max(a["n"], 1), "mean": wide, "sd": wide, "min": single, "max": single}
+    limits = {
+        "n": 0,
+        "not_finite": 0,
+        "sum": wide * max(a["n"], 1),
+        "mean": wide,
+        "sd": wide,
+        "min": single,
+        "max": single,
+    }
     wrong = [k for k, limit in limits.items() if abs(a[k] - b[k]) > limit]
     if len(a["at"]) != len(b["at"]) or any(abs(x - y) > single for x, y in zip(a["at"], b["at"])):
         wrong.append("at")
@@ -387,10 +523,11 @@ def _numbers_differ(a: dict, b: dict) -> list[str]:
 
 def differences(a, b, exact: bool, path: str = "") -> list[str]:
     """A line for each difference between what was expected, `a`, and what was found, `b`."""
+
     def told(x, y):
         x, y = str(x), str(y)
         start = max(len(os.path.commonprefix([x, y])) - 40, 0)  # from shortly before they part
-        return f"{path}: expected {x[start:start + 120]!r}, found {y[start:start + 120]!r}"
+        return f"{path}: expected {x[start : start + 120]!r}, found {y[start : start + 120]!r}"
 
     if isinstance(a, dict) and isinstance(b, dict):
         lines = [f"{path}/{k}: {'is gone' if k in a else 'is new'}" for k in sorted(a.keys() ^ b.keys())]
@@ -405,7 +542,12 @@ def differences(a, b, exact: bool, path: str = "") -> list[str]:
             special = {"voxels", "middle"}
         elif not exact:
             special = {"sha"}
-        return lines + [line for k in shared if k not in special for line in differences(a[k], b[k], exact, f"{path}/{k}" if path else k)]
+        return lines + [
+            line
+            for k in shared
+            if k not in special
+            for line in differences(a[k], b[k], exact, f"{path}/{k}" if path else k)
+        ]
     if isinstance(a, list) and isinstance(b, list):
         lines = [f"{path}: expected {len(a)} entries, found {len(b)}"] if len(a) != len(b) else []
         return lines + [line for k, (x, y) in enumerate(zip(a, b)) for line in differences(x, y, exact, f"{path}[{k}]")]
@@ -418,8 +560,12 @@ def write(found: dict, path: Path) -> None:
     out = io.StringIO()
     out.write("{\n")
     for i, (step, files) in enumerate(found.items()):
-        lines = (f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False, separators=(',', ':'))}" for k, v in files.items())
-        out.write(f" {json.dumps(step)}: {{\n" + ",\n".join(lines) + "\n }" + (",\n" if i < len(found) - 1 else "\n}\n"))
+        lines = (
+            f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False, separators=(',', ':'))}" for k, v in files.items()
+        )
+        out.write(
+            f" {json.dumps(step)}: {{\n" + ",\n".join(lines) + "\n }" + (",\n" if i < len(found) - 1 else "\n}\n")
+        )
     path.write_text(out.getvalue(), encoding="utf-8")
 
 
@@ -436,7 +582,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("what", choices=["record", "compare"])
     parser.add_argument("--only", nargs="+", choices=list(STEPS), metavar="STEP", help=", ".join(STEPS))
     parser.add_argument("--fast", action="store_true", help="the steps that are part of 'make test'")
-    parser.add_argument("--exact", action="store_true", help="compare: no tolerance, and hashes too (same machine, same libraries)")
+    parser.add_argument(
+        "--exact", action="store_true", help="compare: no tolerance, and hashes too (same machine, same libraries)"
+    )
     parser.add_argument("--expected", type=Path, default=EXPECTED, help="default: expected.json beside this file")
     parser.add_argument("--keep", type=Path, help="new folder in which inputs and results stay")
     args = parser.parse_args(arguments)
@@ -444,7 +592,11 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         # both paths as JSON holds them: no tuples, no keys that are numbers
         found = json.loads(json.dumps(run_all(names, args.keep.resolve() if args.keep else Path(temporary) / "work")))
-    failed = [f"{n}: exit code {f['']['exit']}: {' '.join(f['']['said'][-1:])}" for n, f in found.items() if f.get("", {}).get("exit")]
+    failed = [
+        f"{n}: exit code {f['']['exit']}: {' '.join(f['']['said'][-1:])}"
+        for n, f in found.items()
+        if f.get("", {}).get("exit")
+    ]
     if args.what == "record":
         print("".join(line + "\n" for line in failed), end="")
         if not failed:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import SimpleITK as sitk
+
 from RTUncertaintyLib.mrml.volumes import add_volume
 
 
-def add_dose(scene, around, slope=(0.5, 0.0, 0.0), middle: float = 30.0, spacing: float = 3.0, margin: float = 15.0, name: str = "dose",
-             scale: float = 1.0):
-    """A dose volume around a volume node: `middle` Gy in its centre, `slope` Gy a mm along L, P, S (LPS); numbers are Gy times `scale`."""
+def add_dose(
+    scene,
+    around,
+    slope=(0.5, 0.0, 0.0),
+    middle: float = 30.0,
+    spacing: float = 3.0,
+    margin: float = 15.0,
+    name: str = "dose",
+    scale: float = 1.0,
+):
+    """A dose volume around a volume node: `middle` Gy in its centre, `slope` Gy a mm along L, P, S (LPS); numbers
+    are Gy times `scale`.
+    """
     bounds = [0.0] * 6
     around.GetRASBounds(bounds)
     low, high = np.array(bounds[::2]) * (1, 1, 1), np.array(bounds[1::2])

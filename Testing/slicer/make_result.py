@@ -10,18 +10,36 @@ import numpy as np
 import SimpleITK as sitk
 
 STRUCTURES = [
-    {"name": "bone", "label": 1, "color": [241, 214, 145],
-     "code": {"scheme": "SCT", "value": "272673000", "meaning": "Bone"}},
-    {"name": "gtv", "label": 2, "color": [144, 238, 144],
-     "code": {"scheme": "SCT", "value": "108369006", "meaning": "Neoplasm",
-              "category": {"scheme": "SCT", "value": "49755003", "meaning": "Morphologically Altered Structure"}}},
+    {
+        "name": "bone",
+        "label": 1,
+        "color": [241, 214, 145],
+        "code": {"scheme": "SCT", "value": "272673000", "meaning": "Bone"},
+    },
+    {
+        "name": "gtv",
+        "label": 2,
+        "color": [144, 238, 144],
+        "code": {
+            "scheme": "SCT",
+            "value": "108369006",
+            "meaning": "Neoplasm",
+            "category": {"scheme": "SCT", "value": "49755003", "meaning": "Morphologically Altered Structure"},
+        },
+    },
 ]
 SIZE = (36, 30, 14)
 SPACING = (1.2, 1.5, 4.0)
 ORIGIN = (-35.5, 12.25, 410.75)
-NAMES = {"synct": "synct.nii.gz", "intrinsic_sd": "synct_intrinsic_sd.nii.gz", "parameter_sd": "synct_parameter_sd.nii.gz",
-         "predictive_sd": "synct_predictive_sd.nii.gz", "entropy": "structures_entropy.nii.gz",
-         "mutual_information": "structures_mutual_information.nii.gz", "body": "body.nii.gz"}
+NAMES = {
+    "synct": "synct.nii.gz",
+    "intrinsic_sd": "synct_intrinsic_sd.nii.gz",
+    "parameter_sd": "synct_parameter_sd.nii.gz",
+    "predictive_sd": "synct_predictive_sd.nii.gz",
+    "entropy": "structures_entropy.nii.gz",
+    "mutual_information": "structures_mutual_information.nii.gz",
+    "body": "body.nii.gz",
+}
 WITH_REFERENCE = {"reference": "reference_ct.nii.gz", "error": "error.nii.gz", "zscore": "zscore.nii.gz"}
 
 
@@ -44,7 +62,7 @@ def image(array: np.ndarray, direction: np.ndarray) -> sitk.Image:
 
 def labels() -> np.ndarray:
     """A shaft of bone (1) and a tumour (2) beside it, uint8 (z, y, x); neither lies in the middle."""
-    z, y, x = np.mgrid[0:SIZE[2], 0:SIZE[1], 0:SIZE[0]].astype(float)
+    z, y, x = np.mgrid[0 : SIZE[2], 0 : SIZE[1], 0 : SIZE[0]].astype(float)
     result = np.zeros(z.shape, np.uint8)
     result[(x - 12) ** 2 + (y - 10) ** 2 < 16] = 1
     result[((x - 25) / 5) ** 2 + ((y - 20) / 5) ** 2 + ((z - 5) / 3) ** 2 < 1] = 2
@@ -52,13 +70,15 @@ def labels() -> np.ndarray:
 
 
 def make_result(folder, reference: bool = False, direction: np.ndarray | None = None, name: str = "mr") -> Path:
-    """Write the folder and return it. With `reference` it has error, z-score and metrics. Direction: oblique by default."""
+    """Write the folder and return it. With `reference` it has error, z-score and metrics. Direction: oblique by
+    default.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     direction = oblique() if direction is None else direction
     random = np.random.default_rng(3)
     label = labels()
-    z, y, x = np.mgrid[0:SIZE[2], 0:SIZE[1], 0:SIZE[0]].astype(np.float32)
+    z, y, x = np.mgrid[0 : SIZE[2], 0 : SIZE[1], 0 : SIZE[0]].astype(np.float32)
     body = (((x - 18) / 17) ** 2 + ((y - 15) / 14) ** 2 < 1).astype(np.uint8)
     ct = np.where(body > 0, 40.0, -1000.0) + 900.0 * (label == 1)
     intrinsic = (body * (20.0 + 80.0 * (label == 1) + 2.0 * x)).astype(np.float32)
@@ -68,10 +88,18 @@ def make_result(folder, reference: bool = False, direction: np.ndarray | None = 
     probability = {s["name"]: (0.9 * (label == s["label"]) + 0.05).astype(np.float32) for s in STRUCTURES}
     background = 1.0 - sum(probability.values())
     entropy = -sum(p * np.log(np.clip(p, 1e-6, 1.0)) for p in (*probability.values(), background)).astype(np.float32)
-    arrays = {"synct": (ct + 0.2 * zscore * predictive).astype(np.int16), "intrinsic_sd": intrinsic,
-              "parameter_sd": parameter, "predictive_sd": predictive, "entropy": entropy,
-              "mutual_information": 0.2 * entropy, "body": body, "reference": ct.astype(np.int16),
-              "error": (zscore * predictive).astype(np.float32), "zscore": zscore}
+    arrays = {
+        "synct": (ct + 0.2 * zscore * predictive).astype(np.int16),
+        "intrinsic_sd": intrinsic,
+        "parameter_sd": parameter,
+        "predictive_sd": predictive,
+        "entropy": entropy,
+        "mutual_information": 0.2 * entropy,
+        "body": body,
+        "reference": ct.astype(np.int16),
+        "error": (zscore * predictive).astype(np.float32),
+        "zscore": zscore,
+    }
     files: dict = dict(NAMES, **(WITH_REFERENCE if reference else {}))
     for key, file in files.items():
         sitk.WriteImage(image(arrays[key], direction), str(folder / file), True)
@@ -82,11 +110,21 @@ def make_result(folder, reference: bool = False, direction: np.ndarray | None = 
     _write_segmentation(image(label, direction), folder / files["structures"])
     _write_tables(folder, files, reference)
     summary = {
-        "format": 1, "job": "predict", "name": f"limb-t1-synct on {name}", "created": "2026-01-31T10:00:00+01:00",
+        "format": 1,
+        "job": "predict",
+        "name": f"limb-t1-synct on {name}",
+        "created": "2026-01-31T10:00:00+01:00",
         "input": {"path": f"{name}.nii.gz", "name": name, "size": list(SIZE), "spacing_mm": list(SPACING)},
-        "model": {"name": "limb-t1-synct"}, "options": {"samples": 20, "seed": 0}, "device_used": "cpu",
-        "bias_field_corrected": False, "notes": [], "level": 0.9, "files": files, "structures": STRUCTURES,
-        "seconds": {}, "versions": {},
+        "model": {"name": "limb-t1-synct"},
+        "options": {"samples": 20, "seed": 0},
+        "device_used": "cpu",
+        "bias_field_corrected": False,
+        "notes": [],
+        "level": 0.9,
+        "files": files,
+        "structures": STRUCTURES,
+        "seconds": {},
+        "versions": {},
     }
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     return folder
@@ -109,9 +147,15 @@ def _write_segmentation(image: sitk.Image, file: Path) -> None:
         where = np.nonzero(sitk.GetArrayViewFromImage(image) == structure["label"])
         extent = [v for axis in (2, 1, 0) for v in (int(where[axis].min()), int(where[axis].max()))]
         for key, value in {
-            "ID": structure["name"], "Name": structure["name"], "NameAutoGenerated": "0",
-            "Color": " ".join(str(c / 255) for c in structure["color"]), "ColorAutoGenerated": "0",
-            "LabelValue": str(structure["label"]), "Layer": "0", "Extent": " ".join(map(str, extent)), "Tags": " ",
+            "ID": structure["name"],
+            "Name": structure["name"],
+            "NameAutoGenerated": "0",
+            "Color": " ".join(str(c / 255) for c in structure["color"]),
+            "ColorAutoGenerated": "0",
+            "LabelValue": str(structure["label"]),
+            "Layer": "0",
+            "Extent": " ".join(map(str, extent)),
+            "Tags": " ",
         }.items():
             image.SetMetaData(f"Segment{index}_{key}", value)
     sitk.WriteImage(image, str(file), True)
@@ -121,10 +165,14 @@ def _write_tables(folder: Path, files: dict, reference: bool) -> None:
     """volumes.csv, flags.csv and, with a reference, metrics.csv."""
     files["volumes"], files["flags"] = "volumes.csv", "flags.csv"
     (folder / "volumes.csv").write_text(
-        "structure,volume_ml,lower_ml,upper_ml,level,calibrated\nbone,4.93,4.71,5.2,0.9,no\ngtv,2.2,,,0.9,no\n", encoding="utf-8")
+        "structure,volume_ml,lower_ml,upper_ml,level,calibrated\nbone,4.93,4.71,5.2,0.9,no\ngtv,2.2,,,0.9,no\n",
+        encoding="utf-8",
+    )
     (folder / "flags.csv").write_text(
-        'subject,severity,flag,reason\nsynCT,warning,not calibrated,"never calibrated, so intervals may be too narrow"\n',
-        encoding="utf-8")
+        'subject,severity,flag,reason\nsynCT,warning,not calibrated,"never calibrated, so intervals may be too '
+        'narrow"\n',
+        encoding="utf-8",
+    )
     if reference:
         files["metrics"] = "metrics.csv"
         (folder / "metrics.csv").write_text("region,metric,value,unit\nbody,MAE,41.5,HU\n", encoding="utf-8")

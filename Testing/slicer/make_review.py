@@ -17,7 +17,8 @@ LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)
 
 
 def add_review_files(folder, calibrated: bool = True, sd_mm: float = 2.0) -> Path:
-    """Write distribution, intervals, quality and inside images beside the files of a result, and name them in its summary.
+    """Write distribution, intervals, quality and inside images beside the files of a result, and name them in its
+    summary.
 
     A prediction has probabilities; of a propagation they are those of a surface whose position has an SD of `sd_mm`.
     Calibrated intervals are one and a half times as wide as the others.
@@ -54,7 +55,9 @@ def _probabilities(folder: Path, files: dict, sd_mm: float) -> dict[str, sitk.Im
 
     found = {}
     for name, structure in structure_set.read(folder / files["propagated"]).items():
-        signed = sitk.SignedMaurerDistanceMap(structure.mask, insideIsPositive=True, squaredDistance=False, useImageSpacing=True)
+        signed = sitk.SignedMaurerDistanceMap(
+            structure.mask, insideIsPositive=True, squaredDistance=False, useImageSpacing=True
+        )
         image = sitk.GetImageFromArray(norm.cdf(sitk.GetArrayFromImage(signed) / sd_mm))
         image.CopyInformation(structure.mask)
         found[name] = image
@@ -68,29 +71,49 @@ def _rows(name: str, percent: np.ndarray, ml: float, calibrated: bool, tables: d
     within = np.bincount(percent[labelled], minlength=101)
 
     def volume(q, of=counts):
-        return float(of[int(np.floor(100 - q + 1e-9)) + 1:].sum()) * ml
+        return float(of[int(np.floor(100 - q + 1e-9)) + 1 :].sum()) * ml
 
     middle = volume(50)
     for q in PERCENTILES:
-        tables["volume_distribution"].append({
-            "structure": name, "percentile": q, "volume_ml": round(volume(q), 3),
-            "calibrated_ml": round(middle + 1.5 * (volume(q) - middle), 3) if calibrated else ""})
+        tables["volume_distribution"].append(
+            {
+                "structure": name,
+                "percentile": q,
+                "volume_ml": round(volume(q), 3),
+                "calibrated_ml": round(middle + 1.5 * (volume(q) - middle), 3) if calibrated else "",
+            }
+        )
     for level in LEVELS:
         lower, upper = (volume(50 + s * 50 * level) for s in (-1, 1))
         factor = 1.5 if calibrated else 1.0
         few = calibrated and level == 0.95
-        tables["volume_intervals"].append({
-            "structure": name, "level": level, "lower_ml": round(max(middle + factor * (lower - middle), 0), 3),
-            "upper_ml": round(middle + factor * (upper - middle), 3), "calibrated": "yes" if calibrated and not few else "no",
-            "cases": 28 if calibrated else 0, "note": "too few cases for 95 %" if few else ""})
+        tables["volume_intervals"].append(
+            {
+                "structure": name,
+                "level": level,
+                "lower_ml": round(max(middle + factor * (lower - middle), 0), 3),
+                "upper_ml": round(middle + factor * (upper - middle), 3),
+                "calibrated": "yes" if calibrated and not few else "no",
+                "cases": 28 if calibrated else 0,
+                "note": "too few cases for 95 %" if few else "",
+            }
+        )
     qs = np.linspace(0.5, 99.5, 100)
     dice = np.array([2 * volume(q, within) / (volume(q) + middle) if middle else 0 for q in qs])
-    surface = labelled & ~sitk.GetArrayViewFromImage(sitk.BinaryErode(sitk.GetImageFromArray(labelled.astype(np.uint8)), [1, 1, 1])).astype(bool)
+    surface = labelled & ~sitk.GetArrayViewFromImage(
+        sitk.BinaryErode(sitk.GetImageFromArray(labelled.astype(np.uint8)), [1, 1, 1])
+    ).astype(bool)
     p = np.clip(percent[surface] / 100, 1e-6, 1 - 1e-6)
-    tables["quality"].append({
-        "structure": name, "expected_dice": round(float(dice.mean()), 4), "dice_lower": round(float(np.percentile(dice, 5)), 4),
-        "dice_upper": round(float(np.percentile(dice, 95)), 4), "calibrated": "yes" if calibrated else "no",
-        "surface_entropy": round(float(-(p * np.log(p) + (1 - p) * np.log(1 - p)).mean()), 4) if p.size else ""})
+    tables["quality"].append(
+        {
+            "structure": name,
+            "expected_dice": round(float(dice.mean()), 4),
+            "dice_lower": round(float(np.percentile(dice, 5)), 4),
+            "dice_upper": round(float(np.percentile(dice, 95)), 4),
+            "calibrated": "yes" if calibrated else "no",
+            "surface_entropy": round(float(-(p * np.log(p) + (1 - p) * np.log(1 - p)).mean()), 4) if p.size else "",
+        }
+    )
 
 
 def make_large(folder, structures: int = 20, size=(256, 256, 80), seed: int = 0) -> Path:
@@ -102,8 +125,15 @@ def make_large(folder, structures: int = 20, size=(256, 256, 80), seed: int = 0)
     spacing, shape = (0.98, 0.98, 3.0), size[::-1]
     z, y, x = (np.arange(n, dtype=np.float32) for n in shape)
     z, y, x = z[:, None, None], y[None, :, None], x[None, None, :]
-    body = np.broadcast_to(((x - size[0] / 2) / (0.46 * size[0])) ** 2 + ((y - size[1] / 2) / (0.4 * size[1])) ** 2 < 1, shape)
-    best, labels, total, doubt = np.full(shape, 0.5, np.float32), np.zeros(shape, np.uint8), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    body = np.broadcast_to(
+        ((x - size[0] / 2) / (0.46 * size[0])) ** 2 + ((y - size[1] / 2) / (0.4 * size[1])) ** 2 < 1, shape
+    )
+    best, labels, total, doubt = (
+        np.full(shape, 0.5, np.float32),
+        np.zeros(shape, np.uint8),
+        np.zeros(shape, np.float32),
+        np.zeros(shape, np.float32),
+    )
     known, files = [], {"probabilities": {}}
 
     def save(key, array, name=None):
@@ -115,8 +145,11 @@ def make_large(folder, structures: int = 20, size=(256, 256, 80), seed: int = 0)
     columns = int(np.ceil(np.sqrt(structures)))
     for index in range(structures):
         name = f"organ_{index + 1:02d}"
-        centre = [size[0] * (0.18 + 0.64 * (index % columns + 0.5) / columns), size[1] * (0.22 + 0.56 * (index // columns + 0.5) / columns),
-                  size[2] * random.uniform(0.3, 0.7)]
+        centre = [
+            size[0] * (0.18 + 0.64 * (index % columns + 0.5) / columns),
+            size[1] * (0.22 + 0.56 * (index // columns + 0.5) / columns),
+            size[2] * random.uniform(0.3, 0.7),
+        ]
         radius, soft = random.uniform(8, 14), random.uniform(0.6, 4.0)
         distance = np.sqrt((x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (3 * (z - centre[2])) ** 2)
         p = (1 / (1 + np.exp(np.clip((distance - radius) / soft, -30, 30)))).astype(np.float32)
@@ -133,8 +166,15 @@ def make_large(folder, structures: int = 20, size=(256, 256, 80), seed: int = 0)
     sd = body * (15 + 200 * doubt + 5 * random.standard_normal(shape)).astype(np.float32)
     files["synct"] = save("synct", np.where(body, 40 + 300 * (labels > 0), -1000).astype(np.int16))
     for key in ("intrinsic_sd", "parameter_sd", "predictive_sd"):
-        files[key] = save(key, (np.abs(sd) * {"intrinsic_sd": 0.8, "parameter_sd": 0.6, "predictive_sd": 1.0}[key]).astype(np.float32), f"synct_{key}")
-    files["entropy"], files["mutual_information"] = save("entropy", doubt), save("mutual_information", (0.3 * doubt).astype(np.float32))
+        files[key] = save(
+            key,
+            (np.abs(sd) * {"intrinsic_sd": 0.8, "parameter_sd": 0.6, "predictive_sd": 1.0}[key]).astype(np.float32),
+            f"synct_{key}",
+        )
+    files["entropy"], files["mutual_information"] = (
+        save("entropy", doubt),
+        save("mutual_information", (0.3 * doubt).astype(np.float32)),
+    )
     files["body"] = save("body", body.astype(np.uint8))
     image = sitk.GetImageFromArray(labels)
     image.SetSpacing(spacing)
@@ -144,11 +184,26 @@ def make_large(folder, structures: int = 20, size=(256, 256, 80), seed: int = 0)
     counts = np.bincount(labels.ravel(), minlength=structures + 1)[1:] * ml
     lines = [f"{s['name']},{v:.3f},{0.9 * v:.3f},{1.1 * v:.3f},0.9,no" for s, v in zip(known, counts)]
     files["volumes"], files["flags"] = "volumes.csv", "flags.csv"
-    (folder / "volumes.csv").write_text("\n".join(["structure,volume_ml,lower_ml,upper_ml,level,calibrated", *lines, ""]), encoding="utf-8")
-    (folder / "flags.csv").write_text("subject,severity,flag,reason\norgan_03,warning,uncertain volume,The 90 % interval spans 61 % of the volume.\n"
-                                      "organ_07,serious,not found,No voxel is likely.\n", encoding="utf-8")
-    summary = {"format": 1, "job": "predict", "name": "many-organs on ct", "created": "2026-01-31T10:00:00+01:00",
-               "input": {"path": "ct.nii.gz", "name": "ct", "size": list(size), "spacing_mm": list(spacing)}, "model": {"name": "many-organs"},
-               "options": {"samples": 20, "seed": 0}, "notes": [], "level": 0.9, "files": files, "structures": known}
+    (folder / "volumes.csv").write_text(
+        "\n".join(["structure,volume_ml,lower_ml,upper_ml,level,calibrated", *lines, ""]), encoding="utf-8"
+    )
+    (folder / "flags.csv").write_text(
+        "subject,severity,flag,reason\norgan_03,warning,uncertain volume,The 90 % interval spans 61 % of the volume.\n"
+        "organ_07,serious,not found,No voxel is likely.\n",
+        encoding="utf-8",
+    )
+    summary = {
+        "format": 1,
+        "job": "predict",
+        "name": "many-organs on ct",
+        "created": "2026-01-31T10:00:00+01:00",
+        "input": {"path": "ct.nii.gz", "name": "ct", "size": list(size), "spacing_mm": list(spacing)},
+        "model": {"name": "many-organs"},
+        "options": {"samples": 20, "seed": 0},
+        "notes": [],
+        "level": 0.9,
+        "files": files,
+        "structures": known,
+    }
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     return add_review_files(folder)

@@ -10,16 +10,18 @@ import slicer.util
 import vtk
 from vtkmodules.util.numpy_support import vtk_to_numpy
 
+from rtuncertainty.core import structure_set
 from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.mrml.attributes import nodes_by_class
 from RTUncertaintyLib.mrml.volumes import add_volume
-from rtuncertainty.core import structure_set
 
 NAMES = [name for name, *_ in make_propagation.STRUCTURES]
 
 
 def segmentation_node(scene, structures, reference, name="RTSS"):
-    """A segmentation node of a list of `Structure` on the grid of the volume `reference`, each in a layer of its own."""
+    """A segmentation node of a list of `Structure` on the grid of the volume `reference`, each in a layer of its
+    own.
+    """
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
@@ -44,12 +46,15 @@ def oriented(array, reference):
 
 
 class Case:
-    """Planning CT ("Plan"), its structures ("RTSS") and daily CT ("Today") in a scene, and a run of them; `before` are the
-    nodes without the run."""
+    """Planning CT ("Plan"), its structures ("RTSS") and daily CT ("Today") in a scene, and a run of them; `before` are
+    the nodes without the run."""
 
     def __init__(self, scene, tmp_path, direction=None, **options):
         planning, structures, daily = make_propagation.case(direction)
-        self.daily_image, self.folder = daily, make_propagation.make_propagation(tmp_path / "r", planning, structures, daily, **options)
+        self.daily_image, self.folder = (
+            daily,
+            make_propagation.make_propagation(tmp_path / "r", planning, structures, daily, **options),
+        )
         self.planning, self.daily = add_volume(scene, planning, "Plan"), add_volume(scene, daily, "Today")
         self.structures = segmentation_node(scene, structures, self.planning)
         self.structures.GetSegmentation().GetNthSegment(0).SetColor(0.1, 0.2, 0.3)

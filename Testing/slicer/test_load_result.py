@@ -10,9 +10,9 @@ import slicer.util
 import vtk
 from make_result import STRUCTURES, make_input, make_result, oblique
 
+from rtuncertainty.core.errors import InputError
 from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.mrml import attributes
-from rtuncertainty.core.errors import InputError
 
 OVERLAYS = {"predictive", "intrinsic", "parameter", "entropy", "mutual_information"}
 
@@ -35,12 +35,20 @@ def test_all_nodes_in_one_folder(scene, tmp_path):
     assert run.exists() and run.name == "limb-t1-synct on mr"
     assert set(run.overlays) == OVERLAYS | {"error", "zscore"}
     assert set(run.probabilities) == {"bone", "gtv"} and set(run.tables) == {"volumes", "flags", "metrics"}
-    expected = {run.synct, run.segmentation, run.reference, *run.overlays.values(), *run.probabilities.values(),
-                *run.tables.values()}
+    expected = {
+        run.synct,
+        run.segmentation,
+        run.reference,
+        *run.overlays.values(),
+        *run.probabilities.values(),
+        *run.tables.values(),
+    }
     assert children(scene, run.folder_item) == expected
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene)
     assert hierarchy.GetItemName(run.folder_item) == run.name
-    assert all(n.GetAttribute("RTUncertainty.Run") == run.run_id and n.GetAttribute("RTUncertainty.Role") for n in expected)
+    assert all(
+        n.GetAttribute("RTUncertainty.Run") == run.run_id and n.GetAttribute("RTUncertainty.Role") for n in expected
+    )
     assert not scene.IsBatchProcessing()
 
 
@@ -72,8 +80,12 @@ def test_segments_lie_where_the_labels_lie(scene, tmp_path, direction):
         segment = run.segmentation.GetSegmentation().GetNthSegment(index)
         expected = ras_of(labels, np.argwhere(array == structure["label"])[:, ::-1].mean(axis=0))
         mask = slicer.vtkOrientedImageData()
-        run.segmentation.GetBinaryLabelmapRepresentation(run.segmentation.GetSegmentation().GetNthSegmentID(index), mask)
-        voxels = vtk.util.numpy_support.vtk_to_numpy(mask.GetPointData().GetScalars()).reshape(mask.GetDimensions()[::-1])
+        run.segmentation.GetBinaryLabelmapRepresentation(
+            run.segmentation.GetSegmentation().GetNthSegmentID(index), mask
+        )
+        voxels = vtk.util.numpy_support.vtk_to_numpy(mask.GetPointData().GetScalars()).reshape(
+            mask.GetDimensions()[::-1]
+        )
         extent, matrix = mask.GetExtent(), vtk.vtkMatrix4x4()
         mask.GetImageToWorldMatrix(matrix)
         centre = np.argwhere(voxels > 0)[:, ::-1].mean(axis=0) + np.array(extent[::2])
@@ -103,7 +115,10 @@ def test_segments_have_names_colours_and_codes(scene, tmp_path):
 def test_units_windows_thresholds_and_legends(scene, tmp_path):
     run = run_scene.load_result(make_result(tmp_path / "r", reference=True))
     assert run.synct.GetVoxelValueUnits().GetCodeValue() == "[hnsf'U]"
-    assert run.synct.GetDisplayNode().GetWindowLevelMin() == -400 and run.synct.GetDisplayNode().GetWindowLevelMax() == 1000
+    assert (
+        run.synct.GetDisplayNode().GetWindowLevelMin() == -400
+        and run.synct.GetDisplayNode().GetWindowLevelMax() == 1000
+    )
     tables = [run.overlays[key].GetDisplayNode().GetColorNode() for key in run.overlays]
     assert len({t.GetID() for t in tables}) == len(run.overlays)
     display = run.overlays["predictive"].GetDisplayNode()
@@ -119,11 +134,24 @@ def test_units_windows_thresholds_and_legends(scene, tmp_path):
 def test_tables_hold_the_files(scene, tmp_path):
     run = run_scene.load_result(make_result(tmp_path / "r", reference=True))
     table = run.tables["volumes"].GetTable()
-    assert [table.GetColumn(i).GetName() for i in range(6)] == ["structure", "volume_ml", "lower_ml", "upper_ml", "level", "calibrated"]
-    assert table.GetValueByName(0, "structure").ToString() == "bone" and table.GetValueByName(1, "volume_ml").ToDouble() == 2.2
+    assert [table.GetColumn(i).GetName() for i in range(6)] == [
+        "structure",
+        "volume_ml",
+        "lower_ml",
+        "upper_ml",
+        "level",
+        "calibrated",
+    ]
+    assert (
+        table.GetValueByName(0, "structure").ToString() == "bone"
+        and table.GetValueByName(1, "volume_ml").ToDouble() == 2.2
+    )
     assert math.isnan(table.GetValueByName(1, "upper_ml").ToDouble())
     assert run.tables["volumes"].GetColumnUnitLabel("volume_ml") == "mL"
-    assert run.tables["flags"].GetTable().GetValueByName(0, "reason").ToString() == "never calibrated, so intervals may be too narrow"
+    assert (
+        run.tables["flags"].GetTable().GetValueByName(0, "reason").ToString()
+        == "never calibrated, so intervals may be too narrow"
+    )
     assert run.tables["metrics"].GetTable().GetValueByName(0, "value").ToDouble() == 41.5
 
 
@@ -168,17 +196,23 @@ def _write(name, content):
     return lambda folder: (folder / name).write_bytes(content)
 
 
-@pytest.mark.parametrize("damage, told", [
-    (_remove("summary.json"), "no result folder"),
-    (_remove("synct_parameter_sd.nii.gz"), "synct_parameter_sd.nii.gz"),
-    (_remove("structures.seg.nrrd"), "structures.seg.nrrd"),
-    (_write("summary.json", b"{"), "cannot be read"),
-    (_write("summary.json", b'{"format": 7}'), "format 7"),
-    (_write("probability_gtv.nii.gz", b"no image"), "probability_gtv.nii.gz"),
-    (_write("structures.seg.nrrd", b"NRRD0005\n"), "structures.seg.nrrd"),
-    (_write("volumes.csv", b"structure,volume_ml\nbone,1\n"), "lower_ml"),
-    (_write("volumes.csv", b"structure,volume_ml,lower_ml,upper_ml,level,calibrated\nbone,x,1,1,1,no\n"), "volumes.csv"),
-])
+@pytest.mark.parametrize(
+    "damage, told",
+    [
+        (_remove("summary.json"), "no result folder"),
+        (_remove("synct_parameter_sd.nii.gz"), "synct_parameter_sd.nii.gz"),
+        (_remove("structures.seg.nrrd"), "structures.seg.nrrd"),
+        (_write("summary.json", b"{"), "cannot be read"),
+        (_write("summary.json", b'{"format": 7}'), "format 7"),
+        (_write("probability_gtv.nii.gz", b"no image"), "probability_gtv.nii.gz"),
+        (_write("structures.seg.nrrd", b"NRRD0005\n"), "structures.seg.nrrd"),
+        (_write("volumes.csv", b"structure,volume_ml\nbone,1\n"), "lower_ml"),
+        (
+            _write("volumes.csv", b"structure,volume_ml,lower_ml,upper_ml,level,calibrated\nbone,x,1,1,1,no\n"),
+            "volumes.csv",
+        ),
+    ],
+)
 def test_a_broken_folder_leaves_the_scene_as_it_was(scene, tmp_path, damage, told):
     folder = make_result(tmp_path / "r", reference=True)
     run_scene.load_result(make_result(tmp_path / "other"))

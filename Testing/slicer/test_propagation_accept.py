@@ -23,7 +23,9 @@ def test_accepting_builds_one_clean_segmentation(scene, case):
     segmentation = node.GetSegmentation()
     assert [segmentation.GetNthSegment(i).GetName() for i in range(segmentation.GetNumberOfSegments())] == NAMES
     expected = {name: "segmented" if name == "Parotid_L" else "propagated" for name in NAMES}
-    assert run_scene.accepted_paths(run) == expected and node.GetAttribute("RTUncertainty.Role") == "segmentation.accepted"
+    assert (
+        run_scene.accepted_paths(run) == expected and node.GetAttribute("RTUncertainty.Role") == "segmentation.accepted"
+    )
     for name, path in expected.items():
         assert np.array_equal(mask(node, name, case.daily), file_masks(case.folder / f"{path}.seg.nrrd")[name]), name
     assert segmentation.GetNumberOfLayers() == 2, "structures that do not overlap share a layer"
@@ -44,14 +46,24 @@ def test_corrections_by_hand_survive_a_second_accept(scene, case):
     segmentation.RemoveSegment(segmentation.GetSegmentIdBySegmentName("SpinalCord"))
     assert run_scene.accept_structures(run, {"Parotid_R": "segmented"}) is node
     assert np.array_equal(mask(node, "Brainstem", case.daily), edited)
-    assert np.array_equal(mask(node, "Parotid_R", case.daily), file_masks(case.folder / "segmented.seg.nrrd")["Parotid_R"])
+    assert np.array_equal(
+        mask(node, "Parotid_R", case.daily), file_masks(case.folder / "segmented.seg.nrrd")["Parotid_R"]
+    )
     assert run_scene.accepted_paths(run)["SpinalCord"] == "propagated"
     value = vtk.reference("")
-    assert segmentation.GetSegment(segmentation.GetSegmentIdBySegmentName("Parotid_R")).GetTag(PATH_TAG, value) and str(value) == "segmented"
+    assert (
+        segmentation.GetSegment(segmentation.GetSegmentIdBySegmentName("Parotid_R")).GetTag(PATH_TAG, value)
+        and str(value) == "segmented"
+    )
 
 
-@pytest.mark.parametrize("paths, words", [({"PTV70": "segmented"}, "PTV70 has no contour 'segmented'; it has propagated"),
-                                          ({"Liver": "propagated"}, "Liver has no contour")])
+@pytest.mark.parametrize(
+    "paths, words",
+    [
+        ({"PTV70": "segmented"}, "PTV70 has no contour 'segmented'; it has propagated"),
+        ({"Liver": "propagated"}, "Liver has no contour"),
+    ],
+)
 def test_a_path_that_there_is_not(scene, case, paths, words):
     before = ids(scene)
     with pytest.raises(ValueError, match=words):

@@ -13,12 +13,12 @@ from make_propagation import STRUCTURES
 from make_result import make_result, oblique
 from propagation_case import NAMES, Case, file_masks, ids, mask
 
-from RTUncertaintyLib.headless import scene as headless
-from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.mrml.attributes import nodes_by_class
-from RTUncertaintyLib.runs.propagation.transform import CannotMove
-from RTUncertaintyLib.mrml.volumes import add_volume
 from rtuncertainty.core.errors import InputError
+from RTUncertaintyLib import scene as run_scene
+from RTUncertaintyLib.headless import scene as headless
+from RTUncertaintyLib.mrml.attributes import nodes_by_class
+from RTUncertaintyLib.mrml.volumes import add_volume
+from RTUncertaintyLib.runs.propagation.transform import CannotMove
 
 
 @pytest.fixture
@@ -40,12 +40,26 @@ def test_all_nodes_in_one_folder(scene, case):
     hierarchy.GetItemChildren(run.folder_item, items, True)
     found = {hierarchy.GetItemDataNode(items.GetId(i)) for i in range(items.GetNumberOfIds())} - {None}
     assert set(run.overlays) == {"displacement_sd", "jacobian", "segmented_entropy"}
-    assert set(run.segmentations) == {"propagated", "segmented"} and set(run.tables) == {"structure_table", "volumes", "flags"}
-    assert found == {run.warped, run.transform, run.outlines, *run.segmentations.values(), *run.overlays.values(), *run.tables.values()}
+    assert set(run.segmentations) == {"propagated", "segmented"} and set(run.tables) == {
+        "structure_table",
+        "volumes",
+        "flags",
+    }
+    assert found == {
+        run.warped,
+        run.transform,
+        run.outlines,
+        *run.segmentations.values(),
+        *run.overlays.values(),
+        *run.tables.values(),
+    }
     assert run.name == "headneck-ct-propagation on daily" == hierarchy.GetItemName(run.folder_item)
     assert (run.planning, run.planning_structures, run.input) == (case.planning, case.structures, case.daily)
     assert not case.daily.GetAttribute("RTUncertainty.Run") and run.exists() and not scene.IsBatchProcessing()
-    assert run.warped.GetDisplayNode().GetWindowLevelMin() == -160 and run.warped.GetVoxelValueUnits().GetCodeValue() == "[hnsf'U]"
+    assert (
+        run.warped.GetDisplayNode().GetWindowLevelMin() == -160
+        and run.warped.GetVoxelValueUnits().GetCodeValue() == "[hnsf'U]"
+    )
     assert run.names == NAMES
 
 
@@ -68,7 +82,9 @@ def test_names_and_colours_whatever_the_layer(case):
     outline = case.run.outlines.GetSegmentation()
     assert [outline.GetNthSegment(i).GetName() for i in range(outline.GetNumberOfSegments())] == NAMES
     assert np.allclose(np.array(outline.GetNthSegment(0).GetColor()) * 255, STRUCTURES[0][1], atol=0.6)
-    assert case.structures.GetSegmentation().GetNthSegment(0).GetColor() == (0.1, 0.2, 0.3), "the user's own stays as it is"
+    assert case.structures.GetSegmentation().GetNthSegment(0).GetColor() == (0.1, 0.2, 0.3), (
+        "the user's own stays as it is"
+    )
 
 
 @pytest.mark.parametrize("direction", [None, oblique()])
@@ -97,7 +113,11 @@ def test_what_lies_on_the_daily_scan_is_not_moved(scene, case):
     linear = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Couch")
     dose = add_volume(scene, make_propagation.case()[0], "Dose")
     dose.SetAndObserveTransformNodeID(linear.GetID())
-    for node, words in ((case.daily, "Today is the daily CT"), (case.run.warped, "result of this run"), (dose, "under the transform Couch")):
+    for node, words in (
+        (case.daily, "Today is the daily CT"),
+        (case.run.warped, "result of this run"),
+        (dose, "under the transform Couch"),
+    ):
         with pytest.raises(CannotMove, match=words):
             run_scene.apply_deformation(case.run, node)
     assert dose.GetParentTransformNode() is linear
@@ -109,28 +129,45 @@ def test_what_lies_on_the_daily_scan_is_not_moved(scene, case):
 def test_overlays_have_units_ranges_and_legends(case):
     run = case.run
     titles = {key: run.legend(key).GetTitleText() for key in run.overlays}
-    assert titles == {"displacement_sd": "Displacement SD (mm)", "jacobian": "Jacobian (1 = no change)", "segmented_entropy": "Entropy (nats)"}
+    assert titles == {
+        "displacement_sd": "Displacement SD (mm)",
+        "jacobian": "Jacobian (1 = no change)",
+        "segmented_entropy": "Entropy (nats)",
+    }
     display = run.overlays["jacobian"].GetDisplayNode()
-    assert display.GetWindowLevelMax() - 1 == pytest.approx(1 - display.GetWindowLevelMin()) and display.GetWindowLevelMin() >= 0
+    assert (
+        display.GetWindowLevelMax() - 1 == pytest.approx(1 - display.GetWindowLevelMin())
+        and display.GetWindowLevelMin() >= 0
+    )
     assert run.overlays["segmented_entropy"].GetDisplayNode().GetWindowLevelMax() >= math.log(5)
     run_scene.set_overlay_threshold(run, "jacobian", 0.15)
     rgba, span = [0.0] * 4, display.GetWindowLevelMax() - display.GetWindowLevelMin()
     for value in (0.82, 0.9, 0.98, 1.02, 1.1, 1.18):
-        run.overlays["jacobian"].GetDisplayNode().GetColorNode().GetColor(round((value - display.GetWindowLevelMin()) / span * 255), rgba)
+        run.overlays["jacobian"].GetDisplayNode().GetColorNode().GetColor(
+            round((value - display.GetWindowLevelMin()) / span * 255), rgba
+        )
         assert (rgba[3] == 0) == (abs(value - 1) < 0.15), value
     assert run_scene.overlay_threshold(run, "jacobian") == 0.15
 
 
 def composites(scene) -> list:
-    return [(c.GetBackgroundVolumeID(), c.GetForegroundVolumeID(), round(c.GetForegroundOpacity(), 3))
-            for c in nodes_by_class(scene, "vtkMRMLSliceCompositeNode")]
+    return [
+        (c.GetBackgroundVolumeID(), c.GetForegroundVolumeID(), round(c.GetForegroundOpacity(), 3))
+        for c in nodes_by_class(scene, "vtkMRMLSliceCompositeNode")
+    ]
 
 
 def test_blend_of_planning_warped_and_daily(views, seen):
     planning, warped, daily = seen.planning.GetID(), seen.run.warped.GetID(), seen.daily.GetID()
     assert composites(views.scene) == [(daily, None, 0.0)] * 3
-    for position, expected in ((0, (planning, None, 0)), (0.25, (planning, warped, 0.25)), (1, (warped, None, 0)), (1.6, (warped, daily, 0.6)),
-                               (-3, (planning, None, 0)), (9, (daily, None, 0))):
+    for position, expected in (
+        (0, (planning, None, 0)),
+        (0.25, (planning, warped, 0.25)),
+        (1, (warped, None, 0)),
+        (1.6, (warped, daily, 0.6)),
+        (-3, (planning, None, 0)),
+        (9, (daily, None, 0)),
+    ):
         run_scene.show_blend(seen.run, position)
         assert composites(views.scene) == [expected] * 3, position
 
@@ -195,13 +232,17 @@ def test_jump_to_the_worst_slice(views, seen, name):
 
 def test_tables_hold_numbers(case):
     table = case.run.tables["structure_table"]
-    assert table.GetTable().GetValueByName(4, "structure").ToString() == "PTV70" and math.isnan(table.GetTable().GetValueByName(4, "dice").ToDouble())
+    assert table.GetTable().GetValueByName(4, "structure").ToString() == "PTV70" and math.isnan(
+        table.GetTable().GetValueByName(4, "dice").ToDouble()
+    )
     assert table.GetColumnUnitLabel("planning_ml") == "mL" and table.GetColumnUnitLabel("propagated_sd_mm") == "mm"
     assert case.run.worst_slice("Brainstem") == int(table.GetTable().GetValueByName(0, "worst_slice").ToDouble())
 
 
 def test_a_model_that_only_registers_and_does_not_sample(scene, tmp_path):
-    run = run_scene.load_propagation(make_propagation.make_propagation(tmp_path / "r", segmented=False, samples=False), scene)
+    run = run_scene.load_propagation(
+        make_propagation.make_propagation(tmp_path / "r", segmented=False, samples=False), scene
+    )
     assert set(run.overlays) == {"jacobian"} and set(run.segmentations) == {"propagated"}
     assert run.outlines is None and run.input is None and run.paths("Parotid_L") == ["propagated"]
     run_scene.show_propagation(run)
@@ -238,9 +279,17 @@ def test_a_run_survives_saving(views, seen, tmp_path):
     headless.open_scene(other, tmp_path / "scene.mrb")
     run = run_scene.run_nodes(seen.run.run_id, other.scene)
     assert isinstance(run, run_scene.PropagationRun) and run_scene.accepted_paths(run)["Parotid_R"] == "segmented"
-    assert run.input.GetName() == "Today" and run.planning.GetName() == "Plan" and run.planning_structures.GetName() == "RTSS"
-    assert [n.GetName() for n in run_scene.deformed_nodes(run)] == ["Dose"] and run.worst_slice("Parotid_R") == seen.run.worst_slice("Parotid_R")
-    assert np.allclose(run_scene.jump_to_structure(run, "Parotid_R"), run_scene.jump_to_structure(seen.run, "Parotid_R"))
+    assert (
+        run.input.GetName() == "Today"
+        and run.planning.GetName() == "Plan"
+        and run.planning_structures.GetName() == "RTSS"
+    )
+    assert [n.GetName() for n in run_scene.deformed_nodes(run)] == ["Dose"] and run.worst_slice(
+        "Parotid_R"
+    ) == seen.run.worst_slice("Parotid_R")
+    assert np.allclose(
+        run_scene.jump_to_structure(run, "Parotid_R"), run_scene.jump_to_structure(seen.run, "Parotid_R")
+    )
 
 
 def test_removing_leaves_the_scene_as_it_was(views, seen):
@@ -278,14 +327,24 @@ def _table(old, new):
     return damage
 
 
-@pytest.mark.parametrize("damage, told", [
-    (lambda folder: (folder / "transform.h5").unlink(), "lacks transform.h5"),
-    (lambda folder: (folder / "transform.h5").write_bytes(b"no transform"), "transform.h5"),
-    (lambda folder: (folder / "propagated.seg.nrrd").write_bytes(b"NRRD0005\n"), "propagated.seg.nrrd"),
-    (lambda folder: sitk.WriteImage(sitk.Image(5, 5, 5, sitk.sitkFloat32), str(folder / "jacobian.nii.gz")), "jacobian.nii.gz"),
-    (_summary(job="predict"), "not of 'propagate'"), (_summary(format=7), "format 7"), (_summary(files={}), "transform, warped_planning"),
-    (_table("worst_slice", "slice"), "worst_slice"), (_table(",red,", ",blue,"), "blue"), (_table("10.908", "much"), "'much'"),
-])
+@pytest.mark.parametrize(
+    "damage, told",
+    [
+        (lambda folder: (folder / "transform.h5").unlink(), "lacks transform.h5"),
+        (lambda folder: (folder / "transform.h5").write_bytes(b"no transform"), "transform.h5"),
+        (lambda folder: (folder / "propagated.seg.nrrd").write_bytes(b"NRRD0005\n"), "propagated.seg.nrrd"),
+        (
+            lambda folder: sitk.WriteImage(sitk.Image(5, 5, 5, sitk.sitkFloat32), str(folder / "jacobian.nii.gz")),
+            "jacobian.nii.gz",
+        ),
+        (_summary(job="predict"), "not of 'propagate'"),
+        (_summary(format=7), "format 7"),
+        (_summary(files={}), "transform, warped_planning"),
+        (_table("worst_slice", "slice"), "worst_slice"),
+        (_table(",red,", ",blue,"), "blue"),
+        (_table("10.908", "much"), "'much'"),
+    ],
+)
 def test_a_broken_folder_leaves_the_scene_as_it_was(scene, case, tmp_path, damage, told):
     damage(case.folder)
     before = ids(scene)
@@ -304,8 +363,12 @@ def test_scene_file_of_a_propagation(tmp_path):
     write_scene(folder, tmp_path / "scene.mrb", tmp_path / "daily.nii.gz")
     opened = headless.new_scene()
     headless.open_scene(opened, tmp_path / "scene.mrb")
-    (run_id, name), = run_scene.find_runs(opened.scene).items()
+    ((run_id, name),) = run_scene.find_runs(opened.scene).items()
     run = run_scene.run_nodes(run_id, opened.scene)
-    assert name == "headneck-ct-propagation on daily" and run.input.GetName() == "daily" and run.input.GetAttribute("RTUncertainty.Run") == run_id
+    assert (
+        name == "headneck-ct-propagation on daily"
+        and run.input.GetName() == "daily"
+        and run.input.GetAttribute("RTUncertainty.Run") == run_id
+    )
     assert composites(opened.scene) == [(run.input.GetID(), None, 0.0)] * 3
     assert run.transform is not None and run.main_segmentation.GetSegmentation().GetNumberOfSegments() == 5

@@ -1,4 +1,6 @@
-"""What a run says about its structures, from its nodes alone: of new and old results, and after the scene was saved and opened."""
+"""What a run says about its structures, from its nodes alone: of new and old results, and after the scene was saved
+and opened.
+"""
 
 import csv
 import json
@@ -8,8 +10,8 @@ from make_propagation import make_propagation
 from make_result import make_result
 from make_review import LEVELS, PERCENTILES, add_review_files
 
-from RTUncertaintyLib.headless import scene as headless
 from RTUncertaintyLib import scene as run_scene
+from RTUncertaintyLib.headless import scene as headless
 from RTUncertaintyLib.review.logic import ReviewLogic
 from RTUncertaintyLib.runs.review_data import Decision, ReviewData
 
@@ -32,16 +34,24 @@ def test_all_that_the_files_say(scene, folder):
     for structure in data.structures:
         told = [r for r in rows(folder, "volume_distribution.csv") if r["structure"] == structure.name]
         assert [(p.percentile, p.volume_ml, p.calibrated_ml) for p in structure.distribution] == [
-            (float(r["percentile"]), float(r["volume_ml"]), float(r["calibrated_ml"])) for r in told]
+            (float(r["percentile"]), float(r["volume_ml"]), float(r["calibrated_ml"])) for r in told
+        ]
         assert tuple(p.percentile for p in structure.distribution) == PERCENTILES
         for r in rows(folder, "volume_intervals.csv"):
             if r["structure"] == structure.name:
                 found = structure.interval(float(r["level"]))
                 assert (found.lower_ml, found.upper_ml, found.calibrated, found.cases, found.note) == (
-                    float(r["lower_ml"]), float(r["upper_ml"]), r["calibrated"] == "yes", int(r["cases"]), r["note"])
+                    float(r["lower_ml"]),
+                    float(r["upper_ml"]),
+                    r["calibrated"] == "yes",
+                    int(r["cases"]),
+                    r["note"],
+                )
         assert structure.quality.expected_dice == float(quality[structure.name]["expected_dice"])
         assert structure.quality.surface_entropy == float(quality[structure.name]["surface_entropy"])
-    assert data.structure("bone").volume_ml == 4.93 and data.structure("bone").color == pytest.approx([v / 255 for v in (241, 214, 145)])
+    assert data.structure("bone").volume_ml == 4.93 and data.structure("bone").color == pytest.approx(
+        [v / 255 for v in (241, 214, 145)]
+    )
     assert data.structure("liver") is None and data.structure("bone").interval(0.42) is None
 
 
@@ -73,11 +83,22 @@ def test_a_run_whose_summary_was_not_kept(scene, tmp_path):
 
 def test_a_propagation(scene, tmp_path):
     data = ReviewData.of_run(run_scene.load_propagation(add_review_files(make_propagation(tmp_path / "r"))))
-    assert data.job == "propagate" and [s.name for s in data.structures] == ["Brainstem", "SpinalCord", "Parotid_L", "Parotid_R", "PTV70"]
+    assert data.job == "propagate" and [s.name for s in data.structures] == [
+        "Brainstem",
+        "SpinalCord",
+        "Parotid_L",
+        "Parotid_R",
+        "PTV70",
+    ]
     table = {r["structure"]: r for r in rows(tmp_path / "r", "structures.csv")}
     right = data.structure("Parotid_R")
-    assert right.worst_slice == int(table["Parotid_R"]["worst_slice"]) and right.planning_ml == float(table["Parotid_R"]["planning_ml"])
-    assert right.severity == {"red": "serious", "amber": "warning", "green": ""}[table["Parotid_R"]["light"]] and right.flags[0].reason
+    assert right.worst_slice == int(table["Parotid_R"]["worst_slice"]) and right.planning_ml == float(
+        table["Parotid_R"]["planning_ml"]
+    )
+    assert (
+        right.severity == {"red": "serious", "amber": "warning", "green": ""}[table["Parotid_R"]["light"]]
+        and right.flags[0].reason
+    )
     assert data.structure("Brainstem").severity == "" and right.interval(0.68).calibrated
 
 
@@ -92,7 +113,7 @@ def test_worst_first(scene, tmp_path):
 
 def test_the_same_from_a_scene_file(scene, folder, tmp_path):
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    summary["notes"], summary["model"] = ["Größer als üblich; 90 % : \"so\"."], {"name": "m", "title": "Knochen & Tumor"}
+    summary["notes"], summary["model"] = ['Größer als üblich; 90 % : "so".'], {"name": "m", "title": "Knochen & Tumor"}
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     run = run_scene.load_result(folder)
     run_scene.decide(run, "gtv", "rejected", 'spills; into\n"muscle", 5 %', "Dr. Grün")
@@ -102,9 +123,16 @@ def test_the_same_from_a_scene_file(scene, folder, tmp_path):
     headless.open_scene(holder, file)
     (run_id,) = run_scene.find_runs(holder.scene)
     after = ReviewData.of_run(run_scene.run_nodes(run_id, holder.scene))
-    assert after.notes == before.notes == tuple(summary["notes"]) and after.card == summary["model"] and "files" not in after.summary
+    assert (
+        after.notes == before.notes == tuple(summary["notes"])
+        and after.card == summary["model"]
+        and "files" not in after.summary
+    )
     assert after.structure("gtv").decision == before.structure("gtv").decision
-    assert after.structure("gtv").decision.comment == "spills; into 'muscle', 5 %" and after.structure("gtv").decision.reviewer == "Dr. Grün"
+    assert (
+        after.structure("gtv").decision.comment == "spills; into 'muscle', 5 %"
+        and after.structure("gtv").decision.reviewer == "Dr. Grün"
+    )
     for old, new in zip(before.structures, after.structures):
         assert new.intervals == old.intervals and new.distribution == old.distribution and new.quality == old.quality
 
@@ -117,7 +145,10 @@ def test_decisions_are_a_log(scene, folder):
     run_scene.decide(run, "bone", "edited", "cut the knee ")
     run_scene.decide(run, "gtv", "rejected")
     data = ReviewData.of_run(run)
-    assert data.counts() == {"accepted": 0, "edited": 1, "rejected": 1, "open": 0} and data.structure("bone").decision.comment == "cut the knee"
+    assert (
+        data.counts() == {"accepted": 0, "edited": 1, "rejected": 1, "open": 0}
+        and data.structure("bone").decision.comment == "cut the knee"
+    )
     assert [run_scene.undo_decision(run) for _ in range(2)] == ["gtv", "bone"]
     assert ReviewData.of_run(run).counts() == {"accepted": 1, "edited": 0, "rejected": 0, "open": 1}
     with pytest.raises(ValueError, match="no decision"):

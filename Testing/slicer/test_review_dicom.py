@@ -1,4 +1,6 @@
-"""A run of the scene as DICOM: the contours and images of the nodes, in the study of the reference series, by folder or by database."""
+"""A run of the scene as DICOM: the contours and images of the nodes, in the study of the reference series, by folder
+or by database.
+"""
 
 import importlib.util
 import json
@@ -11,14 +13,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
+
 from rtuncertainty.cli import command_line
 from rtuncertainty.core import geometry
-from rtuncertainty.dicom import structure_input
 from rtuncertainty.deformation import read_transform
-from RTUncertaintyLib.review.dicom import job
+from rtuncertainty.dicom import structure_input
 from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.review.logic import ReviewLogic
 from RTUncertaintyLib.mrml.volume_export import UnusableVolume
+from RTUncertaintyLib.review.dicom import job
+from RTUncertaintyLib.review.logic import ReviewLogic
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pydicom") is None, reason="pydicom is not installed")
 sys.path.append(str(Path(__file__).resolve().parents[1] / "backend"))
@@ -27,6 +30,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "backend"))
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch):
     """The backend's command line without a process of its own."""
+
     def waited(self, workspace, proof, progress):
         assert command_line.main([*workspace.arguments, "--progress", "none"]) == 0
         return workspace.output
@@ -62,6 +66,7 @@ def masks(file, grid=None):
 
 def test_a_prediction_into_a_folder(prediction, capfd):
     import pydicom
+
     from rtuncertainty import dicom
 
     run, folder, place = prediction
@@ -71,20 +76,27 @@ def test_a_prediction_into_a_folder(prediction, capfd):
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(written / "ct")))
     ct, synct = reader.Execute(), sitk.ReadImage(str(folder / "synct.nii.gz"))
-    assert geometry.same_grid(ct, synct) and np.abs(sitk.GetArrayFromImage(ct) - sitk.GetArrayFromImage(synct)).max() <= 0.5
+    assert (
+        geometry.same_grid(ct, synct)
+        and np.abs(sitk.GetArrayFromImage(ct) - sitk.GetArrayFromImage(synct)).max() <= 0.5
+    )
     grid = dicom.read_series(place / "scan").grid
     found, want = masks(written / "rtstruct.dcm", grid), masks(folder / "structures.seg.nrrd")
     assert set(found) == set(want) and all(np.array_equal(found[n], want[n]) for n in want)
     said = capfd.readouterr()
     assert "GEHEIM" not in said.out + said.err
     made = pydicom.dcmread(written / "rtstruct.dcm")
-    assert "Volume" in made.StructureSetROISequence[0].ROIDescription and made.StructureSetROISequence[0].ROIGenerationAlgorithm == "AUTOMATIC"
+    assert (
+        "Volume" in made.StructureSetROISequence[0].ROIDescription
+        and made.StructureSetROISequence[0].ROIGenerationAlgorithm == "AUTOMATIC"
+    )
     assert not list(Path(place).glob("RTReview-*"))
 
 
 def test_corrected_and_rejected_contours(prediction):
     """What the reviewer changed by hand goes out as it is, and what was rejected does not."""
     import pydicom
+
     from rtuncertainty import dicom
 
     run, _folder, place = prediction
@@ -94,11 +106,15 @@ def test_corrected_and_rejected_contours(prediction):
     written = ReviewLogic().dicom(run, ["rtstruct"], str(place / "out"), reference=str(place / "scan"))
     found = masks(written / "rtstruct.dcm", dicom.read_series(place / "scan").grid)
     assert list(found) == ["gtv"] and job.rejected(run) == ["bone"]
-    assert pydicom.dcmread(written / "rtstruct.dcm").StructureSetROISequence[0].ROIGenerationAlgorithm == "SEMIAUTOMATIC"
+    assert (
+        pydicom.dcmread(written / "rtstruct.dcm").StructureSetROISequence[0].ROIGenerationAlgorithm == "SEMIAUTOMATIC"
+    )
 
 
 def test_the_series_of_the_scene_and_the_database(prediction, monkeypatch):
-    """The reference is found by the instances that Slicer remembers; the files go into its database, and nothing stays behind."""
+    """The reference is found by the instances that Slicer remembers; the files go into its database, and nothing
+    stays behind.
+    """
     run, _folder, place = prediction
     files = sorted((place / "scan").iterdir())
     imported = []
@@ -137,10 +153,17 @@ def test_the_deformation_is_the_files(scene, tmp_path):
     run = run_scene.load_propagation(folder, scene)
     job.write_result(run, tmp_path / "again")
     was, now = (read_transform(p / "transform.h5") for p in (folder, tmp_path / "again"))
-    assert geometry.same_grid(was, now) and np.allclose(sitk.GetArrayFromImage(was), sitk.GetArrayFromImage(now), atol=1e-5)
+    assert geometry.same_grid(was, now) and np.allclose(
+        sitk.GetArrayFromImage(was), sitk.GetArrayFromImage(now), atol=1e-5
+    )
     summary = json.loads((tmp_path / "again" / "summary.json").read_text(encoding="utf-8"))
-    image, again = (sitk.ReadImage(str(p)) for p in (folder / "warped_planning.nii.gz", tmp_path / "again" / summary["files"]["warped_planning"]))
-    assert geometry.same_grid(image, again) and np.array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(again))
+    image, again = (
+        sitk.ReadImage(str(p))
+        for p in (folder / "warped_planning.nii.gz", tmp_path / "again" / summary["files"]["warped_planning"])
+    )
+    assert geometry.same_grid(image, again) and np.array_equal(
+        sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(again)
+    )
     assert all(not why for kind, why in job.offered(run).items() if kind != "seg")
 
 
@@ -152,8 +175,12 @@ def test_what_is_missing_is_told_in_one_line(prediction, monkeypatch):
     with pytest.raises(UnusableVolume, match="Only a propagation"):
         ReviewLogic().dicom(run, ["registration"], str(place), reference=str(place / "scan"))
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "highdicom" else real(name, *more))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "highdicom" else real(name, *more)
+    )
     assert "pip_install('highdicom')" in job.offered(run)["seg"]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "pydicom" else real(name, *more))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "pydicom" else real(name, *more)
+    )
     with pytest.raises(UnusableVolume, match=r"DICOM export needs pydicom: run slicer.util.pip_install\('pydicom'\)"):
         ReviewLogic().dicom(run, ["rtstruct"], str(place), reference=str(place / "scan"))

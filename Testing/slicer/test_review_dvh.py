@@ -1,4 +1,6 @@
-"""DVHs of a run in the scene: computed by the backend, as a chart and a table that are the run's, saved, replaced, removed with it."""
+"""DVHs of a run in the scene: computed by the backend, as a chart and a table that are the run's, saved, replaced,
+removed with it.
+"""
 
 import csv
 import json
@@ -13,18 +15,19 @@ import slicer
 import slicer.util
 import vtk
 from make_dose_volume import add_dose
+from vtkmodules.util.numpy_support import vtk_to_numpy
+
 from rtuncertainty.cli import command_line
 from rtuncertainty.report import build
 from rtuncertainty.results import tables
-from RTUncertaintyLib.review.dose import dose_input
-from RTUncertaintyLib.review.report import content
-from RTUncertaintyLib.review import run_files
 from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.review.logic import ReviewLogic
 from RTUncertaintyLib.mrml.attributes import RUN_ATTRIBUTE, nodes_by_class
-from RTUncertaintyLib.runs.review_data import table_rows_of
 from RTUncertaintyLib.mrml.volume_export import UnusableVolume
-from vtkmodules.util.numpy_support import vtk_to_numpy
+from RTUncertaintyLib.review import run_files
+from RTUncertaintyLib.review.dose import dose_input
+from RTUncertaintyLib.review.logic import ReviewLogic
+from RTUncertaintyLib.review.report import content
+from RTUncertaintyLib.runs.review_data import table_rows_of
 
 
 def result(folder):
@@ -52,6 +55,7 @@ def result(folder):
 def in_this_process(request, monkeypatch):
     """The backend's command line without a process of its own, but where a test is about that."""
     if "process" not in request.node.name:
+
         def waited(self, workspace, proof, progress):
             pytest.importorskip("torch")  # it computes DVHs
             assert command_line.main([*workspace.arguments, "--progress", "none"]) == 0
@@ -69,7 +73,9 @@ def test_in_a_process_of_its_own(run, scene):
     pytest.importorskip("torch")
     progress = []
     found = ReviewLogic().dvh(run, add_dose(scene, run.synct), progress=progress.append)
-    assert {"DVH of gtv", "Band of gtv"} <= {e.get("message") for e in progress} and found.rows[1].calibrated == "volume"
+    assert {"DVH of gtv", "Band of gtv"} <= {e.get("message") for e in progress} and found.rows[
+        1
+    ].calibrated == "volume"
 
 
 def row(found, name):
@@ -90,22 +96,31 @@ def test_chart_table_and_report(run, scene):
     bounds = [0.0] * 6
     node.GetRASBounds(bounds)
     middle = -(bounds[0] + bounds[1]) / 2
-    offset = (dose_centre(dose)[0] - middle)
+    offset = dose_centre(dose)[0] - middle
     assert abs(offset) < 3
     assert gtv.numbers["mean_gy"] == pytest.approx(30 + 0.5 * (lps[0] - middle), abs=0.1)
     assert gtv.numbers["volume_ml"] == pytest.approx(mask.sum() * np.prod(make_result.SPACING) / 1000, rel=1e-3)
     assert gtv.numbers["mean_rx_percent"] == pytest.approx(gtv.numbers["mean_gy"] / 0.6, rel=1e-3)
     # calibrated volumes: the band's contours have them at 5 and 95 %
     review = run_scene_data(run).structure("gtv")
-    wanted = np.interp([5, 95], [p.percentile for p in review.distribution], [p.calibrated_ml for p in review.distribution])
-    assert gtv.calibrated == "volume" and gtv.intervals["volume_ml"] == pytest.approx(tuple(wanted), rel=1e-3) and gtv.level == 0.9
+    wanted = np.interp(
+        [5, 95], [p.percentile for p in review.distribution], [p.calibrated_ml for p in review.distribution]
+    )
+    assert (
+        gtv.calibrated == "volume"
+        and gtv.intervals["volume_ml"] == pytest.approx(tuple(wanted), rel=1e-3)
+        and gtv.level == 0.9
+    )
     low, high = gtv.intervals["d98_gy"]
     assert low < gtv.numbers["d98_gy"] < high or low == pytest.approx(high)
     value, ends = found.volume_at(gtv, gtv.numbers["d50_gy"])
     assert value == pytest.approx(50, abs=3) and ends[0] <= ends[1]
     chart = found.chart
     assert (chart.GetTitle(), chart.GetXAxisTitle(), chart.GetYAxisTitle()) == (
-        "DVH: dose (90% band, calibrated volumes)", "Dose (Gy)", "Volume (%)")
+        "DVH: dose (90% band, calibrated volumes)",
+        "Dose (Gy)",
+        "Volume (%)",
+    )
     series = [chart.GetNthPlotSeriesNode(i) for i in range(chart.GetNumberOfPlotSeriesNodes())]
     assert [s.GetName() for s in series] == ["bone", "bone: band", "gtv", "gtv: band"]
     assert series[2].GetColor() == series[3].GetColor() and series[3].GetLineStyle() == series[3].LineStyleDash
@@ -140,20 +155,28 @@ def test_replaced_chosen_saved_and_removed(views, tmp_path):
         empty = {k: len(nodes_by_class(scene, k)) for k in kinds}
         first = ReviewLogic().dvh(run, dose)
         once = {k: len(nodes_by_class(scene, k)) for k in kinds}
-        assert once["vtkMRMLPlotChartNode"] == empty["vtkMRMLPlotChartNode"] + 1 and once["vtkMRMLTableNode"] == empty["vtkMRMLTableNode"] + 3
+        assert (
+            once["vtkMRMLPlotChartNode"] == empty["vtkMRMLPlotChartNode"] + 1
+            and once["vtkMRMLTableNode"] == empty["vtkMRMLTableNode"] + 3
+        )
         again = ReviewLogic().dvh(run, dose)
         assert {k: len(nodes_by_class(scene, k)) for k in kinds} == once and again.chart is first.chart
         run_scene.show_in_chart(run, ["gtv"])
         assert run_scene.read_dvh(run).shown == ("gtv",) and len(run_scene.read_dvh(run).rows) == 2
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
         for node in (again.chart, run.tables["dvh"], again.chart.GetNthPlotSeriesNode(0)):
-            assert node.GetAttribute(RUN_ATTRIBUTE) == run.run_id and hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == run.folder_item
+            assert (
+                node.GetAttribute(RUN_ATTRIBUTE) == run.run_id
+                and hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == run.folder_item
+            )
         assert scene.WriteToMRB(str(tmp_path / "s.mrb"))
         other = headless.new_scene()
         headless.open_scene(other, tmp_path / "s.mrb")
         found = run_scene.read_dvh(run_scene.run_nodes(run.run_id, other.scene))
         assert found.shown == ("gtv",) and found.dose == "dose" and found.axis == pytest.approx(again.axis)
-        assert row(found, "gtv").numbers == pytest.approx(row(again, "gtv").numbers) and row(found, "gtv").lower == pytest.approx(row(again, "gtv").lower)
+        assert row(found, "gtv").numbers == pytest.approx(row(again, "gtv").numbers) and row(
+            found, "gtv"
+        ).lower == pytest.approx(row(again, "gtv").lower)
         slicer.mrmlScene = scene
         run_scene.remove_run(run)
         assert all(len(nodes_by_class(scene, k)) == 0 for k in kinds[1:]) and dose.GetScene() is scene
@@ -193,14 +216,20 @@ def test_a_result_without_nested_contours_has_plain_curves(scene, tmp_path):
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     run = run_scene.load_result(folder, scene)
     found = ReviewLogic().dvh(run, add_dose(scene, run.synct))
-    assert all(r.calibrated == "" and r.intervals == {} and r.lower is None and r.volume is not None for r in found.rows)
+    assert all(
+        r.calibrated == "" and r.intervals == {} and r.lower is None and r.volume is not None for r in found.rows
+    )
     assert found.chart.GetNumberOfPlotSeriesNodes() == 2
 
 
 def test_probabilities_alone_give_uncalibrated_bands(scene, tmp_path):
     folder = result(tmp_path / "r")
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    summary["files"] = {k: v for k, v in summary["files"].items() if k not in ("inside", "volume_distribution", "volume_intervals", "quality")}
+    summary["files"] = {
+        k: v
+        for k, v in summary["files"].items()
+        if k not in ("inside", "volume_distribution", "volume_intervals", "quality")
+    }
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     run = run_scene.load_result(folder, scene)
     found = ReviewLogic().dvh(run, add_dose(scene, run.synct))
@@ -228,7 +257,11 @@ def test_a_propagation_takes_the_accepted_contours(scene, tmp_path):
 def test_units_and_what_is_no_dose(run, scene):
     dose = add_dose(scene, run.synct, name="cgy", scale=100)
     assert dose_input.dose_unit(dose) == "" and not dose_input.is_marked(dose)
-    assert "cGy" in "".join(dose_input.UNITS) and "choose that unit" in dose_input.warning(dose, "Gy") and dose_input.warning(dose, "cGy") == ""
+    assert (
+        "cGy" in "".join(dose_input.UNITS)
+        and "choose that unit" in dose_input.warning(dose, "Gy")
+        and dose_input.warning(dose, "cGy") == ""
+    )
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene)
     study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "study")
     hierarchy.CreateItem(study, dose)
@@ -241,7 +274,12 @@ def test_units_and_what_is_no_dose(run, scene):
     other = add_dose(scene, run.synct, name="gy")
     other.SetVoxelValueUnits(coded("UCUM", "Gy", "Gy"))
     assert dose_input.dose_unit(other) == "Gy"
-    for node, words in ((run.synct, "a CT"), (run.overlays["error"], "a CT"), (run.inside["gtv"], "label map"), (run.segmentation, "no volume")):
+    for node, words in (
+        (run.synct, "a CT"),
+        (run.overlays["error"], "a CT"),
+        (run.inside["gtv"], "label map"),
+        (run.segmentation, "no volume"),
+    ):
         problem = dose_input.problem(node, "Gy")
         assert words in problem and "\n" not in problem, problem
         with pytest.raises(UnusableVolume):

@@ -8,12 +8,12 @@ from propagation_case import ids, segmentation_node
 
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.structure_set import Structure
-from RTUncertaintyLib.headless import scene as headless
 from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.runs.review_data import ReviewData
+from RTUncertaintyLib.headless import scene as headless
 from RTUncertaintyLib.mrml.attributes import nodes_by_class
-from RTUncertaintyLib.runs.spread import Spread
 from RTUncertaintyLib.mrml.volumes import add_volume
+from RTUncertaintyLib.runs.review_data import ReviewData
+from RTUncertaintyLib.runs.spread import Spread
 
 
 class Own:
@@ -25,10 +25,15 @@ class Own:
         array = labels()
         self.ct = add_volume(scene, image(np.where(array > 0, 300, 40).astype(np.int16), oblique()), "CT")
         masks = {name: array == value for name, value in (("Bone", 1), ("GTV", 2))}
-        structures = [Structure(n, image(m.astype(np.uint8), oblique()), (200, 80 * i, 60)) for i, (n, m) in enumerate(masks.items())]
+        structures = [
+            Structure(n, image(m.astype(np.uint8), oblique()), (200, 80 * i, 60))
+            for i, (n, m) in enumerate(masks.items())
+        ]
         self.segmentation = segmentation_node(scene, structures, self.ct, "Mine")
         self.arrays = {n: ndimage.gaussian_filter(m.astype(np.float32), 1.0).clip(0, 1) for n, m in masks.items()}
-        self.nodes = {n: add_volume(scene, image(a, oblique()), f"probability {n.lower()}") for n, a in self.arrays.items()}
+        self.nodes = {
+            n: add_volume(scene, image(a, oblique()), f"probability {n.lower()}") for n, a in self.arrays.items()
+        }
 
 
 @pytest.fixture
@@ -39,7 +44,11 @@ def own(views):
 def test_numbers_follow_from_the_probabilities(own, views):
     run = run_scene.review_segmentation(own.segmentation, own.nodes, views.scene)
     data, ml = ReviewData.of_run(run), float(np.prod(own.ct.GetSpacing())) / 1000
-    assert data.job == "own" and [s.name for s in data.structures] == ["Bone", "GTV"] and "never calibrated" in data.notes[0]
+    assert (
+        data.job == "own"
+        and [s.name for s in data.structures] == ["Bone", "GTV"]
+        and "never calibrated" in data.notes[0]
+    )
     for structure in data.structures:
         p, drawn = np.rint(100 * own.arrays[structure.name]), labels() == {"Bone": 1, "GTV": 2}[structure.name]
         assert structure.volume_ml == pytest.approx(drawn.sum() * ml, rel=1e-4)
@@ -65,7 +74,9 @@ def test_shown_reviewed_and_decided_like_any_run(own, views):
     assert run_scene.uncertain_regions(run, "entropy", 0.3)
     run_scene.decide(run, "GTV", "accepted")
     assert ReviewData.of_run(run).counts()["accepted"] == 1
-    assert before == (own.segmentation.GetDisplayNode().GetMTime(), own.segmentation.GetSegmentation().GetMTime()), "the user's own stays as it is"
+    assert before == (own.segmentation.GetDisplayNode().GetMTime(), own.segmentation.GetSegmentation().GetMTime()), (
+        "the user's own stays as it is"
+    )
 
 
 def test_entropy_is_that_of_structures_and_background(own, views):
@@ -81,7 +92,9 @@ def test_removing_it_leaves_what_is_the_users(own, views):
     run_scene.show_nested(run, "Bone")
     run_scene.remove_run(run)
     assert ids(views.scene) == before and not run.exists()
-    assert {c.GetBackgroundVolumeID() for c in nodes_by_class(views.scene, "vtkMRMLSliceCompositeNode")} == {own.ct.GetID()}
+    assert {c.GetBackgroundVolumeID() for c in nodes_by_class(views.scene, "vtkMRMLSliceCompositeNode")} == {
+        own.ct.GetID()
+    }
 
 
 def test_found_again_in_a_scene_file(own, views, tmp_path):
@@ -92,9 +105,14 @@ def test_found_again_in_a_scene_file(own, views, tmp_path):
     headless.open_scene(holder, tmp_path / "s.mrb")
     (run_id,) = run_scene.find_runs(holder.scene)
     again = run_scene.run_nodes(run_id, holder.scene)
-    assert isinstance(again, run_scene.OwnRun) and again.segmentation.GetName() == "Mine" and again.input.GetName() == "CT"
+    assert (
+        isinstance(again, run_scene.OwnRun) and again.segmentation.GetName() == "Mine" and again.input.GetName() == "CT"
+    )
     data = ReviewData.of_run(again)
-    assert data.structure("Bone").decision.comment == "too large" and data.structures[0].intervals == ReviewData.of_run(run).structures[0].intervals
+    assert (
+        data.structure("Bone").decision.comment == "too large"
+        and data.structures[0].intervals == ReviewData.of_run(run).structures[0].intervals
+    )
 
 
 @pytest.mark.parametrize("factor, dtype", [(1, np.float32), (100, np.uint8), (255, np.uint8)])
@@ -106,14 +124,26 @@ def test_scales(own, views, factor, dtype):
     assert found == (100 if factor > 1 else round(100 * own.arrays["GTV"].max()))
 
 
-@pytest.mark.parametrize("spoil, words", [
-    (lambda o, s: {}, "no structure has a probability"),
-    (lambda o, s: {"Liver": o.nodes["GTV"]}, "has no structure Liver"),
-    (lambda o, s: {"GTV": o.ct}, "so it is no probability"),
-    (lambda o, s: {"GTV": s.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")}, "holds no scalar image"),
-    (lambda o, s: {"GTV": o.nodes["GTV"], "Bone": add_volume(s, image(o.arrays["Bone"][:, :-1], oblique()), "small")}, "another grid than probability gtv"),
-    (lambda o, s: {"GTV": o.nodes["GTV"], "Bone": add_volume(s, image(o.arrays["Bone"], np.eye(3)), "turned")}, "another grid"),
-])
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (lambda o, s: {}, "no structure has a probability"),
+        (lambda o, s: {"Liver": o.nodes["GTV"]}, "has no structure Liver"),
+        (lambda o, s: {"GTV": o.ct}, "so it is no probability"),
+        (lambda o, s: {"GTV": s.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")}, "holds no scalar image"),
+        (
+            lambda o, s: {
+                "GTV": o.nodes["GTV"],
+                "Bone": add_volume(s, image(o.arrays["Bone"][:, :-1], oblique()), "small"),
+            },
+            "another grid than probability gtv",
+        ),
+        (
+            lambda o, s: {"GTV": o.nodes["GTV"], "Bone": add_volume(s, image(o.arrays["Bone"], np.eye(3)), "turned")},
+            "another grid",
+        ),
+    ],
+)
 def test_what_cannot_be_reviewed_is_told_in_one_line(own, views, spoil, words):
     given = spoil(own, views.scene)
     before = ids(views.scene)
@@ -135,17 +165,31 @@ def test_the_segmentation_is_deleted_meanwhile(own, views):
     data = ReviewData.of_run(run)
     assert run.exists() and [s.name for s in data.structures] == ["Bone", "GTV"]
     run_scene.show_run(run, "entropy")
-    assert run_scene.review_structure(run, "GTV") is not None and run_scene.uncertain_regions(run, "entropy", 0.3)[0].place == "outside the structures"
+    assert (
+        run_scene.review_structure(run, "GTV") is not None
+        and run_scene.uncertain_regions(run, "entropy", 0.3)[0].place == "outside the structures"
+    )
 
 
-@pytest.mark.parametrize("names, volumes, wanted", [
-    (["Bladder", "Rectum"], ["CT", "probability bladder", "prob_rectum"], {"Bladder": "probability bladder", "Rectum": "prob_rectum"}),
-    (["Parotid", "Parotid left"], ["parotid_left_prob", "parotid prob"], {"Parotid": "parotid prob", "Parotid left": "parotid_left_prob"}),
-    (["GTV"], ["GTV", "GTV_softmax"], {"GTV": "GTV_softmax"}),
-    (["Heart"], ["CT of Heartland", "MR"], {}),
-    (["Lung_L", "Lung_R"], ["p(Lung L)", "p(Lung R)", "CT"], {"Lung_L": "p(Lung L)", "Lung_R": "p(Lung R)"}),
-    (["?"], ["CT"], {}),
-])
+@pytest.mark.parametrize(
+    "names, volumes, wanted",
+    [
+        (
+            ["Bladder", "Rectum"],
+            ["CT", "probability bladder", "prob_rectum"],
+            {"Bladder": "probability bladder", "Rectum": "prob_rectum"},
+        ),
+        (
+            ["Parotid", "Parotid left"],
+            ["parotid_left_prob", "parotid prob"],
+            {"Parotid": "parotid prob", "Parotid left": "parotid_left_prob"},
+        ),
+        (["GTV"], ["GTV", "GTV_softmax"], {"GTV": "GTV_softmax"}),
+        (["Heart"], ["CT of Heartland", "MR"], {}),
+        (["Lung_L", "Lung_R"], ["p(Lung L)", "p(Lung R)", "CT"], {"Lung_L": "p(Lung L)", "Lung_R": "p(Lung R)"}),
+        (["?"], ["CT"], {}),
+    ],
+)
 def test_volumes_are_matched_by_name(names, volumes, wanted):
     assert run_scene.match_probabilities(names, volumes) == wanted
 
@@ -154,8 +198,14 @@ def test_spread_of_a_certain_and_of_an_empty_structure():
     drawn = np.zeros((6, 6, 6), bool)
     drawn[1:5, 1:5, 1:5] = True
     sure = Spread(100 * drawn.astype(np.uint8), drawn, 0.5)
-    assert sure.interval(0.95) == (32.0, 32.0) and sure.dice() == (1.0, 1.0, 1.0) and sure.surface_entropy() == pytest.approx(0, abs=1e-4)
+    assert (
+        sure.interval(0.95) == (32.0, 32.0)
+        and sure.dice() == (1.0, 1.0, 1.0)
+        and sure.surface_entropy() == pytest.approx(0, abs=1e-4)
+    )
     empty = Spread(np.zeros((6, 6, 6), np.uint8), ~drawn & False, 0.5)
-    assert empty.volume_ml == 0 and empty.interval(0.9) == (0.0, 0.0) and all(np.isnan(v) for v in (*empty.dice(), empty.surface_entropy()))
-
-
+    assert (
+        empty.volume_ml == 0
+        and empty.interval(0.9) == (0.0, 0.0)
+        and all(np.isnan(v) for v in (*empty.dice(), empty.surface_entropy()))
+    )

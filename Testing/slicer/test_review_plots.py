@@ -11,10 +11,11 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import slicer.util
-from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.review.views import plots
-from RTUncertaintyLib.mrml.attributes import RUN_ATTRIBUTE, nodes_by_class
 from vtkmodules.util.numpy_support import vtk_to_numpy
+
+from RTUncertaintyLib import scene as run_scene
+from RTUncertaintyLib.mrml.attributes import RUN_ATTRIBUTE, nodes_by_class
+from RTUncertaintyLib.review.views import plots
 
 
 def curves(chart) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -29,7 +30,10 @@ def curves(chart) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def count(scene) -> dict[str, int]:
-    return {c: len(nodes_by_class(scene, c)) for c in ("vtkMRMLTableNode", "vtkMRMLPlotSeriesNode", "vtkMRMLPlotChartNode", "vtkMRMLNode")}
+    return {
+        c: len(nodes_by_class(scene, c))
+        for c in ("vtkMRMLTableNode", "vtkMRMLPlotSeriesNode", "vtkMRMLPlotChartNode", "vtkMRMLNode")
+    }
 
 
 @pytest.fixture
@@ -67,7 +71,9 @@ def test_the_course_along_the_slices_is_that_of_the_map_at_its_positions(run):
     inside = inside > 0
     position, mean = found["mean in the body"]
     assert mean == pytest.approx([values[k][inside[k]].mean() for k in range(len(values))], rel=1e-5)
-    assert found["95th percentile"][1] == pytest.approx([np.percentile(values[k][inside[k]], 95) for k in range(len(values))], rel=1e-5)
+    assert found["95th percentile"][1] == pytest.approx(
+        [np.percentile(values[k][inside[k]], 95) for k in range(len(values))], rel=1e-5
+    )
     # superior is up in RAS as in LPS
     assert position == pytest.approx(make_result.ORIGIN[2] + make_result.SPACING[2] * np.arange(len(values)))
 
@@ -86,8 +92,12 @@ def test_slices_are_axial_whatever_the_storage(scene, tmp_path):
         sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(file)), "PIR"), str(file))
     run = run_scene.load_result(folder, scene)
     position, mean = curves(plots.along_slices(run, "predictive"))["mean in the body"]
-    assert len(position) == make_result.SIZE[2] and abs(position[1] - position[0]) == pytest.approx(make_result.SPACING[2])
-    assert sorted(position) == pytest.approx(make_result.ORIGIN[2] + make_result.SPACING[2] * np.arange(make_result.SIZE[2]))
+    assert len(position) == make_result.SIZE[2] and abs(position[1] - position[0]) == pytest.approx(
+        make_result.SPACING[2]
+    )
+    assert sorted(position) == pytest.approx(
+        make_result.ORIGIN[2] + make_result.SPACING[2] * np.arange(make_result.SIZE[2])
+    )
 
 
 def test_zscores_are_a_density_beside_the_unit_gaussian(run):
@@ -96,7 +106,9 @@ def test_zscores_are_a_density_beside_the_unit_gaussian(run):
     x, density = found["this image"]
     gauss = found["perfect error bars, N(0, 1)"]
     assert np.trapezoid(density, x) == pytest.approx(1, abs=1e-6)
-    assert np.trapezoid(gauss[1], gauss[0]) == pytest.approx(1, abs=1e-4) and gauss[1].max() == pytest.approx(1 / math.sqrt(2 * math.pi))
+    assert np.trapezoid(gauss[1], gauss[0]) == pytest.approx(1, abs=1e-4) and gauss[1].max() == pytest.approx(
+        1 / math.sqrt(2 * math.pi)
+    )
     # the z-scores of the made result are drawn from N(0, 1)
     assert np.abs(np.interp(x + 0.05, *gauss) - density).max() < 0.05
     assert "SD 1.0" in chart.GetTitle() or "SD 0.9" in chart.GetTitle()
@@ -115,12 +127,22 @@ def test_plots_are_the_runs_are_replaced_and_go_with_it(scene, tmp_path):
     folder = make_review.add_review_files(make_result.make_result(tmp_path / "r", reference=True))
     empty = count(scene)
     run = run_scene.load_result(folder, scene)
-    made = [plots.volume_distributions(run), plots.along_slices(run, "entropy"), plots.along_slices(run, "predictive"),
-            plots.zscore_histogram(run), plots.error_against_sd(run)]
+    made = [
+        plots.volume_distributions(run),
+        plots.along_slices(run, "entropy"),
+        plots.along_slices(run, "predictive"),
+        plots.zscore_histogram(run),
+        plots.error_against_sd(run),
+    ]
     once = count(scene)
     assert once["vtkMRMLPlotChartNode"] == 5
-    again = [plots.volume_distributions(run), plots.along_slices(run, "entropy"), plots.along_slices(run, "predictive"),
-             plots.zscore_histogram(run), plots.error_against_sd(run)]
+    again = [
+        plots.volume_distributions(run),
+        plots.along_slices(run, "entropy"),
+        plots.along_slices(run, "predictive"),
+        plots.zscore_histogram(run),
+        plots.error_against_sd(run),
+    ]
     assert [c.GetID() for c in made] == [c.GetID() for c in again] and count(scene) == once
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     for chart in again:
@@ -130,9 +152,13 @@ def test_plots_are_the_runs_are_replaced_and_go_with_it(scene, tmp_path):
     # fewer structures: the series of the others go
     plots.volume_distributions(run, ["gtv"])
     assert count(scene)["vtkMRMLPlotSeriesNode"] == once["vtkMRMLPlotSeriesNode"] - 2
-    assert set(run_scene.run_nodes(run.run_id, scene).tables) == set(run.tables)  # a plot's table is no table of the result
+    assert set(run_scene.run_nodes(run.run_id, scene).tables) == set(
+        run.tables
+    )  # a plot's table is no table of the result
     run_scene.remove_run(run)
-    assert {c: n for c, n in count(scene).items() if c != "vtkMRMLNode"} == {c: n for c, n in empty.items() if c != "vtkMRMLNode"}
+    assert {c: n for c, n in count(scene).items() if c != "vtkMRMLNode"} == {
+        c: n for c, n in empty.items() if c != "vtkMRMLNode"
+    }
 
 
 def test_a_propagation_has_its_plots_too(scene, tmp_path):
@@ -141,7 +167,9 @@ def test_a_propagation_has_its_plots_too(scene, tmp_path):
     found = curves(plots.along_slices(run, "jacobian"))
     assert set(found) == {"mean in the body", "mean distance from 1"}
     position, spread = curves(plots.along_slices(run, "displacement_sd"))["mean in the body"]
-    assert spread == pytest.approx(0.3 + 0.15 * (position - make_propagation.ORIGIN[2]) / make_propagation.SPACING[2], abs=1e-5)
+    assert spread == pytest.approx(
+        0.3 + 0.15 * (position - make_propagation.ORIGIN[2]) / make_propagation.SPACING[2], abs=1e-5
+    )
     assert "Parotid_L" in curves(plots.volume_distributions(run)) and plots.zscore_histogram(run) is None
 
 

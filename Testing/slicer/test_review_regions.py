@@ -1,4 +1,6 @@
-"""The regions above a map's threshold: found, measured and ranked as counted by hand; jumped to; named by their structure."""
+"""The regions above a map's threshold: found, measured and ranked as counted by hand; jumped to; named by their
+structure.
+"""
 
 import numpy as np
 import pytest
@@ -39,11 +41,16 @@ def test_ranked_by_what_lies_above(run):
     large, high = (slice(1, 5), slice(2, 8), slice(2, 8)), (slice(8, 10), slice(20, 24), slice(20, 24))
     paint(run, "predictive", [(large, 110.0), (high, 900.0)], 100.0)
     first, second = run_scene.uncertain_regions(run, "predictive", 100.0)
-    assert first.volume_ml == pytest.approx(32 * ML) and first.mean == 900 and first.excess == pytest.approx(32 * 800 * ML)
+    assert (
+        first.volume_ml == pytest.approx(32 * ML) and first.mean == 900 and first.excess == pytest.approx(32 * 800 * ML)
+    )
     assert second.volume_ml == pytest.approx(144 * ML) and second.mean == 110
     assert all(s.start <= i < s.stop for s, i in zip(high, index_of(run, first.point)))
     assert all(s.start <= i < s.stop for s, i in zip(large, index_of(run, second.point)))
-    assert len(run_scene.uncertain_regions(run, "predictive", 110.0)) == 1 and run_scene.uncertain_regions(run, "predictive", 900.0) == []
+    assert (
+        len(run_scene.uncertain_regions(run, "predictive", 110.0)) == 1
+        and run_scene.uncertain_regions(run, "predictive", 900.0) == []
+    )
 
 
 def test_noise_is_no_region(run):
@@ -52,7 +59,11 @@ def test_noise_is_no_region(run):
 
 
 def test_both_sides_of_a_signed_map_are_apart(run):
-    paint(run, "zscore", [((slice(2, 6), slice(4, 9), slice(4, 9)), 3.0), ((slice(2, 6), slice(4, 9), slice(9, 12)), -5.0)])
+    paint(
+        run,
+        "zscore",
+        [((slice(2, 6), slice(4, 9), slice(4, 9)), 3.0), ((slice(2, 6), slice(4, 9), slice(9, 12)), -5.0)],
+    )
     first, second = run_scene.uncertain_regions(run, "zscore", 2.0)
     assert (first.mean, second.mean) == (-5.0, 3.0)
 
@@ -103,4 +114,6 @@ def test_regions_hold_all_that_is_large_enough(run, seed, threshold):
     assert sorted(r.volume_ml for r in regions) == pytest.approx(sorted(sizes))
     excess = [r.excess for r in regions]
     assert excess == sorted(excess, reverse=True)
-    assert len({labels[index_of(run, r.point)] for r in regions}) == len(regions) and all(labels[index_of(run, r.point)] for r in regions)
+    assert len({labels[index_of(run, r.point)] for r in regions}) == len(regions) and all(
+        labels[index_of(run, r.point)] for r in regions
+    )

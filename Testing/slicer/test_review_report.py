@@ -1,4 +1,6 @@
-"""The report of a run in the scene: the same content as the folder's, from nodes alone, in a folder that appears whole."""
+"""The report of a run in the scene: the same content as the folder's, from nodes alone, in a folder that appears
+whole.
+"""
 
 import csv
 import errno
@@ -15,11 +17,12 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import vtk
-from RTUncertaintyLib.review.report import content, export
+
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.report import build, data
 from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.review import decisions
-from rtuncertainty.report import build, data
-from rtuncertainty.core.errors import InputError
+from RTUncertaintyLib.review.report import content, export
 
 NASTY = "<script>alert('x')</script>&=1"
 
@@ -98,8 +101,20 @@ def test_html_and_tables_are_written_whole(scene, tmp_path):
     run = run_scene.load_result(folder, scene, input_file=image)
     decisions.decide(run, "gtv", "rejected", NASTY, "=HYPERLINK(1)")
     written = export.export(run, tmp_path / "out", ("html", "csv"))
-    assert {p.name for p in written} == {"report.html", "volumes.csv", "flags.csv", "metrics.csv", "review.csv", "structure_quality.csv",
-                                         "volume_distribution.csv", "volume_intervals.csv"} == {p.name for p in (tmp_path / "out").iterdir()}
+    assert (
+        {p.name for p in written}
+        == {
+            "report.html",
+            "volumes.csv",
+            "flags.csv",
+            "metrics.csv",
+            "review.csv",
+            "structure_quality.csv",
+            "volume_distribution.csv",
+            "volume_intervals.csv",
+        }
+        == {p.name for p in (tmp_path / "out").iterdir()}
+    )
     html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "<script" not in html and "&lt;script&gt;alert(&#39;x&#39;)" in html and build.EACH_PAGE in html
     assert html.count("<figure") >= 21 and "1 of 2 structures were reviewed" in html
@@ -108,7 +123,14 @@ def test_html_and_tables_are_written_whole(scene, tmp_path):
     assert row["comment"] == NASTY and row["reviewer"] == "'=HYPERLINK(1)"  # a spreadsheet must not compute it
     with open(tmp_path / "out" / "volumes.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert rows[0] == {"structure": "bone", "volume_ml": "4.93", "lower_ml": "4.71", "upper_ml": "5.2", "level": "0.9", "calibrated": "no"}
+    assert rows[0] == {
+        "structure": "bone",
+        "volume_ml": "4.93",
+        "lower_ml": "4.71",
+        "upper_ml": "5.2",
+        "level": "0.9",
+        "calibrated": "no",
+    }
     assert rows[1]["lower_ml"] == ""
 
 
@@ -122,7 +144,9 @@ def test_the_patient_is_named_only_when_asked_for(scene, tmp_path):
     text = "".join(p.read_text(encoding="utf-8") for p in without)
     assert "Doe^Jane" in run.name and "Doe^" not in text and "the input image" in text
     assert "4711" not in re.sub('base64,[^"]*', "", text) and str(tmp_path) not in text
-    html = export.export(run, tmp_path / "b", ("html",), patient={"Name": "Doe^Jane", "ID": NASTY, "Born": " "})[0].read_text(encoding="utf-8")
+    html = export.export(run, tmp_path / "b", ("html",), patient={"Name": "Doe^Jane", "ID": NASTY, "Born": " "})[
+        0
+    ].read_text(encoding="utf-8")
     assert "Doe^Jane" in html and "&lt;script&gt;" in html and "Born" not in html
     assert "Patient" in export.export(run, tmp_path / "c", ("html",), patient="Doe, J.")[0].read_text(encoding="utf-8")
 
@@ -141,7 +165,9 @@ def test_a_propagation_and_a_model_that_only_segments_have_reports(scene, tmp_pa
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "Propagated contours with uncertainty" in text and "Thin: planning contour" in text
     run_scene.accept_structures(case.run, {name: "propagated" for name in propagation_case.NAMES})
-    text = export.export(run_scene.run_nodes(case.run.run_id, scene), tmp_path / "again", ("html",))[0].read_text(encoding="utf-8")
+    text = export.export(run_scene.run_nodes(case.run.run_id, scene), tmp_path / "again", ("html",))[0].read_text(
+        encoding="utf-8"
+    )
     assert "accepted contour" in text
 
 
@@ -156,7 +182,12 @@ def test_a_model_that_only_segments_shows_what_its_folder_shows(scene, tmp_path)
     found = content.result_of(run)
     assert_same(found, data.load(folder, image), body=False)
     page = export.export(run, tmp_path / "out", ("html",))[0].read_text(encoding="utf-8")
-    assert "<h1>Structures with uncertainty" in page and "data-image=\"place-entropy\"" in page and "Hounsfield" not in page and "> HU" not in page
+    assert (
+        "<h1>Structures with uncertainty" in page
+        and 'data-image="place-entropy"' in page
+        and "Hounsfield" not in page
+        and "> HU" not in page
+    )
 
 
 def test_a_review_of_the_users_own_data_has_a_report(scene, tmp_path):
@@ -223,7 +254,9 @@ def test_a_saved_scene_has_the_same_report(views, tmp_path):
     other = headless.new_scene()
     headless.open_scene(other, tmp_path / "s.mrb")
     found = build.page(content.result_of(run_scene.run_nodes(run.run_id, other.scene)))
-    without = [re.sub('base64,[^"]*', "", html) for html in (found, wanted)]  # a volume of the scene file may round by a bit
+    without = [
+        re.sub('base64,[^"]*', "", html) for html in (found, wanted)
+    ]  # a volume of the scene file may round by a bit
     assert without[0] == without[1] and "1 of 2 structures were reviewed: 1 accepted." in found
 
 

@@ -12,11 +12,11 @@ from make_result import STRUCTURES, make_result, oblique
 from make_review import add_review_files
 from propagation_case import ids, mask
 
-from RTUncertaintyLib.headless import scene as headless
 from RTUncertaintyLib import scene as run_scene
+from RTUncertaintyLib.headless import scene as headless
 from RTUncertaintyLib.mrml.attributes import nodes_by_class
-from RTUncertaintyLib.runs.inside import cut_to_content, inside_of, percent_of
 from RTUncertaintyLib.review.views.nested import PERCENTILES, surface
+from RTUncertaintyLib.runs.inside import cut_to_content, inside_of, percent_of
 
 NAMES = [s["name"] for s in STRUCTURES]
 
@@ -108,7 +108,9 @@ def test_probabilities_stand_in_for_missing_files(scene, tmp_path):
     assert run.inside == {}
     node = inside_of(run, "gtv")
     expected = np.rint(100 * slicer.util.arrayFromVolume(run.probabilities["gtv"])).astype(int)
-    assert percent_of(node).sum() == expected.sum() and inside_of(run, "gtv") is node and inside_of(run, "liver") is None
+    assert (
+        percent_of(node).sum() == expected.sum() and inside_of(run, "gtv") is node and inside_of(run, "liver") is None
+    )
     run_scene.remove_run(run)
     assert not nodes_by_class(scene, "vtkMRMLScalarVolumeNode")
 
@@ -120,11 +122,16 @@ def test_a_result_without_both_shows_no_contours(views, tmp_path):
 
 
 def test_contours_of_one_structure_at_a_time(run, views):
-    before = [run.segmentation.GetSegmentation().GetNthSegment(i).GetRepresentation("Binary labelmap").GetMTime() for i in range(2)]
+    before = [
+        run.segmentation.GetSegmentation().GetNthSegment(i).GetRepresentation("Binary labelmap").GetMTime()
+        for i in range(2)
+    ]
     assert run_scene.show_nested(run, "gtv") and run_scene.nested_structure(run) == "gtv"
     models = contours(views.scene)
     first = {m.GetName(): m.GetPolyData().GetBounds() for m in models}
-    assert set(first) == {f"gtv {q} %" for q in PERCENTILES} and all(m.GetDisplayNode().GetVisibility2D() for m in models)
+    assert set(first) == {f"gtv {q} %" for q in PERCENTILES} and all(
+        m.GetDisplayNode().GetVisibility2D() for m in models
+    )
     assert not any(m.GetDisplayNode().GetVisibility3D() for m in models)
     assert len({m.GetDisplayNode().GetColor() for m in models}) == 3
     run_scene.show_nested(run, "bone")
@@ -135,7 +142,10 @@ def test_contours_of_one_structure_at_a_time(run, views):
     run_scene.show_nested(run, "bone")
     views.scene.RemoveNode(run.nested["50"])
     assert run_scene.show_nested(run, "bone") and len(contours(views.scene)) == 3
-    assert before == [run.segmentation.GetSegmentation().GetNthSegment(i).GetRepresentation("Binary labelmap").GetMTime() for i in range(2)]
+    assert before == [
+        run.segmentation.GetSegmentation().GetNthSegment(i).GetRepresentation("Binary labelmap").GetMTime()
+        for i in range(2)
+    ]
 
 
 def test_everything_goes_with_the_run(scene, folder):
@@ -160,7 +170,11 @@ def test_a_scene_file_brings_contours_and_decisions_back(run, views, tmp_path):
     headless.open_scene(holder, file)
     (run_id,) = run_scene.find_runs(holder.scene)
     again = run_scene.run_nodes(run_id, holder.scene)
-    assert set(again.inside) == set(NAMES) and set(again.nested) == {"5", "50", "95"} and run_scene.nested_structure(again) == "gtv"
+    assert (
+        set(again.inside) == set(NAMES)
+        and set(again.nested) == {"5", "50", "95"}
+        and run_scene.nested_structure(again) == "gtv"
+    )
     for name in NAMES:
         assert np.array_equal(percent_of(again.inside[name]), percent_of(run.inside[name]))
     assert run_scene.show_nested(again, "bone") and len(contours(holder.scene)) == 3
@@ -254,4 +268,8 @@ def test_contours_come_back_when_a_scene_was_saved_as_files(run, views, tmp_path
         node.SetAndObservePolyData(None)
     assert run_scene.show_nested(run, "gtv") and run.nested["50"].GetPolyData().GetNumberOfPoints() > 50
     run.inside["gtv"].SetAndObserveImageData(None)
-    assert inside_of(run, "gtv") is None and not run_scene.show_nested(run, "gtv") and run_scene.review_structure(run, "gtv") is not None
+    assert (
+        inside_of(run, "gtv") is None
+        and not run_scene.show_nested(run, "gtv")
+        and run_scene.review_structure(run, "gtv") is not None
+    )

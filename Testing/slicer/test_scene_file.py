@@ -10,16 +10,22 @@ import SimpleITK as sitk
 import vtk
 from make_result import STRUCTURES, make_input, make_result
 
-from RTUncertaintyLib.headless import scene
 from RTUncertaintyLib import scene as run_scene
+from RTUncertaintyLib.headless import scene
 from RTUncertaintyLib.mrml import attributes
 
 ROOT = Path(__file__).resolve().parents[2] / "RTUncertainty"
 
 
 def command(module: str, *arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", f"RTUncertaintyLib.{module}", *map(str, arguments)], cwd=ROOT,
-                          capture_output=True, text=True, timeout=120, encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "-m", f"RTUncertaintyLib.{module}", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        encoding="utf-8",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +47,22 @@ def opened(written):
     """(holder of the scene, run) of the file."""
     holder = scene.new_scene()
     scene.open_scene(holder, written[1])
-    (run_id, name), = run_scene.find_runs(holder.scene).items()
+    ((run_id, name),) = run_scene.find_runs(holder.scene).items()
     assert name == "limb-t1-synct on mr"
     return holder, run_scene.run_nodes(run_id, holder.scene)
 
 
 def test_nodes_units_and_display_come_back(opened):
     holder, run = opened
-    assert set(run.overlays) == {"predictive", "intrinsic", "parameter", "entropy", "mutual_information", "error", "zscore"}
+    assert set(run.overlays) == {
+        "predictive",
+        "intrinsic",
+        "parameter",
+        "entropy",
+        "mutual_information",
+        "error",
+        "zscore",
+    }
     assert run.input.GetName() == "mr" and set(run.tables) == {"volumes", "flags", "metrics"}
     assert run.synct.GetVoxelValueUnits().GetCodeMeaning() == "Hounsfield unit"
     assert run.tables["volumes"].GetTable().GetValueByName(1, "volume_ml").ToDouble() == 2.2
@@ -61,7 +75,9 @@ def test_nodes_units_and_display_come_back(opened):
     assert rgba[3] == 0.0
     run.overlays["zscore"].GetDisplayNode().GetColorNode().GetColor(255, rgba)
     assert rgba[3] == 1.0 and rgba[0] > rgba[2]
-    assert run.legend("predictive").GetTitleText() == "Predictive SD (HU)" and run_scene.shown_overlay(run) == "predictive"
+    assert (
+        run.legend("predictive").GetTitleText() == "Predictive SD (HU)" and run_scene.shown_overlay(run) == "predictive"
+    )
 
 
 def test_views_show_the_overlay(opened):
@@ -107,13 +123,16 @@ def test_removing_a_run_of_a_file_leaves_nothing(opened):
     assert not [c for c in left if "Volume" in c or "Segment" in c or "Color" in c or "Table" in c], left
 
 
-@pytest.mark.parametrize("spoil, told", [
-    (lambda p: (p / "nothing", p / "s.mrb"), "no such folder"),
-    (lambda p: (p, p / "s.mrb"), "no result folder"),
-    (lambda p: (make_result(p / "r"), p / "s.txt"), "ends in .mrb"),
-    (lambda p: (make_result(p / "r"), p / "absent" / "s.mrb"), "no such folder"),
-    (lambda p: (make_result(p / "r"), Path("/proc/s.mrb")), "cannot be written"),
-])
+@pytest.mark.parametrize(
+    "spoil, told",
+    [
+        (lambda p: (p / "nothing", p / "s.mrb"), "no such folder"),
+        (lambda p: (p, p / "s.mrb"), "no result folder"),
+        (lambda p: (make_result(p / "r"), p / "s.txt"), "ends in .mrb"),
+        (lambda p: (make_result(p / "r"), p / "absent" / "s.mrb"), "no such folder"),
+        (lambda p: (make_result(p / "r"), Path("/proc/s.mrb")), "cannot be written"),
+    ],
+)
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path, spoil, told):
     source, output = spoil(tmp_path)
     done = command("headless", source, "--output", output)
@@ -129,13 +148,13 @@ def test_picture(written, tmp_path):
     assert pixels.shape == (972, 1522, 3)
     colourful = pixels.max(axis=2) - pixels.min(axis=2) > 60
     for top, left in ((48, 928), (512, 0), (512, 464), (512, 928)):  # three slices with overlay, and the 3-D view
-        assert colourful[top:top + 460, left:left + 460].mean() > 0.005
+        assert colourful[top : top + 460, left : left + 460].mean() > 0.005
     # the legend's bar at the right, from the dark end (below) to the bright end (above)
     filled = np.flatnonzero(colourful[:, 1410])
     assert len(filled) > 500 and pixels[filled[0] + 3, 1410].sum() > pixels[filled[-1] - 3, 1410].sum() + 200
     # grey: the input and the synthetic CT come first, without the overlay
     for left in (0, 464):
-        assert colourful[48:508, left:left + 460].mean() < 0.02 < (pixels[48:508, left:left + 460, 0] > 60).mean()
+        assert colourful[48:508, left : left + 460].mean() < 0.02 < (pixels[48:508, left : left + 460, 0] > 60).mean()
 
 
 def test_picture_without_the_input_is_two_by_two(written, tmp_path):
@@ -145,12 +164,15 @@ def test_picture_without_the_input_is_two_by_two(written, tmp_path):
     assert sitk.ReadImage(str(output)).GetSize() == (1058, 972)
 
 
-@pytest.mark.parametrize("columns, letters", [
-    (((-1, 0, 0), (0, 1, 0)), "RLPA"),  # axial as radiologists see it
-    (((-1, 0, 0), (0, 0, 1)), "RLIS"),
-    (((0, -1, 0), (0, 0, 1)), "APIS"),
-    (((0.9, 0.4, 0.1), (-0.4, 0.9, 0.1)), "LRPA"),  # oblique: by the nearest axis
-])
+@pytest.mark.parametrize(
+    "columns, letters",
+    [
+        (((-1, 0, 0), (0, 1, 0)), "RLPA"),  # axial as radiologists see it
+        (((-1, 0, 0), (0, 0, 1)), "RLIS"),
+        (((0, -1, 0), (0, 0, 1)), "APIS"),
+        (((0.9, 0.4, 0.1), (-0.4, 0.9, 0.1)), "LRPA"),  # oblique: by the nearest axis
+    ],
+)
 def test_directions_at_the_edges(columns, letters):
     from RTUncertaintyLib.headless.render.views import directions
 
@@ -162,5 +184,7 @@ def test_directions_at_the_edges(columns, letters):
 
 
 def test_picture_of_an_overlay_that_is_not_there(tmp_path):
-    done = command("headless.render", make_result(tmp_path / "r"), "--output", tmp_path / "p.png", "--overlay", "zscore")
+    done = command(
+        "headless.render", make_result(tmp_path / "r"), "--output", tmp_path / "p.png", "--overlay", "zscore"
+    )
     assert done.returncode == 2 and "has no overlay 'zscore'" in done.stderr and done.stderr.count("\n") == 1

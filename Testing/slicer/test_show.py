@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from make_result import make_input, make_result
 
-from RTUncertaintyLib.mrml import colors
 from RTUncertaintyLib import scene as run_scene
+from RTUncertaintyLib.mrml import colors
 from RTUncertaintyLib.mrml.attributes import nodes_by_class
 
 

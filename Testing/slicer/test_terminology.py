@@ -13,12 +13,20 @@ TISSUE = {"scheme": "SCT", "value": "85756007", "meaning": "Tissue"}
 def read(code):
     entry = slicer.vtkSlicerTerminologyEntry()
     assert slicer.vtkSlicerTerminologiesModuleLogic().DeserializeTerminologyEntry(terminology(code), entry)
-    return [(o.GetCodingSchemeDesignator(), o.GetCodeValue(), o.GetCodeMeaning())
-            for o in (entry.GetCategoryObject(), entry.GetTypeObject(), entry.GetTypeModifierObject())]
+    return [
+        (o.GetCodingSchemeDesignator(), o.GetCodeValue(), o.GetCodeMeaning())
+        for o in (entry.GetCategoryObject(), entry.GetTypeObject(), entry.GetTypeModifierObject())
+    ]
 
 
-@pytest.mark.parametrize("extra, category, modifier", [
-    ({}, ANATOMICAL_STRUCTURE, None), ({"modifier": LEFT}, ANATOMICAL_STRUCTURE, LEFT), ({"category": TISSUE}, TISSUE, None)])
+@pytest.mark.parametrize(
+    "extra, category, modifier",
+    [
+        ({}, ANATOMICAL_STRUCTURE, None),
+        ({"modifier": LEFT}, ANATOMICAL_STRUCTURE, LEFT),
+        ({"category": TISSUE}, TISSUE, None),
+    ],
+)
 def test_slicer_reads_category_type_and_side(extra, category, modifier):
     found = read(HEAD | extra)
     assert found[:2] == [tuple(category.values()), tuple(HEAD.values())]

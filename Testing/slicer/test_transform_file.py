@@ -45,7 +45,9 @@ def smooth(grid, seed, width):
 @pytest.fixture(scope="module")
 def field():
     """On the daily grid: a shift, and up to 9 mm more or less in each direction."""
-    return deformation.field_from_array(9 * np.stack([smooth(DAILY, seed, 5) for seed in range(3)], -1) + [5.0, -4.0, 6.0], DAILY)
+    return deformation.field_from_array(
+        9 * np.stack([smooth(DAILY, seed, 5) for seed in range(3)], -1) + [5.0, -4.0, 6.0], DAILY
+    )
 
 
 def itk(field):
@@ -78,7 +80,9 @@ def test_the_file_is_the_way_from_parent(scene, tmp_path, field, node_class):
     forward = itk(field)
     for index in ((20, 18, 15), (7, 9, 22), (0, 0, 0)):  # at voxels it is the same to rounding
         daily = np.array(DAILY.TransformIndexToPhysicalPoint(index))
-        assert np.allclose(LPS * node.GetTransformFromParent().TransformPoint(LPS * daily), forward.TransformPoint(daily), atol=1e-6)
+        assert np.allclose(
+            LPS * node.GetTransformFromParent().TransformPoint(LPS * daily), forward.TransformPoint(daily), atol=1e-6
+        )
     moved = 0.0
     for daily in inner_points():  # between them Slicer interpolates by splines, ITK linearly
         planning = np.array(forward.TransformPoint(daily))
@@ -113,7 +117,9 @@ def test_planning_points_move_onto_the_daily_scan(scene, tmp_path, field):
 def test_a_planning_volume_moves_onto_the_daily_scan(scene, tmp_path, field):
     image = geometry.like(300 * smooth(PLANNING, 7, 4), PLANNING)
     volume = add_volume(scene, image, "planning")
-    volume.SetAndObserveTransformNodeID(read(scene, deformation.write_transform(field, tmp_path / "transform.h5")).GetID())
+    volume.SetAndObserveTransformNodeID(
+        read(scene, deformation.write_transform(field, tmp_path / "transform.h5")).GetID()
+    )
     assert volume.HardenTransform()
     hardened = resampled(as_image(volume))
     right, still = resampled(image, itk(field)), resampled(image)
@@ -143,7 +149,9 @@ def oriented(image: sitk.Image):
     """A mask as Slicer's segments have it."""
     data = slicer.vtkOrientedImageData()
     data.SetDimensions(image.GetSize())
-    data.GetPointData().SetScalars(vtk.util.numpy_support.numpy_to_vtk(sitk.GetArrayFromImage(image).ravel(), deep=True))
+    data.GetPointData().SetScalars(
+        vtk.util.numpy_support.numpy_to_vtk(sitk.GetArrayFromImage(image).ravel(), deep=True)
+    )
     data.SetImageToWorldMatrix(ijk_to_ras(image))
     return data
 
@@ -154,7 +162,9 @@ def test_a_planning_structure_moves_onto_the_daily_scan(scene, tmp_path, field):
     mask = geometry.like(ball, PLANNING, np.uint8)
     segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
     name = segmentation.AddSegmentFromBinaryLabelmapRepresentation(oriented(mask), "bladder")
-    segmentation.SetAndObserveTransformNodeID(read(scene, deformation.write_transform(field, tmp_path / "transform.h5")).GetID())
+    segmentation.SetAndObserveTransformNodeID(
+        read(scene, deformation.write_transform(field, tmp_path / "transform.h5")).GetID()
+    )
     assert segmentation.HardenTransform()
     found, on_daily = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
     segmentation.GetBinaryLabelmapRepresentation(name, found)
@@ -176,7 +186,9 @@ def test_a_rigid_pre_alignment_is_worked_into_the_field(scene, tmp_path, field):
     assert node.GetTransformFromParent().IsA("vtkOrientedGridTransform")
     both = sitk.CompositeTransform([rigid, itk(field)])
     for daily in inner_points(20):
-        assert np.allclose(LPS * node.GetTransformFromParent().TransformPoint(LPS * daily), both.TransformPoint(daily), atol=0.15)
+        assert np.allclose(
+            LPS * node.GetTransformFromParent().TransformPoint(LPS * daily), both.TransformPoint(daily), atol=0.15
+        )
     # a file with both steps is read too, but no longer as a grid
     sitk.WriteTransform(both, str(tmp_path / "both.h5"))
     assert read(scene, tmp_path / "both.h5", "vtkMRMLTransformNode").GetTransformFromParent().IsA("vtkGeneralTransform")

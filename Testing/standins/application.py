@@ -34,8 +34,9 @@ class qSlicerApplication(QtCore.QObject):
         self._manager, self._headless, self._scene = qSlicerModuleManager(), headless, scene
         self._temporary = tempfile.mkdtemp(prefix="SlicerStandIn-")
         atexit.register(shutil.rmtree, self._temporary, ignore_errors=True)
-        self._settings = QtCore.QSettings(os.path.join(self._temporary, "Slicer.ini"),
-                                          QtCore.QSettings.Format.IniFormat)
+        self._settings = QtCore.QSettings(
+            os.path.join(self._temporary, "Slicer.ini"), QtCore.QSettings.Format.IniFormat
+        )
 
     def moduleManager(self):
         return self._manager
@@ -115,7 +116,8 @@ def install():
     # The application's scene always has its subject hierarchy, also after it was closed.
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode
     slicer.mrmlScene.AddObserver(
-        slicer.mrmlScene.EndCloseEvent, lambda scene, event: hierarchy.ResolveSubjectHierarchy(scene))
+        slicer.mrmlScene.EndCloseEvent, lambda scene, event: hierarchy.ResolveSubjectHierarchy(scene)
+    )
     for name in ("modules", "i18n"):
         if not hasattr(slicer, name):
             module = types.ModuleType(f"slicer.{name}")

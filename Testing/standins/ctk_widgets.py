@@ -152,7 +152,9 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         self._edit.connect("editTextChanged(QString)", self._changed)
 
     def _changed(self, path):
-        """As the real one, whose validator is ".+" without name filters: nothing is told of an empty path but that it is not valid."""
+        """As the real one, whose validator is ".+" without name filters: nothing is told of an empty path but that
+        it is not valid.
+        """
         was, self._valid = self._valid, bool(path)
         if self._valid:
             self.currentPathChanged.emit(path)

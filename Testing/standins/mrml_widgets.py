@@ -93,9 +93,18 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, _SceneObserver):
         super().__init__(parent)
         self._start()
         self._types, self._id = [], ""
-        self._options = {"noneEnabled": False, "addEnabled": True, "removeEnabled": True, "renameEnabled": False,
-                         "editEnabled": False, "showHidden": False, "showChildNodeTypes": True,
-                         "selectNodeUponCreation": True, "noneDisplay": "None", "baseName": ""}
+        self._options = {
+            "noneEnabled": False,
+            "addEnabled": True,
+            "removeEnabled": True,
+            "renameEnabled": False,
+            "editEnabled": False,
+            "showHidden": False,
+            "showChildNodeTypes": True,
+            "selectNodeUponCreation": True,
+            "noneDisplay": "None",
+            "baseName": "",
+        }
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         self._box = QtWidgets.QComboBox(self)
@@ -170,14 +179,20 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, _SceneObserver):
     currentNodeID = Property(str, lambda self: self._id, setCurrentNodeID)
     noneEnabled = Property(bool, lambda s: s._options["noneEnabled"], lambda s, v: s._set_option("noneEnabled", v))
     addEnabled = Property(bool, lambda s: s._options["addEnabled"], lambda s, v: s._set_option("addEnabled", v))
-    removeEnabled = Property(bool, lambda s: s._options["removeEnabled"], lambda s, v: s._set_option("removeEnabled", v))
-    renameEnabled = Property(bool, lambda s: s._options["renameEnabled"], lambda s, v: s._set_option("renameEnabled", v))
+    removeEnabled = Property(
+        bool, lambda s: s._options["removeEnabled"], lambda s, v: s._set_option("removeEnabled", v)
+    )
+    renameEnabled = Property(
+        bool, lambda s: s._options["renameEnabled"], lambda s, v: s._set_option("renameEnabled", v)
+    )
     editEnabled = Property(bool, lambda s: s._options["editEnabled"], lambda s, v: s._set_option("editEnabled", v))
     showHidden = Property(bool, lambda s: s._options["showHidden"], lambda s, v: s._set_option("showHidden", v))
     showChildNodeTypes = Property(
-        bool, lambda s: s._options["showChildNodeTypes"], lambda s, v: s._set_option("showChildNodeTypes", v))
+        bool, lambda s: s._options["showChildNodeTypes"], lambda s, v: s._set_option("showChildNodeTypes", v)
+    )
     selectNodeUponCreation = Property(
-        bool, lambda s: s._options["selectNodeUponCreation"], lambda s, v: s._set_option("selectNodeUponCreation", v))
+        bool, lambda s: s._options["selectNodeUponCreation"], lambda s, v: s._set_option("selectNodeUponCreation", v)
+    )
     noneDisplay = Property(str, lambda s: s._options["noneDisplay"], lambda s, v: s._set_option("noneDisplay", v))
     baseName = Property(str, lambda s: s._options["baseName"], lambda s, v: s._set_option("baseName", v))
 

@@ -96,12 +96,18 @@ class _Connector:
             widget.nodeTypes = [of.__name__]
             self.signal = "currentNodeChanged(vtkMRMLNode*)"
             self.read, self.write = widget.currentNode, widget.setCurrentNode
-        elif kind in (qt.QSpinBox, qt.QSlider) and of is int or kind in (qt.QDoubleSpinBox, ctk.ctkSliderWidget) and (
-                of is float):
+        elif (
+            kind in (qt.QSpinBox, qt.QSlider)
+            and of is int
+            or kind in (qt.QDoubleSpinBox, ctk.ctkSliderWidget)
+            and (of is float)
+        ):
             self.signal = "valueChanged(int)" if of is int else "valueChanged(double)"
             # Without a range the real connector takes away that of the .ui file too.
-            low, high = (-2**31, 2**31 - 1) if of is int else (float("-inf"), float("inf"))
-            bounds = next(((v.minimum, v.maximum) for v in parameter.validators if isinstance(v, WithinRange)), (low, high))
+            low, high = (-(2**31), 2**31 - 1) if of is int else (float("-inf"), float("inf"))
+            bounds = next(
+                ((v.minimum, v.maximum) for v in parameter.validators if isinstance(v, WithinRange)), (low, high)
+            )
             widget.minimum, widget.maximum = bounds
             self.read, self.write = lambda: widget.value, lambda value: setattr(widget, "value", value)
         elif kind is qt.QCheckBox and of is bool:
@@ -176,11 +182,23 @@ def parameterNodeWrapper(cls):
             connector.widget.disconnect(connector.signal, callback)
 
     for name, parameter in parameters.items():
-        setattr(cls, name, property(lambda self, p=parameter: p.read(self.parameterNode),
-                                    lambda self, value, p=parameter: p.write(self.parameterNode, value)))
+        setattr(
+            cls,
+            name,
+            property(
+                lambda self, p=parameter: p.read(self.parameterNode),
+                lambda self, value, p=parameter: p.write(self.parameterNode, value),
+            ),
+        )
     cls.__init__ = initialise
-    cls.connectGui, cls.connectParametersToGui, cls.disconnectGui = connect_gui, connect_parameters_to_gui, disconnect_gui
-    cls.AddObserver = lambda self, event, callback, priority=0.0: self.parameterNode.AddObserver(event, callback, priority)
+    cls.connectGui, cls.connectParametersToGui, cls.disconnectGui = (
+        connect_gui,
+        connect_parameters_to_gui,
+        disconnect_gui,
+    )
+    cls.AddObserver = lambda self, event, callback, priority=0.0: self.parameterNode.AddObserver(
+        event, callback, priority
+    )
     cls.RemoveObserver = lambda self, tag: self.parameterNode.RemoveObserver(tag)
     cls.StartModify = lambda self: self.parameterNode.StartModify()
     cls.EndModify = lambda self, modified: self.parameterNode.EndModify(modified)

@@ -92,7 +92,7 @@ def _signal(obj, signature: str):
         if type(obj).staticMetaObject.indexOfSignal(normalised) < 0:
             raise AttributeError(f"{type(obj).__name__} has no signal {signature}")
     bound = _native_getattribute(obj, base)
-    arguments = signature[len(base):].strip("()")
+    arguments = signature[len(base) :].strip("()")
     overloads = len([s for s in _signatures(type(obj)) if s.split("(")[0] == base])
     if arguments and overloads > 1 and base not in declared:
         try:

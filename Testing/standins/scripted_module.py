@@ -55,8 +55,7 @@ class ScriptedLoadableModuleWidget:
 
         if name == self.moduleName:
             self.cleanup()
-            slicer.app.moduleManager().disconnect(
-                "moduleAboutToBeUnloaded(QString)", self._onModuleAboutToBeUnloaded)
+            slicer.app.moduleManager().disconnect("moduleAboutToBeUnloaded(QString)", self._onModuleAboutToBeUnloaded)
 
 
 class ScriptedLoadableModuleLogic:
@@ -87,8 +86,12 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
 def make_module(slicer) -> None:
     """Register the module as `slicer.ScriptedLoadableModule`."""
     module = types.ModuleType("slicer.ScriptedLoadableModule")
-    for cls in (ScriptedLoadableModule, ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic,
-                ScriptedLoadableModuleTest):
+    for cls in (
+        ScriptedLoadableModule,
+        ScriptedLoadableModuleWidget,
+        ScriptedLoadableModuleLogic,
+        ScriptedLoadableModuleTest,
+    ):
         setattr(module, cls.__name__, cls)
     module.__all__ = [name for name in vars(module) if name.startswith("Scripted")]
     slicer.ScriptedLoadableModule = sys.modules[module.__name__] = module

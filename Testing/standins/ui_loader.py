@@ -31,8 +31,11 @@ class UiLoader(QtUiTools.QUiLoader):
         if connections is not None:
             tree.remove(connections)
         collapsed = [
-            element.get("name") for element in tree.iter("widget")
-            for item in element.findall("property[@name='collapsed']") if item.find("bool").text == "true"]
+            element.get("name")
+            for element in tree.iter("widget")
+            for item in element.findall("property[@name='collapsed']")
+            if item.find("bool").text == "true"
+        ]
         for element in tree.iter("widget"):
             for item in element.findall("property[@name='collapsed']"):
                 element.remove(item)  # set below, when the contents are there

@@ -5,8 +5,8 @@ import csv
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from rtuncertainty.phantoms.pelvis import LABELS, digital_pelvis
 
+from rtuncertainty.phantoms.pelvis import LABELS, digital_pelvis
 from training import __main__ as command
 from training.data.prepare import cohort
 from training.data.prepare.synthesis import list_cases, load_case
@@ -35,8 +35,10 @@ def test_prepare_finds_the_patients_and_not_the_truth(images):
     assert [s.name for s in list_cases(images)] == ["PELVIS_000", "PELVIS_001"]
     for name in ("PELVIS_000", "PELVIS_001"):
         assert sorted(p.name for p in (images / name).iterdir()) == ["ct.nii.gz", "labels.nii.gz", "mr.nii.gz"]
-        mr, ct, truth = (sitk.ReadImage(str(p / f"{n}.nii.gz")) for p, n in (
-            (images / name, "mr"), (images / name, "ct"), (images / "truth" / name, "ct")))
+        mr, ct, truth = (
+            sitk.ReadImage(str(p / f"{n}.nii.gz"))
+            for p, n in ((images / name, "mr"), (images / name, "ct"), (images / "truth" / name, "ct"))
+        )
         assert truth.GetSize() == mr.GetSize() != ct.GetSize() and np.allclose(truth.GetOrigin(), mr.GetOrigin())
         assert truth.GetPixelID() == sitk.sitkInt16
     assert not np.array_equal(*(array(images / "truth" / n / "ct.nii.gz") for n in ("PELVIS_000", "PELVIS_001")))
@@ -51,7 +53,10 @@ def test_a_killed_run_goes_on_and_another_cohort_is_refused(images):
     folders = cohort.write(images, patients=2, seed=3, **COARSE)
     assert [f.name for f in folders] == ["PELVIS_000", "PELVIS_001"]
     assert (images / "PELVIS_000" / "mr.nii.gz").stat().st_mtime_ns == made
-    assert np.array_equal(array(images / "PELVIS_001" / "mr.nii.gz"), before) and (images / "PELVIS_001" / "labels.nii.gz").exists()
+    assert (
+        np.array_equal(array(images / "PELVIS_001" / "mr.nii.gz"), before)
+        and (images / "PELVIS_001" / "labels.nii.gz").exists()
+    )
     assert not (images / ".PELVIS_001").exists()
     for other in (dict(seed=4), dict(seed=3, misregistered=False)):
         with pytest.raises(SystemExit, match="another cohort"):
@@ -64,7 +69,9 @@ def test_cases_hold_what_was_drawn(prepared):
     pelvis = digital_pelvis(cohort.LARGEST * 3, **COARSE)
     labels = sitk.GetArrayFromImage(pelvis.labels)
     assert np.array_equal(case.labels, labels) and case.classes == LABELS and case.spacing == pelvis.mr.GetSpacing()
-    assert case.mr[case.body].mean() == pytest.approx(0, abs=0.05) and case.mr[case.body].std() == pytest.approx(1, abs=0.05)
+    assert case.mr[case.body].mean() == pytest.approx(0, abs=0.05) and case.mr[case.body].std() == pytest.approx(
+        1, abs=0.05
+    )
     assert case.body[labels > 0].mean() > 0.999 and true.valid.all() and 0.8 < case.valid.mean() <= 1
     assert np.abs(true.ct - sitk.GetArrayFromImage(pelvis.ct))[true.body].max() <= 1  # steps of 2 HU
     assert (true.ct[:, 0] == -1000).all()

@@ -6,10 +6,10 @@ import torch
 from scipy import ndimage
 from scipy.optimize import isotonic_regression
 
+from training.core.split import split
+from training.data.patches import PatchDataset
 from training.data.prepare import synthesis
 from training.evaluation.baselines import MonotoneMap
-from training.data.patches import PatchDataset
-from training.core.split import split
 
 
 def case(name="a", seed=0):
@@ -86,7 +86,11 @@ def test_a_case_survives_its_file(tmp_path):
     synthesis.save_case(one, tmp_path / "a.npz", {"body_dice": 0.98})
     back = synthesis.load_case(tmp_path / "a.npz")
     assert np.abs(back.mr - one.mr).max() <= 1 / 64 and np.abs(back.ct - one.ct).max() <= 1
-    assert np.array_equal(back.labels, one.labels) and np.array_equal(back.region, one.region) and back.spacing == one.spacing
+    assert (
+        np.array_equal(back.labels, one.labels)
+        and np.array_equal(back.region, one.region)
+        and back.spacing == one.spacing
+    )
 
 
 def test_why_a_pair_is_dropped():
@@ -114,6 +118,7 @@ def test_monotone_map_is_the_best_one(sign):
 
 def test_isotonic_by_pooling_equals_brute_force():
     from training.evaluation.baselines import HU_CENTRES, _isotonic_l1
+
     rng = np.random.default_rng(1)
     counts = np.zeros((4, len(HU_CENTRES)))
     for row in counts:
@@ -130,9 +135,12 @@ def test_isotonic_by_pooling_equals_brute_force():
 
 def test_ct_body_without_the_couch():
     import SimpleITK as sitk
+
     from rtuncertainty.core import geometry
+
     itk_needed = pytest.importorskip("itk")
     from training.data.prepare.registration import ct_body
+
     assert itk_needed
     ct = np.full((4, 80, 80), -1000.0)
     y, x = np.indices((80, 80))
@@ -144,13 +152,33 @@ def test_ct_body_without_the_couch():
 
 
 def test_left_and_right_change_places_in_the_mirror():
-    """With the front as a third mark, the sense of rotation front → left → right tells whether sides are named rightly."""
+    """With the front as a third mark, the sense of rotation front → left → right tells whether sides are named
+    rightly.
+    """
     labels = np.zeros((1, 90, 90), np.uint8)
     labels[0, 20:26, 42:48], labels[0, 60:66, 62:68], labels[0, 60:66, 22:28] = 1, 2, 3
     mr = np.where(labels > 0, 1.0, -1.0).astype(np.float32)
     classes = {"background": 0, "bone": 1, "head_left": 2, "head_right": 3}
-    one = synthesis.Case("a", mr, np.zeros_like(mr), labels, np.ones(labels.shape, bool), np.ones(labels.shape, bool), (1.0, 1.0, 3.0), classes)
-    unsided = synthesis.Case("b", mr, np.zeros_like(mr), labels, one.body, one.valid, one.spacing, {"background": 0, "bone": 1, "rib": 2, "heart": 3})
+    one = synthesis.Case(
+        "a",
+        mr,
+        np.zeros_like(mr),
+        labels,
+        np.ones(labels.shape, bool),
+        np.ones(labels.shape, bool),
+        (1.0, 1.0, 3.0),
+        classes,
+    )
+    unsided = synthesis.Case(
+        "b",
+        mr,
+        np.zeros_like(mr),
+        labels,
+        one.body,
+        one.valid,
+        one.spacing,
+        {"background": 0, "bone": 1, "rib": 2, "heart": 3},
+    )
     senses = {}
     for c in (one, unsided):
         senses[c.name] = set()
@@ -164,7 +192,9 @@ def test_left_and_right_change_places_in_the_mirror():
 
 
 def test_scores_and_losses_look_where_the_body_mask_sees_air(tmp_path):
-    """Skin and cut bone that the MR's mask leaves out: they are scored (in the CT's body) and learnt from (in the union)."""
+    """Skin and cut bone that the MR's mask leaves out: they are scored (in the CT's body) and learnt from (in the
+    union).
+    """
     one = case()
     lost = one.ct_body & one.valid
     lost[:, : one.mr.shape[1] // 2] = False
@@ -181,4 +211,6 @@ def test_an_earlier_file_finds_the_body_of_its_ct_anew(tmp_path):
     synthesis.save_case(one, tmp_path / "a.npz", {})
     with np.load(tmp_path / "a.npz") as f:
         np.savez(tmp_path / "b.npz", **{k: f[k] for k in f if k != "ct_body"})
-    assert np.array_equal(synthesis.load_case(tmp_path / "b.npz").ct_body, synthesis.load_case(tmp_path / "a.npz").ct_body)
+    assert np.array_equal(
+        synthesis.load_case(tmp_path / "b.npz").ct_body, synthesis.load_case(tmp_path / "a.npz").ct_body
+    )

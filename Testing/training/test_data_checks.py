@@ -9,12 +9,12 @@ import struct
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from rtuncertainty.core import geometry
 from rtuncertainty.phantoms import limb as phantom
-
-from training.data.prepare import synthesis
 from training.data import checks, layouts, reading
 from training.data.labels import DEFAULT
+from training.data.prepare import synthesis
 
 QUICK = synthesis.Options(spacing=(None, None, None), bias_field="off", register="none")
 
@@ -27,6 +27,7 @@ def limb():
 @pytest.fixture
 def cohort(limb, tmp_path):
     """A folder per case, as many as are asked for, each with mr, ct and gtv; what is given replaces an image."""
+
     def make(*names, suffix=".nii.gz", **images):
         for name in names:
             folder = tmp_path / "data" / name
@@ -35,6 +36,7 @@ def cohort(limb, tmp_path):
                 if image is not None:
                     sitk.WriteImage(image, str(folder / (k + suffix)))
         return tmp_path / "data"
+
     return make
 
 
@@ -62,21 +64,24 @@ def test_a_good_case_has_no_finding(cohort):
     assert kinds(cohort("a")) == {}
 
 
-@pytest.mark.parametrize("image, change, level, check, told", [
-    ("ct", lambda a: a + 1024, "error", "modality", "not in HU"),
-    ("ct", lambda a: a / 1000, "error", "modality", "not in HU"),
-    ("ct", lambda a: np.where(a < -900, -3024, a + 1000), "error", "modality", "not in HU"),
-    ("ct", lambda a: np.where(a > 250, 3050, a), "warning", "metal", "above 3000 HU"),
-    ("ct", lambda a: np.minimum(a, 200), "warning", "clipped", "cut off at 200 HU"),
-    ("ct", lambda a: np.maximum(a, -300), "warning", "clipped", "lowest value is -300"),
-    ("ct", lambda a: np.full_like(a, 40), "error", "file", "same value"),
-    ("mr", lambda a: np.where(a < 60, -1000, a), "error", "modality", "looks like a CT"),
-    ("mr", lambda a: a - 400, "warning", "modality", "negative values down to"),
-    ("mr", lambda a: np.rint(a / 200), "warning", "modality", "is it a label image"),
-    ("mr", lambda a: np.zeros_like(a), "error", "file", "same value"),
-    ("gtv", lambda a: np.zeros_like(a), "warning", "empty label", "'gtv' is empty"),
-    ("gtv", lambda a: a / 2, "error", "file", "no integers"),
-])
+@pytest.mark.parametrize(
+    "image, change, level, check, told",
+    [
+        ("ct", lambda a: a + 1024, "error", "modality", "not in HU"),
+        ("ct", lambda a: a / 1000, "error", "modality", "not in HU"),
+        ("ct", lambda a: np.where(a < -900, -3024, a + 1000), "error", "modality", "not in HU"),
+        ("ct", lambda a: np.where(a > 250, 3050, a), "warning", "metal", "above 3000 HU"),
+        ("ct", lambda a: np.minimum(a, 200), "warning", "clipped", "cut off at 200 HU"),
+        ("ct", lambda a: np.maximum(a, -300), "warning", "clipped", "lowest value is -300"),
+        ("ct", lambda a: np.full_like(a, 40), "error", "file", "same value"),
+        ("mr", lambda a: np.where(a < 60, -1000, a), "error", "modality", "looks like a CT"),
+        ("mr", lambda a: a - 400, "warning", "modality", "negative values down to"),
+        ("mr", lambda a: np.rint(a / 200), "warning", "modality", "is it a label image"),
+        ("mr", lambda a: np.zeros_like(a), "error", "file", "same value"),
+        ("gtv", lambda a: np.zeros_like(a), "warning", "empty label", "'gtv' is empty"),
+        ("gtv", lambda a: a / 2, "error", "file", "no integers"),
+    ],
+)
 def test_values(limb, cohort, image, change, level, check, told):
     images = {"mr": limb.mr, "ct": limb.ct, "gtv": limb.labels == 2}
     found = kinds(cohort("a", **{image: changed(images[image], change)}))
@@ -90,6 +95,7 @@ def test_nan_in_every_format(limb, cohort, suffix, bad):
     def spoil(a):
         a[2, 3, 4] = bad
         return a
+
     assert "NaN or infinite" in kinds(cohort("a", suffix=suffix, ct=changed(limb.ct, spoil)))["error", "file"]
 
 
@@ -129,7 +135,9 @@ def test_pairs(limb, cohort, tmp_path):
     (tmp_path / "data").rename(tmp_path / "first")
     data = cohort("a", ct=shifted(limb.ct, (4, 0, 0)), gtv=shifted(limb.labels == 2, (0, 300, 0)))
     found = kinds(data)
-    assert "another grid" in found["warning", "grid"] and "'gtv' and the MR do not overlap" in found["warning", "overlap"]
+    assert (
+        "another grid" in found["warning", "grid"] and "'gtv' and the MR do not overlap" in found["warning", "overlap"]
+    )
     assert ("note", "grid") in kinds(data, "rigid")  # which is what registration is for
     # the same voxels stored in another order are the same grid
     assert checks.check_pair(limb.mr, sitk.DICOMOrient(limb.ct, "PIR"), True) == []
@@ -161,8 +169,12 @@ def test_bad_cases_are_listed_and_the_others_prepared(limb, cohort, tmp_path, ca
     assert sorted(p.name for p in (out / "cases").iterdir()) == ["good.npz", "no_gtv.npz"]
     with open(out / "checks.csv", newline="", encoding="utf-8") as f:
         table = {(r["case"], r["level"], r["check"]) for r in csv.DictReader(f)}
-    assert table == {("far", "error", "overlap"), ("no_ct", "error", "no CT"), ("swapped", "error", "modality"),
-                     ("no_gtv", "warning", "class missing")}
+    assert table == {
+        ("far", "error", "overlap"),
+        ("no_ct", "error", "no CT"),
+        ("swapped", "error", "modality"),
+        ("no_gtv", "warning", "class missing"),
+    }
     told = capsys.readouterr().out
     assert "checks: 5 cases, 3 with errors" in told and "class missing   1: no_gtv (the class gtv is missing)" in told
     with open(out / "prepare.csv", newline="", encoding="utf-8") as f:
@@ -183,8 +195,12 @@ def test_other_options_prepare_a_case_again_and_the_same_do_not(cohort, tmp_path
     synthesis.run(data, out, options=coarse)
     second = synthesis.load_case(path)
     assert second.mr.shape[1] < first.mr.shape[1] and "prepared before with other options" in capsys.readouterr().out
-    assert synthesis.read_record(path)["options"] == {"spacing": [4.0, 4.0, None], "register": "none", "bias_field": "off",
-                                                    "labels": ["bone=ct", "gtv=gtv"]}
+    assert synthesis.read_record(path)["options"] == {
+        "spacing": [4.0, 4.0, None],
+        "register": "none",
+        "bias_field": "off",
+        "labels": ["bone=ct", "gtv=gtv"],
+    }
 
 
 def test_a_file_of_an_earlier_version_has_the_options_of_its_time(limb, cohort, tmp_path):
@@ -193,8 +209,16 @@ def test_a_file_of_an_earlier_version_has_the_options_of_its_time(limb, cohort, 
     shape = (3, 5, 7)
     scores = {"body_dice": 0.99, "cortical_ratio": 0.3, "fat_ratio": 2.0, "folding": 0.0, "shift_mm": 1.0}
     whole = np.packbits(np.ones(shape, bool))
-    np.savez_compressed(path, mr=np.full(shape, 32, np.int16), ct=np.full(shape, 20, np.int16), labels=np.ones(shape, np.uint8),
-                        spacing=(1.0, 1.0, 3.0), body=whole, valid=whole, scores=json.dumps(scores))
+    np.savez_compressed(
+        path,
+        mr=np.full(shape, 32, np.int16),
+        ct=np.full(shape, 20, np.int16),
+        labels=np.ones(shape, np.uint8),
+        spacing=(1.0, 1.0, 3.0),
+        body=whole,
+        valid=whole,
+        scores=json.dumps(scores),
+    )
     old = synthesis.load_case(path)
     assert old.classes == synthesis.LABELS and (old.ct == 40).all() and (old.mr == 1).all() and old.region.all()
     [row] = synthesis.run(data, tmp_path / "out")  # the defaults of that time: it is used as it is, without elastix
@@ -212,6 +236,7 @@ def test_a_killed_run_resumes(cohort, tmp_path, monkeypatch):
             path.write_bytes(b"PK")
             raise KeyboardInterrupt
         save(path, **arrays)
+
     monkeypatch.setattr(np, "savez_compressed", killed)
     with pytest.raises(KeyboardInterrupt):
         synthesis.run(data, out, options=QUICK)
@@ -223,7 +248,10 @@ def test_a_killed_run_resumes(cohort, tmp_path, monkeypatch):
     (out / "cases" / "b.npz").write_bytes((out / "cases" / "a.npz").read_bytes()[:5000])
     rows = synthesis.run(data, out, options=QUICK)
     assert [r["kept"] for r in rows] == ["yes", "yes"] and (out / "cases" / "a.npz").stat().st_mtime_ns == before
-    assert sorted(p.name for p in (out / "cases").iterdir()) == ["a.npz", "b.npz"] and synthesis.load_case(out / "cases" / "b.npz").region.any()
+    assert (
+        sorted(p.name for p in (out / "cases").iterdir()) == ["a.npz", "b.npz"]
+        and synthesis.load_case(out / "cases" / "b.npz").region.any()
+    )
 
 
 def test_a_full_disk_and_a_bad_place_are_told_in_a_line(cohort, tmp_path, monkeypatch):
@@ -232,6 +260,7 @@ def test_a_full_disk_and_a_bad_place_are_told_in_a_line(cohort, tmp_path, monkey
     def full(path, **arrays):
         path.write_bytes(b"PK")
         raise OSError(errno.ENOSPC, "No space left on device")
+
     monkeypatch.setattr(np, "savez_compressed", full)
     with pytest.raises(SystemExit, match=r"cases: no space left on the disk"):
         synthesis.run(data, out, options=QUICK)
@@ -242,7 +271,11 @@ def test_a_full_disk_and_a_bad_place_are_told_in_a_line(cohort, tmp_path, monkey
 
 
 def test_arguments(cohort, tmp_path):
-    assert synthesis.parse_spacing(["1"]) == (1.0, 1.0, None) and synthesis.parse_spacing(["1", "2", "3"]) == (1.0, 2.0, 3.0)
+    assert synthesis.parse_spacing(["1"]) == (1.0, 1.0, None) and synthesis.parse_spacing(["1", "2", "3"]) == (
+        1.0,
+        2.0,
+        3.0,
+    )
     for words in (["0"], ["x"], ["1"] * 4, ["-1"]):
         with pytest.raises(SystemExit, match="--spacing"):
             synthesis.parse_spacing(words)
@@ -256,4 +289,6 @@ def test_a_class_that_is_missing_in_a_fold():
     [told] = checks.fold_warnings(labels, ["a", "d"], ["b", "c"])
     assert told.startswith("class gtv: in none of the 2 training cases")
     assert ["validation" in t for t in checks.fold_warnings(labels, ["b", "c"], ["a", "d"])] == [True]
-    assert len(checks.fold_warnings(labels, ["a", "b"], ["c"], {"background": 0, "bone": 1, "gtv": 2, "rectum": 3})) == 2
+    assert (
+        len(checks.fold_warnings(labels, ["a", "b"], ["c"], {"background": 0, "bone": 1, "gtv": 2, "rectum": 3})) == 2
+    )

@@ -24,11 +24,47 @@ def prepared(tmp_path_factory):
 
 def curve(prepared, network, processes) -> list[dict]:
     config, out = prepared / f"{network}{processes}.yaml", prepared / f"{network}-{processes}"
-    config.write_text(yaml.safe_dump({
-        "network": network, "arguments": NETWORKS[network], "steps": 8, "batch": 4, "patch": 24, "folds": 4, "warm_up": 2, "log_every": 1,
-        "validate_every": 4, "settle_batches": 2, "devices": processes}), encoding="utf-8")
-    command = [sys.executable, "-m", "training", "train", "--prepared", str(prepared), "--config", str(config), "--out", str(out), "--device", "cpu"]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, encoding="utf-8", timeout=240)
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "network": network,
+                "arguments": NETWORKS[network],
+                "steps": 8,
+                "batch": 4,
+                "patch": 24,
+                "folds": 4,
+                "warm_up": 2,
+                "log_every": 1,
+                "validate_every": 4,
+                "settle_batches": 2,
+                "devices": processes,
+            }
+        ),
+        encoding="utf-8",
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "training",
+        "train",
+        "--prepared",
+        str(prepared),
+        "--config",
+        str(config),
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+    ]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=240,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     with open(out / "log" / "metrics.csv", newline="", encoding="utf-8") as f:
         return list(csv.DictReader(f))
@@ -42,7 +78,10 @@ def test_two_processes_give_the_loss_curve_of_one(prepared, network):
     assert losses[1] == pytest.approx(losses[0], rel=2e-3)
     # the first steps, before rounding has grown, tell it more sharply
     assert losses[1][:3] == pytest.approx(losses[0][:3], rel=2e-5)
-    ends = [torch.load(prepared / f"{network}-{n}" / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"] for n in (1, 2)]
+    ends = [
+        torch.load(prepared / f"{network}-{n}" / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
+        for n in (1, 2)
+    ]
     assert all(torch.allclose(v.float(), ends[1][k].float(), atol=0.02, rtol=0.05) for k, v in ends[0].items())
 
 

@@ -1,4 +1,6 @@
-"""The study of doses on synthetic CTs: from cases and a bundle to records and tables, resumed, and never on a patient who was trained on."""
+"""The study of doses on synthetic CTs: from cases and a bundle to records and tables, resumed, and never on a
+patient who was trained on.
+"""
 
 import csv
 import json
@@ -15,8 +17,8 @@ from make_bundle import make_bundle  # noqa: E402
 from make_plan import patient  # noqa: E402
 
 from training.calibration import dose as dose_calibration  # noqa: E402
-from training.studies.dose import study  # noqa: E402
 from training.data.case import Case, save_case  # noqa: E402
+from training.studies.dose import study  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +53,18 @@ def test_a_study_goes_from_cases_to_tables_and_goes_on_where_it_was(place, monke
     assert network["bands"]["inf"]["davg"][1] - network["bands"]["inf"]["davg"][0] > 0
     assert network["correlation"]["2 mm"] > network["correlation"]["20 mm"] - 0.5
     text = report.read_text(encoding="utf-8")
-    assert "## Photons" in text and "limb-t1-synct | 1 of 1" in text and "one error for all" in text and "as measured" in text and "| *drawn* |" in text and "0.166 ± 0.18" in text
+    assert (
+        "## Photons" in text
+        and "limb-t1-synct | 1 of 1" in text
+        and "one error for all" in text
+        and "as measured" in text
+        and "| *drawn* |" in text
+        and "0.166 ± 0.18" in text
+    )
     with (place / "out" / "dose" / "dose.csv").open(newline="", encoding="utf-8") as file:
-        assert {r["network"]: float(r["davg_difference"]) for r in csv.DictReader(file)}[study.WATER] == round(water["difference"]["davg"], 3)
+        assert {r["network"]: float(r["davg_difference"]) for r in csv.DictReader(file)}[study.WATER] == round(
+            water["difference"]["davg"], 3
+        )
 
     def never(*_):
         raise AssertionError("computed again")
@@ -102,4 +113,10 @@ def test_errors_that_go_together_are_seen_to():
 
 def test_records_are_json_without_images(place):
     path = next((place / "out" / "dose" / "photon").glob("A limb*.json"))
-    assert set(json.loads(path.read_text(encoding="utf-8"))) >= {"difference", "gamma", "bands", "volume_ml", "plan_cpu_seconds"}
+    assert set(json.loads(path.read_text(encoding="utf-8"))) >= {
+        "difference",
+        "gamma",
+        "bands",
+        "volume_ml",
+        "plan_cpu_seconds",
+    }

@@ -1,4 +1,6 @@
-"""Scores against others' numbers: scikit-image and the SynthRAD scripts, MONAI, scipy, hand computations, known fields."""
+"""Scores against others' numbers: scikit-image and the SynthRAD scripts, MONAI, scipy, hand computations, known
+fields.
+"""
 
 import json
 import math
@@ -8,11 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from training.evaluation import slices
-from training.evaluation.comparison import compare, figures, significance, store, tables
-from training.evaluation import score, synthrad, uncertainty
-from training.evaluation.case import Evaluated, fingerprint
 from training.data.prepare.synthesis import Case
+from training.evaluation import score, slices, synthrad, uncertainty
+from training.evaluation.case import Evaluated, fingerprint
+from training.evaluation.comparison import compare, figures, significance, store, tables
 
 SHAPE = (10, 36, 40)
 
@@ -26,7 +27,7 @@ def quick(monkeypatch):
 def make_case(name="p1", seed=0, tumour=True) -> Case:
     """A cylinder of soft tissue with a bone of 300 to 1,400 HU, gas and perhaps a tumour."""
     rng = np.random.default_rng(seed)
-    z, y, x = np.ogrid[:SHAPE[0], :SHAPE[1], :SHAPE[2]]
+    z, y, x = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
     body = np.broadcast_to((y - 18) ** 2 + (x - 20) ** 2 < 16**2, SHAPE)
     bone = np.broadcast_to((y - 14) ** 2 + (x - 14) ** 2 < 25, SHAPE)
     gtv = np.broadcast_to((y - 22) ** 2 + (x - 26) ** 2 < 9, SHAPE) & tumour
@@ -36,14 +37,24 @@ def make_case(name="p1", seed=0, tumour=True) -> Case:
     valid = np.ones(SHAPE, bool)
     valid[0] = False
     labels = np.where(bone, 1, np.where(gtv, 2, 0)).astype(np.uint8)
-    return Case(name, rng.normal(0, 1, SHAPE).astype(np.float32), ct.astype(np.float32), labels, body.copy(), valid, (2.0, 2.0, 3.0))
+    return Case(
+        name,
+        rng.normal(0, 1, SHAPE).astype(np.float32),
+        ct.astype(np.float32),
+        labels,
+        body.copy(),
+        valid,
+        (2.0, 2.0, 3.0),
+    )
 
 
 def network_of(case: Case, noise=40.0, classes=3, sd=True, seed=1) -> Evaluated:
     """A network whose errors are N(0, sd²) with the sd that it tells, and whose labels are those of the reference."""
     rng = np.random.default_rng(seed)
     spread = (noise * rng.uniform(0.5, 1.5, SHAPE)).astype(np.float32)
-    probability = np.stack([0.1 + 0.7 * (case.labels == k) for k in range(classes)]) if classes else np.zeros((0, *SHAPE))
+    probability = (
+        np.stack([0.1 + 0.7 * (case.labels == k) for k in range(classes)]) if classes else np.zeros((0, *SHAPE))
+    )
     synct = case.ct + spread * rng.standard_normal(SHAPE, np.float32)
     return Evaluated(case.name, case, synct, sd=spread if sd else None, probability=probability)
 
@@ -94,7 +105,9 @@ def test_sparsification_of_a_perfect_a_random_and_a_reversed_ranking():
     # the least errors go first: the mean of the rest is 1 + part
     assert uncertainty.sparsification(error, -np.abs(error)).ause == pytest.approx(1.0, abs=1e-3)
     assert uncertainty.sparsification(np.zeros(9), np.ones(9)) is None
-    by_hand = uncertainty.sparsification(np.array([4.0, -1.0, 1.0]), np.array([3.0, 2.0, 1.0]), removed=(0, 1 / 3, 2 / 3))
+    by_hand = uncertainty.sparsification(
+        np.array([4.0, -1.0, 1.0]), np.array([3.0, 2.0, 1.0]), removed=(0, 1 / 3, 2 / 3)
+    )
     assert by_hand.mae == pytest.approx([1, 0.5, 0.5]) and by_hand.ause == 0
 
 
@@ -105,7 +118,9 @@ def test_calibration_error_of_gaussian_errors_and_of_halved_sds():
     assert uncertainty.calibration_error(uncertainty.interval_coverage(z)) < 0.003
     levels = np.array(uncertainty.LEVELS)
     truth = 2 * stats.norm.cdf(stats.norm.ppf(0.5 + levels / 2) / 2) - 1
-    assert uncertainty.calibration_error(uncertainty.interval_coverage(2 * z)) == pytest.approx((levels - truth).mean(), abs=0.003)
+    assert uncertainty.calibration_error(uncertainty.interval_coverage(2 * z)) == pytest.approx(
+        (levels - truth).mean(), abs=0.003
+    )
     # no sd, no interval: outside
     assert uncertainty.interval_coverage(np.array([np.nan, 0.0]), (0.5,)) == [0.5]
 
@@ -133,8 +148,14 @@ def test_overlap_and_uncertainty_of_a_simulated_network(quick):
     row = score.run_case(network_of(case))
     # p = 0.8 inside and 0.1 outside a structure of a voxels in a region of n: 2·0.8a / (0.8a + 0.1(n − a) + a)
     a, n = int(((case.labels == 1) & case.region).sum()), int(case.region.sum())
-    assert row["Dice bone"] == row["Dice gtv"] == 1 and row["fuzzy Dice bone"] == pytest.approx(1.6 * a / (1.8 * a + 0.1 * (n - a)))
-    assert row["z sd"] == pytest.approx(1, abs=0.03) and row["ECE"] < 0.02 and row["within 90 %"] == pytest.approx(0.9, abs=0.02)
+    assert row["Dice bone"] == row["Dice gtv"] == 1 and row["fuzzy Dice bone"] == pytest.approx(
+        1.6 * a / (1.8 * a + 0.1 * (n - a))
+    )
+    assert (
+        row["z sd"] == pytest.approx(1, abs=0.03)
+        and row["ECE"] < 0.02
+        and row["within 90 %"] == pytest.approx(0.9, abs=0.02)
+    )
     assert row["beyond 3 SD"] == pytest.approx(0.0027, abs=0.003) and row["fit KS p"] > 0.001 and row["fit n"] >= 20
     assert 0 < row["AUSE"] < row["AUSE random"] and row["Spearman |error| and sd"] > 0.2
     assert row["mean predictive SD"] == pytest.approx(40, abs=1) and math.isnan(row["mean intrinsic SD"])
@@ -158,7 +179,9 @@ def test_what_cannot_be_scored_is_told():
     with pytest.raises(SystemExit, match="below zero"):
         Evaluated("p1", case, case.ct, sd=-np.ones(SHAPE))
     with pytest.raises(SystemExit, match="no voxel"):
-        Evaluated("p1", Case("p1", case.mr, case.ct, case.labels, case.body, np.zeros(SHAPE, bool), case.spacing), case.ct)
+        Evaluated(
+            "p1", Case("p1", case.mr, case.ct, case.labels, case.body, np.zeros(SHAPE, bool), case.spacing), case.ct
+        )
     with pytest.raises(SystemExit, match="named 'air'"):
         score.run_case(Evaluated("p1", replace(case, classes={"background": 0, "air": 1}), case.ct))
     with pytest.raises(SystemExit, match="no CT"):
@@ -188,7 +211,9 @@ def test_holm_by_hand():
 CARD = {"name": "net", "version": "1", "weights": {"sha256": "0"}}
 
 
-def evaluated_folder(folder, names=("p1", "p2", "p3"), training=("t1",), tumour=lambda name: True, noise=40.0, **network):
+def evaluated_folder(
+    folder, names=("p1", "p2", "p3"), training=("t1",), tumour=lambda name: True, noise=40.0, **network
+):
     """rows.json of a simulated network and of one baseline."""
     folder.mkdir()
     cases = [make_case(name, int(name[1:]), tumour(name)) for name in names]
@@ -210,9 +235,11 @@ def test_rows_come_back_as_they_were(tmp_path, quick):
 def test_comparison_of_six_patients(tmp_path, quick):
     names = [f"p{i}" for i in range(1, 7)]
     absent = {"tumour": lambda name: name != "p2"}
-    folders = {"fine": evaluated_folder(tmp_path / "a", names, noise=10, **absent),
-               "coarse": evaluated_folder(tmp_path / "b", names, **absent),
-               "plain": evaluated_folder(tmp_path / "c", names, noise=60, classes=0, sd=False, **absent)}
+    folders = {
+        "fine": evaluated_folder(tmp_path / "a", names, noise=10, **absent),
+        "coarse": evaluated_folder(tmp_path / "b", names, **absent),
+        "plain": evaluated_folder(tmp_path / "c", names, noise=60, classes=0, sd=False, **absent),
+    }
     page = compare.run(folders, tmp_path / "out", reference="fine")
     text = page.read_text(encoding="utf-8")
     for name in figures.NAMES:
@@ -222,10 +249,16 @@ def test_comparison_of_six_patients(tmp_path, quick):
     values = networks["fine"].column("MAE body")
     assert f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}" in text and "(n = 5)" in text
     # all six patients better: p = 2/2⁶, times 3 tests
-    test = next(t for t in significance.run(list(networks.values()), "fine") if t.metric == "MAE body" and t.a == "coarse")
+    test = next(
+        t for t in significance.run(list(networks.values()), "fine") if t.metric == "MAE body" and t.a == "coarse"
+    )
     assert (test.n, test.family, test.better) == (6, 3, "fine")
     assert test.p == pytest.approx(2 / 64) and test.p_holm == pytest.approx(6 / 64) == test.smallest
-    assert "\\|z mean\\|" in text and "0.094 ▼" in text and "smallest attainable p is 0.031, 0.094 after correction" in text
+    assert (
+        "\\|z mean\\|" in text
+        and "0.094 ▼" in text
+        and "smallest attainable p is 0.031, 0.094 after correction" in text
+    )
     assert "No difference can be significant" in text
     assert next(t for t in significance.run(list(networks.values()), "fine") if t.metric == "MAE gtv").n == 5
     # what only one network has is not tested; without a reference baselines are not either
@@ -241,13 +274,18 @@ def test_comparison_of_six_patients(tmp_path, quick):
 def test_networks_without_sd_leave_no_figure_of_one(tmp_path, quick):
     out = tmp_path / "out"
     compare.run({"sure": evaluated_folder(tmp_path / "a", ("p1",))}, out)
-    page = compare.run({"plain": evaluated_folder(tmp_path / "b", ("p1",), classes=0, sd=False)}, out).read_text(encoding="utf-8")
+    page = compare.run({"plain": evaluated_folder(tmp_path / "b", ("p1",), classes=0, sd=False)}, out).read_text(
+        encoding="utf-8"
+    )
     assert [name for name in figures.NAMES if (out / name).exists()] == ["bone_dice.png"]
     assert "## z-scores" not in page and "Nothing to test" in page and "nan" not in page
 
 
 def test_folds_are_one_network(tmp_path, quick):
-    folds = [evaluated_folder(tmp_path / "a", ("p1", "p2"), ("p3",)), evaluated_folder(tmp_path / "b", ("p3",), ("p1", "p2"))]
+    folds = [
+        evaluated_folder(tmp_path / "a", ("p1", "p2"), ("p3",)),
+        evaluated_folder(tmp_path / "b", ("p3",), ("p1", "p2")),
+    ]
     assert store.gather({"net": folds})[0].cases == ["p1", "p2", "p3"]
     with pytest.raises(SystemExit, match="each patient counts once"):
         store.gather({"net": [folds[0], folds[0]]})
@@ -284,8 +322,17 @@ def test_first_table_of_a_network_beside_its_baseline(tmp_path, quick):
     rows = slices.summary_rows(networks)
     assert [row["case"] for row in rows] == ["p1", "p2"]
     for row, ours, zero in zip(rows, networks[0].rows, networks[1].rows):
-        assert row["MAE bone, ours"] == ours["MAE bone > 200 HU"] < row["MAE bone, body = 0 HU"] == zero["MAE bone > 200 HU"]
-        assert (row["MAE body, ours"], row["Dice gtv"], row["z sd"]) == (ours["MAE body"], ours["Dice gtv"], ours["z sd"])
+        assert (
+            row["MAE bone, ours"]
+            == ours["MAE bone > 200 HU"]
+            < row["MAE bone, body = 0 HU"]
+            == zero["MAE bone > 200 HU"]
+        )
+        assert (row["MAE body, ours"], row["Dice gtv"], row["z sd"]) == (
+            ours["MAE body"],
+            ours["Dice gtv"],
+            ours["z sd"],
+        )
 
 
 def test_cells_say_how_many_patients_they_stand_on():

@@ -1,4 +1,6 @@
-"""Learning from few labels: losses by hand and by MONAI, distance maps by SimpleITK, crops, and four methods that resume."""
+"""Learning from few labels: losses by hand and by MONAI, distance maps by SimpleITK, crops, and four methods that
+resume.
+"""
 
 import csv
 import math
@@ -13,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.losses import DiceLoss
 
-from training.core.distance import signed_distance
 from training import __main__ as command
-from training.data.prepare import left_atrium, scans
 from training import methods
-from training.methods.hasan2021 import feed as few_labels_feed
+from training.core.distance import signed_distance
 from training.data import scan
+from training.data.prepare import left_atrium, scans
+from training.methods.hasan2021 import feed as few_labels_feed
 from training.methods.hasan2021 import loss
 from training.methods.hasan2021.adversary import Adversary, Discriminator
 
@@ -26,8 +28,12 @@ from training.methods.hasan2021.adversary import Adversary, Discriminator
 def test_supervised_is_cross_entropy_and_monais_dice():
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 3, 4, 5, 6), torch.randint(0, 3, (2, 4, 5, 6))
-    dice = DiceLoss(include_background=False, softmax=True, to_onehot_y=True, batch=True, smooth_nr=0, smooth_dr=0)(logits, labels[:, None])
-    assert loss.supervised(logits, labels).item() == pytest.approx((torch.nn.functional.cross_entropy(logits, labels) + dice).item() / 2, abs=1e-6)
+    dice = DiceLoss(include_background=False, softmax=True, to_onehot_y=True, batch=True, smooth_nr=0, smooth_dr=0)(
+        logits, labels[:, None]
+    )
+    assert loss.supervised(logits, labels).item() == pytest.approx(
+        (torch.nn.functional.cross_entropy(logits, labels) + dice).item() / 2, abs=1e-6
+    )
     # a batch without the structure: what is found there costs, by hand
     p = torch.full((1, 2, 1, 1, 4), 0.25)
     assert loss.dice_loss(p, torch.zeros(1, 1, 1, 4, dtype=torch.long)).item() == pytest.approx(1.0 / 2.0)
@@ -36,7 +42,9 @@ def test_supervised_is_cross_entropy_and_monais_dice():
 def test_the_transform_of_the_distance_and_cross_task_by_hand():
     z = torch.tensor([-0.01, 0.0, 0.001, 0.01]).reshape(1, 1, 1, 1, 4)
     p = loss.to_probability(z).ravel()
-    assert p.tolist() == pytest.approx([1 / (1 + math.exp(-15)), 0.5, 1 / (1 + math.exp(1.5)), 1 / (1 + math.exp(15))], abs=1e-6)
+    assert p.tolist() == pytest.approx(
+        [1 / (1 + math.exp(-15)), 0.5, 1 / (1 + math.exp(1.5)), 1 / (1 + math.exp(15))], abs=1e-6
+    )
     found = torch.tensor([1.0, 0.5, 1.0, 0.0]).reshape(1, 1, 1, 1, 4)
     wanted = sum((a - b) ** 2 for a, b in zip([1.0, 0.5, 1.0, 0.0], p.tolist())) / 4
     assert loss.cross_task(torch.cat([1 - found, found], 1), z).item() == pytest.approx(wanted, abs=1e-6)
@@ -50,7 +58,11 @@ def test_the_transform_of_the_distance_and_cross_task_by_hand():
 def test_uncertainty_threshold_and_ramp_by_hand():
     samples = [torch.tensor([0.9, 0.1]).reshape(1, 2, 1, 1, 1), torch.tensor([0.1, 0.9]).reshape(1, 2, 1, 1, 1)]
     assert loss.uncertainty_of(samples).item() == pytest.approx(math.log(2))  # of the mean, not the mean of entropies
-    assert loss.ramp(1.0) == 1 and loss.ramp(0.0) == pytest.approx(math.exp(-5)) and loss.ramp(0.5) == pytest.approx(math.exp(-1.25))
+    assert (
+        loss.ramp(1.0) == 1
+        and loss.ramp(0.0) == pytest.approx(math.exp(-5))
+        and loss.ramp(0.5) == pytest.approx(math.exp(-1.25))
+    )
     assert loss.threshold(1.0) == pytest.approx(math.log(2))
     assert loss.threshold(0.0) == pytest.approx((0.75 + 0.25 * math.exp(-5)) * math.log(2))
 
@@ -86,7 +98,9 @@ def test_the_adversary_learns_to_tell_and_the_maps_to_fool_it(kind):
     torch.manual_seed(0)
     adversary = Adversary(kind, 1, 4).eval()  # no dropout: only what is learnt counts
     image, labelled = torch.zeros(4, 1, 16, 16, 16), torch.tensor([True, True, False, False])
-    distance = torch.where(labelled.reshape(-1, 1, 1, 1, 1), -0.5, 0.5).expand(4, 1, 16, 16, 16).clone().requires_grad_()
+    distance = (
+        torch.where(labelled.reshape(-1, 1, 1, 1, 1), -0.5, 0.5).expand(4, 1, 16, 16, 16).clone().requires_grad_()
+    )
     losses = [adversary.step(image, distance, labelled).item() for _ in range(40)]
     assert losses[-1] < 0.96 * losses[0]
     assert distance.grad is None  # what the network made is not its business
@@ -103,7 +117,11 @@ def test_the_discriminator_takes_any_crop():
     assert d(torch.randn(3, 2, 16, 24, 32), torch.randn(3, 1, 16, 24, 32)).shape == (3,)
 
 
-masks = st.builds(lambda seed, share: np.random.default_rng(seed).random((5, 6, 7)) < share, st.integers(0, 10_000), st.floats(0.05, 0.95))
+masks = st.builds(
+    lambda seed, share: np.random.default_rng(seed).random((5, 6, 7)) < share,
+    st.integers(0, 10_000),
+    st.floats(0.05, 0.95),
+)
 
 
 @settings(max_examples=25, deadline=None)
@@ -118,7 +136,9 @@ def test_signed_distance_is_simpleitks(mask, spacing):
     def outside(m):
         image = sitk.GetImageFromArray(m.astype(np.uint8))
         image.SetSpacing(spacing)
-        distance = sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True))
+        distance = sitk.GetArrayFromImage(
+            sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
+        )
         return np.where(m, 0, np.maximum(distance - half, 0))
 
     positive, negative = outside(mask), outside(~mask)
@@ -142,7 +162,12 @@ def challenge(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared(challenge):
     folder, _ = challenge
-    assert command.main(["left_atrium", "--data", str(folder / "data"), "--out", str(folder / "prepared"), "--spacing", "1"]) == 0
+    assert (
+        command.main(
+            ["left_atrium", "--data", str(folder / "data"), "--out", str(folder / "prepared"), "--spacing", "1"]
+        )
+        == 0
+    )
     return folder / "prepared"
 
 
@@ -154,8 +179,13 @@ def test_scans_are_prepared_in_their_order_as_predict_sees_them(challenge, prepa
     raw = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "data" / "train" / names[1] / "mr.nii.gz"))).astype(float)
     clipped = np.clip(raw, *np.percentile(raw, [0.1, 99.9]))
     wanted = (np.minimum(raw, np.percentile(raw, 99.9)) - clipped.mean()) / clipped.std()
-    assert np.abs(found.image - wanted).max() <= 0.5 / scan.STEPS + 1e-3 and found.classes == {"background": 0, "left_atrium": 1}
-    assert np.array_equal(found.labels, sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "data" / "train" / names[1] / "la.nii.gz"))))
+    assert np.abs(found.image - wanted).max() <= 0.5 / scan.STEPS + 1e-3 and found.classes == {
+        "background": 0,
+        "left_atrium": 1,
+    }
+    assert np.array_equal(
+        found.labels, sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "data" / "train" / names[1] / "la.nii.gz")))
+    )
     # the same again makes no file anew
     before = (prepared / "scans" / f"{names[1]}.npz").stat().st_mtime_ns
     left_atrium.run(folder / "data", prepared, 1.0)
@@ -164,7 +194,9 @@ def test_scans_are_prepared_in_their_order_as_predict_sees_them(challenge, prepa
 
 def table(folder, rows):
     with open(folder / "prepare.csv", "w", newline="", encoding="utf-8") as f:
-        csv.writer(f).writerows([["case", "kept", "order", "labelled"], *[[n, "yes", k, d] for k, (n, d) in enumerate(rows, 1)]])
+        csv.writer(f).writerows(
+            [["case", "kept", "order", "labelled"], *[[n, "yes", k, d] for k, (n, d) in enumerate(rows, 1)]]
+        )
     return folder / "prepare.csv"
 
 
@@ -173,7 +205,11 @@ def test_who_is_labelled_is_as_customary(tmp_path):
     later = table(tmp_path, [(n, "yes" if k < 48 else "no") for k, n in enumerate(names)])
     for labelled in (16, 8):
         found = few_labels_feed.sides(later, labelled)
-        assert found.labelled == names[:labelled] and found.validation == names[40:48] and found.unlabelled == names[labelled:40] + names[48:]
+        assert (
+            found.labelled == names[:labelled]
+            and found.validation == names[40:48]
+            and found.unlabelled == names[labelled:40] + names[48:]
+        )
     every = few_labels_feed.sides(later, 0)
     assert every.labelled == names[:40]
     now = few_labels_feed.sides(table(tmp_path, [(n, "yes") for n in names[:48]]), 16)
@@ -194,7 +230,12 @@ def test_crops_are_numbered_and_hold_what_they_say(prepared, augmentation):
     crops = feed.patches(5)
     first = [crops.patch(k) for k in range(8)]
     assert [bool(c["labelled"]) for c in first] == [True, True, False, False] * 2
-    assert all(c["image"].shape == (1, 8, 12, 16) and c["distance"].shape == (1, 8, 12, 16) and c["labels"].shape == (8, 12, 16) for c in first)
+    assert all(
+        c["image"].shape == (1, 8, 12, 16)
+        and c["distance"].shape == (1, 8, 12, 16)
+        and c["labels"].shape == (8, 12, 16)
+        for c in first
+    )
     # nothing of an unlabelled scan's labels is there, though the files have them
     assert not any(c["labels"].any() or c["distance"].any() for c in first if not c["labelled"])
     resumed = iter(feed.patches(5, start=1))
@@ -213,7 +254,10 @@ def test_crops_are_numbered_and_hold_what_they_say(prepared, augmentation):
 def test_crops_may_be_centred_on_the_structure(prepared, augmentation):
     shares = []
     for share in (0.0, 1.0):
-        feed = few_labels_feed.FewLabelsFeed(prepared, methods.config(**CONFIG | {"augmentation": augmentation, "on_structure": share, "patch": [4, 4, 4]}))
+        feed = few_labels_feed.FewLabelsFeed(
+            prepared,
+            methods.config(**CONFIG | {"augmentation": augmentation, "on_structure": share, "patch": [4, 4, 4]}),
+        )
         feed.load(Path("c.yaml"))
         crops = [feed.patches(5).patch(k) for k in range(0, 80, 4)]
         shares.append(np.mean([bool(c["labels"].any()) for c in crops]))
@@ -225,16 +269,31 @@ def test_a_crop_may_be_larger_than_the_scan(prepared):
     feed.load(Path("c.yaml"))
     crop = feed.patches(0).patch(0)
     assert crop["image"].shape == (1, 16, 32, 32) and crop["labels"].sum() > 60
-    assert ((crop["distance"] == 1).sum() > 5000)  # beyond the scan
+    assert (crop["distance"] == 1).sum() > 5000  # beyond the scan
 
 
-TERMS = {"vnet": set(), "ua_mt": {"consistency"}, "sassnet": {"distance", "adversarial", "discriminator"},
-         "mt_ctl": {"distance", "cross_task", "guidance", "auxiliary", "supervised_uncertainty", "supervised_auxiliary", "adversarial", "discriminator"}}
+TERMS = {
+    "vnet": set(),
+    "ua_mt": {"consistency"},
+    "sassnet": {"distance", "adversarial", "discriminator"},
+    "mt_ctl": {
+        "distance",
+        "cross_task",
+        "guidance",
+        "auxiliary",
+        "supervised_uncertainty",
+        "supervised_auxiliary",
+        "adversarial",
+        "discriminator",
+    },
+}
 
 
 @pytest.mark.parametrize("method", TERMS)
 def test_a_resumed_run_is_the_same_run(prepared, tmp_path, method):
-    """Teacher, discriminator and their optimisers go through the checkpoint: cut in two, a training ends with the same weights."""
+    """Teacher, discriminator and their optimisers go through the checkpoint: cut in two, a training ends with the
+    same weights.
+    """
     file = tiny_scans.config(tmp_path, method)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     arguments = ["train", "--prepared", str(prepared), "--config", str(file), "--device", "cpu"]
@@ -246,7 +305,9 @@ def test_a_resumed_run_is_the_same_run(prepared, tmp_path, method):
         if "running" not in key and "num_batches" not in key:  # statistics are settled at every end
             assert torch.equal(value, states[1]["state_dict"][key]), key
     prefixes = {k.split(".")[0] for k in states[0]["state_dict"]}
-    assert prefixes == {"network"} | ({"teacher"} if method == "ua_mt" else set()) | ({"adversary"} if method in ("sassnet", "mt_ctl") else set())
+    assert prefixes == {"network"} | ({"teacher"} if method == "ua_mt" else set()) | (
+        {"adversary"} if method in ("sassnet", "mt_ctl") else set()
+    )
     if "adversary" in prefixes:
         moments = [list(s["discriminator_optimiser"]["state"].values()) for s in states]
         assert all(torch.equal(a["exp_avg"], b["exp_avg"]) and a["step"] == b["step"] == 4 for a, b in zip(*moments))
@@ -258,24 +319,39 @@ def test_a_resumed_run_is_the_same_run(prepared, tmp_path, method):
 
 def test_after_one_step_the_teacher_is_the_student(prepared, tmp_path):
     file = tiny_scans.config(tmp_path, "ua_mt", steps=1, validate_every=1, checkpoint_every=1)
-    command.main(["train", "--prepared", str(prepared), "--config", str(file), "--device", "cpu", "--out", str(tmp_path / "run")])
+    command.main(
+        ["train", "--prepared", str(prepared), "--config", str(file), "--device", "cpu", "--out", str(tmp_path / "run")]
+    )
     state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
     weights = [k.removeprefix("teacher.") for k in state if k.startswith("teacher.") and k.endswith(("weight", "bias"))]
     assert weights and all(torch.equal(state[f"teacher.{k}"], state[f"network.{k}"]) for k in weights)
 
 
 def test_parts_of_mt_ctl_are_switched(tmp_path):
-    for parts, decoders, terms in (([], ["distance"], set()), (["cross_task"], ["distance"], {"cross_task"}),
-                                   (["guidance"], ["distance", "uncertainty"], {"guidance", "supervised_uncertainty"}),
-                                   (["auxiliary"], ["distance", "auxiliary"], {"auxiliary", "supervised_auxiliary"})):
-        task = methods.build(methods.config(network="mt_ctl", parts=parts, steps=10, arguments={"width": 2, "levels": 2}))
+    for parts, decoders, terms in (
+        ([], ["distance"], set()),
+        (["cross_task"], ["distance"], {"cross_task"}),
+        (["guidance"], ["distance", "uncertainty"], {"guidance", "supervised_uncertainty"}),
+        (["auxiliary"], ["distance", "auxiliary"], {"auxiliary", "supervised_auxiliary"}),
+    ):
+        task = methods.build(
+            methods.config(network="mt_ctl", parts=parts, steps=10, arguments={"width": 2, "levels": 2})
+        )
         assert list(task.network.branches) == decoders and task.adversary is None
-        batch = {"image": torch.randn(4, 1, 4, 4, 4), "labels": torch.randint(0, 2, (4, 4, 4, 4)), "distance": torch.rand(4, 1, 4, 4, 4),
-                 "labelled": torch.tensor([True, True, False, False])}
+        batch = {
+            "image": torch.randn(4, 1, 4, 4, 4),
+            "labels": torch.randint(0, 2, (4, 4, 4, 4)),
+            "distance": torch.rand(4, 1, 4, 4, 4),
+            "labelled": torch.tensor([True, True, False, False]),
+        }
         found = task.losses(batch)
         assert set(found) == terms | {"supervised", "distance", "loss"}
         ramp = loss.ramp(0.0)
-        by_hand = sum(v * (1.0 if k.startswith("supervised") else 0.3 if k == "distance" else 0.1 * ramp) for k, v in found.items() if k != "loss")
+        by_hand = sum(
+            v * (1.0 if k.startswith("supervised") else 0.3 if k == "distance" else 0.1 * ramp)
+            for k, v in found.items()
+            if k != "loss"
+        )
         assert found["loss"].item() == pytest.approx(by_hand.item(), rel=1e-5)
     with pytest.raises(SystemExit, match="magic"):
         methods.config(network="mt_ctl", parts=["magic"])
@@ -284,12 +360,22 @@ def test_parts_of_mt_ctl_are_switched(tmp_path):
 def test_labels_of_unlabelled_scans_are_not_looked_at():
     """Whatever stands in the batch for them, no loss changes."""
     torch.manual_seed(0)
-    batch = {"image": torch.randn(4, 1, 16, 16, 16), "labels": torch.randint(0, 2, (4, 16, 16, 16)), "distance": torch.rand(4, 1, 16, 16, 16),
-             "labelled": torch.tensor([True, True, False, False])}
-    other = batch | {"labels": torch.cat([batch["labels"][:2], 1 - batch["labels"][2:]]),
-                     "distance": torch.cat([batch["distance"][:2], -batch["distance"][2:]])}
+    batch = {
+        "image": torch.randn(4, 1, 16, 16, 16),
+        "labels": torch.randint(0, 2, (4, 16, 16, 16)),
+        "distance": torch.rand(4, 1, 16, 16, 16),
+        "labelled": torch.tensor([True, True, False, False]),
+    }
+    other = batch | {
+        "labels": torch.cat([batch["labels"][:2], 1 - batch["labels"][2:]]),
+        "distance": torch.cat([batch["distance"][:2], -batch["distance"][2:]]),
+    }
     for method in TERMS:
-        task = methods.build(methods.config(network=method, steps=10, arguments={"width": 2, "levels": 2}, discriminator_width=2, patch=[16, 16, 16]))
+        task = methods.build(
+            methods.config(
+                network=method, steps=10, arguments={"width": 2, "levels": 2}, discriminator_width=2, patch=[16, 16, 16]
+            )
+        )
         losses = []
         for b in (batch, other):
             torch.manual_seed(1)
@@ -299,6 +385,9 @@ def test_labels_of_unlabelled_scans_are_not_looked_at():
 
 def test_the_rate_falls_as_in_the_paper():
     from training.core import schedule
+
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.01)
-    rate = schedule.configured(optimiser, methods.config(schedule="steps", warm_up=0, steps=6000))["lr_scheduler"]["scheduler"].lr_lambdas[0]
+    rate = schedule.configured(optimiser, methods.config(schedule="steps", warm_up=0, steps=6000))["lr_scheduler"][
+        "scheduler"
+    ].lr_lambdas[0]
     assert [rate(s) for s in (0, 2499, 2500, 4999, 5000, 5999)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])

@@ -1,4 +1,6 @@
-"""The Dice of a contour told from the uncertainty alone: intervals, what the card gets, and the way from a hospital's folder to a flag."""
+"""The Dice of a contour told from the uncertainty alone: intervals, what the card gets, and the way from a
+hospital's folder to a flag.
+"""
 
 import csv
 import json
@@ -13,16 +15,19 @@ import yaml
 
 from rtuncertainty.bundles import bundle
 from rtuncertainty.cli import command_line
-from rtuncertainty.uncertainty import flags, quality as structure_quality
 from rtuncertainty.prediction import preprocess
+from rtuncertainty.uncertainty import flags
+from rtuncertainty.uncertainty import quality as structure_quality
 from rtuncertainty.uncertainty.volume_distribution import PERCENTILES
 from rtuncertainty.uncertainty.volumes import Volume
 from training import __main__ as command
-from training.studies.few_labels import flags as few_labels_flags, quality as few_labels_quality, tables
 from training.calibration import quality as quality_calibration
-from training.data import scan
-from training.studies.few_labels.quality import QualityRow
 from training.calibration.volumes import VolumeRow
+from training.data import scan
+from training.studies.few_labels import flags as few_labels_flags
+from training.studies.few_labels import quality as few_labels_quality
+from training.studies.few_labels import tables
+from training.studies.few_labels.quality import QualityRow
 
 
 def test_the_interval_of_an_auroc():
@@ -37,8 +42,16 @@ def test_the_interval_of_an_auroc():
     # contours of one patient are one draw: twice as many of them know no more
     twice = quality_calibration.auroc_interval(np.tile(score, 2), np.tile(bad, 2), np.tile(np.arange(80), 2))
     assert twice == pytest.approx((low, high))
-    for s, b in ((score, bad & False), (score, bad | True), (-1.0 * bad, bad), (score[:3], np.array([True, False, False]))):
-        assert all(math.isnan(v) for v in quality_calibration.auroc_interval(s, b, np.zeros(len(s)) if len(s) == 3 else np.arange(len(s))))
+    for s, b in (
+        (score, bad & False),
+        (score, bad | True),
+        (-1.0 * bad, bad),
+        (score[:3], np.array([True, False, False])),
+    ):
+        assert all(
+            math.isnan(v)
+            for v in quality_calibration.auroc_interval(s, b, np.zeros(len(s)) if len(s) == 3 else np.arange(len(s)))
+        )
 
 
 def rows(patients, noise=0.02, clean_bad=True, seed=0):
@@ -46,12 +59,21 @@ def rows(patients, noise=0.02, clean_bad=True, seed=0):
     rng, out = np.random.default_rng(seed), []
     for p in range(patients):
         best = rng.uniform(0.78 if clean_bad else 0.88, 0.95)
-        for k, (kind, amount) in enumerate([("none", 0.0), ("noise", 0.1), ("noise", 0.2), ("noise", 0.4), ("blur", 2.0), ("blur", 4.0)]):
+        for k, (kind, amount) in enumerate(
+            [("none", 0.0), ("noise", 0.1), ("noise", 0.2), ("noise", 0.4), ("blur", 2.0), ("blur", 4.0)]
+        ):
             dice = best - 0.06 * k
             expected = 1 - (1 - dice) / 2 + noise * rng.standard_normal()
-            told = {**dict.fromkeys(few_labels_flags.FLAGS, 1.0), "dice": dice, "expected_dice": expected, "surface_entropy": 1 - expected}
+            told = {
+                **dict.fromkeys(few_labels_flags.FLAGS, 1.0),
+                "dice": dice,
+                "expected_dice": expected,
+                "surface_entropy": 1 - expected,
+            }
             ml = tuple(20 + (q - 50) / 50 for q in PERCENTILES)
-            volume = VolumeRow("", f"P{p}", "organ", ml, 20 + rng.standard_normal(), True, f"P{p}", dice, expected, 1 - expected)
+            volume = VolumeRow(
+                "", f"P{p}", "organ", ml, 20 + rng.standard_normal(), True, f"P{p}", dice, expected, 1 - expected
+            )
             out.append(QualityRow(f"P{p}", f"P{p}", kind, amount, told, volume))
     return out
 
@@ -64,22 +86,44 @@ def test_as_high_a_level_as_there_are_patients_for():
 
 
 def test_scans_as_they_are_weigh_half():
-    """Where all versions have one expected Dice, the map gives the mean of the clean Dice and of the mean of the others."""
-    many = [QualityRow(r.case, r.patient, r.kind, r.amount, r.told | {"expected_dice": 0.9, "dice": 0.9 if r.clean else 0.5}, r.volume) for r in rows(8)]
+    """Where all versions have one expected Dice, the map gives the mean of the clean Dice and of the mean of the
+    others.
+    """
+    many = [
+        QualityRow(
+            r.case,
+            r.patient,
+            r.kind,
+            r.amount,
+            r.told | {"expected_dice": 0.9, "dice": 0.9 if r.clean else 0.5},
+            r.volume,
+        )
+        for r in rows(8)
+    ]
     assert few_labels_quality.left_out(many) == pytest.approx(0.7)
     assert few_labels_quality.mapping(many).apply(0.9)[0] == pytest.approx(0.7)
 
 
 def test_scores_of_scans_as_they_are_and_made_worse():
     found = few_labels_quality.scores(rows(12))
-    assert {k: (s["n"], s["scans"]) for k, s in found.items()} == {"as they are": (12, 12), "made worse": (60, 12), "all": (72, 12)}
-    assert found["all"]["auroc"] > 0.95 and found["all"]["mae"] < 0.5 * found["all"]["mae_of_mean"] and found["all"]["spearman"] > 0.9
+    assert {k: (s["n"], s["scans"]) for k, s in found.items()} == {
+        "as they are": (12, 12),
+        "made worse": (60, 12),
+        "all": (72, 12),
+    }
+    assert (
+        found["all"]["auroc"] > 0.95
+        and found["all"]["mae"] < 0.5 * found["all"]["mae_of_mean"]
+        and found["all"]["spearman"] > 0.9
+    )
     assert 0.7 < found["all"]["held"] <= 1.0
     good = few_labels_quality.scores(rows(12, clean_bad=False))["as they are"]
     assert good["bad"] == 0 and math.isnan(good["auroc"]) and "not defined" in few_labels_flags.auroc(good)
     # with a predictor that knows nothing, nothing is told
-    blind = [QualityRow(r.case, r.patient, r.kind, r.amount, r.told | {"expected_dice": float(v)}, r.volume)
-             for r, v in zip(rows(12), np.random.default_rng(1).random(72))]
+    blind = [
+        QualityRow(r.case, r.patient, r.kind, r.amount, r.told | {"expected_dice": float(v)}, r.volume)
+        for r, v in zip(rows(12), np.random.default_rng(1).random(72))
+    ]
     s = few_labels_quality.scores(blind)["all"]
     assert s["auroc_low"] < 0.5 < s["auroc_high"] and abs(s["spearman"]) < 0.3
 
@@ -87,7 +131,12 @@ def test_scores_of_scans_as_they_are_and_made_worse():
 def test_no_scan_tells_of_itself():
     """A patient whose Dice does not follow the rest is not mapped by his own versions."""
     many = rows(8)
-    other = [QualityRow(r.case, r.patient, r.kind, r.amount, r.told | {"dice": 0.1} if r.patient == "P3" else r.told, r.volume) for r in many]
+    other = [
+        QualityRow(
+            r.case, r.patient, r.kind, r.amount, r.told | {"dice": 0.1} if r.patient == "P3" else r.told, r.volume
+        )
+        for r in many
+    ]
     for r in ("as they are", "made worse"):
         assert few_labels_quality.scores(other)[r]["mae"] > few_labels_quality.scores(many)[r]["mae"] + 0.05
 
@@ -96,8 +145,17 @@ def test_what_the_card_gets_is_what_a_result_shows():
     many = rows(10)
     calibration = json.loads(json.dumps(few_labels_quality.for_card(many), allow_nan=False))
     quality = calibration["quality"]
-    assert (quality["cases"], quality["patients"], quality["level"]) == (60, 10, 0.8) and "noise of 10, 20, 40 %" in quality["images"]
-    assert quality["as_they_are"]["n"] == 10 and quality["held_level"] == 0.8 and 0 <= quality["held"] <= 1 and calibration["volumes"]["cases"] == 10
+    assert (quality["cases"], quality["patients"], quality["level"]) == (
+        60,
+        10,
+        0.8,
+    ) and "noise of 10, 20, 40 %" in quality["images"]
+    assert (
+        quality["as_they_are"]["n"] == 10
+        and quality["held_level"] == 0.8
+        and 0 <= quality["held"] <= 1
+        and calibration["volumes"]["cases"] == 10
+    )
     card = {"calibration": calibration}
     mapped, low, high = structure_quality.of_card(card).apply(0.9)
     assert low < mapped < high and mapped == pytest.approx(0.8, abs=0.03)
@@ -128,7 +186,9 @@ def test_scans_are_made_worse_as_predict_would_see_them():
 
 
 def test_from_a_hospitals_folder_to_a_flag_in_a_result(tmp_path):
-    """scans, card, reproduce, and predict with the bundle: the expected Dice of the result is the one that the card calibrates."""
+    """scans, card, reproduce, and predict with the bundle: the expected Dice of the result is the one that the card
+    calibrates.
+    """
     data = tmp_path / "data"
     for k in range(10):
         mr, organ = test_scans.image(k, size=(32, 28, 16))
@@ -138,17 +198,40 @@ def test_from_a_hospitals_folder_to_a_flag_in_a_result(tmp_path):
     test_scans.prepare(tmp_path, "--validation", "6", structure="organ", spacing="keep")
     assert command.main(["card", "--prepared", str(tmp_path / "prepared"), "--name", "own-organ"]) == 0
     budget = tmp_path / "budget.yaml"
-    settings = yaml.safe_load(tiny_scans.config(tmp_path, "mt_ctl", steps=12, validate_every=6, on_structure=0.5).read_text(encoding="utf-8"))
+    settings = yaml.safe_load(
+        tiny_scans.config(tmp_path, "mt_ctl", steps=12, validate_every=6, on_structure=0.5).read_text(encoding="utf-8")
+    )
     for key in ("network", "labelled", "unlabelled_batch"):
         del settings[key]
-    budget.write_text(yaml.safe_dump(settings | {"evaluation": {"stride": [16, 16, 16], "samples": 3}}), encoding="utf-8")
+    budget.write_text(
+        yaml.safe_dump(settings | {"evaluation": {"stride": [16, 16, 16], "samples": 3}}), encoding="utf-8"
+    )
     out = tmp_path / "out"
-    arguments = ["reproduce", "few_labels", "--data", str(tmp_path / "prepared"), "--out", str(out), "--config", str(budget), "--only", "mt_ctl-3"]
+    arguments = [
+        "reproduce",
+        "few_labels",
+        "--data",
+        str(tmp_path / "prepared"),
+        "--out",
+        str(out),
+        "--config",
+        str(budget),
+        "--only",
+        "mt_ctl-3",
+    ]
     assert command.main([*arguments, "--device", "cpu"]) == 0
     text = (out / "results" / "few_labels.md").read_text(encoding="utf-8")
-    assert text.startswith("# Learning from few labels: the organ") and "paper" not in text and "With scans made worse" in text
+    assert (
+        text.startswith("# Learning from few labels: the organ")
+        and "paper" not in text
+        and "With scans made worse" in text
+    )
     card = bundle.read_card(out / "bundle" / "own-organ")
-    assert card["training"]["labelled"] == 3 and len(card["training"]["patients"]["validation"]["hashes"]) == 6 and card["input"]["statistics"]["cases"] == 4
+    assert (
+        card["training"]["labelled"] == 3
+        and len(card["training"]["patients"]["validation"]["hashes"]) == 6
+        and card["input"]["statistics"]["cases"] == 4
+    )
     rows_ = few_labels_quality.read(out / "evaluation" / "mt_ctl-3" / "quality.json")
     assert len(rows_) == 6 * 6 and len({r.patient for r in rows_}) == 6
     one = next(iter(card["accuracy"]["table"]))
@@ -158,12 +241,22 @@ def test_from_a_hospitals_folder_to_a_flag_in_a_result(tmp_path):
     stored = torch.load(last, weights_only=False)
     stored["state_dict"]["network.head.bias"] += torch.tensor([0.0, 4.0])
     torch.save(stored, last)
-    export = ["export", "--run", str(out / "runs" / "mt_ctl-3"), "--card", str(tmp_path / "prepared" / "card.yaml"), "--out", str(tmp_path / "bundle")]
+    export = [
+        "export",
+        "--run",
+        str(out / "runs" / "mt_ctl-3"),
+        "--card",
+        str(tmp_path / "prepared" / "card.yaml"),
+        "--out",
+        str(tmp_path / "bundle"),
+    ]
     assert command.main(export) == 0
     told = json.loads((out / "evaluation" / "mt_ctl-3" / "evaluation.json").read_text(encoding="utf-8"))
     told |= {"weights_sha256": bundle.read_card(tmp_path / "bundle")["weights"]["sha256"]}
     raw = _predicted(tmp_path, data, "raw")
-    (tmp_path / "evaluation.json").write_text(json.dumps(told | {"calibration": {"synct": None} | few_labels_quality.for_card(rows(10))}), encoding="utf-8")
+    (tmp_path / "evaluation.json").write_text(
+        json.dumps(told | {"calibration": {"synct": None} | few_labels_quality.for_card(rows(10))}), encoding="utf-8"
+    )
     assert command.main([*export, "--evaluation", str(tmp_path / "evaluation.json")]) == 0
     shown = _predicted(tmp_path, data, "calibrated")
     assert (raw["structure"], raw["calibrated"], raw["dice_lower"], shown["calibrated"]) == ("organ", "no", "", "yes")
@@ -181,7 +274,17 @@ def test_from_a_hospitals_folder_to_a_flag_in_a_result(tmp_path):
 
 def _predicted(folder, data, name) -> dict:
     """The row of structure_quality.csv of a scan without labels, by the bundle in `folder`."""
-    arguments = ["predict", "--model", str(folder / "bundle"), "--input", str(data / "P9" / "image.nii.gz"), "--output", str(folder / name), "--samples", "3"]
+    arguments = [
+        "predict",
+        "--model",
+        str(folder / "bundle"),
+        "--input",
+        str(data / "P9" / "image.nii.gz"),
+        "--output",
+        str(folder / name),
+        "--samples",
+        "3",
+    ]
     assert command_line.main([*arguments, "--device", "cpu", "--bias-field", "off", "--report"]) == 0
     with open(folder / name / "structure_quality.csv", newline="", encoding="utf-8") as f:
         return next(csv.DictReader(f))

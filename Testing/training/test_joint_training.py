@@ -15,8 +15,8 @@ from rtuncertainty.networks.elmahdy2021 import LEVELS, crop_to_level
 from training import __main__ as command
 from training import methods
 from training.data import pair_case
-from training.methods.elmahdy2021 import feed
-from training.methods.elmahdy2021 import loss as registration, weighting
+from training.methods.elmahdy2021 import feed, weighting
+from training.methods.elmahdy2021 import loss as registration
 from training.methods.elmahdy2021.task import swapped
 
 CLASSES = ["a", "b"]
@@ -30,7 +30,9 @@ def test_ncc_is_pearsons_correlation_of_the_voxels_that_count():
     found = registration.ncc_loss(*(torch.from_numpy(x) for x in (a, b, valid.astype(float))))
     assert found.item() == pytest.approx(expected, abs=1e-6)
     # it does not see a gain or an offset
-    assert registration.ncc_loss(torch.from_numpy(a), torch.from_numpy(3 * a + 7), torch.ones(2, 1, 5, 6, 7)).item() == pytest.approx(0, abs=1e-6)
+    assert registration.ncc_loss(
+        torch.from_numpy(a), torch.from_numpy(3 * a + 7), torch.ones(2, 1, 5, 6, 7)
+    ).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_a_constant_patch_has_a_loss_of_one_and_a_gradient():
@@ -49,7 +51,9 @@ def polynomial(coefficients):
     return torch.stack([u, 0.5 * u, -2 * u])[None]
 
 
-@pytest.mark.parametrize("c", [[[1, 0, 0], [0, 0, 0], [0, 0, 0]], [[0, 2, 0], [0, 0, 0], [0, 0, 0]], [[1, 2, -1], [0, 3, 0.5], [0, 0, -2]]])
+@pytest.mark.parametrize(
+    "c", [[[1, 0, 0], [0, 0, 0], [0, 0, 0]], [[0, 2, 0], [0, 0, 0], [0, 0, 0]], [[1, 2, -1], [0, 3, 0.5], [0, 0, -2]]]
+)
 def test_bending_energy_of_polynomials(c):
     d = polynomial(c)
     hessian = np.array(c, float) + np.array(c, float).T
@@ -61,7 +65,9 @@ def test_bending_energy_of_polynomials(c):
 
 def test_affine_deformations_cost_no_bending_energy():
     z, y, x = torch.meshgrid(*[torch.arange(6.0)] * 3, indexing="ij")
-    assert registration.bending_energy(torch.stack([x + 2 * y, 0.3 * z - 1, y])[None]).item() == pytest.approx(0, abs=1e-9)
+    assert registration.bending_energy(torch.stack([x + 2 * y, 0.3 * z - 1, y])[None]).item() == pytest.approx(
+        0, abs=1e-9
+    )
 
 
 def test_overlap_is_monais_dice_of_the_structures_that_were_drawn():
@@ -70,16 +76,20 @@ def test_overlap_is_monais_dice_of_the_structures_that_were_drawn():
     ones = torch.ones(2, 1, 4, 4, 4)
     dice = DiceLoss(squared_pred=True, smooth_nr=0, smooth_dr=0, reduction="none")(found, truth).reshape(2, 3)
     present = torch.tensor([[1.0, 0, 1], [1, 1, 0]])
-    assert registration.overlap_loss(found, truth, present, ones).item() == pytest.approx((dice[present > 0]).mean().item(), abs=1e-6)
+    assert registration.overlap_loss(found, truth, present, ones).item() == pytest.approx(
+        (dice[present > 0]).mean().item(), abs=1e-6
+    )
     # a structure without a voxel in the patch has nothing to overlap with
     truth[0, 0] = 0
     assert registration.overlap_loss(found, truth, present, ones).item() == pytest.approx(
-        torch.stack([dice[0, 2], dice[1, 0], dice[1, 1]]).mean().item(), abs=1e-6)
+        torch.stack([dice[0, 2], dice[1, 0], dice[1, 1]]).mean().item(), abs=1e-6
+    )
     assert registration.overlap_loss(found, truth, 0 * present, ones).item() == 0
     # unless what is found there shall cost something: by hand
     size = (found[0, 0] ** 2).sum().item()
     assert registration.overlap_loss(found, truth, present, ones, absent=50.0).item() == pytest.approx(
-        (size / (size + 50) + sum(d.item() for d in (dice[0, 2], dice[1, 0], dice[1, 1]))) / 4, abs=1e-6)
+        (size / (size + 50) + sum(d.item() for d in (dice[0, 2], dice[1, 0], dice[1, 1]))) / 4, abs=1e-6
+    )
 
 
 def test_dynamic_weights_by_hand():
@@ -124,8 +134,20 @@ def moved(seed):
     daily = warp_tensor(torch.from_numpy(planning.astype(np.float32))[None, None], pull)[0, 0].numpy()
     organs = torch.from_numpy(np.stack([planning_labels == 1, planning_labels == 2]).astype(np.float32))[None]
     daily_labels = (warp_tensor(organs, pull)[0].numpy() > 0.5).astype(np.uint8)
-    return pair_case.PairCase(f"p{seed}_day0", f"p{seed}", planning.astype(np.float32), daily, planning_labels, daily_labels[0] + 2 * daily_labels[1], d,
-                              body, np.ones(shape, bool), (4.0, 4.0, 3.0), CLASSES, CLASSES)
+    return pair_case.PairCase(
+        f"p{seed}_day0",
+        f"p{seed}",
+        planning.astype(np.float32),
+        daily,
+        planning_labels,
+        daily_labels[0] + 2 * daily_labels[1],
+        d,
+        body,
+        np.ones(shape, bool),
+        (4.0, 4.0, 3.0),
+        CLASSES,
+        CLASSES,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +158,12 @@ def prepared(tmp_path_factory):
     for c in cases:
         pair_case.save(c, folder / "cases" / f"{c.name}.npz", {})
     with open(folder / "prepare.csv", "w", newline="", encoding="utf-8") as f:
-        csv.writer(f).writerows([["case", "kept", "patient", "set"], *[[c.name, "yes", c.patient, "validation" if i == 2 else "train"] for i, c in enumerate(cases)]])
+        csv.writer(f).writerows(
+            [
+                ["case", "kept", "patient", "set"],
+                *[[c.name, "yes", c.patient, "validation" if i == 2 else "train"] for i, c in enumerate(cases)],
+            ]
+        )
     return folder, cases
 
 
@@ -144,25 +171,39 @@ def test_pairs_come_back_from_their_file(prepared):
     folder, cases = prepared
     back = pair_case.load(folder / "cases" / "p0_day0.npz")
     assert np.abs(back.daily - cases[0].daily).max() <= 4 and np.array_equal(back.daily_labels, cases[0].daily_labels)
-    assert np.abs(back.displacement - cases[0].displacement)[:, back.body].max() <= 1 / 64 and not back.displacement[:, ~back.body].any()
+    assert (
+        np.abs(back.displacement - cases[0].displacement)[:, back.body].max() <= 1 / 64
+        and not back.displacement[:, ~back.body].any()
+    )
     assert (back.patient, back.classes, back.present, back.spacing) == ("p0", CLASSES, CLASSES, (4.0, 4.0, 3.0))
 
 
 def test_patches_depend_on_their_number_alone(prepared):
     cases = prepared[1]
     whole = feed.PairPatches(cases, 44, 5)
-    resumed, alone = feed.PairPatches(cases, 44, 5, start=3, batch=2), iter(feed.PairPatches(cases, 44, 5, batch=2, rank=1, world=2))
+    resumed, alone = (
+        feed.PairPatches(cases, 44, 5, start=3, batch=2),
+        iter(feed.PairPatches(cases, 44, 5, batch=2, rank=1, world=2)),
+    )
     for key, value in whole.patch(6).items():
         assert torch.equal(value, next(iter(resumed))[key])
     next(alone)
     assert torch.equal(next(alone)["fixed"], whole.patch(3)["fixed"])
     cut = whole.patch(1)
-    assert cut["fixed"].shape == (1, 44, 44, 44) and cut["fixed_labels"].max() > 0 and cut["present"].tolist() == [1.0, 1.0]
+    assert (
+        cut["fixed"].shape == (1, 44, 44, 44)
+        and cut["fixed_labels"].max() > 0
+        and cut["present"].tolist() == [1.0, 1.0]
+    )
 
 
 def test_an_organ_that_few_have_is_seen_as_often(prepared):
-    """Organ 2 was drawn in one of three patients only: without `rare` it is in the middle of a ninth of the patches, with it of a third."""
-    cases = [replace(c, daily_labels=c.daily_labels * (c.daily_labels != 2)) if k else c for k, c in enumerate(prepared[1])]
+    """Organ 2 was drawn in one of three patients only: without `rare` it is in the middle of a ninth of the patches,
+    with it of a third.
+    """
+    cases = [
+        replace(c, daily_labels=c.daily_labels * (c.daily_labels != 2)) if k else c for k, c in enumerate(prepared[1])
+    ]
     places = np.argwhere(cases[0].daily_labels == 2).mean(0)
     share = []
     for rare in (False, True):
@@ -176,7 +217,11 @@ def test_voxels_of_organs_can_weigh_more(prepared):
     batch = {k: (v[None] if k == "present" else v[None][..., :48, :52, :56]) for k, v in feed.tensors(case).items()}
     found = []
     for weight in (1.0, 1e6):
-        task = methods.build(methods.config(network="seg", arguments={"classes": 3, "widths": (2, 2, 2)}, cross_entropy=1.0, organ_weight=weight))
+        task = methods.build(
+            methods.config(
+                network="seg", arguments={"classes": 3, "widths": (2, 2, 2)}, cross_entropy=1.0, organ_weight=weight
+            )
+        )
         out = task.run_network(batch)
         # background is sure everywhere: right in most voxels, wrong by a likelihood of e^-6 in the organs
         sure = [torch.zeros_like(x).index_fill(1, torch.tensor(0), 6.0) for x in out.logits]
@@ -186,7 +231,9 @@ def test_voxels_of_organs_can_weigh_more(prepared):
 
 
 def test_the_true_deformation_has_almost_no_loss(prepared, monkeypatch):
-    """The losses see what the network means: with the true displacement the terms are near 0 at all levels, and not without."""
+    """The losses see what the network means: with the true displacement the terms are near 0 at all levels, and not
+    without.
+    """
     case = prepared[1][0]
     task = methods.build(methods.config(network="dense", arguments={"classes": 3, "widths": (2, 2, 2)}))
     batch = {k: v[None] for k, v in feed.tensors(case).items()}
@@ -209,31 +256,70 @@ def test_the_true_deformation_has_almost_no_loss(prepared, monkeypatch):
 def test_swapping_exchanges_the_scans(prepared):
     batch = {k: v[None] for k, v in feed.tensors(prepared[1][0]).items()}
     both = swapped(batch)
-    assert torch.equal(both["fixed"][1], batch["moving"][0]) and torch.equal(both["moving_labels"][1], batch["fixed_labels"][0])
+    assert torch.equal(both["fixed"][1], batch["moving"][0]) and torch.equal(
+        both["moving_labels"][1], batch["fixed_labels"][0]
+    )
     assert torch.equal(both["known"][1], batch["known"][0]) and len(both["present"]) == 2
 
 
-@pytest.mark.parametrize("network, weights, terms", [
-    ("seg", "equal", {"dice_segmented"}), ("reg", "equal", {"ncc", "bending"}), ("jrs_reg", "dwa", {"ncc", "bending", "dice_warped"}),
-    ("sedd", "homoscedastic", {"ncc", "bending", "dice_warped", "dice_segmented"}),
-    ("cross_stitch", "equal", {"ncc", "bending", "dice_warped", "dice_segmented"})])
+@pytest.mark.parametrize(
+    "network, weights, terms",
+    [
+        ("seg", "equal", {"dice_segmented"}),
+        ("reg", "equal", {"ncc", "bending"}),
+        ("jrs_reg", "dwa", {"ncc", "bending", "dice_warped"}),
+        ("sedd", "homoscedastic", {"ncc", "bending", "dice_warped", "dice_segmented"}),
+        ("cross_stitch", "equal", {"ncc", "bending", "dice_warped", "dice_segmented"}),
+    ],
+)
 def test_each_network_trains_from_pairs_to_a_checkpoint(prepared, tmp_path, network, weights, terms):
     folder, _ = prepared
     config = tmp_path / "c.yaml"
-    config.write_text(yaml.safe_dump({"network": network, "arguments": {"classes": 3, "widths": [2, 3, 4], "dropout": 0.1}, "weighting": weights,
-                                      "steps": 4, "batch": 1, "patch": 44, "warm_up": 1, "validate_every": 4, "checkpoint_every": 2, "log_every": 1,
-                                      "settle_batches": 1, "learning_rate": 1e-3}), encoding="utf-8")
-    arguments = ["train", "--prepared", str(folder), "--config", str(config), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "network": network,
+                "arguments": {"classes": 3, "widths": [2, 3, 4], "dropout": 0.1},
+                "weighting": weights,
+                "steps": 4,
+                "batch": 1,
+                "patch": 44,
+                "warm_up": 1,
+                "validate_every": 4,
+                "checkpoint_every": 2,
+                "log_every": 1,
+                "settle_batches": 1,
+                "learning_rate": 1e-3,
+            }
+        ),
+        encoding="utf-8",
+    )
+    arguments = [
+        "train",
+        "--prepared",
+        str(folder),
+        "--config",
+        str(config),
+        "--out",
+        str(tmp_path / "run"),
+        "--device",
+        "cpu",
+    ]
     assert command.main([*arguments, "--stop-after", "2"]) == 0 and command.main(arguments) == 0
     split = yaml.safe_load((tmp_path / "run" / "split.json").read_text(encoding="utf-8"))
-    assert {k: split[k] for k in ("training", "validation")} == {"training": ["p0_day0", "p1_day0"], "validation": ["p2_day0"]}
+    assert {k: split[k] for k in ("training", "validation")} == {
+        "training": ["p0_day0", "p1_day0"],
+        "validation": ["p2_day0"],
+    }
     with open(tmp_path / "run" / "log-from-2" / "metrics.csv", newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
     assert terms | {"loss"} == {k.split("/")[1] for k in rows[0] if k.startswith("train/")}
     scored = [float(r["val/score"]) for r in rows if r["val/score"]]
     assert len(scored) == 1 and 0 < scored[0] <= 1
     state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=False)
-    assert state["global_step"] == 4 and all(torch.isfinite(v).all() for k, v in state["state_dict"].items() if k.startswith("network."))
+    assert state["global_step"] == 4 and all(
+        torch.isfinite(v).all() for k, v in state["state_dict"].items() if k.startswith("network.")
+    )
 
 
 def test_pairs_that_do_not_fit_the_config_are_told(prepared, tmp_path):

@@ -9,12 +9,12 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from rtuncertainty.core import geometry
 from rtuncertainty.phantoms import limb as phantom
-
-from training.data.prepare import synthesis
 from training.data import dicom, layouts, reading
 from training.data.labels import Rule, from_mapping, parse, parse_all
+from training.data.prepare import synthesis
 
 QUICK = synthesis.Options(spacing=(None, None, None), bias_field="off", register="none")
 
@@ -23,7 +23,9 @@ QUICK = synthesis.Options(spacing=(None, None, None), bias_field="off", register
 def limb():
     """A small digital limb that does not lie along the axes of the scanner."""
     turn = sitk.Euler3DTransform((0, 0, 0), 0.1, -0.05, 0.2).GetMatrix()
-    return phantom.digital_limb(2, size=(44, 40, 6), spacing=(2.2, 2.4, 5.0), direction=turn, origin=(-30.0, 12.0, 55.0))
+    return phantom.digital_limb(
+        2, size=(44, 40, 6), spacing=(2.2, 2.4, 5.0), direction=turn, origin=(-30.0, 12.0, 55.0)
+    )
 
 
 def write(image, path):
@@ -94,7 +96,13 @@ def test_nnunet_segmentation_has_no_ct(limb, tmp_path):
     labels[0, 0, 0] = 3
     labels[2, 18:20, 20:24] = 3
     classes = {"background": 0, "all": [1, 2], "gtv": 2, "ignore": 3}
-    nnunet(tmp_path / "d", {"0": "T1", "1": "T2"}, classes, [limb.mr, limb.mr], geometry.like(labels, limb.labels, np.uint8))
+    nnunet(
+        tmp_path / "d",
+        {"0": "T1", "1": "T2"},
+        classes,
+        [limb.mr, limb.mr],
+        geometry.like(labels, limb.labels, np.uint8),
+    )
     found, source = one(tmp_path / "d", "nnunet")
     assert source.ct is None and "T2" in source.notes[0]
     with pytest.raises(SystemExit, match="--for segmentation"):
@@ -115,11 +123,18 @@ def test_learn2reg(limb, tmp_path):
     write(limb.labels, tmp_path / "labelsTr" / "AbdomenMRCT_0001_0000.nii.gz")
     pair = {k: f"./imagesTr/AbdomenMRCT_0001_000{i}.nii.gz" for i, k in enumerate(("fixed", "moving"))}
     swapped = {a: pair[b].replace("0001_", "0002_") for a, b in (("fixed", "moving"), ("moving", "fixed"))}
-    content = {"name": "AbdomenMRCT", "modality": {"0": "MR", "1": "CT"}, "labels": {"0": "background", "1": "femur", "2": "gtv"},
-               "training_paired_images": [pair], "registration_val": [pair, swapped],
-               "training": [{"image": pair["fixed"], "label": "./labelsTr/AbdomenMRCT_0001_0000.nii.gz"}]}
+    content = {
+        "name": "AbdomenMRCT",
+        "modality": {"0": "MR", "1": "CT"},
+        "labels": {"0": "background", "1": "femur", "2": "gtv"},
+        "training_paired_images": [pair],
+        "registration_val": [pair, swapped],
+        "training": [{"image": pair["fixed"], "label": "./labelsTr/AbdomenMRCT_0001_0000.nii.gz"}],
+    }
     for modality in ({"0": "MR", "1": "CT"}, {}):  # told by the channel, or else by the values
-        (tmp_path / "AbdomenMRCT_dataset.json").write_text(json.dumps({**content, "modality": modality}), encoding="utf-8")
+        (tmp_path / "AbdomenMRCT_dataset.json").write_text(
+            json.dumps({**content, "modality": modality}), encoding="utf-8"
+        )
         found = layouts.find(tmp_path)
         assert found.layout == "learn2reg" and not found.registered
         assert [s.name for s in found.sources] == ["AbdomenMRCT_0001", "AbdomenMRCT_0002"]
@@ -163,7 +178,9 @@ def test_plain_folders_with_labels_of_every_kind(limb, tmp_path):
     rules = parse_all([str(tmp_path / "map.json"), "tumour=organs:2", "cortex=ct"])
     case, _, _ = synthesis.prepare_case(source, QUICK, rules)
     assert case.classes == {"background": 0, "femur": 1, "tumour": 2, "cortex": 3}
-    assert np.array_equal((case.labels == 2) | (case.labels == 3), (truth == 2) & (case.labels != 3) | (case.labels == 3))
+    assert np.array_equal(
+        (case.labels == 2) | (case.labels == 3), (truth == 2) & (case.labels != 3) | (case.labels == 3)
+    )
     with pytest.raises(synthesis.checks.BadCase, match="write femur=FILE:VALUE"):
         synthesis.prepare_case(source, QUICK, (Rule("femur", None, (1,)),))
     with pytest.raises(SystemExit, match="no case has a label image organ; there are gtv, organs"):
@@ -177,8 +194,14 @@ def test_rules_that_say_nothing_are_refused(text):
 
 
 def test_rules_in_both_directions():
-    assert from_mapping({"0": "background", "1": "liver", "4": "spleen"}) == (Rule("liver", None, (1,)), Rule("spleen", None, (4,)))
-    assert from_mapping({"background": 0, "whole": [1, 2], "core": 2}) == (Rule("whole", None, (1, 2)), Rule("core", None, (2,)))
+    assert from_mapping({"0": "background", "1": "liver", "4": "spleen"}) == (
+        Rule("liver", None, (1,)),
+        Rule("spleen", None, (4,)),
+    )
+    assert from_mapping({"background": 0, "whole": [1, 2], "core": 2}) == (
+        Rule("whole", None, (1, 2)),
+        Rule("core", None, (2,)),
+    )
     for text in ("bone=ct", "a=1,2", "a=file:3", "a=file"):
         assert str(parse(text)) == text
     with pytest.raises(SystemExit, match="twice"):
@@ -195,10 +218,19 @@ def write_series(image, folder, uid, modality, number, description, patient="P",
         if z in skip:
             continue
         one = sitk.Cast(image[:, :, z], sitk.sitkInt16)
-        header = {"0008|0060": modality, "0008|0018": f"{uid}.{z + 1}", "0020|000e": uid, "0020|000d": "1.2.3", "0010|0020": patient,
-                  "0020|0011": str(number), "0008|103e": description, "0020|0013": str(z), "0008|0008": "ORIGINAL\\PRIMARY",
-                  "0020|0032": "\\".join(f"{v:.6f}" for v in image.TransformIndexToPhysicalPoint((0, 0, z))),
-                  "0020|0037": "\\".join(f"{v:.8f}" for v in [*direction[:, 0], *direction[:, 1]])}
+        header = {
+            "0008|0060": modality,
+            "0008|0018": f"{uid}.{z + 1}",
+            "0020|000e": uid,
+            "0020|000d": "1.2.3",
+            "0010|0020": patient,
+            "0020|0011": str(number),
+            "0008|103e": description,
+            "0020|0013": str(z),
+            "0008|0008": "ORIGINAL\\PRIMARY",
+            "0020|0032": "\\".join(f"{v:.6f}" for v in image.TransformIndexToPhysicalPoint((0, 0, z))),
+            "0020|0037": "\\".join(f"{v:.8f}" for v in [*direction[:, 0], *direction[:, 1]]),
+        }
         for key, value in (header | dict(tags)).items():
             one.SetMetaData(key, value)
         writer.SetFileName(str(folder / f"{uid}.{99 - z}.dcm"))  # names in no useful order
@@ -209,7 +241,15 @@ def test_a_dicom_study(limb, tmp_path):
     study = tmp_path / "patients" / "P"
     write_series(limb.mr, study / "mr", "1.2.3.1", "MR", 4, "T1 tra")
     write_series(limb.mr[:30, :30], study / "mr", "1.2.3.2", "MR", 2, "T2 small")
-    write_series(limb.mr, study / "mr" / "scouts", "1.2.3.3", "MR", 1, "scout", tags={"0008|0008": "ORIGINAL\\PRIMARY\\LOCALIZER"}.items())
+    write_series(
+        limb.mr,
+        study / "mr" / "scouts",
+        "1.2.3.3",
+        "MR",
+        1,
+        "scout",
+        tags={"0008|0008": "ORIGINAL\\PRIMARY\\LOCALIZER"}.items(),
+    )
     write_series(limb.ct, study / "ct", "1.2.3.4", "CT", 5, "planning")
     write_series(limb.ct, study / "ct", "1.2.3.5", "CT", 6, "gap", skip=(3,))
     (study / "ct" / "notes.txt").write_text("no DICOM", encoding="utf-8")
@@ -218,8 +258,14 @@ def test_a_dicom_study(limb, tmp_path):
         assert source.name == name and not found.registered and not source.warnings
         for place, truth in ((source.mr, limb.mr), (source.ct, limb.ct)):
             image = reading.read(place)
-            assert np.array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(truth)) and geometry.same_grid(image, truth)
-        assert source.mr.description == "T1 tra" and "a localiser" in source.notes[0] and "T2 small' (6 files) (no more voxels)" in source.notes[0]
+            assert np.array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(truth)) and geometry.same_grid(
+                image, truth
+            )
+        assert (
+            source.mr.description == "T1 tra"
+            and "a localiser" in source.notes[0]
+            and "T2 small' (6 files) (no more voxels)" in source.notes[0]
+        )
         assert source.ct.number == 5 and "slices are missing" in source.notes[1]
     assert layouts.find(study, mr_series="t2").sources[0].mr.description == "T2 small"
     assert layouts.find(study, mr_series="flair").sources[0].problem.startswith("no usable MR")
@@ -264,8 +310,12 @@ def test_cases_of_the_same_name_are_kept_apart(limb, tmp_path):
 
 
 @settings(max_examples=8, deadline=None)
-@given(turn=st.tuples(*[st.floats(-0.5, 0.5)] * 3), swap=st.sampled_from(["LPS", "RAS", "PIR", "SLA"]),
-       shift=st.tuples(*[st.floats(-6, 6)] * 3), spacing=st.tuples(*[st.floats(1.5, 3.0)] * 3))
+@given(
+    turn=st.tuples(*[st.floats(-0.5, 0.5)] * 3),
+    swap=st.sampled_from(["LPS", "RAS", "PIR", "SLA"]),
+    shift=st.tuples(*[st.floats(-6, 6)] * 3),
+    spacing=st.tuples(*[st.floats(1.5, 3.0)] * 3),
+)
 def test_a_prepared_ct_is_where_the_mr_says(turn, swap, shift, spacing):
     """HU that are linear in space come out as that function of each MR voxel's place, however the CT's grid lies."""
     slope = np.array([6.0, -4.0, 3.0])

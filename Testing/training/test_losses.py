@@ -28,7 +28,9 @@ def test_segmentation_is_cross_entropy_of_scaled_logits():
     for k, sigma2, label in ((0, 1 + SEGMENTATION_FLOOR, 0), (1, np.exp(-2) + SEGMENTATION_FLOOR, 2)):
         f = logits[0, :, 0, k].numpy() / (2 * sigma2)
         expected.append(-(f[label] - np.log(np.exp(f).sum())))
-    assert segmentation_nll(logits, s, labels, torch.ones(1, 1, 2, dtype=torch.float64)).item() == pytest.approx(np.mean(expected))
+    assert segmentation_nll(logits, s, labels, torch.ones(1, 1, 2, dtype=torch.float64)).item() == pytest.approx(
+        np.mean(expected)
+    )
 
 
 def fitted_z(printed, beta=0.0):
@@ -39,10 +41,16 @@ def fitted_z(printed, beta=0.0):
     target = (3 * x + sigma * torch.randn_like(x)).view(1, 1, 1, -1)
     parameters = torch.zeros(5, dtype=torch.float64, requires_grad=True)
     # with beta there is no function whose gradient this is, so no line search
-    optimiser = torch.optim.Adam([parameters], 0.03) if beta else torch.optim.LBFGS([parameters], max_iter=200, line_search_fn="strong_wolfe")
+    optimiser = (
+        torch.optim.Adam([parameters], 0.03)
+        if beta
+        else torch.optim.LBFGS([parameters], max_iter=200, line_search_fn="strong_wolfe")
+    )
 
     def predict():
-        return (parameters[0] + parameters[1] * x).view(1, 1, 1, -1), (parameters[2] + parameters[3] * x + parameters[4] * x**2).view(1, 1, 1, -1)
+        return (parameters[0] + parameters[1] * x).view(1, 1, 1, -1), (
+            parameters[2] + parameters[3] * x + parameters[4] * x**2
+        ).view(1, 1, 1, -1)
 
     def closure():
         optimiser.zero_grad()
@@ -72,7 +80,10 @@ def test_beta_keeps_the_optimal_variance():
 def test_voxels_without_weight_do_not_count():
     mean, target, s = maps(0.0, 0.0), maps(1.0, 1e6), maps(0.0, 0.0)
     weight = maps(1.0, 0.0)
-    assert regression_nll(mean, s, target, weight).item() == regression_nll(mean[..., :1], s[..., :1], target[..., :1], weight[..., :1]).item()
+    assert (
+        regression_nll(mean, s, target, weight).item()
+        == regression_nll(mean[..., :1], s[..., :1], target[..., :1], weight[..., :1]).item()
+    )
     assert weighted_mean(mean, torch.zeros_like(mean)).item() == 0.0  # and an empty patch is no NaN
 
 
@@ -124,7 +135,9 @@ def test_dice_loss_of_a_hand_computed_case_and_of_monai():
     assert dice_loss(p, truth, torch.ones_like(p)).item() == pytest.approx(theirs(p, truth).item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("name, terms", [("1tn-fl", {"body"}), ("2tn", {"body", "bone_hu"}), ("3tn", {"body", "bone_hu", "bone_class"})])
+@pytest.mark.parametrize(
+    "name, terms", [("1tn-fl", {"body"}), ("2tn", {"body", "bone_hu"}), ("3tn", {"body", "bone_hu", "bone_class"})]
+)
 def test_without_bone_its_terms_are_silent_and_never_nan(name, terms):
     from rtuncertainty import networks
 

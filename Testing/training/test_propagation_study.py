@@ -16,18 +16,20 @@ pytest.importorskip("itk")
 from test_joint_training import moved  # noqa: E402
 
 from rtuncertainty.bundles import bundle
+from rtuncertainty.core import structure_set  # noqa: E402
+from rtuncertainty.core.errors import InputError  # noqa: E402
+from rtuncertainty.deformation import warp_tensor  # noqa: E402
 from rtuncertainty.phantoms import pelvis as phantom_pelvis
 from rtuncertainty.prediction import predict
-from rtuncertainty.core import structure_set  # noqa: E402
-from rtuncertainty.deformation import warp_tensor  # noqa: E402
-from rtuncertainty.core.errors import InputError  # noqa: E402
 from training import __main__ as command  # noqa: E402
-from training.evaluation import elastix
-from training.data.prepare import pairs
-from training.studies.propagation import study, tables  # noqa: E402
 from training.data import pair_case
+from training.data.prepare import pairs
+from training.evaluation import (
+    contours,  # noqa: E402
+    elastix,
+)
 from training.methods.elmahdy2021 import feed  # noqa: E402
-from training.evaluation import contours  # noqa: E402
+from training.studies.propagation import study, tables  # noqa: E402
 
 CLASSES = ["brainstem", "mandible"]
 
@@ -75,7 +77,9 @@ def test_elastix_finds_the_motion(monkeypatch):
     d = elastix.displacement(case)
     none, found = (contours.deformation_row(case, x) for x in (0 * d, d))
     assert found["correlation"] > none["correlation"] and found["folding"] == 0
-    before, after = (np.mean([r["msd_mm"] for r in contours.contour_rows(case, contours.warped_labels(case, x))]) for x in (0 * d, d))
+    before, after = (
+        np.mean([r["msd_mm"] for r in contours.contour_rows(case, contours.warped_labels(case, x))]) for x in (0 * d, d)
+    )
     assert after < 0.6 * before
 
 
@@ -84,29 +88,80 @@ def test_from_pairs_to_tables_and_a_bundle(prepared, tmp_path, monkeypatch, caps
     monkeypatch.setattr("rtuncertainty.propagation.refine.ITERATIONS", {"off": (0, 0), "fast": (2, 0), "full": (2, 1)})
     site = study.SITES["propagation"]
     card = yaml.safe_load((study.FOLDER / site.card).read_text(encoding="utf-8"))
-    card["outputs"]["structures"] = [s | {"label": k} for k, s in enumerate((s for s in card["outputs"]["structures"] if s["name"] in CLASSES), 1)]
+    card["outputs"]["structures"] = [
+        s | {"label": k} for k, s in enumerate((s for s in card["outputs"]["structures"] if s["name"] in CLASSES), 1)
+    ]
     own = tmp_path / "card.yaml"
     own.write_text(yaml.safe_dump(card), encoding="utf-8")
     monkeypatch.setitem(study.SITES, "propagation", replace(site, card=own))
     budget = tmp_path / "budget.yaml"
     sizes = {"arguments": {"classes": 3, "widths": [2, 3, 4], "dropout": 0.1}}
-    budget.write_text(yaml.safe_dump({"steps": 2, "batch": 1, "patch": 44, "warm_up": 1, "validate_every": 2, "checkpoint_every": 1, "settle_batches": 1,
-                                      "networks": {n: sizes for n in ("seg", "reg", "cross_stitch", "dense")}}), encoding="utf-8")
-    arguments = ["reproduce", "propagation", "--data", str(prepared), "--out", str(tmp_path / "out"), "--config", str(budget), "--device", "cpu",
-                 "--only", "seg", "reg", "cross_stitch", "reg-5"]
+    budget.write_text(
+        yaml.safe_dump(
+            {
+                "steps": 2,
+                "batch": 1,
+                "patch": 44,
+                "warm_up": 1,
+                "validate_every": 2,
+                "checkpoint_every": 1,
+                "settle_batches": 1,
+                "networks": {n: sizes for n in ("seg", "reg", "cross_stitch", "dense")},
+            }
+        ),
+        encoding="utf-8",
+    )
+    arguments = [
+        "reproduce",
+        "propagation",
+        "--data",
+        str(prepared),
+        "--out",
+        str(tmp_path / "out"),
+        "--config",
+        str(budget),
+        "--device",
+        "cpu",
+        "--only",
+        "seg",
+        "reg",
+        "cross_stitch",
+        "reg-5",
+    ]
     assert command.main(arguments) == 0
     results = tmp_path / "out" / "results"
     text = (results / "propagation.md").read_text(encoding="utf-8")
-    assert all(t in text for t in ("| Seg | segmented |", "| Reg | propagated |", "| Cross-stitch both ways + fast | propagated |", "| Cross-stitch both ways + full |", "| Reg, bending 5 |", "| elastix |", "| rigid |"))
+    assert all(
+        t in text
+        for t in (
+            "| Seg | segmented |",
+            "| Reg | propagated |",
+            "| Cross-stitch both ways + fast | propagated |",
+            "| Cross-stitch both ways + full |",
+            "| Reg, bending 5 |",
+            "| elastix |",
+            "| rigid |",
+        )
+    )
     with open(results / "contours.csv", newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
     # an organ that was not drawn in a patient has no row
-    assert {(r["pair"], r["organ"]) for r in rows} == {("p1_day0", "brainstem"), ("p2_day0", "brainstem"), ("p2_day0", "mandible")}
+    assert {(r["pair"], r["organ"]) for r in rows} == {
+        ("p1_day0", "brainstem"),
+        ("p2_day0", "brainstem"),
+        ("p2_day0", "mandible"),
+    }
     rigid = [float(r["dsc"]) for r in rows if r["title"] == "rigid"]
     assert all(0 < d < 1 for d in rigid) and len(rigid) == 3
     made = bundle.read_card(tmp_path / "out" / "bundle" / "headneck-ct-propagation")
-    assert made["training"]["cases"] == 1 and made["outputs"]["deformation"]["bending"] == 0.5 and "synct" not in made["outputs"]
-    assert {s["path"] for s in made["outputs"]["structures"]} <= {"propagated", "segmented"} and made["accuracy"]["n"] == 2
+    assert (
+        made["training"]["cases"] == 1
+        and made["outputs"]["deformation"]["bending"] == 0.5
+        and "synct" not in made["outputs"]
+    )
+    assert {s["path"] for s in made["outputs"]["structures"]} <= {"propagated", "segmented"} and made["accuracy"][
+        "n"
+    ] == 2
     assert made["calibration"]["spread"]["structures"] == 3
     # given again it does nothing anew
     before = (tmp_path / "out" / "evaluation" / "reg" / "rows.json").stat().st_mtime_ns
@@ -115,29 +170,94 @@ def test_from_pairs_to_tables_and_a_bundle(prepared, tmp_path, monkeypatch, caps
     with pytest.raises(SystemExit, match="nobody"):
         command.main([*arguments, "nobody"])
     # the same scores by the commands for one model
-    one = [str(tmp_path / "out" / "runs" / "cross_stitch"), str(tmp_path / "out" / "bundles" / "cross_stitch"), str(tmp_path / "one")]
-    assert command.main(["evaluate", "--prepared", str(prepared), "--run", one[0], "--model", one[1], "--out", one[2], "--device", "cpu"]) == 0
-    again, first = (json.loads((folder / "evaluation.json").read_text(encoding="utf-8")) for folder in (tmp_path / "one", tmp_path / "out" / "evaluation" / "cross_stitch"))
-    assert again == first and "| cross_stitch both ways + fast | propagated |" in (tmp_path / "one" / "propagation.md").read_text(encoding="utf-8")
+    one = [
+        str(tmp_path / "out" / "runs" / "cross_stitch"),
+        str(tmp_path / "out" / "bundles" / "cross_stitch"),
+        str(tmp_path / "one"),
+    ]
+    assert (
+        command.main(
+            [
+                "evaluate",
+                "--prepared",
+                str(prepared),
+                "--run",
+                one[0],
+                "--model",
+                one[1],
+                "--out",
+                one[2],
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
+    again, first = (
+        json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+        for folder in (tmp_path / "one", tmp_path / "out" / "evaluation" / "cross_stitch")
+    )
+    assert again == first and "| cross_stitch both ways + fast | propagated |" in (
+        tmp_path / "one" / "propagation.md"
+    ).read_text(encoding="utf-8")
     # a model of this kind is told apart from one that makes a synthetic CT
     with pytest.raises(InputError, match="contour propagation"):
-        predict.predict(sitk.GetImageFromArray(np.random.default_rng(0).integers(1, 900, (20, 40, 40)).astype(np.int16)), made["folder"], samples=2)
+        predict.predict(
+            sitk.GetImageFromArray(np.random.default_rng(0).integers(1, 900, (20, 40, 40)).astype(np.int16)),
+            made["folder"],
+            samples=2,
+        )
 
 
 def test_the_table_compares_pair_by_pair(tmp_path):
     def rows(shift):
-        return [{"pair": f"p{i}_day0", "method": "network", "path": "propagated", "organ": o, "dsc": 0.8, "msd_mm": 1 + 0.1 * i + shift, "hd95_mm": 3.0}
-                for i in range(6) for o in ("a", "b")]
+        return [
+            {
+                "pair": f"p{i}_day0",
+                "method": "network",
+                "path": "propagated",
+                "organ": o,
+                "dsc": 0.8,
+                "msd_mm": 1 + 0.1 * i + shift,
+                "hd95_mm": 3.0,
+            }
+            for i in range(6)
+            for o in ("a", "b")
+        ]
 
-    deformation = [{"pair": f"p{i}_day0", "method": "network", "seconds": 2.0, "tre_mm": 1.0, "tre_p95_mm": 2.0, "jacobian_sd": 0.1, "folding": 0.01, "correlation": 0.9}
-                   for i in range(6)]
+    deformation = [
+        {
+            "pair": f"p{i}_day0",
+            "method": "network",
+            "seconds": 2.0,
+            "tre_mm": 1.0,
+            "tre_p95_mm": 2.0,
+            "jacobian_sd": 0.1,
+            "folding": 0.01,
+            "correlation": 0.9,
+        }
+        for i in range(6)
+    ]
     other = {"deformations": [], "spreads": [], "symmetry": []}
-    (tmp_path / "n.json").write_text(json.dumps(other | {"contours": rows(-0.2), "deformations": deformation}), encoding="utf-8")
-    (tmp_path / "b.json").write_text(json.dumps(other | {"contours": [r | {"method": "elastix"} for r in rows(0)]}), encoding="utf-8")
-    text = (tables.write({"Net": tmp_path / "n.json"}, tmp_path / "b.json", tmp_path / "results", "a machine") / "propagation.md").read_text(encoding="utf-8")
-    assert "| Net | propagated | 1.05 ± 0.17 | 1.05 ± 0.17 | 1.05 |" in text and "| Net | propagated | -0.20 | -0.20 |" in text and "| 2 of 2 | a, b |" in text
+    (tmp_path / "n.json").write_text(
+        json.dumps(other | {"contours": rows(-0.2), "deformations": deformation}), encoding="utf-8"
+    )
+    (tmp_path / "b.json").write_text(
+        json.dumps(other | {"contours": [r | {"method": "elastix"} for r in rows(0)]}), encoding="utf-8"
+    )
+    text = (
+        tables.write({"Net": tmp_path / "n.json"}, tmp_path / "b.json", tmp_path / "results", "a machine")
+        / "propagation.md"
+    ).read_text(encoding="utf-8")
+    assert (
+        "| Net | propagated | 1.05 ± 0.17 | 1.05 ± 0.17 | 1.05 |" in text
+        and "| Net | propagated | -0.20 | -0.20 |" in text
+        and "| 2 of 2 | a, b |" in text
+    )
     assert "| Net | 1.00 | 2.00 | 0.100 | 1.000 | 0.9000 | 2.0 |" in text
-    rho, n = tables.rank_correlation([{"sd_mm": s, "msd_mm": s**3} for s in (1.0, 2.0, 3.0, 5.0)] + [{"sd_mm": math.nan, "msd_mm": 1.0}])
+    rho, n = tables.rank_correlation(
+        [{"sd_mm": s, "msd_mm": s**3} for s in (1.0, 2.0, 3.0, 5.0)] + [{"sd_mm": math.nan, "msd_mm": 1.0}]
+    )
     assert (rho, n) == (pytest.approx(1.0), 4)
 
 
@@ -146,26 +266,59 @@ def patient(tmp_path_factory):
     """A small digital pelvis in the plain layout."""
     folder = tmp_path_factory.mktemp("plain")
     pelvis = phantom_pelvis.digital_pelvis(0)
-    coarse = sitk.Resample(pelvis.ct, [70, 54, 34], sitk.Transform(), sitk.sitkLinear, pelvis.ct.GetOrigin(),
-                           [s * n / m for s, n, m in zip(pelvis.ct.GetSpacing(), pelvis.ct.GetSize(), (70, 54, 34))], pelvis.ct.GetDirection(), -1000.0)
+    coarse = sitk.Resample(
+        pelvis.ct,
+        [70, 54, 34],
+        sitk.Transform(),
+        sitk.sitkLinear,
+        pelvis.ct.GetOrigin(),
+        [s * n / m for s, n, m in zip(pelvis.ct.GetSpacing(), pelvis.ct.GetSize(), (70, 54, 34))],
+        pelvis.ct.GetDirection(),
+        -1000.0,
+    )
     labels = sitk.Resample(pelvis.labels, coarse, sitk.Transform(), sitk.sitkNearestNeighbor)
     for name in ("A", "B"):
         (folder / name).mkdir()
         sitk.WriteImage(sitk.Cast(coarse, sitk.sitkInt16), str(folder / name / "ct.nii.gz"))
         masks = {n: sitk.Equal(labels, phantom_pelvis.LABELS[n]) for n in ("bladder", "rectum", "prostate")}
-        sitk.WriteImage(structure_set.as_segmentation(list(structure_set.read(masks).values())), str(folder / name / "structures.seg.nrrd"))
+        sitk.WriteImage(
+            structure_set.as_segmentation(list(structure_set.read(masks).values())),
+            str(folder / name / "structures.seg.nrrd"),
+        )
     (folder / "C").mkdir()
     return folder
 
 
 def test_pairs_of_a_plain_folder(patient, tmp_path, capsys):
     out = tmp_path / "pairs"
-    assert command.main(["pairs", "--data", str(patient), "--out", str(out), "--organs", "bladder", "rectum", "--spacing", "6", "6", "6", "--days", "1"]) == 0
+    assert (
+        command.main(
+            [
+                "pairs",
+                "--data",
+                str(patient),
+                "--out",
+                str(out),
+                "--organs",
+                "bladder",
+                "rectum",
+                "--spacing",
+                "6",
+                "6",
+                "6",
+                "--days",
+                "1",
+            ]
+        )
+        == 0
+    )
     assert "C: left out, it has no ct" in capsys.readouterr().out
     case = pair_case.load(out / "cases" / "A_day0.npz")
     assert case.classes == case.present == ["bladder", "rectum"] and case.patient == "A"
     before = np.abs(case.planning - case.daily)[case.body & case.known].mean()
-    warped = warp_tensor(torch.from_numpy(case.planning)[None, None], torch.from_numpy(case.displacement)[None])[0, 0].numpy()
+    warped = warp_tensor(torch.from_numpy(case.planning)[None, None], torch.from_numpy(case.displacement)[None])[
+        0, 0
+    ].numpy()
     assert np.abs(warped - case.daily)[case.body & case.known].mean() < 0.95 * before
     true = contours.contour_rows(case, contours.warped_labels(case, torch.from_numpy(case.displacement)))
     rigid = contours.contour_rows(case, case.planning_labels)

@@ -8,7 +8,8 @@ import pytest
 from scipy import optimize, stats
 
 from rtuncertainty.uncertainty import quality
-from training.calibration import flags, quality as quality_calibration
+from training.calibration import flags
+from training.calibration import quality as quality_calibration
 from training.calibration.flags import choose, earn
 
 
@@ -24,7 +25,9 @@ def test_isotonic_regression_is_that_of_scipy():
     y = x / 40 + 0.3 * rng.standard_normal(40)
     knots, values = quality_calibration.isotonic(x, y, weight)
     order = np.argsort(x)
-    assert np.allclose(np.interp(np.sort(x), knots, values), optimize.isotonic_regression(y[order], weights=weight[order]).x)
+    assert np.allclose(
+        np.interp(np.sort(x), knots, values), optimize.isotonic_regression(y[order], weights=weight[order]).x
+    )
     assert (np.diff(knots) > 0).all() and (np.diff(values) >= 0).all()
     # equal x have one value
     knots, values = quality_calibration.isotonic([1, 1, 2], [0.0, 1.0, 0.9], [1, 1, 1])
@@ -50,7 +53,12 @@ def test_the_map_corrects_and_its_interval_holds():
     mapped = np.array([found.apply(v) for v in new])
     assert np.abs(mapped[:, 0] - truth).mean() < 0.6 * np.abs(new - truth).mean()
     assert 0.85 < np.mean((mapped[:, 1] <= truth) & (truth <= mapped[:, 2])) <= 0.99
-    assert found.cases == 60 and found.patients == 30 and found.scores["auroc"] > 0.9 and found.scores["mae"] < found.scores["mae_of_mean"]
+    assert (
+        found.cases == 60
+        and found.patients == 30
+        and found.scores["auroc"] > 0.9
+        and found.scores["mae"] < found.scores["mae_of_mean"]
+    )
     card = {"calibration": {"quality": json.loads(json.dumps(found.as_card(), allow_nan=False))}}
     assert quality.of_card(card).apply(0.9) == pytest.approx(found.apply(0.9), abs=1e-4)
 
@@ -61,10 +69,15 @@ def test_each_patient_is_mapped_by_the_others():
     held = quality_calibration.held_out(predictor, dice, patients)
     changed = dice.copy()
     changed[patients == 4] = 0.0
-    assert np.array_equal(quality_calibration.held_out(predictor, changed, patients)[patients == 4], held[patients == 4])
+    assert np.array_equal(
+        quality_calibration.held_out(predictor, changed, patients)[patients == 4], held[patients == 4]
+    )
     assert quality_calibration.fit(predictor[:6], dice[:6], patients[:6]) is None
     # 90 % with 5 % a side takes 19 patients
-    assert quality_calibration.fit(predictor, dice, patients) is None and quality_calibration.fit(predictor, dice, patients, 0.6) is not None
+    assert (
+        quality_calibration.fit(predictor, dice, patients) is None
+        and quality_calibration.fit(predictor, dice, patients, 0.6) is not None
+    )
 
 
 def test_a_limit_catches_what_it_was_asked_to():
@@ -79,7 +92,12 @@ def test_limits_are_earned_or_not(high):
     bad = dice < 0.85
     sign = -1 if high else 1
     good = earn(sign * (dice + 0.03 * rng.standard_normal(60)), bad, patients, high)
-    assert good.earned and good.caught + good.missed == bad.sum() and good.caught >= 0.75 * bad.sum() and good.false_alarms < 0.5 * (~bad).sum()
+    assert (
+        good.earned
+        and good.caught + good.missed == bad.sum()
+        and good.caught >= 0.75 * bad.sum()
+        and good.false_alarms < 0.5 * (~bad).sum()
+    )
     assert 0.8 < sign * good.threshold < 0.95
     useless = [earn(rng.standard_normal(60), bad, patients, high).earned for _ in range(60)]
     assert np.mean(useless) < 0.15
@@ -97,7 +115,11 @@ def test_no_patient_chooses_the_limit_for_himself():
 def test_flags_and_lights_of_the_card():
     rng = np.random.default_rng(5)
     dice, patients = rng.uniform(0.6, 1.0, 60), np.arange(60) // 2
-    scores = {"expected_dice": dice + 0.02 * rng.standard_normal(60), "surface_entropy": rng.standard_normal(60), "interval_width": np.full(60, np.nan)}
+    scores = {
+        "expected_dice": dice + 0.02 * rng.standard_normal(60),
+        "surface_entropy": rng.standard_normal(60),
+        "interval_width": np.full(60, np.nan),
+    }
     found = flags.flags(scores, dice, patients)
     assert set(found) == {"expected_dice", "surface_entropy"}
     card = flags.flags_for_card(found)
@@ -105,11 +127,23 @@ def test_flags_and_lights_of_the_card():
     assert {"threshold", "caught", "missed", "false_alarms", "cases"} <= set(card["expected_dice"])
 
     true = rng.gamma(2, 1, 80)
-    rows = [{"pair": f"pt_{k // 2}_day{k % 2}", "method": "network + fast", "msd_mm": t + 0.2 * rng.standard_normal(), "dice": None,
-             "sd_mm": rng.random(), "true_msd_mm": t} for k, t in enumerate(true)]
+    rows = [
+        {
+            "pair": f"pt_{k // 2}_day{k % 2}",
+            "method": "network + fast",
+            "msd_mm": t + 0.2 * rng.standard_normal(),
+            "dice": None,
+            "sd_mm": rng.random(),
+            "true_msd_mm": t,
+        }
+        for k, t in enumerate(true)
+    ]
     rows.append({**rows[0], "true_msd_mm": math.nan})
     found = flags.lights(flags.agreement_rows({"agreements": rows, "spreads": []}))
     card = flags.lights_for_card(found)
-    assert 1.0 < card["amber"]["msd_mm"]["threshold"] < card["red"]["msd_mm"]["threshold"] < 3.5 and "dice" not in card["amber"]
+    assert (
+        1.0 < card["amber"]["msd_mm"]["threshold"] < card["red"]["msd_mm"]["threshold"] < 3.5
+        and "dice" not in card["amber"]
+    )
     old = flags.agreement_rows({"spreads": [{"pair": "pt_1_day0", "path": "propagated", "sd_mm": 1.0, "msd_mm": 2.0}]})
     assert old[0]["patient"] == "pt_1" and old[0]["true_msd_mm"] == 2.0

@@ -90,8 +90,11 @@ def test_the_card_gets_what_predict_will_show():
     from training.evaluation.slices import RECALIBRATED, for_card, recalibrated_row
 
     patients = [patient(k, heavy=True) for k in range(3)]
-    rows = [{"case": f"p{k}", "MAE body, ours": 40.0 + k, "Dice gtv": math.nan, "z sd": 0.8, "within 90 %": 0.97} | recalibrated_row(r)
-            for k, r in enumerate(recalibration.leave_one_out(patients))]
+    rows = [
+        {"case": f"p{k}", "MAE body, ours": 40.0 + k, "Dice gtv": math.nan, "z sd": 0.8, "within 90 %": 0.97}
+        | recalibrated_row(r)
+        for k, r in enumerate(recalibration.leave_one_out(patients))
+    ]
     fitted = recalibration.fit(patients)
     found = for_card(rows, {"weights": {"sha256": "x"}}, fitted.as_card(), [50.0, 60.0])
     assert found["accuracy"]["table"] == {"MAE body (HU)": 41.0} and found["accuracy"]["n"] == 3

@@ -121,7 +121,7 @@ def test_the_method_is_told_by_the_network_or_said(tmp_path):
     assert methods.config().network == "m4" and methods.config(network="vnet").method == "hasan2021"
     assert methods.config(network="vnet", method="eatonrosen2018").method == "eatonrosen2018"
     for name, module in methods.METHODS.items():
-        assert module.__name__.endswith(name) and module.Config.METHOD == name
+        assert module.__name__.endswith(name) and name == module.Config.METHOD
         for network in module.Config.NETWORKS:
             config = methods.config(method=name, network=network)
             assert config.method == name and set(config.network_arguments()) and config.patch_fault() is None

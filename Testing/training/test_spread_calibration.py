@@ -22,7 +22,11 @@ def test_scale_and_residual_are_found_and_hold_for_patients_left_out():
     assert fitted.scale == pytest.approx(6.0, rel=0.1) and fitted.residual_mm == pytest.approx(0.8, rel=0.1)
     assert fitted.factor_90 == pytest.approx(1.645, rel=0.05)  # these errors are Gaussian
     checked = spread.left_out(rows)
-    assert checked["z_sd"] == pytest.approx(1, abs=0.05) and checked["within_90"] == pytest.approx(0.9, abs=0.02) and checked["patients"] == 10
+    assert (
+        checked["z_sd"] == pytest.approx(1, abs=0.05)
+        and checked["within_90"] == pytest.approx(0.9, abs=0.02)
+        and checked["patients"] == 10
+    )
 
 
 def test_two_days_of_a_patient_are_left_out_together():

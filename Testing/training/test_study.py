@@ -7,14 +7,26 @@ import tiny_cohort
 import yaml
 
 import training.__main__ as command
-from training.studies.mr_only import claims, study
 from training import methods
 from training.evaluation.comparison import store
+from training.studies.mr_only import claims, study
 
-BUDGET = {"steps": 3, "batch": 2, "patch": 24, "folds": 3, "warm_up": 1, "settle_batches": 2, "validate_every": 3, "checkpoint_every": 1,
-          "evaluation": {"samples": 2, "every": 2},
-          "networks": {"m2a": {"arguments": {"width": 4, "features": 8}}, "m4": {"arguments": {"classes": 3, "width": 4, "features": 8, "branch_width": 4}},
-                       "3tn": {"arguments": {"filters": 2}}}}
+BUDGET = {
+    "steps": 3,
+    "batch": 2,
+    "patch": 24,
+    "folds": 3,
+    "warm_up": 1,
+    "settle_batches": 2,
+    "validate_every": 3,
+    "checkpoint_every": 1,
+    "evaluation": {"samples": 2, "every": 2},
+    "networks": {
+        "m2a": {"arguments": {"width": 4, "features": 8}},
+        "m4": {"arguments": {"classes": 3, "width": 4, "features": 8, "branch_width": 4}},
+        "3tn": {"arguments": {"filters": 2}},
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +35,23 @@ def studied(tmp_path_factory):
     tiny_cohort.write(folder / "prepared", 6)
     (folder / "budget.yaml").write_text(yaml.safe_dump(BUDGET), encoding="utf-8")
     for _ in range(2):  # the second call finds everything done
-        command.main(["reproduce", "mr_only", "--data", str(folder / "prepared"), "--out", str(folder / "out"), "--config", str(folder / "budget.yaml"),
-                      "--device", "cpu", "--only", "m2a", "3tn"])
+        command.main(
+            [
+                "reproduce",
+                "mr_only",
+                "--data",
+                str(folder / "prepared"),
+                "--out",
+                str(folder / "out"),
+                "--config",
+                str(folder / "budget.yaml"),
+                "--device",
+                "cpu",
+                "--only",
+                "m2a",
+                "3tn",
+            ]
+        )
     return folder
 
 
@@ -79,12 +106,35 @@ def test_budgets_name_the_networks_that_they_size():
 
 
 def rows(values):
-    return {"format": 1, "network": "n", "version": "0", "weights_sha256": "", "samples": 2, "training": ["t"], "baselines": {},
-            "cases": {f"p{k}": {"reference": k, "curves": {}, "row": {"case": f"p{k}", claims.BODY: v, claims.BONE: 2 * v, "z mean": 0.0,
-                                                                      "z sd": 1.0, "within 90 %": 0.9}} for k, v in enumerate(values)}}
+    return {
+        "format": 1,
+        "network": "n",
+        "version": "0",
+        "weights_sha256": "",
+        "samples": 2,
+        "training": ["t"],
+        "baselines": {},
+        "cases": {
+            f"p{k}": {
+                "reference": k,
+                "curves": {},
+                "row": {
+                    "case": f"p{k}",
+                    claims.BODY: v,
+                    claims.BONE: 2 * v,
+                    "z mean": 0.0,
+                    "z sd": 1.0,
+                    "within 90 %": 0.9,
+                },
+            }
+            for k, v in enumerate(values)
+        },
+    }
 
 
-@pytest.mark.parametrize("shift, count, verdict", [(-5.0, 8, "holds"), (5.0, 8, "contradicted"), (-5.0, 5, "undecided")])
+@pytest.mark.parametrize(
+    "shift, count, verdict", [(-5.0, 8, "holds"), (5.0, 8, "contradicted"), (-5.0, 5, "undecided")]
+)
 def test_claims_are_decided_by_the_patients(tmp_path, shift, count, verdict):
     base = [40.0 + k for k in range(count)]
     for name, values in (("M1", base), ("M2a", [v + shift + 0.1 * k for k, v in enumerate(base)])):

@@ -1,4 +1,6 @@
-"""Run, split, weights and card belong together: who was trained on is known, and what was begun goes on as it was begun."""
+"""Run, split, weights and card belong together: who was trained on is known, and what was begun goes on as it was
+begun.
+"""
 
 import csv
 import json
@@ -12,16 +14,26 @@ import yaml
 pytest.importorskip("lightning")
 
 from rtuncertainty.bundles import bundle  # noqa: E402
-from training import __main__ as command, methods  # noqa: E402
-from training.run import export, folder, train
+from training import __main__ as command  # noqa: E402
+from training import methods
 from training.core import provenance  # noqa: E402
 from training.data.case import Case, save_case  # noqa: E402
-from training.methods.hasan2021.feed import cross_fitted  # noqa: E402
 from training.methods.elmahdy2021.feed import sides  # noqa: E402
+from training.methods.hasan2021.feed import cross_fitted  # noqa: E402
+from training.run import export, folder, train
 
 CARD = Path(command.__file__).parent / "studies" / "mr_only" / "limb_card.yaml"
-SMALL = {"arguments": {"classes": 3, "width": 4, "features": 8, "branch_width": 4}, "steps": 4, "batch": 2, "patch": 16, "folds": 4, "warm_up": 2,
-         "checkpoint_every": 1, "validate_every": 2, "settle_batches": 2}
+SMALL = {
+    "arguments": {"classes": 3, "width": 4, "features": 8, "branch_width": 4},
+    "steps": 4,
+    "batch": 2,
+    "patch": 16,
+    "folds": 4,
+    "warm_up": 2,
+    "checkpoint_every": 1,
+    "validate_every": 2,
+    "settle_batches": 2,
+}
 
 
 def add_case(prepared, name, seed):
@@ -31,7 +43,11 @@ def add_case(prepared, name, seed):
     body = np.ones(labels.shape, bool)
     mr = rng.normal(size=labels.shape).astype(np.float32)
     (prepared / "cases").mkdir(parents=True, exist_ok=True)
-    save_case(Case(name, mr, np.where(labels == 1, 600, 40).astype(np.float32), labels, body, body, (1.0, 1.0, 3.0)), prepared / "cases" / f"{name}.npz", {})
+    save_case(
+        Case(name, mr, np.where(labels == 1, 600, 40).astype(np.float32), labels, body, body, (1.0, 1.0, 3.0)),
+        prepared / "cases" / f"{name}.npz",
+        {},
+    )
     names = sorted(f.stem for f in (prepared / "cases").glob("*.npz"))
     with open(prepared / "prepare.csv", "w", newline="", encoding="utf-8") as f:
         csv.writer(f).writerows([["case", "kept"], *[[n, "yes"] for n in names]])
@@ -62,8 +78,24 @@ def split_of(run):
 
 
 def evaluate(prepared, run, model, out, *more):
-    return command.main(["evaluate", "--prepared", str(prepared), "--run", str(run), "--model", str(model), "--out", str(out), "--samples", "2",
-                         "--device", "cpu", *more])
+    return command.main(
+        [
+            "evaluate",
+            "--prepared",
+            str(prepared),
+            "--run",
+            str(run),
+            "--model",
+            str(model),
+            "--out",
+            str(out),
+            "--samples",
+            "2",
+            "--device",
+            "cpu",
+            *more,
+        ]
+    )
 
 
 def test_who_was_trained_on_is_not_scored_whatever_his_name(prepared, tmp_path):
@@ -81,9 +113,19 @@ def test_who_was_trained_on_is_not_scored_whatever_his_name(prepared, tmp_path):
     for name in split_of(one)["hashes"]:
         (renamed / "cases").mkdir(parents=True, exist_ok=True)
         shutil.copy(prepared / "cases" / f"{name}.npz", renamed / "cases" / f"x{name}.npz")
-    (renamed / "prepare.csv").write_text("case,kept\n" + "".join(f"x{n},yes\n" for n in split_of(one)["hashes"]), encoding="utf-8")
+    (renamed / "prepare.csv").write_text(
+        "case,kept\n" + "".join(f"x{n},yes\n" for n in split_of(one)["hashes"]), encoding="utf-8"
+    )
     third = fit(renamed, "third")
-    (third / "split.json").write_text(json.dumps({"training": [f"x{n}" for n in split_of(one)["validation"]], "validation": [f"x{n}" for n in split_of(one)["training"]]}), encoding="utf-8")
+    (third / "split.json").write_text(
+        json.dumps(
+            {
+                "training": [f"x{n}" for n in split_of(one)["validation"]],
+                "validation": [f"x{n}" for n in split_of(one)["training"]],
+            }
+        ),
+        encoding="utf-8",
+    )
     with pytest.raises(SystemExit, match="was trained on xp"):
         evaluate(renamed, third, model, tmp_path / "ev")
 
@@ -108,16 +150,25 @@ def test_what_came_before_is_carried_on(prepared, tmp_path):
     with pytest.raises(SystemExit, match="--unseen"):
         evaluate(prepared, tmp_path / "first", first, tmp_path / "ev")
     evaluate(prepared, tmp_path / "first", first, tmp_path / "ev", "--unseen")
-    assert "as its evaluator states" in json.loads((tmp_path / "ev" / "evaluation.json").read_text(encoding="utf-8"))["accuracy"]["cases"]
-    unknown = bundle.read_card(export.run(fit(theirs, "unknown", initialise=str(first)), CARD, tmp_path / "unknown-model"))
+    assert (
+        "as its evaluator states"
+        in json.loads((tmp_path / "ev" / "evaluation.json").read_text(encoding="utf-8"))["accuracy"]["cases"]
+    )
+    unknown = bundle.read_card(
+        export.run(fit(theirs, "unknown", initialise=str(first)), CARD, tmp_path / "unknown-model")
+    )
     assert provenance.unseen_checkpoints(unknown, "anyone") == [] and "began with" in provenance.why_unknown(unknown)
 
 
 def test_of_folds_those_are_taken_that_have_not_seen_him():
-    splits = [{"training": ["b", "c"], "validation": ["a"], "hashes": {n: [n * 3] for n in "abc"}},
-              {"training": ["a", "c"], "validation": ["b"], "hashes": {n: [n * 3] for n in "abc"}}]
+    splits = [
+        {"training": ["b", "c"], "validation": ["a"], "hashes": {n: [n * 3] for n in "abc"}},
+        {"training": ["a", "c"], "validation": ["b"], "hashes": {n: [n * 3] for n in "abc"}},
+    ]
     card = {"name": "x", "training": {"patients": provenance.for_card(splits, "salt")}}
-    assert provenance.unseen_checkpoints(card, "aaa") == [0] and provenance.unseen_checkpoints(card, ["bbb", "other day"]) == [1]
+    assert provenance.unseen_checkpoints(card, "aaa") == [0] and provenance.unseen_checkpoints(
+        card, ["bbb", "other day"]
+    ) == [1]
     assert provenance.unseen_checkpoints(card, "ccc") == [] and provenance.unseen_checkpoints(card, "ddd") == [0, 1]
     assert provenance.unseen_checkpoints({"name": "x", "training": {}}, "aaa") == []
 
@@ -126,7 +177,11 @@ def test_figures_of_who_was_trained_on_do_not_go_into_a_card(prepared, tmp_path)
     one = fit(prepared, "one")
     model = export.run(one, CARD, tmp_path / "model")
     split, sha = split_of(one), bundle.read_card(model)["weights"]["sha256"]
-    made = {"weights_sha256": sha, "accuracy": {"cases": "1", "n": 1, "table": {}}, "calibration": {"synct": None, "volumes": None}}
+    made = {
+        "weights_sha256": sha,
+        "accuracy": {"cases": "1", "n": 1, "table": {}},
+        "calibration": {"synct": None, "volumes": None},
+    }
     file = tmp_path / "evaluation.json"
     file.write_text(json.dumps(made), encoding="utf-8")
     with pytest.raises(SystemExit, match="does not say whom"):
@@ -139,8 +194,13 @@ def test_figures_of_who_was_trained_on_do_not_go_into_a_card(prepared, tmp_path)
 def test_a_split_is_dealt_once(prepared):
     run = fit(prepared, stop_after=2)
     was = (run / "split.json").read_text(encoding="utf-8")
-    for changes, said in (({"fold": 1}, "fold: 0, now 1"), ({"learning_rate": 0.5}, "learning_rate: 0.002, now 0.5"), ({"steps": 9}, "steps: 4, now 9"),
-                          ({"initialise": "limb-t1-synct"}, "initialise: None, now"), ({"arguments": SMALL["arguments"] | {"width": 8}}, "arguments")):
+    for changes, said in (
+        ({"fold": 1}, "fold: 0, now 1"),
+        ({"learning_rate": 0.5}, "learning_rate: 0.002, now 0.5"),
+        ({"steps": 9}, "steps: 4, now 9"),
+        ({"initialise": "limb-t1-synct"}, "initialise: None, now"),
+        ({"arguments": SMALL["arguments"] | {"width": 8}}, "arguments"),
+    ):
         with pytest.raises(SystemExit, match=said + ".*train --prepared"):
             fit(prepared, **changes)
     add_case(prepared, "p9", 9)
@@ -177,7 +237,10 @@ def test_one_image_on_both_sides_is_refused(prepared):
 
 
 def test_any_data_have_folds(tmp_path):
-    rows = [["case", "kept", "patient", "set"], *[[f"p{p}_day{d}", "yes", f"p{p}", "validation" if p > 5 else "train"] for p in range(8) for d in range(2)]]
+    rows = [
+        ["case", "kept", "patient", "set"],
+        *[[f"p{p}_day{d}", "yes", f"p{p}", "validation" if p > 5 else "train"] for p in range(8) for d in range(2)],
+    ]
     with open(tmp_path / "prepare.csv", "w", newline="", encoding="utf-8") as f:
         csv.writer(f).writerows(rows)
     table, held = tmp_path / "prepare.csv", []
@@ -191,8 +254,14 @@ def test_any_data_have_folds(tmp_path):
     assert sorted(held) == sorted(r[0] for r in rows[1:])
     few = tmp_path / "few"
     few.mkdir()
-    rows = [["case", "kept", "patient", "order", "labelled", "set"],
-            *[[f"s{k}", "yes", f"q{k // 2}", k, "yes" if k < 12 else "no", "validation" if k < 4 else "train"] for k in range(16)], ["s16", "yes", "q0", 16, "no", "train"]]
+    rows = [
+        ["case", "kept", "patient", "order", "labelled", "set"],
+        *[
+            [f"s{k}", "yes", f"q{k // 2}", k, "yes" if k < 12 else "no", "validation" if k < 4 else "train"]
+            for k in range(16)
+        ],
+        ["s16", "yes", "q0", 16, "no", "train"],
+    ]
     with open(few / "prepare.csv", "w", newline="", encoding="utf-8") as f:
         csv.writer(f).writerows(rows)
     held = []
@@ -207,6 +276,7 @@ def test_any_data_have_folds(tmp_path):
 
 def test_stopped_while_it_settles_is_not_finished(prepared, monkeypatch):
     import torch
+
     whole = fit(prepared, "whole")
 
     def killed(*_):
@@ -228,6 +298,7 @@ def test_stopped_while_it_settles_is_not_finished(prepared, monkeypatch):
 
 def test_a_damaged_checkpoint_is_survived(prepared, capsys):
     import torch
+
     whole, cut = fit(prepared, "whole"), fit(prepared, "cut", stop_after=3)
     last = cut / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
@@ -243,7 +314,9 @@ def test_a_damaged_checkpoint_is_survived(prepared, capsys):
 
 def test_early_stopping_keeps_the_best_and_ends_once(prepared, monkeypatch):
     import torch
+
     from training.methods.synthesis import Synthesis
+
     scores = {2: 3.0, 4: 1.0, 6: 2.0, 8: 2.5}
 
     def ended(self):
@@ -252,7 +325,10 @@ def test_early_stopping_keeps_the_best_and_ends_once(prepared, monkeypatch):
     monkeypatch.setattr(Synthesis, "on_validation_epoch_end", ended)
     how = {"steps": 40, "early_stop": 2, "checkpoint_every": 3}
     run = fit(prepared, **how)
-    assert export.network_state(run)[1] == 4 and torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)["global_step"] == 8
+    assert (
+        export.network_state(run)[1] == 4
+        and torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)["global_step"] == 8
+    )
     assert folder.is_done(run, 40)
     before = {f: f.stat().st_mtime_ns for f in run.rglob("*")}
     fit(prepared, **how)
@@ -283,9 +359,16 @@ def test_a_common_start_is_not_dropped_without_a_word(prepared, tmp_path):
         train.run(prepared, config, tmp_path / "run", device="cpu", budget=budget)
 
 
-@pytest.mark.parametrize("settings, said", [({"learning_rat": 1}, "did you mean learning_rate"), ({"fold": 9}, "fold 9 is not one of 0 to 4"),
-                                            ({"network": "ua_mt", "augmentation": "nonsense"}, "augmentation 'nonsense' is not one of"), ({"cross_fit": "maybe"}, "true or false"),
-                                            ({"schedule": "cosin"}, "did you mean cosine")])
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        ({"learning_rat": 1}, "did you mean learning_rate"),
+        ({"fold": 9}, "fold 9 is not one of 0 to 4"),
+        ({"network": "ua_mt", "augmentation": "nonsense"}, "augmentation 'nonsense' is not one of"),
+        ({"cross_fit": "maybe"}, "true or false"),
+        ({"schedule": "cosin"}, "did you mean cosine"),
+    ],
+)
 def test_typos_are_errors(tmp_path, settings, said):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     with pytest.raises(SystemExit, match=said):

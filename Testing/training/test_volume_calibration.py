@@ -1,4 +1,6 @@
-"""Fits of volume intervals on simulated networks whose true spread is known, and the scores that never saw their own fit."""
+"""Fits of volume intervals on simulated networks whose true spread is known, and the scores that never saw their own
+fit.
+"""
 
 import math
 from dataclasses import replace
@@ -8,7 +10,7 @@ import pytest
 from scipy import stats
 
 from rtuncertainty.uncertainty.volume_distribution import PERCENTILES
-from training.calibration import conformal, volumes, volume_coverage
+from training.calibration import conformal, volume_coverage, volumes
 from training.calibration.volumes import VolumeRow
 
 Z = stats.norm.ppf(np.array(PERCENTILES) / 100)
@@ -16,7 +18,9 @@ SURE = 0.276  # with this part of the true spread a nominal 90 % interval holds 
 
 
 def simulated(rng, count: int, sure=SURE, structures=("prostate",), bias=0.05) -> list[VolumeRow]:
-    """Patients whose volumes are log-normal about a biased median; the network tells `sure` times the true spread, which differs by patient."""
+    """Patients whose volumes are log-normal about a biased median; the network tells `sure` times the true spread,
+    which differs by patient.
+    """
     rows = []
     for number in range(count):
         for structure in structures:
@@ -47,11 +51,21 @@ def test_57_cases_at_90_percent():
 
 
 def test_scaled_margins_are_narrower_where_the_network_knows_what_it_does_not_know():
-    """One contour in four is missed, and told to be uncertain: added to all, its margin makes every interval as wide as its own."""
+    """One contour in four is missed, and told to be uncertain: added to all, its margin makes every interval as wide
+    as its own.
+    """
     rng = np.random.default_rng(9)
     sure, lost = simulated(rng, 150), simulated(rng, 50)
-    rows = sure + [VolumeRow("net", f"lost {r.patient}", r.structure, tuple(float(r.distribution.volume_ml * (v / r.distribution.volume_ml) ** 6) for v in r.ml),
-                             r.distribution.volume_ml * float(np.exp(1.5 * rng.standard_normal()))) for r in lost]
+    rows = sure + [
+        VolumeRow(
+            "net",
+            f"lost {r.patient}",
+            r.structure,
+            tuple(float(r.distribution.volume_ml * (v / r.distribution.volume_ml) ** 6) for v in r.ml),
+            r.distribution.volume_ml * float(np.exp(1.5 * rng.standard_normal())),
+        )
+        for r in lost
+    ]
     known, new = rows[::2], rows[1::2]
     width, inside = {}, {}
     for method in ("conformal", "conformal_scaled"):
@@ -79,20 +93,28 @@ def test_usual_volumes_make_intervals_narrower_and_keep_the_promise():
     rng = np.random.default_rng(12)
     inside, widths = {True: [], False: []}, {True: [], False: []}
     for _ in range(12):
-        rows = [replace(r, ml=tuple(v * (0.05 if k % 6 == 0 else 1) for v in r.ml)) for k, r in enumerate(simulated(rng, 140))]
+        rows = [
+            replace(r, ml=tuple(v * (0.05 if k % 6 == 0 else 1) for v in r.ml))
+            for k, r in enumerate(simulated(rng, 140))
+        ]
         known, new, usual = rows[:40], rows[40:], {"prostate": (10.0, 110.0)}
         for use in inside:
             found = volumes.fit(known, "conformal", usual=usual if use else None)
             inside[use].append(held(found, new))
             ends = [found.interval(r.distribution, 0.9) for r in new]
-            widths[use].append(float(np.median([(i.upper - i.lower) / r.distribution.volume_ml for i, r in zip(ends, new)])))
+            widths[use].append(
+                float(np.median([(i.upper - i.lower) / r.distribution.volume_ml for i, r in zip(ends, new)]))
+            )
     assert 0.88 < np.mean(inside[True]) < 0.97 and 0.88 < np.mean(inside[False]) < 0.97
     assert np.mean(widths[True]) < 0.5 * np.mean(widths[False])
 
 
 def test_no_spread_cannot_be_scaled_but_conformal_holds():
     rng = np.random.default_rng(4)
-    flat = [VolumeRow("net", r.patient, r.structure, (r.distribution.volume_ml,) * len(PERCENTILES), r.true_ml) for r in simulated(rng, 240)]
+    flat = [
+        VolumeRow("net", r.patient, r.structure, (r.distribution.volume_ml,) * len(PERCENTILES), r.true_ml)
+        for r in simulated(rng, 240)
+    ]
     with pytest.raises(ValueError, match="conformal"):
         volumes.fit(flat[:40], "log_affine")
     assert held(volumes.fit(flat[:40], "conformal"), flat[40:]) > 0.82
@@ -142,9 +164,16 @@ def test_coverage_width_and_percentiles():
     assert everything["none"].coverage[0.9] < 0.5 and everything["conformal"].coverage[0.9] > 0.82
     assert everything["none"].error > 0.25 > 0.08 > everything["log_affine"].error
     for c in everything.values():
-        assert sum(c.pit) == pytest.approx(1.0) and all(a <= b + 1e-9 for a, b in zip(c.width.values(), list(c.width.values())[1:]))
+        assert sum(c.pit) == pytest.approx(1.0) and all(
+            a <= b + 1e-9 for a, b in zip(c.width.values(), list(c.width.values())[1:])
+        )
     # overconfident: truths pile up at both ends; calibrated: no more
-    assert everything["none"].pit[0] + everything["none"].pit[-1] > 0.6 > 0.35 > everything["log_affine"].pit[0] + everything["log_affine"].pit[-1]
+    assert (
+        everything["none"].pit[0] + everything["none"].pit[-1]
+        > 0.6
+        > 0.35
+        > everything["log_affine"].pit[0] + everything["log_affine"].pit[-1]
+    )
     # who has seen the image is narrower than who has not
     assert everything["conformal"].width[0.9] < everything["uninformed"].width[0.9]
     known = volume_coverage.evaluate(rows, {"prostate": [10.0, 20.0, 30.0]})["uninformed"]

@@ -16,8 +16,8 @@ from rtuncertainty.bundles import bundle
 from rtuncertainty.phantoms import limb as phantom
 from rtuncertainty.prediction import predict  # noqa: E402
 from training import __main__ as command  # noqa: E402
-from training.run import export
 from training.data.prepare import synthesis  # noqa: E402
+from training.run import export
 
 SIZE = (96, 96, 8)
 
@@ -37,10 +37,18 @@ def prepared(tmp_path_factory):
     for seed in range(1, 4):
         one = phantom.digital_limb(seed, size=SIZE, spacing=(1.5, 1.5, 3.0))
         from rtuncertainty.prediction import preprocess
+
         ready = preprocess.preprocess(one.mr, (None,) * 3)
         body = sitk.GetArrayFromImage(ready.body) > 0
-        made = synthesis.Case(f"p{seed}", sitk.GetArrayFromImage(ready.image), sitk.GetArrayFromImage(one.ct).astype(np.float32),
-                            sitk.GetArrayFromImage(one.labels), body, np.ones_like(body), (1.5, 1.5, 3.0))
+        made = synthesis.Case(
+            f"p{seed}",
+            sitk.GetArrayFromImage(ready.image),
+            sitk.GetArrayFromImage(one.ct).astype(np.float32),
+            sitk.GetArrayFromImage(one.labels),
+            body,
+            np.ones_like(body),
+            (1.5, 1.5, 3.0),
+        )
         synthesis.save_case(made, out / "cases" / f"p{seed}.npz", {})
     with open(out / "prepare.csv", "w", newline="", encoding="utf-8") as f:
         csv.writer(f).writerows([["case", "kept"], *[[f"p{i}", "yes"] for i in range(4)]])
@@ -50,11 +58,19 @@ def prepared(tmp_path_factory):
 def test_registration_brings_a_moved_ct_back(prepared):
     folder, limb = prepared
     found = synthesis.load_case(folder / "prepared" / "cases" / "p0.npz")
-    truth = sitk.GetArrayFromImage(synthesis.geometry.resample(sitk.Cast(limb.ct, sitk.sitkFloat32), synthesis.geometry.resampled_grid(limb.mr, (1, 1, None)), background=-1000))
+    truth = sitk.GetArrayFromImage(
+        synthesis.geometry.resample(
+            sitk.Cast(limb.ct, sitk.sitkFloat32),
+            synthesis.geometry.resampled_grid(limb.mr, (1, 1, None)),
+            background=-1000,
+        )
+    )
     moved_back = np.abs(found.ct - truth)[found.region].mean()
     ct = sitk.Cast(limb.ct, sitk.sitkFloat32)
     moved = sitk.Resample(ct, ct, sitk.TranslationTransform(3, (6.0, -4.0, 0.0)), sitk.sitkLinear, -1000.0)
-    before = np.abs(sitk.GetArrayFromImage(moved) - sitk.GetArrayFromImage(ct))[sitk.GetArrayFromImage(limb.labels) == 1].mean()
+    before = np.abs(sitk.GetArrayFromImage(moved) - sitk.GetArrayFromImage(ct))[
+        sitk.GetArrayFromImage(limb.labels) == 1
+    ].mean()
     bone = found.region & (truth > 200)
     assert moved_back < 40 and np.abs(found.ct - truth)[bone].mean() < 0.5 * before
     assert (folder / "prepared" / "overlays" / "p0.png").stat().st_size > 10_000
@@ -62,16 +78,46 @@ def test_registration_brings_a_moved_ct_back(prepared):
 
 def run(folder, name, *more):
     config = folder / "config.yaml"
-    config.write_text(yaml.safe_dump({"arguments": {"classes": 3, "width": 4, "features": 8, "branch_width": 4}, "steps": 6, "batch": 2,
-                                      "patch": 32, "folds": 4, "warm_up": 2, "checkpoint_every": 3, "validate_every": 3,
-                                      "settle_batches": 4}), encoding="utf-8")
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "arguments": {"classes": 3, "width": 4, "features": 8, "branch_width": 4},
+                "steps": 6,
+                "batch": 2,
+                "patch": 32,
+                "folds": 4,
+                "warm_up": 2,
+                "checkpoint_every": 3,
+                "validate_every": 3,
+                "settle_batches": 4,
+            }
+        ),
+        encoding="utf-8",
+    )
     out = folder / name
-    assert command.main(["train", "--prepared", str(folder / "prepared"), "--config", str(config), "--out", str(out), "--device", "cpu", *more]) == 0
+    assert (
+        command.main(
+            [
+                "train",
+                "--prepared",
+                str(folder / "prepared"),
+                "--config",
+                str(config),
+                "--out",
+                str(out),
+                "--device",
+                "cpu",
+                *more,
+            ]
+        )
+        == 0
+    )
     return out
 
 
 def test_a_resumed_run_ends_where_an_uncut_one_does(prepared):
     import torch
+
     folder, _ = prepared
     whole = run(folder, "whole")
     # the same run, cut after half of its steps: the schedule is that of six
@@ -80,7 +126,9 @@ def test_a_resumed_run_ends_where_an_uncut_one_does(prepared):
     first = (cut / "log" / "metrics.csv").read_text(encoding="utf-8")
     cut = run(folder, "cut")
     # what was logged before the cut is still there
-    assert (cut / "log" / "metrics.csv").read_text(encoding="utf-8") == first and (cut / "log-from-3" / "metrics.csv").exists()
+    assert (cut / "log" / "metrics.csv").read_text(encoding="utf-8") == first and (
+        cut / "log-from-3" / "metrics.csv"
+    ).exists()
     a, b = (torch.load(r / "checkpoints" / "last.ckpt", weights_only=False) for r in (whole, cut))
     assert a["global_step"] == b["global_step"] == 6
     for key, value in a["state_dict"].items():
@@ -95,9 +143,13 @@ def test_a_run_begins_with_the_weights_of_a_bundle(prepared, tmp_path, capsys):
 
     from rtuncertainty import networks
     from training.run import initial
+
     folder, _ = prepared
     card = tmp_path / "card.yaml"
-    card.write_text((Path(command.__file__).parent / "studies" / "mr_only" / "limb_card.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    card.write_text(
+        (Path(command.__file__).parent / "studies" / "mr_only" / "limb_card.yaml").read_text(encoding="utf-8"),
+        encoding="utf-8",
+    )
     made = export.run(run(folder, "whole"), card, tmp_path / "bundle")
     theirs = bundle.load(made)[1][0].state_dict()
     arguments = {"width": 4, "features": 8, "branch_width": 4}
@@ -113,18 +165,40 @@ def test_a_run_begins_with_the_weights_of_a_bundle(prepared, tmp_path, capsys):
     said = capsys.readouterr().out.splitlines()[-1]
     assert all(k.rsplit(".", 1)[0] in said for k in new) and "trunk" not in said
     with pytest.raises(SystemExit, match="trained on someone"):
-        initial.begin_with(same, str(made), {"someone": split["hashes"][split["training"][0]]})  # told by the image, whatever the name
+        initial.begin_with(
+            same, str(made), {"someone": split["hashes"][split["training"][0]]}
+        )  # told by the image, whatever the name
     with pytest.raises(SystemExit, match="less than half fits"):
         initial.begin_with(networks.build("m4", classes=3, width=8, features=8, branch_width=4), str(made), {})
     with pytest.raises(SystemExit, match="neither a folder"):
         initial.begin_with(same, str(tmp_path / "none"), {})
     # by the config
     config = folder / "tuned.yaml"
-    config.write_text((folder / "config.yaml").read_text(encoding="utf-8") + f"initialise: {made}\nlearning_rate: 0.0\n", encoding="utf-8")
-    assert command.main(["train", "--prepared", str(folder / "prepared"), "--config", str(config), "--out", str(tmp_path / "tuned"), "--device", "cpu"]) == 0
+    config.write_text(
+        (folder / "config.yaml").read_text(encoding="utf-8") + f"initialise: {made}\nlearning_rate: 0.0\n",
+        encoding="utf-8",
+    )
+    assert (
+        command.main(
+            [
+                "train",
+                "--prepared",
+                str(folder / "prepared"),
+                "--config",
+                str(config),
+                "--out",
+                str(tmp_path / "tuned"),
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
     tuned = export.network_state(tmp_path / "tuned")[0]
     assert all(torch.equal(v, theirs[k]) for k, v in tuned.items() if "running" not in k and "batches" not in k)
-    card = json.loads((export.run(tmp_path / "tuned", card, tmp_path / "second") / "model.json").read_text(encoding="utf-8"))
+    card = json.loads(
+        (export.run(tmp_path / "tuned", card, tmp_path / "second") / "model.json").read_text(encoding="utf-8")
+    )
     assert card["training"]["initialised_with"] == made.name
 
 
@@ -133,11 +207,35 @@ def test_export_evaluate_and_predict(prepared, tmp_path):
     trained = run(folder, "exported")
     model = tmp_path / "model"
     card = "training/studies/mr_only/limb_card.yaml"
-    arguments = ["export", "--run", str(trained), "--card", str(Path(__file__).resolve().parents[2] / card), "--out", str(model)]
+    arguments = [
+        "export",
+        "--run",
+        str(trained),
+        "--card",
+        str(Path(__file__).resolve().parents[2] / card),
+        "--out",
+        str(model),
+    ]
     assert command.main(arguments) == 0
     assert bundle.read_card(model)["accuracy"]["cases"] == "not evaluated"
-    assert command.main(["evaluate", "--prepared", str(folder / "prepared"), "--run", str(trained), "--model", str(model),
-                         "--out", str(tmp_path / "ev"), "--samples", "4"]) == 0
+    assert (
+        command.main(
+            [
+                "evaluate",
+                "--prepared",
+                str(folder / "prepared"),
+                "--run",
+                str(trained),
+                "--model",
+                str(model),
+                "--out",
+                str(tmp_path / "ev"),
+                "--samples",
+                "4",
+            ]
+        )
+        == 0
+    )
     assert command.main([*arguments, "--evaluation", str(tmp_path / "ev" / "evaluation.json")]) == 0
     split = json.loads((trained / "split.json").read_text(encoding="utf-8"))
     found = bundle.read_card(model)
@@ -151,6 +249,7 @@ def test_export_evaluate_and_predict(prepared, tmp_path):
 def test_unknown_settings_and_missing_cases_are_told(tmp_path):
     from training import methods
     from training.data import slice_feed
+
     (tmp_path / "c.yaml").write_text("stepz: 3", encoding="utf-8")
     with pytest.raises(SystemExit, match="stepz"):
         methods.load(tmp_path / "c.yaml")

@@ -13,7 +13,7 @@ def write(folder, count=4):
     rng = np.random.default_rng(0)
     for k in range(count):
         labels = np.zeros((8, 40, 40), np.uint8)
-        labels[:, 10:20, 12 + k % 4:24] = 1
+        labels[:, 10:20, 12 + k % 4 : 24] = 1
         labels[:, 26:30, 20:30] = 2
         ct = (rng.normal(0, 20, labels.shape) + 600 * (labels == 1)).astype(np.float32)
         body = np.zeros(labels.shape, bool)

@@ -10,7 +10,8 @@ from . import volume_card, volumes
 
 
 def into_evaluation(rows: Path, evaluation: Path, method: str | None = None) -> Path:
-    """Write the calibration that rows.json gives into an evaluation.json, from which `export` makes the card; returns it.
+    """Write the calibration that rows.json gives into an evaluation.json, from which `export` makes the card; returns
+    it.
 
     Raises `SystemExit` when the two are of different weights.
     """

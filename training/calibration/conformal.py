@@ -14,11 +14,12 @@ def weights(patients) -> np.ndarray:
 
 
 def quantile(scores, patients, level: float) -> float:
-    """The smallest score below which a new patient's score falls with probability `level` or more; infinite for too few patients.
+    """The smallest score below which a new patient's score falls with probability `level` or more; infinite for too few
+    patients.
 
-    One row a patient: the ⌈(n + 1)·level⌉-th smallest (Vovk 2005; Romano 2019, Eq. 8). Several rows of a patient are alike; each
-    then weighs 1 / ((n + 1)·rows of its patient), and 1 / (n + 1) is kept for the new patient (hierarchical conformal
-    prediction, Lee, Barber & Willett 2023).
+    One row a patient: the ⌈(n + 1)·level⌉-th smallest (Vovk 2005; Romano 2019, Eq. 8). Several rows of a patient are
+    alike; each then weighs 1 / ((n + 1)·rows of its patient), and 1 / (n + 1) is kept for the new patient (hierarchical
+    conformal prediction, Lee, Barber & Willett 2023).
     """
     scores, n = np.asarray(scores, float), len(set(patients))
     order = np.argsort(scores, kind="stable")

@@ -1,7 +1,7 @@
 """Limits of flags and traffic lights, earned on validation cases: what must be exceeded for a bad contour to be found.
 
-A limit goes into the card only if, on patients whose rows did not choose it, it tells bad from good better than chance would
-(Fisher's exact test, one-sided). Rows of one patient stay together.
+A limit goes into the card only if, on patients whose rows did not choose it, it tells bad from good better than chance
+would (Fisher's exact test, one-sided). Rows of one patient stay together.
 """
 
 from __future__ import annotations
@@ -22,14 +22,23 @@ SIGNIFICANT = 0.05
 # fewer bad contours than this choose no limit
 LEAST_BAD = 3
 # is a high value bad?
-HIGH_IS_BAD = {"interval_width": True, "expected_dice": False, "surface_entropy": True, "msd_mm": True, "dice": False, "sd_mm": True}
+HIGH_IS_BAD = {
+    "interval_width": True,
+    "expected_dice": False,
+    "surface_entropy": True,
+    "msd_mm": True,
+    "dice": False,
+    "sd_mm": True,
+}
 # a light is amber where clinics would correct, red where they would redraw: true mean surface distance, mm
 LIGHT_MM = {"amber": LIMITS["amber"]["msd_mm"], "red": LIMITS["red"]["msd_mm"]}
 
 
 @dataclass(frozen=True)
 class Earned:
-    """A limit and what it does on patients who were left out: bad contours caught and missed, good ones flagged (false alarms)."""
+    """A limit and what it does on patients who were left out: bad contours caught and missed, good ones flagged
+    (false alarms).
+    """
 
     threshold: float
     caught: int
@@ -46,8 +55,15 @@ class Earned:
 
     def as_card(self, **more) -> dict:
         """An entry of the card's `calibration.flags`."""
-        return {"threshold": float(f"{self.threshold:.4g}"), "caught": self.caught, "missed": self.missed, "false_alarms": self.false_alarms,
-                "cases": self.cases, "patients": self.patients, **more}
+        return {
+            "threshold": float(f"{self.threshold:.4g}"),
+            "caught": self.caught,
+            "missed": self.missed,
+            "false_alarms": self.false_alarms,
+            "cases": self.cases,
+            "patients": self.patients,
+            **more,
+        }
 
 
 def choose(score: np.ndarray, bad: np.ndarray, catch: float = CATCH) -> float:
@@ -66,8 +82,8 @@ def choose(score: np.ndarray, bad: np.ndarray, catch: float = CATCH) -> float:
 def earn(score, bad, patients, high_is_bad: bool = True, catch: float = CATCH) -> Earned | None:
     """The limit chosen on all contours, with counts of a cross-validation that leaves one patient out at a time.
 
-    A flag is raised beyond the limit: above it, or below it where a low score is bad. None for fewer than `LEAST_BAD` bad
-    contours, no good one, or a single patient. Contours without a score (NaN) count as not flagged.
+    A flag is raised beyond the limit: above it, or below it where a low score is bad. None for fewer than `LEAST_BAD`
+    bad contours, no good one, or a single patient. Contours without a score (NaN) count as not flagged.
     """
     score, bad, patients = np.asarray(score, float), np.asarray(bad, bool), np.asarray(patients)
     sign = 1.0 if high_is_bad else -1.0
@@ -86,7 +102,9 @@ def earn(score, bad, patients, high_is_bad: bool = True, catch: float = CATCH) -
 
 
 def tested(threshold: float, flagged, bad, patients) -> Earned | None:
-    """What a limit does, from which contours it flagged and which are bad. None without a bad contour, or without a good one."""
+    """What a limit does, from which contours it flagged and which are bad. None without a bad contour, or without a
+    good one.
+    """
     flagged, bad = np.asarray(flagged, bool), np.asarray(bad, bool)
     if not bad.any() or bad.all():
         return None
@@ -97,11 +115,15 @@ def tested(threshold: float, flagged, bad, patients) -> Earned | None:
 
 
 def flags(scores: dict[str, np.ndarray], dice, patients, limit: float = BAD, catch: float = CATCH) -> dict[str, Earned]:
-    """{flag: `Earned`} of every score whose contours are enough, whether earned or not. `scores`: by the names of `rtuncertainty.uncertainty.flags.FIXED`."""
+    """{flag: `Earned`} of every score whose contours are enough, whether earned or not. `scores`: by the names of
+    `rtuncertainty.uncertainty.flags.FIXED`.
+    """
     dice, found = np.asarray(dice, float), {}
     known = np.isfinite(dice)
     for name, score in scores.items():
-        one = earn(np.asarray(score, float)[known], dice[known] < limit, np.asarray(patients)[known], HIGH_IS_BAD[name], catch)
+        one = earn(
+            np.asarray(score, float)[known], dice[known] < limit, np.asarray(patients)[known], HIGH_IS_BAD[name], catch
+        )
         if one is not None:
             found[name] = one
     return found
@@ -113,19 +135,30 @@ def flags_for_card(found: dict[str, Earned], limit: float = BAD) -> dict | None:
 
 
 def agreement_rows(found: dict, method: str | None = None) -> list[dict]:
-    """Rows for `lights` of what `propagation_eval` wrote: patient, msd_mm and dice (of the two paths), sd_mm, true_msd_mm.
+    """Rows for `lights` of what `propagation_eval` wrote: patient, msd_mm and dice (of the two paths), sd_mm,
+    true_msd_mm.
 
-    `method`: whose contours, by default the first one's. Without "agreements" (older files, one path) only the spread is known.
+    `method`: whose contours, by default the first one's. Without "agreements" (older files, one path) only the spread
+    is known.
     """
     rows = found.get("agreements") or []
     rows = [r for r in rows if r["method"] == (method or rows[0]["method"])]
     if not rows:
-        rows = [{"pair": r["pair"], "sd_mm": r["sd_mm"], "true_msd_mm": r["msd_mm"]} for r in found["spreads"] if r["path"] == "propagated"]
-    return [{**r, "patient": r["pair"].rsplit("_day", 1)[0]} for r in rows if r["true_msd_mm"] is not None and math.isfinite(r["true_msd_mm"])]
+        rows = [
+            {"pair": r["pair"], "sd_mm": r["sd_mm"], "true_msd_mm": r["msd_mm"]}
+            for r in found["spreads"]
+            if r["path"] == "propagated"
+        ]
+    return [
+        {**r, "patient": r["pair"].rsplit("_day", 1)[0]}
+        for r in rows
+        if r["true_msd_mm"] is not None and math.isfinite(r["true_msd_mm"])
+    ]
 
 
 def lights(rows: list[dict], catch: float = CATCH) -> dict[str, dict[str, Earned]]:
-    """{"amber", "red": {measure: `Earned`}} of the measures of `agreement.LIMITS`, for contours that are off by `LIGHT_MM`.
+    """{"amber", "red": {measure: `Earned`}} of the measures of `agreement.LIMITS`, for contours that are off by
+    `LIGHT_MM`.
 
     A red limit is never laxer than the amber one of its measure.
     """
@@ -133,7 +166,13 @@ def lights(rows: list[dict], catch: float = CATCH) -> dict[str, dict[str, Earned
     found: dict[str, dict[str, Earned]] = {level: {} for level in LIGHT_MM}
     for level, limit in LIGHT_MM.items():
         for name in LIMITS[level]:
-            one = earn([math.nan if r.get(name) is None else r[name] for r in rows], true > limit, patients, HIGH_IS_BAD[name], catch)
+            one = earn(
+                [math.nan if r.get(name) is None else r[name] for r in rows],
+                true > limit,
+                patients,
+                HIGH_IS_BAD[name],
+                catch,
+            )
             if one is not None:
                 found[level][name] = one
     for name in set(found["amber"]) & set(found["red"]):
@@ -144,15 +183,19 @@ def lights(rows: list[dict], catch: float = CATCH) -> dict[str, dict[str, Earned
 
 
 def lights_for_card(found: dict[str, dict[str, Earned]]) -> dict | None:
-    """The card's `calibration.lights`: of the measures whose amber limit was earned the one with the fewest mistakes; None without any.
+    """The card's `calibration.lights`: of the measures whose amber limit was earned the one with the fewest mistakes;
+    None without any.
 
-    One only: a light comes on where any limit is exceeded, so the false alarms of several would add up. The other measures keep
-    their fixed limits. A red limit stands only beside an amber one, so that no fixed amber limit is stricter than an earned red one.
+    One only: a light comes on where any limit is exceeded, so the false alarms of several would add up. The other
+    measures keep their fixed limits. A red limit stands only beside an amber one, so that no fixed amber limit is
+    stricter than an earned red one.
     """
     earned = {name: e for name, e in found["amber"].items() if e.earned}
     if not earned:
         return None
     name = min(earned, key=lambda n: (earned[n].missed + earned[n].false_alarms, list(LIMITS["amber"]).index(n)))
     red = found["red"].get(name)
-    return {"amber": {name: earned[name].as_card(true_msd_mm=LIGHT_MM["amber"])},
-            **({"red": {name: red.as_card(true_msd_mm=LIGHT_MM["red"])}} if red is not None and red.earned else {})}
+    return {
+        "amber": {name: earned[name].as_card(true_msd_mm=LIGHT_MM["amber"])},
+        **({"red": {name: red.as_card(true_msd_mm=LIGHT_MM["red"])}} if red is not None and red.earned else {}),
+    }

@@ -1,9 +1,11 @@
-"""Recalibrating the uncertainty of a synthetic CT on validation patients; what is fitted is `rtuncertainty.uncertainty.hu_calibration`.
+"""Recalibrating the uncertainty of a synthetic CT on validation patients; what is fitted is
+`rtuncertainty.uncertainty.hu_calibration`.
 
 The scale and the residual at each knot minimise the Gaussian negative log-likelihood of the errors (the optimum has
 z-scores of sd 1 around every knot; Levi et al. 2022, "Evaluating and calibrating uncertainty prediction in regression
 tasks", with the scale depending on HU). Interval factors are the quantiles of |z|, as split conformal prediction takes
-them (Lei et al. 2018, Sec. 2.2), every patient weighing the same. Scores of a recalibration are only ever given for a patient whom it was
+them (Lei et al. 2018, Sec. 2.2), every patient weighing the same. Scores of a recalibration are only ever given for a
+patient whom it was
 not fitted on: `leave_one_out`.
 """
 
@@ -34,7 +36,7 @@ class Patient:
     parameter: np.ndarray
 
     @staticmethod
-    def drawn(synct, ct, intrinsic_sd, parameter_sd, region, seed: int = 0, count: int = VOXELS) -> "Patient":
+    def drawn(synct, ct, intrinsic_sd, parameter_sd, region, seed: int = 0, count: int = VOXELS) -> Patient:
         """At most `count` voxels of `region`; an sd that is None is unknown, which counts as 0."""
         voxels = np.flatnonzero(region)
         voxels = np.random.default_rng(seed).choice(voxels, min(count, len(voxels)), replace=False)
@@ -61,7 +63,9 @@ def fit(patients: list[Patient]) -> Recalibration:
     """The recalibration of least negative log-likelihood over these patients, with its interval factors."""
     weight = np.concatenate([np.full(len(p.error), 1 / len(p.error)) for p in patients]) / len(patients)
     count = sum(len(p.error) for p in patients)
-    synct, squared, variance = (np.concatenate(v) for v in zip(*((p.synct, p.error**2, p.intrinsic + p.parameter) for p in patients)))
+    synct, squared, variance = (
+        np.concatenate(v) for v in zip(*((p.synct, p.error**2, p.intrinsic + p.parameter) for p in patients))
+    )
     # the share of each knot in the interpolated value of a voxel
     share = torch.from_numpy(np.stack([np.interp(synct, KNOTS, unit) for unit in np.eye(len(KNOTS))], 1))
     weight, squared, variance = (torch.from_numpy(v) for v in (weight, squared, variance))
@@ -89,12 +93,16 @@ def fit(patients: list[Patient]) -> Recalibration:
 
 
 def conformal_factors(recalibration: Recalibration, patients: list[Patient]) -> dict[float, float]:
-    """For each of LEVELS the multiple of the sd that covers this share of the voxels, every patient weighing the same."""
+    """For each of LEVELS the multiple of the sd that covers this share of the voxels, every patient weighing the
+    same.
+    """
     sizes = [np.abs(z_scores(recalibration, p)) for p in patients]
     order = np.argsort(np.concatenate(sizes))
     sorted_sizes = np.concatenate(sizes)[order]
     covered = np.cumsum(np.concatenate([np.full(len(s), 1 / len(s)) for s in sizes])[order]) / len(sizes)
-    return {level: float(sorted_sizes[min(np.searchsorted(covered, level - 1e-12), len(covered) - 1)]) for level in LEVELS}
+    return {
+        level: float(sorted_sizes[min(np.searchsorted(covered, level - 1e-12), len(covered) - 1)]) for level in LEVELS
+    }
 
 
 def leave_one_out(patients: list[Patient]) -> list[dict]:
@@ -106,8 +114,13 @@ def leave_one_out(patients: list[Patient]) -> list[dict]:
         raise ValueError("leaving one out takes at least two validation patients")
     rows = []
     for k, patient in enumerate(patients):
-        found = fit(patients[:k] + patients[k + 1:])
+        found = fit(patients[:k] + patients[k + 1 :])
         z = z_scores(found, patient)
-        rows.append({"z mean": float(z.mean()), "z sd": float(z.std()),
-                     "coverage": {level: float((np.abs(z) <= found.factors[level]).mean()) for level in LEVELS}})
+        rows.append(
+            {
+                "z mean": float(z.mean()),
+                "z sd": float(z.std()),
+                "coverage": {level: float((np.abs(z) <= found.factors[level]).mean()) for level in LEVELS},
+            }
+        )
     return rows

@@ -1,4 +1,5 @@
-"""From a number told without a truth to the true Dice: an isotonic map with an interval, and how well it tells bad contours.
+"""From a number told without a truth to the true Dice: an isotonic map with an interval, and how well it tells bad
+contours.
 
 All functions take arrays over contours: the predictor, the true Dice, and the patient of each.
 """
@@ -53,7 +54,8 @@ def held_out(predictor, dice, patients) -> np.ndarray:
 
 
 def fit(predictor, dice, patients, level: float = LEVEL) -> QualityCalibration | None:
-    """The map on all contours; its interval has the conformal quantiles of the residuals of patients left out, (1 − level)/2 a side.
+    """The map on all contours; its interval has the conformal quantiles of the residuals of patients left out, (1 −
+    level)/2 a side.
 
     None for fewer than `LEAST` contours or three patients, or where patients are too few for the level.
     """
@@ -65,12 +67,25 @@ def fit(predictor, dice, patients, level: float = LEVEL) -> QualityCalibration |
     if not math.isfinite(max(below, above)):
         return None
     knots, values = isotonic(predictor, dice, conformal.weights(patients))
-    return QualityCalibration(tuple(knots.tolist()), tuple(values.tolist()), -max(0.0, below), max(0.0, above), level, len(dice), len(set(patients.tolist())),
-                              {k: None if isinstance(v, float) and math.isnan(v) else round(v, 4) for k, v in scores(predictor, dice, patients).items()})
+    return QualityCalibration(
+        tuple(knots.tolist()),
+        tuple(values.tolist()),
+        -max(0.0, below),
+        max(0.0, above),
+        level,
+        len(dice),
+        len(set(patients.tolist())),
+        {
+            k: None if isinstance(v, float) and math.isnan(v) else round(v, 4)
+            for k, v in scores(predictor, dice, patients).items()
+        },
+    )
 
 
 def auroc(score, bad) -> float:
-    """The probability that a bad contour has a lower score than a good one, ties half (Mann & Whitney); NaN without both kinds."""
+    """The probability that a bad contour has a lower score than a good one, ties half (Mann & Whitney); NaN without
+    both kinds.
+    """
     score, bad = np.asarray(score, float), np.asarray(bad, bool)
     n, m = int(bad.sum()), int((~bad).sum())
     if not n or not m:
@@ -79,11 +94,14 @@ def auroc(score, bad) -> float:
     return float(1 - (ranks[bad].sum() - n * (n + 1) / 2) / (n * m))
 
 
-def auroc_interval(score, bad, patients, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
+def auroc_interval(
+    score, bad, patients, level: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
     """The percentile bootstrap interval of `auroc`: patients are drawn with replacement, each with all of its contours.
 
-    NaN where it says nothing: fewer than `DRAWN` patients, fewer than three bad or good contours, one kind only in more than half of the draws,
-    or a perfect order (every draw of a perfect order is perfect, however few contours it rests on).
+    NaN where it says nothing: fewer than `DRAWN` patients, fewer than three bad or good contours, one kind only in more
+    than half of the draws, or a perfect order (every draw of a perfect order is perfect, however few contours it rests
+    on).
     """
     score, bad, patients = np.asarray(score, float), np.asarray(bad, bool), np.asarray(patients)
     names = np.unique(patients)
@@ -97,8 +115,14 @@ def auroc_interval(score, bad, patients, level: float = 0.95, resamples: int = 1
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of draws without a bad contour, which are counted below
-        found = stats.bootstrap((np.arange(len(names)),), drawn, n_resamples=resamples, vectorized=False, method="percentile",
-                                random_state=np.random.default_rng(seed)).bootstrap_distribution
+        found = stats.bootstrap(
+            (np.arange(len(names)),),
+            drawn,
+            n_resamples=resamples,
+            vectorized=False,
+            method="percentile",
+            random_state=np.random.default_rng(seed),
+        ).bootstrap_distribution
     known = found[np.isfinite(found)]
     if known.size < resamples / 2 or np.ptp(known) == 0:
         return math.nan, math.nan
@@ -114,11 +138,19 @@ def spearman(score, dice) -> float:
 
 
 def scores(predictor, dice, patients, bad: float = BAD) -> dict:
-    """Of a predictor that rises with the Dice: spearman, auroc of "Dice below `bad`", and the mean absolute error of the
-    cross-validated map (mae) beside that of the mean Dice of the other patients (mae_of_mean)."""
+    """Of a predictor that rises with the Dice: spearman, auroc of "Dice below `bad`", and the mean absolute error of
+    the cross-validated map (mae) beside that of the mean Dice of the other patients (mae_of_mean)."""
     predictor, dice, patients = _usable(predictor, dice, patients)
-    out = {"spearman": spearman(predictor, dice), "auroc": auroc(predictor, dice < bad), "bad": int((dice < bad).sum()), "n": len(dice)}
+    out = {
+        "spearman": spearman(predictor, dice),
+        "auroc": auroc(predictor, dice < bad),
+        "bad": int((dice < bad).sum()),
+        "n": len(dice),
+    }
     if len(set(patients.tolist())) > 1:
         means = np.array([dice[patients != p].mean() for p in patients])
-        out |= {"mae": float(np.abs(dice - held_out(predictor, dice, patients)).mean()), "mae_of_mean": float(np.abs(dice - means).mean())}
+        out |= {
+            "mae": float(np.abs(dice - held_out(predictor, dice, patients)).mean()),
+            "mae_of_mean": float(np.abs(dice - means).mean()),
+        }
     return out

@@ -1,8 +1,9 @@
-"""Calibrating the sampled spread of a deformation on validation pairs; what is fitted is `rtuncertainty.propagation.spread`.
+"""Calibrating the sampled spread of a deformation on validation pairs; what is fitted is
+`rtuncertainty.propagation.spread`.
 
-Scale and residual minimise the Gaussian negative log-likelihood of the errors along each axis (Levi et al. 2022); the factor of the 90 % interval is
-the quantile of |error| / sd, each patient weighing the same, as errors have heavier tails than a Gaussian. Coverage is
-that of each patient with a fit on the others.
+Scale and residual minimise the Gaussian negative log-likelihood of the errors along each axis (Levi et al. 2022); the
+factor of the 90 % interval is the quantile of |error| / sd, each patient weighing the same, as errors have heavier
+tails than a Gaussian. Coverage is that of each patient with a fit on the others.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ VOXELS = 400  # of each pair
 
 
 def drawn(error: np.ndarray, covariance: np.ndarray, where: np.ndarray, seed: int = 0) -> dict:
-    """Errors (mm) and sampled variances (mm²) along x, y, z, [3, n] as lists, at `VOXELS` voxels of `where` (bool [z, y, x]).
+    """Errors (mm) and sampled variances (mm²) along x, y, z, [3, n] as lists, at `VOXELS` voxels of `where` (bool [z,
+    y, x]).
 
     error [3, z, y, x] and covariance [6, z, y, x] in mm and mm².
     """
     voxels = np.flatnonzero(where)
     voxels = np.random.default_rng(seed).choice(voxels, min(VOXELS, len(voxels)), replace=False)
-    return {"error": np.round(error.reshape(3, -1)[:, voxels], 3).tolist(), "variance": np.round(covariance[:3].reshape(3, -1)[:, voxels], 6).tolist()}
+    return {
+        "error": np.round(error.reshape(3, -1)[:, voxels], 3).tolist(),
+        "variance": np.round(covariance[:3].reshape(3, -1)[:, voxels], 6).tolist(),
+    }
 
 
 def fit(pairs: list[dict]) -> SpreadCalibration:
@@ -44,7 +49,8 @@ def fit(pairs: list[dict]) -> SpreadCalibration:
 
 
 def left_out(rows: dict[str, dict]) -> dict:
-    """What the calibration does for a patient whom it was not fitted on: {"z_sd", "within_90", "patients"}, means over the patients.
+    """What the calibration does for a patient whom it was not fitted on: {"z_sd", "within_90", "patients"}, means over
+    the patients.
 
     rows: of each pair (by name, PATIENT_dayN) what `drawn` gave. NaN with fewer than two patients.
     """
@@ -57,7 +63,14 @@ def left_out(rows: dict[str, dict]) -> dict:
         if not others:
             continue
         fitted = fit(others)
-        z = np.concatenate([np.ravel(np.array(r["error"]) / np.sqrt(fitted.scale**2 * np.array(r["variance"]) + fitted.residual_mm**2)) for r in own])
+        z = np.concatenate(
+            [
+                np.ravel(
+                    np.array(r["error"]) / np.sqrt(fitted.scale**2 * np.array(r["variance"]) + fitted.residual_mm**2)
+                )
+                for r in own
+            ]
+        )
         sds.append(np.sqrt((z**2).mean()))
         inside.append((np.abs(z) <= fitted.factor_90).mean())
     if not sds:
@@ -71,5 +84,11 @@ def for_card(rows: dict[str, dict]) -> dict:
     if not np.isfinite(checked["z_sd"]):
         return {}
     fitted = fit(list(rows.values()))
-    return {"scale": fitted.scale, "residual_mm": fitted.residual_mm, "factor_90": fitted.factor_90, "patients": checked["patients"],
-            "left_out_z_sd": round(checked["z_sd"], 2), "left_out_within_90": round(checked["within_90"], 3)}
+    return {
+        "scale": fitted.scale,
+        "residual_mm": fitted.residual_mm,
+        "factor_90": fitted.factor_90,
+        "patients": checked["patients"],
+        "left_out_z_sd": round(checked["z_sd"], 2),
+        "left_out_within_90": round(checked["within_90"], 3),
+    }

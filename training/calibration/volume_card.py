@@ -9,7 +9,10 @@ import numpy as np
 
 from rtuncertainty.uncertainty.volume_calibration import CONFORMAL, patients_needed
 
-from . import flags as flag_thresholds, quality as quality_calibration, volume_ranges, volumes as volume_calibration, volume_coverage
+from . import flags as flag_thresholds
+from . import quality as quality_calibration
+from . import volume_coverage, volume_ranges
+from . import volumes as volume_calibration
 from .flags import Earned
 from .quality import BAD
 from .volumes import VolumeRow
@@ -19,8 +22,8 @@ LEVEL = 0.9
 
 @dataclass
 class Calibrated:
-    """`volumes`, `quality` and `flags` for the card's `calibration` (None where nothing could be fitted), and all limits that were
-    tried, whether earned or not."""
+    """`volumes`, `quality` and `flags` for the card's `calibration` (None where nothing could be fitted), and all
+    limits that were tried, whether earned or not."""
 
     volumes: dict | None
     quality: dict | None
@@ -32,19 +35,35 @@ class Calibrated:
         return {"volumes": self.volumes, "quality": self.quality, "flags": self.flags}
 
 
-def fit(rows: list[VolumeRow], method: str | tuple[str, ...] | None = None, limit: float = BAD, count: int = 10, training: dict | None = None) -> Calibrated:
+def fit(
+    rows: list[VolumeRow],
+    method: str | tuple[str, ...] | None = None,
+    limit: float = BAD,
+    count: int = 10,
+    training: dict | None = None,
+) -> Calibrated:
     """Fit everything on the rows of one network; scores in the result are of patients who were left out.
 
-    method: one of `rtuncertainty.uncertainty.volume_calibration.METHODS`, or several, of which that is taken whose intervals are narrower on patients left
-    out; by default the conformal ones (both promise the level) where there are patients enough for 90 %, else "log_affine". limit: a Dice
-    below is bad. count: folds of the cross-validation. training: volumes (ml) of the training patients by structure, if known.
+    method: one of `rtuncertainty.uncertainty.volume_calibration.METHODS`, or several, of which that is taken whose
+    intervals are narrower on patients left out; by default the conformal ones (both promise the level) where there are
+    patients enough for 90 %, else "log_affine". limit: a Dice
+    below is bad. count: folds of the cross-validation. training: volumes (ml) of the training patients by structure, if
+    known.
     """
     # a structure that was not found has a flag of its own
     rows = volume_calibration.usable(rows)
     patients = len({r.patient for r in rows})
     if patients < 2:
         return Calibrated(None, None, None, {})
-    methods = (method,) if isinstance(method, str) else method if method else CONFORMAL if patients > patients_needed(LEVEL) else ("log_affine",)
+    methods = (
+        (method,)
+        if isinstance(method, str)
+        else method
+        if method
+        else CONFORMAL
+        if patients > patients_needed(LEVEL)
+        else ("log_affine",)
+    )
     try:
         volumes, held = min((_volumes(rows, m, count, training) for m in methods), key=lambda found: _width(found[1]))
     except ValueError:  # no spread, which nothing can scale
@@ -58,8 +77,16 @@ def fit(rows: list[VolumeRow], method: str | tuple[str, ...] | None = None, limi
         known = np.isfinite(expected)
         expected[known] = quality_calibration.held_out(expected[known], dice[known], names[known])
     widths = [(i[1] - i[0]) / r.distribution.volume_ml for r, i in scored]
-    scores = {"interval_width": widths, "expected_dice": expected, "surface_entropy": [r.surface_entropy for r, _ in scored]}
-    tried = flag_thresholds.flags({k: np.asarray(v, float) for k, v in scores.items()}, dice, names, limit) if len(scored) else {}
+    scores = {
+        "interval_width": widths,
+        "expected_dice": expected,
+        "surface_entropy": [r.surface_entropy for r, _ in scored],
+    }
+    tried = (
+        flag_thresholds.flags({k: np.asarray(v, float) for k, v in scores.items()}, dice, names, limit)
+        if len(scored)
+        else {}
+    )
     earned = flag_thresholds.flags_for_card(tried, limit) or {}
     usual = volume_ranges.ranges(training or {})
     unusual = volume_ranges.earn(rows, usual)
@@ -81,7 +108,11 @@ def _volumes(rows, method, count, training) -> tuple[dict, list]:
     held = [(r, c.interval(r.distribution, LEVEL)[:2]) for r, c in told]
     before = [r.distribution.interval(LEVEL) for r in rows]
     entry = volume_calibration.fit(rows, method, usual=volume_ranges.ends(training)).as_card()
-    entry |= {"within_90": round(float(np.mean([low <= r.true_ml <= high for r, (low, high) in held])), 3),
-              "within_90_before": round(float(np.mean([low <= r.true_ml <= high for r, (low, high) in zip(rows, before)])), 3),
-              "how": f"each patient calibrated on others, {min(count, len({r.patient for r in rows}))} folds"}
+    entry |= {
+        "within_90": round(float(np.mean([low <= r.true_ml <= high for r, (low, high) in held])), 3),
+        "within_90_before": round(
+            float(np.mean([low <= r.true_ml <= high for r, (low, high) in zip(rows, before)])), 3
+        ),
+        "how": f"each patient calibrated on others, {min(count, len({r.patient for r in rows}))} folds",
+    }
     return entry, held

@@ -10,8 +10,9 @@ import numpy as np
 from rtuncertainty.uncertainty.volume_calibration import METHODS, VolumeCalibration
 from rtuncertainty.uncertainty.volume_distribution import PERCENTILES
 
-from . import volume_ranges, volumes as volume_calibration
 from ..core.split import split
+from . import volume_ranges
+from . import volumes as volume_calibration
 from .volumes import VolumeRow
 
 LEVELS = tuple(round(0.05 * k, 2) for k in range(2, 20))
@@ -22,8 +23,8 @@ UNINFORMED = "uninformed"
 
 @dataclass
 class Coverage:
-    """Of some rows: `coverage` and median `width` (over the shown contour's volume) by nominal level, and the share of truths in
-    each tenth of the percentiles (`pit`; a tenth each where the distribution is right)."""
+    """Of some rows: `coverage` and median `width` (over the shown contour's volume) by nominal level, and the share of
+    truths in each tenth of the percentiles (`pit`; a tenth each where the distribution is right)."""
 
     n: int
     patients: int
@@ -50,7 +51,9 @@ def folds(rows: list[VolumeRow], count: int = 10) -> list[tuple[list[VolumeRow],
     return [([r for r in rows if r.patient not in out], [r for r in rows if r.patient in out]) for out in sides]
 
 
-def cross_validated(rows: list[VolumeRow], method: str, count: int = 10, training: dict[str, list[float]] | None = None):
+def cross_validated(
+    rows: list[VolumeRow], method: str, count: int = 10, training: dict[str, list[float]] | None = None
+):
     """[(row, its `VolumeCalibration`)] of every usable row (`volume_calibration.usable`), fitted on other patients.
 
     training: volumes (ml) of the training patients by structure, if known. Raises `ValueError` as `fit` does.
@@ -73,7 +76,9 @@ def uninformed(volumes: list[float], level: float) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class _Told:
-    """What is told of a row: the interval [levels, 2] at each of LEVELS, and volumes at PERCENTILES (None where there is none)."""
+    """What is told of a row: the interval [levels, 2] at each of LEVELS, and volumes at PERCENTILES (None where
+    there is none).
+    """
 
     row: VolumeRow
     ends: np.ndarray
@@ -83,14 +88,26 @@ class _Told:
 def _told(rows, method, training, count) -> list[_Told]:
     """Of every usable row; a row without any uninformed volume is left out."""
     if method != UNINFORMED:
-        return [_Told(r, np.array([c.interval(r.distribution, level)[:2] for level in LEVELS]), list(r.ml) if method == "none" else c.quantiles(r.distribution))
-                for r, c in cross_validated(rows, method, count, training)]
+        return [
+            _Told(
+                r,
+                np.array([c.interval(r.distribution, level)[:2] for level in LEVELS]),
+                list(r.ml) if method == "none" else c.quantiles(r.distribution),
+            )
+            for r, c in cross_validated(rows, method, count, training)
+        ]
     found = []
     for others, left_out in folds(volume_calibration.usable(rows), count):
         for r in left_out:
             known = (training or {}).get(r.structure) or [o.true_ml for o in others if o.structure == r.structure]
             if known:
-                found.append(_Told(r, np.array([uninformed(known, level) for level in LEVELS]), list(np.quantile(known, np.array(PERCENTILES) / 100))))
+                found.append(
+                    _Told(
+                        r,
+                        np.array([uninformed(known, level) for level in LEVELS]),
+                        list(np.quantile(known, np.array(PERCENTILES) / 100)),
+                    )
+                )
     return found
 
 
@@ -100,16 +117,22 @@ def _percentile(true_ml: float, ml: list) -> float:
     if not known:
         return math.nan
     volumes, at = zip(*known)
-    low, high = np.interp(true_ml, volumes, at, 0, 1), 1 - np.interp(-true_ml, [-v for v in volumes[::-1]], [1 - q for q in at[::-1]], 0, 1)
+    low, high = (
+        np.interp(true_ml, volumes, at, 0, 1),
+        1 - np.interp(-true_ml, [-v for v in volumes[::-1]], [1 - q for q in at[::-1]], 0, 1),
+    )
     return float(low + high) / 2
 
 
-def evaluate(rows: list[VolumeRow], training: dict[str, list[float]] | None = None, count: int = 10) -> dict[str, dict[str, Coverage]]:
-    """{method: {"all" or structure: `Coverage`}} of one network, cross-validated by patient; "uninformed" is among the methods.
+def evaluate(
+    rows: list[VolumeRow], training: dict[str, list[float]] | None = None, count: int = 10
+) -> dict[str, dict[str, Coverage]]:
+    """{method: {"all" or structure: `Coverage`}} of one network, cross-validated by patient; "uninformed" is among the
+    methods.
 
-    training: volumes (ml) of the training patients by structure, for the conformal intervals and the uninformed one; without them that
-    takes those of the other validation patients. A method that cannot be fitted (no spread at all) is left out. Structures that are not there or were not
-    found do not count.
+    training: volumes (ml) of the training patients by structure, for the conformal intervals and the uninformed one;
+    without them that takes those of the other validation patients. A method that cannot be fitted (no spread at all) is
+    left out. Structures that are not there or were not found do not count.
     """
     found = {}
     for method in ("none", *METHODS, UNINFORMED):
@@ -126,7 +149,11 @@ def _coverage(told: list[_Told]) -> Coverage:
     out = Coverage(len(told), len({t.row.patient for t in told}))
     if not told:
         return out
-    ends, truth, median = np.stack([t.ends for t in told]), np.array([t.row.true_ml for t in told]), np.array([t.row.distribution.volume_ml for t in told])
+    ends, truth, median = (
+        np.stack([t.ends for t in told]),
+        np.array([t.row.true_ml for t in told]),
+        np.array([t.row.distribution.volume_ml for t in told]),
+    )
     inside = (ends[..., 0] - 1e-9 <= truth[:, None]) & (truth[:, None] <= ends[..., 1] + 1e-9)
     out.coverage = dict(zip(LEVELS, inside.mean(0).tolist()))
     out.width = dict(zip(LEVELS, np.median((ends[..., 1] - ends[..., 0]) / median[:, None], axis=0).tolist()))

@@ -1,7 +1,8 @@
-"""Do intervals of volumes hold what they promise, and what makes them: fits of `rtuncertainty.uncertainty.volume_calibration`.
+"""Do intervals of volumes hold what they promise, and what makes them: fits of
+`rtuncertainty.uncertainty.volume_calibration`.
 
-The unit is a row: one structure on one scan, the distribution of its volume as a network gave it (uncalibrated), and its true
-volume. Every score of a calibration is of a patient on whom it was not fitted (`leave_one_out`).
+The unit is a row: one structure on one scan, the distribution of its volume as a network gave it (uncalibrated), and
+its true volume. Every score of a calibration is of a patient on whom it was not fitted (`leave_one_out`).
 """
 
 from __future__ import annotations
@@ -37,11 +38,12 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class VolumeRow:
-    """One structure on one scan. `ml`: its volume at each of `PERCENTILES`, before any calibration; `true_ml`: as drawn.
+    """One structure on one scan. `ml`: its volume at each of `PERCENTILES`, before any calibration; `true_ml`: as
+    drawn.
 
-    `case`: the scan, where a patient has several. `present`: whether the patient has (or was drawn) the structure at all; rows
-    without are never calibrated on. `dice`: of the contour with the truth, beside what may tell it without a truth:
-    `expected_dice`, `surface_entropy` (nats), `rtuncertainty.uncertainty.quality`; NaN where unknown.
+    `case`: the scan, where a patient has several. `present`: whether the patient has (or was drawn) the structure at
+    all; rows without are never calibrated on. `dice`: of the contour with the truth, beside what may tell it without a
+    truth: `expected_dice`, `surface_entropy` (nats), `rtuncertainty.uncertainty.quality`; NaN where unknown.
     """
 
     network: str
@@ -57,7 +59,9 @@ class VolumeRow:
 
     def __post_init__(self):
         if len(self.ml) != len(PERCENTILES):
-            raise ValueError(f"{self.patient}, {self.structure}: {len(self.ml)} volumes for {len(PERCENTILES)} percentiles")
+            raise ValueError(
+                f"{self.patient}, {self.structure}: {len(self.ml)} volumes for {len(PERCENTILES)} percentiles"
+            )
 
     @cached_property
     def distribution(self) -> VolumeDistribution:
@@ -68,7 +72,9 @@ class VolumeRow:
 def write_rows(rows: list[VolumeRow], path: Path, **more) -> Path:
     """Write rows.json; `more` is stored beside the rows (for example weights_sha256)."""
     plain = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(r).items()} for r in rows]
-    return replace_text(path, json.dumps({"format": FORMAT, "percentiles": PERCENTILES, **more, "rows": plain}, allow_nan=False))
+    return replace_text(
+        path, json.dumps({"format": FORMAT, "percentiles": PERCENTILES, **more, "rows": plain}, allow_nan=False)
+    )
 
 
 def read_rows(path: Path) -> list[VolumeRow]:
@@ -78,7 +84,10 @@ def read_rows(path: Path) -> list[VolumeRow]:
         if found["format"] != FORMAT or tuple(found["percentiles"]) != PERCENTILES:
             raise SystemExit(f"{path} was written by another version; evaluate again.")
         unknown = [f.name for f in fields(VolumeRow) if f.type == "float"]
-        return [VolumeRow(**{**r, "ml": tuple(r["ml"]), **{k: math.nan for k in unknown if r.get(k) is None}}) for r in found["rows"]]
+        return [
+            VolumeRow(**{**r, "ml": tuple(r["ml"]), **{k: math.nan for k in unknown if r.get(k) is None}})
+            for r in found["rows"]
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SystemExit(f"{path} is missing or damaged ({error}); evaluate again.") from None
 
@@ -90,24 +99,29 @@ ASKED = (0.5, 0.8, 0.9, 0.95)
 
 
 def usable(rows: list[VolumeRow]) -> list[VolumeRow]:
-    """Those that can be calibrated on: the structure is there, and it was found. Whether it was found is known without a truth, so
-    the promise of an interval holds for all that are."""
+    """Those that can be calibrated on: the structure is there, and it was found. Whether it was found is known without
+    a truth, so the promise of an interval holds for all that are."""
     return [r for r in rows if r.present and r.distribution.volume_ml > 0]
 
 
 def own_fit(patients: int) -> int:
-    """From so many patients on a structure has a fit of its own: when that costs no level that all structures pooled would reach."""
+    """From so many patients on a structure has a fit of its own: when that costs no level that all structures pooled
+    would reach.
+    """
     return max((patients_needed(level) for level in ASKED if patients_needed(level) <= patients), default=1)
 
 
 def _log_ratios(rows: list[VolumeRow]) -> tuple[np.ndarray, np.ndarray]:
     """(x of the tabulated volumes [n, percentiles], x of the true volumes [n])."""
     medians = [r.distribution.volume_ml for r in rows]
-    return np.stack([log_ratio(r.ml, m) for r, m in zip(rows, medians)]), np.array([float(log_ratio(r.true_ml, m)) for r, m in zip(rows, medians)])
+    return np.stack([log_ratio(r.ml, m) for r, m in zip(rows, medians)]), np.array(
+        [float(log_ratio(r.true_ml, m)) for r, m in zip(rows, medians)]
+    )
 
 
 def positions(x: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Where truths [n] lie in distributions x [n, percentiles], as standard normal scores; beyond the table by its last slope.
+    """Where truths [n] lie in distributions x [n, percentiles], as standard normal scores; beyond the table by its last
+    slope.
 
     Normal tails: the table ends at 0.5 and 99.5 %, and a truth far outside must still tell how far.
     """
@@ -120,7 +134,8 @@ def positions(x: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def fit_log_affine(rows: list[VolumeRow]) -> Group:
-    """Shift and scale with which the truths' percentiles are uniform: least Cramér–von Mises distance, every patient weighing the same.
+    """Shift and scale with which the truths' percentiles are uniform: least Cramér–von Mises distance, every patient
+    weighing the same.
 
     Raises `ValueError` when no distribution has a spread: there is nothing to scale.
     """
@@ -136,7 +151,12 @@ def fit_log_affine(rows: list[VolumeRow]) -> Group:
         return float((w * (u[order] - np.cumsum(w) + w / 2) ** 2).sum())
 
     starts = [(s, b) for s in np.linspace(-2, 4, 25) for b in (0.0, float(np.median(truth)))]
-    best = optimize.minimize(distance, min(starts, key=distance), method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-9, "maxiter": 400})
+    best = optimize.minimize(
+        distance,
+        min(starts, key=distance),
+        method="Nelder-Mead",
+        options={"xatol": 1e-4, "fatol": 1e-9, "maxiter": 400},
+    )
     return Group(len(rows), len({r.patient for r in rows}), float(best.x[1]), float(np.exp(np.clip(best.x[0], -3, 5))))
 
 
@@ -148,7 +168,9 @@ def _at(ml: np.ndarray, percentile: float) -> np.ndarray:
 
 
 def fit_conformal(rows: list[VolumeRow], usual: dict | None = None, scaled: bool = False) -> Group:
-    """The margins of all `LEVELS` that so many patients allow; scaled: in units of each distribution's own width. `usual`: see `fit`."""
+    """The margins of all `LEVELS` that so many patients allow; scaled: in units of each distribution's own width.
+    `usual`: see `fit`.
+    """
     patients, margins = [r.patient for r in rows], {}
     _, truth = _log_ratios(rows)
     ml, medians = np.array([r.ml for r in rows]), np.array([r.distribution.volume_ml for r in rows])
@@ -156,14 +178,19 @@ def fit_conformal(rows: list[VolumeRow], usual: dict | None = None, scaled: bool
     least, most = np.array([limits(usual or {}, r.structure, m) for r, m in zip(rows, medians)]).T
     for level in LEVELS:
         low, high = (log_ratio(_at(ml, 50 + side * 50 * level), medians) for side in (-1, 1))
-        margin = conformal.quantile(np.maximum(margin_to(-low, -truth, -least), margin_to(high, truth, most)) / unit, patients, level)
+        margin = conformal.quantile(
+            np.maximum(margin_to(-low, -truth, -least), margin_to(high, truth, most)) / unit, patients, level
+        )
         if math.isfinite(margin):
             margins[level] = margin
     return Group(len(rows), len(set(patients)), margins=margins)
 
 
-def fit(rows: list[VolumeRow], method: str, least: int | None = None, usual: dict[str, tuple[float, float]] | None = None) -> VolumeCalibration:
-    """The calibration by `method` on all `usable` rows; structures with `least` patients (by default `own_fit`) get their own.
+def fit(
+    rows: list[VolumeRow], method: str, least: int | None = None, usual: dict[str, tuple[float, float]] | None = None
+) -> VolumeCalibration:
+    """The calibration by `method` on all `usable` rows; structures with `least` patients (by default `own_fit`) get
+    their own.
 
     `usual`: (least, most) ml that training patients had, by structure, for the conformal methods.
 
@@ -175,8 +202,11 @@ def fit(rows: list[VolumeRow], method: str, least: int | None = None, usual: dic
     if not rows:
         raise ValueError("no structure is present and found in any row: nothing can be calibrated")
     usual = dict(usual or {}) if method in CONFORMAL else {}
-    methods: dict[str, Callable] = {"log_affine": fit_log_affine, "conformal": partial(fit_conformal, usual=usual),
-           "conformal_scaled": partial(fit_conformal, usual=usual, scaled=True)}
+    methods: dict[str, Callable] = {
+        "log_affine": fit_log_affine,
+        "conformal": partial(fit_conformal, usual=usual),
+        "conformal_scaled": partial(fit_conformal, usual=usual, scaled=True),
+    }
     one = methods[method]
     groups = {POOLED: one(rows)}
     names = list(dict.fromkeys(r.structure for r in rows))

@@ -1,8 +1,8 @@
 """Sums over all processes of a run, so that several processes compute just what one with the whole batch would.
 
-DistributedDataParallel averages the gradients of per-process losses, which is the gradient of the whole batch's loss only
-if that loss is a mean over equal parts. Ours are ratios of sums over voxels that count, and batch normalisation is a ratio
-too. Both take their sums here. torch's SyncBatchNorm works on GPUs only.
+DistributedDataParallel averages the gradients of per-process losses, which is the gradient of the whole batch's loss
+only if that loss is a mean over equal parts. Ours are ratios of sums over voxels that count, and batch normalisation is
+a ratio too. Both take their sums here. torch's SyncBatchNorm works on GPUs only.
 """
 
 from __future__ import annotations

@@ -28,7 +28,9 @@ def replaced(path: Path):
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and clear it of what a killed run left half-written. Raises `InputError` where that is impossible."""
+    """Make a folder and clear it of what a killed run left half-written. Raises `InputError` where that is
+    impossible.
+    """
     with image_io.Staging(path).writing():
         path.mkdir(parents=True, exist_ok=True)
         for left in path.glob("*.part.*"):
@@ -36,7 +38,9 @@ def make_folder(path: Path) -> None:
 
 
 def write_csv(path: Path, rows: list[dict], names: list[str] | None = None) -> None:
-    """A table of `rows`, whose columns are `names` or, without them, the keys in the order in which they first occur."""
+    """A table of `rows`, whose columns are `names` or, without them, the keys in the order in which they first
+    occur.
+    """
     names = names or list(dict.fromkeys(k for row in rows for k in row))
     with replaced(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, names)

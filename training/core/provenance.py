@@ -1,10 +1,11 @@
 """Who was trained on: patients are told by the content of their images, never by their names.
 
-A patient's identity are the SHA-256 of the input images of all his prepared cases, as they lie in their files (`identities`); two
-days of one patient share it. They are computed once and kept in `hashes.json` beside prepare.csv. A card says in
-`training.patients` whom each of its checkpoints has seen, with all weights that it began with, as salted hashes:
-{checkpoints: [{seen: [{salt, hashes}], unknown: [bundle, …]}], validation: {salt, hashes}}. `unknown` are bundles that it began with
-and that do not tell. Cards of earlier versions have names (`case_names`) alone: a name that was seen is seen, any other is unknown.
+A patient's identity are the SHA-256 of the input images of all his prepared cases, as they lie in their files
+(`identities`); two days of one patient share it. They are computed once and kept in `hashes.json` beside prepare.csv. A
+card says in `training.patients` whom each of its checkpoints has seen, with all weights that it began with, as salted
+hashes: {checkpoints: [{seen: [{salt, hashes}], unknown: [bundle, …]}], validation: {salt, hashes}}. `unknown` are
+bundles that it began with and that do not tell. Cards of earlier versions have names (`case_names`) alone: a name that
+was seen is seen, any other is unknown.
 """
 
 from __future__ import annotations
@@ -88,13 +89,17 @@ def patients(prepared: Path) -> dict[str, str]:
     """{case: patient} of prepare.csv, of what was kept."""
     try:
         with open(prepared / "prepare.csv", newline="", encoding="utf-8") as f:
-            return {r["case"]: r.get("patient") or r["case"] for r in csv.DictReader(f) if r.get("kept", "yes") == "yes"}
+            return {
+                r["case"]: r.get("patient") or r["case"] for r in csv.DictReader(f) if r.get("kept", "yes") == "yes"
+            }
     except OSError:
         return {}
 
 
 def of_scan(array: np.ndarray) -> str:
-    """SHA-256 of the voxels of a scan as it came (HU), for the column `source_sha256` of prepare.csv: whatever grid it is brought to."""
+    """SHA-256 of the voxels of a scan as it came (HU), for the column `source_sha256` of prepare.csv: whatever grid
+    it is brought to.
+    """
     voxels = np.ascontiguousarray(np.rint(array).astype(np.int32))
     return hashlib.sha256(f"{voxels.shape}".encode() + voxels.tobytes()).hexdigest()
 
@@ -109,21 +114,26 @@ def _sources(prepared: Path) -> dict[str, str]:
 
 
 def identities(prepared: Path, cases) -> dict[str, list[str]]:
-    """{case: the hashes of all prepared cases of its patient, and of the scans that they were made of where prepare.csv says them}."""
+    """{case: the hashes of all prepared cases of its patient, and of the scans that they were made of where
+    prepare.csv says them}.
+    """
     of, sources = patients(prepared), _sources(prepared)
     same: dict[str, list[str]] = {}
     for case, patient in of.items():
         same.setdefault(patient, []).append(case)
     groups = {case: sorted({case, *same.get(of.get(case), [])}) for case in cases}
     hashes = case_hashes(prepared, sorted({c for group in groups.values() for c in group}))
-    return {case: sorted({hashes[c] for c in group} | {sources[c] for c in group if c in sources}) for case, group in groups.items()}
+    return {
+        case: sorted({hashes[c] for c in group} | {sources[c] for c in group if c in sources})
+        for case, group in groups.items()
+    }
 
 
 def deal(prepared: Path, names, folds: int) -> dict[str, int]:
     """{patient: fold}, frozen in `folds.json` of the prepared folder at its first use.
 
-    The first time the patients, in order of the SHA-256 of their names, are dealt to the folds in turn (see `split`). Who is known
-    keeps his fold ever after; who is new goes to the smallest, so that no one else moves.
+    The first time the patients, in order of the SHA-256 of their names, are dealt to the folds in turn (see `split`).
+    Who is known keeps his fold ever after; who is new goes to the smallest, so that no one else moves.
     """
     names = sorted(set(names), key=lambda n: hashlib.sha256(n.encode()).hexdigest())
     stored = read_json(prepared / FOLDS)
@@ -177,7 +187,9 @@ def upstream(card: dict) -> dict:
 
 
 def for_card(splits: list[dict], salt: str) -> dict | None:
-    """`training.patients` of a card, from the split.json of each checkpoint's run; None where one was begun before hashes were kept."""
+    """`training.patients` of a card, from the split.json of each checkpoint's run; None where one was begun before
+    hashes were kept.
+    """
     if any("hashes" not in s for s in splits):
         return None
     checkpoints = []
@@ -185,7 +197,10 @@ def for_card(splits: list[dict], salt: str) -> dict | None:
         before = s.get("before") or {"seen": [], "unknown": []}
         own = group(salt, [h for n in s["training"] for h in s["hashes"][n]])
         checkpoints.append({"seen": [own, *before["seen"]], "unknown": before["unknown"]})
-    return {"checkpoints": checkpoints, "validation": group(salt, [h for n in splits[0]["validation"] for h in splits[0]["hashes"][n]])}
+    return {
+        "checkpoints": checkpoints,
+        "validation": group(salt, [h for n in splits[0]["validation"] for h in splits[0]["hashes"][n]]),
+    }
 
 
 def _checkpoints(card: dict) -> list[dict]:
@@ -198,7 +213,11 @@ def unseen_checkpoints(card: dict, hashes) -> list[int]:
 
     With those alone a bundle of K folds may be scored on him (`out of fold`). Empty for a card that does not tell.
     """
-    return [k for k, entry in enumerate(_checkpoints(card)) if not entry.get("unknown") and not any(holds(g, hashes) for g in entry["seen"])]
+    return [
+        k
+        for k, entry in enumerate(_checkpoints(card))
+        if not entry.get("unknown") and not any(holds(g, hashes) for g in entry["seen"])
+    ]
 
 
 def seen_checkpoints(card: dict, hashes) -> list[int]:
@@ -221,17 +240,25 @@ def why_unknown(card: dict) -> str | None:
 
 
 def require_unseen(card: dict, prepared: Path, cases, stated: bool = False) -> dict:
-    """{scored: {case: hashes}, unseen: "by content" or "as stated"} for cases that no checkpoint of the bundle has seen.
+    """{scored: {case: hashes}, unseen: "by content" or "as stated"} for cases that no checkpoint of the bundle has
+    seen.
 
-    Raises `SystemExit` where one was seen, whatever is stated; and where the card cannot tell, unless `stated` says that none was.
+    Raises `SystemExit` where one was seen, whatever is stated; and where the card cannot tell, unless `stated` says
+    that none was.
     """
     hashes, names = identities(prepared, cases), set(card.get("training", {}).get("case_names", []))
     seen = [c for c in cases if seen_checkpoints(card, hashes[c]) or c in names]
     if seen:
-        raise SystemExit(f"{card['name']} was trained on {', '.join(seen)}: a score on them says nothing; evaluate the bundle with the run that it is of.")
+        raise SystemExit(
+            f"{card['name']} was trained on {', '.join(seen)}: a score on them says nothing; evaluate the bundle with "
+            "the run that it is of."
+        )
     unknown = why_unknown(card)
     if unknown and not stated:
-        raise SystemExit(f"{card['name']}: {unknown}; export its run again, or say --unseen if you know that it was trained on none of {', '.join(cases)}.")
+        raise SystemExit(
+            f"{card['name']}: {unknown}; export its run again, or say --unseen if you know that it was trained on none "
+            f"of {', '.join(cases)}."
+        )
     if unknown:
         print(f"{card['name']}: {unknown}; that it has not seen these {len(cases)} is taken from --unseen.", flush=True)
     return {"scored": hashes, "unseen": "as stated" if unknown else "by content"}
@@ -248,9 +275,11 @@ def none_trained_on(found: dict) -> str:
 
 
 def require_scored_unseen(file: Path, found: dict, card: dict) -> None:
-    """The same of what was scored before: `found` in an evaluation.json `file`, against the card of the weights that it is to go into.
+    """The same of what was scored before: `found` in an evaluation.json `file`, against the card of the weights that it
+    is to go into.
 
-    Raises `SystemExit` where a patient was seen, or the file does not say who was scored though the card says who was trained on.
+    Raises `SystemExit` where a patient was seen, or the file does not say who was scored though the card says who was
+    trained on.
     """
     if not _checkpoints(card):
         return

@@ -13,8 +13,8 @@ FALL = 2500 / 6000
 
 
 def configured(optimiser: torch.optim.Optimizer, config: Config) -> dict:
-    """What `configure_optimizers` returns: a linear warm-up, then a cosine to 1 % of the peak, the peak to the end, or a
-    tenth of it after every `FALL` of the run.
+    """What `configure_optimizers` returns: a linear warm-up, then a cosine to 1 % of the peak, the peak to the end, or
+    a tenth of it after every `FALL` of the run.
     """
     kind, warm, steps = config.schedule, config.warm_up, config.steps
 
@@ -27,4 +27,7 @@ def configured(optimiser: torch.optim.Optimizer, config: Config) -> dict:
             return 0.1 ** int(step / (FALL * steps))
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
 
-    return {"optimizer": optimiser, "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimiser, rate), "interval": "step"}}
+    return {
+        "optimizer": optimiser,
+        "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimiser, rate), "interval": "step"},
+    }

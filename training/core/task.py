@@ -55,5 +55,7 @@ class Task(lightning.LightningModule):
         losses = self.losses(batch)
         self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()}, prog_bar=True, sync_dist=True)
         if not torch.isfinite(losses["loss"]):
-            raise RuntimeError(f"step {self.global_step}: the loss is {losses['loss'].item()}; lower learning_rate and resume.")
+            raise RuntimeError(
+                f"step {self.global_step}: the loss is {losses['loss'].item()}; lower learning_rate and resume."
+            )
         return losses["loss"]

@@ -29,7 +29,9 @@ class Case:
     valid: np.ndarray  # bool, where both MR and CT were measured
     spacing: tuple  # (x, y, z) in mm
     classes: dict = field(default_factory=lambda: dict(LABELS))  # name -> value in `labels`
-    ct_body: np.ndarray | None = None  # bool, from the CT, without couch; found where it is not given, None without a CT
+    ct_body: np.ndarray | None = (
+        None  # bool, from the CT, without couch; found where it is not given, None without a CT
+    )
 
     def __post_init__(self):
         if self.ct is not None and self.ct_body is None:
@@ -37,12 +39,16 @@ class Case:
 
     @property
     def region(self) -> np.ndarray:
-        """Where a score looks: in the CT's body, measured by both. What the MR's body mask takes for air counts, too."""
+        """Where a score looks: in the CT's body, measured by both. What the MR's body mask takes for air counts,
+        too.
+        """
         return (self.body if self.ct_body is None else self.ct_body) & self.valid
 
     @property
     def patient(self) -> np.ndarray:
-        """Body in the MR, in the CT or in both. A loss looks at what of it is `valid`: skin and cut bone are learnt from as well."""
+        """Body in the MR, in the CT or in both. A loss looks at what of it is `valid`: skin and cut bone are learnt
+        from as well.
+        """
         return self.body if self.ct_body is None else self.body | self.ct_body
 
 
@@ -52,9 +58,15 @@ def save_case(case: Case, path: Path, scores: dict, options: dict | None = None,
     `scores` of the registration, the `options` that the case was prepared with and what the checks found (lists of
     level, check and message) are kept with it. Raises `InputError` for a full disk; the file is then not there.
     """
-    arrays = {"mr": np.rint(case.mr * 32).clip(-32768, 32767).astype(np.int16), "labels": case.labels,
-              "body": np.packbits(case.body), "valid": np.packbits(case.valid), "spacing": case.spacing,
-              "scores": json.dumps(scores), "classes": json.dumps(case.classes)}
+    arrays = {
+        "mr": np.rint(case.mr * 32).clip(-32768, 32767).astype(np.int16),
+        "labels": case.labels,
+        "body": np.packbits(case.body),
+        "valid": np.packbits(case.valid),
+        "spacing": case.spacing,
+        "scores": json.dumps(scores),
+        "classes": json.dumps(case.classes),
+    }
     if case.ct is not None:
         arrays["ct_body"] = np.packbits(case.ct_body)
         arrays["ct"] = np.rint(case.ct / 2).clip(-32768, 32767).astype(np.int16)
@@ -66,14 +78,29 @@ def save_case(case: Case, path: Path, scores: dict, options: dict | None = None,
 
 
 def load_case(path: Path) -> Case:
-    """Read what `save_case` wrote; a file of an earlier version has the classes `LABELS`, and its CT's body is found anew."""
+    """Read what `save_case` wrote; a file of an earlier version has the classes `LABELS`, and its CT's body is found
+    anew.
+    """
     with np.load(path, allow_pickle=False) as f:
         shape = f["mr"].shape
-        bits = {k: np.unpackbits(f[k], count=int(np.prod(shape))).reshape(shape).astype(bool) for k in ("body", "valid", "ct_body") if k in f}
+        bits = {
+            k: np.unpackbits(f[k], count=int(np.prod(shape))).reshape(shape).astype(bool)
+            for k in ("body", "valid", "ct_body")
+            if k in f
+        }
         ct = f["ct"].astype(np.float32) * 2 if "ct" in f else None
         classes = json.loads(str(f["classes"])) if "classes" in f else dict(LABELS)
-        return Case(path.stem, f["mr"].astype(np.float32) / 32, ct, f["labels"], bits["body"], bits["valid"],
-                    tuple(float(s) for s in f["spacing"]), classes, bits.get("ct_body"))
+        return Case(
+            path.stem,
+            f["mr"].astype(np.float32) / 32,
+            ct,
+            f["labels"],
+            bits["body"],
+            bits["valid"],
+            tuple(float(s) for s in f["spacing"]),
+            classes,
+            bits.get("ct_body"),
+        )
 
 
 def read_record(path: Path) -> dict | None:

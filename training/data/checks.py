@@ -55,7 +55,9 @@ def inspect(source, rules=(), need_ct: bool = True, registered: bool = True) -> 
 
     `registered`: whether the pair is taken as it lies, so that another grid is worth a warning. Raises `BadCase`.
     """
-    found = [Finding("note", "source", n) for n in source.notes] + [Finding("warning", "source", w) for w in source.warnings]
+    found = [Finding("note", "source", n) for n in source.notes] + [
+        Finding("warning", "source", w) for w in source.warnings
+    ]
     if source.problem:
         raise BadCase([*found, Finding("error", "source", source.problem)])
     if need_ct and source.ct is None:
@@ -81,7 +83,12 @@ def inspect(source, rules=(), need_ct: bool = True, registered: bool = True) -> 
     if not any(f.level == "error" for f in found):
         found += [*check_mr(mr), *check_spacing(mr, "MR"), *check_header(source.mr, "MR")]
         if ct is not None:
-            found += [*check_ct(ct), *check_spacing(ct, "CT"), *check_header(source.ct, "CT"), *check_pair(mr, ct, registered)]
+            found += [
+                *check_ct(ct),
+                *check_spacing(ct, "CT"),
+                *check_header(source.ct, "CT"),
+                *check_pair(mr, ct, registered),
+            ]
         for name, image in images.labels.items():
             found += check_label(image, mr, name)
     if any(f.level == "error" for f in found):
@@ -93,7 +100,13 @@ def check_mr(image: sitk.Image) -> list[Finding]:
     """Whether an image may be an MR by its values."""
     array = sitk.GetArrayViewFromImage(image)
     if image_io.looks_like_ct(image):
-        return [Finding("error", "modality", f"the MR looks like a CT in HU (values from {array.min():.0f} to {array.max():.0f})")]
+        return [
+            Finding(
+                "error",
+                "modality",
+                f"the MR looks like a CT in HU (values from {array.min():.0f} to {array.max():.0f})",
+            )
+        ]
     out = []
     if array.min() < -200 and (array < 0).mean() > 0.01:
         out.append(Finding("warning", "modality", f"the MR has negative values down to {array.min():.0f}: is it a CT?"))
@@ -111,14 +124,24 @@ def check_ct(image: sitk.Image) -> list[Finding]:
     soft = float(((matter > -200) & (matter < 300)).mean()) if matter.size else 0.0
     if low > -200 or soft < 0.2 or image.HasMetaDataKey("modality") and image.GetMetaData("modality") != "CT":
         p1, p99 = np.percentile(array, [1, 99])
-        return [Finding("error", "modality", f"the CT is not in HU (values from {low:.4g} to {high:.4g}, 1st and 99th percentile "
-                                             f"{p1:.4g} and {p99:.4g}): air should be near -1000, soft tissue near 0")]
+        return [
+            Finding(
+                "error",
+                "modality",
+                f"the CT is not in HU (values from {low:.4g} to {high:.4g}, 1st and 99th percentile "
+                f"{p1:.4g} and {p99:.4g}): air should be near -1000, soft tissue near 0",
+            )
+        ]
     out = []
     if high > METAL_HU:
         count = int((array > METAL_HU).sum())
-        out.append(Finding("warning", "metal", f"the CT holds metal: {count} voxels above {METAL_HU:.0f} HU, up to {high:.0f}"))
+        out.append(
+            Finding("warning", "metal", f"the CT holds metal: {count} voxels above {METAL_HU:.0f} HU, up to {high:.0f}")
+        )
     elif (array == high).sum() > max(50, 5 * ((array < high) & (array > high - 10)).sum()):
-        out.append(Finding("warning", "clipped", f"the CT is cut off at {high:.0f} HU ({int((array == high).sum())} voxels)"))
+        out.append(
+            Finding("warning", "clipped", f"the CT is cut off at {high:.0f} HU ({int((array == high).sum())} voxels)")
+        )
     if low > -900:
         out.append(Finding("warning", "clipped", f"the CT holds no air: its lowest value is {low:.0f} HU"))
     return out
@@ -137,7 +160,9 @@ def check_header(place, name: str) -> list[Finding]:
     """Whether a NIfTI file says where in space it lies."""
     header = reading.nifti_header(place) if isinstance(place, Path) else None
     if header and not header[1]:
-        return [Finding("warning", "header", f"the {name}'s file does not state its orientation (neither qform nor sform)")]
+        return [
+            Finding("warning", "header", f"the {name}'s file does not state its orientation (neither qform nor sform)")
+        ]
     return []
 
 
@@ -149,7 +174,9 @@ def check_pair(mr: sitk.Image, ct: sitk.Image, registered: bool) -> list[Finding
         return [Finding("error", "overlap", str(error))]
     if geometry.same_grid(geometry.to_axial(mr), geometry.to_axial(ct)):
         return []
-    return [Finding("warning" if registered else "note", "grid", "the CT is on another grid than the MR; it is resampled")]
+    return [
+        Finding("warning" if registered else "note", "grid", "the CT is on another grid than the MR; it is resampled")
+    ]
 
 
 def check_label(image: sitk.Image, mr: sitk.Image, name: str) -> list[Finding]:
@@ -178,15 +205,30 @@ def check_mask(mask: np.ndarray, body: np.ndarray) -> list[Finding]:
 def check_case(case: Case) -> list[Finding]:
     """Whether a prepared case has something to learn from, and all of its classes."""
     if not case.region.any():
-        return [Finding("error", "coverage", "there is no voxel of the body that " + (
-            "both MR and CT show" if case.ct is not None else "the MR shows"))]
+        return [
+            Finding(
+                "error",
+                "coverage",
+                "there is no voxel of the body that "
+                + ("both MR and CT show" if case.ct is not None else "the MR shows"),
+            )
+        ]
     out = []
     covered = float(case.valid[case.body].mean())
     if covered < 0.5:
-        out.append(Finding("warning", "coverage", f"only {100 * covered:.0f} % of the body can be used (measured by all images, in the mask)"))
+        out.append(
+            Finding(
+                "warning",
+                "coverage",
+                f"only {100 * covered:.0f} % of the body can be used (measured by all images, in the mask)",
+            )
+        )
     have = present(case)
-    return out + [Finding("warning", "class missing", f"the class {n} is missing") for n in case.classes
-                  if n != label_rules.BACKGROUND and n not in have]
+    return out + [
+        Finding("warning", "class missing", f"the class {n} is missing")
+        for n in case.classes
+        if n != label_rules.BACKGROUND and n not in have
+    ]
 
 
 def present(case: Case) -> list[str]:
@@ -208,18 +250,25 @@ def fold_warnings(labels: dict[str, list], training: list[str], validation: list
             continue
         learnt, judged = (sum(name in labels[c] for c in side) for side in (training, validation))
         if not learnt:
-            out.append(f"class {name}: in none of the {len(training)} training cases, so it cannot be learnt; "
-                       "take another fold, fewer folds, or leave the class out.")
+            out.append(
+                f"class {name}: in none of the {len(training)} training cases, so it cannot be learnt; "
+                "take another fold, fewer folds, or leave the class out."
+            )
         if not judged:
-            out.append(f"class {name}: in none of the {len(validation)} validation cases, so its scores are empty; "
-                       "take another fold or fewer folds.")
+            out.append(
+                f"class {name}: in none of the {len(validation)} validation cases, so its scores are empty; "
+                "take another fold or fewer folds."
+            )
     return out
 
 
 def rows(findings: dict[str, list[Finding]]) -> list[dict]:
     """The rows of checks.csv (`COLUMNS`), the worst first within a case. `findings`: case -> what was found."""
-    return [dict(zip(COLUMNS, (case, f.level, f.check, f.message)))
-            for case, found in findings.items() for f in sorted(found, key=lambda f: LEVELS.index(f.level))]
+    return [
+        dict(zip(COLUMNS, (case, f.level, f.check, f.message)))
+        for case, found in findings.items()
+        for f in sorted(found, key=lambda f: LEVELS.index(f.level))
+    ]
 
 
 def summary(findings: dict[str, list[Finding]]) -> str:
@@ -228,7 +277,9 @@ def summary(findings: dict[str, list[Finding]]) -> str:
     for level in LEVELS[:2]:
         kinds = dict.fromkeys(f.check for found in findings.values() for f in found if f.level == level)
         for kind in kinds:
-            cases = {c: f.message for c, found in findings.items() for f in found if (f.level, f.check) == (level, kind)}
+            cases = {
+                c: f.message for c, found in findings.items() for f in found if (f.level, f.check) == (level, kind)
+            }
             names = ", ".join(list(cases)[:8]) + (f" and {len(cases) - 8} more" if len(cases) > 8 else "")
             told = next(iter(cases.values())) if len(set(cases.values())) == 1 else f"e.g. {next(iter(cases.values()))}"
             lines.append(f"  {level:8}{kind:14}{len(cases):3}: {names} ({told})")

@@ -11,13 +11,22 @@ import SimpleITK as sitk
 
 from rtuncertainty.core.errors import InputError
 
-TAGS = {"modality": "0008|0060", "description": "0008|103e", "type": "0008|0008", "number": "0020|0011",
-        "patient": "0010|0020", "position": "0020|0032", "orientation": "0020|0037"}
+TAGS = {
+    "modality": "0008|0060",
+    "description": "0008|103e",
+    "type": "0008|0008",
+    "number": "0020|0011",
+    "patient": "0010|0020",
+    "position": "0020|0032",
+    "orientation": "0020|0037",
+}
 
 
 @dataclass(frozen=True)
 class Series:
-    """One DICOM series: its `files` in the order of their slices, and in `problem` why it is no volume, if it is none."""
+    """One DICOM series: its `files` in the order of their slices, and in `problem` why it is no volume, if it is
+    none.
+    """
 
     files: tuple[str, ...]
     modality: str = ""
@@ -28,7 +37,10 @@ class Series:
     problem: str = ""
 
     def __str__(self) -> str:
-        return f"series {self.number} '{self.description}' ({len(self.files)} {'file' if len(self.files) == 1 else 'files'})"
+        return (
+            f"series {self.number} '{self.description}' ({len(self.files)} "
+            f"{'file' if len(self.files) == 1 else 'files'})"
+        )
 
     def read(self) -> sitk.Image:
         """The volume in the patient's coordinates; CT in HU. Raises `InputError`."""
@@ -37,7 +49,9 @@ class Series:
         try:
             image = sitk.ReadImage(self.files[0]) if len(self.files) == 1 else reader.Execute()
         except RuntimeError as error:
-            raise InputError(f"{self} in {Path(self.files[0]).parent} cannot be read: {str(error).splitlines()[-1]}") from error
+            raise InputError(
+                f"{self} in {Path(self.files[0]).parent} cannot be read: {str(error).splitlines()[-1]}"
+            ) from error
         image = sitk.Cast(image, sitk.sitkFloat32)
         image.SetMetaData("modality", self.modality)
         return image
@@ -65,7 +79,9 @@ def choose(series: list[Series], modality: str, text: str | None = None) -> tupl
     with the most voxels; a draw goes to the lowest series number.
     """
     of = [s for s in series if s.modality == modality]
-    problem = {s: s.problem or ("" if not text or text.lower() in s.description.lower() else f"not '{text}'") for s in of}
+    problem = {
+        s: s.problem or ("" if not text or text.lower() in s.description.lower() else f"not '{text}'") for s in of
+    }
     usable = [s for s in of if not problem[s]]
     best = max(usable, key=lambda s: (s.voxels, -s.number), default=None)
     if not of:
@@ -89,7 +105,15 @@ def _describe(files) -> Series:
     first = headers[0]
     number = int(first["number"]) if first["number"].lstrip("-").isdigit() else 0
     voxels = sum(int(np.prod(h["size"])) for h in headers)
-    return Series(tuple(h["file"] for h in headers), first["modality"], first["description"], number, first["patient"], voxels, problem)
+    return Series(
+        tuple(h["file"] for h in headers),
+        first["modality"],
+        first["description"],
+        number,
+        first["patient"],
+        voxels,
+        problem,
+    )
 
 
 def _sorted(headers: list[dict]) -> tuple[list[dict], str]:

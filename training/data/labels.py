@@ -46,13 +46,17 @@ def parse(text: str) -> Rule:
     else:
         rule = Rule(name, what)
     if not name or not what or ":" in (rule.file or "") or name == BACKGROUND:
-        raise SystemExit(f"--label {text}: give NAME=VALUE[,VALUE], NAME=FILE, NAME=FILE:VALUE or NAME=ct, "
-                         "or a JSON or YAML file of names and values; the background is what no rule names.")
+        raise SystemExit(
+            f"--label {text}: give NAME=VALUE[,VALUE], NAME=FILE, NAME=FILE:VALUE or NAME=ct, "
+            "or a JSON or YAML file of names and values; the background is what no rule names."
+        )
     return rule
 
 
 def from_mapping(mapping: dict) -> tuple[Rule, ...]:
-    """Rules from {name: value or values} (nnU-Net) or {value: name} (Learn2Reg, decathlon); the background is left out."""
+    """Rules from {name: value or values} (nnU-Net) or {value: name} (Learn2Reg, decathlon); the background is left
+    out.
+    """
     if all(str(k).isdigit() for k in mapping):
         mapping = {str(name): int(value) for value, name in mapping.items()}
     rules = []
@@ -81,7 +85,9 @@ def parse_all(items) -> tuple[Rule, ...]:
             except OSError as error:
                 raise SystemExit(f"--label {item}: {error.strerror}.") from error
             except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
-                raise SystemExit(f"--label {item}: no table of names and values in it; see nnU-Net's dataset.json.") from error
+                raise SystemExit(
+                    f"--label {item}: no table of names and values in it; see nnU-Net's dataset.json."
+                ) from error
         else:
             rules.append(parse(item))
     names = [r.name for r in rules]
@@ -98,15 +104,21 @@ def classes(rules) -> dict[str, int]:
 
 
 def file_of(rule: Rule, names) -> str | None:
-    """Which of a case's label images `names` a rule means; None when it is not there. Raises `InputError` if unclear."""
+    """Which of a case's label images `names` a rule means; None when it is not there. Raises `InputError` if
+    unclear.
+    """
     if rule.file:
         return rule.file if rule.file in names else None
     if len(names) > 1:
-        raise InputError(f"label {rule}: there are the label images {', '.join(sorted(names))}; write {rule.name}=FILE:VALUE.")
+        raise InputError(
+            f"label {rule}: there are the label images {', '.join(sorted(names))}; write {rule.name}=FILE:VALUE."
+        )
     return next(iter(names), None)
 
 
-def draw(rules, images: dict, grid: sitk.Image, ct: np.ndarray | None, body: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def draw(
+    rules, images: dict, grid: sitk.Image, ct: np.ndarray | None, body: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Labels uint8 and which voxels are to be ignored, bool, [z, y, x] on `grid`. Of two classes the later one wins.
 
     `images`: a case's label images by name; `ct`: HU on the grid, where a rule asks for bones; `body`: bool.
@@ -124,7 +136,9 @@ def draw(rules, images: dict, grid: sitk.Image, ct: np.ndarray | None, body: np.
             if file is None:
                 continue
             if file not in on_grid:
-                on_grid[file] = sitk.GetArrayFromImage(geometry.resample(geometry.to_axial(images[file]), grid, "nearest"))
+                on_grid[file] = sitk.GetArrayFromImage(
+                    geometry.resample(geometry.to_axial(images[file]), grid, "nearest")
+                )
             where = np.isin(on_grid[file], rule.values) if rule.values else on_grid[file] > 0
         if rule.name == IGNORE:
             ignored |= where
@@ -143,7 +157,7 @@ def bone_labels(ct: np.ndarray, body: np.ndarray, spacing) -> np.ndarray:
     sizes[0] = 0
     bone = (sizes * np.prod(spacing) > 300.0)[labels]  # below 0.3 ml: noise, calcified vessels
     radius = max(1, round(2.0 / spacing[0]))
-    disc = np.hypot(*np.ogrid[-radius:radius + 1, -radius:radius + 1])[None] <= radius
+    disc = np.hypot(*np.ogrid[-radius : radius + 1, -radius : radius + 1])[None] <= radius
     around = ((0, 0), (radius, radius), (radius, radius))
     closed = ndimage.binary_closing(np.pad(bone, around, mode="edge"), disc)[:, radius:-radius, radius:-radius]
     filled = np.stack([ndimage.binary_fill_holes(s) for s in closed | bone])

@@ -62,7 +62,10 @@ def find(data: Path, layout: str | None = None, mr_series: str | None = None) ->
         found = LAYOUTS[name](data, mr_series) if name == "dicom" else LAYOUTS[name](data, layout is not None)
         if found and found.sources:
             return replace(found, sources=_unique(sorted(found.sources, key=lambda s: s.name)))
-    raise SystemExit(f"{data}: no case was found in it{' as ' + layout if layout else ''}; known are {WANTED} (see training/README.md).")
+    raise SystemExit(
+        f"{data}: no case was found in it{' as ' + layout if layout else ''}; known are {WANTED} (see "
+        "training/README.md)."
+    )
 
 
 def _unique(sources: list[Source]) -> list[Source]:
@@ -89,11 +92,19 @@ def _first_level(data: Path, is_case) -> list[Path]:
 
 
 def _dataset_jsons(data: Path) -> list[Path]:
-    return [p for level in _levels(data, 2) for folder in level for p in sorted(folder.glob("*.json")) if p.name.endswith("dataset.json")]
+    return [
+        p
+        for level in _levels(data, 2)
+        for folder in level
+        for p in sorted(folder.glob("*.json"))
+        if p.name.endswith("dataset.json")
+    ]
 
 
 def learn2reg(data: Path, named: bool) -> Dataset | None:
-    """Learn2Reg: `*_dataset.json` with pairs of `fixed` and `moving`, one an MR and one a CT, with or without labels."""
+    """Learn2Reg: `*_dataset.json` with pairs of `fixed` and `moving`, one an MR and one a CT, with or without
+    labels.
+    """
     for path in _dataset_jsons(data):
         content = label_rules.read_json(path)
         pairs = [p for value in content.values() for p in _pairs_in(value)]
@@ -112,7 +123,9 @@ def learn2reg(data: Path, named: bool) -> Dataset | None:
 def _pairs_in(value) -> list[dict]:
     if isinstance(value, dict):  # {"0": [pairs], ...}
         return [p for group in value.values() if isinstance(group, list) for p in _pairs_in(group)]
-    return [p for p in value if isinstance(p, dict) and {"fixed", "moving"} <= set(p)] if isinstance(value, list) else []
+    return (
+        [p for p in value if isinstance(p, dict) and {"fixed", "moving"} <= set(p)] if isinstance(value, list) else []
+    )
 
 
 def _pair(root: Path, pair: dict, modality: dict, entries: dict) -> Source:
@@ -146,14 +159,20 @@ def _is_ct(path: Path) -> bool:
 
 
 def nnunet(data: Path, named: bool) -> Dataset | None:
-    """nnU-Net v2 (and v1): channels `imagesTr/CASE_0000`, `labelsTr/CASE`; a CT is a channel of that name or labels in HU."""
+    """nnU-Net v2 (and v1): channels `imagesTr/CASE_0000`, `labelsTr/CASE`; a CT is a channel of that name or labels
+    in HU.
+    """
     found = [p for p in _dataset_jsons(data) if (p.parent / "imagesTr").is_dir()]
     if not found:
         return None
     if len(found) > 1:
-        raise SystemExit(f"{data} holds several data sets ({', '.join(p.parent.name for p in found)}); give one of them with --data.")
+        raise SystemExit(
+            f"{data} holds several data sets ({', '.join(p.parent.name for p in found)}); give one of them with --data."
+        )
     root, content = found[0].parent, label_rules.read_json(found[0])
-    channels = {int(k): str(v) for k, v in (content.get("channel_names") or content.get("modality") or {0: "MR"}).items()}
+    channels = {
+        int(k): str(v) for k, v in (content.get("channel_names") or content.get("modality") or {0: "MR"}).items()
+    }
     ct = next((k for k, v in channels.items() if v.upper().startswith("CT")), None)
     mr = next((k for k in channels if k != ct), None)
     cases: dict[str, dict[int, Path]] = {}
@@ -165,12 +184,22 @@ def nnunet(data: Path, named: bool) -> Dataset | None:
     first = next((p for p in labels.values() if p), None)
     in_hu = ct is None and first is not None and _is_ct(first)
     others = [v for k, v in channels.items() if k not in (ct, mr)]
-    notes = (f"the MR is channel {mr}, {channels[mr]}; not used: {', '.join(others)}",) if others and mr is not None else ()
+    notes = (
+        (f"the MR is channel {mr}, {channels[mr]}; not used: {', '.join(others)}",) if others and mr is not None else ()
+    )
     sources = []
     for case, files in cases.items():
         label = {"label": labels[case]} if labels[case] and not in_hu else {}
-        problem = "" if mr in files else "dataset.json names no channel but CT" if mr is None else f"imagesTr/{case}_{mr:04d} is missing"
-        sources.append(Source(case, files.get(mr), labels[case] if in_hu else files.get(ct), None, label, notes, (), problem))
+        problem = (
+            ""
+            if mr in files
+            else "dataset.json names no channel but CT"
+            if mr is None
+            else f"imagesTr/{case}_{mr:04d} is missing"
+        )
+        sources.append(
+            Source(case, files.get(mr), labels[case] if in_hu else files.get(ct), None, label, notes, (), problem)
+        )
     rules = label_rules.from_mapping(content.get("labels") or {})
     if ct is not None or in_hu:
         rules = (label_rules.DEFAULT[0], *([] if in_hu else [r for r in rules if r.name != "bone"]))
@@ -188,7 +217,12 @@ def left_atrium(data: Path, named: bool) -> Dataset | None:
     """The left-atrium scans as UA-MT and its successors pass them on: `ID/mri_norm2.h5` with image and label, no CT."""
     found = _first_level(data, lambda f: (f / "mri_norm2.h5").is_file())
     note = "voxels of 0.625 mm and axial slices are assumed: the file states neither"
-    sources = [Source(f.name, HDF5(f / "mri_norm2.h5", "image"), labels={"la": HDF5(f / "mri_norm2.h5", "label")}, notes=(note,)) for f in found]
+    sources = [
+        Source(
+            f.name, HDF5(f / "mri_norm2.h5", "image"), labels={"la": HDF5(f / "mri_norm2.h5", "label")}, notes=(note,)
+        )
+        for f in found
+    ]
     return Dataset("left_atrium", sources, False, (label_rules.Rule("la", "la"),))
 
 
@@ -223,9 +257,27 @@ def dicom_study(data: Path, mr_series: str | None = None) -> Dataset | None:
         (mr, told), (ct, told_ct) = dicom.choose(series, "MR", mr_series), dicom.choose(series, "CT")
         other = mr is not None and ct is not None and mr.patient != ct.patient
         warnings = (f"MR and CT carry different patient IDs ({mr.patient}, {ct.patient})",) if other else ()
-        sources.append(Source(folder.resolve().name, mr, ct, None, {}, (told, told_ct), warnings, "" if mr else f"no usable MR ({told})"))
+        sources.append(
+            Source(
+                folder.resolve().name,
+                mr,
+                ct,
+                None,
+                {},
+                (told, told_ct),
+                warnings,
+                "" if mr else f"no usable MR ({told})",
+            )
+        )
     return Dataset("dicom", sources)
 
 
 # in this order: what is named more strictly comes first
-LAYOUTS = {"learn2reg": learn2reg, "nnunet": nnunet, "synthrad": synthrad, "left_atrium": left_atrium, "plain": plain, "dicom": dicom_study}
+LAYOUTS = {
+    "learn2reg": learn2reg,
+    "nnunet": nnunet,
+    "synthrad": synthrad,
+    "left_atrium": left_atrium,
+    "plain": plain,
+    "dicom": dicom_study,
+}

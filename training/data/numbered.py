@@ -7,9 +7,10 @@ from torch.utils.data import IterableDataset
 
 
 class NumberedPatches(IterableDataset):
-    """Endless `patch(index)`. Batch k of a run holds the patches k·`batch` to (k + 1)·`batch` − 1, whatever ran before and
-    however many workers draw them: `start` is the first batch, so that a resumed run goes on with what the interrupted one
-    would have seen. With `world` processes each takes its part of every batch.
+    """Endless `patch(index)`. Batch k of a run holds the patches k·`batch` to (k + 1)·`batch` − 1, whatever ran before
+    and
+    however many workers draw them: `start` is the first batch, so that a resumed run goes on with what the interrupted
+    one would have seen. With `world` processes each takes its part of every batch.
     """
 
     def __init__(self, start: int = 0, batch: int = 1, rank: int = 0, world: int = 1):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .case import Case
 from ..core.files import replaced
+from .case import Case
 
 
 def overlay(case: Case, path: Path, title: str) -> None:
@@ -16,6 +16,7 @@ def overlay(case: Case, path: Path, title: str) -> None:
     Without a CT, with the outlines of the labels. Raises `InputError` where it cannot be written.
     """
     import matplotlib
+
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
@@ -25,7 +26,11 @@ def overlay(case: Case, path: Path, title: str) -> None:
     views = [(case.mr[z], shown[z], 1.0) for z in (n // 5, n // 2, 4 * n // 5)]
     y = int(np.median(np.nonzero(case.labels == 1)[1])) if (case.labels == 1).any() else case.mr.shape[1] // 2
     views.append((case.mr[::-1, y], shown[::-1, y], case.spacing[2] / case.spacing[0]))
-    lines = ((-300, "c"), (250, "r")) if case.ct is not None else tuple((v - 0.5, f"C{v}") for v in case.classes.values() if v)
+    lines = (
+        ((-300, "c"), (250, "r"))
+        if case.ct is not None
+        else tuple((v - 0.5, f"C{v}") for v in case.classes.values() if v)
+    )
     for axis, (mr, values, aspect) in zip(axes, views):
         axis.imshow(mr, cmap="gray", vmin=-2, vmax=2.5, aspect=aspect)
         for level, colour in lines:

@@ -33,12 +33,19 @@ class PairCase:
 
 
 def save(case: PairCase, path: Path, record: dict) -> None:
-    """Write a pair compactly: HU in steps of 8, displacements in the body in steps of 1/32 voxel. `record` (JSON) is kept with it."""
-    arrays = {"labels": np.stack([case.planning_labels, case.daily_labels]),
-              "hu": np.rint(np.stack([case.planning, case.daily]).clip(-1024, 3071) / 8).astype(np.int16),
-              "displacement": np.rint(case.displacement * 32 * case.body).clip(-32768, 32767).astype(np.int16),
-              "masks": np.packbits(np.stack([case.body, case.known])), "spacing": case.spacing,
-              "about": json.dumps({"patient": case.patient, "classes": case.classes, "present": case.present, "record": record})}
+    """Write a pair compactly: HU in steps of 8, displacements in the body in steps of 1/32 voxel. `record` (JSON) is
+    kept with it.
+    """
+    arrays = {
+        "labels": np.stack([case.planning_labels, case.daily_labels]),
+        "hu": np.rint(np.stack([case.planning, case.daily]).clip(-1024, 3071) / 8).astype(np.int16),
+        "displacement": np.rint(case.displacement * 32 * case.body).clip(-32768, 32767).astype(np.int16),
+        "masks": np.packbits(np.stack([case.body, case.known])),
+        "spacing": case.spacing,
+        "about": json.dumps(
+            {"patient": case.patient, "classes": case.classes, "present": case.present, "record": record}
+        ),
+    }
     with replaced(path) as temporary:
         np.savez_compressed(temporary, **arrays)
 
@@ -49,5 +56,17 @@ def load(path: Path) -> PairCase:
         shape = f["labels"].shape
         masks = np.unpackbits(f["masks"], count=int(np.prod(shape))).reshape(shape).astype(bool)
         hu, about = f["hu"].astype(np.float32) * 8, json.loads(str(f["about"]))
-        return PairCase(path.stem, about["patient"], hu[0], hu[1], f["labels"][0], f["labels"][1], f["displacement"].astype(np.float32) / 32,
-                        masks[0], masks[1], tuple(float(s) for s in f["spacing"]), about["classes"], about["present"])
+        return PairCase(
+            path.stem,
+            about["patient"],
+            hu[0],
+            hu[1],
+            f["labels"][0],
+            f["labels"][1],
+            f["displacement"].astype(np.float32) / 32,
+            masks[0],
+            masks[1],
+            tuple(float(s) for s in f["spacing"]),
+            about["classes"],
+            about["present"],
+        )

@@ -8,27 +8,40 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .prepare.synthesis import Case
 from .numbered import NumberedPatches
+from .prepare.synthesis import Case
 
 
 class PatchDataset(NumberedPatches):
-    """Endless patches: dict of `mr` [1, s, s], `ct` [1, s, s] (HU), `labels` [s, s], and as floats `body` [s, s] (the MR's or the CT's),
-    `valid` [s, s] (where MR and CT were measured) and `weight` [s, s], which is both.
+    """Endless patches: dict of `mr` [1, s, s], `ct` [1, s, s] (HU), `labels` [s, s], and as floats `body` [s, s] (the
+    MR's or the CT's), `valid` [s, s] (where MR and CT were measured) and `weight` [s, s], which is both.
 
     The patches are centred on bone, on another structure or anywhere in the body, so that small structures are seen
     often (`centres` gives the three shares). Batches are numbered: see `NumberedPatches`.
     """
 
-    def __init__(self, cases: list[Case], size: int, seed: int, start: int = 0, batch: int = 1, rank: int = 0, world: int = 1,
-                 centres=(0.45, 0.2, 0.35), augment=True):
+    def __init__(
+        self,
+        cases: list[Case],
+        size: int,
+        seed: int,
+        start: int = 0,
+        batch: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        centres=(0.45, 0.2, 0.35),
+        augment=True,
+    ):
         super().__init__(start, batch, rank, world)
         self.cases, self.size, self.seed, self.augment = cases, size, seed, augment
         self.centres = np.array(centres) / sum(centres)
         self.mirrored = [_mirrored(c.classes) for c in cases]
         self.patients = [c.patient for c in cases]
         seen = [p & c.valid for p, c in zip(self.patients, cases)]
-        self.points = [[np.argwhere(of(c.labels) & s) for c, s in zip(cases, seen)] for of in (lambda v: v == 1, lambda v: v > 1, lambda v: v >= 0)]
+        self.points = [
+            [np.argwhere(of(c.labels) & s) for c, s in zip(cases, seen)]
+            for of in (lambda v: v == 1, lambda v: v > 1, lambda v: v >= 0)
+        ]
         self.having = [[i for i, p in enumerate(points) if len(p)] for points in self.points]
 
     def patch(self, index: int) -> dict:
@@ -58,7 +71,9 @@ class PatchDataset(NumberedPatches):
         grid = np.stack([(2 * cols + 1) / w - 1, (2 * rows + 1) / h - 1], -1)
         grid = torch.from_numpy(grid[None].astype(np.float32))
         images = torch.from_numpy(np.stack([case.mr[z], case.ct[z] + 1000.0])[None])
-        flat = torch.from_numpy(np.stack([a[z].astype(np.float32) for a in (case.labels, self.patients[which], case.valid)])[None])
+        flat = torch.from_numpy(
+            np.stack([a[z].astype(np.float32) for a in (case.labels, self.patients[which], case.valid)])[None]
+        )
         images = F.grid_sample(images, grid, "bilinear", "zeros", align_corners=False)[0]
         flat = F.grid_sample(flat, grid, "nearest", "zeros", align_corners=False)[0]
         inside = ((grid.abs() < 1).all(-1))[0]
@@ -69,7 +84,14 @@ class PatchDataset(NumberedPatches):
         labels = flat[0].long()
         if flip < 0:
             labels = mirrored[labels]
-        return {"mr": mr[None], "ct": images[1:2] - 1000.0, "labels": labels, "body": flat[1], "valid": flat[2], "weight": flat[1] * flat[2]}
+        return {
+            "mr": mr[None],
+            "ct": images[1:2] - 1000.0,
+            "labels": labels,
+            "body": flat[1],
+            "valid": flat[2],
+            "weight": flat[1] * flat[2],
+        }
 
     def _contrast(self, mr: torch.Tensor, rng) -> torch.Tensor:
         """Bias field, gamma, offset, gain and noise, as another scanner would make them."""
@@ -77,7 +99,9 @@ class PatchDataset(NumberedPatches):
         low = mr.min()
         ramp = torch.linspace(-1, 1, s)
         a, b, c = rng.normal(0, 0.12, 3)
-        field = torch.exp(float(a) * ramp[None, :] + float(b) * ramp[:, None] + float(c) * ramp[None, :] * ramp[:, None])
+        field = torch.exp(
+            float(a) * ramp[None, :] + float(b) * ramp[:, None] + float(c) * ramp[None, :] * ramp[:, None]
+        )
         mr = (mr - low) * field
         top = mr.max().clamp_min(1e-3)
         mr = top * (mr / top) ** float(rng.uniform(0.8, 1.25)) + low

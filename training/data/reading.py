@@ -33,7 +33,9 @@ class HDF5:
         try:
             import h5py
         except ImportError as error:
-            raise InputError(f"{self.path}: reading .h5 files needs h5py, which is not installed: pip install h5py.") from error
+            raise InputError(
+                f"{self.path}: reading .h5 files needs h5py, which is not installed: pip install h5py."
+            ) from error
         try:
             with h5py.File(self.path, "r") as f:
                 array = f[self.key][()]
@@ -92,4 +94,6 @@ def _check_nifti_geometry(path: Path) -> None:
     # ITK takes a voxel size of zero for 1 mm without a word
     header = nifti_header(path) if path.exists() else None
     if header and not all(math.isfinite(s) and s != 0 for s in header[0]):
-        raise InputError(f"{path} states a voxel size of {header[0]} mm; every one must be positive: repair the header.")
+        raise InputError(
+            f"{path} states a voxel size of {header[0]} mm; every one must be positive: repair the header."
+        )

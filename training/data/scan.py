@@ -1,4 +1,6 @@
-"""A scan to be segmented, as it waits for a training: intensities in the network's scale and labels, in a small file."""
+"""A scan to be segmented, as it waits for a training: intensities in the network's scale and labels, in a small
+file.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +33,21 @@ class Scan:
 
 
 def save(scan: Scan, path: Path, options: dict, facts: dict | None = None, steps: int = STEPS) -> None:
-    """Write a scan as .npz (intensities in 1/`steps`) with the `options` that it was prepared with, and `facts` to be kept beside.
+    """Write a scan as .npz (intensities in 1/`steps`) with the `options` that it was prepared with, and `facts` to be
+    kept beside.
 
     Compressed by bzip2, which makes it a third smaller than numpy does, and which numpy reads all the same.
     """
-    about = {"classes": scan.classes, "options": options} | ({} if facts is None else {"facts": facts}) | ({} if steps == STEPS else {"steps": steps})
-    arrays = {"image": np.rint(scan.image * steps).clip(-127, 127).astype(np.int8), "spacing": np.array(scan.spacing),
-              "about": np.array(json.dumps(about))}
+    about = (
+        {"classes": scan.classes, "options": options}
+        | ({} if facts is None else {"facts": facts})
+        | ({} if steps == STEPS else {"steps": steps})
+    )
+    arrays = {
+        "image": np.rint(scan.image * steps).clip(-127, 127).astype(np.int8),
+        "spacing": np.array(scan.spacing),
+        "about": np.array(json.dumps(about)),
+    }
     if scan.labels is not None:
         arrays["labels"] = scan.labels.astype(np.uint8)
     if scan.body is not None:
@@ -53,8 +63,14 @@ def load(path: Path) -> Scan:
     """Read what `save` wrote."""
     with np.load(path, allow_pickle=False) as f:
         about = json.loads(str(f["about"]))
-        return Scan(path.stem, f["image"].astype(np.float32) / about.get("steps", STEPS), f.get("labels"),
-                    tuple(float(s) for s in f["spacing"]), about["classes"], f["body"] > 0 if "body" in f else None)
+        return Scan(
+            path.stem,
+            f["image"].astype(np.float32) / about.get("steps", STEPS),
+            f.get("labels"),
+            tuple(float(s) for s in f["spacing"]),
+            about["classes"],
+            f["body"] > 0 if "body" in f else None,
+        )
 
 
 def options_of(path: Path) -> dict | None:

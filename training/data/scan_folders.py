@@ -1,4 +1,6 @@
-"""A hospital's folder of scans: a folder for each patient, in it an image or a DICOM series, and for some a structure that was drawn."""
+"""A hospital's folder of scans: a folder for each patient, in it an image or a DICOM series, and for some a
+structure that was drawn.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from rtuncertainty.core import geometry, image_io, structure_names
-from rtuncertainty.dicom import structure_input
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.dicom import structure_input
 
 from . import dicom, reading
 from . import labels as label_rules
@@ -23,8 +25,8 @@ FRAME = "0020|0052"
 
 @dataclass(frozen=True)
 class ScanSource:
-    """One scan. `image`: a path, or an object with `read()` (see `reading`); `drawn`: label images, segmentations and RTSTRUCTs by
-    name; `problem` says why it cannot be used."""
+    """One scan. `image`: a path, or an object with `read()` (see `reading`); `drawn`: label images, segmentations and
+    RTSTRUCTs by name; `problem` says why it cannot be used."""
 
     name: str
     patient: str
@@ -34,14 +36,16 @@ class ScanSource:
     problem: str = ""
 
 
-def find(data: Path, image: str | None = None, modality: str | None = None, series: str | None = None) -> list[ScanSource]:
+def find(
+    data: Path, image: str | None = None, modality: str | None = None, series: str | None = None
+) -> list[ScanSource]:
     """The scans in `data`, by name.
 
-    Each folder in `data` is a patient. An image file in it is a scan; else each of its subfolders that holds one (several scans of
-    one patient); else the DICOM series below it, the one of `modality` (MR, CT or either) with the most voxels, or whose
-    description holds `series`. Two DICOM folders with one patient's ID are one patient. `image`: the image's name without
-    suffix, by default the one of `USUAL`, or the only file. What else is there, and has none of these names, was
-    drawn, RTSTRUCT included.
+    Each folder in `data` is a patient. An image file in it is a scan; else each of its subfolders that holds one
+    (several scans of one patient); else the DICOM series below it, the one of `modality` (MR, CT or either) with the
+    most voxels, or whose description holds `series`. Two DICOM folders with one patient's ID are one patient. `image`:
+    the image's name without suffix, by default the one of `USUAL`, or the only file. What else is there, and has none
+    of these names, was drawn, RTSTRUCT included.
     Raises `SystemExit` where there is no folder, or no patient in it.
     """
     if not data.is_dir():
@@ -53,7 +57,10 @@ def find(data: Path, image: str | None = None, modality: str | None = None, seri
     for s in found:
         if isinstance(s.image, dicom.Series) and s.image.patient:
             first.setdefault(s.image.patient, s.patient)
-    return [replace(s, patient=first.get(s.image.patient, s.patient)) if isinstance(s.image, dicom.Series) else s for s in found]
+    return [
+        replace(s, patient=first.get(s.image.patient, s.patient)) if isinstance(s.image, dicom.Series) else s
+        for s in found
+    ]
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -72,7 +79,11 @@ def _scans(folder: Path, image, modality, series) -> list[ScanSource]:
 
 def _files(folder: Path) -> dict[str, Path]:
     """The image files in a folder by their names without suffix."""
-    return {image_io.stem(p): p for p in sorted(folder.iterdir()) if p.is_file() and p.name.lower().endswith(image_io.SUFFIXES)}
+    return {
+        image_io.stem(p): p
+        for p in sorted(folder.iterdir())
+        if p.is_file() and p.name.lower().endswith(image_io.SUFFIXES)
+    }
 
 
 def _of_files(folder: Path, name: str, patient: str, image: str | None) -> ScanSource:
@@ -81,7 +92,11 @@ def _of_files(folder: Path, name: str, patient: str, image: str | None) -> ScanS
     chosen = [u for u in usual if u in files and not files[u].name.lower().endswith(".seg.nrrd")]
     if len(chosen) != 1:
         there = ", ".join(files)
-        why = f"no image named '{image}' is in it, but {there}" if image else f"which of {there} is the image? name it with --image"
+        why = (
+            f"no image named '{image}' is in it, but {there}"
+            if image
+            else f"which of {there} is the image? name it with --image"
+        )
         return ScanSource(name, patient, problem=why)
     drawn = {stem: path for stem, path in files.items() if stem not in (chosen[0], *USUAL)} | _structure_sets(folder)
     return ScanSource(name, patient, files[chosen[0]], drawn)
@@ -91,8 +106,15 @@ def _of_dicom(folder: Path, modality: str | None, text: str | None) -> ScanSourc
     every = dicom.scan(folder)
     kinds = [modality] if modality else sorted({s.modality for s in every} & {"MR", "CT"})
     if len(kinds) != 1:
-        return ScanSource(folder.name, folder.name, problem=(
-            "it holds MR and CT; say which with --modality" if kinds else "there is neither an image file nor a DICOM series in it"))
+        return ScanSource(
+            folder.name,
+            folder.name,
+            problem=(
+                "it holds MR and CT; say which with --modality"
+                if kinds
+                else "there is neither an image file nor a DICOM series in it"
+            ),
+        )
     chosen, told = dicom.choose(every, kinds[0], text)
     if chosen is None:
         return ScanSource(folder.name, folder.name, notes=(told,), problem=f"no usable {kinds[0]} ({told})")
@@ -107,7 +129,9 @@ def _structure_sets(folder: Path) -> dict[str, Path]:
     structure_input.require_pydicom("reading a folder of DICOM")
     from rtuncertainty.dicom import files
 
-    return {str(p.relative_to(folder)): p for p in candidates if files.value(files.read_header(p), "Modality") == "RTSTRUCT"}
+    return {
+        str(p.relative_to(folder)): p for p in candidates if files.value(files.read_header(p), "Modality") == "RTSTRUCT"
+    }
 
 
 def read_image(source: ScanSource) -> sitk.Image:
@@ -135,9 +159,9 @@ def parse(text: str) -> label_rules.Rule:
 def read_structure(source: ScanSource, rule: label_rules.Rule, image: sitk.Image, tell) -> sitk.Image | None:
     """The mask (0 or 1, uint8) of what `rule` names, on its own grid; None where it was not drawn.
 
-    NAME=VALUE: of the only label image, or of FILE. NAME or NAME=WHAT: the label image WHAT; the segment (.seg.nrrd) or ROI
-    (RTSTRUCT) of that name, in any common spelling of it; or, for NAME alone, the only label image. `tell` is called with what
-    was there instead. Raises `InputError` for what cannot be read, is unclear or is empty.
+    NAME=VALUE: of the only label image, or of FILE. NAME or NAME=WHAT: the label image WHAT; the segment (.seg.nrrd) or
+    ROI (RTSTRUCT) of that name, in any common spelling of it; or, for NAME alone, the only label image. `tell` is
+    called with what was there instead. Raises `InputError` for what cannot be read, is unclear or is empty.
     """
     plain = {n: p for n, p in source.drawn.items() if not _named(p)}
     wanted = rule.file or rule.name
@@ -165,7 +189,9 @@ def read_structure(source: ScanSource, rule: label_rules.Rule, image: sitk.Image
 
 def _named(place) -> bool:
     """Whether a file names what is in it."""
-    return isinstance(place, Path) and (place.name.lower().endswith(".seg.nrrd") or not place.name.lower().endswith(image_io.SUFFIXES))
+    return isinstance(place, Path) and (
+        place.name.lower().endswith(".seg.nrrd") or not place.name.lower().endswith(image_io.SUFFIXES)
+    )
 
 
 def _same(wanted: str, names) -> str | None:
@@ -191,7 +217,10 @@ def _all_of(place, rule) -> sitk.Image:
     array = sitk.GetArrayViewFromImage(image)
     values = np.unique(array[array > 0])
     if len(values) > 1:
-        raise InputError(f"{place} holds the labels {', '.join(f'{v:g}' for v in values[:8])}; say which with --structure {rule.name}=FILE:VALUE.")
+        raise InputError(
+            f"{place} holds the labels {', '.join(f'{v:g}' for v in values[:8])}; say which with --structure "
+            f"{rule.name}=FILE:VALUE."
+        )
     return geometry.like(array > 0, image, np.uint8)
 
 

@@ -27,7 +27,9 @@ def kept_cases(prepared: Path) -> list[str]:
 
 
 class SliceFeed:
-    """The cases of a run: `training` and `validation` are their names on either side of its split. Every case is a patient."""
+    """The cases of a run: `training` and `validation` are their names on either side of its split. Every case is a
+    patient.
+    """
 
     def __init__(self, prepared: Path, config: Config):
         self.prepared, self.config = prepared, config
@@ -35,14 +37,19 @@ class SliceFeed:
         self.cases: dict[str, Case] = {}
 
     def load(self, config: Path) -> None:
-        """Read all cases. Raises `SystemExit` where one has no CT or a class is missing in all training cases; says what
-        else is missing."""
+        """Read all cases. Raises `SystemExit` where one has no CT or a class is missing in all training cases; says
+        what else is missing."""
         self.cases = {n: load_case(self.prepared / "cases" / f"{n}.npz") for n in self.training + self.validation}
         without = [n for n, c in self.cases.items() if c.ct is None]
         if without:
-            raise SystemExit(f"{', '.join(without)}: prepared without a CT, from which no synthetic CT can be learnt; prepare again with one.")
+            raise SystemExit(
+                f"{', '.join(without)}: prepared without a CT, from which no synthetic CT can be learnt; prepare again "
+                "with one."
+            )
         classes = next(iter(self.cases.values())).classes
-        for line in fold_warnings({n: present(c) for n, c in self.cases.items()}, self.training, self.validation, classes):
+        for line in fold_warnings(
+            {n: present(c) for n, c in self.cases.items()}, self.training, self.validation, classes
+        ):
             if "cannot be learnt" in line:
                 raise SystemExit(f"{config}: {line}")
             print(line, flush=True)
@@ -50,9 +57,11 @@ class SliceFeed:
     def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> PatchDataset:
         """Random patches of the training cases from batch `start` on; of several processes each has its part."""
         c = self.config
-        return PatchDataset([self.cases[n] for n in self.training], c.patch, seed, start, c.batch, rank, world, c.centres)
+        return PatchDataset(
+            [self.cases[n] for n in self.training], c.patch, seed, start, c.batch, rank, world, c.centres
+        )
 
-    def whole(self, rank: int = 0, world: int = 1) -> "_Slices":
+    def whole(self, rank: int = 0, world: int = 1) -> _Slices:
         """What a validation looks at."""
         return _Slices([self.cases[n] for n in self.validation], rank, world)
 
@@ -63,7 +72,7 @@ class _Slices:
     def __init__(self, cases: list[Case], rank=0, world=1, step=3):
         items = [(c, z) for c in cases for z in range(step // 2, c.mr.shape[0], step) if c.region[z].any()]
         # all processes must have as many, or one would wait for the others for ever
-        self.items = items[rank::world][:len(items) // world]
+        self.items = items[rank::world][: len(items) // world]
 
     def __len__(self):
         return len(self.items)
@@ -71,5 +80,9 @@ class _Slices:
     def __getitem__(self, index):
         case, z = self.items[index]
         as_tensor = torch.from_numpy
-        return {"mr": as_tensor(case.mr[z][None]), "ct": as_tensor(case.ct[z][None]),
-                "labels": as_tensor(case.labels[z].astype("int64")), "weight": as_tensor(case.region[z].astype("float32"))}
+        return {
+            "mr": as_tensor(case.mr[z][None]),
+            "ct": as_tensor(case.ct[z][None]),
+            "labels": as_tensor(case.labels[z].astype("int64")),
+            "weight": as_tensor(case.region[z].astype("float32")),
+        }

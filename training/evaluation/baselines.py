@@ -18,7 +18,7 @@ class MonotoneMap:
     def __init__(self, bins: int = 128):
         self.bins = bins
 
-    def fit(self, intensities: np.ndarray, hu: np.ndarray) -> "MonotoneMap":
+    def fit(self, intensities: np.ndarray, hu: np.ndarray) -> MonotoneMap:
         """`intensities`, `hu`: voxels [n] of all training patients."""
         self.edges = np.unique(np.quantile(intensities, np.linspace(0, 1, self.bins + 1)[1:-1]))
         counts = np.zeros((len(self.edges) + 1, len(HU_CENTRES)))

@@ -14,8 +14,8 @@ from ..data.prepare.synthesis import Case
 class Evaluated:
     """A network's output for one prepared patient; arrays [z, y, x] on the grid of `case`.
 
-    Raises `SystemExit` for a case without CT, for an array of another shape, and where the synthetic CT or an sd is not a finite number (or
-    an sd is negative) inside the region that is scored.
+    Raises `SystemExit` for a case without CT, for an array of another shape, and where the synthetic CT or an sd is not
+    a finite number (or an sd is negative) inside the region that is scored.
     """
 
     name: str
@@ -29,22 +29,34 @@ class Evaluated:
 
     def __post_init__(self):
         if self.case.ct is None:
-            raise SystemExit(f"{self.name}: the patient has no CT to compare a synthetic CT with; leave it out of the split.")
+            raise SystemExit(
+                f"{self.name}: the patient has no CT to compare a synthetic CT with; leave it out of the split."
+            )
         shape, region = self.case.ct.shape, self.case.region
         if not region.any():
-            raise SystemExit(f"{self.name}: no voxel lies in the body and in both fields of view; look at its overlay and leave it out.")
+            raise SystemExit(
+                f"{self.name}: no voxel lies in the body and in both fields of view; look at its overlay and leave it "
+                "out."
+            )
         for what in ("synct", "sd", "intrinsic_sd", "parameter_sd", "labels"):
             array = getattr(self, what)
             if array is None:
                 continue
             if array.shape != shape:
-                raise SystemExit(f"{self.name}: {what} has the shape {array.shape}, the reference CT {shape}; "
-                                 "predict it on the prepared grid.")
+                raise SystemExit(
+                    f"{self.name}: {what} has the shape {array.shape}, the reference CT {shape}; "
+                    "predict it on the prepared grid."
+                )
             if not np.isfinite(array[region]).all() or (what.endswith("sd") and (array[region] < 0).any()):
-                raise SystemExit(f"{self.name}: {what} holds values that are no numbers or, for an sd, below zero; look at the weights.")
+                raise SystemExit(
+                    f"{self.name}: {what} holds values that are no numbers or, for an sd, below zero; look at the "
+                    "weights."
+                )
         if self.classes:
             if self.probability.shape[1:] != shape:
-                raise SystemExit(f"{self.name}: probability has the shape {self.probability.shape}, expected K and {shape}.")
+                raise SystemExit(
+                    f"{self.name}: probability has the shape {self.probability.shape}, expected K and {shape}."
+                )
             if self.labels is None:
                 self.labels = np.where(self.case.body, self.probability.argmax(0), 0)
 

@@ -14,7 +14,9 @@ from ..methods.elmahdy2021.feed import tensors
 
 
 def warped_labels(case: PairCase, displacement: torch.Tensor) -> np.ndarray:
-    """The planning labels moved by a displacement [3, z, y, x] (voxels): in each voxel the likeliest, above one half."""
+    """The planning labels moved by a displacement [3, z, y, x] (voxels): in each voxel the likeliest, above one
+    half.
+    """
     best, labels = np.full(case.daily.shape, 0.5, np.float32), np.zeros(case.daily.shape, np.uint8)
     for number in range(1, len(case.classes) + 1):
         mask = torch.from_numpy((case.planning_labels == number).astype(np.float32))[None, None]
@@ -25,17 +27,22 @@ def warped_labels(case: PairCase, displacement: torch.Tensor) -> np.ndarray:
 
 
 def contour_rows(case: PairCase, labels: np.ndarray, moved: bool = False) -> list[dict]:
-    """DSC, MSD and 95 % HD (mm) of each organ that was drawn, after its largest component (Elmahdy 2021, Sec. III-C), where a
-    deformation `moved` it after `structures.tidy_moved`, as `propagate` shows it.
+    """DSC, MSD and 95 % HD (mm) of each organ that was drawn, after its largest component (Elmahdy 2021, Sec. III-C),
+    where a deformation `moved` it after `structures.tidy_moved`, as `propagate` shows it.
 
     Only where both scans were taken. An organ that was not found has a DSC of 0 and no distances.
     """
     tidy = structures.tidy_moved if moved else structures.tidy
-    return organ_rows(case.daily_labels * case.known, labels * case.known, case.classes, case.present, case.spacing, tidy)
+    return organ_rows(
+        case.daily_labels * case.known, labels * case.known, case.classes, case.present, case.spacing, tidy
+    )
 
 
-def organ_rows(truth_labels: np.ndarray, labels: np.ndarray, classes, present, spacing, tidy=structures.tidy) -> list[dict]:
-    """`contour_rows` of labels against true ones [z, y, x], whose values 1, 2, … are `classes`; `present`: those that were drawn.
+def organ_rows(
+    truth_labels: np.ndarray, labels: np.ndarray, classes, present, spacing, tidy=structures.tidy
+) -> list[dict]:
+    """`contour_rows` of labels against true ones [z, y, x], whose values 1, 2, … are `classes`; `present`: those that
+    were drawn.
 
     `tidy`: how the card's rule "one piece" is kept.
     """
@@ -46,12 +53,21 @@ def organ_rows(truth_labels: np.ndarray, labels: np.ndarray, classes, present, s
             continue
         found = tidy(labels == number, {"largest": 1}, ml)
         distance = surfaces.surface_distance(found, truth, spacing)
-        rows.append({"organ": organ, "dsc": surfaces.dice(found, truth), "msd_mm": distance.mean, "hd95_mm": distance.hausdorff95})
+        rows.append(
+            {
+                "organ": organ,
+                "dsc": surfaces.dice(found, truth),
+                "msd_mm": distance.mean,
+                "hd95_mm": distance.hausdorff95,
+            }
+        )
     return rows
 
 
 def deformation_row(case: PairCase, displacement: torch.Tensor) -> dict:
-    """The distance to the true displacement (mm), sd of the Jacobian, folding (share of voxels) and correlation, in the body."""
+    """The distance to the true displacement (mm), sd of the Jacobian, folding (share of voxels) and correlation, in
+    the body.
+    """
     where = case.body & case.known
     d = displacement.cpu()
     error = (d.numpy() - case.displacement) * np.reshape(case.spacing, (3, 1, 1, 1))
@@ -60,5 +76,10 @@ def deformation_row(case: PairCase, displacement: torch.Tensor) -> dict:
     t = tensors(case)
     valid = torch.from_numpy(where.astype(np.float32))[None, None]
     alike = correlation(t["fixed"][None], warp_tensor(t["moving"][None], d[None]), valid).item()
-    return {"tre_mm": float(length.mean()), "tre_p95_mm": float(np.percentile(length, 95)), "jacobian_sd": float(determinant.std()),
-            "folding": float((determinant <= 0).mean()), "correlation": alike}
+    return {
+        "tre_mm": float(length.mean()),
+        "tre_p95_mm": float(np.percentile(length, 95)),
+        "jacobian_sd": float(determinant.std()),
+        "folding": float((determinant <= 0).mean()),
+        "correlation": alike,
+    }

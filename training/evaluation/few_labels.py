@@ -10,18 +10,18 @@ import numpy as np
 import torch
 
 from rtuncertainty.bundles import bundle
-from rtuncertainty.uncertainty import quality
 from rtuncertainty.core import structures
-from rtuncertainty.sampling import volumes
 from rtuncertainty.core.events import Progress
+from rtuncertainty.networks.uncertainty import entropy
+from rtuncertainty.sampling import volumes
 from rtuncertainty.sampling.inference import choose_device
 from rtuncertainty.sampling.slices import Statistics
-from rtuncertainty.networks.uncertainty import entropy
+from rtuncertainty.uncertainty import quality
 
 from ..core import provenance
 from ..core.files import replace_text
-from ..data.prepare import scans
 from ..data import scan
+from ..data.prepare import scans
 from . import overlap
 
 SAMPLES = 20
@@ -33,10 +33,11 @@ WHOLE = 1 << 12
 
 @torch.inference_mode()
 def sliding(network, image: np.ndarray, size, stride) -> np.ndarray:
-    """Class probabilities [K, z, y, x] of `image` [z, y, x] without dropout: the mean over windows of `size` voxels, `stride` apart.
+    """Class probabilities [K, z, y, x] of `image` [z, y, x] without dropout: the mean over windows of `size` voxels,
+    `stride` apart.
 
-    size, stride: (x, y, z), as in 112 × 112 × 80 every 18 × 18 × 4 (Yu 2019). A scan smaller than a window is continued by what is
-    darkest in it, on both sides; the last window of an axis ends with the scan.
+    size, stride: (x, y, z), as in 112 × 112 × 80 every 18 × 18 × 4 (Yu 2019). A scan smaller than a window is continued
+    by what is darkest in it, on both sides; the last window of an axis ends with the scan.
     """
     size, stride = tuple(size)[::-1], tuple(stride)[::-1]
     missing = [max(0, s - n) for s, n in zip(size, image.shape)]
@@ -55,8 +56,12 @@ def sliding(network, image: np.ndarray, size, stride) -> np.ndarray:
 
 
 def sampled(network, case: scan.Scan, samples: int, seed: int) -> Statistics:
-    """Statistics [z, c, y, x] of dropout samples over the whole scan; outside its body, where `predict` shows nothing, sure background."""
-    found = volumes.statistics([network], case.image, samples, seed, next(network.parameters()).device, WHOLE, Progress())
+    """Statistics [z, c, y, x] of dropout samples over the whole scan; outside its body, where `predict` shows
+    nothing, sure background.
+    """
+    found = volumes.statistics(
+        [network], case.image, samples, seed, next(network.parameters()).device, WHOLE, Progress()
+    )
     if case.body is not None:
         body = torch.from_numpy(case.body.astype(np.float32))[:, None]
         found.probability[:, 1:] *= body
@@ -69,32 +74,46 @@ def sampled(network, case: scan.Scan, samples: int, seed: int) -> Statistics:
 def summaries(statistics, truth: np.ndarray, rule: dict, spacing) -> dict:
     """What the samples tell of a scan, by numbers that may flag a bad contour; and the Dice of that contour.
 
-    All but `dice` are derived from the maps of the samples (mean probability, its variance, entropy) and the contour that the mean gives.
+    All but `dice` are derived from the maps of the samples (mean probability, its variance, entropy) and the contour
+    that the mean gives.
 
-    statistics: `rtuncertainty.sampling.slices.Statistics` [z, c, y, x]. mean_entropy: nats, mean over the image. relative_entropy: its sum over
-    the contour's voxels. mean_mutual_information: the part of the mean entropy that is the model's doubt. surface_entropy,
-    expected_dice: as `rtuncertainty.uncertainty.quality` has them. volume_cv: sd over mean of the volume if voxels were fully
-    correlated (sum of the sds over the sum of probabilities). dice: of the contour of the mean probability, tidied by `rule`.
+    statistics: `rtuncertainty.sampling.slices.Statistics` [z, c, y, x]. mean_entropy: nats, mean over the image.
+    relative_entropy: its sum over the contour's voxels. mean_mutual_information: the part of the mean entropy that is
+    the model's doubt. surface_entropy,
+    expected_dice: as `rtuncertainty.uncertainty.quality` has them. volume_cv: sd over mean of the volume if voxels were
+    fully correlated (sum of the sds over the sum of probabilities). dice: of the contour of the mean probability,
+    tidied by `rule`.
     """
     mean = statistics.probability.numpy().swapaxes(0, 1)
     foreground, doubt = 1 - mean[0], entropy(statistics.probability)[:, 0].numpy()
     contour = structures.tidy(mean.argmax(0) > 0, rule, float(np.prod(spacing)) / 1000)
     sd = np.sqrt(np.maximum(statistics.probability_variance.numpy()[:, 0], 0))
-    return {"dice": overlap.scores(contour, truth, spacing)["dice"], "mean_entropy": float(doubt.mean()),
-            "relative_entropy": float(doubt.sum() / max(1, contour.sum())),
-            "mean_mutual_information": float((doubt - statistics.expected_entropy[:, 0].numpy()).mean()),
-            "surface_entropy": quality.surface_entropy(doubt, contour),
-            "expected_dice": quality.expected_dice(foreground, contour, rule),
-            "volume_cv": float(sd.sum() / max(1e-6, foreground.sum()))}
+    return {
+        "dice": overlap.scores(contour, truth, spacing)["dice"],
+        "mean_entropy": float(doubt.mean()),
+        "relative_entropy": float(doubt.sum() / max(1, contour.sum())),
+        "mean_mutual_information": float((doubt - statistics.expected_entropy[:, 0].numpy()).mean()),
+        "surface_entropy": quality.surface_entropy(doubt, contour),
+        "expected_dice": quality.expected_dice(foreground, contour, rule),
+        "volume_cv": float(sd.sum() / max(1e-6, foreground.sum())),
+    }
 
 
-def run(prepared: Path, run_folder: Path, model: Path, out: Path, stride=STRIDE, samples: int = SAMPLES, device: str = "auto",
-        unseen: bool = False) -> Path:
+def run(
+    prepared: Path,
+    run_folder: Path,
+    model: Path,
+    out: Path,
+    stride=STRIDE,
+    samples: int = SAMPLES,
+    device: str = "auto",
+    unseen: bool = False,
+) -> Path:
     """Score the bundle `model` of `run_folder` on that run's validation scans; returns rows.json.
 
-    Its "cases": {name: {"scores": of `overlap.scores`, "sampled": of `summaries`}}. The contour is the likelier class, then the
-    card's rule. stride: see `sliding`; the windows have the size of the crops that were trained on. Raises `SystemExit` for a scan
-    on both sides of the split, and for an ensemble. `unseen`: see `provenance.require_unseen`.
+    Its "cases": {name: {"scores": of `overlap.scores`, "sampled": of `summaries`}}. The contour is the likelier class,
+    then the card's rule. stride: see `sliding`; the windows have the size of the crops that were trained on. Raises
+    `SystemExit` for a scan on both sides of the split, and for an ensemble. `unseen`: see `provenance.require_unseen`.
     """
     card, built = bundle.load(model, choose_device(device))
     if len(built) > 1:
@@ -111,14 +130,29 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, stride=STRIDE,
         truth = case.labels > 0
         likeliest = sliding(network, case.image, size, stride).argmax(0) > 0
         likeliest &= True if case.body is None else case.body
-        found = overlap.scores(structures.tidy(likeliest, rule, float(np.prod(case.spacing)) / 1000), truth, case.spacing)
-        cases[name] = {"scores": found, "sampled": summaries(sampled(network, case, samples, number), truth, rule, case.spacing)}
+        found = overlap.scores(
+            structures.tidy(likeliest, rule, float(np.prod(case.spacing)) / 1000), truth, case.spacing
+        )
+        cases[name] = {
+            "scores": found,
+            "sampled": summaries(sampled(network, case, samples, number), truth, rule, case.spacing),
+        }
         expected = cases[name]["sampled"]["expected_dice"]
-        print(name, f"Dice {found['dice']:.3f}, 95HD {found['hd95_mm']:.1f} mm, expected Dice {expected:.3f}", flush=True)
+        print(
+            name, f"Dice {found['dice']:.3f}, 95HD {found['hd95_mm']:.1f} mm, expected Dice {expected:.3f}", flush=True
+        )
     out.mkdir(parents=True, exist_ok=True)
-    made = {"format": 1, "network": card["training"]["method"], "labelled": card["training"]["labelled"],
-            "structure": card["outputs"]["structures"][0]["name"],
-            "challenge": scans.settings_of(prepared) is None, "weights_sha256": card["weights"]["sha256"], "samples": samples,
-            "window": list(size), "stride": list(stride),
-            "spacing_mm": list(case.spacing), "cases": cases} | scored
+    made = {
+        "format": 1,
+        "network": card["training"]["method"],
+        "labelled": card["training"]["labelled"],
+        "structure": card["outputs"]["structures"][0]["name"],
+        "challenge": scans.settings_of(prepared) is None,
+        "weights_sha256": card["weights"]["sha256"],
+        "samples": samples,
+        "window": list(size),
+        "stride": list(stride),
+        "spacing_mm": list(case.spacing),
+        "cases": cases,
+    } | scored
     return replace_text(out / "rows.json", json.dumps(made, indent=0))

@@ -1,4 +1,6 @@
-"""Scores of networks that segment organs in CT on the validation patients: contours, and the distribution of each organ's volume."""
+"""Scores of networks that segment organs in CT on the validation patients: contours, and the distribution of each
+organ's volume.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +12,20 @@ import numpy as np
 import SimpleITK as sitk
 
 from rtuncertainty.bundles import bundle
-from rtuncertainty.sampling import inference
-from rtuncertainty.uncertainty import volume_assessment
-from rtuncertainty.core.events import Progress
-from rtuncertainty.prediction.predict import bounding_box
 from rtuncertainty.core.ct import normalised
+from rtuncertainty.core.events import Progress
 from rtuncertainty.core.structures import tidy_labels
 from rtuncertainty.networks.uncertainty import entropy
+from rtuncertainty.prediction.predict import bounding_box
+from rtuncertainty.sampling import inference
+from rtuncertainty.uncertainty import volume_assessment
 from rtuncertainty.uncertainty.volumes import probability_of_being_inside
 
+from ..calibration.volumes import VolumeRow, write_rows
 from ..core import provenance
 from ..data import organ_case
 from ..data.organ_case import OrganCase
 from . import contours
-from ..calibration.volumes import VolumeRow, write_rows
 
 SAMPLES = 20
 
@@ -32,8 +34,8 @@ SAMPLES = 20
 class Sampled:
     """What a network's samples say of a scan, beside the truth; arrays on the scan's working grid.
 
-    mean, variance [K, z, y, x]: of the class probabilities over the samples, background first, outside the body 1 for the
-    background; labels [z, y, x]: the likeliest class, by the card's rules ("one piece"). `case`: scan and truth.
+    mean, variance [K, z, y, x]: of the class probabilities over the samples, background first, outside the body 1 for
+    the background; labels [z, y, x]: the likeliest class, by the card's rules ("one piece"). `case`: scan and truth.
     """
 
     case: OrganCase
@@ -49,10 +51,14 @@ class Sampled:
         return entropy(torch.from_numpy(self.mean)[None])[0, 0].numpy()
 
 
-def sampled(networks, card: dict, case: OrganCase, samples: int = SAMPLES, seed: int = 0, device: str = "auto") -> Sampled:
-    """Samples of a bundle's networks (`bundle.load`) on a scan, with what `predict` does: the body's box, in the network's window.
+def sampled(
+    networks, card: dict, case: OrganCase, samples: int = SAMPLES, seed: int = 0, device: str = "auto"
+) -> Sampled:
+    """Samples of a bundle's networks (`bundle.load`) on a scan, with what `predict` does: the body's box, in the
+    network's window.
 
-    For another look at the same patient (noise, say) give `dataclasses.replace(case, hu=…)`; the body stays that of `case`.
+    For another look at the same patient (noise, say) give `dataclasses.replace(case, hu=…)`; the body stays that of
+    `case`.
     """
     box = bounding_box(case.body)
     volume = np.ascontiguousarray(normalised(case.hu)[box])
@@ -79,17 +85,37 @@ def volume_rows(network: str, found: Sampled, card: dict) -> list[VolumeRow]:
         got = volume_assessment.assess(s["name"], inside, found.mean[k], labelled, doubt, grid, card, s.get("rule"))
         drawn = s["name"] in case.drawn_ml
         size = int(labelled.sum() + truth.sum())
-        rows.append(VolumeRow(network, case.patient, s["name"], tuple(got.distribution.ml), case.drawn_ml.get(s["name"], 0.0), drawn, case.name,
-                              2 * int((labelled & truth).sum()) / size if drawn and size else float("nan"),
-                              got.quality.expected_dice, got.quality.surface_entropy))
+        rows.append(
+            VolumeRow(
+                network,
+                case.patient,
+                s["name"],
+                tuple(got.distribution.ml),
+                case.drawn_ml.get(s["name"], 0.0),
+                drawn,
+                case.name,
+                2 * int((labelled & truth).sum()) / size if drawn and size else float("nan"),
+                got.quality.expected_dice,
+                got.quality.surface_entropy,
+            )
+        )
     return rows
 
 
-def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int = SAMPLES, device: str = "auto", unseen: bool = False) -> Path:
+def run(
+    prepared: Path,
+    run_folder: Path,
+    model: Path,
+    out: Path,
+    samples: int = SAMPLES,
+    device: str = "auto",
+    unseen: bool = False,
+) -> Path:
     """Score the bundle `model` of `run_folder` on that run's validation scans; returns rows.json.
 
-    It is of the format of `volume_calibration.read_rows`, with "contours" (case, organ, dsc, msd_mm, hd95_mm), "training"
-    (the drawn volumes of the patients that it was trained on, by organ) and "samples" besides. `unseen`: see `provenance.require_unseen`.
+    It is of the format of `volume_calibration.read_rows`, with "contours" (case, organ, dsc, msd_mm, hd95_mm),
+    "training" (the drawn volumes of the patients that it was trained on, by organ) and "samples" besides. `unseen`: see
+    `provenance.require_unseen`.
     """
     card, networks = bundle.load(model, inference.choose_device(device))
     sides = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
@@ -107,5 +133,12 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int =
         scores += [{"case": name, **r} for r in mine]
         print(f"{name}: Dice {np.mean([r['dsc'] for r in mine]):.3f}", flush=True)
     out.mkdir(parents=True, exist_ok=True)
-    return write_rows(rows, out / "rows.json", weights_sha256=card["weights"]["sha256"], samples=samples, training=training, **scored,
-                      contours=[{k: None if v != v else v for k, v in r.items()} for r in scores])
+    return write_rows(
+        rows,
+        out / "rows.json",
+        weights_sha256=card["weights"]["sha256"],
+        samples=samples,
+        training=training,
+        **scored,
+        contours=[{k: None if v != v else v for k, v in r.items()} for r in scores],
+    )

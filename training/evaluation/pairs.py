@@ -1,4 +1,6 @@
-"""Scores of the joint networks on the validation pairs, with refinement, beside elastix and the rigid alignment alone."""
+"""Scores of the joint networks on the validation pairs, with refinement, beside elastix and the rigid alignment
+alone.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +14,20 @@ import torch
 
 from rtuncertainty.bundles import bundle
 from rtuncertainty.core import surfaces
-from rtuncertainty.deformation import compose_tensor
 from rtuncertainty.core.events import Progress
+from rtuncertainty.deformation import compose_tensor
 from rtuncertainty.propagation import refine, sampling
 from rtuncertainty.propagation.sampling import PAIRS
 
-from ..core.files import replace_text
-from . import elastix
-from ..data.prepare import input_statistics
-from ..core import provenance
 from ..calibration import spread
+from ..core import provenance
+from ..core.files import replace_text
 from ..data import pair_case
 from ..data.pair_case import PairCase
+from ..data.prepare import input_statistics
 from ..methods.elmahdy2021.feed import OUTSIDE, tensors
-from . import contours
 from ..methods.elmahdy2021.task import network_input, one_hot
+from . import contours, elastix
 
 SAMPLES = 10
 
@@ -40,16 +41,27 @@ def _clock() -> float:
 ONE_WAY, BOTH_WAYS = "network", "network both ways"
 
 
-def predict(network, case: PairCase, samples: int = SAMPLES, seed: int = 0, both_ways: bool = False) -> sampling.Sampled:
+def predict(
+    network, case: PairCase, samples: int = SAMPLES, seed: int = 0, both_ways: bool = False
+) -> sampling.Sampled:
     """The network's samples on a pair, on its device; `both_ways`: see `sampling.run`."""
     device = next(network.parameters()).device
     batch = {k: v[None].to(device) for k, v in tensors(case).items()}
-    x = network_input(batch, len(case.classes) + 1)[:, :network.in_channels]
-    return sampling.run(network, x, [OUTSIDE["fixed"], OUTSIDE["moving"], 0.0][:network.in_channels], samples, seed, Progress(),
-                        both_ways)
+    x = network_input(batch, len(case.classes) + 1)[:, : network.in_channels]
+    return sampling.run(
+        network,
+        x,
+        [OUTSIDE["fixed"], OUTSIDE["moving"], 0.0][: network.in_channels],
+        samples,
+        seed,
+        Progress(),
+        both_ways,
+    )
 
 
-def refined(case: PairCase, displacement: torch.Tensor, probability, mode: str, bending: float, pulling=()) -> torch.Tensor:
+def refined(
+    case: PairCase, displacement: torch.Tensor, probability, mode: str, bending: float, pulling=()
+) -> torch.Tensor:
     """The displacement [3, z, y, x] after `rtuncertainty.propagation.refine`, as `propagate` calls it.
 
     `pulling`: the organs whose direct segmentation takes part; the card names those for which it was the better path.
@@ -60,14 +72,32 @@ def refined(case: PairCase, displacement: torch.Tensor, probability, mode: str, 
     if probability is not None and rows:
         labels = one_hot(batch["moving_labels"], len(case.classes) + 1)[:, rows]
         segmented = one_hot(probability.argmax(0)[None], len(case.classes) + 1)[:, rows]
-    return refine.refined(displacement[None], batch["fixed"], batch["moving"], batch["known"] * batch["body"], mode, Progress(), labels, segmented, bending)[0]
+    return refine.refined(
+        displacement[None],
+        batch["fixed"],
+        batch["moving"],
+        batch["known"] * batch["body"],
+        mode,
+        Progress(),
+        labels,
+        segmented,
+        bending,
+    )[0]
 
 
-def run(prepared: Path, run_folder: Path, model: Path, out: Path, refine_modes=("fast", "full"), device: str = "auto", unseen: bool = False) -> Path:
+def run(
+    prepared: Path,
+    run_folder: Path,
+    model: Path,
+    out: Path,
+    refine_modes=("fast", "full"),
+    device: str = "auto",
+    unseen: bool = False,
+) -> Path:
     """Score the bundle `model` of `run_folder` on that run's validation pairs; returns rows.json.
 
-    `refine_modes` are tried on what deforms, as `propagate` does after looking from both sides; each is a method of its own in
-    the rows. Without any, the network is scored as published only. `unseen`: see `provenance.require_unseen`.
+    `refine_modes` are tried on what deforms, as `propagate` does after looking from both sides; each is a method of its
+    own in the rows. Without any, the network is scored as published only. `unseen`: see `provenance.require_unseen`.
     """
     from rtuncertainty.sampling.inference import choose_device
 
@@ -80,8 +110,14 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, refine_modes=(
     scores = Scores()
     for name in split["validation"]:
         case = pair_case.load(prepared / "cases" / f"{name}.npz")
-        _score(scores, case, network, refine_modes, float(card["outputs"]["deformation"].get("bending", 0.5)),
-               {s["name"] for s in card["outputs"]["structures"] if s.get("path") == "segmented"})
+        _score(
+            scores,
+            case,
+            network,
+            refine_modes,
+            float(card["outputs"]["deformation"].get("bending", 0.5)),
+            {s["name"] for s in card["outputs"]["structures"] if s.get("path") == "segmented"},
+        )
         print(name, scores.told(name), flush=True)
     usual = input_statistics.of_pairs(pair_case.load(prepared / "cases" / f"{name}.npz") for name in split["training"])
     return scores.write(out, card["weights"]["sha256"], usual, scored)
@@ -108,13 +144,21 @@ def run_baselines_of(prepared: Path, run_folder: Path, out: Path) -> Path:
 
 
 class Scores:
-    """Rows as they come: `contours` (pair, method, path, organ, dsc, msd_mm, hd95_mm), `deformations` (pair, method, seconds, and
-    what `contours.deformation_row` gives), `spreads` (pair, path, organ, sd_mm, msd_mm) and `symmetry` (pair, method, identity_mm,
-    inverse_mm), `errors` (pair, method, and what `spread_calibration.drawn` gives), `agreements` (pair, method, organ, dice and
-    msd_mm of the two paths, sd_mm of the propagated surface, true_msd_mm of it)."""
+    """Rows as they come: `contours` (pair, method, path, organ, dsc, msd_mm, hd95_mm), `deformations` (pair, method,
+    seconds, and what `contours.deformation_row` gives), `spreads` (pair, path, organ, sd_mm, msd_mm) and `symmetry`
+    (pair, method, identity_mm, inverse_mm), `errors` (pair, method, and what `spread_calibration.drawn` gives),
+    `agreements` (pair, method, organ, dice and msd_mm of the two paths, sd_mm of the propagated surface, true_msd_mm
+    of it)."""
 
     def __init__(self):
-        self.rows: dict[str, list] = {"contours": [], "deformations": [], "spreads": [], "symmetry": [], "errors": [], "agreements": []}
+        self.rows: dict[str, list] = {
+            "contours": [],
+            "deformations": [],
+            "spreads": [],
+            "symmetry": [],
+            "errors": [],
+            "agreements": [],
+        }
 
     def add_contours(self, case: PairCase, method: str, path: str, labels: np.ndarray) -> list[dict]:
         rows = contours.contour_rows(case, labels, moved=path == "propagated")
@@ -122,22 +166,45 @@ class Scores:
         return rows
 
     def add_deformation(self, case: PairCase, method: str, displacement: torch.Tensor, seconds: float) -> list[dict]:
-        self.rows["deformations"].append({"pair": case.name, "method": method, "seconds": seconds, **contours.deformation_row(case, displacement)})
+        self.rows["deformations"].append(
+            {"pair": case.name, "method": method, "seconds": seconds, **contours.deformation_row(case, displacement)}
+        )
         return self.add_contours(case, method, "propagated", contours.warped_labels(case, displacement))
 
-    def add_agreement(self, case: PairCase, method: str, displacement: torch.Tensor, segmented: np.ndarray, rows: list[dict], sds: dict) -> None:
-        """How far the two paths agree, as `propagation.agreement` sees it, beside the true error in `rows`; `sds`: {organ: mm}."""
+    def add_agreement(
+        self,
+        case: PairCase,
+        method: str,
+        displacement: torch.Tensor,
+        segmented: np.ndarray,
+        rows: list[dict],
+        sds: dict,
+    ) -> None:
+        """How far the two paths agree, as `propagation.agreement` sees it, beside the true error in `rows`; `sds`:
+        {organ: mm}.
+        """
         warped = contours.warped_labels(case, displacement)
         for r in rows:
             label = 1 + case.classes.index(r["organ"])
             pair = [(labels == label) & case.known for labels in (warped, segmented)]
-            self.rows["agreements"].append({"pair": case.name, "method": method, "organ": r["organ"], "dice": surfaces.dice(*pair),
-                                            "msd_mm": surfaces.surface_distance(*pair, case.spacing).mean, "sd_mm": sds.get(r["organ"]), "true_msd_mm": r["msd_mm"]})
+            self.rows["agreements"].append(
+                {
+                    "pair": case.name,
+                    "method": method,
+                    "organ": r["organ"],
+                    "dice": surfaces.dice(*pair),
+                    "msd_mm": surfaces.surface_distance(*pair, case.spacing).mean,
+                    "sd_mm": sds.get(r["organ"]),
+                    "true_msd_mm": r["msd_mm"],
+                }
+            )
 
     def add_errors(self, case: PairCase, method: str, displacement: torch.Tensor, mm2: np.ndarray) -> None:
         """Errors of a displacement against the sampled covariance `mm2`."""
         error = (displacement.cpu().numpy() - case.displacement) * np.reshape(case.spacing, (3, 1, 1, 1))
-        self.rows["errors"].append({"pair": case.name, "method": method, **spread.drawn(error, mm2, case.body & case.known)})
+        self.rows["errors"].append(
+            {"pair": case.name, "method": method, **spread.drawn(error, mm2, case.body & case.known)}
+        )
 
     def told(self, pair: str) -> str:
         """The mean surface distance of each method, for the screen."""
@@ -150,7 +217,10 @@ class Scores:
     def write(self, out: Path, weights: str, usual: dict | None = None, scored: dict | None = None) -> Path:
         """Write rows.json; `usual`: the card's `input.statistics`; `scored`: of `provenance.require_unseen`."""
         out.mkdir(parents=True, exist_ok=True)
-        return replace_text(out / "rows.json", json.dumps({**self.rows, "weights_sha256": weights, "input_statistics": usual, **(scored or {})}))
+        return replace_text(
+            out / "rows.json",
+            json.dumps({**self.rows, "weights_sha256": weights, "input_statistics": usual, **(scored or {})}),
+        )
 
 
 def _score(scores: Scores, case: PairCase, network, modes, bending: float, pulling) -> None:
@@ -167,26 +237,46 @@ def _score(scores: Scores, case: PairCase, network, modes, bending: float, pulli
         for r in rows:
             k = 1 + case.classes.index(r["organ"])
             mean = sampled.probability[k].cpu().numpy()
-            sd = surfaces.threshold_sd(mean, sampled.probability_variance[k].cpu().numpy(), mean > 0.5, case.spacing) if (mean > 0.5).any() else []
-            scores.rows["spreads"].append({"pair": case.name, "path": "segmented", "organ": r["organ"], "sd_mm": _mean(sd), "msd_mm": r["msd_mm"]})
+            sd = (
+                surfaces.threshold_sd(mean, sampled.probability_variance[k].cpu().numpy(), mean > 0.5, case.spacing)
+                if (mean > 0.5).any()
+                else []
+            )
+            scores.rows["spreads"].append(
+                {"pair": case.name, "path": "segmented", "organ": r["organ"], "sd_mm": _mean(sd), "msd_mm": r["msd_mm"]}
+            )
     if sampled.displacement is None:
         return
     rows = scores.add_deformation(case, "network", plain.displacement, seconds)
-    mm2 = sampled.covariance.cpu().numpy() * np.reshape([case.spacing[a] * case.spacing[b] for a, b in PAIRS], (6, 1, 1, 1))
+    mm2 = sampled.covariance.cpu().numpy() * np.reshape(
+        [case.spacing[a] * case.spacing[b] for a, b in PAIRS], (6, 1, 1, 1)
+    )
     scores.add_errors(case, ONE_WAY, plain.displacement, mm2)
     warped, sds = contours.warped_labels(case, plain.displacement), {}
     for r in rows:
         mask = warped == 1 + case.classes.index(r["organ"])
         sds[r["organ"]] = _mean(surfaces.normal_sd(mm2, mask, case.spacing) if mask.any() else [])
-        scores.rows["spreads"].append({"pair": case.name, "path": "propagated", "organ": r["organ"], "sd_mm": sds[r["organ"]], "msd_mm": r["msd_mm"]})
-    scores.rows["symmetry"].append({"pair": case.name, "method": ONE_WAY, **_symmetry(network, case, plain.displacement)})
+        scores.rows["spreads"].append(
+            {
+                "pair": case.name,
+                "path": "propagated",
+                "organ": r["organ"],
+                "sd_mm": sds[r["organ"]],
+                "msd_mm": r["msd_mm"],
+            }
+        )
+    scores.rows["symmetry"].append(
+        {"pair": case.name, "method": ONE_WAY, **_symmetry(network, case, plain.displacement)}
+    )
     if not modes:
         return
     started = _clock()
     both = predict(network, case, samples=0, both_ways=True)
     seconds = _clock() - started
     scores.add_deformation(case, BOTH_WAYS, both.displacement, seconds)
-    scores.rows["symmetry"].append({"pair": case.name, "method": BOTH_WAYS, **_symmetry(network, case, both.displacement, True)})
+    scores.rows["symmetry"].append(
+        {"pair": case.name, "method": BOTH_WAYS, **_symmetry(network, case, both.displacement, True)}
+    )
     for mode in modes:
         started = _clock()
         better = refined(case, both.displacement, both.probability, mode, bending, pulling)
@@ -197,14 +287,25 @@ def _score(scores: Scores, case: PairCase, network, modes, bending: float, pulli
 
 
 def _symmetry(network, case: PairCase, there: torch.Tensor, both_ways: bool = False) -> dict:
-    """Mean displacement (mm) in the body of the planning scan onto itself, and what is left after going there and back."""
+    """Mean displacement (mm) in the body of the planning scan onto itself, and what is left after going there and
+    back.
+    """
     same = replace(case, daily=case.planning, daily_labels=case.planning_labels)
-    swapped = replace(case, daily=case.planning, planning=case.daily, daily_labels=case.planning_labels, planning_labels=case.daily_labels)
+    swapped = replace(
+        case,
+        daily=case.planning,
+        planning=case.daily,
+        daily_labels=case.planning_labels,
+        planning_labels=case.daily_labels,
+    )
     back = predict(network, swapped, samples=0, both_ways=both_ways).displacement
     left = compose_tensor(there[None], back[None])[0]
     still = predict(network, same, samples=0, both_ways=both_ways).displacement
     spacing, where = np.reshape(case.spacing, (3, 1, 1, 1)), case.body & case.known
-    return {name: float(np.linalg.norm(d.cpu().numpy() * spacing, axis=0)[where].mean()) for name, d in (("identity_mm", still), ("inverse_mm", left))}
+    return {
+        name: float(np.linalg.norm(d.cpu().numpy() * spacing, axis=0)[where].mean())
+        for name, d in (("identity_mm", still), ("inverse_mm", left))
+    }
 
 
 def _mean(values) -> float:

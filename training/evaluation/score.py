@@ -1,10 +1,10 @@
 """All numbers and curves of one patient.
 
-Tissue classes follow Kaushik 2022 by the reference CT's HU, inside the body of the CT (without couch) and both fields of view: air to −400,
-soft tissue −250 to 250, bone from 250; and bone above 200 HU as in the project's labels. The paper's outer ends −1000
-and 3000 are taken as open, so that noise beyond them is not lost. Structures are the patient's labels (Bragman 2018).
-A number is NaN where the reference has no voxel of a class or structure, whatever the network says there, so that all
-networks stand on the same patients; and where a network has no such output.
+Tissue classes follow Kaushik 2022 by the reference CT's HU, inside the body of the CT (without couch) and both fields
+of view: air to −400, soft tissue −250 to 250, bone from 250; and bone above 200 HU as in the project's labels. The
+paper's outer ends −1000 and 3000 are taken as open, so that noise beyond them is not lost. Structures are the patient's
+labels (Bragman 2018). A number is NaN where the reference has no voxel of a class or structure, whatever the network
+says there, so that all networks stand on the same patients; and where a network has no such output.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ THRESHOLDS = tuple(range(250, 1501, 50))
 def tissue_masks(hu: np.ndarray, region: np.ndarray) -> dict[str, np.ndarray]:
     """A mask for each of TISSUES of an image in HU, inside `region`; they may be empty."""
     low, high = metrics.SOFT_TISSUE_HU
-    return {"soft tissue": region & (hu >= low) & (hu <= high), "air": region & (hu <= metrics.AIR_HU),
-            "bone > 200 HU": region & (hu > metrics.BONE_HU), "bone ≥ 250 HU": region & (hu >= BONE_250_HU)}
+    return {
+        "soft tissue": region & (hu >= low) & (hu <= high),
+        "air": region & (hu <= metrics.AIR_HU),
+        "bone > 200 HU": region & (hu > metrics.BONE_HU),
+        "bone ≥ 250 HU": region & (hu >= BONE_250_HU),
+    }
 
 
 def reference_dice(predicted: np.ndarray, truth: np.ndarray) -> float:
@@ -88,8 +92,10 @@ def curves(evaluated: Evaluated) -> dict[str, dict[str, list[float]]]:
     error, sd = (evaluated.synct - case.ct)[region], evaluated.sd[region]
     z = metrics.z_scores(error, sd)
     found["calibration"] = {"nominal": list(uncertainty.LEVELS), "observed": uncertainty.interval_coverage(z)}
-    found["z histogram"] = {"centre": [(a + b) / 2 for a, b in zip(uncertainty.Z_EDGES, uncertainty.Z_EDGES[1:])],
-                            "share": uncertainty.z_histogram(z)}
+    found["z histogram"] = {
+        "centre": [(a + b) / 2 for a, b in zip(uncertainty.Z_EDGES, uncertainty.Z_EDGES[1:])],
+        "share": uncertainty.z_histogram(z),
+    }
     found["thinned z"] = {"z": _thinned_z(evaluated)}
     sparse = uncertainty.sparsification(error, sd)
     if sparse:
@@ -107,7 +113,9 @@ def _overlap(evaluated, name, truth):
     if value >= evaluated.classes or not truth.any():
         return math.nan, math.nan
     region = evaluated.case.region
-    return metrics.dice(region & (evaluated.labels == value), truth), metrics.fuzzy_dice(evaluated.probability[value] * region, truth)
+    return metrics.dice(region & (evaluated.labels == value), truth), metrics.fuzzy_dice(
+        evaluated.probability[value] * region, truth
+    )
 
 
 def _thinned_z(evaluated):
@@ -121,8 +129,20 @@ def _thinned_z(evaluated):
 def _uncertainty_row(evaluated, error, truth):
     names = ["voxels without sd", "z mean", "z sd", "beyond 3 SD"]
     names += [f"z {what} {tissue}" for tissue in TISSUES for what in ("mean", "sd")]
-    names += ["fit n", "fit step (mm)", "fit KS p", "fit chi-square p", "Spearman |error| and sd", "AUSE", "AUSE random",
-              "ECE", "within 90 %", "mean predictive SD", "mean intrinsic SD", "mean parameter SD"]
+    names += [
+        "fit n",
+        "fit step (mm)",
+        "fit KS p",
+        "fit chi-square p",
+        "Spearman |error| and sd",
+        "AUSE",
+        "AUSE random",
+        "ECE",
+        "within 90 %",
+        "mean predictive SD",
+        "mean intrinsic SD",
+        "mean parameter SD",
+    ]
     row = dict.fromkeys(names, math.nan)
     if evaluated.sd is None:
         return row
@@ -135,7 +155,9 @@ def _uncertainty_row(evaluated, error, truth):
             row[f"z mean{suffix}"], row[f"z sd{suffix}"] = float(inside.mean()), float(inside.std())
     row["beyond 3 SD"] = float((np.abs(error) > 3 * sd)[region].mean())
     fit = metrics.goodness_of_fit(z, region, evaluated.case.spacing)
-    row.update({"fit n": fit.n, "fit step (mm)": fit.step_mm, "fit KS p": fit.ks_p, "fit chi-square p": fit.chi_square_p})
+    row.update(
+        {"fit n": fit.n, "fit step (mm)": fit.step_mm, "fit KS p": fit.ks_p, "fit chi-square p": fit.chi_square_p}
+    )
     row["Spearman |error| and sd"] = metrics.error_sd_correlation(error[region], sd[region])
     sparse = uncertainty.sparsification(error[region], sd[region])
     if sparse:

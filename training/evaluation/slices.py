@@ -17,22 +17,22 @@ import numpy as np
 import torch
 
 from rtuncertainty.bundles import bundle
-from rtuncertainty.uncertainty import edge
-from rtuncertainty.sampling import inference
-from rtuncertainty.prediction import predict
 from rtuncertainty.core.events import Progress
-from rtuncertainty.sampling.slices import Statistics
 from rtuncertainty.core.structures import tidy_labels
+from rtuncertainty.prediction import predict
+from rtuncertainty.sampling import inference
+from rtuncertainty.sampling.slices import Statistics
+from rtuncertainty.uncertainty import edge
 
+from ..calibration import hu as recalibration
+from ..core import provenance
 from ..core.files import replace_text
 from ..data.prepare import input_statistics
-from ..core import provenance
-from ..calibration import hu as recalibration
-from .baselines import MonotoneMap
-from .comparison import compare, figures, store, tables
-from . import score
-from .case import Evaluated
 from ..data.prepare.synthesis import BONE_HU, Case, load_case
+from . import score
+from .baselines import MonotoneMap
+from .case import Evaluated
+from .comparison import compare, figures, store, tables
 
 MONOTONE, ZERO = BASELINES = ("monotone map", "body = 0 HU")
 RECALIBRATED = ("z mean, recalibrated", "z sd, recalibrated", "within 90 %, recalibrated", "ECE, recalibrated")
@@ -42,7 +42,9 @@ def predict_case(networks, card, case: Case, samples: int, seed: int = 0, device
     """What the networks say of a prepared case, by the fields of `Evaluated`: synCT and sds (HU), probabilities
     [K, z, y, x], labels. Entries are None for what a network does not tell: an sd that is 0 everywhere, no classes."""
     box = predict.bounding_box(case.body)
-    statistics, _, _ = inference.run(networks, np.ascontiguousarray(case.mr[box]), samples, seed, inference.choose_device(device), Progress())
+    statistics, _, _ = inference.run(
+        networks, np.ascontiguousarray(case.mr[box]), samples, seed, inference.choose_device(device), Progress()
+    )
     # outside of the body there is air, see below
     statistics = Statistics.unstacked(torch.nn.functional.pad(statistics.stacked(), _padding(box, case.mr.shape)))
     scale, offset = card["outputs"]["synct"]["scale"], card["outputs"]["synct"]["offset"]
@@ -56,10 +58,21 @@ def predict_case(networks, card, case: Case, samples: int, seed: int = 0, device
     q = edge.probability(case.body, case.valid, case.spacing)
     intrinsic, parameter = (v.numpy()[:, 0] * scale**2 for v in (statistics.intrinsic, statistics.parameter))
     told = intrinsic.any() or parameter.any()
-    synct, intrinsic, parameter, total = edge.applied(q if told else 0 * q, case.body, statistics.mean.numpy()[:, 0] * scale + offset, intrinsic, parameter, predict.AIR)
+    synct, intrinsic, parameter, total = edge.applied(
+        q if told else 0 * q,
+        case.body,
+        statistics.mean.numpy()[:, 0] * scale + offset,
+        intrinsic,
+        parameter,
+        predict.AIR,
+    )
     found = {"sd": total, "intrinsic_sd": intrinsic, "parameter_sd": parameter}
-    return {"synct": synct, "labels": labels, "probability": probability,
-            **{name: np.sqrt(variance) if variance.any() else None for name, variance in found.items()}}
+    return {
+        "synct": synct,
+        "labels": labels,
+        "probability": probability,
+        **{name: np.sqrt(variance) if variance.any() else None for name, variance in found.items()},
+    }
 
 
 def _padding(box, shape) -> tuple:
@@ -69,7 +82,9 @@ def _padding(box, shape) -> tuple:
 
 
 def certain(case: Case) -> np.ndarray:
-    """Where a recalibration of the network's sds is fitted: what is scored, away from the edge of the body, whose variance is not the network's."""
+    """Where a recalibration of the network's sds is fitted: what is scored, away from the edge of the body, whose
+    variance is not the network's.
+    """
     where = case.region & case.body & (edge.probability(case.body, case.valid, case.spacing) <= edge.CERTAIN)
     return where if where.any() else case.region
 
@@ -82,7 +97,9 @@ def every_nth_slice(case: Case, every: int) -> Case:
 
 
 def fit_monotone(prepared: Path, names: list[str]) -> MonotoneMap:
-    """The best monotone map from MR intensity to HU on these patients, as many voxels of each so that no large one decides."""
+    """The best monotone map from MR intensity to HU on these patients, as many voxels of each so that no large one
+    decides.
+    """
     rng = np.random.default_rng(0)
     intensities, hu = [], []
     for name in names:
@@ -94,13 +111,21 @@ def fit_monotone(prepared: Path, names: list[str]) -> MonotoneMap:
     return MonotoneMap().fit(np.concatenate(intensities), np.concatenate(hu))
 
 
-def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int = 20, device: str = "auto", every: int = 1,
-        unseen: bool = False) -> Path:
+def run(
+    prepared: Path,
+    run_folder: Path,
+    model: Path,
+    out: Path,
+    samples: int = 20,
+    device: str = "auto",
+    every: int = 1,
+    unseen: bool = False,
+) -> Path:
     """Evaluate the bundle `model` of `run_folder` on that run's validation patients; returns evaluation.md.
 
     The uncertainty is scored as the network gives it, and recalibrated on the other patients (leave one out); what is
-    fitted on all of them goes into evaluation.json, for the card. `every`: one slice in so many, where time is short. `unseen`: see
-    `provenance.require_unseen`.
+    fitted on all of them goes into evaluation.json, for the card. `every`: one slice in so many, where time is short.
+    `unseen`: see `provenance.require_unseen`.
     """
     out.mkdir(parents=True, exist_ok=True)
     card, networks = bundle.load(model)
@@ -108,7 +133,9 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int =
     if set(split["training"]) & set(split["validation"]):
         raise SystemExit(f"{run_folder / 'split.json'}: patients are in training and validation.")
     if not split["validation"]:
-        raise SystemExit(f"{run_folder / 'split.json'}: no patient was kept for validation; train with more patients or folds.")
+        raise SystemExit(
+            f"{run_folder / 'split.json'}: no patient was kept for validation; train with more patients or folds."
+        )
     scored = provenance.require_unseen(card, prepared, split["validation"], unseen)
     monotone = fit_monotone(prepared, split["training"])
     records, baselines, voxels = {}, {name: {} for name in BASELINES}, []
@@ -116,8 +143,13 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int =
         case = every_nth_slice(load_case(prepared / "cases" / f"{name}.npz"), every)
         found = Evaluated(name, case, **predict_case(networks, card, case, samples, device=device))
         records[name] = score.record(found)
-        voxels.append(recalibration.Patient.drawn(found.synct, case.ct, found.intrinsic_sd, found.parameter_sd, certain(case)))
-        for baseline, synct in ((MONOTONE, np.where(case.body, monotone(case.mr), predict.AIR)), (ZERO, np.where(case.body, np.float32(0), np.float32(predict.AIR)))):
+        voxels.append(
+            recalibration.Patient.drawn(found.synct, case.ct, found.intrinsic_sd, found.parameter_sd, certain(case))
+        )
+        for baseline, synct in (
+            (MONOTONE, np.where(case.body, monotone(case.mr), predict.AIR)),
+            (ZERO, np.where(case.body, np.float32(0), np.float32(predict.AIR))),
+        ):
             baselines[baseline][name] = score.record(Evaluated(name, case, synct))
         picture(found, monotone, out / f"{name}.png")
         row = records[name]["row"]
@@ -131,7 +163,17 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int =
     fitted = recalibration.fit(voxels)
     usual = input_statistics.of_cases(load_case(prepared / "cases" / f"{name}.npz") for name in split["training"])
     store.write(out, card, samples, split["training"], records, baselines)
-    return _write(store.gather({card["name"]: out}), card, split, samples, out, fitted.as_card(), recalibration.mean_sd_range(fitted, voxels), every, {"input_statistics": usual} | scored)
+    return _write(
+        store.gather({card["name"]: out}),
+        card,
+        split,
+        samples,
+        out,
+        fitted.as_card(),
+        recalibration.mean_sd_range(fitted, voxels),
+        every,
+        {"input_statistics": usual} | scored,
+    )
 
 
 def recalibrated_row(left_out: dict) -> dict:
@@ -149,7 +191,16 @@ def summary_rows(networks: list[store.Network]) -> list[dict]:
         called = network.name if network.baseline else "ours"
         for row, scores in zip(rows, network.rows):
             row[f"MAE body, {called}"], row[f"MAE bone, {called}"] = scores["MAE body"], scores["MAE bone > 200 HU"]
-    kept = ("Dice synCT > 250 HU", *(f"Dice {name}" for name in names), "tissue called air", "z mean", "z sd", "within 90 %", *RECALIBRATED[:3], "mean predictive SD")
+    kept = (
+        "Dice synCT > 250 HU",
+        *(f"Dice {name}" for name in names),
+        "tissue called air",
+        "z mean",
+        "z sd",
+        "within 90 %",
+        *RECALIBRATED[:3],
+        "mean predictive SD",
+    )
     for row, scores in zip(rows, ours.rows):
         row.update({k: scores[k] for k in kept if k in scores})
     return rows
@@ -161,49 +212,96 @@ def _write(networks, card, split, samples, out, fitted, sd_range, every, more_of
     digits = {c: 1 if c.startswith(("MAE", "mean")) else 4 if c == "tissue called air" else 2 for c in columns}
     body = [[r["case"], *(tables.cell([r[c]], digits[c]) for c in columns)] for r in rows]
     body.append(["**mean ± sd**", *(tables.cell([r[c] for r in rows], digits[c]) for c in columns)])
-    lines = [f"# {card['name']} {card['version']} on {len(rows)} validation patients",
-             f"Weights: {card['training']['steps']} steps on {len(split['training'])} other patients, {card['training']['hardware']}. "
-             f"{samples} samples, {'every slice' if every == 1 else f'one slice in {every}'}. MAE in HU, in the body that the CT shows, inside the field of view of "
-             "MR and CT; bone is where the CT exceeds 200 HU. \"Recalibrated\": with scale, residual and interval factors fitted on the other "
-             "validation patients, never on the patient of the row.",
-             tables.markdown(["patient", *columns], body), tables.document(networks).strip(),
-             compare.pictures(figures.write(networks, out))]
+    lines = [
+        f"# {card['name']} {card['version']} on {len(rows)} validation patients",
+        f"Weights: {card['training']['steps']} steps on {len(split['training'])} other patients, "
+        f"{card['training']['hardware']}. "
+        f"{samples} samples, {'every slice' if every == 1 else f'one slice in {every}'}. MAE in HU, in the body that "
+        "the CT shows, inside the field of view of "
+        'MR and CT; bone is where the CT exceeds 200 HU. "Recalibrated": with scale, residual and interval factors '
+        "fitted on the other "
+        "validation patients, never on the patient of the row.",
+        tables.markdown(["patient", *columns], body),
+        tables.document(networks).strip(),
+        compare.pictures(figures.write(networks, out)),
+    ]
     # the columns of the first table, then all others of the network itself
     more = [c for c in networks[0].rows[0] if c not in rows[0]]
-    replace_text(out / "evaluation.csv", tables.csv_text(["case", *columns, *more], (
-        [r["case"], *(r[c] for c in columns), *(scores[c] for c in more)] for r, scores in zip(rows, networks[0].rows))))
-    replace_text(out / "evaluation.json", json.dumps(for_card(rows, card, fitted, sd_range, more_of_it) | more_of_it, indent=1, ensure_ascii=False, allow_nan=False))
+    replace_text(
+        out / "evaluation.csv",
+        tables.csv_text(
+            ["case", *columns, *more],
+            (
+                [r["case"], *(r[c] for c in columns), *(scores[c] for c in more)]
+                for r, scores in zip(rows, networks[0].rows)
+            ),
+        ),
+    )
+    replace_text(
+        out / "evaluation.json",
+        json.dumps(
+            for_card(rows, card, fitted, sd_range, more_of_it) | more_of_it,
+            indent=1,
+            ensure_ascii=False,
+            allow_nan=False,
+        ),
+    )
     return replace_text(out / "evaluation.md", "\n\n".join(lines) + "\n")
 
 
 def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], scored: dict | None = None) -> dict:
     """The figures that `export` writes into the card; those that the network does not have are left out."""
+
     def mean(column, digits):
         values = [r[column] for r in rows if not math.isnan(r.get(column, math.nan))]
         return round(float(np.mean(values)), digits) if values else None
 
-    shown = {"MAE body (HU)": "MAE body, ours", "MAE bone (HU)": "MAE bone, ours",
-             **{c.replace("gtv", "tumour"): c for c in rows[0] if c.startswith("Dice") and "HU" not in c},
-             "MAE body of the best monotone intensity map (HU)": f"MAE body, {MONOTONE}",
-             "MAE bone of the best monotone intensity map (HU)": f"MAE bone, {MONOTONE}"}
+    shown = {
+        "MAE body (HU)": "MAE body, ours",
+        "MAE bone (HU)": "MAE bone, ours",
+        **{c.replace("gtv", "tumour"): c for c in rows[0] if c.startswith("Dice") and "HU" not in c},
+        "MAE body of the best monotone intensity map (HU)": f"MAE body, {MONOTONE}",
+        "MAE bone of the best monotone intensity map (HU)": f"MAE bone, {MONOTONE}",
+    }
     shown["share of the tissue called air"] = "tissue called air"
     table = {k: mean(c, 4 if c == "tissue called air" else 2) for k, c in shown.items()}
     # of the recalibrated sd, which is what `predict` will show with this card
-    synct = {"z_mean": mean(RECALIBRATED[0], 3), "z_sd": mean(RECALIBRATED[1], 3), "within_90": mean(RECALIBRATED[2], 3), "n": len(rows),
-             "how": "each patient recalibrated on the other validation patients", "recalibrated": True, "recalibration": fitted, "body_sd_range_hu": sd_range,
-             "z_sd_before": mean("z sd", 3), "within_90_before": mean("within 90 %", 3)}
+    synct = {
+        "z_mean": mean(RECALIBRATED[0], 3),
+        "z_sd": mean(RECALIBRATED[1], 3),
+        "within_90": mean(RECALIBRATED[2], 3),
+        "n": len(rows),
+        "how": "each patient recalibrated on the other validation patients",
+        "recalibrated": True,
+        "recalibration": fitted,
+        "body_sd_range_hu": sd_range,
+        "z_sd_before": mean("z sd", 3),
+        "within_90_before": mean("within 90 %", 3),
+    }
     if len(rows) < 2:
         synct = None
-    who = "other digital phantoms" if card.get("training", {}).get("phantom") else "validation patients of the same collection"
-    return {"weights_sha256": card["weights"]["sha256"],
-            "accuracy": {"cases": f"{len(rows)} {who}, {provenance.none_trained_on(scored or {})}", "n": len(rows),
-                         "table": {k: v for k, v in table.items() if v is not None}},
-            "calibration": {"synct": synct, "volumes": None}}
+    who = (
+        "other digital phantoms"
+        if card.get("training", {}).get("phantom")
+        else "validation patients of the same collection"
+    )
+    return {
+        "weights_sha256": card["weights"]["sha256"],
+        "accuracy": {
+            "cases": f"{len(rows)} {who}, {provenance.none_trained_on(scored or {})}",
+            "n": len(rows),
+            "table": {k: v for k, v in table.items() if v is not None},
+        },
+        "calibration": {"synct": synct, "volumes": None},
+    }
 
 
 def picture(found: Evaluated, monotone: MonotoneMap, path: Path) -> None:
-    """Two slices with much bone: MR with the structures found, CT, synthetic CT, monotone map, error and predictive sd."""
+    """Two slices with much bone: MR with the structures found, CT, synthetic CT, monotone map, error and predictive
+    sd.
+    """
     import matplotlib
+
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
@@ -214,10 +312,13 @@ def picture(found: Evaluated, monotone: MonotoneMap, path: Path) -> None:
     figure, axes = plt.subplots(2, 6 if found.sd is not None else 5, figsize=(20, 7), squeeze=False)
     for row, z in zip(axes, slices):
         body = case.body[z]
-        shown = [("MR", case.mr[z], "gray", -2, 3), ("CT (aligned)", np.where(case.valid[z], case.ct[z], -1000), "gray", -300, 900),
-                 ("synthetic CT", np.where(body, found.synct[z], -1000), "gray", -300, 900),
-                 ("monotone map", np.where(body, monotone(case.mr[z]), -1000), "gray", -300, 900),
-                 ("error, HU", np.where(case.region[z], found.synct[z] - case.ct[z], 0), "RdBu_r", -400, 400)]
+        shown = [
+            ("MR", case.mr[z], "gray", -2, 3),
+            ("CT (aligned)", np.where(case.valid[z], case.ct[z], -1000), "gray", -300, 900),
+            ("synthetic CT", np.where(body, found.synct[z], -1000), "gray", -300, 900),
+            ("monotone map", np.where(body, monotone(case.mr[z]), -1000), "gray", -300, 900),
+            ("error, HU", np.where(case.region[z], found.synct[z] - case.ct[z], 0), "RdBu_r", -400, 400),
+        ]
         if found.sd is not None:
             shown.append(("predictive SD, HU", np.where(body, found.sd[z], 0), "viridis", 0, 250))
         for axis, (title, array, colors, low, high) in zip(row, shown):

@@ -84,7 +84,7 @@ def _shifted(image, mask, hu_range):
 def _components(x, y, data_range):
     """Luminance, contrast and structure of SSIM at every voxel; their product is SSIM itself (C3 = C2 / 2)."""
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    sample = WINDOW ** 3 / (WINDOW ** 3 - 1)
+    sample = WINDOW**3 / (WINDOW**3 - 1)
 
     def mean(image):
         return ndimage.uniform_filter(image, WINDOW)
@@ -93,4 +93,8 @@ def _components(x, y, data_range):
     # differences of large numbers: what should be zero may come out a little below
     vx, vy = (np.clip(sample * (mean(i * i) - m * m), 0, None) for i, m in ((x, mx), (y, my)))
     vxy, sds = sample * (mean(x * y) - mx * my), np.sqrt(vx * vy)
-    return ((2 * mx * my + c1) / (mx * mx + my * my + c1), (2 * sds + c2) / (vx + vy + c2), (vxy + c2 / 2) / (sds + c2 / 2))
+    return (
+        (2 * mx * my + c1) / (mx * mx + my * my + c1),
+        (2 * sds + c2) / (vx + vy + c2),
+        (vxy + c2 / 2) / (sds + c2 / 2),
+    )

@@ -46,7 +46,8 @@ class Sparsification:
 
 
 def sparsification(error: np.ndarray, sd: np.ndarray, removed=REMOVED, seed: int = 0) -> Sparsification | None:
-    """Sparsification of `error` by `sd`, or None where every error is 0. Voxels of equal sd go in random order (`seed`).
+    """Sparsification of `error` by `sd`, or None where every error is 0. Voxels of equal sd go in random order
+    (`seed`).
 
     The areas are exact: means over taking away 0, 1, … n − 1 voxels, not over the points of the curve.
     """
@@ -58,4 +59,6 @@ def sparsification(error: np.ndarray, sd: np.ndarray, removed=REMOVED, seed: int
     kept = np.arange(1, size.size + 1) * size.mean()
     own, oracle = np.cumsum(size[order]) / kept, np.cumsum(np.sort(size)) / kept
     last = [max(0, math.ceil(round((1 - part) * size.size, 6)) - 1) for part in removed]
-    return Sparsification(own[last].tolist(), oracle[last].tolist(), float((own - oracle).mean()), float((1 - oracle).mean()))
+    return Sparsification(
+        own[last].tolist(), oracle[last].tolist(), float((own - oracle).mean()), float((1 - oracle).mean())
+    )

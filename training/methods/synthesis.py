@@ -1,11 +1,13 @@
-"""What the training of the networks of axial slices shares: optimiser, schedule, and the validation over whole slices."""
+"""What the training of the networks of axial slices shares: optimiser, schedule, and the validation over whole
+slices.
+"""
 
 from __future__ import annotations
 
 import torch
 
-from ..core.distributed import total
 from ..core import schedule
+from ..core.distributed import total
 from ..core.task import Task
 
 BONE_HU = 250.0

@@ -1,4 +1,6 @@
-"""Several networks under one budget: train what is left, tell what is done, evaluate each once. The loop of all studies."""
+"""Several networks under one budget: train what is left, tell what is done, evaluate each once. The loop of all
+studies.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,11 @@ from pathlib import Path
 
 import yaml
 
-from . import export, folder as run_folder, train
 from .. import methods
 from ..core.config import Config
 from ..core.files import replace_text
+from . import export, train
+from . import folder as run_folder
 
 
 def budget_for(folder: Path, device: str) -> Path:
@@ -29,7 +32,9 @@ def require_known(only, known) -> None:
         raise SystemExit(f"--only: {', '.join(sorted(unknown))} is not one of {', '.join(known)}.")
 
 
-def train_left(configs: dict[str, Path], prepared: Path, out: Path, budget: Path | None, device: str, until: float | None = None) -> None:
+def train_left(
+    configs: dict[str, Path], prepared: Path, out: Path, budget: Path | None, device: str, until: float | None = None
+) -> None:
     """Train those of `configs` (name → config) into `out`/runs/NAME that are not finished, one after the other.
 
     `until`: when to stop in good order, by `time.monotonic()`; the next call resumes.
@@ -55,7 +60,10 @@ def finished(folder: Path, config: Config) -> bool:
         return False
     known = methods.of_run(folder).plain()
     for name in config.changed(known)[:1]:
-        raise SystemExit(f"{folder} was trained with another {name} ({known.get(name)}, now {config.plain()[name]}); choose another --out.")
+        raise SystemExit(
+            f"{folder} was trained with another {name} ({known.get(name)}, now {config.plain()[name]}); choose another "
+            "--out."
+        )
     return run_folder.is_done(folder, config.steps)
 
 
@@ -63,17 +71,22 @@ def require_finished(configs: dict[str, Path], out: Path, budget: Path) -> list[
     """Names of `configs` that are trained to the end. Raises `SystemExit` where none is."""
     done = [n for n, config in configs.items() if finished(out / "runs" / n, methods.load(config, budget))]
     if not done:
-        raise SystemExit(f"{out}: no network has been trained to the end yet; give the command again, with more --minutes.")
+        raise SystemExit(
+            f"{out}: no network has been trained to the end yet; give the command again, with more --minutes."
+        )
     return done
 
 
 def evaluated(out: Path, name: str, card: Path, evaluate: Callable[[Path, Path], object]) -> Path:
-    """Export a finished run as `out`/bundles/NAME and evaluate it, unless that was done for these weights; returns its rows.json.
+    """Export a finished run as `out`/bundles/NAME and evaluate it, unless that was done for these weights; returns its
+    rows.json.
 
     `evaluate(bundle, folder)` writes `folder`/rows.json, which bears "weights_sha256" and "scored".
     """
     bundle, folder = out / "bundles" / name, out / "evaluation" / name
-    export.run(out / "runs" / name, card, bundle, name=f"{yaml.safe_load(card.read_text(encoding='utf-8'))['name']}-{name}")
+    export.run(
+        out / "runs" / name, card, bundle, name=f"{yaml.safe_load(card.read_text(encoding='utf-8'))['name']}-{name}"
+    )
     sha256 = json.loads((bundle / "model.json").read_text(encoding="utf-8"))["weights"]["sha256"]
     rows = folder / "rows.json"
     known = json.loads(rows.read_text(encoding="utf-8")) if rows.exists() else {}
@@ -83,7 +96,9 @@ def evaluated(out: Path, name: str, card: Path, evaluate: Callable[[Path, Path],
 
 
 def written(file: Path, settings: dict) -> Path:
-    """`settings` as YAML, written where it is not there: processes that share the work must not take it from each other."""
+    """`settings` as YAML, written where it is not there: processes that share the work must not take it from each
+    other.
+    """
     text = yaml.safe_dump(settings, allow_unicode=True, sort_keys=False)
     if not file.exists() or file.read_text(encoding="utf-8") != text:
         file.parent.mkdir(parents=True, exist_ok=True)

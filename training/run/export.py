@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 import yaml
 
-from rtuncertainty.bundles import bundle
 from rtuncertainty import networks
+from rtuncertainty.bundles import bundle
 from rtuncertainty.core.errors import InputError
 
 from .. import methods
@@ -22,7 +22,14 @@ from .folder import network_state
 LARGEST_SINGLE = 8_000_000
 
 
-def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = None, name: str | None = None, members: list[Path] = ()) -> Path:
+def run(
+    run_folder: Path,
+    card_file: Path,
+    out: Path,
+    evaluation: Path | None = None,
+    name: str | None = None,
+    members: list[Path] = (),
+) -> Path:
     """Write `out`/model.json and weights.pt from a run folder and a YAML of what no run can know.
 
     `evaluation`: the evaluation.json of these weights; without it the card says "not evaluated". `name` replaces the
@@ -44,39 +51,69 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
     os.replace(out / "weights.part", weights)
     network = networks.build(architecture, **config.arguments)
     card["name"] = name or card["name"]
-    card["architecture"] = {"name": architecture, "arguments": config.arguments, "parameters": sum(p.numel() for p in network.parameters())}
+    card["architecture"] = {
+        "name": architecture,
+        "arguments": config.arguments,
+        "parameters": sum(p.numel() for p in network.parameters()),
+    }
     joint = config.method == "elmahdy2021"
     if joint:
         card["outputs"]["deformation"] = {"unit": "mm", "bending": config.bending}
     elif getattr(network, "dimensions", 2) == 2:  # volumetric networks segment, and nothing else
         card["outputs"]["synct"] = {"unit": "HU", "scale": config.hu_scale, "offset": 0.0}
     card["outputs"]["structures"] = _structures(card, config.network, network.classes, card_file)
-    where = "whole channels before the heads" if joint else "last layer of the trunk" if hasattr(network, "trunk") else "whole channels in every level"
-    card["dropout"] = {"p": network.dropout, "where": getattr(network, "dropped_at", where) if network.dropout else "none"}
+    where = (
+        "whole channels before the heads"
+        if joint
+        else "last layer of the trunk"
+        if hasattr(network, "trunk")
+        else "whole channels in every level"
+    )
+    card["dropout"] = {
+        "p": network.dropout,
+        "where": getattr(network, "dropped_at", where) if network.dropout else "none",
+    }
     card["checkpoints"] = len(states)
-    card["training"].update({
-        "cases": len(split["training"]),
-        "steps": steps, "of_steps": config.steps, "batch": config.batch, "patch": config.plain()["patch"],
-        "seed": config.seed, **({"beta": config.beta} if hasattr(config, "beta") else {}), "hardware": versions["device"], "torch": versions["torch"],
-    })
+    card["training"].update(
+        {
+            "cases": len(split["training"]),
+            "steps": steps,
+            "of_steps": config.steps,
+            "batch": config.batch,
+            "patch": config.plain()["patch"],
+            "seed": config.seed,
+            **({"beta": config.beta} if hasattr(config, "beta") else {}),
+            "hardware": versions["device"],
+            "torch": versions["torch"],
+        }
+    )
     splits = [split, *(json.loads((folder / "split.json").read_text(encoding="utf-8")) for folder in members)]
     seen = provenance.for_card(splits, bundle.sha256(weights)[:32])
     # a run of an earlier version knows names alone
-    card["training"].update({"patients": seen} if seen else {"case_names": split["training"], "validation_names": split["validation"]})
+    card["training"].update(
+        {"patients": seen} if seen else {"case_names": split["training"], "validation_names": split["validation"]}
+    )
     if config.cross_fit:
         card["training"].update({"cross_fit": True, "folds": config.folds, "fold": config.fold})
     if config.method == "eatonrosen2018":
         card["training"]["method"] = "organs"
     elif config.method == "hasan2021":
-        card["training"].update({"method": config.network, "labelled": config.labelled, "parts": config.plain()["parts"]})
+        card["training"].update(
+            {"method": config.network, "labelled": config.labelled, "parts": config.plain()["parts"]}
+        )
     if config.initialise:
         card["training"]["initialised_with"] = Path(config.initialise).name
         card["training"]["steps_before"] = _steps_of(config.initialise)
-    card["accuracy"], card["calibration"] = {"cases": "not evaluated", "n": 0, "table": {}}, {"synct": None, "volumes": None}
+    card["accuracy"], card["calibration"] = (
+        {"cases": "not evaluated", "n": 0, "table": {}},
+        {"synct": None, "volumes": None},
+    )
     if evaluation:
         found = json.loads(evaluation.read_text(encoding="utf-8"))
         if found["weights_sha256"] != bundle.sha256(weights):
-            raise SystemExit(f"{evaluation} was made with other weights; run 'python -m training evaluate' on this bundle.")
+            raise SystemExit(
+                f"{evaluation} was made with other weights; run 'python -m training evaluate' on this bundle."
+            )
         provenance.require_scored_unseen(evaluation, found, card)
         card["accuracy"], card["calibration"] = found["accuracy"], found["calibration"]
         if found.get("input_statistics"):
@@ -94,7 +131,9 @@ def run(run_folder: Path, card_file: Path, out: Path, evaluation: Path | None = 
 
 
 def _as_shipped(config: Config, states: list[dict]) -> tuple[str, list[dict]]:
-    """(network, states) of what predicts: the methods that learn from few labels train more than the V-Net that they ship."""
+    """(network, states) of what predicts: the methods that learn from few labels train more than the V-Net that they
+    ship.
+    """
     if config.method != "hasan2021":
         return config.network, states
     kept = networks.build("vnet", **config.arguments).state_dict()
@@ -102,7 +141,9 @@ def _as_shipped(config: Config, states: list[dict]) -> tuple[str, list[dict]]:
 
 
 def _steps_of(model: str) -> int | None:
-    """Steps of the weights of a bundle (a name or a folder), with those that they began with; None where the bundle is gone."""
+    """Steps of the weights of a bundle (a name or a folder), with those that they began with; None where the bundle
+    is gone.
+    """
     try:
         told = bundle.read_card(bundle.find(model))["training"]
     except InputError:
@@ -112,10 +153,14 @@ def _steps_of(model: str) -> int | None:
 
 def _structures(card: dict, network: str, classes: int, card_file: Path) -> list[dict]:
     """The card's structures as far as the network knows them; `structures_of` in the YAML has those of one network."""
-    found = card["outputs"].pop("structures_of", {}).get(network, card["outputs"].get("structures", [])) if classes else []
+    found = (
+        card["outputs"].pop("structures_of", {}).get(network, card["outputs"].get("structures", [])) if classes else []
+    )
     card["outputs"].pop("structures_of", None)
     if len(found) != max(0, classes - 1):
-        raise SystemExit(f"{card_file}: it names {len(found)} structures for {network}, which knows {max(0, classes - 1)}.")
+        raise SystemExit(
+            f"{card_file}: it names {len(found)} structures for {network}, which knows {max(0, classes - 1)}."
+        )
     return found
 
 
@@ -124,9 +169,14 @@ def _member(folder: Path, config: Config, split: dict) -> dict:
     ours, other = config.plain(), methods.of_run(folder).plain()
     for key in ("network", "arguments", "hu_scale"):
         if other.get(key) != ours.get(key):
-            raise SystemExit(f"{folder}: its {key} is {other.get(key)}, that of the first run {ours.get(key)}; an ensemble is of one network.")
+            raise SystemExit(
+                f"{folder}: its {key} is {other.get(key)}, that of the first run {ours.get(key)}; an ensemble is of "
+                "one network."
+            )
     theirs = json.loads((folder / "split.json").read_text(encoding="utf-8"))
     trained = {h for n in theirs["training"] for h in theirs.get("hashes", {}).get(n, [])}
-    if set(theirs["training"]) & set(split["validation"]) or any(trained & set(split.get("hashes", {}).get(n, [])) for n in split["validation"]):
+    if set(theirs["training"]) & set(split["validation"]) or any(
+        trained & set(split.get("hashes", {}).get(n, [])) for n in split["validation"]
+    ):
         raise SystemExit(f"{folder}: it was trained on patients whom the first run validates on; use one split.")
     return network_state(folder)[0]

@@ -1,8 +1,10 @@
-"""What a run folder holds, written so that a run may be killed at any moment: checkpoints, the stage that it is in, and its frozen split.
+"""What a run folder holds, written so that a run may be killed at any moment: checkpoints, the stage that it is in, and
+its frozen split.
 
-`checkpoints/last.ckpt` and, from one save before, `previous.ckpt` are what training resumes from; `best.ckpt` has the weights of the
-best validation where `early_stop` is on; `final.ckpt` the weights with settled batch normalisation, which `export` takes. `stage.json`:
-"training" until all steps are made (or it was ended early), then "trained" until the statistics are settled, then "done".
+`checkpoints/last.ckpt` and, from one save before, `previous.ckpt` are what training resumes from; `best.ckpt` has the
+weights of the best validation where `early_stop` is on; `final.ckpt` the weights with settled batch normalisation,
+which `export` takes. `stage.json`: "training" until all steps are made (or it was ended early), then "trained" until
+the statistics are settled, then "done".
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ def mark(run: Path, name: str, step: int, ended: str = "") -> None:
 
 
 def saved(state: dict, path: Path) -> Path:
-    """`torch.save`, so that `path` is replaced when all of it is on the disk. Raises `SystemExit` where there is no room for it."""
+    """`torch.save`, so that `path` is replaced when all of it is on the disk. Raises `SystemExit` where there is no
+    room for it.
+    """
     import torch
 
     part = path.with_name(path.name + ".part")
@@ -41,7 +45,9 @@ def saved(state: dict, path: Path) -> Path:
         _on_disk(part)
         os.replace(part, path)
     except (OSError, RuntimeError) as error:
-        raise SystemExit(f"{path} could not be written ({str(error).splitlines()[0]}); what was there before is kept.") from None
+        raise SystemExit(
+            f"{path} could not be written ({str(error).splitlines()[0]}); what was there before is kept."
+        ) from None
     finally:
         part.unlink(missing_ok=True)
     return path
@@ -53,7 +59,9 @@ def _on_disk(file: Path) -> None:
 
 
 def save_training(trainer, run: Path, last_is_good: bool = True) -> None:
-    """Write the trainer's state as last.ckpt; the one before becomes previous.ckpt if it is a good one. All processes call this."""
+    """Write the trainer's state as last.ckpt; the one before becomes previous.ckpt if it is a good one. All
+    processes call this.
+    """
     folder = checkpoints(run)
     last, part = folder / "last.ckpt", folder / "last.ckpt.part"
     try:
@@ -64,14 +72,18 @@ def save_training(trainer, run: Path, last_is_good: bool = True) -> None:
                 os.replace(last, folder / "previous.ckpt")
             os.replace(part, last)
     except (OSError, RuntimeError) as error:
-        raise SystemExit(f"{last} could not be written ({str(error).splitlines()[0]}); the checkpoint before it is kept. Make room and resume.") from None
+        raise SystemExit(
+            f"{last} could not be written ({str(error).splitlines()[0]}); the checkpoint before it is kept. Make room "
+            "and resume."
+        ) from None
     finally:
         if trainer.is_global_zero:
             part.unlink(missing_ok=True)
 
 
 def last_good(run: Path) -> tuple[Path, dict] | tuple[None, None]:
-    """(file, state) to resume from: last.ckpt, or where it is damaged or gone previous.ckpt; (None, None) where there is neither.
+    """(file, state) to resume from: last.ckpt, or where it is damaged or gone previous.ckpt; (None, None) where there
+    is neither.
 
     Raises `SystemExit` where both are damaged.
     """
@@ -90,12 +102,17 @@ def last_good(run: Path) -> tuple[Path, dict] | tuple[None, None]:
         except Exception:  # whatever pickle and zip make of a file that was cut short
             damaged.append(file)
     if damaged:
-        raise SystemExit(f"{' and '.join(map(str, damaged))}: damaged, and there is no older checkpoint; remove {run} and train again.")
+        raise SystemExit(
+            f"{' and '.join(map(str, damaged))}: damaged, and there is no older checkpoint; remove {run} and train "
+            "again."
+        )
     return None, None
 
 
 def callback(run: Path, every: int, early_stop: bool, last_is_good: bool, validate_every: int):
-    """The Lightning callback that saves every so many steps and, with `early_stop`, at every validation, the best of them besides."""
+    """The Lightning callback that saves every so many steps and, with `early_stop`, at every validation, the best of
+    them besides.
+    """
     from lightning.pytorch.callbacks import Checkpoint
 
     class Saving(Checkpoint):
@@ -121,7 +138,10 @@ def callback(run: Path, every: int, early_stop: bool, last_is_good: bool, valida
                 self.best = score
                 if trainer.is_global_zero:
                     state = {k: v.detach().cpu() for k, v in module.state_dict().items()}
-                    saved({"state_dict": state, "global_step": trainer.global_step, "score": score}, checkpoints(run) / "best.ckpt")
+                    saved(
+                        {"state_dict": state, "global_step": trainer.global_step, "score": score},
+                        checkpoints(run) / "best.ckpt",
+                    )
             # with what early stopping has counted
             self.at = -1
             self.save(trainer)
@@ -148,14 +168,23 @@ def frozen(prepared: Path, config: Config, feed) -> dict:
     for name in feed.validation:
         for h in hashes[name]:
             if h in trained:
-                raise SystemExit(f"{trained[h]} trains and {name} validates, and both are the same image; take one of them out of {prepared}.")
+                raise SystemExit(
+                    f"{trained[h]} trains and {name} validates, and both are the same image; take one of them out of "
+                    f"{prepared}."
+                )
     dealt = {"cross_fit": config.cross_fit, "folds": config.folds, "fold": config.fold}
-    return {"training": list(feed.training), "validation": list(feed.validation), **dealt,
-            "patients": {n: patient.get(n, n) for n in hashes}, "hashes": hashes}
+    return {
+        "training": list(feed.training),
+        "validation": list(feed.validation),
+        **dealt,
+        "patients": {n: patient.get(n, n) for n in hashes},
+        "hashes": hashes,
+    }
 
 
 def require_the_same(run: Path, config: Config, split: dict, anew: str) -> None:
-    """Raise `SystemExit`, saying what it is, where a run that has begun would go on with other settings or other patients.
+    """Raise `SystemExit`, saying what it is, where a run that has begun would go on with other settings or other
+    patients.
 
     `split`: what `frozen` makes of the patients as they are now; `anew`: the command of a new run.
     """
@@ -163,16 +192,25 @@ def require_the_same(run: Path, config: Config, split: dict, anew: str) -> None:
     else_ = f"Put it back, or start a new run: {anew}"
     before = provenance.read_json(run / "split.json")
     if "hashes" not in before or stage(run) is None:
-        raise SystemExit(f"{run} was begun by an earlier version, which did not keep what a run needs to go on safely; start a new run: {anew}")
+        raise SystemExit(
+            f"{run} was begun by an earlier version, which did not keep what a run needs to go on safely; start a new "
+            f"run: {anew}"
+        )
     known, wanted = methods.of_run(run).plain(), config.plain()
     changed = [f"{k}: {known.get(k)}, now {wanted[k]}" for k in config.changed(known)]
     if changed:
         raise SystemExit(f"{started} {'; '.join(changed)}. {else_}")
     was, now = before["hashes"], split["hashes"]
-    said = [f"new is {n}" for n in sorted(now.keys() - was.keys())] + [f"gone is {n}" for n in sorted(was.keys() - now.keys())]
+    said = [f"new is {n}" for n in sorted(now.keys() - was.keys())] + [
+        f"gone is {n}" for n in sorted(was.keys() - now.keys())
+    ]
     said += [f"another image has {n}" for n in sorted(now.keys() & was.keys()) if not set(was[n]) & set(now[n])]
     sides = [{n: side for side in ("training", "validation") for n in s[side]} for s in (before, split)]
-    said += [f"{n} was in {sides[0][n]} and is now in {sides[1][n]}" for n in sorted(sides[0].keys() & sides[1].keys()) if sides[0][n] != sides[1][n]]
+    said += [
+        f"{n} was in {sides[0][n]} and is now in {sides[1][n]}"
+        for n in sorted(sides[0].keys() & sides[1].keys())
+        if sides[0][n] != sides[1][n]
+    ]
     if said:
         raise SystemExit(f"{run} was begun with other patients: {'; '.join(said)}. {else_}")
 
@@ -190,11 +228,15 @@ def network_state(run: Path) -> tuple[dict, int]:
     import torch
 
     stored = torch.load(final if final.exists() else last, map_location="cpu", weights_only=False)
-    return {k.removeprefix("network."): v.contiguous() for k, v in stored["state_dict"].items() if k.startswith("network.")}, stored["global_step"]
+    return {
+        k.removeprefix("network."): v.contiguous() for k, v in stored["state_dict"].items() if k.startswith("network.")
+    }, stored["global_step"]
 
 
 def is_done(run: Path, steps: int) -> bool:
-    """Whether a run is finished: settled, whether by all of its steps or by early stopping. Of a run of an earlier version: all its steps."""
+    """Whether a run is finished: settled, whether by all of its steps or by early stopping. Of a run of an earlier
+    version: all its steps.
+    """
     if stage(run) is not None:
         return stage(run) == DONE and (checkpoints(run) / "final.ckpt").exists()
     return (checkpoints(run) / "last.ckpt").exists() and network_state(run)[1] >= steps

@@ -1,8 +1,9 @@
 """`python -m training train`: one config, one run folder, resumable.
 
-The run folder holds `config.yaml`, `split.json`, `versions.json`, checkpoints with the stage they are at (`run_folder`) and
-`log/metrics.csv`; what was logged after a resumption at step K is in `log-from-K`.
-Running the same command again goes on from the last checkpoint, on the same patients and with the same settings or not at all.
+The run folder holds `config.yaml`, `split.json`, `versions.json`, checkpoints with the stage they are at (`run_folder`)
+and `log/metrics.csv`; what was logged after a resumption at step K is in `log-from-K`.
+Running the same command again goes on from the last checkpoint, on the same patients and with the same settings or not
+at all.
 """
 
 from __future__ import annotations
@@ -20,8 +21,16 @@ from rtuncertainty.core.errors import InputError
 from . import folder
 
 
-def run(prepared: Path, file: Path, out: Path, minutes: float | None = None, stop_after: int | None = None,
-        device: str = "auto", budget: Path | None = None, changes: dict | None = None) -> Path:
+def run(
+    prepared: Path,
+    file: Path,
+    out: Path,
+    minutes: float | None = None,
+    stop_after: int | None = None,
+    device: str = "auto",
+    budget: Path | None = None,
+    changes: dict | None = None,
+) -> Path:
     """Train the config in `file` on the cases that `prepare` kept, into the run folder `out`.
 
     Args:
@@ -39,14 +48,21 @@ def run(prepared: Path, file: Path, out: Path, minutes: float | None = None, sto
     import torch
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    from ..core import provenance
     from .. import methods
+    from ..core import provenance
     from .initial import begin_with
 
     config = methods.load(file, budget, changes)
-    if budget is not None and not config.initialise and (yaml.safe_load(budget.read_text(encoding="utf-8")) or {}).get("common"):
-        raise SystemExit(f"{budget}: all networks begin with weights that its `common` trains, which train alone does not; use 'python -m training "
-                         "reproduce volumes --config BUDGET', or name such weights by initialise.")
+    if (
+        budget is not None
+        and not config.initialise
+        and (yaml.safe_load(budget.read_text(encoding="utf-8")) or {}).get("common")
+    ):
+        raise SystemExit(
+            f"{budget}: all networks begin with weights that its `common` trains, which train alone does not; use "
+            "'python -m training "
+            "reproduce volumes --config BUDGET', or name such weights by initialise."
+        )
     if device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("--device cuda: torch finds no GPU on this machine; use --device cpu or auto.")
     lightning.seed_everything(config.seed, verbose=False)
@@ -68,7 +84,9 @@ def run(prepared: Path, file: Path, out: Path, minutes: float | None = None, sto
     except (ValueError, MisconfigurationException) as error:  # precision, devices
         raise SystemExit(f"{file}: {str(error).strip().splitlines()[0]}") from None
     if config.batch % trainer.world_size:
-        raise SystemExit(f"{file}: a batch of {config.batch} cannot be shared by {trainer.world_size} processes; choose a multiple.")
+        raise SystemExit(
+            f"{file}: a batch of {config.batch} cannot be shared by {trainer.world_size} processes; choose a multiple."
+        )
     try:
         task = methods.build(config)
     except (InputError, ValueError, RuntimeError) as error:
@@ -85,12 +103,18 @@ def run(prepared: Path, file: Path, out: Path, minutes: float | None = None, sto
         if trainer.is_global_zero:
             final.unlink(missing_ok=True)
         ranks = trainer.global_rank, trainer.world_size
-        loaders = [torch.utils.data.DataLoader(feed.patches(config.seed, done, *ranks), config.batch // trainer.world_size, num_workers=config.workers),
-                   torch.utils.data.DataLoader(feed.whole(*ranks), 1)]
+        loaders = [
+            torch.utils.data.DataLoader(
+                feed.patches(config.seed, done, *ranks), config.batch // trainer.world_size, num_workers=config.workers
+            ),
+            torch.utils.data.DataLoader(feed.whole(*ranks), 1),
+        ]
         trainer.fit(task, *loaders, ckpt_path=str(last) if last else None, weights_only=False)
         done = trainer.global_step
         trainer.checkpoint_callback.save(trainer)
-        trained = done >= config.steps or any(_patience_is_over(c.state_dict()) for c in trainer.early_stopping_callbacks)
+        trained = done >= config.steps or any(
+            _patience_is_over(c.state_dict()) for c in trainer.early_stopping_callbacks
+        )
     elif state:
         task.load_state_dict(state["state_dict"])
     if trained and trainer.is_global_zero:
@@ -104,7 +128,9 @@ def run(prepared: Path, file: Path, out: Path, minutes: float | None = None, sto
         task.network.to(trainer.strategy.root_device)  # Lightning has taken it off
         settle_batch_norm(task, feed.patches(config.seed + 1))
     if trainer.is_global_zero:
-        folder.saved({"state_dict": {k: v.detach().cpu() for k, v in task.state_dict().items()}, "global_step": done}, final)
+        folder.saved(
+            {"state_dict": {k: v.detach().cpu() for k, v in task.state_dict().items()}, "global_step": done}, final
+        )
         if trained:
             folder.mark(out, folder.DONE, done, provenance.read_json(out / "stage.json").get("ended", ""))
     return kept
@@ -116,7 +142,10 @@ def _patience_is_over(state: dict) -> bool:
 
 def _stopped_early(state: dict | None) -> bool:
     """Whether a checkpoint is one at which early stopping has ended the run."""
-    return any(k.startswith("EarlyStopping") and _patience_is_over(v) for k, v in ((state or {}).get("callbacks") or {}).items())
+    return any(
+        k.startswith("EarlyStopping") and _patience_is_over(v)
+        for k, v in ((state or {}).get("callbacks") or {}).items()
+    )
 
 
 def _trainer(config, out, minutes, stop_after, device, done, last_is_good):
@@ -128,7 +157,9 @@ def _trainer(config, out, minutes, stop_after, device, done, last_is_good):
     precision = config.precision
     if precision == "auto":
         precision = "16-mixed" if torch.cuda.is_available() and device != "cpu" else "32-true"
-    callbacks = [folder.callback(out, config.checkpoint_every, bool(config.early_stop), last_is_good, config.validate_every)]
+    callbacks = [
+        folder.callback(out, config.checkpoint_every, bool(config.early_stop), last_is_good, config.validate_every)
+    ]
     if config.early_stop:
         callbacks.append(EarlyStopping("val/score", patience=config.early_stop))
     # a logger empties its folder, so each resumption has one of its own
@@ -137,11 +168,24 @@ def _trainer(config, out, minutes, stop_after, device, done, last_is_good):
     if importlib.util.find_spec("tensorboard") or importlib.util.find_spec("tensorboardX"):
         loggers.append(TensorBoardLogger(out, name=None, version=f"tensorboard{since}"))
     return lightning.Trainer(
-        accelerator={"cuda": "gpu"}.get(device, device), devices=config.devices, num_nodes=config.num_nodes,
-        max_steps=min(config.steps, stop_after or config.steps), max_epochs=-1, max_time={"minutes": minutes} if minutes else None,
-        precision=precision, logger=loggers, log_every_n_steps=config.log_every, enable_progress_bar=os.isatty(1),
-        val_check_interval=config.validate_every, check_val_every_n_epoch=None, num_sanity_val_steps=0,
-        gradient_clip_val=1.0, enable_model_summary=False, use_distributed_sampler=False, callbacks=callbacks)
+        accelerator={"cuda": "gpu"}.get(device, device),
+        devices=config.devices,
+        num_nodes=config.num_nodes,
+        max_steps=min(config.steps, stop_after or config.steps),
+        max_epochs=-1,
+        max_time={"minutes": minutes} if minutes else None,
+        precision=precision,
+        logger=loggers,
+        log_every_n_steps=config.log_every,
+        enable_progress_bar=os.isatty(1),
+        val_check_interval=config.validate_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        gradient_clip_val=1.0,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        callbacks=callbacks,
+    )
 
 
 def _describe(out: Path, config, split: dict, trainer) -> None:
@@ -155,9 +199,19 @@ def _describe(out: Path, config, split: dict, trainer) -> None:
     (out / "config.yaml").write_text(yaml.safe_dump(config.plain()), encoding="utf-8")
     folder.provenance.write_json(out / "split.json", split)
     folder.mark(out, folder.TRAINING, 0)
-    (out / "versions.json").write_text(json.dumps({
-        "python": platform.python_version(), "torch": torch.__version__, "lightning": lightning.__version__,
-        "processes": trainer.world_size, "device": hardware}, indent=1), encoding="utf-8")
+    (out / "versions.json").write_text(
+        json.dumps(
+            {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "lightning": lightning.__version__,
+                "processes": trainer.world_size,
+                "device": hardware,
+            },
+            indent=1,
+        ),
+        encoding="utf-8",
+    )
 
 
 def settle_batch_norm(task, patches) -> None:

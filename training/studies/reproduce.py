@@ -10,13 +10,13 @@ import shutil
 import time
 from pathlib import Path
 
-from .dose import study as dose_study
+from ..data.prepare import synthesis
 from ..evaluation import slices
 from ..run import export, train
+from .dose import study as dose_study
 from .few_labels import study as few_labels_study
-from ..data.prepare import synthesis
-from .propagation import study as propagation_study
 from .mr_only import study
+from .propagation import study as propagation_study
 from .volumes import study as volume_study
 
 # name -> (card, config for two CPU cores, config for a GPU)
@@ -25,8 +25,16 @@ EXPERIMENTS = {"limb": ("limb_card.yaml", "limb_m4.yaml", "limb_m4_gpu.yaml")}
 RESERVE = 0.2
 
 
-def run(name: str, data: Path | None, out: Path, minutes: float | None = None, config: Path | None = None, device: str = "auto",
-        only: list[str] | None = None, fold: int | None = None) -> Path:
+def run(
+    name: str,
+    data: Path | None,
+    out: Path,
+    minutes: float | None = None,
+    config: Path | None = None,
+    device: str = "auto",
+    only: list[str] | None = None,
+    fold: int | None = None,
+) -> Path:
     """Run the experiment `name`; returns the folder of its results: evaluation.md and `bundle/` for one model, or for
     `study.STUDIES` and `propagation_study.SITES` the comparison of several networks (`only`: those to train).
 

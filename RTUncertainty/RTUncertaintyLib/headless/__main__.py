@@ -13,7 +13,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 bad input or unwritable output."""
     parser = argparse.ArgumentParser(prog="python -m RTUncertaintyLib.headless", description=__doc__)
     parser.add_argument("result", help="folder that `rtuncertainty predict` or `propagate` wrote")
-    parser.add_argument("--input", help="the image that was predicted from, or the daily CT; it becomes part of the scene")
+    parser.add_argument(
+        "--input", help="the image that was predicted from, or the daily CT; it becomes part of the scene"
+    )
     parser.add_argument("--output", required=True, help="scene file to write, .mrb")
     options = parser.parse_args(arguments)
     try:

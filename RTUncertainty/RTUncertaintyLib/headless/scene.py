@@ -9,12 +9,15 @@ from rtuncertainty.core.errors import InputError
 
 SLICE_VIEWS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
 # As the application's own layout has them; its view bars would turn grey otherwise.
-_LABELS_AND_COLORS = {"Red": ("R", (0.952941, 0.290196, 0.2)), "Green": ("G", (0.431373, 0.690196, 0.294118)),
-                      "Yellow": ("Y", (0.929412, 0.835294, 0.298039))}
+_LABELS_AND_COLORS = {
+    "Red": ("R", (0.952941, 0.290196, 0.2)),
+    "Green": ("G", (0.431373, 0.690196, 0.294118)),
+    "Yellow": ("Y", (0.929412, 0.835294, 0.298039)),
+}
 # The application warns when a scene was written by another application or a later version than itself.
 _SCENE_VERSION = "Slicer 5.10.0 0"
 # The application has its own description of this layout; the node only needs one to accept the number.
-_FOUR_UP = "<layout type=\"vertical\"></layout>"
+_FOUR_UP = '<layout type="vertical"></layout>'
 
 
 def import_slicer():
@@ -22,11 +25,15 @@ def import_slicer():
     try:
         import slicer
     except ImportError as error:
-        raise InputError("3D Slicer's libraries are not installed here: run this inside Slicer, or install them with "
-                         "`pip install slicer-core`.") from error
+        raise InputError(
+            "3D Slicer's libraries are not installed here: run this inside Slicer, or install them with "
+            "`pip install slicer-core`."
+        ) from error
     if not hasattr(slicer, "vtkMRMLSegmentationNode"):
-        raise InputError("The `slicer` package found here lacks the MRML classes: run this inside Slicer, or in a Python "
-                         "with `pip install slicer-core`.")
+        raise InputError(
+            "The `slicer` package found here lacks the MRML classes: run this inside Slicer, or in a Python "
+            "with `pip install slicer-core`."
+        )
     return slicer
 
 
@@ -60,7 +67,9 @@ class HeadlessSlicer:
     camera_node: object = None
 
     def close(self) -> None:
-        """Take the slice views from the scene, before both are let go: a view must not see the scene being taken apart."""
+        """Take the slice views from the scene, before both are let go: a view must not see the scene being taken
+        apart.
+        """
         for logic in self.slice_logics.values():
             logic.SetMRMLScene(None)
         self.slice_logics.clear()
@@ -78,14 +87,22 @@ def new_scene() -> HeadlessSlicer:
     application_logic.SetMRMLScene(scene)
     logics = []
     # The plain colour logic: vtkSlicerColorLogic looks for the application's colour files and complains without them.
-    for logic_class in (slicer.vtkMRMLColorLogic, slicer.vtkSlicerVolumesLogic, slicer.vtkSlicerSegmentationsModuleLogic,
-                        slicer.vtkSlicerTablesLogic):
+    for logic_class in (
+        slicer.vtkMRMLColorLogic,
+        slicer.vtkSlicerVolumesLogic,
+        slicer.vtkSlicerSegmentationsModuleLogic,
+        slicer.vtkSlicerTablesLogic,
+    ):
         logic = logic_class()
         logic.SetMRMLApplicationLogic(application_logic)
         logic.SetMRMLScene(scene)
         logics.append(logic)
     application_logic.SetColorLogic(logics[0])
-    for node_class in (slicer.vtkMRMLColorLegendDisplayNode, slicer.vtkMRMLSequenceBrowserNode, slicer.vtkMRMLCameraNode):
+    for node_class in (
+        slicer.vtkMRMLColorLegendDisplayNode,
+        slicer.vtkMRMLSequenceBrowserNode,
+        slicer.vtkMRMLCameraNode,
+    ):
         if not scene.IsNodeClassRegistered(node_class.__name__):
             scene.RegisterNodeClass(node_class())
     slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene)

@@ -10,17 +10,17 @@ import numpy as np
 
 from rtuncertainty.core.errors import InputError
 
-from . import scene as headless
 from ..mrml.attributes import nodes_by_class
 from ..runs.registry import load_run
 from ..runs.run import Run
+from . import scene as headless
 
 _CAMERA_DIRECTION = np.array([0.45, 0.85, 0.28])  # from the focal point, RAS: from the front, slightly left and above
 
 
 def write_scene(folder, output, input_file=None) -> Path:
-    """Write the scene of a result folder to `output` (`.mrb`), with the input image (of a propagation: the daily CT) in it
-    when `input_file` is given.
+    """Write the scene of a result folder to `output` (`.mrb`), with the input image (of a propagation: the daily CT) in
+    it when `input_file` is given.
 
     The file is written beside its place and renamed, so that it is whole or absent. Raises
     `rtuncertainty.core.errors.InputError` when the result cannot be read or the file cannot be written.
@@ -109,4 +109,6 @@ def _write(scene, output: Path) -> None:
                 raise InputError(f"{output}: the scene could not be written; is the disk full?")
             os.replace(draft, output)
     except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror or error}); choose another folder or free space.") from error
+        raise InputError(
+            f"{output}: cannot be written ({error.strerror or error}); choose another folder or free space."
+        ) from error

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ..widgets.text import _
 from .command import BackendCommand
 from .events import Exit, explain
 from .process import ProcessRunner
 from .workspace import RunWorkspace
-from ..widgets.text import _
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RunListener(Protocol):
     def logged(self, line: str) -> None:
         """A line for the log."""
 
-    def ended(self, run: "BackendRun", outcome: Outcome) -> None:
+    def ended(self, run: BackendRun, outcome: Outcome) -> None:
         """The run is over; called exactly once."""
 
 
@@ -48,9 +48,13 @@ def outcome_of(end: Exit, output: Path, cancelled: bool, proof: str = "summary.j
 
 
 class BackendRun:
-    """A run in a process of its own. `workspace` is emptied unless the run is done; `proof` is the file that a run leaves when it is."""
+    """A run in a process of its own. `workspace` is emptied unless the run is done; `proof` is the file that a run
+    leaves when it is.
+    """
 
-    def __init__(self, command: BackendCommand, workspace: RunWorkspace, listener: RunListener, proof: str = "summary.json"):
+    def __init__(
+        self, command: BackendCommand, workspace: RunWorkspace, listener: RunListener, proof: str = "summary.json"
+    ):
         self.workspace, self._listener, self._cancelled, self._proof = workspace, listener, False, proof
         self._runner = ProcessRunner(command, self._event, listener.logged, self._end)
 

@@ -62,6 +62,9 @@ def python_executable() -> str:
 
 def backend_command() -> BackendCommand:
     """The command that runs `python -m rtuncertainty` as Slicer can."""
-    launch = ("-m", "rtuncertainty") if os.name == "nt" else (
-        str(Path(__file__).resolve().parent / "run_in_session.py"), "rtuncertainty")
+    launch = (
+        ("-m", "rtuncertainty")
+        if os.name == "nt"
+        else (str(Path(__file__).resolve().parent / "run_in_session.py"), "rtuncertainty")
+    )
     return BackendCommand(python_executable(), launch)

@@ -96,9 +96,12 @@ def _explain_signal(number: int) -> str:
     except ValueError:
         name = str(number)
     if name == "SIGKILL":
-        return _("The run was killed by the system (SIGKILL), most often because memory ran out. "
-                 "Close other programs, choose fewer samples or crop the volume.")
+        return _(
+            "The run was killed by the system (SIGKILL), most often because memory ran out. "
+            "Close other programs, choose fewer samples or crop the volume."
+        )
     if name in ("SIGTERM", "SIGINT", "SIGHUP"):
         return _("The run was ended from outside ({name}); nothing was added to the scene.").format(name=name)
     return _("The run crashed ({name}); the scene is unchanged. Try the CPU as device; the log is below.").format(
-        name=name)
+        name=name
+    )

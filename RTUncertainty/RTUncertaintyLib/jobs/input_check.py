@@ -12,8 +12,8 @@ from rtuncertainty.core import image_io
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.geometry import in_patient_axes
 
-from ..widgets.text import _
 from ..mrml.volume_export import UnusableVolume, dicom_modality, ijk_to_world, volume_array
+from ..widgets.text import _
 
 FEW_SLICES = 5
 
@@ -32,13 +32,17 @@ class InputCheck:
 
 
 def check_input(node, card: dict) -> InputCheck:
-    """Compare a scalar volume node with the card of a model, as the backend will; see `rtuncertainty.bundles.compatibility`."""
+    """Compare a scalar volume node with the card of a model, as the backend will; see
+    `rtuncertainty.bundles.compatibility`.
+    """
     try:
         array, matrix = volume_array(node), ijk_to_world(node)
         name, size, lengths = node.GetName(), array.shape[::-1], np.linalg.norm(matrix[:3, :3], axis=0)
         image_io.require_slices(size, name)
         image_io.require_extent(lengths, size, name)
-        image_io.require_values(image_io.without_border_nan(array) if card["input"].get("modality") != "CT" else array, name)
+        image_io.require_values(
+            image_io.without_border_nan(array) if card["input"].get("modality") != "CT" else array, name
+        )
         scan = Scan(array, *in_patient_axes(matrix[:3, :3] / lengths, lengths, size), dicom_modality(node))
         compatibility.require(card, scan, name)
     except (UnusableVolume, InputError) as error:
@@ -56,8 +60,13 @@ def node_state(node) -> tuple:
         return (None,)
     content = node.GetSegmentation() if node.IsA("vtkMRMLSegmentationNode") else node.GetImageData()
     transform = node.GetParentTransformNode()
-    return (node.GetID(), node.GetName(), content.GetMTime() if content else 0, node.GetMTime(),
-            transform.GetMTime() if transform else 0)
+    return (
+        node.GetID(),
+        node.GetName(),
+        content.GetMTime() if content else 0,
+        node.GetMTime(),
+        transform.GetMTime() if transform else 0,
+    )
 
 
 def _check_sequence(check, name, node) -> None:
@@ -68,6 +77,14 @@ def _check_sequence(check, name, node) -> None:
         browser = browsers.GetItemAsObject(index)
         if browser.IsProxyNodeID(node.GetID()):
             check.warnings.append(
-                _("{name} follows the sequence {browser}: the model runs on the frame that is shown now ({frame} of {count}).").format(
-                    name=name, browser=browser.GetName(), frame=browser.GetSelectedItemNumber() + 1, count=browser.GetNumberOfItems()))
+                _(
+                    "{name} follows the sequence {browser}: the model runs on the frame that is shown now ({frame} of "
+                    "{count})."
+                ).format(
+                    name=name,
+                    browser=browser.GetName(),
+                    frame=browser.GetSelectedItemNumber() + 1,
+                    count=browser.GetNumberOfItems(),
+                )
+            )
             return

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 from .. import runs
+from .backend_run import BackendRun, RunListener, outcome_of
 from .command import BackendCommand, backend_command
 from .events import explain
-from .backend_run import BackendRun, RunListener, outcome_of
 from .process import run_and_wait
 from .workspace import RunWorkspace
 
@@ -31,7 +31,9 @@ class JobLogic:
     job = "predict"
     error = JobError
     scene_functions = runs
-    """What turns results into nodes and acts on them: a module with functions, unless a test puts something in its place."""
+    """What turns results into nodes and acts on them: a module with functions, unless a test puts something in its
+    place.
+    """
 
     def __init__(self, scene_builder=None, command: BackendCommand | None = None):
         super().__init__()
@@ -50,7 +52,8 @@ class JobLogic:
     def models(self) -> list[dict]:
         """The cards of the installed bundles that do this job, see `rtuncertainty.bundles.bundle.list_bundles`.
 
-        The first is what a panel begins with: synthetic CT before structures alone, what has seen patients before phantoms' models.
+        The first is what a panel begins with: synthetic CT before structures alone, what has seen patients before
+        phantoms' models.
         """
         from rtuncertainty.bundles import bundle
 
@@ -58,14 +61,18 @@ class JobLogic:
         return sorted(cards, key=lambda c: (bool(c["training"].get("phantom")), "synct" not in c["outputs"]))
 
     def card(self, model: str) -> dict:
-        """The card of a bundle by name or folder. Raises `rtuncertainty.core.errors.InputError` that says what is wrong."""
+        """The card of a bundle by name or folder. Raises `rtuncertainty.core.errors.InputError` that says what is
+        wrong.
+        """
         from rtuncertainty.bundles import bundle
         from rtuncertainty.core.errors import InputError
 
         card = bundle.read_card(bundle.find(model))
         job = job_of(card)
         if job != self.job:
-            raise InputError(f"{card['name']}: is a model for {MODULES.get(job, job)}; {MODULES[self.job]} cannot run it.")
+            raise InputError(
+                f"{card['name']}: is a model for {MODULES.get(job, job)}; {MODULES[self.job]} cannot run it."
+            )
         return card
 
     def start(self, request, listener: RunListener) -> BackendRun:

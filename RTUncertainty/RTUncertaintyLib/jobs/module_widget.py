@@ -8,7 +8,9 @@ from slicer.util import VTKObservationMixin
 
 
 class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """A module's widget class names its `logic_class`, `panel_class` and `parameters_class`; its .ui file is called as the module is."""
+    """A module's widget class names its `logic_class`, `panel_class` and `parameters_class`; its .ui file is called
+    as the module is.
+    """
 
     logic_class = panel_class = parameters_class = None
 
@@ -63,7 +65,9 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.results.forget_if_gone()
 
     def initialize_parameter_node(self):
-        """Follow this scene's parameter node; with nothing chosen yet, take what the panel suggests, and show what the scene holds."""
+        """Follow this scene's parameter node; with nothing chosen yet, take what the panel suggests, and show what
+        the scene holds.
+        """
         self.set_parameters(self.parameters_class(self.logic.getParameterNode()))
         self.panel.suggest_inputs()
         self.panel.restore_run()
@@ -75,7 +79,8 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.removeObserver(self._parameters, "ModifiedEvent", self.on_parameters_modified)
         self._parameters = parameters
         if parameters is not None:
-            # `connectGui` may return no tag (Slicer issue 7547), and its widgets could never be disconnected then; this one does.
+            # `connectGui` may return no tag (Slicer issue 7547), and its widgets could never be disconnected then; this
+            # one does.
             bound = {widget.property("SlicerParameterName"): widget for widget in vars(self.ui).values()}
             self._gui_tag = parameters.connectParametersToGui({name: widget for name, widget in bound.items() if name})
             self.addObserver(parameters, "ModifiedEvent", self.on_parameters_modified)

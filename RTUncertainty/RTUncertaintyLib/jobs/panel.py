@@ -6,24 +6,25 @@ import re
 from pathlib import Path
 
 import slicer
+
 from rtuncertainty.core.errors import RTUncertaintyError
 
+from ..widgets import card_text
+from ..widgets.lines import on_path, show_message
+from ..widgets.text import _
 from .backend_run import BackendRun, Outcome
 from .input_check import InputCheck
 from .logic import JobLogic
 from .section import SectionJob
-from ..widgets import card_text
-from ..widgets.lines import on_path, show_message
-from ..widgets.text import _
 from .torch_setup import TorchProvider, TorchSetup
 
 
 class JobPanel(SectionJob):
     """Wires the widgets of a module's .ui file to a `JobLogic`.
 
-    `ui` comes from `slicer.util.childWidgetVariables`; `torch` is replaced in tests. `parameters` is the wrapped parameter
-    node, or None while the module is not open. A module gives `make_results`, `inputs`, `missing_input`, `check_key`,
-    `check_inputs`, `request` and `load_result`.
+    `ui` comes from `slicer.util.childWidgetVariables`; `torch` is replaced in tests. `parameters` is the wrapped
+    parameter node, or None while the module is not open. A module gives `make_results`, `inputs`, `missing_input`,
+    `check_key`, `check_inputs`, `request` and `load_result`.
     """
 
     stages: dict[str, str] = {}
@@ -83,7 +84,9 @@ class JobPanel(SectionJob):
         raise NotImplementedError
 
     def restore_run(self) -> None:
-        """Show the last run of this job in the scene, which a scene file or the console brought, when none is on show."""
+        """Show the last run of this job in the scene, which a scene file or the console brought, when none is on
+        show.
+        """
         if self.running or self.results.nodes is not None:
             return
         builder = self.logic.scene_builder
@@ -94,7 +97,10 @@ class JobPanel(SectionJob):
             try:
                 self.results.show(nodes, self.restored_tables(nodes))
             except (RTUncertaintyError, KeyError, ValueError) as error:
-                self.tell(_("{name} is in the scene, but cannot be shown here: {error}").format(name=nodes.name, error=error), "warning")
+                self.tell(
+                    _("{name} is in the scene, but cannot be shown here: {error}").format(name=nodes.name, error=error),
+                    "warning",
+                )
             return
 
     # -- inputs and model
@@ -129,7 +135,9 @@ class JobPanel(SectionJob):
         index = combo.findData(wanted) if wanted else -1
         if index < 0 and wanted:  # a scene of another computer or version: the same model lies elsewhere
             name = re.split(r"[/\\]", wanted.rstrip("/\\"))[-1]
-            index = next((i for i, card in enumerate(cards.values()) if name in (card["name"], Path(card["folder"]).name)), -1)
+            index = next(
+                (i for i, card in enumerate(cards.values()) if name in (card["name"], Path(card["folder"]).name)), -1
+            )
         combo.setCurrentIndex(max(index, 0) if cards else -1)
         combo.blockSignals(False)
         self._model_chosen()
@@ -200,8 +208,12 @@ class JobPanel(SectionJob):
     def refresh(self) -> None:
         """Bring buttons and lines in step with the inputs."""
         ui = self.ui
-        if self._told_for is not None and self.parameters is not None and not self.running and (
-                (self.inputs(), self.card) != self._told_for):
+        if (
+            self._told_for is not None
+            and self.parameters is not None
+            and not self.running
+            and ((self.inputs(), self.card) != self._told_for)
+        ):
             self.tell("")  # the line is about another input
         reason, kind = self._reason_not_to_run()
         if reason:
@@ -212,8 +224,9 @@ class JobPanel(SectionJob):
         ui.runButton.enabled = not reason and not self.running
         ui.runButton.toolTip = _("A run is going on.") if self.running else reason or self.run_tip
         ui.cancelButton.enabled = self.running
-        ui.cancelButton.toolTip = _("End the run; nothing is added to the scene.") if self.running else _(
-            "No run is going on.")
+        ui.cancelButton.toolTip = (
+            _("End the run; nothing is added to the scene.") if self.running else _("No run is going on.")
+        )
         for widget in (*(getattr(ui, name) for name in self.selectors), ui.modelComboBox, ui.settingsCollapsibleButton):
             widget.enabled = not self.running
 
@@ -230,7 +243,8 @@ class JobPanel(SectionJob):
         self.begin(lambda listener: self.logic.start(self.request(), listener))
 
     def _torch_there(self) -> bool:
-        """Whether a run can be started, after PyTorch was installed where it was not there; tells what speaks against it.
+        """Whether a run can be started, after PyTorch was installed where it was not there; tells what speaks against
+        it.
 
         The application goes on while it installs: Run may be pressed again, the module left, or an input deleted.
         """
@@ -279,7 +293,9 @@ class JobPanel(SectionJob):
         try:
             notes = self.load_result(run, outcome)
         except (RTUncertaintyError, OSError, RuntimeError, ValueError) as error:
-            return _("The run ended well, but its results in {folder} cannot be loaded: {error}").format(folder=outcome.folder, error=error), "error"
+            return _("The run ended well, but its results in {folder} cannot be loaded: {error}").format(
+                folder=outcome.folder, error=error
+            ), "error"
         return " ".join([_("Done."), *dict.fromkeys([*self.notes, *notes])]), "warning" if self.notes else "good"
 
     def run_removed(self, nodes) -> None:

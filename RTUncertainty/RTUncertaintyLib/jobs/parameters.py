@@ -23,8 +23,8 @@ class Device(enum.Enum):
 class JobParameters:
     """Model, samples, seed, device and folders; `model` and the folders are paths, an empty text is none.
 
-    A base class and no `@parameterPack`: the names of a pack's members would change ("job.device"), and with them those that
-    scenes of older versions hold. The wrapper of a derived class takes over annotations and defaults of its base.
+    A base class and no `@parameterPack`: the names of a pack's members would change ("job.device"), and with them those
+    that scenes of older versions hold. The wrapper of a derived class takes over annotations and defaults of its base.
     """
 
     model: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from typing import Callable
+from collections.abc import Callable
 
 from . import process_tree
 from .command import BackendCommand
@@ -128,8 +128,8 @@ class ProcessRunner:
             self._timer.stop()
         if self._doomed:
             process_tree.kill(self._doomed)
-        # Kept, and deleted by the event loop: this may be called by one of its own signals, and PythonQt deletes an object with
-        # its last reference.
+        # Kept, and deleted by the event loop: this may be called by one of its own signals, and PythonQt deletes an
+        # object with its last reference.
         self._ended, self._process = self._process, None
         self._ended.deleteLater()
         end.error, end.errors_tail = self._error_message, self._errors
@@ -141,9 +141,14 @@ def run_and_wait(command: BackendCommand, arguments: list[str], on_event: Callab
     environment = {**os.environ, **command.environment()}
     environment = {name: value for name, value in environment.items() if value}
     try:
-        process = subprocess.Popen([command.python, *command.arguments(arguments)], env=environment,
-                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   creationflags=process_tree.NO_WINDOW)
+        process = subprocess.Popen(
+            [command.python, *command.arguments(arguments)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            creationflags=process_tree.NO_WINDOW,
+        )
     except OSError as error:
         return Exit(not_started=f"{command.python}: {error.strerror}")
     stream, errors, message = EventStream(), [], ""

@@ -32,10 +32,14 @@ def members(pid: int) -> list[int]:
 
 def _processes() -> dict[int, tuple[int, int]]:
     """Process id -> (its parent, its process group), of all that live."""
-    if PROC.joinpath("self", "stat").is_file():  # Linux: a `ps` may be missing, or refuse the libraries that Slicer's launcher puts in its way
+    if PROC.joinpath(
+        "self", "stat"
+    ).is_file():  # Linux: a `ps` may be missing, or refuse the libraries that Slicer's launcher puts in its way
         rows = list(filter(None, map(_stat, PROC.glob("[0-9]*/stat"))))
     else:
-        listing = subprocess.run(["ps", "-A", "-o", "pid=,stat=,ppid=,pgid="], capture_output=True, text=True, check=True, encoding="utf-8")
+        listing = subprocess.run(
+            ["ps", "-A", "-o", "pid=,stat=,ppid=,pgid="], capture_output=True, text=True, check=True, encoding="utf-8"
+        )
         rows = [line.split() for line in listing.stdout.splitlines()]
     return {int(row[0]): (int(row[2]), int(row[3])) for row in rows if len(row) >= 4 and not row[1].startswith("Z")}
 
@@ -47,7 +51,7 @@ def _stat(file: Path) -> list[str] | None:
     except OSError:
         return None
     name_end = text.rfind(")")  # the name of a program may hold spaces and brackets
-    return [text.partition(" ")[0], *text[name_end + 1:].split()[:3]]
+    return [text.partition(" ")[0], *text[name_end + 1 :].split()[:3]]
 
 
 def terminate(pids: list[int]) -> None:
@@ -62,7 +66,9 @@ def kill(pids: list[int]) -> None:
     """End the processes at once, and on Windows their trees."""
     if os.name == "nt":
         for pid in pids:
-            subprocess.run(["taskkill", "/PID", str(pid), "/T", "/F"], capture_output=True, check=False, creationflags=NO_WINDOW)
+            subprocess.run(
+                ["taskkill", "/PID", str(pid), "/T", "/F"], capture_output=True, check=False, creationflags=NO_WINDOW
+            )
     else:
         _signal(pids, signal.SIGKILL)
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 from rtuncertainty.core.errors import RTUncertaintyError
 
-from .backend_run import BackendRun, Outcome
+from ..mrml.volume_export import UnusableVolume
 from ..widgets.lines import duration, show_message
 from ..widgets.text import _
-from ..mrml.volume_export import UnusableVolume
+from .backend_run import BackendRun, Outcome
 
 
 class SectionJob:
-    """Listens to a `BackendRun`. `finish(run, outcome)` is called when it is done and returns (message, kind); `changed()` whenever a job
-    begins or ends. What the backend prints is not kept: it may speak of a patient's files."""
+    """Listens to a `BackendRun`. `finish(run, outcome)` is called when it is done and returns (message, kind);
+    `changed()` whenever a job begins or ends. What the backend prints is not kept: it may speak of a patient's
+    files."""
 
     def __init__(self, bar, label, cancel_button, finish: Callable, changed: Callable[[], None]):
-        self._bar, self._label, self._cancel_button, self._finish, self._changed = bar, label, cancel_button, finish, changed
+        self._bar, self._label, self._cancel_button, self._finish, self._changed = (
+            bar,
+            label,
+            cancel_button,
+            finish,
+            changed,
+        )
         self._run: BackendRun | None = None
         self.notes: list[str] = []
         cancel_button.connect("clicked()", self.cancel)
@@ -79,7 +86,11 @@ class SectionJob:
         if isinstance(overall, (int, float)):
             self._bar.value = int(1000 * min(max(overall, 0), 1))
         words = self._words(event)
-        self.tell(_("{stage}, about {time} left").format(stage=words, time=duration(left)) if isinstance(left, (int, float)) else words)
+        self.tell(
+            _("{stage}, about {time} left").format(stage=words, time=duration(left))
+            if isinstance(left, (int, float))
+            else words
+        )
 
     def _words(self, event: dict) -> str:
         """What a progress event says."""

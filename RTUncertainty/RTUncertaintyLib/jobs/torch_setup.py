@@ -31,8 +31,10 @@ class TorchSetup:
 
     def obstacle(self) -> str:
         if importlib.util.find_spec("PyTorchUtils") is None:
-            return _("PyTorch is needed to run the model: install the PyTorch extension (Extensions Manager), "
-                     "restart Slicer and press Run again.")
+            return _(
+                "PyTorch is needed to run the model: install the PyTorch extension (Extensions Manager), "
+                "restart Slicer and press Run again."
+            )
         return ""
 
     def install(self) -> str:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..widgets.text import _
 from ..mrml.volume_export import UnusableVolume, export_volume
+from ..widgets.text import _
 
 
 @dataclass
@@ -31,7 +31,9 @@ class RunRequest:
 
 @dataclass
 class RunWorkspace:
-    """Folders of a run: `inputs` goes after the run, `output` stays with the result; `request` is what was asked for."""
+    """Folders of a run: `inputs` goes after the run, `output` stays with the result; `request` is what was asked
+    for.
+    """
 
     request: object
     inputs: Path
@@ -70,15 +72,32 @@ def prepare(request: RunRequest, model_name: str) -> RunWorkspace:
     with new_workspace(request, "RTPrediction", f"{model_name} on {volume_name}") as (workspace, inputs):
         image = export_volume(request.volume, inputs / f"{file_name(volume_name)}.nrrd")
         workspace.arguments = [
-            "predict", "--model", str(request.model), "--input", str(image), "--output", str(workspace.output),
-            "--samples", str(request.samples), "--seed", str(request.seed), "--device", request.device,
-            "--bias-field", request.bias_field, "--progress", "json",
+            "predict",
+            "--model",
+            str(request.model),
+            "--input",
+            str(image),
+            "--output",
+            str(workspace.output),
+            "--samples",
+            str(request.samples),
+            "--seed",
+            str(request.seed),
+            "--device",
+            request.device,
+            "--bias-field",
+            request.bias_field,
+            "--progress",
+            "json",
         ]
         if request.reference is not None:
             reference_folder = inputs / "reference"
             reference_folder.mkdir()
             name = file_name(request.reference.GetName() or "reference")
-            workspace.arguments += ["--reference", str(export_volume(request.reference, reference_folder / f"{name}.nrrd"))]
+            workspace.arguments += [
+                "--reference",
+                str(export_volume(request.reference, reference_folder / f"{name}.nrrd")),
+            ]
         if request.report:
             workspace.arguments.append("--report")
     return workspace
@@ -88,14 +107,17 @@ def prepare(request: RunRequest, model_name: str) -> RunWorkspace:
 def new_workspace(request, module: str, run_name: str):
     """(workspace, folder for the exported inputs) of a request; when the block raises, nothing is left behind.
 
-    `request.output` decides where the result goes; `run_name` names its folder there. Raises `UnusableVolume` when there is
-    no place for files.
+    `request.output` decides where the result goes; `run_name` names its folder there. Raises `UnusableVolume` when
+    there is no place for files.
     """
     try:
         base = Path(tempfile.mkdtemp(prefix=f"{module}-", dir=_temporary_directory()))
     except OSError as error:
-        raise UnusableVolume(_("No temporary folder can be made ({error}): set another one in Edit > Application "
-                               "Settings > Modules.").format(error=error.strerror)) from error
+        raise UnusableVolume(
+            _(
+                "No temporary folder can be made ({error}): set another one in Edit > Application Settings > Modules."
+            ).format(error=error.strerror)
+        ) from error
     inputs = base / "inputs"
     inputs.mkdir()
     workspace = RunWorkspace(request, inputs, base / "result")
@@ -119,13 +141,17 @@ def _temporary_directory() -> str | None:
 def fresh_folder(parent: Path, name: str) -> Path:
     """A folder in `parent` that does not exist yet; made by the backend, not here."""
     if not parent.is_dir():
-        raise UnusableVolume(_("The output folder {folder} does not exist: make it, or choose another.").format(
-            folder=parent))
+        raise UnusableVolume(
+            _("The output folder {folder} does not exist: make it, or choose another.").format(folder=parent)
+        )
     try:
         tempfile.TemporaryFile(dir=parent).close()
     except OSError as error:
-        raise UnusableVolume(_("The output folder {folder} cannot be written to ({reason}): choose another.").format(
-            folder=parent, reason=error.strerror)) from error
+        raise UnusableVolume(
+            _("The output folder {folder} cannot be written to ({reason}): choose another.").format(
+                folder=parent, reason=error.strerror
+            )
+        ) from error
     name = file_name(name)
     candidates = (parent / (name if n == 1 else f"{name} {n}") for n in range(1, 10_000))
     return next(c for c in candidates if not c.exists())

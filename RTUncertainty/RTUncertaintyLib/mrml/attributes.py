@@ -1,4 +1,6 @@
-"""What is written on nodes so that a run is found again in a scene that was saved and opened, and finding nodes by it."""
+"""What is written on nodes so that a run is found again in a scene that was saved and opened, and finding nodes by
+it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ RUN_ATTRIBUTE = "RTUncertainty.Run"
 ROLE_ATTRIBUTE = "RTUncertainty.Role"
 """Of every node of a run: "role", or "role.key" where there are several of a kind."""
 JOB_ATTRIBUTE = "RTUncertainty.Job"
-"""Of the folder of a run: the job that made it. In scenes of older versions only reviews of the user's own data have it."""
+"""Of the folder of a run: the job that made it. In scenes of older versions only reviews of the user's own data have
+it.
+"""
 SUMMARY_ATTRIBUTE = "RTUncertainty.Summary"
 """Of a run's main node: the result's `summary.json` without its paths."""
 STRUCTURE_ATTRIBUTE = "RTUncertainty.Structure"
@@ -42,5 +46,8 @@ def marked_nodes(scene, run_id: str) -> list:
 
 def overlay_nodes(scene) -> list:
     """The uncertainty maps of all runs."""
-    return [n for n in nodes_by_class(scene, "vtkMRMLScalarVolumeNode")
-            if n.GetAttribute(RUN_ATTRIBUTE) and role_of(n).startswith("overlay.")]
+    return [
+        n
+        for n in nodes_by_class(scene, "vtkMRMLScalarVolumeNode")
+        if n.GetAttribute(RUN_ATTRIBUTE) and role_of(n).startswith("overlay.")
+    ]

@@ -7,8 +7,14 @@ import slicer
 from .attributes import JOB_ATTRIBUTE, RUN_ATTRIBUTE
 
 # The application's plugins by their names; a scene written without them opens with the right icons and menus.
-_OWNERS = {"vtkMRMLScalarVolumeNode": "Volumes", "vtkMRMLLabelMapVolumeNode": "Volumes",
-           "vtkMRMLSegmentationNode": "Segmentations", "vtkMRMLTableNode": "Tables", "vtkMRMLGridTransformNode": "Transforms", "vtkMRMLModelNode": "Models"}
+_OWNERS = {
+    "vtkMRMLScalarVolumeNode": "Volumes",
+    "vtkMRMLLabelMapVolumeNode": "Volumes",
+    "vtkMRMLSegmentationNode": "Segmentations",
+    "vtkMRMLTableNode": "Tables",
+    "vtkMRMLGridTransformNode": "Transforms",
+    "vtkMRMLModelNode": "Models",
+}
 
 
 def hierarchy_of(scene):

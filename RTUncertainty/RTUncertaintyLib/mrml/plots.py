@@ -1,4 +1,6 @@
-"""A chart of a run as nodes: tables, series and the chart itself, which are the run's and are filled anew when it is made again."""
+"""A chart of a run as nodes: tables, series and the chart itself, which are the run's and are filled anew when it is
+made again.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,11 @@ def series_of(run, kind: str) -> list:
 def _with_roles(run, kind: str) -> dict[str, object]:
     """The nodes of a chart by their roles: ':chart', '/NUMBER:series', '/NAME:table'."""
     start = f"{_ROLE}.{kind}"
-    return {role_of(n)[len(start):]: n for n in marked_nodes(run.scene, run.run_id) if role_of(n).startswith((f"{start}:", f"{start}/"))}
+    return {
+        role_of(n)[len(start) :]: n
+        for n in marked_nodes(run.scene, run.run_id)
+        if role_of(n).startswith((f"{start}:", f"{start}/"))
+    }
 
 
 def on_white(color) -> tuple[float, ...]:
@@ -58,12 +64,26 @@ class Plot:
         self._run, self._kind, self._title, self._axes = run, kind, title, (x_title, y_title)
         self._lines: list[_Line] = []
 
-    def line(self, name: str, x, y, color, width: float = 2, dashed: bool = False, markers: bool = False, table: str = "", structure: str = "") -> None:
-        """Add a line through points. Lines of one `table` have one table node and the same x, others a table of their own.
+    def line(
+        self,
+        name: str,
+        x,
+        y,
+        color,
+        width: float = 2,
+        dashed: bool = False,
+        markers: bool = False,
+        table: str = "",
+        structure: str = "",
+    ) -> None:
+        """Add a line through points. Lines of one `table` have one table node and the same x, others a table of their
+        own.
 
         structure: written on the series, for who shows some of them only.
         """
-        self._lines.append(_Line(name, np.asarray(x, float), np.asarray(y, float), color, width, dashed, markers, table, structure))
+        self._lines.append(
+            _Line(name, np.asarray(x, float), np.asarray(y, float), color, width, dashed, markers, table, structure)
+        )
 
     def done(self, y_range=None):
         """Write the nodes; returns the chart, or None when there is no line, and then nodes of an earlier plot go."""
@@ -90,7 +110,9 @@ class Plot:
             chart.SetYAxisRange(*y_range)
         tables = self._tables(wanted)
         for index, line in enumerate(self._lines):
-            chart.AddAndObservePlotSeriesNodeID(self._series(index, line, tables[line.table or str(index)], wanted).GetID())
+            chart.AddAndObservePlotSeriesNodeID(
+                self._series(index, line, tables[line.table or str(index)], wanted).GetID()
+            )
         return chart
 
     def _tables(self, wanted: set) -> dict[str, object]:
@@ -99,7 +121,12 @@ class Plot:
         for index, line in enumerate(self._lines):
             key = line.table or str(index)
             if key not in found:
-                node = found[key] = self._node("vtkMRMLTableNode", f"/{key}:table", f"{self._run.name}: {self._title}, {line.table or line.name}", wanted)
+                node = found[key] = self._node(
+                    "vtkMRMLTableNode",
+                    f"/{key}:table",
+                    f"{self._run.name}: {self._title}, {line.table or line.name}",
+                    wanted,
+                )
                 node.RemoveAllColumns()
                 self._column(node, self._axes[0], line.x)
                 node.SetLocked(True)

@@ -1,7 +1,8 @@
 """How the contours of a propagation look: three sets of outlines that stay apart on one slice, whatever their colours.
 
-A structure has one colour in every set. The propagated contour is a thick line, the directly segmented one a light area, the
-planning contour (where it was drawn) a thin, faint line; the accepted one is a thick line around a light area.
+A structure has one colour in every set. The propagated contour is a thick line, the directly segmented one a light
+area, the planning contour (where it was drawn) a thin, faint line; the accepted one is a thick line around a light
+area.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ WINDOW = (-160.0, 240.0)
 
 @dataclass(frozen=True)
 class Style:
-    """Opacity of line and area (0: none) and width of the line in pixels, in the slice views; whether it shows in 3-D."""
+    """Opacity of line and area (0: none) and width of the line in pixels, in the slice views; whether it shows in
+    3-D.
+    """
 
     line: float
     width: int

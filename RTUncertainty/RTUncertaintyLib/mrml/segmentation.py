@@ -16,8 +16,8 @@ from rtuncertainty.core.segmentation_file import terminology
 def add_segmentation(scene, file: Path, structures: list[dict], name: str, reference=None, surfaces: bool = True):
     """A segmentation node from a `.seg.nrrd` file; names, colours and codes come from `structures` of the summary.
 
-    `reference` is the volume whose geometry new segments shall have. Without `surfaces` there is nothing to see in 3-D yet.
-    Raises `InputError` when the file cannot be read.
+    `reference` is the volume whose geometry new segments shall have. Without `surfaces` there is nothing to see in 3-D
+    yet. Raises `InputError` when the file cannot be read.
     """
     try:
         sitk.ReadImage(str(file))  # says in one line what the storage node would print in many
@@ -89,7 +89,9 @@ def segment_id(node, name: str) -> str:
 
 
 def voxels_of(node, name: str, world_to_ijk) -> np.ndarray:
-    """The voxels of the segment called `name` as indices (n, 3) of the grid of `world_to_ijk` (vtkMatrix4x4), not rounded."""
+    """The voxels of the segment called `name` as indices (n, 3) of the grid of `world_to_ijk` (vtkMatrix4x4), not
+    rounded.
+    """
     from vtkmodules.util.numpy_support import vtk_to_numpy
 
     mask, to_world = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
@@ -106,7 +108,9 @@ def voxels_of(node, name: str, world_to_ijk) -> np.ndarray:
 
 
 def indices_on(node, name: str, volume) -> np.ndarray:
-    """The voxels (k, j, i; integers, n × 3) of a volume node that are those of the segment called `name`; none beyond the volume."""
+    """The voxels (k, j, i; integers, n × 3) of a volume node that are those of the segment called `name`; none
+    beyond the volume.
+    """
     to_ijk, shape = vtk.vtkMatrix4x4(), volume.GetImageData().GetDimensions()[::-1]
     volume.GetRASToIJKMatrix(to_ijk)
     index = np.rint(voxels_of(node, name, to_ijk)).astype(int)[:, ::-1]
@@ -114,7 +118,9 @@ def indices_on(node, name: str, volume) -> np.ndarray:
 
 
 def mask_on(node, name: str, volume) -> np.ndarray:
-    """Where that segment is, as bool [k, j, i] on the voxels of a volume node; nowhere without a segmentation (None)."""
+    """Where that segment is, as bool [k, j, i] on the voxels of a volume node; nowhere without a segmentation
+    (None).
+    """
     mask = np.zeros(volume.GetImageData().GetDimensions()[::-1], bool)
     if node is not None:
         mask[tuple(indices_on(node, name, volume).T)] = True

@@ -14,19 +14,28 @@ GENERIC = "~SCT^85756007^Tissue~SCT^85756007^Tissue~"
 
 
 def segments_of(node):
-    """The vtkSegmentation of a segmentation node. Raises `UnusableVolume` for another node and for one without segments."""
+    """The vtkSegmentation of a segmentation node. Raises `UnusableVolume` for another node and for one without
+    segments.
+    """
     if node is None or not node.IsA("vtkMRMLSegmentationNode"):
-        raise UnusableVolume(_("{name} is no segmentation: choose the planning structures.").format(
-            name=_("There") if node is None else node.GetName()))
+        raise UnusableVolume(
+            _("{name} is no segmentation: choose the planning structures.").format(
+                name=_("There") if node is None else node.GetName()
+            )
+        )
     segmentation = node.GetSegmentation()
     if segmentation is None or segmentation.GetNumberOfSegments() == 0:
-        raise UnusableVolume(_("{name} holds no structures: choose the segmentation that was drawn on the planning CT.").format(
-            name=node.GetName()))
+        raise UnusableVolume(
+            _("{name} holds no structures: choose the segmentation that was drawn on the planning CT.").format(
+                name=node.GetName()
+            )
+        )
     return segmentation
 
 
 def structure_boxes(node) -> dict[str, np.ndarray | None]:
-    """The corners (8 × 3; RAS, mm) of the box around every structure, None for an empty one; parent transforms included.
+    """The corners (8 × 3; RAS, mm) of the box around every structure, None for an empty one; parent transforms
+    included.
 
     Raises `UnusableVolume` for what is no segmentation or lies under a transform that is not linear.
     """
@@ -69,7 +78,9 @@ def _label_boxes(segmentation) -> dict[str, np.ndarray]:
                 start = np.array(image.GetExtent()[::2])
                 low, high = ([getattr(s, end) for s in reversed(box)] for end in ("start", "stop"))
                 to_space = as_array(matrix)
-                boxes[identifier] = box_corners(low + start - 0.5, high + start - 0.5) @ to_space[:3, :3].T + to_space[:3, 3]
+                boxes[identifier] = (
+                    box_corners(low + start - 0.5, high + start - 0.5) @ to_space[:3, :3].T + to_space[:3, 3]
+                )
     return boxes
 
 
@@ -81,7 +92,8 @@ def _voxels(image) -> np.ndarray:
 
 
 def export_structures(node, planning, path: Path) -> Path:
-    """Write the structures to `path` (`.seg.nrrd`) on the voxels of the planning CT, cropped to what they cover; returns the path.
+    """Write the structures to `path` (`.seg.nrrd`) on the voxels of the planning CT, cropped to what they cover;
+    returns the path.
 
     Names, colours and terminology go with them; contours and surfaces become voxels. The node is left as it is. Raises
     `UnusableVolume` when it is no segmentation, none of it lies in the planning CT, or the disk cannot take it.
@@ -96,9 +108,10 @@ def export_structures(node, planning, path: Path) -> Path:
 def segments_image(segments: list, grid, name: str, whole: bool = False, to_lps: np.ndarray | None = None):
     """Segments of one or several nodes as a SimpleITK image with Slicer's header, on the voxels of a volume node.
 
-    segments: (segmentation node with voxels, segment identifier, 4 × 4 matrix from its space to the voxels of `grid`). name: what messages
-    call them. whole: not cropped to what they cover; then all may be empty. to_lps: 4 × 4, voxels to LPS; where the volume lies in the
-    world when None. Raises `UnusableVolume`.
+    segments: (segmentation node with voxels, segment identifier, 4 × 4 matrix from its space to the voxels of `grid`).
+    name: what messages
+    call them. whole: not cropped to what they cover; then all may be empty. to_lps: 4 × 4, voxels to LPS; where the
+    volume lies in the world when None. Raises `UnusableVolume`.
     """
     from rtuncertainty.core import structure_set
 
@@ -106,9 +119,14 @@ def segments_image(segments: list, grid, name: str, whole: bool = False, to_lps:
     pieces = [on_grid(source, identifier, to_grid, size) for source, identifier, to_grid in segments]
     inside = [(low, low + array.shape[::-1]) for low, array in (p for p in pieces if p is not None)]
     if not inside and not whole:
-        raise UnusableVolume(_("None of the structures of {name} lies in {planning}: choose the segmentation that was drawn on it.").format(
-            name=name, planning=grid.GetName()))
-    low, high = (np.zeros(3, int), size) if whole else (np.min([b[0] for b in inside], 0), np.max([b[1] for b in inside], 0))
+        raise UnusableVolume(
+            _(
+                "None of the structures of {name} lies in {planning}: choose the segmentation that was drawn on it."
+            ).format(name=name, planning=grid.GetName())
+        )
+    low, high = (
+        (np.zeros(3, int), size) if whole else (np.min([b[0] for b in inside], 0), np.max([b[1] for b in inside], 0))
+    )
     matrix = (RAS_TO_LPS @ ijk_to_world(grid) if to_lps is None else to_lps).copy()
     matrix[:3, 3] = (matrix @ (*low, 1.0))[:3]
     structures, entries, names = [], [], set()
@@ -119,12 +137,16 @@ def segments_image(segments: list, grid, name: str, whole: bool = False, to_lps:
             mask[at] = piece[1]
         title = structure_set.unused(segment.GetName(), names)
         names.add(title)
-        structures.append(structure_set.Structure(title, in_lps(mask, matrix), tuple(round(255 * c) for c in segment.GetColor())))
+        structures.append(
+            structure_set.Structure(title, in_lps(mask, matrix), tuple(round(255 * c) for c in segment.GetColor()))
+        )
         entries.append(_terminology(segment))
     try:
         image = structure_set.as_segmentation(structures)
     except ValueError as error:
-        raise UnusableVolume(_("{name} cannot be given to the model: {error}.").format(name=name, error=error)) from error
+        raise UnusableVolume(
+            _("{name} cannot be given to the model: {error}.").format(name=name, error=error)
+        ) from error
     for index, entry in enumerate(entries):
         if entry:
             image.SetMetaData(f"Segment{index}_Tags", f"TerminologyEntry:{entry}|")
@@ -132,19 +154,26 @@ def segments_image(segments: list, grid, name: str, whole: bool = False, to_lps:
 
 
 def write_segmentation(image, path: Path, name: str) -> Path:
-    """Write an image with Slicer's header to `path` (`.seg.nrrd`) and return the path. Raises `UnusableVolume` when the disk cannot take it."""
+    """Write an image with Slicer's header to `path` (`.seg.nrrd`) and return the path. Raises `UnusableVolume` when
+    the disk cannot take it.
+    """
     import SimpleITK as sitk
 
     try:
         sitk.WriteImage(image, str(path), True)
     except RuntimeError as error:
-        raise UnusableVolume(_("{name} could not be written to {folder}: the disk is full, or the folder cannot be written to.").format(
-            name=name, folder=path.parent)) from error
+        raise UnusableVolume(
+            _("{name} could not be written to {folder}: the disk is full, or the folder cannot be written to.").format(
+                name=name, folder=path.parent
+            )
+        ) from error
     return path
 
 
 def _terminology(segment) -> str:
-    """The terminology entry of a segment; empty when there is none, or only the "tissue" that Slicer writes on new segments."""
+    """The terminology entry of a segment; empty when there is none, or only the "tissue" that Slicer writes on new
+    segments.
+    """
     import slicer
     import vtk
 
@@ -168,11 +197,17 @@ def _as_labels(node, planning):
     geometry.DeepCopy((np.linalg.inv(parent_to_world(node)) @ ijk_to_world(planning)).ravel().tolist())
     grid.SetImageToWorldMatrix(geometry)
     grid.SetDimensions(*(int(n) for n in volume_array(planning).shape[::-1]))
-    segmentation.SetConversionParameter(slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName(),
-                                        slicer.vtkSegmentationConverter.SerializeImageGeometry(grid))
+    segmentation.SetConversionParameter(
+        slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName(),
+        slicer.vtkSegmentationConverter.SerializeImageGeometry(grid),
+    )
     if not segmentation.CreateRepresentation(LABELS):
-        raise UnusableVolume(_("{name} cannot be turned into voxels: create its binary labelmap in the Segmentations module "
-                               "(contours need the SlicerRT extension).").format(name=node.GetName()))
+        raise UnusableVolume(
+            _(
+                "{name} cannot be turned into voxels: create its binary labelmap in the Segmentations module "
+                "(contours need the SlicerRT extension)."
+            ).format(name=node.GetName())
+        )
     return copy
 
 
@@ -206,5 +241,7 @@ def on_grid(node, identifier: str, to_planning: np.ndarray, size) -> tuple[np.nd
     flip = slice(None, None, -1)
     offset = (back[:3, :3] @ low + back[:3, 3])[flip]
     padded = np.pad(array, 1).astype(np.float32)
-    found = ndimage.affine_transform(padded, back[:3, :3][flip, flip], offset + 1, tuple((high - low)[flip]), order=1) > 0.5
+    found = (
+        ndimage.affine_transform(padded, back[:3, :3][flip, flip], offset + 1, tuple((high - low)[flip]), order=1) > 0.5
+    )
     return (low, found.astype(np.uint8)) if found.any() else None

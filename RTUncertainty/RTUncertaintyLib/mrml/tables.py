@@ -6,10 +6,26 @@ import re
 
 import vtk
 
-_NUMBERS = ("level", "value", "dice", "worst_slice", "percentile", "cases", "expected_dice", "dice_lower", "dice_upper",
-            "surface_entropy")
-_TITLES = {"volume_ml": "Volume", "lower_ml": "Lower bound", "upper_ml": "Upper bound", "calibrated_ml": "Calibrated volume",
-           "level": "Level of the interval", "msd_mm": "Mean surface distance"}
+_NUMBERS = (
+    "level",
+    "value",
+    "dice",
+    "worst_slice",
+    "percentile",
+    "cases",
+    "expected_dice",
+    "dice_lower",
+    "dice_upper",
+    "surface_entropy",
+)
+_TITLES = {
+    "volume_ml": "Volume",
+    "lower_ml": "Lower bound",
+    "upper_ml": "Upper bound",
+    "calibrated_ml": "Calibrated volume",
+    "level": "Level of the interval",
+    "msd_mm": "Mean surface distance",
+}
 _UNITS = {"_ml": "mL", "_mm": "mm"}  # by the end of the column's name
 
 
@@ -47,8 +63,9 @@ _SHOWN = str.maketrans({"\uff02": '"', "\uff03": "#", "\u2002": " "})
 
 
 def plain(text: str) -> str:
-    """A text as a table node can keep it in a scene file: one line, with wide forms of the double quote, which VTK's writer does not
-    escape, of the number sign, which begins a comment for its reader, and of spaces at the ends. `original` takes them back."""
+    """A text as a table node can keep it in a scene file: one line, with wide forms of the double quote, which VTK's
+    writer does not escape, of the number sign, which begins a comment for its reader, and of spaces at the ends.
+    `original` takes them back."""
     text = text.translate(_STORED)
     return re.sub("^ +| +$", lambda spaces: "\u2002" * len(spaces.group()), text)
 

@@ -16,7 +16,9 @@ class UnusableVolume(ValueError):
 
 
 def in_lps(array: np.ndarray, matrix: np.ndarray):
-    """A SimpleITK image of voxels [k, j, i], or of vectors [k, j, i, 3], and their matrix (4 × 4, voxel indices (i, j, k) to LPS in mm)."""
+    """A SimpleITK image of voxels [k, j, i], or of vectors [k, j, i, 3], and their matrix (4 × 4, voxel indices (i,
+    j, k) to LPS in mm).
+    """
     import SimpleITK as sitk
 
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
@@ -48,13 +50,17 @@ def ijk_to_world(node) -> np.ndarray:
     result = parent_to_world(node) @ as_array(matrix)
     spacing = np.linalg.norm(result[:3, :3], axis=0)
     if not np.all(np.isfinite(result)) or spacing.min() <= 0:
-        raise UnusableVolume(_("{name} has a voxel spacing of zero: set it in the Volumes module.").format(
-            name=node.GetName()))
+        raise UnusableVolume(
+            _("{name} has a voxel spacing of zero: set it in the Volumes module.").format(name=node.GetName())
+        )
     axes = result[:3, :3] / spacing
     if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-3):
         raise UnusableVolume(
-            _("The axes of {name} are not at right angles (acquisition tilt or a shearing transform): resample it "
-              "first (Resample Scalar/Vector/DWI Volume module).").format(name=node.GetName()))
+            _(
+                "The axes of {name} are not at right angles (acquisition tilt or a shearing transform): resample it "
+                "first (Resample Scalar/Vector/DWI Volume module)."
+            ).format(name=node.GetName())
+        )
     return result
 
 
@@ -64,7 +70,9 @@ def as_array(matrix) -> np.ndarray:
 
 
 def parent_to_world(node) -> np.ndarray:
-    """The 4 × 4 matrix (RAS, mm) of the transforms that a node lies under. Raises `UnusableVolume` when one is not linear."""
+    """The 4 × 4 matrix (RAS, mm) of the transforms that a node lies under. Raises `UnusableVolume` when one is not
+    linear.
+    """
     import vtk
 
     transform = node.GetParentTransformNode()
@@ -72,9 +80,11 @@ def parent_to_world(node) -> np.ndarray:
         return np.eye(4)
     if not transform.IsTransformToWorldLinear():
         raise UnusableVolume(
-            _("{name} lies under the transform {transform}, which is not linear: harden it (Data module, right "
-              "click, Harden transform), or take {name} out of it.").format(
-                name=node.GetName(), transform=transform.GetName()))
+            _(
+                "{name} lies under the transform {transform}, which is not linear: harden it (Data module, right "
+                "click, Harden transform), or take {name} out of it."
+            ).format(name=node.GetName(), transform=transform.GetName())
+        )
     world = vtk.vtkMatrix4x4()
     transform.GetMatrixTransformToWorld(world)
     return as_array(world)
@@ -92,14 +102,18 @@ def volume_array(node) -> np.ndarray:
         name = _("There") if node is None else node.GetName()
         raise UnusableVolume(_("{name} is no volume: choose one that is loaded.").format(name=name))
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
-        raise UnusableVolume(_("{name} is a label map: choose the image that it was drawn on.").format(name=node.GetName()))
+        raise UnusableVolume(
+            _("{name} is a label map: choose the image that it was drawn on.").format(name=node.GetName())
+        )
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None or min(image.GetDimensions()) < 1:
         raise UnusableVolume(_("{name} holds no voxels: load or choose another volume.").format(name=node.GetName()))
     if image.GetNumberOfScalarComponents() != 1:
         raise UnusableVolume(
             _("{name} has {count} values a voxel (vector, colour or time series): choose a volume with one.").format(
-                name=node.GetName(), count=image.GetNumberOfScalarComponents()))
+                name=node.GetName(), count=image.GetNumberOfScalarComponents()
+            )
+        )
     return slicer.util.arrayFromVolume(node)
 
 
@@ -133,5 +147,7 @@ def export_volume(node, path: Path) -> Path:
     except RuntimeError as error:
         raise UnusableVolume(
             _("{name} could not be written to {folder}: the disk is full, or the folder cannot be written to.").format(
-                name=node.GetName(), folder=path.parent)) from error
+                name=node.GetName(), folder=path.parent
+            )
+        ) from error
     return path

@@ -25,11 +25,13 @@ def ijk_to_ras(image: sitk.Image) -> vtk.vtkMatrix4x4:
     return result
 
 
-def add_volume(scene, image: sitk.Image, name: str, quantity_and_units=None, display: str = "auto", label_map: bool = False):
+def add_volume(
+    scene, image: sitk.Image, name: str, quantity_and_units=None, display: str = "auto", label_map: bool = False
+):
     """A scalar volume node of a 3-D image, or a label map; the voxels are copied.
 
-    `display` is "auto" for a grey display node with a window of its own choice, "fixed" for one whose window the caller sets
-    (choosing one takes longer than reading the image), "none" for no display node.
+    `display` is "auto" for a grey display node with a window of its own choice, "fixed" for one whose window the caller
+    sets (choosing one takes longer than reading the image), "none" for no display node.
     """
     node = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode" if label_map else "vtkMRMLScalarVolumeNode", name)
     node.SetIJKToRASMatrix(ijk_to_ras(image))

@@ -11,6 +11,7 @@ def load_digital_limb(source=None, seed: int = 0) -> list:
     `source` is what the Sample Data module passes to a custom downloader; it is not needed.
     """
     import slicer
+
     from rtuncertainty.phantoms.limb import digital_limb
 
     from ..mrml.volumes import add_volume

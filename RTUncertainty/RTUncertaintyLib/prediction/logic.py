@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Protocol
+from typing import Protocol
 
 from ..jobs.input_check import check_input
 from ..jobs.logic import JobError, JobLogic
@@ -47,15 +48,29 @@ class PredictionLogic(JobLogic):
         return prepare(request, model_name)
 
     def load(self, folder: Path, scene=None, input_node=None, show: bool = True):
-        """Nodes of a result folder, shown in the slice views when `show` is set. `input_node` may have left the scene."""
+        """Nodes of a result folder, shown in the slice views when `show` is set. `input_node` may have left the
+        scene.
+        """
         nodes = self.scene_builder.load_result(folder, scene=scene, input_node=input_node)
         if show:
             self.scene_builder.show_result(nodes)
         return nodes
 
-    def predict(self, volume_node, model: str, samples: int = 20, *, seed: int = 0, device: str = "auto",
-                bias_field: str = "auto", reference=None, output: str | None = None, report: bool = False,
-                show: bool | None = None, progress: Callable[[dict], None] | None = None):
+    def predict(
+        self,
+        volume_node,
+        model: str,
+        samples: int = 20,
+        *,
+        seed: int = 0,
+        device: str = "auto",
+        bias_field: str = "auto",
+        reference=None,
+        output: str | None = None,
+        report: bool = False,
+        show: bool | None = None,
+        progress: Callable[[dict], None] | None = None,
+    ):
         """Run a model on a volume and wait; returns the `PredictionRun` of the result.
 
         Parameters: `volume_node` a vtkMRMLScalarVolumeNode; `model` a bundle's name or folder; `device` "auto", "cpu"
@@ -65,6 +80,7 @@ class PredictionLogic(JobLogic):
         Raises `PredictionError` with one line that says what went wrong. The scene is unchanged then.
         """
         import slicer
+
         from rtuncertainty.core.errors import RTUncertaintyError
 
         try:
@@ -72,8 +88,10 @@ class PredictionLogic(JobLogic):
             check = check_input(volume_node, card)
             if check.errors:
                 raise PredictionError(check.message)
-            workspace = self.prepare(RunRequest(volume_node, card["folder"], samples, seed, device, bias_field, reference,
-                                                output, report), card["name"])
+            workspace = self.prepare(
+                RunRequest(volume_node, card["folder"], samples, seed, device, bias_field, reference, output, report),
+                card["name"],
+            )
         except (RTUncertaintyError, UnusableVolume) as error:
             raise PredictionError(str(error)) from error
         scene = volume_node.GetScene() or slicer.mrmlScene

@@ -9,18 +9,22 @@ from rtuncertainty.results import Result
 from ..jobs.backend_run import BackendRun, Outcome
 from ..jobs.input_check import InputCheck, check_input, node_state
 from ..jobs.panel import JobPanel
-from ..runs.result_tables import result_of_run
-from .results import ResultsPanel
 from ..jobs.workspace import RunRequest
+from ..runs.result_tables import result_of_run
 from ..widgets.text import _
+from .results import ResultsPanel
 
 
 class PredictionPanel(JobPanel):
     """One volume in; synthetic CT and structures out."""
 
     stages = {
-        "read": _("Reading"), "preprocess": _("Preparing"), "network": _("Sampling the network"),
-        "assemble": _("Putting together"), "write": _("Writing"), "scene": _("Building the scene"),
+        "read": _("Reading"),
+        "preprocess": _("Preparing"),
+        "network": _("Sampling the network"),
+        "assemble": _("Putting together"),
+        "write": _("Writing"),
+        "scene": _("Building the scene"),
         "report": _("Writing the report"),
     }
     selectors = ("inputSelector",)
@@ -50,8 +54,17 @@ class PredictionPanel(JobPanel):
 
     def request(self) -> RunRequest:
         p = self.parameters
-        return RunRequest(p.inputVolume, self.card["folder"], p.samples, p.seed, p.device.value, p.biasField.value,
-                          p.referenceVolume, p.outputFolder.strip() or None, p.report)
+        return RunRequest(
+            p.inputVolume,
+            self.card["folder"],
+            p.samples,
+            p.seed,
+            p.device.value,
+            p.biasField.value,
+            p.referenceVolume,
+            p.outputFolder.strip() or None,
+            p.report,
+        )
 
     def restored_tables(self, nodes):
         return result_of_run(nodes)

@@ -23,7 +23,9 @@ class BiasField(enum.Enum):
 
 @parameterNodeWrapper
 class PredictionParameters(JobParameters):
-    """What `JobParameters` has, the image, an optional reference CT, and what the preparation and the report shall be."""
+    """What `JobParameters` has, the image, an optional reference CT, and what the preparation and the report shall
+    be.
+    """
 
     inputVolume: vtkMRMLScalarVolumeNode
     referenceVolume: vtkMRMLScalarVolumeNode

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from rtuncertainty.results import Result
 
+from ..runs.result_tables import OVERLAY_TITLES, volume_row
 from ..widgets import table_rows
 from ..widgets.lines import show_message
-from ..widgets.overlay_control import OverlayControl
-from .logic import SceneBuilder
-from ..runs.result_tables import OVERLAY_TITLES, volume_row
 from ..widgets.link import ReviewLink
+from ..widgets.overlay_control import OverlayControl
 from ..widgets.text import _
-
+from .logic import SceneBuilder
 
 MOST_ROWS = 12
 """Of the table of volumes; of more it scrolls."""

@@ -9,19 +9,23 @@ from rtuncertainty.results import Result
 from ..jobs.backend_run import BackendRun, Outcome
 from ..jobs.input_check import InputCheck, node_state
 from ..jobs.panel import JobPanel
+from ..runs.result_tables import result_of_run
+from ..widgets.text import _
 from .check import check_propagation
 from .results import PropagationResults
 from .workspace import PropagationRequest
-from ..runs.result_tables import result_of_run
-from ..widgets.text import _
 
 
 class PropagationPanel(JobPanel):
     """Planning CT, structures and daily CT in; contours on the daily CT out."""
 
     stages = {
-        "read": _("Reading"), "align": _("Aligning"), "network": _("Sampling the network"), "refine": _("Refining the deformation"),
-        "assemble": _("Putting together"), "write": _("Writing"),
+        "read": _("Reading"),
+        "align": _("Aligning"),
+        "network": _("Sampling the network"),
+        "refine": _("Refining the deformation"),
+        "assemble": _("Putting together"),
+        "write": _("Writing"),
     }
     selectors = ("planningSelector", "structuresSelector", "dailySelector")
     run_tip = _("Propagate the planning structures to the daily CT.")
@@ -30,10 +34,14 @@ class PropagationPanel(JobPanel):
         return PropagationResults(self.ui, lambda: self.logic.scene_builder, self.run_removed)
 
     def suggest_inputs(self) -> None:
-        """The only segmentation there is, and the CT that it was drawn on; which scan is the daily one is the user's to say."""
+        """The only segmentation there is, and the CT that it was drawn on; which scan is the daily one is the user's
+        to say.
+        """
         p = self.parameters
         if p.planningStructures is None and p.planningVolume is None:
-            segmentations = [n for n in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if not n.GetHideFromEditors()]
+            segmentations = [
+                n for n in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if not n.GetHideFromEditors()
+            ]
             if len(segmentations) == 1:
                 p.planningStructures = segmentations[0]
                 drawn_on = segmentations[0].GetNodeReference("referenceImageGeometryRef")
@@ -46,11 +54,22 @@ class PropagationPanel(JobPanel):
 
     def missing_input(self) -> str:
         planning, structures, daily = self.inputs()
-        missing = [words for node, words in ((planning, _("the planning CT")), (structures, _("its structures")), (daily, _("the daily CT")))
-                   if node is None]
+        missing = [
+            words
+            for node, words in (
+                (planning, _("the planning CT")),
+                (structures, _("its structures")),
+                (daily, _("the daily CT")),
+            )
+            if node is None
+        ]
         if not missing:
             return ""
-        listed = _("{some} and {last}").format(some=", ".join(missing[:-1]), last=missing[-1]) if len(missing) > 1 else missing[0]
+        listed = (
+            _("{some} and {last}").format(some=", ".join(missing[:-1]), last=missing[-1])
+            if len(missing) > 1
+            else missing[0]
+        )
         return _("Choose {inputs} to begin.").format(inputs=listed)
 
     def check_key(self) -> tuple:
@@ -61,8 +80,16 @@ class PropagationPanel(JobPanel):
 
     def request(self) -> PropagationRequest:
         p = self.parameters
-        return PropagationRequest(*self.inputs(), self.card["folder"], p.samples, p.seed, p.device.value, p.rigid, p.refine.value,
-                                  p.outputFolder.strip() or None)
+        return PropagationRequest(
+            *self.inputs(),
+            self.card["folder"],
+            p.samples,
+            p.seed,
+            p.device.value,
+            p.rigid,
+            p.refine.value,
+            p.outputFolder.strip() or None,
+        )
 
     def restored_tables(self, nodes):
         return result_of_run(nodes)

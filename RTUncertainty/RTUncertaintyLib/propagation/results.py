@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from rtuncertainty.results import Result
 
+from ..runs.propagation.structure_rows import LIGHTS, structure_rows
 from ..widgets import table_rows
 from ..widgets.lines import show_message
-from ..runs.propagation.structure_rows import LIGHTS, structure_rows
-from .table import LIGHT_WORDS, PATH_WORDS, StructureTable
-from .view import PropagationView
 from ..widgets.link import ReviewLink
 from ..widgets.text import _
+from .table import LIGHT_WORDS, PATH_WORDS, StructureTable
+from .view import PropagationView
 
 
 class PropagationResults:
-    """Shows one run. `ui` holds the widgets, `builder()` gives the scene functions, `removed(nodes)` is called after the user
-    removed the run."""
+    """Shows one run. `ui` holds the widgets, `builder()` gives the scene functions, `removed(nodes)` is called after
+    the user removed the run."""
 
     def __init__(self, ui, builder, removed):
         self._ui, self._builder, self._removed = ui, builder, removed
@@ -74,9 +74,15 @@ class PropagationResults:
         none = _("There are no results yet.")
         ui.removeRunButton.enabled = ui.acceptButton.enabled = there
         ui.removeRunButton.toolTip = _("Remove everything that this run added to the scene.") if there else none
-        ui.acceptButton.toolTip = _(
-            "Put the contours of the chosen paths into one segmentation. Pressed again, only structures whose path changed are "
-            "replaced: what you corrected by hand stays.") if there else none
+        ui.acceptButton.toolTip = (
+            _(
+                "Put the contours of the chosen paths into one segmentation. Pressed again, only structures whose path "
+                "changed are "
+                "replaced: what you corrected by hand stays."
+            )
+            if there
+            else none
+        )
         self._refresh_accepted()
         self._refresh_moved()
 
@@ -109,15 +115,23 @@ class PropagationResults:
         chosen = self._structures.paths()
         changed = [name for name, path in chosen.items() if accepted.get(name) != path]
         if changed:
-            show_message(label, _("Not accepted yet: {names}. Press the button above to bring the segmentation up to date.").format(
-                names=", ".join(changed)), "warning")
+            show_message(
+                label,
+                _("Not accepted yet: {names}. Press the button above to bring the segmentation up to date.").format(
+                    names=", ".join(changed)
+                ),
+                "warning",
+            )
             return
         counts = {path: sum(p == path for p in accepted.values()) for path in PATH_WORDS}
         text = _("Accepted {count} structures: {parts}.").format(
-            count=len(accepted), parts=", ".join(f"{n} {PATH_WORDS[path]}" for path, n in counts.items() if n))
+            count=len(accepted), parts=", ".join(f"{n} {PATH_WORDS[path]}" for path, n in counts.items() if n)
+        )
         red = [row.name for row in self._rows if row.light == "red"]
         if red:
-            text += " " + _("Look once more at what is {red}: {names}.").format(red=LIGHT_WORDS["red"], names=", ".join(red))
+            text += " " + _("Look once more at what is {red}: {names}.").format(
+                red=LIGHT_WORDS["red"], names=", ".join(red)
+            )
         show_message(label, text, "warning" if red else "good")
 
     # -- deformation
@@ -127,14 +141,27 @@ class PropagationResults:
         node = ui.moveSelector.currentNode() if nodes is not None else None
         ui.moveSelector.enabled = nodes is not None
         moved = self._builder().deformed_nodes(nodes) if nodes is not None else []
-        reason = self._builder().reason_not_to_move(nodes, node) if node is not None else (
-            _("Choose what shall move, such as the planning dose.") if nodes is not None else _("There are no results yet."))
+        reason = (
+            self._builder().reason_not_to_move(nodes, node)
+            if node is not None
+            else (
+                _("Choose what shall move, such as the planning dose.")
+                if nodes is not None
+                else _("There are no results yet.")
+            )
+        )
         ui.undoMoveButton.enabled = node is not None and node in moved
-        ui.undoMoveButton.toolTip = _("Put it back onto the planning CT.") if ui.undoMoveButton.enabled else _(
-            "It does not lie under the deformation.")
+        ui.undoMoveButton.toolTip = (
+            _("Put it back onto the planning CT.")
+            if ui.undoMoveButton.enabled
+            else _("It does not lie under the deformation.")
+        )
         ui.moveButton.enabled = not reason and node not in moved
-        ui.moveButton.toolTip = reason or (_("It lies under the deformation already.") if node in moved else _(
-            "Put it under the deformation: it moves onto the daily CT. Nothing in it is changed."))
+        ui.moveButton.toolTip = reason or (
+            _("It lies under the deformation already.")
+            if node in moved
+            else _("Put it under the deformation: it moves onto the daily CT. Nothing in it is changed.")
+        )
         if node is not None and reason:
             show_message(ui.movedLabel, reason, "warning")
         else:
@@ -143,7 +170,9 @@ class PropagationResults:
 
     def _move(self) -> None:
         node = self._ui.moveSelector.currentNode()
-        if not self._builder().reason_not_to_move(self._nodes, node):  # it may have been put under a transform meanwhile
+        if not self._builder().reason_not_to_move(
+            self._nodes, node
+        ):  # it may have been put under a transform meanwhile
             self._builder().apply_deformation(self._nodes, node)
         self._refresh_moved()
 
@@ -159,13 +188,21 @@ class PropagationResults:
 
 
 def similarity_text(summary: dict) -> str:
-    """How alike the two scans are before and after, and whether the deformation folds, in one line, from a result's summary."""
+    """How alike the two scans are before and after, and whether the deformation folds, in one line, from a result's
+    summary.
+    """
     similarity, folding = summary.get("similarity") or {}, summary.get("folding")
-    words = (("before", _("{value:.2f} as they lay")), ("rigid", _("{value:.2f} after rigid alignment")),
-             ("after", _("{value:.2f} after deformation")))
+    words = (
+        ("before", _("{value:.2f} as they lay")),
+        ("rigid", _("{value:.2f} after rigid alignment")),
+        ("after", _("{value:.2f} after deformation")),
+    )
     parts = [text.format(value=similarity[key]) for key, text in words if isinstance(similarity.get(key), (int, float))]
     lines = [_("Likeness of the scans (correlation): {parts}.").format(parts=", ".join(parts))] if parts else []
     if folding is not None:
-        lines.append(_("The deformation folds in {share:.2%} of the body.").format(share=folding) if folding > 0 else _(
-            "The deformation does not fold."))
+        lines.append(
+            _("The deformation folds in {share:.2%} of the body.").format(share=folding)
+            if folding > 0
+            else _("The deformation does not fold.")
+        )
     return " ".join(lines)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
+from ..runs.propagation.structure_rows import StructureRow
 from ..widgets import table_rows
 from ..widgets.table_rows import NONE, number
-from ..runs.propagation.structure_rows import StructureRow
 from ..widgets.text import _
 
 STRUCTURE, LIGHT, PATH, DICE, APART, SPREAD, VOLUME = range(7)
@@ -17,8 +17,8 @@ PATH_WORDS = {"propagated": _("propagated"), "segmented": _("segmented")}
 
 
 class StructureTable:
-    """Wires a QTableWidget. `clicked(name)` is called when a row is clicked or reached by keyboard, `chosen()` when a path
-    was chosen."""
+    """Wires a QTableWidget. `clicked(name)` is called when a row is clicked or reached by keyboard, `chosen()` when a
+    path was chosen."""
 
     def __init__(self, table, clicked: Callable[[str], None], chosen: Callable[[], None]):
         self._table, self._clicked, self._chosen = table, clicked, chosen
@@ -51,12 +51,21 @@ class StructureTable:
                 self._boxes[row.name] = box
         table.verticalHeader().setMinimumSectionSize(ROW_HEIGHT)
         for column, words in (
-                (LIGHT, _("Green: the two paths agree, and the samples too. Amber: look at it. Red: expect to correct it.")),
-                (PATH, _("Which contour you accept: the planning structure moved by the deformation, or the model's own.")),
-                (DICE, _("Overlap of the propagated and the segmented contour; 1 is perfect.")),
-                (APART, _("Mean distance between the surfaces of the two contours.")),
-                (SPREAD, _("Sampled standard deviation of the surface's position, by the chosen path.")),
-                (VOLUME, _("Volume on the planning CT, and on the daily CT by the chosen path, with its {level:.0%} interval.").format(level=level))):
+            (
+                LIGHT,
+                _("Green: the two paths agree, and the samples too. Amber: look at it. Red: expect to correct it."),
+            ),
+            (PATH, _("Which contour you accept: the planning structure moved by the deformation, or the model's own.")),
+            (DICE, _("Overlap of the propagated and the segmented contour; 1 is perfect.")),
+            (APART, _("Mean distance between the surfaces of the two contours.")),
+            (SPREAD, _("Sampled standard deviation of the surface's position, by the chosen path.")),
+            (
+                VOLUME,
+                _(
+                    "Volume on the planning CT, and on the daily CT by the chosen path, with its {level:.0%} interval."
+                ).format(level=level),
+            ),
+        ):
             table.horizontalHeaderItem(column).setToolTip(words)
         table_rows.fit(table, MOST_ROWS)
         table.setCurrentCell(-1, -1)
@@ -88,8 +97,15 @@ class StructureTable:
 
 def texts(row: StructureRow, path: str) -> list[str]:
     """The cells of a row; volume and spread are those of `path`."""
-    return [row.name, LIGHT_WORDS[row.light], PATH_WORDS[path], number(row.dice, 2), number(row.msd_mm, 1),
-            number(row.sd_mm.get(path), 1), volume_text(row, path)]
+    return [
+        row.name,
+        LIGHT_WORDS[row.light],
+        PATH_WORDS[path],
+        number(row.dice, 2),
+        number(row.msd_mm, 1),
+        number(row.sd_mm.get(path), 1),
+        volume_text(row, path),
+    ]
 
 
 def volume_text(row: StructureRow, path: str) -> str:
@@ -105,4 +121,5 @@ def volume_text(row: StructureRow, path: str) -> str:
 def tip(row: StructureRow) -> str:
     """Why a structure has its light, and what a click does."""
     return _("{name}: {light}. {reason}.\nClick to look at its worst slice.").format(
-        name=row.name, light=LIGHT_WORDS[row.light], reason=(row.reason[:1].upper() + row.reason[1:]).rstrip("."))
+        name=row.name, light=LIGHT_WORDS[row.light], reason=(row.reason[:1].upper() + row.reason[1:]).rstrip(".")
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 from ..runs.overlays import PROPAGATION_TITLES
 from ..widgets.overlay_control import OverlayControl
@@ -12,13 +12,19 @@ STEPS = 100
 
 
 class PropagationView:
-    """Wires the slider, its three stops, the overlays and the check boxes of the contours; `builder()` gives the scene functions."""
+    """Wires the slider, its three stops, the overlays and the check boxes of the contours; `builder()` gives the
+    scene functions.
+    """
 
     def __init__(self, ui, builder: Callable):
         self._ui, self._builder, self._nodes = ui, builder, None
         self._overlays = OverlayControl(ui, builder, PROPAGATION_TITLES, self._show_overlay, none_first=True)
-        self._boxes = {"propagated": ui.propagatedCheckBox, "segmented": ui.segmentedCheckBox, "planning": ui.planningCheckBox,
-                       "accepted": ui.acceptedCheckBox}
+        self._boxes = {
+            "propagated": ui.propagatedCheckBox,
+            "segmented": ui.segmentedCheckBox,
+            "planning": ui.planningCheckBox,
+            "accepted": ui.acceptedCheckBox,
+        }
         ui.blendSlider.connect("valueChanged(int)", self._blended)
         ui.planningButton.connect("clicked()", self._to_planning)
         ui.warpedButton.connect("clicked()", self._to_warped)

@@ -11,8 +11,9 @@ from ..mrml.volume_export import export_volume
 
 @dataclass
 class PropagationRequest:
-    """What the user asks for: nodes of the planning CT, its segmentation and the daily CT; `model` is a bundle's folder;
-    `refine` "off", "fast" or "full"; `output` a folder in which the run makes its own folder, or None for a temporary one."""
+    """What the user asks for: nodes of the planning CT, its segmentation and the daily CT; `model` is a bundle's
+    folder; `refine` "off", "fast" or "full"; `output` a folder in which the run makes its own folder, or None for a
+    temporary one."""
 
     planning: object
     structures: object
@@ -41,9 +42,28 @@ def prepare_propagation(request: PropagationRequest, model_name: str) -> RunWork
         name = file_name(request.structures.GetName() or "structures")
         files["structures"] = export_structures(request.structures, request.planning, inputs / f"{name}.seg.nrrd")
         workspace.arguments = [
-            "propagate", "--model", str(request.model), "--planning", str(files["planning"]),
-            "--structures", str(files["structures"]), "--daily", str(files["daily"]), "--output", str(workspace.output),
-            "--samples", str(request.samples), "--seed", str(request.seed), "--device", request.device,
-            "--rigid", "on" if request.rigid else "off", "--refine", request.refine, "--progress", "json",
+            "propagate",
+            "--model",
+            str(request.model),
+            "--planning",
+            str(files["planning"]),
+            "--structures",
+            str(files["structures"]),
+            "--daily",
+            str(files["daily"]),
+            "--output",
+            str(workspace.output),
+            "--samples",
+            str(request.samples),
+            "--seed",
+            str(request.seed),
+            "--device",
+            request.device,
+            "--rigid",
+            "on" if request.rigid else "off",
+            "--refine",
+            request.refine,
+            "--progress",
+            "json",
         ]
     return workspace

@@ -6,13 +6,25 @@ The functions of `HOMES` are imported when they are asked for; those of `runs` c
 from __future__ import annotations
 
 HOMES = {
-    "show_run": "show", "show_run_overlay": "show", "adopt_input": "show",
-    "uncertain_point": "views.places", "review_structure": "views.places", "highlight": "views.places", "jump_to": "views.places",
-    "show_nested": "views.nested", "hide_nested": "views.nested", "nested_structure": "views.nested",
+    "show_run": "show",
+    "show_run_overlay": "show",
+    "adopt_input": "show",
+    "uncertain_point": "views.places",
+    "review_structure": "views.places",
+    "highlight": "views.places",
+    "jump_to": "views.places",
+    "show_nested": "views.nested",
+    "hide_nested": "views.nested",
+    "nested_structure": "views.nested",
     "show_chart": "views.plots",
-    "Region": "views.regions", "uncertain_regions": "views.regions",
-    "add_dvh": "dose.nodes", "read_dvh": "dose.nodes", "show_in_chart": "dose.nodes",
-    "decide": "decisions", "undo_decision": "decisions", "decided": "decisions",
+    "Region": "views.regions",
+    "uncertain_regions": "views.regions",
+    "add_dvh": "dose.nodes",
+    "read_dvh": "dose.nodes",
+    "show_in_chart": "dose.nodes",
+    "decide": "decisions",
+    "undo_decision": "decisions",
+    "decided": "decisions",
 }
 """Public name -> the module of this package that holds it."""
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
-from . import editor
-from ..widgets.lines import show_message
 from ..runs.review_data import ReviewData, Structure
+from ..widgets.lines import show_message
 from ..widgets.text import _
+from . import editor
 
 COUNT_WORDS = {"accepted": _("accepted"), "edited": _("edited"), "rejected": _("rejected"), "open": _("open")}
 
 
 class ReviewList:
-    """Wires the buttons below the table. `builder()` gives the scene functions, `changed()` is called after a decision, `reviewer()`
-    gives the name to sign with, `tell(text, kind)` writes the panel's status line."""
+    """Wires the buttons below the table. `builder()` gives the scene functions, `changed()` is called after a decision,
+    `reviewer()` gives the name to sign with, `tell(text, kind)` writes the panel's status line."""
 
     def __init__(self, ui, builder: Callable, changed: Callable[[], None], reviewer: Callable[[], str], tell: Callable):
         self._ui, self._builder, self._changed, self._reviewer, self._tell = ui, builder, changed, reviewer, tell
@@ -30,16 +30,29 @@ class ReviewList:
     def show(self, nodes, data: ReviewData | None, structure: Structure | None) -> None:
         """Follow a run and the structure that is chosen in it, or none."""
         ui = self._ui
-        same = self._nodes is nodes and structure is not None and self._structure is not None and structure.name == self._structure.name
+        same = (
+            self._nodes is nodes
+            and structure is not None
+            and self._structure is not None
+            and structure.name == self._structure.name
+        )
         if not same:
             self._commented()  # what was typed belongs to the structure before
         self._nodes, self._data, self._structure = nodes, data, structure
         state = structure.decision.state if structure is not None else ""
         for button, decision, words in (
-                (ui.acceptButton, "accepted", _("The contour is good as it is.")),
-                (ui.editButton, "edited", _("Open the Segment Editor on this structure and mark it as edited. Volumes and Dice stay those before.")),
-                (ui.rejectButton, "rejected", _("The contour is not to be used.")),
-                (ui.reopenButton, "open", _("Take it up again: nothing is decided."))):
+            (ui.acceptButton, "accepted", _("The contour is good as it is.")),
+            (
+                ui.editButton,
+                "edited",
+                _(
+                    "Open the Segment Editor on this structure and mark it as edited. Volumes and Dice stay those "
+                    "before."
+                ),
+            ),
+            (ui.rejectButton, "rejected", _("The contour is not to be used.")),
+            (ui.reopenButton, "open", _("Take it up again: nothing is decided.")),
+        ):
             button.enabled = structure is not None and (state != decision or decision == "edited")
             button.toolTip = words if structure is not None else _("Choose a structure in the table.")
         ui.commentEdit.enabled = structure is not None
@@ -48,9 +61,16 @@ class ReviewList:
             ui.commentEdit.text = comment
         count = self._builder().decided(nodes) if nodes is not None else 0
         ui.undoButton.enabled = count > 0
-        ui.undoButton.toolTip = _("Take the last of {count} decisions back.").format(count=count) if count else _("Nothing was decided yet.")
-        show_message(ui.countsLabel, counts_text(data) if data is not None and data.structures else "",
-                     "good" if data is not None and data.structures and not data.counts()["open"] else "plain")
+        ui.undoButton.toolTip = (
+            _("Take the last of {count} decisions back.").format(count=count)
+            if count
+            else _("Nothing was decided yet.")
+        )
+        show_message(
+            ui.countsLabel,
+            counts_text(data) if data is not None and data.structures else "",
+            "good" if data is not None and data.structures and not data.counts()["open"] else "plain",
+        )
 
     def _decide(self, state: str) -> None:
         if self._nodes is None or self._structure is None or not self._nodes.exists():

@@ -1,4 +1,6 @@
-"""The reviewer's decisions: a table of the run that is written row by row, so that each can be taken back and none is lost."""
+"""The reviewer's decisions: a table of the run that is written row by row, so that each can be taken back and none
+is lost.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ KEY = "review"
 
 
 def decide(run: Run, name: str, state: str, comment: str = "", reviewer: str = "") -> None:
-    """Write what was decided of a structure; the row before stays, for `undo_decision`. Raises `ValueError` for an unknown state."""
+    """Write what was decided of a structure; the row before stays, for `undo_decision`. Raises `ValueError` for an
+    unknown state.
+    """
     if state not in STATES:
         raise ValueError(f"{state!r} is no decision; it is one of {', '.join(STATES)}.")
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")

@@ -9,7 +9,9 @@ from ..widgets.text import _
 
 
 def edit(run, name: str) -> str:
-    """Switch to the Segment Editor with the structure's segment chosen; returns what speaks against it, empty when it is open."""
+    """Switch to the Segment Editor with the structure's segment chosen; returns what speaks against it, empty when
+    it is open.
+    """
     node, _sampled = run.contour(name)
     if node is None:
         return _("{name} has no contour in the scene to edit.").format(name=name)
@@ -26,4 +28,3 @@ def edit(run, name: str) -> str:
         editor.setSourceVolumeNode(image)
     editor.setCurrentSegmentID(node.GetSegmentation().GetSegmentIdBySegmentName(name))
     return ""
-

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import slicer.util
 
-from .logic import ReviewLogic, segment_names
 from ..widgets.text import _
+from .logic import ReviewLogic, segment_names
 
 STRUCTURE, VOLUME = range(2)
 
@@ -34,15 +34,28 @@ class ReviewInputs:
         import qt
 
         node = self._ui.ownSegmentationSelector.currentNode()
-        nodes = [n for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-                 if n.GetClassName() == "vtkMRMLScalarVolumeNode" and not n.GetHideFromEditors()] if node is not None else []
+        nodes = (
+            [
+                n
+                for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+                if n.GetClassName() == "vtkMRMLScalarVolumeNode" and not n.GetHideFromEditors()
+            ]
+            if node is not None
+            else []
+        )
         names = segment_names(node) if node is not None else []
         known = (node, tuple(names), tuple((n.GetID(), n.GetName()) for n in nodes))
         if known == self._known:
             return
-        kept = {name: box.itemData(box.currentIndex) for name, box in self._boxes.items()} if self._known and self._known[0] is node else {}
+        kept = (
+            {name: box.itemData(box.currentIndex) for name, box in self._boxes.items()}
+            if self._known and self._known[0] is node
+            else {}
+        )
         self._known, self._names, self._boxes = known, names, {}
-        suggested = {name: volume.GetID() for name, volume in self._logic.matching(node).items()} if node is not None else {}
+        suggested = (
+            {name: volume.GetID() for name, volume in self._logic.matching(node).items()} if node is not None else {}
+        )
         table = self._ui.ownTable
         table.rowCount = 0
         table.rowCount = len(names)
@@ -78,7 +91,10 @@ class ReviewInputs:
         elif not count:
             button.toolTip = _("Choose the probability volume of at least one structure.")
         else:
-            button.toolTip = _("Derive volumes with intervals, expected Dice and entropy from the probabilities. Your data stay as they are.")
+            button.toolTip = _(
+                "Derive volumes with intervals, expected Dice and entropy from the probabilities. Your data stay as "
+                "they are."
+            )
 
     def _review(self) -> None:
         node, chosen = self._ui.ownSegmentationSelector.currentNode(), self.chosen()

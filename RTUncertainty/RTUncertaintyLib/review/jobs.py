@@ -1,18 +1,20 @@
-"""What a review asks of the backend: DVHs of a run in a dose of the scene, and a run as DICOM; in the background or waited for."""
+"""What a review asks of the backend: DVHs of a run in a dose of the scene, and a run as DICOM; in the background or
+waited for.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
+from ..jobs.backend_run import BackendRun, Outcome, RunListener, outcome_of
 from ..jobs.command import BackendCommand, backend_command
 from ..jobs.events import explain
-from ..jobs.backend_run import BackendRun, Outcome, RunListener, outcome_of
-from .dicom.job import DicomRequest, import_into_database, prepare_dicom
-from .dose.job import TABLE, DvhRequest, load_dvh, prepare_dvh
 from ..jobs.logic import JobError
 from ..jobs.process import run_and_wait
 from ..jobs.workspace import RunWorkspace
+from .dicom.job import DicomRequest, import_into_database, prepare_dicom
+from .dose.job import TABLE, DvhRequest, load_dvh, prepare_dvh
 
 
 class ReviewJobs:
@@ -27,7 +29,8 @@ class ReviewJobs:
         return self._command or backend_command()
 
     def start_dvh(self, request: DvhRequest, listener: RunListener) -> BackendRun:
-        """Start computing DVHs (needs Qt's event loop); `load_dvh` puts them into the scene when `listener.ended` says "done".
+        """Start computing DVHs (needs Qt's event loop); `load_dvh` puts them into the scene when `listener.ended` says
+        "done".
 
         Raises `UnusableVolume` or RuntimeError before anything is started.
         """
@@ -40,7 +43,14 @@ class ReviewJobs:
         finally:
             run.workspace.discard()
 
-    def dvh(self, run, dose, unit: str = "Gy", prescription: float | None = None, progress: Callable[[dict], None] | None = None):
+    def dvh(
+        self,
+        run,
+        dose,
+        unit: str = "Gy",
+        prescription: float | None = None,
+        progress: Callable[[dict], None] | None = None,
+    ):
         """Compute the DVHs of a run in a dose volume and wait; returns `scene.review_dvh.Dvhs`.
 
         Raises `UnusableVolume` for what is no dose, and `JobError` with one line when the backend did not succeed.
@@ -54,14 +64,20 @@ class ReviewJobs:
         return self.scene_builder.read_dvh(run)
 
     def start_dicom(self, request: DicomRequest, listener: RunListener) -> BackendRun:
-        """Start writing a run as DICOM; `finish_dicom` has to be called when it is done. Raises `UnusableVolume` or RuntimeError."""
+        """Start writing a run as DICOM; `finish_dicom` has to be called when it is done. Raises `UnusableVolume` or
+        RuntimeError.
+        """
         return self._started(prepare_dicom(request), listener, ".")
 
     def finish_dicom(self, run: BackendRun, outcome: Outcome) -> Path | None:
-        """The folder with the files, or None after they went into the DICOM database. Raises `UnusableVolume` when that refuses them."""
+        """The folder with the files, or None after they went into the DICOM database. Raises `UnusableVolume` when
+        that refuses them.
+        """
         return _delivered(run.workspace, outcome.folder)
 
-    def dicom(self, run, kinds, folder: str | None = None, reference: str | None = None, planning: str | None = None) -> Path | None:
+    def dicom(
+        self, run, kinds, folder: str | None = None, reference: str | None = None, planning: str | None = None
+    ) -> Path | None:
         """Write a run as DICOM and wait; see `DicomRequest`. Returns the new folder, None for the database.
 
         Raises `UnusableVolume` for what is missing, `JobError` when the backend did not succeed.

@@ -10,7 +10,8 @@ from .jobs import ReviewJobs
 
 
 class ReviewLogic(ReviewJobs):
-    """Runs for review, their DVHs and DICOM files. `scene_builder` and `command` replace the scene code and the backend in tests.
+    """Runs for review, their DVHs and DICOM files. `scene_builder` and `command` replace the scene code and the backend
+    in tests.
 
     In Slicer's Python console, or in any Python with slicer-core::
 
@@ -34,7 +35,8 @@ class ReviewLogic(ReviewJobs):
         return self.scene_builder.run_nodes(run_id) if run_id else None
 
     def review(self, folder, show: bool | None = None):
-        """The run of a result folder of `rtuncertainty predict` or `propagate`: the one in the scene, else it is loaded.
+        """The run of a result folder of `rtuncertainty predict` or `propagate`: the one in the scene, else it is
+        loaded.
 
         `show`: whether to show it in the slice views (default: when there is a screen). Raises
         `rtuncertainty.core.errors.InputError` when the folder is no whole result; the scene is as before then.
@@ -48,20 +50,27 @@ class ReviewLogic(ReviewJobs):
         self.scene_builder.adopt_input(run, str((summary.get("input") or summary.get("daily") or {}).get("name") or ""))
         return self._shown(run, show)
 
-    def review_segmentation(self, segmentation, probabilities: dict | None = None, background=None, show: bool | None = None):
+    def review_segmentation(
+        self, segmentation, probabilities: dict | None = None, background=None, show: bool | None = None
+    ):
         """The review of a user's own segmentation; see `scene.review_segmentation`.
 
         Without `probabilities` (segment -> volume node) they are found by the names of the scene's volumes.
         """
         probabilities = self.matching(segmentation) if probabilities is None else probabilities
-        return self._shown(self.scene_builder.review_segmentation(segmentation, probabilities, background=background), show)
+        return self._shown(
+            self.scene_builder.review_segmentation(segmentation, probabilities, background=background), show
+        )
 
     def matching(self, segmentation) -> dict:
         """Segment -> the volume of the scene whose name speaks of it, for the segments that have one."""
         import slicer.util
 
-        nodes = {n.GetName(): n for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-                 if n.GetClassName() == "vtkMRMLScalarVolumeNode" and not n.GetHideFromEditors()}
+        nodes = {
+            n.GetName(): n
+            for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+            if n.GetClassName() == "vtkMRMLScalarVolumeNode" and not n.GetHideFromEditors()
+        }
         found = self.scene_builder.match_probabilities(segment_names(segmentation), list(nodes))
         return {name: nodes[volume] for name, volume in found.items()}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import slicer
 import slicer.util
@@ -45,15 +45,31 @@ class ReviewOutput:
         none = _("There is no result on show.") if nodes is None else ""
         distributions = any(s.distribution for s in self._data.structures) if self._data is not None else False
         for button, missing, words in (
-                (ui.distributionsButton, "" if distributions else _("This result has no distribution of volumes; run again with this version."),
-                 _("The distribution of each structure's volume, with its interval.")),
-                (ui.slicesButton, "" if nodes is not None and self._overlay() else _("Choose a map under Uncertainty first."),
-                 _("The map on show, from slice to slice, for each structure.")),
-                (ui.zscoreButton, "" if nodes is not None and "zscore" in nodes.overlays else _("This result has no reference CT to compare with."),
-                 _("How errors compare with the predicted uncertainty: calibrated ones follow the bell curve.")),
-                (ui.errorButton, "" if nodes is not None and {"error", "predictive"} <= set(nodes.overlays) else _(
-                    "This result has no reference CT to compare with."),
-                 _("How large errors are where the model says how large: calibrated error bars follow the diagonal."))):
+            (
+                ui.distributionsButton,
+                "" if distributions else _("This result has no distribution of volumes; run again with this version."),
+                _("The distribution of each structure's volume, with its interval."),
+            ),
+            (
+                ui.slicesButton,
+                "" if nodes is not None and self._overlay() else _("Choose a map under Uncertainty first."),
+                _("The map on show, from slice to slice, for each structure."),
+            ),
+            (
+                ui.zscoreButton,
+                ""
+                if nodes is not None and "zscore" in nodes.overlays
+                else _("This result has no reference CT to compare with."),
+                _("How errors compare with the predicted uncertainty: calibrated ones follow the bell curve."),
+            ),
+            (
+                ui.errorButton,
+                ""
+                if nodes is not None and {"error", "predictive"} <= set(nodes.overlays)
+                else _("This result has no reference CT to compare with."),
+                _("How large errors are where the model says how large: calibrated error bars follow the diagonal."),
+            ),
+        ):
             button.enabled = not (none or missing)
             button.toolTip = none or missing or words
         self._refresh_export()
@@ -108,7 +124,10 @@ class ReviewOutput:
         if self._nodes is None or not self._nodes.exists() or not self._ui.exportButton.enabled:
             return
         ui, nodes, level, patient = self._ui, self._nodes, self._level(), self._ui.patientEdit.text.strip() or None
-        folder, formats = Path(ui.exportFolderEdit.currentPath.strip()), tuple(f for f in FORMATS if self._boxes[f].checked)
+        folder, formats = (
+            Path(ui.exportFolderEdit.currentPath.strip()),
+            tuple(f for f in FORMATS if self._boxes[f].checked),
+        )
         show_message(ui.exportLabel, _("Writing…"))
         ui.exportButton.enabled = False  # the second click of a double one comes while events are processed
         try:
@@ -120,4 +139,8 @@ class ReviewOutput:
             return
         finally:
             self._refresh_export()
-        show_message(ui.exportLabel, _("Written to {folder}: {files}.").format(folder=folder, files=", ".join(Path(f).name for f in written)), "good")
+        show_message(
+            ui.exportLabel,
+            _("Written to {folder}: {files}.").format(folder=folder, files=", ".join(Path(f).name for f in written)),
+            "good",
+        )

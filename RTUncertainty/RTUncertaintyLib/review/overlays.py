@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
-from ..widgets.lines import show_message
-from ..widgets.overlay_control import OverlayControl
 from ..runs.overlays import PROPAGATION_TITLES
 from ..runs.result_tables import OVERLAY_TITLES as PREDICTION_TITLES
+from ..widgets.lines import show_message
+from ..widgets.overlay_control import OverlayControl
 from ..widgets.text import _
 
 TITLES = {**PREDICTION_TITLES, **PROPAGATION_TITLES}
@@ -17,7 +17,9 @@ UNWIELDY_ML = 300.0
 
 
 class ReviewOverlays:
-    """Shows one map of a run. `builder()` gives the scene functions, `changed()` is called when another map is on show."""
+    """Shows one map of a run. `builder()` gives the scene functions, `changed()` is called when another map is on
+    show.
+    """
 
     def __init__(self, ui, builder: Callable, changed: Callable[[], None]):
         self._ui, self._builder, self._changed, self._nodes = ui, builder, changed, None
@@ -65,10 +67,18 @@ class ReviewOverlays:
         ui = self._ui
         self._regions, self._at = None, -1
         there = self._nodes is not None and bool(self._control.key)
-        for button, words in ((ui.nextRegionButton, _("Go to the next region above the threshold; the largest excess comes first.")),
-                              (ui.previousRegionButton, _("Go back to the region before."))):
+        for button, words in (
+            (ui.nextRegionButton, _("Go to the next region above the threshold; the largest excess comes first.")),
+            (ui.previousRegionButton, _("Go back to the region before.")),
+        ):
             button.enabled = there
-            button.toolTip = words if there else _("Choose a map first.") if self._nodes is not None else _("There is no result on show.")
+            button.toolTip = (
+                words
+                if there
+                else _("Choose a map first.")
+                if self._nodes is not None
+                else _("There is no result on show.")
+            )
         show_message(ui.regionLabel, "")
 
     def _next(self) -> None:
@@ -91,8 +101,12 @@ class ReviewOverlays:
         region = self._regions[self._at]
         builder.jump_to(nodes.scene, region.point)
         text = _("Region {number} of {count}: {volume} ml, mean {mean}, {place}.").format(
-            number=self._at + 1, count=count, volume=f"{region.volume_ml:.{0 if region.volume_ml >= 100 else 1 if region.volume_ml >= 1 else 2}f}",
-            mean=in_unit(builder.OVERLAYS[key], region.mean), place=region.place)
+            number=self._at + 1,
+            count=count,
+            volume=f"{region.volume_ml:.{0 if region.volume_ml >= 100 else 1 if region.volume_ml >= 1 else 2}f}",
+            mean=in_unit(builder.OVERLAYS[key], region.mean),
+            place=region.place,
+        )
         if region.volume_ml > UNWIELDY_ML:
             text += " " + _("Raise the threshold to take it apart.")
         show_message(self._ui.regionLabel, text)

@@ -9,27 +9,29 @@ import slicer.util
 
 from rtuncertainty.core.errors import RTUncertaintyError
 
+from ..runs.review_data import ReviewData
 from ..widgets import card_text, table_rows
 from ..widgets.lines import show_message
-from ..runs.review_data import ReviewData
+from ..widgets.text import _
+from .decision_list import ReviewList
 from .dicom.section import ReviewDicom
 from .dose.section import ReviewDvh
 from .inputs import ReviewInputs
-from .decision_list import ReviewList
 from .logic import ReviewLogic
 from .output import ReviewOutput
 from .overlays import ReviewOverlays
 from .table import ReviewTable
-from ..widgets.text import _
 
-EMPTY = _("No result yet: run RT Prediction or RT Propagation, open a result folder, or review a segmentation of your own.")
+EMPTY = _(
+    "No result yet: run RT Prediction or RT Propagation, open a result folder, or review a segmentation of your own."
+)
 
 CHOOSE = _("Choose a result above, or open a result folder.")
 
 
 class ReviewPanel:
-    """Wires the widgets of the .ui file to a `ReviewLogic`. `parameters` is the wrapped parameter node, or None while the module is
-    not open."""
+    """Wires the widgets of the .ui file to a `ReviewLogic`. `parameters` is the wrapped parameter node, or None while
+    the module is not open."""
 
     def __init__(self, ui, logic: ReviewLogic):
         self.ui, self.logic, self.parameters = ui, logic, None
@@ -134,11 +136,18 @@ class ReviewPanel:
         self.data = self.logic.data(nodes) if nodes is not None and nodes.exists() else None
         self._drawn = ()
         ui = self.ui
-        show_message(ui.aboutLabel, about(self.data) if self.data is not None else CHOOSE if self.logic.runs() else EMPTY)
-        table_rows.fill_flags(ui.flagsTable, [vars(f) for f in self.data.general_flags] if self.data is not None else [])
+        show_message(
+            ui.aboutLabel, about(self.data) if self.data is not None else CHOOSE if self.logic.runs() else EMPTY
+        )
+        table_rows.fill_flags(
+            ui.flagsTable, [vars(f) for f in self.data.general_flags] if self.data is not None else []
+        )
         ui.removeRunButton.enabled = self.data is not None
-        ui.removeRunButton.toolTip = _("Remove everything that this run added to the scene, the decisions included.") if self.data else _(
-            "There is no result on show.")
+        ui.removeRunButton.toolTip = (
+            _("Remove everything that this run added to the scene, the decisions included.")
+            if self.data
+            else _("There is no result on show.")
+        )
         self._output.show(nodes if self.data is not None else None, self.data)
         for section in (self.dvh, self.dicom):
             section.show(nodes if self.data is not None else None)
@@ -164,7 +173,11 @@ class ReviewPanel:
         return self.parameters.nested if self.parameters is not None else False
 
     def _structure(self):
-        return self.data.structure(self.parameters.structure) if self.data is not None and self.parameters is not None else None
+        return (
+            self.data.structure(self.parameters.structure)
+            if self.data is not None and self.parameters is not None
+            else None
+        )
 
     def _structure_text(self, structure) -> tuple[str, str]:
         """What stands below the table, and how serious it is."""
@@ -174,12 +187,19 @@ class ReviewPanel:
             return _("This result has no structures: look at the map of its uncertainty below."), "plain"
         if structure is None:
             return _("Click a structure to look at its least certain slice."), "plain"
-        parts = [f"<b>{escape(structure.name)}</b>: " + (escape(" ".join(f.reason or f.flag for f in structure.flags)) or _("nothing was flagged."))]
+        parts = [
+            f"<b>{escape(structure.name)}</b>: "
+            + (escape(" ".join(f.reason or f.flag for f in structure.flags)) or _("nothing was flagged."))
+        ]
         interval = structure.interval(self._level())
         if interval is None and self.data.job == "own":
             parts.append(_("No probability volume was given for it, so it has no interval."))
         elif interval is None:
-            parts.append(_("There is no {level:.0%} interval: the result was made by an older version.").format(level=self._level()))
+            parts.append(
+                _("There is no {level:.0%} interval: the result was made by an older version.").format(
+                    level=self._level()
+                )
+            )
         elif interval.note:
             parts.append(_("Interval: {note}.").format(note=escape(interval.note.rstrip("."))))
         kind = {"serious": "error", "warning": "warning"}.get(structure.severity, "plain")
@@ -191,8 +211,11 @@ class ReviewPanel:
             shown = self._builder().show_nested(self.nodes, name)
         else:
             self._builder().hide_nested(self.nodes)
-        box.toolTip = _("Outlines of the structure's distribution in all slice views: it is hardly smaller than the thin white one (5 %), and "
-                        "hardly larger than the light one (95 %); the thick one is the middle (50 %).")
+        box.toolTip = _(
+            "Outlines of the structure's distribution in all slice views: it is hardly smaller than the thin white one "
+            "(5 %), and "
+            "hardly larger than the light one (95 %); the thick one is the middle (50 %)."
+        )
         if name and self._nested() and not shown:
             box.toolTip = _("This result has neither samples nor probabilities of {name}.").format(name=name)
 
@@ -228,7 +251,11 @@ class ReviewPanel:
 
     def review_segmentation(self, segmentation, probabilities: dict) -> None:
         """Review the user's own segmentation with these probability volumes."""
-        self._start(lambda: self.logic.review_segmentation(segmentation, probabilities, self.ui.ownImageSelector.currentNode(), show=False))
+        self._start(
+            lambda: self.logic.review_segmentation(
+                segmentation, probabilities, self.ui.ownImageSelector.currentNode(), show=False
+            )
+        )
 
     def _start(self, load) -> None:
         if self._loading:  # a double click: the cursor's change lets the second one in

@@ -23,8 +23,8 @@ class Level(enum.Enum):
 
 @parameterNodeWrapper
 class ReviewParameters:
-    """`run` is the identifier of the run on show, `structure` the name of the one that is chosen; an empty text is none. `prescription`
-    is in Gy, 0 for none; `dvhDoses` are those (Gy) at which the table tells volumes."""
+    """`run` is the identifier of the run on show, `structure` the name of the one that is chosen; an empty text is
+    none. `prescription` is in Gy, 0 for none; `dvhDoses` are those (Gy) at which the table tells volumes."""
 
     run: str
     structure: str

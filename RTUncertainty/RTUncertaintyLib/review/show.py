@@ -28,8 +28,13 @@ def adopt_input(run: Run, name: str = "") -> None:
     images = [*run.overlays.values(), *(n for n in (run.main,) if n is not None and n.IsA("vtkMRMLScalarVolumeNode"))]
     if run.input is not None or not images:
         return
-    fitting = [n for n in nodes_by_class(run.scene, "vtkMRMLScalarVolumeNode")
-               if n.GetClassName() == "vtkMRMLScalarVolumeNode" and not n.GetAttribute(RUN_ATTRIBUTE) and _same_grid(n, images[0])]
+    fitting = [
+        n
+        for n in nodes_by_class(run.scene, "vtkMRMLScalarVolumeNode")
+        if n.GetClassName() == "vtkMRMLScalarVolumeNode"
+        and not n.GetAttribute(RUN_ATTRIBUTE)
+        and _same_grid(n, images[0])
+    ]
     if len(fitting) > 1:
         fitting = [n for n in fitting if n.GetName() == name]
     if len(fitting) == 1:

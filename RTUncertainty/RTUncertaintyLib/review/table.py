@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Callable
+from collections.abc import Callable
 
+from ..runs.review_data import Structure
 from ..widgets import table_rows
 from ..widgets.table_rows import NONE, number
-from ..runs.review_data import Structure
 from ..widgets.text import _
 
 STRUCTURE, VOLUME, CALIBRATED, DICE, ENTROPY, FLAG, DECISION = range(7)
@@ -30,20 +30,40 @@ class ReviewTable:
         table.horizontalHeader().connect("sectionClicked(int)", self._header_clicked)
 
     def fill(self, structures, level: float, chosen: str = "") -> None:
-        """Show structures in the order that was asked for last, with intervals of `level`; `chosen` is marked, and told to nobody."""
+        """Show structures in the order that was asked for last, with intervals of `level`; `chosen` is marked, and
+        told to nobody.
+        """
         self._structures, self._level = list(structures), level
         self._order()
         table = self._table
         table.blockSignals(True)
-        table_rows.fill(table, [texts(s, level) for s in self._structures], [tip(s, level) for s in self._structures], stretch=False)
+        table_rows.fill(
+            table, [texts(s, level) for s in self._structures], [tip(s, level) for s in self._structures], stretch=False
+        )
         for row, structure in enumerate(self._structures):
             self._dress(row, structure)
         for column, words in (
-                (VOLUME, _("Volume, and below it the interval that holds the true volume with {level:.0%} probability.").format(level=level)),
-                (CALIBRATED, _("Whether the interval was checked and corrected on patients that the model was not trained on.")),
-                (DICE, _("Overlap with the true structure that is to be expected, with its 90 % interval; 1 is perfect.")),
-                (ENTROPY, _("Mean entropy on the contour's surface, in nats: 0 is certain, 0.69 a coin toss between two structures, and more a toss between several.")),
-                (FLAG, _("Why it deserves a second look.")), (DECISION, _("What you decided: ✓ accepted, ✎ edited, ✗ rejected."))):
+            (
+                VOLUME,
+                _("Volume, and below it the interval that holds the true volume with {level:.0%} probability.").format(
+                    level=level
+                ),
+            ),
+            (
+                CALIBRATED,
+                _("Whether the interval was checked and corrected on patients that the model was not trained on."),
+            ),
+            (DICE, _("Overlap with the true structure that is to be expected, with its 90 % interval; 1 is perfect.")),
+            (
+                ENTROPY,
+                _(
+                    "Mean entropy on the contour's surface, in nats: 0 is certain, 0.69 a coin toss between two "
+                    "structures, and more a toss between several."
+                ),
+            ),
+            (FLAG, _("Why it deserves a second look.")),
+            (DECISION, _("What you decided: ✓ accepted, ✎ edited, ✗ rejected.")),
+        ):
             table.horizontalHeaderItem(column).setToolTip(words)
         table.horizontalHeaderItem(VOLUME).setText(_("ml ({level:.0%})").format(level=level))
         self._fit()
@@ -55,7 +75,9 @@ class ReviewTable:
         return [s.name for s in self._structures]
 
     def _fit(self) -> None:
-        """Rows of two lines, flags in what is left of the width; with up to `MOST_ROWS` the table is as high as its rows."""
+        """Rows of two lines, flags in what is left of the width; with up to `MOST_ROWS` the table is as high as its
+        rows.
+        """
         import qt
 
         table = self._table
@@ -64,7 +86,9 @@ class ReviewTable:
         table.verticalHeader().setSectionResizeMode(qt.QHeaderView.Fixed)
         for row in range(table.rowCount):
             table.setRowHeight(row, height)
-        table.setFixedHeight(table.horizontalHeader().sizeHint.height() + min(max(table.rowCount, 1), MOST_ROWS) * height + 4)
+        table.setFixedHeight(
+            table.horizontalHeader().sizeHint.height() + min(max(table.rowCount, 1), MOST_ROWS) * height + 4
+        )
 
     def _dress(self, row: int, structure: Structure) -> None:
         import qt
@@ -88,12 +112,14 @@ class ReviewTable:
         if self._sorted_by is None:
             self._structures.sort(key=lambda s: s.worst_first())
             return
+
         def key(structure):
             value = _value(structure, self._sorted_by, self._level)
             if isinstance(value, str):
                 return False, value
             missing = value is None or math.isnan(value)
             return missing, 0 if missing else -value if self._descending else value
+
         self._structures.sort(key=key, reverse=self._descending and self._sorted_by == STRUCTURE)
 
     def _header_clicked(self, column: int) -> None:
@@ -128,9 +154,14 @@ def _value(structure: Structure, column: int, level: float):
     quality, interval = structure.quality, structure.interval(level)
     if column == STRUCTURE:
         return structure.name.lower()
-    return {VOLUME: structure.volume_ml, CALIBRATED: None if interval is None else float(interval.calibrated),
-            DICE: quality.expected_dice if quality else None, ENTROPY: quality.surface_entropy if quality else None,
-            FLAG: float(structure.worst_first()[0]), DECISION: float(_STATE_ORDER[structure.decision.state])}[column]
+    return {
+        VOLUME: structure.volume_ml,
+        CALIBRATED: None if interval is None else float(interval.calibrated),
+        DICE: quality.expected_dice if quality else None,
+        ENTROPY: quality.surface_entropy if quality else None,
+        FLAG: float(structure.worst_first()[0]),
+        DECISION: float(_STATE_ORDER[structure.decision.state]),
+    }[column]
 
 
 def texts(structure: Structure, level: float) -> list[str]:
@@ -139,8 +170,15 @@ def texts(structure: Structure, level: float) -> list[str]:
     dice = with_interval(quality.expected_dice, quality.dice_lower, quality.dice_upper, 2) if quality else NONE
     calibrated = NONE if interval is None else _("yes") if interval.calibrated else _("no")
     flag = structure.flags[0].flag if structure.flags else ""
-    return [structure.name, volume_text(structure, level), calibrated, dice, number(quality.surface_entropy if quality else None, 2), flag,
-            STATE_SIGNS[structure.decision.state]]
+    return [
+        structure.name,
+        volume_text(structure, level),
+        calibrated,
+        dice,
+        number(quality.surface_entropy if quality else None, 2),
+        flag,
+        STATE_SIGNS[structure.decision.state],
+    ]
 
 
 def volume_text(structure: Structure, level: float) -> str:

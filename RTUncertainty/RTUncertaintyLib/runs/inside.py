@@ -1,6 +1,8 @@
-"""In which share of the samples a voxel lies inside a structure: label maps of a run, in percent, cut to where they are not zero.
+"""In which share of the samples a voxel lies inside a structure: label maps of a run, in percent, cut to where they are
+not zero.
 
-They are label maps so that lists of images do not offer them; hidden nodes would be left out when a scene is saved as files.
+They are label maps so that lists of images do not offer them; hidden nodes would be left out when a scene is saved as
+files.
 """
 
 from __future__ import annotations
@@ -40,19 +42,23 @@ def add_image(run, name: str, image: sitk.Image, title):
 
 
 def cut_to_content(image: sitk.Image) -> sitk.Image | None:
-    """The part of an image that is not zero, with a margin of one voxel where there is room; None when there is none."""
+    """The part of an image that is not zero, with a margin of one voxel where there is room; None when there is
+    none.
+    """
     array = sitk.GetArrayViewFromImage(image)
     if not array.any():
         return None
     box = bounding_box(array, 1)[::-1]
-    return sitk.Cast(sitk.RegionOfInterest(image, [s.stop - s.start for s in box], [s.start for s in box]), sitk.sitkUInt8)
+    return sitk.Cast(
+        sitk.RegionOfInterest(image, [s.stop - s.start for s in box], [s.start for s in box]), sitk.sitkUInt8
+    )
 
 
 def inside_of(run, name: str):
     """The volume (percent) of a structure, from its probability where the result had none; None when there is neither.
 
-    The nested contours of a probability p hold the voxels of p > 1 − q: all voxels together, as the intervals of a network
-    without its samples are (Eaton-Rosen 2018). It becomes part of the run, so that it is made once.
+    The nested contours of a probability p hold the voxels of p > 1 − q: all voxels together, as the intervals of a
+    network without its samples are (Eaton-Rosen 2018). It becomes part of the run, so that it is made once.
     """
     node = run.inside.get(name)
     if node is not None and node.GetScene() is run.scene and node.GetImageData() is not None:
@@ -67,4 +73,3 @@ def inside_of(run, name: str):
 def percent_of(node) -> np.ndarray:
     """The voxels [z, y, x] of such a volume: uint8, 0 to 100."""
     return slicer.util.arrayFromVolume(node)
-

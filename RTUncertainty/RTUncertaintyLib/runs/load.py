@@ -13,16 +13,19 @@ from rtuncertainty.core.errors import InputError
 from rtuncertainty.results import Result
 from rtuncertainty.results.tables import COLUMNS
 
-from .review_data import write_summary
 from ..mrml import hierarchy, segmentation, tables, volumes
 from ..mrml.attributes import INPUT_REFERENCE, nodes_by_class
-from . import inside as review_inside, overlays
+from . import inside as review_inside
+from . import overlays
 from .prediction import PredictionRun
-from .run import Run
 from .removal import watch_scene
+from .review_data import write_summary
+from .run import Run
 
 
-def load_result(folder, scene=None, input_node=None, input_file=None, name: str | None = None, probabilities: bool = True) -> PredictionRun:
+def load_result(
+    folder, scene=None, input_node=None, input_file=None, name: str | None = None, probabilities: bool = True
+) -> PredictionRun:
     """Load a result folder of `rtuncertainty predict` into one subject-hierarchy folder.
 
     folder
@@ -44,7 +47,9 @@ def load_result(folder, scene=None, input_node=None, input_file=None, name: str 
     """
     scene = scene or slicer.mrmlScene
     result = Result.read(folder, "predict")
-    result.require("body" if result.has("structures") and not result.has("synct") else "synct")  # a model that only segments makes no synthetic CT
+    result.require(
+        "body" if result.has("structures") and not result.has("synct") else "synct"
+    )  # a model that only segments makes no synthetic CT
     result.require_files()
     if input_node is not None and input_node.GetScene() is not scene:
         input_node = None
@@ -93,23 +98,36 @@ def _build(scene, result: Result, input_node, input_image, wanted_name: str, all
         run.synct = run.add(volumes.add_volume(scene, grid, title("synCT"), volumes.HOUNSFIELD), "synct")
         volumes.show_as_ct(run.synct)
     if result.has("structures"):
-        node = segmentation.add_segmentation(scene, result.path("structures"), result.summary.get("structures", []),
-                                             title("structures"), run.input or run.synct)
+        node = segmentation.add_segmentation(
+            scene,
+            result.path("structures"),
+            result.summary.get("structures", []),
+            title("structures"),
+            run.input or run.synct,
+        )
         run.segmentation = run.add(node, "segmentation")
     if run.input is not None:
         run.main.SetNodeReferenceID(INPUT_REFERENCE, run.input.GetID())
     _add_overlays(run, result, grid, title)
     if result.has("reference"):
         image = image_on_grid(result, "reference", grid)
-        run.reference = run.add(volumes.add_volume(scene, image, title("reference CT"), volumes.HOUNSFIELD), "reference")
+        run.reference = run.add(
+            volumes.add_volume(scene, image, title("reference CT"), volumes.HOUNSFIELD), "reference"
+        )
         volumes.show_as_ct(run.reference)
     add_tables(run, result, title)
-    wanted = [n for n in result.of_structures("probabilities") if all_probabilities or n not in result.of_structures("inside")]
+    wanted = [
+        n for n in result.of_structures("probabilities") if all_probabilities or n not in result.of_structures("inside")
+    ]
     if wanted:
         folder = hierarchy.collapsed_folder(scene, "Probabilities", run.folder_item)
         for structure in wanted:
             image = image_on_grid(result, "probabilities", grid, structure)
-            node = run.add(volumes.add_volume(scene, image, title(f"probability {structure}"), display="fixed"), f"probability.{structure}", folder)
+            node = run.add(
+                volumes.add_volume(scene, image, title(f"probability {structure}"), display="fixed"),
+                f"probability.{structure}",
+                folder,
+            )
             volumes.show_as_probability(node)
             run.probabilities[structure] = node
     review_inside.add_inside(run, result, grid, title)
@@ -131,8 +149,8 @@ def _add_overlays(run: PredictionRun, result: Result, grid, title) -> None:
 
 
 def add_overlay(run: Run, key: str, image: sitk.Image, body: np.ndarray | None, classes: int, title) -> None:
-    """One map with its display. `body` (bool [z, y, x]) is where the values are that its range is chosen from; `classes`
-    counts structures and background."""
+    """One map with its display. `body` (bool [z, y, x]) is where the values are that its range is chosen from;
+    `classes` counts structures and background."""
     overlay, values = overlays.OVERLAYS[key], sitk.GetArrayViewFromImage(image)
     inside = values[body] if body is not None and body.any() else np.ravel(values)
     high, lower = overlays.display_range(overlay, inside, classes)
@@ -146,7 +164,10 @@ def image_on_grid(result: Result, key: str, grid: sitk.Image, structure: str | N
     """An image of a result; raises `InputError` when its size is not that of `grid`, the result's."""
     image = result.image(key, structure)
     if image.GetSize() != grid.GetSize():
-        raise InputError(f"{result.path(key, structure)}: has {image.GetSize()} voxels, the result {grid.GetSize()}; the files are not of one run.")
+        raise InputError(
+            f"{result.path(key, structure)}: has {image.GetSize()} voxels, the result {grid.GetSize()}; the files are "
+            "not of one run."
+        )
     return image
 
 
@@ -156,7 +177,9 @@ def add_tables(run: Run, result: Result, title) -> None:
         if result.has(key):
             rows = result.table(key)
             try:
-                node = tables.add_table(run.scene, rows, columns, title("structures" if key == "structure_table" else key.replace("_", " ")))
+                node = tables.add_table(
+                    run.scene, rows, columns, title("structures" if key == "structure_table" else key.replace("_", " "))
+                )
             except ValueError as error:
                 raise InputError(f"{result.path(key)}: {error}; run the model again.") from error
             run.tables[key] = run.add(node, f"table.{key}")

@@ -10,8 +10,8 @@ import slicer
 
 from ..mrml import colors
 from ..mrml.attributes import mark
-from .run import legend_of
 from ..widgets.text import _
+from .run import legend_of
 
 LOWER_ATTRIBUTE = "RTUncertainty.LowerThreshold"
 
@@ -20,7 +20,8 @@ LOWER_ATTRIBUTE = "RTUncertainty.LowerThreshold"
 class Overlay:
     """One kind of map. `unit` is empty for a z-score; a signed one hides its middle instead of its low end.
 
-    `middle` is the value of a signed map that stands for nothing: 0, or 1 for a ratio; `note` stands behind the legend's name.
+    `middle` is the value of a signed map that stands for nothing: 0, or 1 for a ratio; `note` stands behind the
+    legend's name.
     """
 
     key: str
@@ -40,18 +41,23 @@ class Overlay:
         return f"{self.name} ({behind})" if behind else self.name
 
 
-OVERLAYS = {o.key: o for o in (
-    Overlay("predictive", "predictive_sd", "Predictive SD", "HU", "standard_deviation", "%.0f"),
-    Overlay("intrinsic", "intrinsic_sd", "Intrinsic SD", "HU", "standard_deviation", "%.0f"),
-    Overlay("parameter", "parameter_sd", "Parameter SD", "HU", "standard_deviation", "%.0f"),
-    Overlay("entropy", "entropy", "Entropy", "nats", "information", "%.2f"),
-    Overlay("mutual_information", "mutual_information", "Mutual information", "nats", "information", "%.2f"),
-    Overlay("error", "error", "Error", "HU", "signed", "%.0f", signed=True),
-    Overlay("zscore", "zscore", "z-score", "", "signed", "%.1f", signed=True),
-    Overlay("displacement_sd", "displacement_sd", "Displacement SD", "mm", "standard_deviation", "%.1f"),
-    Overlay("jacobian", "jacobian", "Jacobian", "", "signed", "%.2f", signed=True, middle=1.0, note="1 = no change"),
-    Overlay("segmented_entropy", "segmented_entropy", "Entropy", "nats", "information", "%.2f"),
-)}
+OVERLAYS = {
+    o.key: o
+    for o in (
+        Overlay("predictive", "predictive_sd", "Predictive SD", "HU", "standard_deviation", "%.0f"),
+        Overlay("intrinsic", "intrinsic_sd", "Intrinsic SD", "HU", "standard_deviation", "%.0f"),
+        Overlay("parameter", "parameter_sd", "Parameter SD", "HU", "standard_deviation", "%.0f"),
+        Overlay("entropy", "entropy", "Entropy", "nats", "information", "%.2f"),
+        Overlay("mutual_information", "mutual_information", "Mutual information", "nats", "information", "%.2f"),
+        Overlay("error", "error", "Error", "HU", "signed", "%.0f", signed=True),
+        Overlay("zscore", "zscore", "z-score", "", "signed", "%.1f", signed=True),
+        Overlay("displacement_sd", "displacement_sd", "Displacement SD", "mm", "standard_deviation", "%.1f"),
+        Overlay(
+            "jacobian", "jacobian", "Jacobian", "", "signed", "%.2f", signed=True, middle=1.0, note="1 = no change"
+        ),
+        Overlay("segmented_entropy", "segmented_entropy", "Entropy", "nats", "information", "%.2f"),
+    )
+}
 
 PROPAGATION_TITLES = {
     "displacement_sd": _("Uncertainty of the deformation (SD)"),
@@ -65,8 +71,9 @@ def display_range(overlay: Overlay, values: np.ndarray, classes: int) -> tuple[f
     """Upper end of the colours and lower threshold, both rounded so that a legend can be read.
 
     `values` are those inside the body, 1-D; `classes` is the number of structures and background. Standard deviations:
-    99th and 75th percentile, so that the least certain quarter or less is coloured. Entropy: from 0.1 to ln(classes), its
-    largest possible value. z-score: coloured outside ±2 (a calibrated one is inside for 95 % of the voxels), up to ±5.
+    99th and 75th percentile, so that the least certain quarter or less is coloured. Entropy: from 0.1 to ln(classes),
+    its largest possible value. z-score: coloured outside ±2 (a calibrated one is inside for 95 % of the voxels), up to
+    ±5.
     Jacobian: both as distances from 1; from a tenth of the volume up to no more than 1, where tissue would vanish.
     """
     if overlay.key == "zscore":
@@ -141,7 +148,9 @@ def set_up_display(volume, overlay: Overlay, high: float, lower: float, run_id: 
 
 
 def apply_threshold(volume, overlay: Overlay, lower: float) -> None:
-    """Make values below `lower` transparent; for a signed map those less than `lower` from its middle. In the map's unit."""
+    """Make values below `lower` transparent; for a signed map those less than `lower` from its middle. In the map's
+    unit.
+    """
     display = volume.GetDisplayNode()
     if overlay.signed:
         high = display.GetWindowLevelMax() - overlay.middle

@@ -1,4 +1,6 @@
-"""A review of the user's own segmentation and probability volumes, of whatever origin: a run that owns what is derived from them."""
+"""A review of the user's own segmentation and probability volumes, of whatever origin: a run that owns what is
+derived from them.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +15,23 @@ import vtk
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.results.tables import COLUMNS as TABLES
 
-from .review_data import LEVELS, write_summary
 from ..mrml import tables, volumes
 from ..mrml.attributes import INPUT_REFERENCE, SEGMENTATION_REFERENCE
+from ..mrml.segmentation import mask_on
 from . import inside
 from .load import add_overlay, all_or_nothing
 from .prediction import PredictionRun
 from .removal import watch_scene
+from .review_data import LEVELS, write_summary
 from .spread import Spread
-from ..mrml.segmentation import mask_on
 
 LEVEL = 0.9
 
 
 @dataclass
 class OwnRun(PredictionRun):
-    """A review of the user's own data: `segmentation` and `input` are the user's nodes, `overlays` has the entropy of the
-    probabilities, `inside` each of them in percent."""
+    """A review of the user's own data: `segmentation` and `input` are the user's nodes, `overlays` has the entropy of
+    the probabilities, `inside` each of them in percent."""
 
     job: ClassVar[str] = "own"
     single: ClassVar[tuple[str, ...]] = ()
@@ -50,8 +52,9 @@ def review_segmentation(segmentation, probabilities: dict, scene=None, backgroun
     background
         The image that both lie on, for the slice views; the segmentation's reference image when None.
 
-    Volumes, intervals, expected Dice and entropy follow from the probabilities with all voxels moving together, and were
-    never calibrated. Raises `rtuncertainty.core.errors.InputError` when a volume is no probability or lies elsewhere.
+    Volumes, intervals, expected Dice and entropy follow from the probabilities with all voxels moving together, and
+    were never calibrated. Raises `rtuncertainty.core.errors.InputError` when a volume is no probability or lies
+    elsewhere.
     """
     scene = scene or slicer.mrmlScene
     checked = _checked(segmentation, probabilities)
@@ -62,8 +65,8 @@ def review_segmentation(segmentation, probabilities: dict, scene=None, backgroun
 
 
 def match_probabilities(names: list[str], volume_names: list[str]) -> dict[str, str]:
-    """Segment -> the volume whose name speaks of it: "probability bladder", "bladder_prob", "p(Bladder)". A longer match wins, and
-    a volume is used once; "parotid" does not take the volume of "parotid left"."""
+    """Segment -> the volume whose name speaks of it: "probability bladder", "bladder_prob", "p(Bladder)". A longer
+    match wins, and a volume is used once; "parotid" does not take the volume of "parotid left"."""
 
     def words(text: str) -> list[str]:
         return "".join(c.lower() if c.isalnum() else " " for c in text).split()
@@ -78,7 +81,7 @@ def match_probabilities(names: list[str], volume_names: list[str]) -> dict[str, 
 
 
 def _contains(words: list[str], wanted: list[str]) -> bool:
-    return any(words[i:i + len(wanted)] == wanted for i in range(len(words) - len(wanted) + 1))
+    return any(words[i : i + len(wanted)] == wanted for i in range(len(words) - len(wanted) + 1))
 
 
 def _speaks_of_probability(words: list[str]) -> bool:
@@ -88,8 +91,13 @@ def _speaks_of_probability(words: list[str]) -> bool:
 def _checked(segmentation, probabilities: dict) -> dict[str, np.ndarray]:
     """Segment -> probability (float32 [z, y, x], 0..1). Raises `InputError`."""
     if not probabilities:
-        raise InputError(f"{segmentation.GetName()}: no structure has a probability volume; choose one for at least one structure.")
-    names = {segmentation.GetSegmentation().GetNthSegment(i).GetName() for i in range(segmentation.GetSegmentation().GetNumberOfSegments())}
+        raise InputError(
+            f"{segmentation.GetName()}: no structure has a probability volume; choose one for at least one structure."
+        )
+    names = {
+        segmentation.GetSegmentation().GetNthSegment(i).GetName()
+        for i in range(segmentation.GetSegmentation().GetNumberOfSegments())
+    }
     found, first, grid = {}, None, None
     for name, node in probabilities.items():
         if name not in names:
@@ -97,12 +105,17 @@ def _checked(segmentation, probabilities: dict) -> dict[str, np.ndarray]:
         if node.GetImageData() is None or node.GetImageData().GetNumberOfScalarComponents() != 1:
             raise InputError(f"{node.GetName()}: holds no scalar image; choose a volume of probabilities.")
         if node.GetParentTransformNode() is not segmentation.GetParentTransformNode():
-            raise InputError(f"{node.GetName()}: lies under another transform than {segmentation.GetName()}; harden both transforms.")
+            raise InputError(
+                f"{node.GetName()}: lies under another transform than {segmentation.GetName()}; harden both transforms."
+            )
         here = _grid(node)
         if first is None:
             first, grid = node, here
         elif here[0] != grid[0] or not np.allclose(here[1], grid[1], atol=1e-3):
-            raise InputError(f"{node.GetName()}: lies on another grid than {first.GetName()}; resample it (module Resample Scalar Volume).")
+            raise InputError(
+                f"{node.GetName()}: lies on another grid than {first.GetName()}; resample it (module Resample Scalar "
+                "Volume)."
+            )
         found[name] = _as_probability(node)
     return found
 
@@ -120,7 +133,10 @@ def _as_probability(node) -> np.ndarray:
     for scale, least, most in ((1.0, 0.0, 1.001), (100.0, 20.0, 100.1), (255.0, 100.1, 255.0)):
         if least <= high <= most and low >= -0.001 * scale:
             return np.clip(array.astype(np.float32) / scale, 0.0, 1.0)
-    raise InputError(f"{node.GetName()}: has values from {low:.3g} to {high:.3g}, so it is no probability; choose one in 0..1, percent or 0..255.")
+    raise InputError(
+        f"{node.GetName()}: has values from {low:.3g} to {high:.3g}, so it is no probability; choose one in 0..1, "
+        "percent or 0..255."
+    )
 
 
 def _build(scene, segmentation, nodes: dict, probabilities: dict[str, np.ndarray], background) -> OwnRun:
@@ -128,7 +144,12 @@ def _build(scene, segmentation, nodes: dict, probabilities: dict[str, np.ndarray
     run = OwnRun.new(scene, f"Review of {segmentation.GetName()}")
     run.segmentation = segmentation
     background = background or segmentation.GetNodeReference("referenceImageGeometryRef")
-    run.input = background if background is not None and background.IsA("vtkMRMLScalarVolumeNode") and background not in nodes.values() else None
+    run.input = (
+        background
+        if background is not None and background.IsA("vtkMRMLScalarVolumeNode") and background not in nodes.values()
+        else None
+    )
+
     def title(text: str) -> str:
         return scene.GenerateUniqueName(tables.node_name(f"{segmentation.GetName()} {text}"))
 
@@ -137,16 +158,30 @@ def _build(scene, segmentation, nodes: dict, probabilities: dict[str, np.ndarray
     for reference, node in ((INPUT_REFERENCE, run.input), (SEGMENTATION_REFERENCE, segmentation)):
         if node is not None:
             run.main.SetNodeReferenceID(reference, node.GetID())
-    rows: dict[str, list] = {key: [] for key in ("volumes", "flags", "volume_distribution", "volume_intervals", "quality")}
+    rows: dict[str, list] = {
+        key: [] for key in ("volumes", "flags", "volume_distribution", "volume_intervals", "quality")
+    }
     ml = float(np.prod(grid.GetSpacing())) / 1000
     for name, probability in probabilities.items():
         percent = np.rint(100 * probability).astype(np.uint8)
         _tell(name, Spread(percent, mask_on(segmentation, name, grid), ml), rows)
         inside.add_image(run, name, volumes.image_like(percent, grid), title)
     for key, found in rows.items():
-        run.tables[key] = run.add(tables.add_table(scene, found, TABLES[key], title(key.replace("_", " "))), f"table.{key}")
-    write_summary(run, {"job": run.job, "name": run.name, "level": LEVEL, "notes": [
-        "Intervals follow from the given probabilities with all voxels moving together; they were never calibrated."]})
+        run.tables[key] = run.add(
+            tables.add_table(scene, found, TABLES[key], title(key.replace("_", " "))), f"table.{key}"
+        )
+    write_summary(
+        run,
+        {
+            "job": run.job,
+            "name": run.name,
+            "level": LEVEL,
+            "notes": [
+                "Intervals follow from the given probabilities with all voxels moving together; they were never "
+                "calibrated."
+            ],
+        },
+    )
     return run
 
 
@@ -162,15 +197,27 @@ def _tell(name: str, spread: Spread, rows: dict[str, list]) -> None:
     lower, upper = spread.interval(LEVEL)
     rows["volumes"].append(_row("volumes", name, volume, lower, upper, LEVEL, "no"))
     for percentile in spread.PERCENTILES:
-        rows["volume_distribution"].append(_row("volume_distribution", name, percentile, spread.volume_at(percentile), ""))
+        rows["volume_distribution"].append(
+            _row("volume_distribution", name, percentile, spread.volume_at(percentile), "")
+        )
     for level in LEVELS:
         rows["volume_intervals"].append(_row("volume_intervals", name, level, *spread.interval(level), "no", 0, ""))
     rows["quality"].append(_row("quality", name, *spread.dice(), "no", spread.surface_entropy()))
     if spread.labelled_voxels == 0:
-        rows["flags"].append(_row("flags", name, "warning", "empty", "The segmentation has no voxel of it where the probabilities lie."))
+        rows["flags"].append(
+            _row("flags", name, "warning", "empty", "The segmentation has no voxel of it where the probabilities lie.")
+        )
     elif volume and (upper - lower) / volume > 0.5:
-        rows["flags"].append(_row("flags", name, "warning", "uncertain volume", f"The {LEVEL:.0%} interval spans {(upper - lower) / volume:.0%} "
-                                  f"of the volume ({lower:.1f} to {upper:.1f} ml); check the contour."))
+        rows["flags"].append(
+            _row(
+                "flags",
+                name,
+                "warning",
+                "uncertain volume",
+                f"The {LEVEL:.0%} interval spans {(upper - lower) / volume:.0%} "
+                f"of the volume ({lower:.1f} to {upper:.1f} ml); check the contour.",
+            )
+        )
 
 
 def _row(table: str, *values) -> dict[str, str]:

@@ -11,8 +11,8 @@ from .run import Run
 
 @dataclass
 class PredictionRun(Run):
-    """What a prediction put into a scene. `probabilities` maps a structure's name to its volume, `tables` has 'volumes',
-    'flags' and 'metrics'. `synct` is None where the model only segments."""
+    """What a prediction put into a scene. `probabilities` maps a structure's name to its volume, `tables` has
+    'volumes', 'flags' and 'metrics'. `synct` is None where the model only segments."""
 
     synct: object = None
     probabilities: dict = field(default_factory=dict)

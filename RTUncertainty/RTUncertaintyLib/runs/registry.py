@@ -1,4 +1,6 @@
-"""Which type of run each job makes: loading a result of any job, and finding runs again in a scene that was saved and opened."""
+"""Which type of run each job makes: loading a result of any job, and finding runs again in a scene that was saved
+and opened.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,14 @@ import slicer
 
 from rtuncertainty.results import Result
 
+from ..mrml import hierarchy
+from ..mrml.attributes import RUN_ATTRIBUTE, nodes_by_class, role_of
 from .load import load_result
 from .own import OwnRun
 from .prediction import PredictionRun
 from .propagation.load import load_propagation
 from .propagation.run import PropagationRun
 from .run import Run
-from ..mrml import hierarchy
-from ..mrml.attributes import RUN_ATTRIBUTE, nodes_by_class, role_of
 
 RUNS: dict[str, type[Run]] = {kind.job: kind for kind in (PredictionRun, PropagationRun, OwnRun)}
 """Job -> type of its runs."""
@@ -27,11 +29,13 @@ def load_run(folder, scene=None, input_file=None, probabilities: bool = True) ->
 
 
 def find_runs(scene=None) -> dict[str, str]:
-    """The runs in a scene, of all jobs: identifier -> name, in the order in which they were loaded. One whose main image was
-    deleted is none any more, whatever else is left of it."""
+    """The runs in a scene, of all jobs: identifier -> name, in the order in which they were loaded. One whose main
+    image was deleted is none any more, whatever else is left of it."""
     scene = scene or slicer.mrmlScene
     roles = _roles(scene)
-    runs = [_run(scene, run_id, roles.get(run_id, {}), *folder) for run_id, folder in hierarchy.run_folders(scene).items()]
+    runs = [
+        _run(scene, run_id, roles.get(run_id, {}), *folder) for run_id, folder in hierarchy.run_folders(scene).items()
+    ]
     return {run.run_id: run.name for run in runs if run is not None}
 
 

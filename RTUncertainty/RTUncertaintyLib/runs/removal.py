@@ -17,8 +17,8 @@ _watchers: list[_SceneWatcher] = []
 def remove_run(run: Run) -> None:
     """Remove everything that a run made: volumes, segmentations, transform, tables, colour tables, legends, folder.
 
-    What the user put into the folder stays, at the top level. Slice views that showed the run show its input again. Does
-    nothing when the run is gone already, as after closing the scene.
+    What the user put into the folder stays, at the top level. Slice views that showed the run show its input again.
+    Does nothing when the run is gone already, as after closing the scene.
     """
     scene = run.scene
     if scene is None or not marked_nodes(scene, run.run_id):

@@ -7,9 +7,8 @@ import math
 from rtuncertainty.results import Result
 from rtuncertainty.results.tables import COLUMNS
 
-from .review_data import read_summary, table_rows_of
 from ..widgets.text import _
-
+from .review_data import read_summary, table_rows_of
 
 # key of `scene.OVERLAYS` -> how the panel calls it, in the order of its list
 OVERLAY_TITLES = {
@@ -24,11 +23,16 @@ OVERLAY_TITLES = {
 
 
 def result_of_run(run) -> Result:
-    """What a run in the scene, also one that a scene file brought, says: its summary and its tables as texts, without images."""
+    """What a run in the scene, also one that a scene file brought, says: its summary and its tables as texts,
+    without images.
+    """
     content = {}
     for key, node in run.tables.items():
         if key in COLUMNS and node is not None and node.GetScene() is not None:
-            content[key] = [{k: "" if isinstance(v, float) and math.isnan(v) else str(v) for k, v in row.items()} for row in table_rows_of(node)]
+            content[key] = [
+                {k: "" if isinstance(v, float) and math.isnan(v) else str(v) for k, v in row.items()}
+                for row in table_rows_of(node)
+            ]
     return Result(read_summary(run) | {"name": run.name}, content)
 
 
@@ -39,6 +43,8 @@ def volume_row(row: dict) -> list[str]:
     return [
         row["structure"],
         f"{volume:.{digits}f}",
-        _("{lower} to {upper} ({level:.0%})").format(lower=f"{lower:.{digits}f}", upper=f"{upper:.{digits}f}", level=level),
+        _("{lower} to {upper} ({level:.0%})").format(
+            lower=f"{lower:.{digits}f}", upper=f"{upper:.{digits}f}", level=level
+        ),
         _("yes") if row["calibrated"].strip().lower() == "yes" else _("no"),
     ]

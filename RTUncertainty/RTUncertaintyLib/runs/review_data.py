@@ -1,6 +1,8 @@
-"""What a run in the scene says about its structures: volumes with intervals, quality, flags, decisions, model and notes.
+"""What a run in the scene says about its structures: volumes with intervals, quality, flags, decisions, model and
+notes.
 
-Everything comes from the run's nodes, so that a scene that was saved and opened again tells the same as the result folder did.
+Everything comes from the run's nodes, so that a scene that was saved and opened again tells the same as the result
+folder did.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ _LIGHTS = {"red": "serious", "amber": "warning"}
 
 @dataclass(frozen=True)
 class Interval:
-    """A volume's interval in ml at a nominal level; `cases` validation cases stand behind a calibrated one; `note` says what limits it."""
+    """A volume's interval in ml at a nominal level; `cases` validation cases stand behind a calibrated one; `note`
+    says what limits it.
+    """
 
     level: float
     lower_ml: float
@@ -41,7 +45,9 @@ class Percentile:
 
 @dataclass(frozen=True)
 class Quality:
-    """Expected Dice with its interval (bounds None where there is none) and the mean entropy (nats) of the contour's surface voxels."""
+    """Expected Dice with its interval (bounds None where there is none) and the mean entropy (nats) of the contour's
+    surface voxels.
+    """
 
     expected_dice: float | None
     dice_lower: float | None
@@ -62,7 +68,9 @@ class Flag:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the reviewer decided of a structure: 'open', 'accepted', 'edited' or 'rejected'. `time` is ISO 8601, empty for what is open."""
+    """What the reviewer decided of a structure: 'open', 'accepted', 'edited' or 'rejected'. `time` is ISO 8601,
+    empty for what is open.
+    """
 
     state: str = "open"
     comment: str = ""
@@ -72,9 +80,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class Structure:
-    """One structure. `color` is red, green, blue in 0..1; `volume_ml` None when it is not known; `intervals` maps a level to its
-    interval, `distribution` has ascending percentiles; both are empty in results of older versions but for the level of
-    volumes.csv. `worst_slice` is the index along the third axis of the main image that a propagation names."""
+    """One structure. `color` is red, green, blue in 0..1; `volume_ml` None when it is not known; `intervals` maps a
+    level to its interval, `distribution` has ascending percentiles; both are empty in results of older versions but for
+    the level of volumes.csv. `worst_slice` is the index along the third axis of the main image that a propagation
+    names."""
 
     name: str
     color: tuple[float, float, float]
@@ -100,13 +109,19 @@ class Structure:
         """Sorting key: flagged before unflagged, then low expected Dice, then a wide interval."""
         dice = self.quality.expected_dice if self.quality is not None else None
         widest = max((i.upper_ml - i.lower_ml for i in self.intervals.values()), default=0.0)
-        return _rank(self.severity), 2.0 if dice is None else dice, -widest / self.volume_ml if self.volume_ml else 0.0, self.name.lower()
+        return (
+            _rank(self.severity),
+            2.0 if dice is None else dice,
+            -widest / self.volume_ml if self.volume_ml else 0.0,
+            self.name.lower(),
+        )
 
 
 @dataclass(frozen=True)
 class ReviewData:
-    """What a run says. `job` is 'predict', 'propagate' or 'own' (a user's own segmentation); `flags` are all flags, those of no
-    structure included; `card` is the model's card (empty when unknown); `summary` the whole `summary.json` without paths."""
+    """What a run says. `job` is 'predict', 'propagate' or 'own' (a user's own segmentation); `flags` are all flags,
+    those of no structure included; `card` is the model's card (empty when unknown); `summary` the whole
+    `summary.json` without paths."""
 
     name: str
     job: str
@@ -120,15 +135,24 @@ class ReviewData:
     @classmethod
     def of_run(cls, run) -> ReviewData:
         """Read the nodes of a run (`scene.run_nodes`, `scene.load_result`, …); tables that it lacks count as empty."""
-        tables = {key: table_rows_of(node) for key, node in run.tables.items() if node is not None and node.GetScene() is not None}
+        tables = {
+            key: table_rows_of(node)
+            for key, node in run.tables.items()
+            if node is not None and node.GetScene() is not None
+        }
         summary = read_summary(run)
         flags = tuple(Flag(r["subject"], r["severity"], r["flag"], r["reason"]) for r in tables.get("flags", []))
         level = _number(summary.get("level")) or 0.9
         return cls(
-            name=run.name, job=run.job, level=level,
-            structures=tuple(_structures(run, tables, flags)), flags=flags,
+            name=run.name,
+            job=run.job,
+            level=level,
+            structures=tuple(_structures(run, tables, flags)),
+            flags=flags,
             notes=tuple(str(note) for note in summary.get("notes") or []),
-            card=summary.get("model") if isinstance(summary.get("model"), dict) else {}, summary=summary)
+            card=summary.get("model") if isinstance(summary.get("model"), dict) else {},
+            summary=summary,
+        )
 
     def structure(self, name: str) -> Structure | None:
         """The structure of that name, None when there is none."""
@@ -177,12 +201,20 @@ def _structures(run, tables: dict[str, list[dict]], flags: tuple[Flag, ...]) -> 
     for name in dict.fromkeys([*volumes, *propagated, *colors]):
         row = propagated.get(name, {})
         worst = _number(row.get("worst_slice"))
-        found.append(Structure(
-            name=name, color=colors.get(name, (0.5, 0.5, 0.5)), volume_ml=_number(volumes.get(name, {}).get("volume_ml")),
-            intervals=_intervals(name, volumes.get(name), tables.get("volume_intervals", [])),
-            distribution=_distribution(name, tables.get("volume_distribution", [])),
-            quality=_quality(quality.get(name)), flags=_flags(name, flags, row), decision=decisions.get(name, Decision()),
-            planning_ml=_number(row.get("planning_ml")), worst_slice=None if worst is None else int(worst)))
+        found.append(
+            Structure(
+                name=name,
+                color=colors.get(name, (0.5, 0.5, 0.5)),
+                volume_ml=_number(volumes.get(name, {}).get("volume_ml")),
+                intervals=_intervals(name, volumes.get(name), tables.get("volume_intervals", [])),
+                distribution=_distribution(name, tables.get("volume_distribution", [])),
+                quality=_quality(quality.get(name)),
+                flags=_flags(name, flags, row),
+                decision=decisions.get(name, Decision()),
+                planning_ml=_number(row.get("planning_ml")),
+                worst_slice=None if worst is None else int(worst),
+            )
+        )
     return found
 
 
@@ -200,20 +232,32 @@ def _intervals(name: str, volume: dict | None, rows: list[dict]) -> dict[float, 
     for row in [*([volume] if volume else []), *(r for r in rows if r["structure"] == name)]:
         level, lower, upper = (_number(row.get(key)) for key in ("level", "lower_ml", "upper_ml"))
         if None not in (level, lower, upper):
-            level = round(level, 6)  # the row of the intervals' table comes later and says more than that of the volumes
-            found[level] = Interval(level, lower, upper, _yes(row), int(_number(row.get("cases")) or 0), row.get("note") or "")
+            level = round(
+                level, 6
+            )  # the row of the intervals' table comes later and says more than that of the volumes
+            found[level] = Interval(
+                level, lower, upper, _yes(row), int(_number(row.get("cases")) or 0), row.get("note") or ""
+            )
     return dict(sorted(found.items()))
 
 
 def _distribution(name: str, rows: list[dict]) -> tuple[Percentile, ...]:
-    found = [Percentile(_number(r["percentile"]), _number(r["volume_ml"]), _number(r["calibrated_ml"])) for r in rows if r["structure"] == name]
-    return tuple(sorted((p for p in found if p.percentile is not None and p.volume_ml is not None), key=lambda p: p.percentile))
+    found = [
+        Percentile(_number(r["percentile"]), _number(r["volume_ml"]), _number(r["calibrated_ml"]))
+        for r in rows
+        if r["structure"] == name
+    ]
+    return tuple(
+        sorted((p for p in found if p.percentile is not None and p.volume_ml is not None), key=lambda p: p.percentile)
+    )
 
 
 def _quality(row: dict | None) -> Quality | None:
     if row is None:
         return None
-    dice, lower, upper, entropy = (_number(row.get(key)) for key in ("expected_dice", "dice_lower", "dice_upper", "surface_entropy"))
+    dice, lower, upper, entropy = (
+        _number(row.get(key)) for key in ("expected_dice", "dice_lower", "dice_upper", "surface_entropy")
+    )
     return Quality(dice, lower, upper, _yes(row), entropy)
 
 
@@ -227,7 +271,9 @@ def _flags(name: str, flags: tuple[Flag, ...], row: dict) -> tuple[Flag, ...]:
 
 
 def decisions_of(rows: list[dict]) -> dict[str, Decision]:
-    """Structure -> decision, from the rows of the review's table: a log, in which the last row of a structure counts."""
+    """Structure -> decision, from the rows of the review's table: a log, in which the last row of a structure
+    counts.
+    """
     return {row["structure"]: Decision(row["decision"], row["comment"], row["reviewer"], row["time"]) for row in rows}
 
 

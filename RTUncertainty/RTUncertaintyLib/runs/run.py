@@ -1,4 +1,6 @@
-"""What a run of any job put into a scene. Each job has its own type: `prediction`, `propagation.run`, `own`; `registry` knows them."""
+"""What a run of any job put into a scene. Each job has its own type: `prediction`, `propagation.run`, `own`;
+`registry` knows them.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,11 @@ from ..mrml.segmentation import segment_id
 class Run:
     """What a run of any job put into a scene.
 
-    `overlays` maps a key of `overlays.OVERLAYS` to its scalar volume, `tables` a name to its table node, `inside` a structure's
-    name to the label map of the share of samples in which a voxel lies inside it, `nested` a percentile to the model that
-    shows such a contour. `input` is the image that the results lie on: a node of the run when the scene was made from files,
-    else the user's own node, which the run does not own. `folder_item` is the subject-hierarchy folder.
+    `overlays` maps a key of `overlays.OVERLAYS` to its scalar volume, `tables` a name to its table node, `inside` a
+    structure's name to the label map of the share of samples in which a voxel lies inside it, `nested` a percentile to
+    the model that shows such a contour. `input` is the image that the results lie on: a node of the run when the scene
+    was made from files, else the user's own node, which the run does not own. `folder_item` is the subject-hierarchy
+    folder.
     """
 
     scene: object
@@ -87,8 +90,8 @@ class Run:
         return None
 
     def contour(self, name: str) -> tuple[object, bool]:
-        """(the segmentation node with the contour of a structure that counts, whether the run's distribution of volumes is of
-        that very contour); the node is None when there is none in the scene."""
+        """(the segmentation node with the contour of a structure that counts, whether the run's distribution of volumes
+        is of that very contour); the node is None when there is none in the scene."""
         return self.with_segment(self.main_segmentation, name), True
 
     def with_segment(self, node, name: str):
@@ -96,7 +99,9 @@ class Run:
         return node if node is not None and node.GetScene() is self.scene and segment_id(node, name) else None
 
     def worst_point(self, name: str):
-        """The point (RAS, mm; array [3]) of a structure in the slice that the result calls its worst, None when it calls none so."""
+        """The point (RAS, mm; array [3]) of a structure in the slice that the result calls its worst, None when it
+        calls none so.
+        """
         return None
 
     def show(self, overlay: str | None = None) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import slicer
 
+from ..mrml.attributes import nodes_by_class, overlay_nodes
 from . import overlays
 from .run import Run
-from ..mrml.attributes import nodes_by_class, overlay_nodes
 
 OPACITY = 0.6
 
 
-def show_result(run: Run, overlay: str | None = "predictive", opacity: float = OPACITY, background: str = "synct") -> None:
+def show_result(
+    run: Run, overlay: str | None = "predictive", opacity: float = OPACITY, background: str = "synct"
+) -> None:
     """Show a run in all slice views of its scene, linked: `background` below, `overlay` (a key or None) at `opacity`.
 
-    `background` is 'synct' or 'input' (whichever of the two the run has, where it has only one; what is shown stays where it has
-    none). `overlay` is left out where the run has no such map: a model that only segments shows its entropy instead. A view is fitted only when
-    it showed nothing before, so that the user's zoom stays. Without slice views nothing but the legend changes.
+    `background` is 'synct' or 'input' (whichever of the two the run has, where it has only one; what is shown stays
+    where it has none). `overlay` is left out where the run has no such map: a model that only segments shows its
+    entropy instead. A view is fitted only when it showed nothing before, so that the user's zoom stays. Without slice
+    views nothing but the legend changes.
     """
     if not run.exists():
         return

@@ -1,4 +1,6 @@
-"""What the probability of a structure says about its volume and its overlap with the truth, all voxels moving together."""
+"""What the probability of a structure says about its volume and its overlap with the truth, all voxels moving
+together.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ PERCENTILES = (0.5, 1, 2.5, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 97.5, 99,
 class Spread:
     """Counts of a structure's nested contours.
 
-    percent: uint8 [z, y, x], probability in percent; labelled: bool [z, y, x], the structure as it was drawn; ml_per_voxel.
-    The true structure is taken as {p > 1 − u} with u uniform in 0..1, as the intervals of a network without samples are
-    (Eaton-Rosen 2018, Sec. 2.2, voxels fully correlated).
+    percent: uint8 [z, y, x], probability in percent; labelled: bool [z, y, x], the structure as it was drawn;
+    ml_per_voxel. The true structure is taken as {p > 1 − u} with u uniform in 0..1, as the intervals of a network
+    without samples are (Eaton-Rosen 2018, Sec. 2.2, voxels fully correlated).
     """
 
     PERCENTILES = PERCENTILES
@@ -20,7 +22,9 @@ class Spread:
     def __init__(self, percent: np.ndarray, labelled: np.ndarray, ml_per_voxel: float):
         self._percent, self._labelled, self._ml = percent, labelled, ml_per_voxel
         # voxels with a value above v, for v from 0 to 100: all, and those of the drawn structure
-        self._above, self._common = (np.cumsum(np.bincount(a, minlength=101)[::-1])[::-1] for a in (percent.ravel(), percent[labelled]))
+        self._above, self._common = (
+            np.cumsum(np.bincount(a, minlength=101)[::-1])[::-1] for a in (percent.ravel(), percent[labelled])
+        )
         self.labelled_voxels = int(labelled.sum())
 
     @property
@@ -42,7 +46,9 @@ class Spread:
         return min(lower, self.volume_ml), max(upper, self.volume_ml)
 
     def dice(self) -> tuple[float, float, float]:
-        """Expected Dice of the drawn against the true structure, and its 5th and 95th percentile; NaN when both are empty."""
+        """Expected Dice of the drawn against the true structure, and its 5th and 95th percentile; NaN when both are
+        empty.
+        """
         values = []
         for percentile in np.arange(0.5, 100.0, 1.0):
             size, common = self._voxels(percentile, self._above), self._voxels(percentile, self._common)

@@ -9,7 +9,11 @@ from .text import _
 
 def title(card: dict) -> str:
     """The model's name for people; a model that has seen no patient says so at its front, which a narrow list shows."""
-    return _("Trained on a digital phantom only: {title}").format(title=card["title"]) if on_phantom(card) else card["title"]
+    return (
+        _("Trained on a digital phantom only: {title}").format(title=card["title"])
+        if on_phantom(card)
+        else card["title"]
+    )
 
 
 def on_phantom(card: dict) -> bool:
@@ -42,7 +46,9 @@ def card_html(card: dict) -> str:
     ]
     body = "".join(
         f'<tr><td style="padding-right: 10px; color: gray">{name}</td><td>{text}</td></tr>'
-        for name, text in rows if text)
+        for name, text in rows
+        if text
+    )
     warning = _("Trained on a digital phantom only: it has never seen a patient.") if on_phantom(card) else ""
     use = card.get("intended_use") or _("Research use only.")
     return "".join(f"<p><b>{escape(words)}</b></p>" for words in (warning, use) if words) + f"<table>{body}</table>"
@@ -52,7 +58,11 @@ def _outputs(card) -> str:
     names = [s["name"] for s in card["outputs"].get("structures", [])]
     if "deformation" in card["outputs"]:
         moved = _("deformation, by which every planning structure moves")
-        return _("{moved}; contours of its own for {names}").format(moved=moved, names=", ".join(names)) if names else moved
+        return (
+            _("{moved}; contours of its own for {names}").format(moved=moved, names=", ".join(names))
+            if names
+            else moved
+        )
     parts = [_("synthetic CT (HU)")] if "synct" in card["outputs"] else []
     return ", ".join([*parts, *names])
 
@@ -69,8 +79,11 @@ def _training(training) -> str:
     count = training.get("cases")
     parts = []
     if count is not None:
-        parts.append(_("{count} digital phantoms, no patient").format(count=count) if training.get("phantom")
-                     else _("{count} patients").format(count=count))
+        parts.append(
+            _("{count} digital phantoms, no patient").format(count=count)
+            if training.get("phantom")
+            else _("{count} patients").format(count=count)
+        )
     return ", ".join([*parts, *([training["data"]] if training.get("data") else [])])
 
 
@@ -87,8 +100,10 @@ def _measured(accuracy) -> str:
 
 def _accuracy(accuracy) -> str:
     rows = "".join(
-        f'<tr><td style="padding-right: 10px">{escape(str(name))}</td><td align="right">{escape(_number(value))}</td></tr>'
-        for name, value in accuracy.get("table", {}).items())
+        f'<tr><td style="padding-right: 10px">{escape(str(name))}</td><td '
+        f'align="right">{escape(_number(value))}</td></tr>'
+        for name, value in accuracy.get("table", {}).items()
+    )
     return f"<table>{rows}</table>" if rows else ""
 
 
@@ -97,7 +112,9 @@ def _number(value) -> str:
 
 
 def calibration_words(card: dict) -> str:
-    """How far the error bars of this model can be trusted, as measured; "not calibrated" when they were never checked."""
+    """How far the error bars of this model can be trusted, as measured; "not calibrated" when they were never
+    checked.
+    """
     calibration = card.get("calibration") or {}
     synct, volumes = calibration.get("synct"), calibration.get("volumes")
     parts = []
@@ -105,25 +122,37 @@ def calibration_words(card: dict) -> str:
         if synct and isinstance(synct.get("z_sd"), (int, float)):
             words = _("synthetic CT checked on {n} cases, z-score SD {sd:.2f} (1 is ideal)")
             if synct.get("recalibrated"):
-                words = _("synthetic CT recalibrated on {n} cases; checked on each with a fit on the others, z-score SD {sd:.2f} (1 is ideal)")
+                words = _(
+                    "synthetic CT recalibrated on {n} cases; checked on each with a fit on the others, z-score SD "
+                    "{sd:.2f} (1 is ideal)"
+                )
             parts.append(words.format(n=synct.get("n", "?"), sd=synct["z_sd"]))
             if isinstance(synct.get("within_90"), (int, float)):
-                parts.append(_("90 % intervals held {share:.0f} % of the voxels").format(share=100 * synct["within_90"]))
+                parts.append(
+                    _("90 % intervals held {share:.0f} % of the voxels").format(share=100 * synct["within_90"])
+                )
         else:
             parts.append(_("synthetic CT not calibrated"))
     if "deformation" in card["outputs"]:
         spread = calibration.get("spread") or {}
         if isinstance(spread.get("left_out_within_90"), (int, float)):
-            parts.append(_("spread of the deformation calibrated on {n} patients; 90 % intervals held {share:.0f} % of the errors of those left out").format(
-                n=spread.get("patients", "?"), share=100 * spread["left_out_within_90"]))
+            parts.append(
+                _(
+                    "spread of the deformation calibrated on {n} patients; 90 % intervals held {share:.0f} % of the "
+                    "errors of those left out"
+                ).format(n=spread.get("patients", "?"), share=100 * spread["left_out_within_90"])
+            )
         else:
             parts.append(_("spread of the deformation not calibrated"))
     if card["outputs"].get("structures"):
         parts.append(_("volumes calibrated") if volumes else _("volumes not calibrated"))
         quality = calibration.get("quality")
         if quality:
-            parts.append(_("expected Dice calibrated on {n} patients, its interval is that of {level:.0f} %").format(
-                n=quality.get("patients", "?"), level=100 * quality.get("level", 0.9)))
+            parts.append(
+                _("expected Dice calibrated on {n} patients, its interval is that of {level:.0f} %").format(
+                    n=quality.get("patients", "?"), level=100 * quality.get("level", 0.9)
+                )
+            )
     return "; ".join(parts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 # Text and background are both set: the line reads well in the light and in the dark style.
 _STYLES = {
@@ -28,8 +28,8 @@ def duration(seconds: float) -> str:
 def on_path(edit, changed: Callable[[], None]) -> None:
     """Call `changed()` when the path of a ctkPathLineEdit was changed or taken out.
 
-    Without name filters the widget takes a path of one letter and more for valid, and tells `currentPathChanged` of valid ones only:
-    of a field that was emptied it tells nothing but `validInputChanged`.
+    Without name filters the widget takes a path of one letter and more for valid, and tells `currentPathChanged` of
+    valid ones only: of a field that was emptied it tells nothing but `validInputChanged`.
     """
     edit.connect("currentPathChanged(QString)", changed)
     edit.connect("validInputChanged(bool)", changed)

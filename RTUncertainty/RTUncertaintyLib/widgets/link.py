@@ -20,8 +20,11 @@ class ReviewLink:
         """Follow the run on show."""
         there = self._run() is not None
         self._ui.reviewButton.enabled = there
-        self._ui.reviewButton.toolTip = _(
-            "Structures worst first, DVHs with bands, decisions, a report, and the way out as DICOM.") if there else _("There are no results yet.")
+        self._ui.reviewButton.toolTip = (
+            _("Structures worst first, DVHs with bands, decisions, a report, and the way out as DICOM.")
+            if there
+            else _("There are no results yet.")
+        )
 
     def _open(self) -> None:
         told = open_review(self._run())
@@ -32,7 +35,10 @@ class ReviewLink:
 def open_review(run) -> str:
     """Switch to RT Review with a run on show; returns what speaks against it, empty when it is open."""
     if getattr(slicer.modules, "rtreview", None) is None:
-        return _("RT Review is not there: add the folder RTReview under Edit, Application settings, Modules, and start Slicer again.")
+        return _(
+            "RT Review is not there: add the folder RTReview under Edit, Application settings, Modules, and start "
+            "Slicer again."
+        )
     try:
         slicer.util.selectModule("RTReview")
     except RuntimeError as error:  # no main window

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 from .text import _
 
@@ -10,8 +10,9 @@ from .text import _
 class OverlayControl:
     """Wires `ui.overlayComboBox` and `ui.thresholdSlider` to the overlays of a run.
 
-    `builder()` gives the scene functions, `titles` maps keys of `scene.OVERLAYS` to what the list calls them, in its order,
-    `show(nodes, key or None)` puts an overlay on the views. Without `none_first` the first overlay is chosen by itself.
+    `builder()` gives the scene functions, `titles` maps keys of `scene.OVERLAYS` to what the list calls them, in its
+    order, `show(nodes, key or None)` puts an overlay on the views. Without `none_first` the first overlay is chosen by
+    itself.
     """
 
     def __init__(self, ui, builder: Callable, titles: dict[str, str], show: Callable, none_first: bool = False):

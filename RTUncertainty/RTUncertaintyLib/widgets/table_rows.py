@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 COLOURS = {
-    "serious": ("#f8d9d9", "#6b1414"), "warning": ("#fdf0c8", "#5c4500"),
-    "red": ("#f8d9d9", "#6b1414"), "amber": ("#fdf0c8", "#5c4500"), "green": ("#d8eedd", "#14401f"),
+    "serious": ("#f8d9d9", "#6b1414"),
+    "warning": ("#fdf0c8", "#5c4500"),
+    "red": ("#f8d9d9", "#6b1414"),
+    "amber": ("#fdf0c8", "#5c4500"),
+    "green": ("#d8eedd", "#14401f"),
 }
 """Word -> background and text, both set: a row reads well in the light and in the dark style."""
 NONE = "–"
@@ -18,7 +21,8 @@ def number(value: float | None, digits: int) -> str:
 
 
 def fill(table, rows: list[list[str]], tips: list[str] | None = None, stretch: bool = True) -> None:
-    """Put texts into a table, which goes away without rows. `tips` is one text for each row; else a cell repeats itself.
+    """Put texts into a table, which goes away without rows. `tips` is one text for each row; else a cell repeats
+    itself.
 
     With `stretch` the last column takes what is left of the width.
     """
@@ -40,19 +44,28 @@ def fill(table, rows: list[list[str]], tips: list[str] | None = None, stretch: b
 
 
 def fit(table, most_rows: int) -> None:
-    """Make a table as high as its rows, of more than `most_rows` as those. Else a layout squeezes it when the panel is long."""
+    """Make a table as high as its rows, of more than `most_rows` as those. Else a layout squeezes it when the panel
+    is long.
+    """
     import qt
 
     table.resizeRowsToContents()
     height = _height(table, most_rows)
-    if table.horizontalScrollBarPolicy != qt.Qt.ScrollBarAlwaysOff and table.horizontalHeader().length() > table.viewport().width:
+    if (
+        table.horizontalScrollBarPolicy != qt.Qt.ScrollBarAlwaysOff
+        and table.horizontalHeader().length() > table.viewport().width
+    ):
         height += table.horizontalScrollBar().sizeHint.height()
     table.setFixedHeight(height)
 
 
 def _height(table, most_rows: int) -> int:
     """Pixels of the header and of the first rows, with the frame."""
-    return table.horizontalHeader().sizeHint.height() + sum(table.rowHeight(r) for r in range(min(table.rowCount, most_rows))) + 4
+    return (
+        table.horizontalHeader().sizeHint.height()
+        + sum(table.rowHeight(r) for r in range(min(table.rowCount, most_rows)))
+        + 4
+    )
 
 
 def paint(item, word: str) -> None:
@@ -66,7 +79,9 @@ def paint(item, word: str) -> None:
 
 
 def fill_flags(table, rows: list[dict]) -> None:
-    """The rows of flags.csv: subject, severity, and what was flagged and why. The table is never so high that it takes the panel."""
+    """The rows of flags.csv: subject, severity, and what was flagged and why. The table is never so high that it
+    takes the panel.
+    """
     fill(table, [[row["subject"], row["severity"], f"{row['flag']}: {row['reason']}"] for row in rows])
     for index, row in enumerate(rows):
         paint(table.item(index, 1), row["severity"])

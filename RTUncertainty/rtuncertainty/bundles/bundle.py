@@ -10,12 +10,26 @@ import json
 import os
 from pathlib import Path
 
-from . import card as card_check
 from ..core.errors import InputError
+from . import card as card_check
 
 FORMAT = 1
-REQUIRED = ("name", "version", "title", "task", "architecture", "input", "outputs", "dropout", "training", "accuracy",
-            "calibration", "intended_use", "licence", "weights")
+REQUIRED = (
+    "name",
+    "version",
+    "title",
+    "task",
+    "architecture",
+    "input",
+    "outputs",
+    "dropout",
+    "training",
+    "accuracy",
+    "calibration",
+    "intended_use",
+    "licence",
+    "weights",
+)
 
 
 def search_path() -> list[Path]:
@@ -23,7 +37,11 @@ def search_path() -> list[Path]:
     given = [Path(p) for p in os.environ.get("RTU_MODELS", "").split(os.pathsep) if p]
     here = Path(__file__).resolve()
     # in the source tree, in an installed extension (…/qt-scripted-modules/rtuncertainty), in a wheel (see setup.py)
-    own = [here.parents[3] / "Resources" / "Models", here.parents[2] / "Resources" / "Models", here.parents[1] / "models"]
+    own = [
+        here.parents[3] / "Resources" / "Models",
+        here.parents[2] / "Resources" / "Models",
+        here.parents[1] / "models",
+    ]
     return given + own
 
 
@@ -50,8 +68,10 @@ def read_card(folder) -> dict:
         raise InputError(f"{path} cannot be read as a model card: {error}.") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         version = card.get("format") if isinstance(card, dict) else None
-        raise InputError(f"{path}: card format {version!r} is unknown to this version, which reads format {FORMAT}; "
-                         "update RTUncertainty or use another model.")
+        raise InputError(
+            f"{path}: card format {version!r} is unknown to this version, which reads format {FORMAT}; "
+            "update RTUncertainty or use another model."
+        )
     missing = [k for k in REQUIRED if k not in card]
     if missing:
         raise InputError(f"{path}: the card lacks {', '.join(missing)}.")
@@ -111,16 +131,25 @@ def load(folder, device="cpu"):
     if not path.is_file():
         raise InputError(f"{path} is missing: the card names it as the model's weights; copy the whole bundle again.")
     if sha256(path) != card["weights"].get("sha256"):
-        raise InputError(f"{path} is not the file that the card describes (its SHA-256 differs): it is truncated or was "
-                         "changed; copy the bundle again from where you had it.")
+        raise InputError(
+            f"{path} is not the file that the card describes (its SHA-256 differs): it is truncated or was "
+            "changed; copy the bundle again from where you had it."
+        )
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = next(iter(str(error).splitlines()), "the file is empty")
         raise InputError(f"{path} cannot be read as weights: {reason.split('. ')[0][:200]}.") from error
     checkpoints = stored.get("checkpoints") if isinstance(stored, dict) else None
-    if not isinstance(checkpoints, list) or not checkpoints or not all(
-            isinstance(s, dict) and all(isinstance(v, torch.Tensor) and bool(torch.isfinite(v).all()) for v in s.values()) for s in checkpoints):
+    if (
+        not isinstance(checkpoints, list)
+        or not checkpoints
+        or not all(
+            isinstance(s, dict)
+            and all(isinstance(v, torch.Tensor) and bool(torch.isfinite(v).all()) for v in s.values())
+            for s in checkpoints
+        )
+    ):
         raise InputError(f"{path} holds no weights, or some that are NaN or infinite; export the model again.")
     built = []
     for state in checkpoints:
@@ -128,7 +157,11 @@ def load(folder, device="cpu"):
         try:
             network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
         except RuntimeError as error:
-            raise InputError(f"{path} does not fit the architecture of its card: {str(error).splitlines()[1].strip()}") from error
+            raise InputError(
+                f"{path} does not fit the architecture of its card: {str(error).splitlines()[1].strip()}"
+            ) from error
         volumetric = any(p.dim() == 5 for p in network.parameters())
-        built.append(network.eval().to(device, memory_format=torch.preserve_format if volumetric else torch.channels_last))
+        built.append(
+            network.eval().to(device, memory_format=torch.preserve_format if volumetric else torch.channels_last)
+        )
     return card, built

@@ -1,4 +1,6 @@
-"""Does a model's card say what it must, in the form that it must? A card comes from elsewhere, and is read long before a run ends."""
+"""Does a model's card say what it must, in the form that it must? A card comes from elsewhere, and is read long
+before a run ends.
+"""
 
 from __future__ import annotations
 
@@ -55,11 +57,18 @@ def _object(value) -> bool:
 # path: its test, what it must be, and whether it may be missing or null; an object comes before what is in it
 _ENTRIES = {
     **{key: (_text, "a text", False) for key in ("name", "version", "title", "task")},
-    **{key: (_object, "an object", False) for key in ("architecture", "input", "outputs", "dropout", "training", "accuracy", "calibration", "weights")},
+    **{
+        key: (_object, "an object", False)
+        for key in ("architecture", "input", "outputs", "dropout", "training", "accuracy", "calibration", "weights")
+    },
     "architecture.name": (_text, "a text", False),
     "architecture.arguments": (_object, "an object", False),
     "input.modality": (lambda v: v in ("CT", "MR"), "CT or MR", True),
-    "input.spacing_mm": (lambda v: _numbers(v, 3, lambda s: s is None or _positive(s)), "three positive numbers or nulls", False),
+    "input.spacing_mm": (
+        lambda v: _numbers(v, 3, lambda s: s is None or _positive(s)),
+        "three positive numbers or nulls",
+        False,
+    ),
     "input.minimum_size": (lambda v: _numbers(v, 3, _positive), "three positive numbers", True),
     "input.spacing_range_mm": (_range, "two times three numbers", True),
     "input.field_of_view_mm": (_range, "two times three numbers", True),
@@ -75,7 +84,10 @@ _ENTRIES = {
 }
 # a name becomes part of a file's
 _STRUCTURE = {
-    "name": (lambda v: _text(v) and re.fullmatch(r"""[^/\\:*?"<>|\x00-\x1f]{1,64}""", v) is not None, "1 to 64 letters, without those that no file name has (/ \\ : * ? \" < > |)"),
+    "name": (
+        lambda v: _text(v) and re.fullmatch(r"""[^/\\:*?"<>|\x00-\x1f]{1,64}""", v) is not None,
+        '1 to 64 letters, without those that no file name has (/ \\ : * ? " < > |)',
+    ),
     "label": (lambda v: isinstance(v, int) and not isinstance(v, bool) and 0 < v < 256, "a whole number from 1 to 255"),
     "color": (lambda v: _numbers(v, 3, lambda c: _number(c) and 0 <= c <= 255), "three numbers from 0 to 255"),
 }

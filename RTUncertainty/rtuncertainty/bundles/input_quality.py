@@ -1,7 +1,9 @@
-"""Is an image as good as those that a model was trained on? Noise, sharpness and intensities against the card's `input.statistics`.
+"""Is an image as good as those that a model was trained on? Noise, sharpness and intensities against the card's
+`input.statistics`.
 
-All is measured in the body, on the image as the network sees it (its voxels, its scale). Only what harms counts: more noise,
-blurred edges, other intensities; a better image is never warned of. Training's side is training/data/prepare/input_statistics.py. Needs no torch.
+All is measured in the body, on the image as the network sees it (its voxels, its scale). Only what harms counts: more
+noise, blurred edges, other intensities; a better image is never warned of. Training's side is
+training/data/prepare/input_statistics.py. Needs no torch.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ import numpy as np
 from scipy import ndimage, stats
 
 # of each statistic: whether a high value is the bad one, and how it is told
-MEASURES = {"noise": (True, "The noise is {value:.1%} of the contrast in the body"),
-            "sharpness": (False, "The edges in a slice rise by {value:.1%} of the contrast per mm"),
-            "sharpness_z": (False, "The edges from slice to slice rise by {value:.1%} of the contrast per mm"),
-            "histogram": (True, "The intensities in the body are {value:.2f} sd off those of the training images on average")}
+MEASURES = {
+    "noise": (True, "The noise is {value:.1%} of the contrast in the body"),
+    "sharpness": (False, "The edges in a slice rise by {value:.1%} of the contrast per mm"),
+    "sharpness_z": (False, "The edges from slice to slice rise by {value:.1%} of the contrast per mm"),
+    "histogram": (True, "The intensities in the body are {value:.2f} sd off those of the training images on average"),
+}
 LEVELS = tuple(round(0.05 * k, 2) for k in range(1, 20))
 # an image is warned of beyond the interval that holds a new one of the kind with this probability
 CONFIDENCE = 0.995
@@ -26,10 +30,13 @@ LAPLACE = np.array([[[1, -2, 1], [-2, 4, -2], [1, -2, 1]]], np.float32)
 
 
 def statistics(volume: np.ndarray, body: np.ndarray, spacing) -> dict[str, float]:
-    """{"noise", "sharpness", "sharpness_z"} of an image [z, y, x] in `body` (bool); `spacing` (x, y, z) in mm. NaN where too little of it is there.
+    """{"noise", "sharpness", "sharpness_z"} of an image [z, y, x] in `body` (bool); `spacing` (x, y, z) in mm. NaN
+    where too little of it is there.
 
-    noise: sd by the median absolute deviation of Immerkær's Laplacian in the slices (Immerkær 1996; the median keeps edges out).
-    sharpness: the 95th percentile of the slope in the slices, per mm, after smoothing over a voxel, which keeps noise out;
+    noise: sd by the median absolute deviation of Immerkær's Laplacian in the slices (Immerkær 1996; the median keeps
+    edges out).
+    sharpness: the 95th percentile of the slope in the slices, per mm, after smoothing over a voxel, which keeps noise
+    out;
     sharpness_z: that from slice to slice. All over the contrast: the 5th to the 95th percentile of the body.
     """
     inside = ndimage.binary_erosion(body, np.ones((1, 3, 3)))
@@ -42,7 +49,11 @@ def statistics(volume: np.ndarray, body: np.ndarray, spacing) -> dict[str, float
     x, y, z = spacing
     smooth = ndimage.gaussian_filter(volume, (0, 1, 1))
     slope = np.hypot(np.gradient(smooth, y, axis=1), np.gradient(smooth, x, axis=2))[inside]
-    found = {"noise": noise / contrast, "sharpness": float(np.percentile(slope, 95)) / contrast, "sharpness_z": math.nan}
+    found = {
+        "noise": noise / contrast,
+        "sharpness": float(np.percentile(slope, 95)) / contrast,
+        "sharpness_z": math.nan,
+    }
     if volume.shape[0] > 2:
         both = inside[1:] & inside[:-1]
         if both.any():
@@ -56,7 +67,9 @@ def quantiles(volume: np.ndarray, body: np.ndarray) -> list[float]:
 
 
 def histogram_distance(own, typical) -> float:
-    """Between two lists of `quantiles`: their mean distance (the first Wasserstein distance without the tails), over the typical sd."""
+    """Between two lists of `quantiles`: their mean distance (the first Wasserstein distance without the tails), over
+    the typical sd.
+    """
     typical = np.asarray(typical, float)
     # the span of the 5th to the 95th percentile is 3.29 sds of a normal distribution
     return float(np.abs(np.asarray(own, float) - typical).mean() / max((typical[-1] - typical[0]) / 3.29, 1e-6))
@@ -65,7 +78,9 @@ def histogram_distance(own, typical) -> float:
 def measured(volume: np.ndarray, body: np.ndarray, spacing, stored: dict) -> dict[str, float]:
     """All `MEASURES` of an image; `stored`: the card's `input.statistics`, whose typical quantiles count."""
     found = statistics(volume, body, spacing)
-    return found | {"histogram": histogram_distance(quantiles(volume, body), stored["quantiles"]) if body.any() else math.nan}
+    return found | {
+        "histogram": histogram_distance(quantiles(volume, body), stored["quantiles"]) if body.any() else math.nan
+    }
 
 
 def evened(name: str, value):
@@ -74,19 +89,25 @@ def evened(name: str, value):
 
 
 def deviations(found: dict[str, float], stored: dict) -> dict[str, float]:
-    """How far each measure, `evened`, is off to the bad side, in sds of the training images; 0 where it is as usual or better."""
+    """How far each measure, `evened`, is off to the bad side, in sds of the training images; 0 where it is as usual
+    or better.
+    """
     out = {}
     for name, known in stored["measures"].items():
         value = found.get(name, math.nan)
         if not math.isfinite(value):
             continue
-        z = float(evened(name, value) - known["mean"]) / (max(known["sd"], LEAST_SD) * math.sqrt(1 + 1 / stored["cases"]))
+        z = float(evened(name, value) - known["mean"]) / (
+            max(known["sd"], LEAST_SD) * math.sqrt(1 + 1 / stored["cases"])
+        )
         out[name] = max(0.0, z if MEASURES[name][0] else -z)
     return out
 
 
 def score(volume: np.ndarray, body: np.ndarray, spacing, stored: dict) -> float:
-    """One number for an image: the largest of its `deviations`; 0 is as good as the training images, and `limit` where warnings begin."""
+    """One number for an image: the largest of its `deviations`; 0 is as good as the training images, and `limit`
+    where warnings begin.
+    """
     return max(deviations(measured(volume, body, spacing, stored), stored).values(), default=0.0)
 
 
@@ -98,7 +119,8 @@ def limit(cases: int) -> float:
 def warnings(volume: np.ndarray, body: np.ndarray, spacing, card: dict) -> list[str]:
     """What of an image is worse than in the training images, in words; none for a card that does not know.
 
-    Worse than usual by `limit`, and worse than in every training image: their sds take one that is unlike the others for a rare one.
+    Worse than usual by `limit`, and worse than in every training image: their sds take one that is unlike the others
+    for a rare one.
     """
     stored = card["input"].get("statistics")
     if not stored:
@@ -111,6 +133,9 @@ def warnings(volume: np.ndarray, body: np.ndarray, spacing, card: dict) -> list[
                 continue
             form = "{:.2f}" if name == "histogram" else "{:.1%}"
             seen = f"{form.format(low)} to {form.format(high)}"
-            out.append(f"{MEASURES[name][1].format(value=found[name])}; in the {stored['cases']} training images it was {seen}. "
-                       "Expect larger errors than the model's card says.")
+            out.append(
+                f"{MEASURES[name][1].format(value=found[name])}; in the {stored['cases']} training images it was "
+                f"{seen}. "
+                "Expect larger errors than the model's card says."
+            )
     return out

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 from .. import __version__
-from . import dose, plan
 from ..core.errors import Cancelled, InputError, RTUncertaintyError
 from ..core.events import CancelToken, Progress, as_json
 from ..core.runtime import prepare
+from . import dose, plan
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,7 +23,10 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    main = _Parser(prog="rtuncertainty", description="Synthetic CT and structures from MR, with checked uncertainty. Research use only.")
+    main = _Parser(
+        prog="rtuncertainty",
+        description="Synthetic CT and structures from MR, with checked uncertainty. Research use only.",
+    )
     main.add_argument("--version", action="version", version=__version__)
     commands = main.add_subparsers(dest="command", required=True, parser_class=_Parser)
 
@@ -40,31 +43,59 @@ def parser() -> argparse.ArgumentParser:
     p = commands.add_parser("propagate", help="planning CT and structures to a daily CT")
     p.add_argument("--model", required=True, help="name of a shipped model or folder of a bundle")
     p.add_argument("--planning", required=True, help="planning CT: NIfTI, NRRD, MHA or a folder with one DICOM series")
-    p.add_argument("--structures", required=True, help="of the planning CT: .seg.nrrd, a DICOM RTSTRUCT, or a label image with its names in a .json beside it")
+    p.add_argument(
+        "--structures",
+        required=True,
+        help="of the planning CT: .seg.nrrd, a DICOM RTSTRUCT, or a label image with its names in a .json beside it",
+    )
     p.add_argument("--daily", required=True, help="daily CT")
     p.add_argument("--rigid", default="on", choices=["on", "off"], help="rigid pre-alignment")
-    p.add_argument("--refine", default="fast", choices=["off", "fast", "full"], help="steps of optimisation after the network")
-    p.add_argument("--symmetric", default="on", choices=["on", "off"], help="on: swapping the scans gives the inverse deformation")
+    p.add_argument(
+        "--refine", default="fast", choices=["off", "fast", "full"], help="steps of optimisation after the network"
+    )
+    p.add_argument(
+        "--symmetric", default="on", choices=["on", "off"], help="on: swapping the scans gives the inverse deformation"
+    )
     _common(p)
     p.add_argument("--output", required=True, help="folder for the results")
 
     p = commands.add_parser("export", help="a result as DICOM: RTSTRUCT, CT series, SEG, registration (needs pydicom)")
     p.add_argument("--result", required=True, help="folder that predict or propagate wrote")
-    p.add_argument("--dicom-reference", required=True, help="folder with the DICOM series that the result describes: the MR, or the daily CT")
+    p.add_argument(
+        "--dicom-reference",
+        required=True,
+        help="folder with the DICOM series that the result describes: the MR, or the daily CT",
+    )
     p.add_argument("--output", required=True, help="new folder for the DICOM files")
-    p.add_argument("--what", nargs="+", metavar="KIND", help="rtstruct ct seg probability registration (default: what the result has, without probability)")
-    p.add_argument("--structures", default="default", help="default, propagated, segmented, or a .seg.nrrd file, such as contours accepted in Slicer")
+    p.add_argument(
+        "--what",
+        nargs="+",
+        metavar="KIND",
+        help="rtstruct ct seg probability registration (default: what the result has, without probability)",
+    )
+    p.add_argument(
+        "--structures",
+        default="default",
+        help="default, propagated, segmented, or a .seg.nrrd file, such as contours accepted in Slicer",
+    )
     p.add_argument("--dicom-planning", help="folder with the planning CT's DICOM series; a registration names it")
     p.add_argument("--uid-prefix", default="2.25", help="new UIDs lie below it")
     p.add_argument("--uid-seed", help="any text: the same export then gets the same UIDs")
-    p.add_argument("--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output")
+    p.add_argument(
+        "--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output"
+    )
     p.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     dose.add(commands)
     plan.add(commands)
 
     p = commands.add_parser("demo", help="a job on an embedded digital patient")
-    p.add_argument("--job", default="predict", choices=["predict", "propagate"], help="MR of a digital limb to synthetic CT, or a digital pelvis to its next day")
+    p.add_argument(
+        "--job",
+        default="predict",
+        choices=["predict", "propagate"],
+        help="MR of a digital limb to synthetic CT, or a digital pelvis to its next day",
+    )
     p.add_argument("--output", default="demo-output")
     p.add_argument("--model", help="default: limb-t1-synct, or pelvis-ct-propagation-phantom")
     p.add_argument("--case", help="predict: folder with your own mr (and ct, if known) instead of the digital limb")
@@ -79,7 +110,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _job(p):
     _common(p)
-    p.add_argument("--bias-field", default="auto", choices=["auto", "on", "off"], help="N4: auto corrects where it finds a field")
+    p.add_argument(
+        "--bias-field", default="auto", choices=["auto", "on", "off"], help="N4: auto corrects where it finds a field"
+    )
 
 
 def _common(p):
@@ -87,8 +120,12 @@ def _common(p):
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
     p.add_argument("--scene", action="store_true", help="also write scene.mrb for 3D Slicer (needs slicer-core)")
-    p.add_argument("--report", action="store_true", help="also write report.html, one page with pictures, tables and charts")
-    p.add_argument("--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output")
+    p.add_argument(
+        "--report", action="store_true", help="also write report.html, one page with pictures, tables and charts"
+    )
+    p.add_argument(
+        "--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output"
+    )
     p.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
@@ -96,16 +133,28 @@ def main(arguments=None) -> int:
     """Run a command line; returns the exit code."""
     prepare()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    as_events = any(a == "json" and b == "--progress" for a, b in zip(arguments[1:], arguments)) or "--progress=json" in arguments
+    as_events = (
+        any(a == "json" and b == "--progress" for a, b in zip(arguments[1:], arguments))
+        or "--progress=json" in arguments
+    )
     try:
         args = parser().parse_args(arguments)
         empty = [name for name, value in vars(args).items() if value == ""]
         if empty:
-            raise InputError(f"--{empty[0].replace('_', '-')} is empty; a name that your shell does not know becomes this.")
+            raise InputError(
+                f"--{empty[0].replace('_', '-')} is empty; a name that your shell does not know becomes this."
+            )
         if args.command != "models":
             _quiet_itk(args.debug)
-        return {"models": _models, "predict": _predict, "propagate": _propagate, "export": _export, "demo": _demo, **dose.COMMANDS,
-                "dose": _dose}[args.command](args)
+        return {
+            "models": _models,
+            "predict": _predict,
+            "propagate": _propagate,
+            "export": _export,
+            "demo": _demo,
+            **dose.COMMANDS,
+            "dose": _dose,
+        }[args.command](args)
     except (Exception, KeyboardInterrupt) as error:
         if "--debug" in arguments:
             raise
@@ -156,13 +205,16 @@ def _models(args) -> int:
 
 def _show(kind: str):
     """A listener that prints events as JSON lines, or as text on standard error."""
+
     def text(event):
         if event["event"] == "note":
             print(f"\nnote: {event['message']}", file=sys.stderr, flush=True)
         elif event["event"] == "progress" and sys.stderr.isatty():
             left = event["seconds_left"]
             after = f", about {left:.0f} s left" if left is not None else ""
-            print(f"\r{event['overall']:4.0%}  {event['message']}{after}".ljust(79), end="", file=sys.stderr, flush=True)
+            print(
+                f"\r{event['overall']:4.0%}  {event['message']}{after}".ljust(79), end="", file=sys.stderr, flush=True
+            )
 
     return {"json": lambda e: print(as_json(e), flush=True), "text": text, "none": None}[kind]
 
@@ -183,10 +235,22 @@ def _cancel_on_signal() -> CancelToken:
 def _predict(args) -> int:
     from ..jobs import prediction as job
 
-    progress = Progress(_show(args.progress), _cancel_on_signal(), tuple(n for n in ("scene", "report") if getattr(args, n)))
+    progress = Progress(
+        _show(args.progress), _cancel_on_signal(), tuple(n for n in ("scene", "report") if getattr(args, n))
+    )
     output = job.predict_to_folder(
-        args.input, args.model, args.output, progress=progress, scene=args.scene, report=args.report, samples=args.samples,
-        seed=args.seed, device=args.device, bias_field=args.bias_field, reference=args.reference)
+        args.input,
+        args.model,
+        args.output,
+        progress=progress,
+        scene=args.scene,
+        report=args.report,
+        samples=args.samples,
+        seed=args.seed,
+        device=args.device,
+        bias_field=args.bias_field,
+        reference=args.reference,
+    )
     _done(output, args)
     return 0
 
@@ -195,9 +259,28 @@ def _propagate(args) -> int:
     from ..core.events import PROPAGATION
     from ..jobs.propagation import propagate_to_folder
 
-    progress = Progress(_show(args.progress), _cancel_on_signal(), tuple(n for n in ("scene", "report") if getattr(args, n)), shares=PROPAGATION)
-    output = propagate_to_folder(args.planning, args.structures, args.daily, args.model, args.output, progress=progress, scene=args.scene,
-                                 report=args.report, samples=args.samples, seed=args.seed, device=args.device, rigid=args.rigid, refine=args.refine, symmetric=args.symmetric)
+    progress = Progress(
+        _show(args.progress),
+        _cancel_on_signal(),
+        tuple(n for n in ("scene", "report") if getattr(args, n)),
+        shares=PROPAGATION,
+    )
+    output = propagate_to_folder(
+        args.planning,
+        args.structures,
+        args.daily,
+        args.model,
+        args.output,
+        progress=progress,
+        scene=args.scene,
+        report=args.report,
+        samples=args.samples,
+        seed=args.seed,
+        device=args.device,
+        rigid=args.rigid,
+        refine=args.refine,
+        symmetric=args.symmetric,
+    )
     _done(output, args)
     return 0
 
@@ -208,8 +291,17 @@ def _export(args) -> int:
 
     require_pydicom("'export'")
     progress = Progress(_show(args.progress), _cancel_on_signal(), shares=dicom.SHARES)
-    done = dicom.export_result(args.result, args.dicom_reference, args.output, what=args.what, structures=args.structures, progress=progress,
-                        dicom_planning=args.dicom_planning, uid_prefix=args.uid_prefix, uid_seed=args.uid_seed)
+    done = dicom.export_result(
+        args.result,
+        args.dicom_reference,
+        args.output,
+        what=args.what,
+        structures=args.structures,
+        progress=progress,
+        dicom_planning=args.dicom_planning,
+        uid_prefix=args.uid_prefix,
+        uid_seed=args.uid_seed,
+    )
     _done(done.folder.absolute(), args)
     if args.progress != "json":
         print("\n".join(dicom.summary(done)))
@@ -236,19 +328,41 @@ def _done(output: Path, args) -> None:
 
 
 def _demo(args) -> int:
-    from . import demo, demo_propagation
     from ..core.events import PROPAGATION
+    from . import demo, demo_propagation
 
     if args.job == "propagate":
         if args.case:
             raise InputError("--case is for the job predict; for scans of your own use 'rtuncertainty propagate'.")
-        progress = Progress(_show(args.progress), _cancel_on_signal(), ("scene", "report") if args.scene else ("report",), shares=PROPAGATION)
-        output = demo_propagation.run(args.output, args.model or demo_propagation.MODEL, progress, scene=args.scene, seed=args.limb_seed,
-                                      samples=args.samples, device=args.device)
+        progress = Progress(
+            _show(args.progress),
+            _cancel_on_signal(),
+            ("scene", "report") if args.scene else ("report",),
+            shares=PROPAGATION,
+        )
+        output = demo_propagation.run(
+            args.output,
+            args.model or demo_propagation.MODEL,
+            progress,
+            scene=args.scene,
+            seed=args.limb_seed,
+            samples=args.samples,
+            device=args.device,
+        )
     else:
-        progress = Progress(_show(args.progress), _cancel_on_signal(), ("scene", "report") if args.scene else ("report",))
-        output = demo.run(args.output, args.model or "limb-t1-synct", progress, case=args.case, scene=args.scene, limb_seed=args.limb_seed,
-                          samples=args.samples, device=args.device)
+        progress = Progress(
+            _show(args.progress), _cancel_on_signal(), ("scene", "report") if args.scene else ("report",)
+        )
+        output = demo.run(
+            args.output,
+            args.model or "limb-t1-synct",
+            progress,
+            case=args.case,
+            scene=args.scene,
+            limb_seed=args.limb_seed,
+            samples=args.samples,
+            device=args.device,
+        )
     if args.progress == "json":
         _done(output, args)
     return 0

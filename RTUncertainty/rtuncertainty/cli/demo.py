@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 
 from ..core import image_io
-from ..jobs import prediction as job
 from ..core.errors import InputError
 from ..core.events import Progress
+from ..jobs import prediction as job
 from ..results import Result
 
 
@@ -19,8 +19,17 @@ def find_image(folder: Path, stem: str) -> Path | None:
     return next((folder / (stem + s) for s in image_io.SUFFIXES if (folder / (stem + s)).is_file()), None)
 
 
-def run(output, model: str, progress: Progress, *, case=None, scene=False, limb_seed: int = 7, samples: int = 20,
-        device: str = "auto") -> Path:
+def run(
+    output,
+    model: str,
+    progress: Progress,
+    *,
+    case=None,
+    scene=False,
+    limb_seed: int = 7,
+    samples: int = 20,
+    device: str = "auto",
+) -> Path:
     """Predict a digital limb (seeded) or the `mr` (and `ct`) in the folder `case`, with report and, if asked, scene.
 
     Prints where the results are and how large the error against the true CT is. Returns the result folder.
@@ -30,7 +39,10 @@ def run(output, model: str, progress: Progress, *, case=None, scene=False, limb_
     if case is None:
         from ..phantoms import limb
 
-        print(f"Making a digital limb (an MR, its true CT and structures, seed {limb_seed}) in {output / 'input'}", flush=True)
+        print(
+            f"Making a digital limb (an MR, its true CT and structures, seed {limb_seed}) in {output / 'input'}",
+            flush=True,
+        )
         limb.write_limb(output / "input", limb_seed)
         folder = output / "input"
     else:
@@ -42,8 +54,17 @@ def run(output, model: str, progress: Progress, *, case=None, scene=False, limb_
         raise InputError(f"{folder} holds no mr (mr.nii.gz, mr.nrrd, mr.mha or a DICOM folder called mr).")
     time = "this takes about a minute on two cores" if case is None else "the time grows with the size of the body"
     print(f"Running the model; {time}.", flush=True)
-    result = job.predict_to_folder(mr, model, output / "result", progress=progress, scene=scene, report=True,
-                                   reference=ct, samples=samples, device=device)
+    result = job.predict_to_folder(
+        mr,
+        model,
+        output / "result",
+        progress=progress,
+        scene=scene,
+        report=True,
+        reference=ct,
+        samples=samples,
+        device=device,
+    )
     print("\n".join(["", *told(result, folder / "labels.nii.gz" if case is None else None), ""]), flush=True)
     return result
 
@@ -59,8 +80,11 @@ def told(result: Path, truth: Path | None = None) -> list[str]:
     known = _truth(found, truth) if truth is not None else {}
     for r in found.table("volumes"):
         doubt = "" if r["calibrated"] == "yes" else ", not calibrated"
-        lines.append(f"  {r['structure']:12} {float(r['volume_ml']):8.1f} ml   ({float(r['level']):.0%} interval {float(r['lower_ml']):.1f} "
-                     f"to {float(r['upper_ml']):.1f} ml{doubt}){known.get(r['structure'], '')}")
+        lines.append(
+            f"  {r['structure']:12} {float(r['volume_ml']):8.1f} ml   ({float(r['level']):.0%} interval "
+            f"{float(r['lower_ml']):.1f} "
+            f"to {float(r['upper_ml']):.1f} ml{doubt}){known.get(r['structure'], '')}"
+        )
     lines += [f"  {r['subject']}: {r['flag']} ({r['severity']}). {r['reason']}" for r in found.table("flags")]
     lines += [f"  {text}" for text in found.missing_sds()]
     lines += ["", f"Open in a browser:   {result / 'report.html'}"]
@@ -80,8 +104,11 @@ def _errors(metrics: list[dict], digital: bool) -> list[str]:
     if not lines:
         return []
     heading = "Synthetic CT against the true CT: mean absolute error, and errors beside their stated SD (1 is ideal)"
-    known = ("The model learnt from patients and has never seen a digital limb." if digital else
-             "The CT is taken as it lies: where it is not aligned with the MR, the shift counts as error.")
+    known = (
+        "The model learnt from patients and has never seen a digital limb."
+        if digital
+        else "The CT is taken as it lies: where it is not aligned with the MR, the shift counts as error."
+    )
     return [heading, *lines, f"  {known}", ""]
 
 

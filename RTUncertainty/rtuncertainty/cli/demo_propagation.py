@@ -33,19 +33,35 @@ def make_case(folder: Path, seed: int) -> None:
         sitk.WriteImage(image, str(folder / f"{name}.seg.nrrd"), True)
 
 
-def run(output, model: str, progress: Progress, *, scene=False, seed: int = 7, samples: int = 20, device: str = "auto") -> Path:
+def run(
+    output, model: str, progress: Progress, *, scene=False, seed: int = 7, samples: int = 20, device: str = "auto"
+) -> Path:
     """Propagate the structures of a digital pelvis (seeded) to its simulated day; returns the result folder.
 
     Prints where the results are and how far the contours are from the truth. Raises what `propagate_to_folder` raises.
     """
     output = Path(output)
     case = output / "input"
-    print(f"Making a digital pelvis and another day of it (planning CT, structures, daily CT and truth, seed {seed}) in {case}", flush=True)
+    print(
+        f"Making a digital pelvis and another day of it (planning CT, structures, daily CT and truth, seed {seed}) in "
+        f"{case}",
+        flush=True,
+    )
     with image_io.Staging(output / "result").writing():
         make_case(case, seed)
     print("Running the model; this takes about half a minute on two cores.", flush=True)
-    result = propagate_to_folder(case / "planning.nii.gz", case / "structures.seg.nrrd", case / "daily.nii.gz", model, output / "result",
-                                 progress=progress, scene=scene, report=True, samples=samples, device=device)
+    result = propagate_to_folder(
+        case / "planning.nii.gz",
+        case / "structures.seg.nrrd",
+        case / "daily.nii.gz",
+        model,
+        output / "result",
+        progress=progress,
+        scene=scene,
+        report=True,
+        samples=samples,
+        device=device,
+    )
     print("\n".join(["", *told(result, case), ""]), flush=True)
     return result
 
@@ -56,18 +72,33 @@ def told(result: Path, case: Path) -> list[str]:
     truth, planned = (structure_set.read(case / f"{name}.seg.nrrd") for name in ("truth", "structures"))
     found = written.structures()
     daily = sitk.ReadImage(str(case / "daily.nii.gz"), sitk.sitkUInt8)
-    lines = ["Contours on the daily CT against the truth: Dice, mean surface distance (and of the planning contours, had they stayed)"]
+    lines = [
+        "Contours on the daily CT against the truth: Dice, mean surface distance (and of the planning contours, had "
+        "they stayed)"
+    ]
     for row in written.table("structure_table"):
         name = row["structure"]
-        own, left = _scores(found[name].mask, truth[name].mask), _scores(sitk.Resample(planned[name].mask, daily, sitk.Transform(), sitk.sitkNearestNeighbor), truth[name].mask)
+        own, left = (
+            _scores(found[name].mask, truth[name].mask),
+            _scores(
+                sitk.Resample(planned[name].mask, daily, sitk.Transform(), sitk.sitkNearestNeighbor), truth[name].mask
+            ),
+        )
         light = {"green": "agree", "amber": "look", "red": "check"}.get(row["light"], "one path only")
-        lines.append(f"  {name:20} {own[0]:.2f}  {own[1]:4.1f} mm   ({left[0]:.2f}  {left[1]:4.1f} mm)   {row['default']}, {light}: {row['reason']}")
+        lines.append(
+            f"  {name:20} {own[0]:.2f}  {own[1]:4.1f} mm   ({left[0]:.2f}  {left[1]:4.1f} mm)   {row['default']}, "
+            f"{light}: {row['reason']}"
+        )
     lines += [f"  {r['subject']}: {r['flag']} ({r['severity']}). {r['reason']}" for r in written.table("flags")]
     lines.append("")
     for name, words in (("report.html", "Open in a browser:   "), ("scene.mrb", "Open in 3D Slicer:   ")):
         if (result / name).exists():
             lines.append(words + str(result / name))
-    return [*lines, f"Images and tables:   {result}", "The model knows digital patients only. Research use only, not for clinical decisions."]
+    return [
+        *lines,
+        f"Images and tables:   {result}",
+        "The model knows digital patients only. Research use only, not for clinical decisions.",
+    ]
 
 
 def _scores(mask: sitk.Image, truth: sitk.Image) -> tuple[float, float]:

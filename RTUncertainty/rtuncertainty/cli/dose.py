@@ -9,19 +9,41 @@ def add(commands) -> None:
     """Add both commands to the parser's `commands`."""
     p = commands.add_parser("dvh", help="dose-volume histograms of structures, with bands of uncertain ones")
     p.add_argument("--dose", required=True, help="dose: RTDOSE, or NRRD, NIfTI, MHA in Gy")
-    p.add_argument("--structures", required=True, help=".seg.nrrd, DICOM RTSTRUCT, or a label image with its names in a .json beside it; any grid")
-    p.add_argument("--output", required=True, help="table of numbers, dvh.csv; the curves go beside it, to dvh_curves.csv")
-    p.add_argument("--bands", metavar="DIR", help="folder that predict or propagate wrote: its inside_ images become 5-95 %% bands")
-    p.add_argument("--prescription", type=float, metavar="GY", help="also tell doses in percent of it, and V95, V100, V107")
-    p.add_argument("--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output")
+    p.add_argument(
+        "--structures",
+        required=True,
+        help=".seg.nrrd, DICOM RTSTRUCT, or a label image with its names in a .json beside it; any grid",
+    )
+    p.add_argument(
+        "--output", required=True, help="table of numbers, dvh.csv; the curves go beside it, to dvh_curves.csv"
+    )
+    p.add_argument(
+        "--bands", metavar="DIR", help="folder that predict or propagate wrote: its inside_ images become 5-95 %% bands"
+    )
+    p.add_argument(
+        "--prescription", type=float, metavar="GY", help="also tell doses in percent of it, and V95, V100, V107"
+    )
+    p.add_argument(
+        "--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output"
+    )
     _common(p)
 
     p = commands.add_parser("gamma", help="gamma index of two doses")
     p.add_argument("--reference", required=True, help="dose: RTDOSE, or NRRD, NIfTI, MHA in Gy")
     p.add_argument("--evaluated", required=True, help="dose to compare with it; any grid in the same frame")
-    p.add_argument("--dose-percent", type=float, default=2.0, help="tolerance in percent of the reference's largest dose (default 2)")
+    p.add_argument(
+        "--dose-percent",
+        type=float,
+        default=2.0,
+        help="tolerance in percent of the reference's largest dose (default 2)",
+    )
     p.add_argument("--distance-mm", type=float, default=2.0, help="distance to agreement (default 2)")
-    p.add_argument("--cutoff", type=float, default=10.0, help="leave out what is below this percentage of the largest dose (default 10)")
+    p.add_argument(
+        "--cutoff",
+        type=float,
+        default=10.0,
+        help="leave out what is below this percentage of the largest dose (default 10)",
+    )
     p.add_argument("--local", action="store_true", help="tolerance in percent of each voxel's own dose")
     p.add_argument("--max-gamma", type=float, default=2.0, help="gamma is not followed beyond this (default 2)")
     p.add_argument("--output", help="image of gamma, for example gamma.nrrd; -1 where it was not evaluated")
@@ -40,15 +62,24 @@ def _note(message: str) -> None:
 
 def dvh(args) -> int:
     """Run `dvh`; prints the paths of both tables, or events."""
-    from .command_line import _cancel_on_signal, _done, _show
-    from ..dose.job import SHARES, dvh_to_files
     from ..core.events import Progress
+    from ..dose.job import SHARES, dvh_to_files
     from ..sampling.inference import choose_device
+    from .command_line import _cancel_on_signal, _done, _show
 
     events = args.progress == "json"
     progress = Progress(_show("json" if events else "none"), _cancel_on_signal(), shares=SHARES)
-    paths = dvh_to_files(args.dose, args.structures, args.output, band_folder=args.bands, unit=args.dose_unit, prescription=args.prescription,
-                         device=choose_device(args.device), note=progress.note if events else _note, progress=progress)
+    paths = dvh_to_files(
+        args.dose,
+        args.structures,
+        args.output,
+        band_folder=args.bands,
+        unit=args.dose_unit,
+        prescription=args.prescription,
+        device=choose_device(args.device),
+        note=progress.note if events else _note,
+        progress=progress,
+    )
     if events:
         _done(paths[0], args)
     else:
@@ -61,13 +92,25 @@ def gamma(args) -> int:
     from ..dose.job import gamma_to_file
     from ..sampling.inference import choose_device
 
-    found = gamma_to_file(args.reference, args.evaluated, args.output, unit=args.dose_unit, note=_note, device=choose_device(args.device),
-                          dose_percent=args.dose_percent, distance_mm=args.distance_mm, cutoff=args.cutoff, local=args.local,
-                          max_gamma=args.max_gamma)
+    found = gamma_to_file(
+        args.reference,
+        args.evaluated,
+        args.output,
+        unit=args.dose_unit,
+        note=_note,
+        device=choose_device(args.device),
+        dose_percent=args.dose_percent,
+        distance_mm=args.distance_mm,
+        cutoff=args.cutoff,
+        local=args.local,
+        max_gamma=args.max_gamma,
+    )
     if found.outside:
         _note(f"{found.outside} voxels above the cut-off lie beyond the evaluated dose and do not count.")
-    print(f"{found.pass_rate():.2f} % of {found.evaluated} voxels pass {args.dose_percent:g} %/{args.distance_mm:g} mm "
-          f"({'local' if args.local else 'global'}, cut-off {args.cutoff:g} %); mean gamma {found.mean():.3f}")
+    print(
+        f"{found.pass_rate():.2f} % of {found.evaluated} voxels pass {args.dose_percent:g} %/{args.distance_mm:g} mm "
+        f"({'local' if args.local else 'global'}, cut-off {args.cutoff:g} %); mean gamma {found.mean():.3f}"
+    )
     if args.output:
         print(args.output)
     return 0

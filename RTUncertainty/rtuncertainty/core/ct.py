@@ -22,17 +22,20 @@ def normalised(hu: np.ndarray) -> np.ndarray:
 
 
 def body_mask(ct: sitk.Image, name: str = "the CT") -> sitk.Image:
-    """Patient against air, couch and mask, uint8: the largest piece above -300 HU after an opening of 4 mm, filled slice by slice.
+    """Patient against air, couch and mask, uint8: the largest piece above -300 HU after an opening of 4 mm, filled
+    slice by slice.
 
     Raises `InputError` when there is none.
     """
     tissue = sitk.GetArrayViewFromImage(ct) > TISSUE_HU
     reach = [max(1, round(4.0 / s)) for s in ct.GetSpacing()[:2]][::-1]
-    y, x = np.ogrid[-reach[0]:reach[0] + 1, -reach[1]:reach[1] + 1]
+    y, x = np.ogrid[-reach[0] : reach[0] + 1, -reach[1] : reach[1] + 1]
     disc = ((y / reach[0]) ** 2 + (x / reach[1]) ** 2 <= 1)[None]
     wide = [(0, 0), (reach[0],) * 2, (reach[1],) * 2]
     # at the border of the scan the patient goes on
-    opened = ndimage.binary_opening(np.pad(tissue, wide, mode="edge"), disc)[:, reach[0]:-reach[0], reach[1]:-reach[1]]
+    opened = ndimage.binary_opening(np.pad(tissue, wide, mode="edge"), disc)[
+        :, reach[0] : -reach[0], reach[1] : -reach[1]
+    ]
     pieces, count = ndimage.label(opened)
     if count == 0:
         raise InputError(f"{name}: no patient is in it (nothing wider than 8 mm above -300 HU); give a CT in HU.")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Callable
 
 from .errors import Cancelled
 
@@ -73,8 +73,16 @@ class Progress:
             left = rate * (1 - fraction) + rate / self._shares[name] * (1 - before - self._shares[name])
         elif overall > 0.85:
             left = (now - self._started) / overall * (1 - overall)
-        self._tell({"event": "progress", "stage": name, "fraction": round(fraction, 4), "overall": round(overall, 4),
-                    "seconds_left": None if left is None else round(left, 1), "message": message})
+        self._tell(
+            {
+                "event": "progress",
+                "stage": name,
+                "fraction": round(fraction, 4),
+                "overall": round(overall, 4),
+                "seconds_left": None if left is None else round(left, 1),
+                "message": message,
+            }
+        )
 
     def close(self) -> None:
         """End the current stage's clock."""

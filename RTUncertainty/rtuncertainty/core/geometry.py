@@ -47,10 +47,15 @@ def in_patient_axes(directions: np.ndarray, spacing, size) -> tuple[np.ndarray, 
 
 
 def bounding_box(mask: np.ndarray, margin=0) -> tuple[slice, ...]:
-    """The box around a mask that has a voxel, as slices; widened by `margin` voxels (one number, or one for each axis), within the image."""
+    """The box around a mask that has a voxel, as slices; widened by `margin` voxels (one number, or one for each
+    axis), within the image.
+    """
     margins = np.broadcast_to(np.asarray(margin, int), mask.ndim)
     spans = [np.flatnonzero(mask.any(tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)]
-    return tuple(slice(max(int(s[0]) - int(m), 0), min(int(s[-1]) + 1 + int(m), n)) for s, m, n in zip(spans, margins, mask.shape))
+    return tuple(
+        slice(max(int(s[0]) - int(m), 0), min(int(s[-1]) + 1 + int(m), n))
+        for s, m, n in zip(spans, margins, mask.shape)
+    )
 
 
 def like(array: np.ndarray, grid: sitk.Image, dtype=np.float32) -> sitk.Image:
@@ -83,7 +88,8 @@ def resampled_grid(image: sitk.Image, spacing) -> sitk.Image:
 def resample(image: sitk.Image, grid: sitk.Image, interpolation="linear", background: float = 0.0) -> sitk.Image:
     """`image` on the voxels of `grid`; outside of the image's field of view, `background`.
 
-    Where voxels become larger it is smoothed first (`smoothed_for`); label images (`interpolation="nearest"`) are never smoothed.
+    Where voxels become larger it is smoothed first (`smoothed_for`); label images (`interpolation="nearest"`) are never
+    smoothed.
     """
     if same_grid(image, grid):
         return image
@@ -100,8 +106,8 @@ def resample(image: sitk.Image, grid: sitk.Image, interpolation="linear", backgr
 
 
 def smoothed_for(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
-    """`image` (float32) on its own voxels; where those of `grid` are larger by `ratio`, smoothed by the Gaussian that suppresses
-    aliasing (sd = 0.5·sqrt(ratio² − 1) voxels)."""
+    """`image` (float32) on its own voxels; where those of `grid` are larger by `ratio`, smoothed by the Gaussian that
+    suppresses aliasing (sd = 0.5·sqrt(ratio² − 1) voxels)."""
     image = sitk.Cast(image, sitk.sitkFloat32)
     ratio = np.array(grid.GetSpacing()) / np.array(image.GetSpacing())
     if ratio.max() <= 1.05:
@@ -113,6 +119,7 @@ def smoothed_for(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
 
 def require_overlap(image: sitk.Image, other: sitk.Image, name: str, other_name: str) -> None:
     """Raise `InputError` when two images share no volume in space."""
+
     def box(i):
         n = np.array(i.GetSize())
         corners = [[(m - 0.5) if b else -0.5 for m, b in zip(n, bits)] for bits in np.ndindex(2, 2, 2)]

@@ -22,7 +22,8 @@ RIGHT_ANGLE, LARGEST_MM = 1e-3, 3000.0
 
 
 def read(path, padded: bool = False) -> sitk.Image:
-    """A 3-D scalar image from a NIfTI, NRRD or MetaImage file, or from a folder with one DICOM series. `padded`: see `check`.
+    """A 3-D scalar image from a NIfTI, NRRD or MetaImage file, or from a folder with one DICOM series. `padded`: see
+    `check`.
 
     Raises `InputError` that names the file, what is wrong with it and what to do.
     """
@@ -35,7 +36,9 @@ def read(path, padded: bool = False) -> sitk.Image:
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        raise InputError(f"{path} cannot be read as an image ({_reason(error)}); give NIfTI, NRRD, MHA or a DICOM folder.") from error
+        raise InputError(
+            f"{path} cannot be read as an image ({_reason(error)}); give NIfTI, NRRD, MHA or a DICOM folder."
+        ) from error
     return check(image, str(path), padded)
 
 
@@ -45,7 +48,9 @@ def _reason(error: RuntimeError) -> str:
     if "Unable to determine ImageIO" in reason:
         return "it is empty or no image file"
     # ITK tells the last error of the system, which is another's
-    return "it is damaged or cut short, or the file with its voxels is missing" if reason.startswith("Reason:") else reason
+    return (
+        "it is damaged or cut short, or the file with its voxels is missing" if reason.startswith("Reason:") else reason
+    )
 
 
 def read_stored(path, wrong: str) -> sitk.Image:
@@ -61,11 +66,12 @@ def read_stored(path, wrong: str) -> sitk.Image:
 
 
 def check_nifti(path, padded: bool = False) -> None:
-    """Raise `InputError` for a NIfTI-1 file that is cut short, holds NaN or infinite values, or whose header makes no image.
+    """Raise `InputError` for a NIfTI-1 file that is cut short, holds NaN or infinite values, or whose header makes no
+    image.
 
     With `padded`, NaN that reaches in from the border is background and no fault.
-    ITK reads a truncated file without a word, turns NaN into 0 and a voxel size of 0 into 1 mm, so the file itself is looked at. Files of
-    other kinds are not.
+    ITK reads a truncated file without a word, turns NaN into 0 and a voxel size of 0 into 1 mm, so the file itself is
+    looked at. Files of other kinds are not.
     """
     path = Path(path)
     if not path.name.lower().endswith((".nii", ".nii.gz")):
@@ -83,7 +89,10 @@ def check_nifti(path, padded: bool = False) -> None:
             if not 1 <= dimensions <= 7 or shape[0] < 1 or bits < 1 or not np.isfinite(offset):
                 raise InputError(f"{path} cannot be read as an image (its header is damaged); copy it again.")
             if not np.isfinite(size[:dimensions]).all() or 0 in size[:dimensions]:
-                raise InputError(f"{path} states a voxel size of {' × '.join(f'{s:g}' for s in size)} mm; every one must be positive: repair the header.")
+                raise InputError(
+                    f"{path} states a voxel size of {' × '.join(f'{s:g}' for s in size)} mm; every one must be "
+                    "positive: repair the header."
+                )
             expected = int(np.prod([max(1, n) for n in shape[:dimensions]], dtype=np.int64)) * bits // 8
             f.seek(max(352, int(offset)))
             found, unlike, wide = 0, [], 4 if kind == 16 else 8
@@ -93,11 +102,16 @@ def check_nifti(path, padded: bool = False) -> None:
                     values = np.frombuffer(block[: len(block) // wide * wide], f"{order}f{wide}")
                     unlike.append(np.where(np.isnan(values), 1, np.where(np.isfinite(values), 0, 2)).astype(np.uint8))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path} cannot be read as an image (it is damaged or cut short: {error}); copy it again.") from error
+        raise InputError(
+            f"{path} cannot be read as an image (it is damaged or cut short: {error}); copy it again."
+        ) from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     if found < expected:
-        raise InputError(f"{path} cannot be read as an image (it is cut short: {found} of {expected} bytes of voxels); copy it again.")
+        raise InputError(
+            f"{path} cannot be read as an image (it is cut short: {found} of {expected} bytes of voxels); copy it "
+            "again."
+        )
     bad = sum(int(np.count_nonzero(u)) for u in unlike)
     if bad:
         shape = [max(1, n) for n in shape[:dimensions]][::-1]
@@ -122,7 +136,9 @@ def _read_dicom(folder: Path) -> sitk.Image:
         raise InputError(f"{folder} holds no DICOM series; give the folder in which the slices lie.")
     if len(names) > 1:
         found = [len(reader.GetGDCMSeriesFileNames(str(folder), n)) for n in names]
-        raise InputError(f"{folder} holds {len(names)} DICOM series (of {', '.join(map(str, found))} files); give a folder with one.")
+        raise InputError(
+            f"{folder} holds {len(names)} DICOM series (of {', '.join(map(str, found))} files); give a folder with one."
+        )
     files = reader.GetGDCMSeriesFileNames(str(folder), names[0])
     header = slice_stack.require(folder, files)
     reader.SetFileNames(files)
@@ -140,14 +156,17 @@ def _read_dicom(folder: Path) -> sitk.Image:
 def check(image: sitk.Image, name: str, padded: bool = False) -> sitk.Image:
     """The image as float32 when it is a 3-D scalar image with finite, varying values and positive spacing.
 
-    `padded`: an MR, whose background may be NaN (it then becomes 0; NaN inside is refused). A fourth dimension of one entry is dropped. Raises `InputError` otherwise.
+    `padded`: an MR, whose background may be NaN (it then becomes 0; NaN inside is refused). A fourth dimension of one
+    entry is dropped. Raises `InputError` otherwise.
     """
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
     if image.GetDimension() != 3:
         raise InputError(f"{name} has {image.GetDimension()} dimensions; a single 3-D volume is needed.")
     if image.GetNumberOfComponentsPerPixel() != 1 or "complex" in image.GetPixelIDTypeAsString():
-        raise InputError(f"{name} has {max(2, image.GetNumberOfComponentsPerPixel())} values per voxel; a scalar volume is needed.")
+        raise InputError(
+            f"{name} has {max(2, image.GetNumberOfComponentsPerPixel())} values per voxel; a scalar volume is needed."
+        )
     if min(image.GetSize()) < 1 or image.GetNumberOfPixels() == 0:
         raise InputError(f"{name} is empty.")
     require_slices(image.GetSize(), name)
@@ -164,7 +183,9 @@ def check(image: sitk.Image, name: str, padded: bool = False) -> sitk.Image:
 
 
 def without_border_nan(array: np.ndarray) -> np.ndarray:
-    """The voxels with 0 in place of NaN that reaches in from the border; the very array where there is none, or NaN inside too."""
+    """The voxels with 0 in place of NaN that reaches in from the border; the very array where there is none, or NaN
+    inside too.
+    """
     if array.dtype.kind != "f" or not np.isnan(array).any():
         return array
     unknown = np.isnan(array)
@@ -190,17 +211,24 @@ def require_extent(spacing, size, name: str) -> None:
     """Raise `InputError` for an image that is longer than what a scanner holds; `spacing` in mm, `size` in voxels."""
     extent = np.multiply(spacing, size)
     if extent.max() > LARGEST_MM:
-        raise InputError(f"{name} is {extent.max() / 1000:.1f} m long, with voxels of {' × '.join(f'{s:g}' for s in spacing)} mm; "
-                         "correct its voxel spacing.")
+        raise InputError(
+            f"{name} is {extent.max() / 1000:.1f} m long, with voxels of {' × '.join(f'{s:g}' for s in spacing)} mm; "
+            "correct its voxel spacing."
+        )
 
 
 def require_geometry(image: sitk.Image, name: str) -> None:
-    """Raise `InputError` unless a 3-D image has positive spacings, axes at right angles, and the size of something that a scanner holds."""
+    """Raise `InputError` unless a 3-D image has positive spacings, axes at right angles, and the size of something
+    that a scanner holds.
+    """
     spacing, axes = np.array(image.GetSpacing()), np.array(image.GetDirection()).reshape(3, 3)
     if not np.all(np.isfinite(spacing) & (spacing > 0)):
         raise InputError(f"{name} has a voxel spacing of {image.GetSpacing()}; every spacing must be positive.")
     if not np.isfinite(image.GetOrigin()).all() or not np.allclose(axes.T @ axes, np.eye(3), atol=RIGHT_ANGLE):
-        raise InputError(f"{name} has axes that are not at right angles (it is sheared), or no place in space; resample it to a straight grid.")
+        raise InputError(
+            f"{name} has axes that are not at right angles (it is sheared), or no place in space; resample it to a "
+            "straight grid."
+        )
     require_extent(spacing, image.GetSize(), name)
 
 
@@ -240,7 +268,7 @@ class Staging:
         self.output = Path(output)
         self.folder = self.output.with_name(f".{self.output.name}.{os.getpid()}.part")
 
-    def __enter__(self) -> "Staging":
+    def __enter__(self) -> Staging:
         with self.writing():
             if self.output.exists() and not self.output.is_dir():
                 raise InputError(f"{self.output} is a file; give a folder for the results.")
@@ -303,7 +331,9 @@ class _Writing:
     def __exit__(self, kind, error, _):
         if isinstance(error, OSError):
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise InputError(f"{self.place}: no space left on the disk; free some or choose another folder.") from error
+                raise InputError(
+                    f"{self.place}: no space left on the disk; free some or choose another folder."
+                ) from error
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise InputError(f"{self.place}: no permission to write there; choose another folder.") from error
             raise InputError(f"{self.place} cannot be written: {error.strerror or error}.") from error

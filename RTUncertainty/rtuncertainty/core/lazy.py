@@ -1,4 +1,6 @@
-"""Names of a package that are loaded when they are used, so that importing the package imports neither torch nor an optional library."""
+"""Names of a package that are loaded when they are used, so that importing the package imports neither torch nor an
+optional library.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ import importlib
 
 
 def exports(package: str, where: dict[str, str]):
-    """(`__all__`, `__getattr__`, `__dir__`) of `package` (its `__name__`); `where`: name → the module of the package that has it."""
+    """(`__all__`, `__getattr__`, `__dir__`) of `package` (its `__name__`); `where`: name → the module of the package
+    that has it.
+    """
     names = sorted(where)
 
     def find(name: str):

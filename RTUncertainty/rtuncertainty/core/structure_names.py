@@ -1,4 +1,6 @@
-"""Which organ a structure is, by its name in whatever spelling: AAPM TG-263 names, plain English, and what clinics write."""
+"""Which organ a structure is, by its name in whatever spelling: AAPM TG-263 names, plain English, and what clinics
+write.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,16 @@ import re
 # what the name is, without its side, in lower case and without separators
 SYNONYMS = {
     "brainstem": ("brainstem", "stem", "truncusencephali", "hirnstamm"),
-    "spinal_cord": ("spinalcord", "cord", "spinal", "myelon", "medulla", "medullaspinalis", "cordspinal", "rueckenmark"),
+    "spinal_cord": (
+        "spinalcord",
+        "cord",
+        "spinal",
+        "myelon",
+        "medulla",
+        "medullaspinalis",
+        "cordspinal",
+        "rueckenmark",
+    ),
     "parotid": ("parotid", "parotis", "parotidgland", "glndparotid", "glparotis", "glandulaparotis", "parotids"),
     "esophagus": ("esophagus", "oesophagus", "esoph", "oesoph", "oesophage", "speiseroehre"),
     "larynx": ("larynx", "glotticlarynx", "larynxsg", "kehlkopf"),
@@ -18,7 +29,10 @@ SYNONYMS = {
     "femoral_head": ("femoralhead", "femurhead", "headoffemur", "femhead", "femoral", "caputfemoris", "hueftkopf"),
     "bone": ("bone", "bones", "skeleton"),
 }
-SIDES = {"left": ("l", "lt", "left", "li", "links", "sin", "sinistra"), "right": ("r", "rt", "right", "re", "rechts", "dex", "dextra")}
+SIDES = {
+    "left": ("l", "lt", "left", "li", "links", "sin", "sinistra"),
+    "right": ("r", "rt", "right", "re", "rechts", "dex", "dextra"),
+}
 SIDED = ("parotid", "femoral_head")
 # a margin or a part of an organ is another structure
 OTHER = re.compile(r"^(p?[cgip]tv|prv|opt|ring|wall|avoid|minus|sub|exp|margin)\d*$")
@@ -40,7 +54,9 @@ def organ(name: str) -> str | None:
         return None
     sides = {side for side, spellings in SIDES.items() for w in found if w in spellings}
     rest = "".join(w for w in found if not any(w in s for s in SIDES.values()))
-    known = next((title for title, spellings in SYNONYMS.items() if rest in spellings or rest == title.replace("_", "")), None)
+    known = next(
+        (title for title, spellings in SYNONYMS.items() if rest in spellings or rest == title.replace("_", "")), None
+    )
     if known is None or (len(sides) != 1 if known in SIDED else sides):
         return None
     return f"{known}_{sides.pop()}" if known in SIDED else known

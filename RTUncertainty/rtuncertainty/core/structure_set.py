@@ -1,4 +1,6 @@
-"""Structures of a patient: read from a segmentation (`.seg.nrrd`) or a label image, and written as Slicer reads them."""
+"""Structures of a patient: read from a segmentation (`.seg.nrrd`) or a label image, and written as Slicer reads
+them.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,29 @@ from .segmentation_file import HEADER, segment_header
 # of the structures of one segmentation: labels of 8 bits
 MOST = 255
 # for structures that come without a colour: Slicer's generic colours are no better known than these
-COLORS = ((128, 174, 128), (241, 214, 145), (177, 122, 101), (111, 184, 210), (216, 101, 79), (221, 130, 101), (144, 238, 144),
-          (192, 104, 88), (220, 245, 20), (78, 63, 0), (255, 250, 220), (230, 220, 70), (200, 200, 235), (250, 250, 210))
+COLORS = (
+    (128, 174, 128),
+    (241, 214, 145),
+    (177, 122, 101),
+    (111, 184, 210),
+    (216, 101, 79),
+    (221, 130, 101),
+    (144, 238, 144),
+    (192, 104, 88),
+    (220, 245, 20),
+    (78, 63, 0),
+    (255, 250, 220),
+    (230, 220, 70),
+    (200, 200, 235),
+    (250, 250, 210),
+)
 
 
 @dataclass
 class Structure:
-    """One structure: `mask` (uint8, 0 or 1), `color` (0–255), `code` as in a card, or None; `role`: DICOM's RT ROI interpreted type."""
+    """One structure: `mask` (uint8, 0 or 1), `color` (0–255), `code` as in a card, or None; `role`: DICOM's RT ROI
+    interpreted type.
+    """
 
     name: str
     mask: sitk.Image
@@ -36,16 +54,20 @@ def read(given, name: str = "the structures", empty: bool = False) -> dict[str, 
     """Structures by name from a `.seg.nrrd` file, a label image (path or `SimpleITK.Image`) or a dict {name: mask}.
 
     Names of a label image are in FILE.json beside it ({name: value}, for FILE.nii.gz), else "label 1", "label 2", …
-    Structures may overlap (layers of a `.seg.nrrd`). An RTSTRUCT is read by `rtuncertainty.dicom.structure_input`. Raises
-    `InputError` for a file that cannot be read, holds no label image, or no structure with a voxel (unless `empty`).
+    Structures may overlap (layers of a `.seg.nrrd`). An RTSTRUCT is read by `rtuncertainty.dicom.structure_input`.
+    Raises `InputError` for a file that cannot be read, holds no label image, or no structure with a voxel (unless
+    `empty`).
     """
     if isinstance(given, dict):
         found = {n: Structure(n, _binary(m), COLORS[i % len(COLORS)]) for i, (n, m) in enumerate(given.items())}
     else:
         image, name = (given, name) if isinstance(given, sitk.Image) else (_open(given), str(given))
         if image.GetDimension() != 3 or "float" in image.GetPixelIDTypeAsString():
-            raise InputError(f"{name}: is no segmentation: it has {image.GetDimension()} dimensions of {image.GetPixelIDTypeAsString()}; "
-                             "give a .seg.nrrd file or a label image of whole numbers.")
+            raise InputError(
+                f"{name}: is no segmentation: it has {image.GetDimension()} dimensions of "
+                f"{image.GetPixelIDTypeAsString()}; "
+                "give a .seg.nrrd file or a label image of whole numbers."
+            )
         image_io.require_geometry(image, name)
         found = _segments(image, name) if image.HasMetaDataKey("Segment0_ID") else _labels(image, given)
     return checked(found, name, empty)
@@ -61,7 +83,10 @@ def checked(found: dict[str, Structure], name: str, empty: bool = False) -> dict
 
 def _require_so_few(count: int, name: str) -> None:
     if count > MOST:
-        raise InputError(f"{name}: holds {count} different labels, more than the {MOST} that a segmentation has room for; give a segmentation, not a scan.")
+        raise InputError(
+            f"{name}: holds {count} different labels, more than the {MOST} that a segmentation has room for; give a "
+            "segmentation, not a scan."
+        )
 
 
 def _binary(mask: sitk.Image) -> sitk.Image:
@@ -77,10 +102,14 @@ def _open(path) -> sitk.Image:
 
 def _segments(image: sitk.Image, file: str) -> dict[str, Structure]:
     """The segments of Slicer's header. Raises `InputError` for one that is damaged."""
-    layers = [sitk.VectorIndexSelectionCast(image, i) for i in range(image.GetNumberOfComponentsPerPixel())] \
-        if image.GetNumberOfComponentsPerPixel() > 1 else [image]
+    layers = (
+        [sitk.VectorIndexSelectionCast(image, i) for i in range(image.GetNumberOfComponentsPerPixel())]
+        if image.GetNumberOfComponentsPerPixel() > 1
+        else [image]
+    )
     found, number = {}, 0
     while image.HasMetaDataKey(f"Segment{number}_ID"):
+
         def of(key, default="", number=number):
             key = f"Segment{number}_{key}"
             return image.GetMetaData(key) if image.HasMetaDataKey(key) else default
@@ -88,9 +117,14 @@ def _segments(image: sitk.Image, file: str) -> dict[str, Structure]:
         title = unused(of("Name") or of("ID") or f"segment {number + 1}", found)
         try:
             color = tuple(round(255 * min(max(float(c), 0.0), 1.0)) for c in of("Color", "0.5 0.5 0.5").split())
-            mask = sitk.Equal(layers[range(len(layers))[int(of("Layer", "0"))]], float(of("LabelValue", str(number + 1))))
+            mask = sitk.Equal(
+                layers[range(len(layers))[int(of("Layer", "0"))]], float(of("LabelValue", str(number + 1)))
+            )
         except (ValueError, IndexError) as error:
-            raise InputError(f"{file}: colour, layer or label of the segment '{title}' is damaged in its header; save the segmentation again.") from error
+            raise InputError(
+                f"{file}: colour, layer or label of the segment '{title}' is damaged in its header; save the "
+                "segmentation again."
+            ) from error
         found[title] = Structure(title, mask, color if len(color) == 3 else (128, 128, 128), _code(of("Tags")))
         number += 1
     return found
@@ -130,13 +164,18 @@ def _labels(image: sitk.Image, given) -> dict[str, Structure]:
                 table = json.loads(beside.read_text(encoding="utf-8"))
                 names = {int(value): str(n) for n, value in table.items() if int(value) == float(value)}
             except (OSError, ValueError, TypeError, AttributeError) as error:
-                raise InputError(f"{beside}: is no table of names and values, such as {{\"bladder\": 1}}.") from error
+                raise InputError(f'{beside}: is no table of names and values, such as {{"bladder": 1}}.') from error
             if len(names) < len(table):
-                raise InputError(f"{beside}: gives two names one value, or one a value that is no whole number; give each structure its own.")
+                raise InputError(
+                    f"{beside}: gives two names one value, or one a value that is no whole number; give each structure "
+                    "its own."
+                )
     values = [int(v) for v in np.unique(sitk.GetArrayViewFromImage(image)) if v]
     _require_so_few(len(values), str(given) if not isinstance(given, sitk.Image) else "the label image")
     titles = {v: names.get(v, f"label {v}") for v in values}
-    return {titles[v]: Structure(titles[v], sitk.Equal(image, v), COLORS[i % len(COLORS)]) for i, v in enumerate(values)}
+    return {
+        titles[v]: Structure(titles[v], sitk.Equal(image, v), COLORS[i % len(COLORS)]) for i, v in enumerate(values)
+    }
 
 
 def as_segmentation(structures: list[Structure]) -> sitk.Image:

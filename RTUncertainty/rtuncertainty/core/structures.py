@@ -44,7 +44,9 @@ def tidy_labels(labels: np.ndarray, structures: list[dict], ml_per_voxel: float)
 
 
 def large_pieces(labelled: np.ndarray) -> np.ndarray:
-    """The voxels of the pieces, numbered 1, 2, …, that hold at least `PART` of `labelled` (bool [z, y, x]); pieces touch at corners too."""
+    """The voxels of the pieces, numbered 1, 2, …, that hold at least `PART` of `labelled` (bool [z, y, x]); pieces
+    touch at corners too.
+    """
     pieces, _ = ndimage.label(labelled, np.ones((3, 3, 3)))
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
@@ -55,8 +57,8 @@ def large_pieces(labelled: np.ndarray) -> np.ndarray:
 def tidy_moved(moved: np.ndarray, rule: dict, ml_per_voxel: float) -> np.ndarray:
     """`tidy` for a structure that a deformation moved (bool [z, y, x]).
 
-    It was drawn as it is, so a large second piece is no stray: a thin one, such as a cord, breaks where it lies between voxels,
-    and "largest" would then lose half of it. In its place, pieces below `PART` of the structure are dropped.
+    It was drawn as it is, so a large second piece is no stray: a thin one, such as a cord, breaks where it lies between
+    voxels, and "largest" would then lose half of it. In its place, pieces below `PART` of the structure are dropped.
     """
     if "largest" not in rule:
         return tidy(moved, rule, ml_per_voxel)

@@ -36,7 +36,9 @@ def surface_distance(a: np.ndarray, b: np.ndarray, spacing) -> SurfaceDistance:
     The mean is over the surface voxels of both. NaN when one of the masks is empty.
     """
     if a.shape != b.shape:
-        raise InputError(f"two structures of {a.shape} and {b.shape} voxels cannot be compared; resample one of them first.")
+        raise InputError(
+            f"two structures of {a.shape} and {b.shape} voxels cannot be compared; resample one of them first."
+        )
     if not a.any() or not b.any():
         return SurfaceDistance(float("nan"), float("nan"))
     box = bounding_box(a | b, 1)
@@ -50,22 +52,25 @@ def surface_distance(a: np.ndarray, b: np.ndarray, spacing) -> SurfaceDistance:
 
 
 def normal_sd(covariance: np.ndarray, mask: np.ndarray, spacing) -> np.ndarray:
-    """The sd (mm) across the surface of a displacement with `covariance` [6, z, y, x] (xx, yy, zz, xy, xz, yz; mm²), at the
-    surface voxels of `mask`, in the order of `np.nonzero(surface(mask))`."""
+    """The sd (mm) across the surface of a displacement with `covariance` [6, z, y, x] (xx, yy, zz, xy, xz, yz; mm²), at
+    the surface voxels of `mask`, in the order of `np.nonzero(surface(mask))`."""
     at = np.nonzero(surface(mask))
     smooth = ndimage.gaussian_filter(mask.astype(np.float32), 1.0)
     slope = np.stack([g[at] for g in np.gradient(smooth, *tuple(spacing)[::-1])][::-1])
     n = slope / np.maximum(np.linalg.norm(slope, axis=0), 1e-6)
     xx, yy, zz, xy, xz, yz = (c[at] for c in covariance)
-    variance = xx * n[0]**2 + yy * n[1]**2 + zz * n[2]**2 + 2 * (xy * n[0] * n[1] + xz * n[0] * n[2] + yz * n[1] * n[2])
+    variance = (
+        xx * n[0] ** 2 + yy * n[1] ** 2 + zz * n[2] ** 2 + 2 * (xy * n[0] * n[1] + xz * n[0] * n[2] + yz * n[1] * n[2])
+    )
     return np.sqrt(np.maximum(variance, 0))
 
 
 def threshold_sd(mean: np.ndarray, variance: np.ndarray, mask: np.ndarray, spacing) -> np.ndarray:
-    """The sd (mm) of where a probability crosses one half, sd(p) / |∇p|, at the surface voxels of `mask`; to first order.
+    """The sd (mm) of where a probability crosses one half, sd(p) / |∇p|, at the surface voxels of `mask`; to first
+    order.
 
-    mean, variance [z, y, x] of the probability over the samples. Where the probability is flat the crossing is anywhere: the
-    slope is taken as at least 1 % per mm.
+    mean, variance [z, y, x] of the probability over the samples. Where the probability is flat the crossing is
+    anywhere: the slope is taken as at least 1 % per mm.
     """
     at = np.nonzero(surface(mask))
     slope = np.sqrt(sum(g[at] ** 2 for g in np.gradient(mean, *tuple(spacing)[::-1])))

@@ -15,15 +15,20 @@ def compose_tensor(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def compose_fields(first: sitk.Image, second: sitk.Image, device="cpu") -> sitk.Image:
-    """The field that moves a point by `first` and then, from there, by `second`: d(x) = first(x) + second(x + first(x)).
+    """The field that moves a point by `first` and then, from there, by `second`: d(x) = first(x) + second(x +
+    first(x)).
 
-    On the grid of `first`; `second` may be on another one. It warps an image as warping by `second` and then by `first` does,
-    with one interpolation less. As everywhere here, `second` goes on beyond its grid with its outermost values.
+    On the grid of `first`; `second` may be on another one. It warps an image as warping by `second` and then by `first`
+    does, with one interpolation less. As everywhere here, `second` goes on beyond its grid with its outermost values.
     """
     own = to_voxels(first, device=device)
-    return from_voxels(own + sample_tensor(to_voxels(second, first, device), positions_in(second, first, device)), first)
+    return from_voxels(
+        own + sample_tensor(to_voxels(second, first, device), positions_in(second, first, device)), first
+    )
 
 
 def resample_field(field: sitk.Image, grid: sitk.Image, device="cpu") -> sitk.Image:
-    """The same deformation on the voxels of `grid`: linearly interpolated, and beyond its own grid its outermost values."""
+    """The same deformation on the voxels of `grid`: linearly interpolated, and beyond its own grid its outermost
+    values.
+    """
     return compose_fields(zero_field(grid), field, device)

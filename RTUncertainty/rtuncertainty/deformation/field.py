@@ -1,4 +1,6 @@
-"""Displacement fields as images (mm, LPS) and as tensors (voxels along the grid's axes). See the package's conventions."""
+"""Displacement fields as images (mm, LPS) and as tensors (voxels along the grid's axes). See the package's
+conventions.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from ..core.errors import InputError
 
 
 def require_field(field: sitk.Image, name: str = "the deformation") -> sitk.Image:
-    """`field` as a 3-D image of three 64-bit components. Raises `InputError` for any other image and for values that are
-    NaN or infinite."""
+    """`field` as a 3-D image of three 64-bit components. Raises `InputError` for any other image and for values that
+    are NaN or infinite."""
     field = _vectors(field, name)
     _require_finite(sitk.GetArrayViewFromImage(field), name)
     return field
@@ -18,8 +20,11 @@ def require_field(field: sitk.Image, name: str = "the deformation") -> sitk.Imag
 
 def _vectors(field: sitk.Image, name: str = "the deformation") -> sitk.Image:
     if field.GetDimension() != 3 or field.GetNumberOfComponentsPerPixel() != 3:
-        raise InputError(f"{name} has {field.GetDimension()} dimensions and {field.GetNumberOfComponentsPerPixel()} components a voxel; "
-                         "a displacement field has 3 of each.")
+        raise InputError(
+            f"{name} has {field.GetDimension()} dimensions and {field.GetNumberOfComponentsPerPixel()} components a "
+            "voxel; "
+            "a displacement field has 3 of each."
+        )
     return field if field.GetPixelID() == sitk.sitkVectorFloat64 else sitk.Cast(field, sitk.sitkVectorFloat64)
 
 
@@ -52,7 +57,8 @@ def between(grid: sitk.Image, other: sitk.Image) -> tuple[np.ndarray, np.ndarray
 
 
 def to_voxels(field: sitk.Image, along: sitk.Image | None = None, device="cpu", slices: slice = slice(None)):
-    """A float32 tensor [1, 3, z, y, x] of displacements in voxels along the axes of `along`, by default the field's own.
+    """A float32 tensor [1, 3, z, y, x] of displacements in voxels along the axes of `along`, by default the field's
+    own.
 
     Its places are the field's own voxels, of `slices` (z) only.
     """
@@ -68,14 +74,16 @@ def to_voxels(field: sitk.Image, along: sitk.Image | None = None, device="cpu", 
 
 
 def from_voxels(displacement, grid: sitk.Image, along: sitk.Image | None = None) -> sitk.Image:
-    """A displacement field (mm) on the voxels of `grid`, from a tensor [3, z, y, x] or [1, 3, z, y, x] in voxels along the
-    axes of `along`, by default those of `grid`.
+    """A displacement field (mm) on the voxels of `grid`, from a tensor [3, z, y, x] or [1, 3, z, y, x] in voxels along
+    the axes of `along`, by default those of `grid`.
 
     Raises `ValueError` for a tensor of another shape.
     """
     shape = (3, *grid.GetSize()[::-1])
     if tuple(displacement.shape[-4:]) != shape or displacement.numel() != np.prod(shape):
-        raise ValueError(f"a displacement of shape {tuple(displacement.shape)} does not fit a grid of {shape[1:]} voxels")
+        raise ValueError(
+            f"a displacement of shape {tuple(displacement.shape)} does not fit a grid of {shape[1:]} voxels"
+        )
     array = np.moveaxis(displacement.detach().reshape(shape).cpu().double().numpy(), 0, -1)
     return field_from_array(array @ axes(grid if along is None else along)[0].T, grid)
 
@@ -84,16 +92,20 @@ def after_rigid(field: sitk.Image, rigid: sitk.Transform) -> sitk.Image:
     """One field for a field that was found after a rigid (or any other) pre-alignment `rigid`.
 
     `rigid` maps points of the daily to the planning CT, as SimpleITK and elastix give it, and the planning CT had been
-    resampled by it before `field` was found: a point x of the daily CT is rigid(x + field(x)) in the original planning CT.
+    resampled by it before `field` was found: a point x of the daily CT is rigid(x + field(x)) in the original planning
+    CT.
     """
     # a copy, because the transform takes the image's memory
     steps = sitk.CompositeTransform([rigid, sitk.DisplacementFieldTransform(sitk.Image(require_field(field)))])
-    return sitk.TransformToDisplacementField(steps, sitk.sitkVectorFloat64, field.GetSize(), field.GetOrigin(), field.GetSpacing(),
-                                             field.GetDirection())
+    return sitk.TransformToDisplacementField(
+        steps, sitk.sitkVectorFloat64, field.GetSize(), field.GetOrigin(), field.GetSpacing(), field.GetDirection()
+    )
 
 
 def within(array: np.ndarray, mask: np.ndarray | None, name: str) -> np.ndarray:
-    """The values [n] or vectors [n, 3] of `array` inside `mask`. Raises `InputError` for a mask that is empty or does not fit."""
+    """The values [n] or vectors [n, 3] of `array` inside `mask`. Raises `InputError` for a mask that is empty or
+    does not fit.
+    """
     if mask is None:
         mask = np.ones(array.shape[:3], bool)
     if mask.shape != array.shape[:3]:

@@ -1,4 +1,6 @@
-"""The determinant of the Jacobian of x + d(x): how volumes change from the fixed to the moving image, and where it folds."""
+"""The determinant of the Jacobian of x + d(x): how volumes change from the fixed to the moving image, and where it
+folds.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,18 @@ from .field import to_voxels, within
 
 
 def jacobian_tensor(displacement: torch.Tensor) -> torch.Tensor:
-    """det(I + ∂d/∂i) [n, 1, z, y, x] of a displacement [n, 3, z, y, x] in voxels: central differences, one-sided at the faces.
+    """det(I + ∂d/∂i) [n, 1, z, y, x] of a displacement [n, 3, z, y, x] in voxels: central differences, one-sided at the
+    faces.
 
-    In voxels along the grid's axes it is the determinant in physical space too, whatever spacing and direction: a change of
-    axes does not change a determinant. Differentiable.
+    In voxels along the grid's axes it is the determinant in physical space too, whatever spacing and direction: a
+    change of axes does not change a determinant. Differentiable.
     """
     displacement = displacement.to(torch.promote_types(displacement.dtype, torch.float32))
     # ∂d_c/∂i_a for the axes a = x, y, z, which are the dimensions 4, 3, 2
     gradient = [_difference(displacement, dim) for dim in (4, 3, 2)]
-    (a, b, c), (d, e, f), (g, h, i) = [[gradient[axis][:, row] + float(row == axis) for axis in range(3)] for row in range(3)]
+    (a, b, c), (d, e, f), (g, h, i) = [
+        [gradient[axis][:, row] + float(row == axis) for axis in range(3)] for row in range(3)
+    ]
     return (a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))[:, None]
 
 
@@ -32,18 +37,18 @@ def _difference(x, dim):
 
 
 def jacobian_determinant(field: sitk.Image, device="cpu") -> sitk.Image:
-    """The determinant (float32) on the grid of `field`: a small volume V of the fixed image was det·V in the moving one, and
-    where it is 0 or less the deformation folds.
+    """The determinant (float32) on the grid of `field`: a small volume V of the fixed image was det·V in the moving
+    one, and where it is 0 or less the deformation folds.
 
-    Right for any direction of the grid; SimpleITK's `DisplacementFieldJacobianDeterminant` takes no account of it and is
-    right for the identity only.
+    Right for any direction of the grid; SimpleITK's `DisplacementFieldJacobianDeterminant` takes no account of it and
+    is right for the identity only.
     """
     return geometry.like(jacobian_tensor(to_voxels(field, device=device))[0, 0].cpu().numpy(), field)
 
 
 class JacobianStatistics(NamedTuple):
-    """mean and sd of the determinant, its smallest and largest value, the share of voxels that fold (determinant ≤ 0), and the
-    number of voxels."""
+    """mean and sd of the determinant, its smallest and largest value, the share of voxels that fold (determinant ≤ 0),
+    and the number of voxels."""
 
     mean: float
     sd: float
@@ -54,10 +59,17 @@ class JacobianStatistics(NamedTuple):
 
 
 def jacobian_statistics(determinant: sitk.Image, mask: np.ndarray | None = None) -> JacobianStatistics:
-    """See `JacobianStatistics`, inside `mask` (bool [z, y, x]); sd and folding fraction are those of Elmahdy 2021, Table 5.
+    """See `JacobianStatistics`, inside `mask` (bool [z, y, x]); sd and folding fraction are those of Elmahdy 2021,
+    Table 5.
 
     Raises `InputError` for a mask without a voxel or of another shape.
     """
     values = within(sitk.GetArrayViewFromImage(determinant), mask, "the Jacobian determinant").astype(np.float64)
-    return JacobianStatistics(float(values.mean()), float(values.std()), float(values.min()), float(values.max()),
-                              float((values <= 0).mean()), int(values.size))
+    return JacobianStatistics(
+        float(values.mean()),
+        float(values.std()),
+        float(values.min()),
+        float(values.max()),
+        float((values <= 0).mean()),
+        int(values.size),
+    )

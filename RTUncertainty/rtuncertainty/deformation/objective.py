@@ -1,4 +1,5 @@
-"""What a deformation is judged by (Elmahdy 2021, Eqs. 1 to 3): similarity, smoothness, overlap of the warped structures.
+"""What a deformation is judged by (Elmahdy 2021, Eqs. 1 to 3): similarity, smoothness, overlap of the warped
+structures.
 
 All are differentiable. MONAI has the last two; the tests compare with it.
 """
@@ -9,7 +10,8 @@ import torch
 
 
 def correlation(fixed: torch.Tensor, warped: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """The normalised cross-correlation [n] of two images [n, 1, z, y, x] over the voxels that count (`valid` 1, else 0).
+    """The normalised cross-correlation [n] of two images [n, 1, z, y, x] over the voxels that count (`valid` 1, else
+    0).
 
     With the 1/N that Eq. 2 lacks. An image that is constant, or of which no voxel counts, has a correlation of 0.
     """
@@ -25,9 +27,11 @@ def correlation(fixed: torch.Tensor, warped: torch.Tensor, valid: torch.Tensor) 
 
 
 def bending_energy(displacement: torch.Tensor) -> torch.Tensor:
-    """Mean over the voxels of d_xx² + d_yy² + d_zz² + 2·(d_xy² + d_xz² + d_yz²), summed over the components (Eq. 3; Rueckert 1999).
+    """Mean over the voxels of d_xx² + d_yy² + d_zz² + 2·(d_xy² + d_xz² + d_yz²), summed over the components (Eq. 3;
+    Rueckert 1999).
 
-    displacement [n, 3, z, y, x] in voxels. The outermost voxels have no second difference. 0 for every affine deformation.
+    displacement [n, 3, z, y, x] in voxels. The outermost voxels have no second difference. 0 for every affine
+    deformation.
     """
     d = displacement
 
@@ -38,15 +42,22 @@ def bending_energy(displacement: torch.Tensor) -> torch.Tensor:
     for number, first in enumerate(steps):
         back = {k: -v for k, v in first.items()}
         energy = energy + (shifted(**first) - 2 * here + shifted(**back)) ** 2
-        for second in steps[number + 1:]:
+        for second in steps[number + 1 :]:
             other = {k: -v for k, v in second.items()}
-            mixed = (shifted(**first, **second) - shifted(**first, **other) - shifted(**back, **second) + shifted(**back, **other)) / 4
+            mixed = (
+                shifted(**first, **second)
+                - shifted(**first, **other)
+                - shifted(**back, **second)
+                + shifted(**back, **other)
+            ) / 4
             energy = energy + 2 * mixed**2
     return energy.sum(1).mean()
 
 
 def soft_dice(found: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """2·Σpt / (Σp² + Σt²) [n, K] of probabilities and truth [n, K, z, y, x] over the voxels that count ([n, 1, z, y, x]; Eq. 1 has plain sums below)."""
+    """2·Σpt / (Σp² + Σt²) [n, K] of probabilities and truth [n, K, z, y, x] over the voxels that count ([n, 1, z, y,
+    x]; Eq. 1 has plain sums below).
+    """
     axes = (2, 3, 4)
     p, t = found * valid, truth * valid
     return 2 * (p * t).sum(axes) / ((p * p).sum(axes) + (t * t).sum(axes)).clamp_min(1e-6)

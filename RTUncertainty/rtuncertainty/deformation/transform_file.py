@@ -1,12 +1,13 @@
 """Deformations as ITK transform files (.h5), which SimpleITK and 3D Slicer read.
 
 What Slicer makes of such a file (tried on its own libraries, 5.13): ITK transforms map points of the fixed to the
-moving image, and Slicer reads them as the transform *from* parent. A planning CT, a segmentation or points put under the
-transform node therefore move onto the daily scan as they should, without anything to invert or tick; "to parent", the way
-points and surfaces go, is Slicer's own numerical inverse of the field. Between voxels Slicer interpolates the field by cubic
-splines (its voxels are met exactly), and beyond the grid it goes on with the outermost displacements. The file must hold one
-field: a composite of rigid and field arrives as a general transform and no longer as a grid. So a rigid pre-alignment is
-worked into the field here.
+moving image, and Slicer reads them as the transform *from* parent. A planning CT, a segmentation or points put under
+the transform node therefore move onto the daily scan as they should, without anything to invert or tick; "to parent",
+the way points and surfaces go, is Slicer's own numerical inverse of the field. Between voxels Slicer interpolates the
+field by cubic splines (its voxels are met exactly), and beyond the grid it goes on with the outermost displacements.
+The file must hold one
+field: a composite of rigid and field arrives as a general transform and no longer as a grid. So a rigid pre-alignment
+is worked into the field here.
 
 SimpleITK writes 64-bit numbers and does not compress them: 24 bytes a voxel.
 """
@@ -24,10 +25,11 @@ from .field import after_rigid, require_field
 
 
 def write_transform(field: sitk.Image, path, rigid: sitk.Transform | None = None) -> Path:
-    """Write `field` as a displacement field transform; with `rigid`, what `after_rigid` makes of both. Returns the path.
+    """Write `field` as a displacement field transform; with `rigid`, what `after_rigid` makes of both. Returns the
+    path.
 
-    Written beside its place and renamed. Raises `InputError` for a name that does not end in .h5 and for a place that cannot
-    be written to.
+    Written beside its place and renamed. Raises `InputError` for a name that does not end in .h5 and for a place that
+    cannot be written to.
     """
     path = Path(path)
     if path.suffix.lower() != ".h5":
@@ -52,8 +54,8 @@ def write_transform(field: sitk.Image, path, rigid: sitk.Transform | None = None
 
 
 def read_transform(path, grid: sitk.Image | None = None) -> sitk.Image:
-    """The displacement field of a transform file: on its own grid, or on the voxels of `grid`, for which any transform that
-    SimpleITK reads will do (rigid, B-spline, composite).
+    """The displacement field of a transform file: on its own grid, or on the voxels of `grid`, for which any transform
+    that SimpleITK reads will do (rigid, B-spline, composite).
 
     Raises `InputError` for a file that is missing or damaged, or that holds no field where no grid is given.
     """
@@ -70,9 +72,22 @@ def read_transform(path, grid: sitk.Image | None = None) -> sitk.Image:
         if grid is None:
             return field
         from .compose import resample_field
+
         return resample_field(field, grid)
     if grid is not None:
-        return require_field(sitk.TransformToDisplacementField(transform, sitk.sitkVectorFloat64, grid.GetSize(), grid.GetOrigin(),
-                                                               grid.GetSpacing(), grid.GetDirection()), str(path))
-    raise InputError(f"{path} holds a transform of type {transform.GetName()}, not one displacement field; give the image on whose grid "
-                     "it is wanted.")
+        return require_field(
+            sitk.TransformToDisplacementField(
+                transform,
+                sitk.sitkVectorFloat64,
+                grid.GetSize(),
+                grid.GetOrigin(),
+                grid.GetSpacing(),
+                grid.GetDirection(),
+            ),
+            str(path),
+        )
+    raise InputError(
+        f"{path} holds a transform of type {transform.GetName()}, not one displacement field; give the image on whose "
+        "grid "
+        "it is wanted."
+    )

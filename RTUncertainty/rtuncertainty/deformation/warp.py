@@ -30,10 +30,12 @@ def affine_tensor(matrix: np.ndarray, shift: np.ndarray, positions: torch.Tensor
 
 
 def sample_tensor(image: torch.Tensor, positions: torch.Tensor, outside: float | None = None) -> torch.Tensor:
-    """`image` [n, c, z, y, x] linearly interpolated at `positions` [n, 3, z', y', x'] (voxels; x, y, z): [n, c, z', y', x'].
+    """`image` [n, c, z, y, x] linearly interpolated at `positions` [n, 3, z', y', x'] (voxels; x, y, z): [n, c, z', y',
+    x'].
 
-    One image serves many positions and the other way round. The result has the wider type of the two. As in ITK, the half voxel
-    around the outermost centres takes the nearest values. Beyond it stands `outside`, or with None the nearest value goes on.
+    One image serves many positions and the other way round. The result has the wider type of the two. As in ITK, the
+    half voxel around the outermost centres takes the nearest values. Beyond it stands `outside`, or with None the
+    nearest value goes on.
     """
     size = torch.as_tensor(image.shape[:1:-1], dtype=positions.dtype, device=positions.device).view(1, 3, 1, 1, 1)
     grid = ((2 * positions + 1) / size - 1).movedim(1, -1)
@@ -46,16 +48,21 @@ def sample_tensor(image: torch.Tensor, positions: torch.Tensor, outside: float |
     return torch.where(inside, sampled, torch.as_tensor(outside, dtype=image.dtype, device=image.device))
 
 
-def warp_tensor(image: torch.Tensor, displacement: torch.Tensor, outside: float | None = None, crop: int = 0, stride: int = 1) -> torch.Tensor:
-    """`image` [n, c, z, y, x] pulled by `displacement` [n, 3, z', y', x']: out[i] = image[crop + stride·(i + displacement[i])].
+def warp_tensor(
+    image: torch.Tensor, displacement: torch.Tensor, outside: float | None = None, crop: int = 0, stride: int = 1
+) -> torch.Tensor:
+    """`image` [n, c, z, y, x] pulled by `displacement` [n, 3, z', y', x']: out[i] = image[crop + stride·(i +
+    displacement[i])].
 
-    With the defaults both are on one grid. With a level's crop and stride (`networks.joint.LEVELS`) the image may be the whole
-    input of a joint network, so that what the displacement points at outside of the cropped output is there too.
-    Differentiable in both; `outside` as in `sample_tensor`.
+    With the defaults both are on one grid. With a level's crop and stride (`networks.joint.LEVELS`) the image may be
+    the whole input of a joint network, so that what the displacement points at outside of the cropped output is there
+    too. Differentiable in both; `outside` as in `sample_tensor`.
     """
     # places in 16 bits would be off by tenths of a voxel
     displacement = displacement.to(torch.promote_types(displacement.dtype, torch.float32))
-    return sample_tensor(image, crop + stride * (index_tensor(displacement.shape[2:], displacement) + displacement), outside)
+    return sample_tensor(
+        image, crop + stride * (index_tensor(displacement.shape[2:], displacement) + displacement), outside
+    )
 
 
 def positions_in(moving: sitk.Image, field: sitk.Image, device="cpu", slices: slice = slice(None)) -> torch.Tensor:
@@ -90,7 +97,9 @@ def warp_image(moving: sitk.Image, field: sitk.Image, outside: float = -1000.0, 
 
 
 def transform_points(field: sitk.Image, points) -> np.ndarray:
-    """Points of the fixed image (n × 3, mm, LPS) carried to the moving image: x + d(x), with d interpolated linearly."""
+    """Points of the fixed image (n × 3, mm, LPS) carried to the moving image: x + d(x), with d interpolated
+    linearly.
+    """
     points = np.asarray(points, np.float64).reshape(-1, 3)
     matrix, origin = axes(field)
     index = np.linalg.solve(matrix, (points - origin).T)

@@ -1,4 +1,6 @@
-"""What every object carries: the patient and study of the reference series, who made it, and that it is not for clinical use."""
+"""What every object carries: the patient and study of the reference series, who made it, and that it is not for
+clinical use.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,44 @@ from .series import Series
 
 WARNING = "NOT FOR CLINICAL USE"
 MANUFACTURER = "RTUncertainty"
-# modules Patient, Clinical Trial Subject and Study, General Study, Patient Study: type 2, which must be there, and others
-PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID",
-           "AccessionNumber")
-MORE = ("IssuerOfPatientID", "TypeOfPatientID", "OtherPatientIDs", "PatientBirthTime", "EthnicGroup", "PatientComments",
-        "PatientSpeciesDescription", "PatientIdentityRemoved", "DeidentificationMethod", "StudyDescription", "PatientAge", "PatientSize",
-        "PatientWeight", "ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName", "ClinicalTrialSiteID",
-        "ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID",
-        "ClinicalTrialTimePointDescription", "LongitudinalTemporalInformationModified")
+# modules Patient, Clinical Trial Subject and Study, General Study, Patient Study: type 2, which must be there, and
+# others
+PATIENT = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+)
+MORE = (
+    "IssuerOfPatientID",
+    "TypeOfPatientID",
+    "OtherPatientIDs",
+    "PatientBirthTime",
+    "EthnicGroup",
+    "PatientComments",
+    "PatientSpeciesDescription",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "StudyDescription",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+    "ClinicalTrialProtocolName",
+    "ClinicalTrialSiteID",
+    "ClinicalTrialSiteName",
+    "ClinicalTrialSubjectID",
+    "ClinicalTrialSubjectReadingID",
+    "ClinicalTrialTimePointID",
+    "ClinicalTrialTimePointDescription",
+    "LongitudinalTemporalInformationModified",
+)
 _ROOT = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 _NAMES = uuid.UUID("5b0f5bd8-7c0e-5d0f-9d6c-2f7c3d0f5c11")
 
@@ -37,8 +69,9 @@ _NAMES = uuid.UUID("5b0f5bd8-7c0e-5d0f-9d6c-2f7c3d0f5c11")
 class Author:
     """Who makes the objects of one export: a `model` of a `version`, at a `time`, with new UIDs.
 
-    UIDs are random, below 2.25 (PS3.5, B.2) or below `prefix`. With a `seed` they follow from it alone: the same seed gives the same
-    UIDs, so it must name the patient, the result and the run. Raises `InputError` for a prefix that is none.
+    UIDs are random, below 2.25 (PS3.5, B.2) or below `prefix`. With a `seed` they follow from it alone: the same seed
+    gives the same UIDs, so it must name the patient, the result and the run. Raises `InputError` for a prefix that is
+    none.
     """
 
     model: str
@@ -49,7 +82,9 @@ class Author:
 
     def __post_init__(self):
         if not _ROOT.fullmatch(self.prefix) or len(self.prefix) > 24:
-            raise InputError(f"'{self.prefix}' is no prefix of UIDs: numbers with dots between, of at most 24 characters.")
+            raise InputError(
+                f"'{self.prefix}' is no prefix of UIDs: numbers with dots between, of at most 24 characters."
+            )
         self._count = 0
 
     def uid(self) -> UID:
@@ -71,10 +106,12 @@ class Author:
     def titled(self, what: str, length: int = 64) -> str:
         """`what`, the model and the warning in one line; where it is too long, the model's name gives way."""
         room = length - len(f"{what} () {WARNING}")
-        name = self.name if len(self.name) <= room else self.name[:max(room - 2, 0)] + ".."
-        return f"{what} ({name}) {WARNING}" if room > 4 else f"{what[:length - len(WARNING) - 1]} {WARNING}"
+        name = self.name if len(self.name) <= room else self.name[: max(room - 2, 0)] + ".."
+        return f"{what} ({name}) {WARNING}" if room > 4 else f"{what[: length - len(WARNING) - 1]} {WARNING}"
 
-    def begin(self, series: Series, sop_class: UID, modality: str, what: str, number: int, syntax=ExplicitVRLittleEndian) -> Dataset:
+    def begin(
+        self, series: Series, sop_class: UID, modality: str, what: str, number: int, syntax=ExplicitVRLittleEndian
+    ) -> Dataset:
         """A dataset of a new series in the study of `series`, with all that is common to our objects.
 
         `what` it is stands in the description of the series, `number` is the series' number.
@@ -124,7 +161,11 @@ def algorithm(author: Author) -> Dataset:
     """The item that identifies the model (Algorithm Identification Macro, PS3.3 10.16)."""
     item = Dataset()
     item.AlgorithmFamilyCodeSequence = Sequence([code("DCM", "123110", "Artificial Intelligence")])
-    item.AlgorithmName, item.AlgorithmVersion, item.AlgorithmSource = author.model[:64], author.version[:64], f"{MANUFACTURER}, {WARNING}"
+    item.AlgorithmName, item.AlgorithmVersion, item.AlgorithmSource = (
+        author.model[:64],
+        author.version[:64],
+        f"{MANUFACTURER}, {WARNING}",
+    )
     return item
 
 
@@ -136,5 +177,7 @@ def write(dataset: Dataset, path) -> None:
     except OSError:
         raise
     except Exception as error:
-        raise InputError(f"{path.name} cannot be made: the reference series holds an element that DICOM does not allow "
-                         f"({type(error).__name__}).") from None
+        raise InputError(
+            f"{path.name} cannot be made: the reference series holds an element that DICOM does not allow "
+            f"({type(error).__name__})."
+        ) from None

@@ -23,8 +23,8 @@ INTERCEPT = -1024
 def make_ct_series(image: sitk.Image, series: Series, author: Author, what: str):
     """Yields the slices (datasets) of a CT series of `image`, whole numbers in HU on the voxels of `series`.
 
-    what: the name of the image, such as "synthetic CT". HU are exact: stored as 16 bits, slope 1. Each slice lies where its
-    reference does. Raises `InputError` for values beyond 16 bits.
+    what: the name of the image, such as "synthetic CT". HU are exact: stored as 16 bits, slope 1. Each slice lies where
+    its reference does. Raises `InputError` for values beyond 16 bits.
     """
     array = sitk.GetArrayViewFromImage(image)
     stored = np.rint(array).astype(np.int32) - INTERCEPT
@@ -35,10 +35,15 @@ def make_ct_series(image: sitk.Image, series: Series, author: Author, what: str)
     for k, source in enumerate(series.slices):
         made = copy.deepcopy(common)
         made.SOPInstanceUID, made.InstanceNumber = author.uid(), k + 1
-        made.ImagePositionPatient, made.ImageOrientationPatient = source.ImagePositionPatient, source.ImageOrientationPatient
+        made.ImagePositionPatient, made.ImageOrientationPatient = (
+            source.ImagePositionPatient,
+            source.ImageOrientationPatient,
+        )
         made.SliceLocation = round(float(np.array(source.ImagePositionPatient, float) @ normal), 4)
         item = reference(source)
-        item.PurposeOfReferenceCodeSequence = Sequence([code("DCM", "121322", "Source image for image processing operation")])
+        item.PurposeOfReferenceCodeSequence = Sequence(
+            [code("DCM", "121322", "Source image for image processing operation")]
+        )
         made.SourceImageSequence = Sequence([item])
         made.WindowCenter, made.WindowWidth = 40, 400
         made.PixelData = stored[k].astype("<i2").tobytes()

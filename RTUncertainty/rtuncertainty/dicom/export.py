@@ -30,21 +30,34 @@ SETS = {"default": "structures", "propagated": "propagated", "segmented": "segme
 
 @dataclass
 class Exported:
-    """What was written: for each kind a line about it, and notes about what was not. Neither holds anything of the patient."""
+    """What was written: for each kind a line about it, and notes about what was not. Neither holds anything of the
+    patient.
+    """
 
     folder: Path
     written: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
-def export_result(result, dicom_reference, output, *, what=None, structures: str = "default", dicom_planning=None, uid_prefix: str = "2.25",
-                  uid_seed: str | None = None, progress: Progress | None = None) -> Exported:
+def export_result(
+    result,
+    dicom_reference,
+    output,
+    *,
+    what=None,
+    structures: str = "default",
+    dicom_planning=None,
+    uid_prefix: str = "2.25",
+    uid_seed: str | None = None,
+    progress: Progress | None = None,
+) -> Exported:
     """Write a result folder as DICOM into the new folder `output`, whole or not at all.
 
-    dicom_reference: folder of the series that the result describes (the MR of a prediction, the daily CT of a propagation): it gives
-    patient, study, frame of reference and slices. what: some of `WHAT`; by default all that the result has but probability
-    and, of a propagation, the deformed planning CT. structures: default, propagated, segmented, or a .seg.nrrd or RTSTRUCT
-    file, such as contours that were accepted or corrected in Slicer. dicom_planning: the planning CT's series, which a registration names.
+    dicom_reference: folder of the series that the result describes (the MR of a prediction, the daily CT of a
+    propagation): it gives patient, study, frame of reference and slices. what: some of `WHAT`; by default all that the
+    result has but probability and, of a propagation, the deformed planning CT. structures: default, propagated,
+    segmented, or a .seg.nrrd or RTSTRUCT file, such as contours that were accepted or corrected in Slicer.
+    dicom_planning: the planning CT's series, which a registration names.
     uid_prefix, uid_seed: new UIDs lie below the prefix; with a seed, the same export gives the same UIDs.
     Files: rtstruct.dcm, ct/0001.dcm …, seg.dcm, probability.dcm, registration.dcm. Raises `InputError`.
     """
@@ -58,8 +71,18 @@ def export_result(result, dicom_reference, output, *, what=None, structures: str
     series.require(found.grid(), str(result))
     model = found.card
     if uid_seed is not None:
-        uid_seed = f"{uid_seed}\n{series.first.SeriesInstanceUID}\n{found.summary.get('created')}\n{model['name']} {model['version']}"
-    job = _Job(found, series, Author(model["name"], model["version"], uid_prefix, uid_seed), Exported(output), bool(what), progress)
+        uid_seed = (
+            f"{uid_seed}\n{series.first.SeriesInstanceUID}\n{found.summary.get('created')}\n{model['name']} "
+            f"{model['version']}"
+        )
+    job = _Job(
+        found,
+        series,
+        Author(model["name"], model["version"], uid_prefix, uid_seed),
+        Exported(output),
+        bool(what),
+        progress,
+    )
     with Staging(output) as staging, files.quiet():
         job.folder = staging.folder
         for kind in wanted:
@@ -76,14 +99,18 @@ def export_result(result, dicom_reference, output, *, what=None, structures: str
 
 @contextlib.contextmanager
 def _without_values(kind: str):
-    """A context in which what a library did not expect becomes an error that tells where, but quotes no value of the series."""
+    """A context in which what a library did not expect becomes an error that tells where, but quotes no value of the
+    series.
+    """
     try:
         yield
     except (RTUncertaintyError, OSError, MemoryError):
         raise
     except Exception as error:
         *_, last = traceback.extract_tb(error.__traceback__)
-        raise RTUncertaintyError(f"{kind} could not be made: {type(error).__name__} in {Path(last.filename).name}, line {last.lineno}.") from None
+        raise RTUncertaintyError(
+            f"{kind} could not be made: {type(error).__name__} in {Path(last.filename).name}, line {last.lineno}."
+        ) from None
 
 
 def _require_new(output: Path) -> None:
@@ -92,7 +119,9 @@ def _require_new(output: Path) -> None:
             return
     except PermissionError:
         raise InputError(f"{output}: no permission to write there; choose another folder.") from None
-    raise InputError(f"{output}: is there already and not empty; give a new folder, so that two exports are never mixed.")
+    raise InputError(
+        f"{output}: is there already and not empty; give a new folder, so that two exports are never mixed."
+    )
 
 
 def _wanted(found: Result, what, dicom_planning) -> tuple[list[str], list[str]]:
@@ -104,14 +133,22 @@ def _wanted(found: Result, what, dicom_planning) -> tuple[list[str], list[str]]:
         if "registration" in what and dicom_planning is None:
             raise InputError("a registration names the planning scan too: give its DICOM folder with --dicom-planning.")
         return [kind for kind in WHAT if kind in what], []
-    has = {"rtstruct": found.has("structures"), "ct": found.has("synct"), "seg": found.has("structures"), "registration": found.has("transform")}
+    has = {
+        "rtstruct": found.has("structures"),
+        "ct": found.has("synct"),
+        "seg": found.has("structures"),
+        "registration": found.has("transform"),
+    }
     notes = []
     if has["seg"] and importlib.util.find_spec("highdicom") is None:
         has["seg"] = False
         notes.append("SEG was left out: it needs highdicom ('pip install highdicom').")
     if has["registration"] and dicom_planning is None:
         has["registration"] = False
-        notes.append("The deformation was left out: it names the planning scan too, whose DICOM folder is given with --dicom-planning.")
+        notes.append(
+            "The deformation was left out: it names the planning scan too, whose DICOM folder is given with "
+            "--dicom-planning."
+        )
     return [kind for kind in WHAT if has.get(kind)], notes
 
 
@@ -134,7 +171,9 @@ class _Job:
     def _structures(self, which: str):
         told: dict[str, str] = {}
         if which not in SETS:
-            structures = structure_input.read(which, grid=self.series.grid, tell=self.note, grid_name="the reference series").values()
+            structures = structure_input.read(
+                which, grid=self.series.grid, tell=self.note, grid_name="the reference series"
+            ).values()
         elif not self.found.has(SETS[which]):
             raise InputError(f"{self.found.folder}: has no {'' if which == 'default' else which + ' '}structures.")
         else:
@@ -177,8 +216,16 @@ class _Job:
 
     def write_probability(self, _which, _planning) -> None:
         names, folder = self.found.of_structures("probabilities"), str(self.found.folder)
-        structures = [Structure(s["name"], self.series.fit(self.found.image("probabilities", s["name"]), folder), tuple(s["color"]), s.get("code"))
-                      for s in self.found.summary.get("structures") or [] if s["name"] in names]
+        structures = [
+            Structure(
+                s["name"],
+                self.series.fit(self.found.image("probabilities", s["name"]), folder),
+                tuple(s["color"]),
+                s.get("code"),
+            )
+            for s in self.found.summary.get("structures") or []
+            if s["name"] in names
+        ]
         if not structures:
             raise InputError(f"{self.found.folder}: has no probabilities to write.")
         titles = long_strings(s.name for s in structures)
@@ -195,7 +242,9 @@ class _Job:
 
 
 def long_strings(names) -> dict[str, str]:
-    """{name: what DICOM can keep of it} in elements of the kind LO: 64 characters, and a slash for a backslash, which separates values."""
+    """{name: what DICOM can keep of it} in elements of the kind LO: 64 characters, and a slash for a backslash,
+    which separates values.
+    """
     out: dict[str, str] = {}
     for name in names:
         title, number = name.replace("\\", "/")[:64], 2
@@ -209,9 +258,14 @@ def volume_texts(found: Result) -> dict[str, str]:
     """What is known of each structure's volume, in words. Raises `InputError`."""
     texts = {}
     for row in found.table("volumes"):
-        volume, lower, upper, level = (tables.number(row, c, f"{found.folder}: volumes") or 0.0 for c in ("volume_ml", "lower_ml", "upper_ml", "level"))
-        texts[row["structure"]] = (f"Volume {volume:.1f} ml, {level:.0%} interval {lower:.1f} to {upper:.1f} ml"
-                                   f"{'' if row['calibrated'] == 'yes' else ', not calibrated'}.")
+        volume, lower, upper, level = (
+            tables.number(row, c, f"{found.folder}: volumes") or 0.0
+            for c in ("volume_ml", "lower_ml", "upper_ml", "level")
+        )
+        texts[row["structure"]] = (
+            f"Volume {volume:.1f} ml, {level:.0%} interval {lower:.1f} to {upper:.1f} ml"
+            f"{'' if row['calibrated'] == 'yes' else ', not calibrated'}."
+        )
     return texts
 
 

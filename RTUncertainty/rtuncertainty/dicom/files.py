@@ -13,8 +13,9 @@ from pydicom.errors import BytesLengthException
 from pydicom.filereader import data_element_generator
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from .structure_input import is_dicom
 from rtuncertainty.core.errors import InputError
+
+from .structure_input import is_dicom
 
 # of elements with this length the end is marked instead
 _UNDEFINED = 0xFFFFFFFF
@@ -53,7 +54,9 @@ def read_header(path: Path):
 
 
 def read_whole(path: Path):
-    """The dataset of a file, every element of it. Raises `InputError` for a file that is missing, damaged or cut short."""
+    """The dataset of a file, every element of it. Raises `InputError` for a file that is missing, damaged or cut
+    short.
+    """
     if not path.is_file():
         raise InputError(f"{path}: there is no such file.")
     if not is_dicom(path):

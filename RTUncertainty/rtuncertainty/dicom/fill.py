@@ -1,4 +1,6 @@
-"""From closed polygons to voxels: those whose centre lies inside by the even-odd rule, and slices between two that are known."""
+"""From closed polygons to voxels: those whose centre lies inside by the even-odd rule, and slices between two that
+are known.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,12 @@ ON_SLICE = 0.1
 
 
 def rasterised(polygons, shape) -> np.ndarray:
-    """The voxels [row, column] (bool) whose centres lie inside of an odd number of `polygons` [n, 2] (column, row; voxels).
+    """The voxels [row, column] (bool) whose centres lie inside of an odd number of `polygons` [n, 2] (column, row;
+    voxels).
 
-    A polygon inside of another one is a hole, one inside of that an island; a line there and back, as in a keyhole contour, leaves
-    nothing. Of two polygons with a common edge each centre on it belongs to one. Exact for vertices anywhere between centres.
+    A polygon inside of another one is a hole, one inside of that an island; a line there and back, as in a keyhole
+    contour, leaves nothing. Of two polygons with a common edge each centre on it belongs to one. Exact for vertices
+    anywhere between centres.
     """
     height, width = shape
     starts = np.concatenate([np.asarray(p, float) for p in polygons])
@@ -33,8 +37,8 @@ def rasterised(polygons, shape) -> np.ndarray:
 
 
 def between(first: np.ndarray, second: np.ndarray, weight: float, spacing) -> np.ndarray:
-    """The shape (bool) at `weight` (0 to 1) of the way from one slice to another, by their signed distances (Raya and Udupa 1990,
-    IEEE Trans Med Imaging 9:32). `spacing`: of rows and columns, mm."""
+    """The shape (bool) at `weight` (0 to 1) of the way from one slice to another, by their signed distances (Raya and
+    Udupa 1990, IEEE Trans Med Imaging 9:32). `spacing`: of rows and columns, mm."""
     rows, columns = (np.flatnonzero((first | second).any(axis)) for axis in (1, 0))
     if not rows.size:
         return np.zeros_like(first)
@@ -54,9 +58,10 @@ def _distance(mask: np.ndarray, spacing) -> np.ndarray:
 def stacked(planes: dict[float, np.ndarray], count: int, spacing) -> tuple[np.ndarray, int, list[float]]:
     """(mask [slice, row, column], slices filled between contours, gaps left open, in slices) of the shapes at `planes`.
 
-    Keys are positions in slices. A slice takes the shape that lies on it. Between two shapes further apart than the slices it is
-    interpolated, where they overlap and the distance is about the structure's usual one (to 1.5 times its median); a larger gap
-    stays open. Otherwise the nearest shape within half a slice counts. Beyond the first and the last nothing is added.
+    Keys are positions in slices. A slice takes the shape that lies on it. Between two shapes further apart than the
+    slices it is interpolated, where they overlap and the distance is about the structure's usual one (to 1.5 times its
+    median); a larger gap stays open. Otherwise the nearest shape within half a slice counts. Beyond the first and the
+    last nothing is added.
     """
     at = np.array(sorted(planes))
     steps = np.diff(at)

@@ -1,30 +1,45 @@
-"""From the voxels of a slice to closed polygons: marching squares at one half, holes joined to their outline by a channel.
+"""From the voxels of a slice to closed polygons: marching squares at one half, holes joined to their outline by a
+channel.
 
-Polygons run midway between voxel centres inside and outside, so that a reader that asks which centres lie inside gets back every
-voxel, of thin and small structures too. What is cut off the corners is half a voxel's area per outline.
+Polygons run midway between voxel centres inside and outside, so that a reader that asks which centres lie inside gets
+back every voxel, of thin and small structures too. What is cut off the corners is half a voxel's area per outline.
 
-Holes: DICOM's CLOSED_PLANAR contours have none. A hole is reached from its outline by a channel of no width, there and back (the
-"keyhole" of PS3.3, C.8.8.6.3), which readers that combine polygons by even-odd, by winding or by union all understand; a second
-contour inside the first they do not. Channels run at a quarter of a voxel off the centres, where no centre can lie on them.
+Holes: DICOM's CLOSED_PLANAR contours have none. A hole is reached from its outline by a channel of no width, there and
+back (the "keyhole" of PS3.3, C.8.8.6.3), which readers that combine polygons by even-odd, by winding or by union all
+understand; a second contour inside the first they do not. Channels run at a quarter of a voxel off the centres, where
+no centre can lie on them.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-# corners of a cell of four voxel centres: 1 upper left, 2 upper right, 4 lower right, 8 lower left; its edges, as twice their midpoint
+# corners of a cell of four voxel centres: 1 upper left, 2 upper right, 4 lower right, 8 lower left; its edges, as twice
+# their midpoint
 _TOP, _RIGHT, _BOTTOM, _LEFT = (1, 0), (2, 1), (1, 2), (0, 1)
-# which corners are inside -> pieces of outline, the inside on their right; voxels that touch by a corner belong together
+# which corners are inside -> pieces of outline, the inside on their right; voxels that touch by a corner belong
+# together
 _PIECES = {
-    1: [(_TOP, _LEFT)], 2: [(_RIGHT, _TOP)], 4: [(_BOTTOM, _RIGHT)], 8: [(_LEFT, _BOTTOM)],
-    3: [(_RIGHT, _LEFT)], 6: [(_BOTTOM, _TOP)], 12: [(_LEFT, _RIGHT)], 9: [(_TOP, _BOTTOM)],
-    7: [(_BOTTOM, _LEFT)], 11: [(_RIGHT, _BOTTOM)], 13: [(_TOP, _RIGHT)], 14: [(_LEFT, _TOP)],
-    5: [(_TOP, _RIGHT), (_BOTTOM, _LEFT)], 10: [(_LEFT, _TOP), (_RIGHT, _BOTTOM)],
+    1: [(_TOP, _LEFT)],
+    2: [(_RIGHT, _TOP)],
+    4: [(_BOTTOM, _RIGHT)],
+    8: [(_LEFT, _BOTTOM)],
+    3: [(_RIGHT, _LEFT)],
+    6: [(_BOTTOM, _TOP)],
+    12: [(_LEFT, _RIGHT)],
+    9: [(_TOP, _BOTTOM)],
+    7: [(_BOTTOM, _LEFT)],
+    11: [(_RIGHT, _BOTTOM)],
+    13: [(_TOP, _RIGHT)],
+    14: [(_LEFT, _TOP)],
+    5: [(_TOP, _RIGHT), (_BOTTOM, _LEFT)],
+    10: [(_LEFT, _TOP), (_RIGHT, _BOTTOM)],
 }
 
 
 def polygons(mask: np.ndarray) -> list[np.ndarray]:
-    """The polygons [n, 2] (column, row; in voxels, centres at whole numbers) around the voxels of a slice [row, column] (bool).
+    """The polygons [n, 2] (column, row; in voxels, centres at whole numbers) around the voxels of a slice [row, column]
+    (bool).
 
     One for every piece that hangs together, its holes joined to it. In no polygon does the last point repeat the first.
     """
@@ -43,7 +58,7 @@ def _loops(mask: np.ndarray) -> list[np.ndarray]:
     if not rows.size:
         return []
     top, left = rows[0], columns[0]
-    inside = np.pad(mask[top:rows[-1] + 1, left:columns[-1] + 1], 1).astype(np.uint8)
+    inside = np.pad(mask[top : rows[-1] + 1, left : columns[-1] + 1], 1).astype(np.uint8)
     kind = inside[:-1, :-1] + 2 * inside[:-1, 1:] + 4 * inside[1:, 1:] + 8 * inside[1:, :-1]
     width = 2 * inside.shape[1] + 2  # points are numbered by twice their row and column
     following: dict[int, int] = {}
@@ -89,7 +104,7 @@ def _join(hole: np.ndarray, outer: list[np.ndarray]) -> None:
             end, to, to_edge = right.min(), number, edge[right.argmin()]
     here, there = [[end, level]], [[start, level]]
     polygon, ring = outer[to], np.roll(hole, -(from_edge + 1), 0)
-    outer[to] = np.concatenate([polygon[:to_edge + 1], here, there, ring, there, here, polygon[to_edge + 1:]])
+    outer[to] = np.concatenate([polygon[: to_edge + 1], here, there, ring, there, here, polygon[to_edge + 1 :]])
 
 
 def _crossings(polygon: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,9 @@
 """A deformation out, as a Deformable Spatial Registration object (PS3.3, A.39.2 and C.20.3).
 
-DICOM and ITK mean the same: the object lives in the frame of reference of the daily scan (the "Registered RCS"), and its grid of
-vectors leads from there to the planning scan (the "Source RCS"): source point = registered point + vector. Both count in LPS and
-mm, vectors are the patient's axes whatever the direction of the grid. No matrices: a rigid part lies in the vectors.
+DICOM and ITK mean the same: the object lives in the frame of reference of the daily scan (the "Registered RCS"), and
+its grid of vectors leads from there to the planning scan (the "Source RCS"): source point = registered point + vector.
+Both count in LPS and mm, vectors are the patient's axes whatever the direction of the grid. No matrices: a rigid part
+lies in the vectors.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ def make_registration(field: sitk.Image, daily: Series, planning: Series, author
     _check(field, planning)
     field = _right_handed(field)
     made = author.begin(daily, DeformableSpatialRegistrationStorage, "REG", "deformation", 9004)
-    made.ContentLabel, made.ContentDescription, made.ContentCreatorName = "DEFORMATION", author.titled("planning to daily"), ""
+    made.ContentLabel, made.ContentDescription, made.ContentCreatorName = (
+        "DEFORMATION",
+        author.titled("planning to daily"),
+        "",
+    )
     made.Laterality = files.value(daily.first, "Laterality")
     item, grid = Dataset(), Dataset()
     item.SourceFrameOfReferenceUID = planning.first.FrameOfReferenceUID
@@ -53,8 +58,11 @@ def _check(field: sitk.Image, planning: Series) -> None:
     point = np.array(field.TransformIndexToPhysicalPoint(middle)) + field[middle]
     index = np.array(planning.grid.TransformPhysicalPointToContinuousIndex([float(v) for v in point]))
     if (index < -0.5).any() or (index > np.array(planning.grid.GetSize()) - 0.5).any():
-        raise InputError(f"{planning.folder}: is not the planning scan of this result: the deformation leads outside of it; give the folder "
-                         "of the scan that was propagated from.")
+        raise InputError(
+            f"{planning.folder}: is not the planning scan of this result: the deformation leads outside of it; give "
+            "the folder "
+            "of the scan that was propagated from."
+        )
 
 
 def _right_handed(field: sitk.Image) -> sitk.Image:
@@ -70,7 +78,10 @@ def _refer(made: Dataset, daily: Series, planning: Series) -> None:
     here, elsewhere = Sequence(), Sequence()
     for series in (daily, planning):
         of = Dataset()
-        of.SeriesInstanceUID, of.ReferencedInstanceSequence = series.first.SeriesInstanceUID, Sequence([reference(s) for s in series.slices])
+        of.SeriesInstanceUID, of.ReferencedInstanceSequence = (
+            series.first.SeriesInstanceUID,
+            Sequence([reference(s) for s in series.slices]),
+        )
         if series.first.StudyInstanceUID == made.StudyInstanceUID:
             here.append(of)
         else:

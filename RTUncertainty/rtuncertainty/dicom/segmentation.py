@@ -16,17 +16,34 @@ from .author import MANUFACTURER, PATIENT, WARNING, Author, copy_patient
 from .series import Series
 
 # of a header: what the place of a slice, and references to it, are made of
-NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "PositionReferenceIndicator",
-          "Modality", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "Rows", "Columns")
+NEEDED = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "PositionReferenceIndicator",
+    "Modality",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "Rows",
+    "Columns",
+)
 # what a structure without a code is
 UNKNOWN = {"scheme": "SCT", "value": "91723000", "meaning": "Anatomical structure"}
 
 
-def make_segmentation(structures: list[Structure], series: Series, author: Author, probability: bool = False, edited: bool = False) -> Dataset:
-    """A SEG of masks, or with `probability` of images from 0 to 1, that lie on the voxels of `series` (see `Series.fit`).
+def make_segmentation(
+    structures: list[Structure], series: Series, author: Author, probability: bool = False, edited: bool = False
+) -> Dataset:
+    """A SEG of masks, or with `probability` of images from 0 to 1, that lie on the voxels of `series` (see
+    `Series.fit`).
 
-    Masks may overlap; empty ones are left out. Probabilities are stored in steps of 1/255. edited: a person may have changed them.
-    Raises `InputError` where highdicom is missing, and where no structure has a voxel.
+    Masks may overlap; empty ones are left out. Probabilities are stored in steps of 1/255. edited: a person may have
+    changed them. Raises `InputError` where highdicom is missing, and where no structure has a voxel.
     """
     seg, highdicom = _library()
     arrays = {s.name: np.asarray(sitk.GetArrayViewFromImage(s.mask)) for s in structures}
@@ -42,13 +59,24 @@ def make_segmentation(structures: list[Structure], series: Series, author: Autho
     what = "probabilities" if probability else "segmentation"
     with files.quiet():
         made = seg.Segmentation(
-            [_nameless(series.slices[k]) for k in used], stacked, kind,
+            [_nameless(series.slices[k]) for k in used],
+            stacked,
+            kind,
             [_described(s, k, author, edited, seg, highdicom) for k, s in enumerate(kept, 1)],
-            series_instance_uid=author.uid(), series_number=9005 if probability else 9003, sop_instance_uid=author.uid(), instance_number=1,
-            manufacturer=MANUFACTURER, manufacturer_model_name=author.model[:64], device_serial_number="none",
+            series_instance_uid=author.uid(),
+            series_number=9005 if probability else 9003,
+            sop_instance_uid=author.uid(),
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=author.model[:64],
+            device_serial_number="none",
             software_versions=(f"{MANUFACTURER} {rtuncertainty.__version__}", f"model {author.version}"[:64]),
-            fractional_type=seg.SegmentationFractionalTypeValues.PROBABILITY, max_fractional_value=255,
-            content_description=author.titled(what), content_label="RESEARCH_ONLY", series_description=author.titled(what))
+            fractional_type=seg.SegmentationFractionalTypeValues.PROBABILITY,
+            max_fractional_value=255,
+            content_description=author.titled(what),
+            content_label="RESEARCH_ONLY",
+            series_description=author.titled(what),
+        )
     copy_patient(series.first, made)
     made.SpecificCharacterSet = "ISO_IR 192"
     made.ImageComments = author.sentence
@@ -60,12 +88,16 @@ def _library():
         import highdicom
         from highdicom import seg
     except ImportError:
-        raise InputError("DICOM SEG needs highdicom: run 'pip install highdicom', or leave SEG out by naming the others with --what.") from None
+        raise InputError(
+            "DICOM SEG needs highdicom: run 'pip install highdicom', or leave SEG out by naming the others with --what."
+        ) from None
     return seg, highdicom
 
 
 def _nameless(header: Dataset) -> Dataset:
-    """A header that highdicom can copy from: with all that it asks for, and nothing of the patient, which it may refuse or quote."""
+    """A header that highdicom can copy from: with all that it asks for, and nothing of the patient, which it may
+    refuse or quote.
+    """
     made = Dataset()
     made.update({header[keyword].tag: header[keyword] for keyword in NEEDED if keyword in header})
     for keyword in PATIENT:
@@ -76,16 +108,27 @@ def _nameless(header: Dataset) -> Dataset:
 
 def _described(s: Structure, number: int, author: Author, edited: bool, seg, highdicom):
     """Name, codes, colour and algorithm of a segment."""
+
     def code(c):
         return highdicom.sr.CodedConcept(c["value"], c["scheme"], c["meaning"][:64])
 
     coded, how = s.code or UNKNOWN, seg.SegmentAlgorithmTypeValues
     made = seg.SegmentDescription(
-        number, s.name, code(coded.get("category", ANATOMICAL_STRUCTURE)), code(coded), how.SEMIAUTOMATIC if edited else how.AUTOMATIC,
-        highdicom.AlgorithmIdentificationSequence(author.model[:64], code({"scheme": "DCM", "value": "123110", "meaning": "Artificial Intelligence"}),
-                                                  author.version[:64], source=f"{MANUFACTURER}, {WARNING}"),
-        tracking_uid=author.uid(), tracking_id=s.name,
-        display_color=highdicom.color.CIELabColor.from_rgb(*(int(c) for c in s.color)))
+        number,
+        s.name,
+        code(coded.get("category", ANATOMICAL_STRUCTURE)),
+        code(coded),
+        how.SEMIAUTOMATIC if edited else how.AUTOMATIC,
+        highdicom.AlgorithmIdentificationSequence(
+            author.model[:64],
+            code({"scheme": "DCM", "value": "123110", "meaning": "Artificial Intelligence"}),
+            author.version[:64],
+            source=f"{MANUFACTURER}, {WARNING}",
+        ),
+        tracking_uid=author.uid(),
+        tracking_id=s.name,
+        display_color=highdicom.color.CIELabColor.from_rgb(*(int(c) for c in s.color)),
+    )
     if coded.get("modifier"):
         made.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [code(coded["modifier"])]
     made.SegmentDescription = author.sentence[:1024]

@@ -10,8 +10,8 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
 from rtuncertainty.core import slice_stack
-from rtuncertainty.deformation.field import between
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.deformation.field import between
 
 from . import files
 
@@ -39,14 +39,17 @@ class Series:
         return str(self.first.FrameOfReferenceUID)
 
     def fit(self, image: sitk.Image, name: str, part: bool = False) -> sitk.Image:
-        """`image` on the grid of this series, whose voxels it has, if need be with its axes in another order. No value changes.
+        """`image` on the grid of this series, whose voxels it has, if need be with its axes in another order. No value
+        changes.
 
         part: the image may cover a part of the series only (3D Slicer crops segmentations), and is 0 elsewhere.
         Raises `InputError`, which names the image, when its voxels are not those of the series.
         """
         self.require(image, name, part)
         moved = sitk.Resample(image, self.grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, image.GetPixelID())
-        if part and np.count_nonzero(sitk.GetArrayViewFromImage(moved)) != np.count_nonzero(sitk.GetArrayViewFromImage(image)):
+        if part and np.count_nonzero(sitk.GetArrayViewFromImage(moved)) != np.count_nonzero(
+            sitk.GetArrayViewFromImage(image)
+        ):
             raise InputError(f"{name}: reaches beyond the series in {self.folder}; cut it there.")
         return moved
 
@@ -59,17 +62,26 @@ class Series:
         corners = np.array(list(np.ndindex(2, 2, 2))) * (size - 1)
         fits = fits and np.abs(corners @ (matrix - turn).T + shift - start).max() <= PLACE
         if fits and not part:
-            fits = (np.abs(turn) @ size == image.GetSize()).all() and (start == np.where(turn.sum(1) < 0, np.array(image.GetSize()) - 1, 0)).all()
+            fits = (np.abs(turn) @ size == image.GetSize()).all() and (
+                start == np.where(turn.sum(1) < 0, np.array(image.GetSize()) - 1, 0)
+            ).all()
         if not fits:
-            raise InputError(f"{self.folder}: is not the series that {name} was made on ({self._differs(image)}); give the folder of the scan "
-                             "that the result describes.")
+            raise InputError(
+                f"{self.folder}: is not the series that {name} was made on ({self._differs(image)}); give the folder "
+                "of the scan "
+                "that the result describes."
+            )
 
     def _differs(self, image: sitk.Image) -> str:
         def told(i):
             return f"{' × '.join(map(str, i.GetSize()))} voxels of {' × '.join(f'{s:.3g}' for s in i.GetSpacing())} mm"
 
         here, there = told(self.grid), told(image)
-        return f"{there} lie at another place or in another direction" if here == there else f"it has {here}, the other {there}"
+        return (
+            f"{there} lie at another place or in another direction"
+            if here == there
+            else f"it has {here}, the other {there}"
+        )
 
 
 def read_series(folder) -> Series:
@@ -102,13 +114,23 @@ def read_series(folder) -> Series:
 
 def _in_order(folder: Path, slices: list[Dataset]) -> Series:
     """The series, its slices sorted along their normal, with the grid of the volume."""
+
     def no_volume(why):
         return InputError(f"{folder}: the slices make no volume: {why}.")
 
     if any(files.value(s, "NumberOfFrames", 1) != 1 for s in slices):
-        raise no_volume("they are multi-frame images, which are not supported; convert them to a series of single slices")
-    places = [(files.numbers(s, "ImageOrientationPatient", 6), files.numbers(s, "ImagePositionPatient", 3),
-               files.numbers(s, "PixelSpacing", 2), [int(s.Rows), int(s.Columns)]) for s in slices]
+        raise no_volume(
+            "they are multi-frame images, which are not supported; convert them to a series of single slices"
+        )
+    places = [
+        (
+            files.numbers(s, "ImageOrientationPatient", 6),
+            files.numbers(s, "ImagePositionPatient", 3),
+            files.numbers(s, "PixelSpacing", 2),
+            [int(s.Rows), int(s.Columns)],
+        )
+        for s in slices
+    ]
     if any(None in p for p in places):
         raise no_volume("position, orientation or pixel spacing is missing")
     try:

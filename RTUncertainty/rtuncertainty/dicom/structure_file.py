@@ -17,7 +17,9 @@ RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 
 @dataclass
 class Roi:
-    """One ROI as the file has it. `contours`: closed planar ones, points [n, 3] in mm (LPS); `left_out`: why others were, how many."""
+    """One ROI as the file has it. `contours`: closed planar ones, points [n, 3] in mm (LPS); `left_out`: why others
+    were, how many.
+    """
 
     name: str
     color: tuple | None = None
@@ -41,7 +43,10 @@ def find(path: Path) -> Path:
     except PermissionError:
         raise InputError(f"{path}: no permission to read it.") from None
     if len(found) != 1:
-        raise InputError(f"{path}: holds {len(found) or 'no'} DICOM structure sets; give {'one of the files' if found else 'an RTSTRUCT file'}.")
+        raise InputError(
+            f"{path}: holds {len(found) or 'no'} DICOM structure sets; give "
+            f"{'one of the files' if found else 'an RTSTRUCT file'}."
+        )
     return found[0]
 
 
@@ -54,19 +59,29 @@ def rois_of(path: Path) -> list[Roi]:
     """All ROIs of a structure set, in its order. Raises `InputError` for a file that is none, or not a whole one."""
     dataset = files.read_whole(path)
     if files.value(dataset, "SOPClassUID") != RTSTRUCT:
-        raise InputError(f"{path}: is DICOM, but no structure set (RTSTRUCT); its modality is {files.value(dataset, 'Modality', 'not given')}.")
+        raise InputError(
+            f"{path}: is DICOM, but no structure set (RTSTRUCT); its modality is "
+            f"{files.value(dataset, 'Modality', 'not given')}."
+        )
     if not files.value(dataset, "StructureSetROISequence") or not files.value(dataset, "ROIContourSequence"):
         raise InputError(f"{path}: holds no structures; it is empty or damaged.")
     # of structures that name none themselves
-    frames = {str(files.value(f, "FrameOfReferenceUID")) for f in files.value(dataset, "ReferencedFrameOfReferenceSequence", [])}
+    frames = {
+        str(files.value(f, "FrameOfReferenceUID"))
+        for f in files.value(dataset, "ReferencedFrameOfReferenceSequence", [])
+    }
     frame = frames.pop() if len(frames) == 1 else ""
     rois = {}
     for item in dataset.StructureSetROISequence:
         number = str(files.value(item, "ROINumber"))
         name = files.value(item, "ROIName")
-        name = name if isinstance(name, str) else "\\".join(map(str, name))  # a backslash separates values, and yet somebody wrote it
+        name = (
+            name if isinstance(name, str) else "\\".join(map(str, name))
+        )  # a backslash separates values, and yet somebody wrote it
         name = " ".join("".join(c if c.isprintable() else " " for c in name).split())
-        rois[number] = Roi(name or f"ROI {number}", frame=str(files.value(item, "ReferencedFrameOfReferenceUID", frame)))
+        rois[number] = Roi(
+            name or f"ROI {number}", frame=str(files.value(item, "ReferencedFrameOfReferenceUID", frame))
+        )
     for item in dataset.ROIContourSequence:
         roi = rois.get(str(files.value(item, "ReferencedROINumber")))
         if roi is None:
@@ -108,6 +123,7 @@ def _points(contour) -> np.ndarray | None:
 
 def _code(item) -> dict | None:
     """The code of a ROI as in a card, with its category and modifier."""
+
     def first(dataset, keyword):
         for found in files.value(dataset, keyword, []) or []:
             names = [str(files.value(found, k)) for k in ("CodingSchemeDesignator", "CodeValue", "CodeMeaning")]
@@ -117,8 +133,10 @@ def _code(item) -> dict | None:
     coded, code = first(item, "RTROIIdentificationCodeSequence")
     if code is None:
         return None
-    for key, (_, more) in (("category", first(item, "SegmentedPropertyCategoryCodeSequence")),
-                           ("modifier", first(coded, "SegmentedPropertyTypeModifierCodeSequence"))):
+    for key, (_, more) in (
+        ("category", first(item, "SegmentedPropertyCategoryCodeSequence")),
+        ("modifier", first(coded, "SegmentedPropertyTypeModifierCodeSequence")),
+    ):
         if more:
             code[key] = more
     return code

@@ -18,7 +18,12 @@ def is_dicom(path) -> bool:
             start = file.read(132)
     except OSError:
         return False
-    return start[128:] == b"DICM" or start[:4] in (b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x16\x00")
+    return start[128:] == b"DICM" or start[:4] in (
+        b"\x08\x00\x00\x00",
+        b"\x08\x00\x05\x00",
+        b"\x08\x00\x08\x00",
+        b"\x08\x00\x16\x00",
+    )
 
 
 def may_hold_dicom(path) -> bool:
@@ -34,8 +39,14 @@ def require_pydicom(wanted_for: str) -> None:
         raise InputError(f"{wanted_for} needs pydicom: run 'pip install pydicom'.") from None
 
 
-def read(given, name: str = "the structures", grid: sitk.Image | None = None, tell=None, grid_name: str = "the image",
-         empty: bool = False) -> dict[str, structure_set.Structure]:
+def read(
+    given,
+    name: str = "the structures",
+    grid: sitk.Image | None = None,
+    tell=None,
+    grid_name: str = "the image",
+    empty: bool = False,
+) -> dict[str, structure_set.Structure]:
     """Structures by name from all that `core.structure_set.read` takes, and from an RTSTRUCT.
 
     Args:

@@ -8,9 +8,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from rtuncertainty.core import geometry
-from rtuncertainty.deformation.field import axes
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.structure_set import COLORS, Structure, unused
+from rtuncertainty.deformation.field import axes
 
 from . import fill
 from .structure_file import Roi, find, rois_of
@@ -23,15 +23,19 @@ TOGETHER = 0.05
 PIXEL_MM = 1.0
 
 
-def read_structures(path, grid: sitk.Image | None = None, tell=None, image_name: str = "the image") -> dict[str, Structure]:
+def read_structures(
+    path, grid: sitk.Image | None = None, tell=None, image_name: str = "the image"
+) -> dict[str, Structure]:
     """The structures of an RTSTRUCT file, or of the only one in a folder, by name, as masks on the voxels of `grid`.
 
-    grid: the image that they were drawn on; its metadata "frame_of_reference", if there is any, is compared. Without a grid one is
+    grid: the image that they were drawn on; its metadata "frame_of_reference", if there is any, is compared. Without a
+    grid one is
     made around the contours: their planes, pixels of 1 mm. tell: called with every note, a line of text.
-    A voxel is inside when its centre is (`fill.rasterised`); slices between contours that are further apart than the slices are
-    interpolated (`fill.stacked`), and a note says so. Only CLOSED_PLANAR and CLOSEDPLANAR_XOR contours count, others are told of.
-    A ROI without contours is an empty structure. Equal names get a number.
-    Raises `InputError` for a file that is no whole structure set, for another frame of reference, and where no contour lies in `grid`.
+    A voxel is inside when its centre is (`fill.rasterised`); slices between contours that are further apart than the
+    slices are interpolated (`fill.stacked`), and a note says so. Only CLOSED_PLANAR and CLOSEDPLANAR_XOR contours
+    count, others are told of. A ROI without contours is an empty structure. Equal names get a number.
+    Raises `InputError` for a file that is no whole structure set, for another frame of reference, and where no contour
+    lies in `grid`.
     """
     path, tell = find(Path(path)), tell or (lambda note: None)
     rois = rois_of(path)
@@ -51,7 +55,9 @@ def read_structures(path, grid: sitk.Image | None = None, tell=None, image_name:
             continue
         mask = _mask(roi, name, grid, axis, tell)
         inside |= bool(mask.any())
-        found[name] = Structure(name, geometry.like(mask, grid, np.uint8), roi.color or COLORS[number % len(COLORS)], roi.code, roi.role)
+        found[name] = Structure(
+            name, geometry.like(mask, grid, np.uint8), roi.color or COLORS[number % len(COLORS)], roi.code, roi.role
+        )
     if not inside:
         raise InputError(f"{path}: none of its contours lies in {image_name}; give the image that they were drawn on.")
     return found
@@ -59,18 +65,28 @@ def read_structures(path, grid: sitk.Image | None = None, tell=None, image_name:
 
 def _check_frame(rois: list[Roi], grid, path: Path, tell, image_name: str) -> None:
     """Compare frames of reference, and leave out structures of another one than that of the grid."""
-    here = grid.GetMetaData("frame_of_reference") if grid is not None and grid.HasMetaDataKey("frame_of_reference") else ""
+    here = (
+        grid.GetMetaData("frame_of_reference") if grid is not None and grid.HasMetaDataKey("frame_of_reference") else ""
+    )
     frames = {roi.frame for roi in rois if roi.contours}
     if grid is None:
         if len(frames - {""}) > 1:
-            raise InputError(f"{path}: its structures lie in {len(frames)} frames of reference; give the image that they were drawn on.")
+            raise InputError(
+                f"{path}: its structures lie in {len(frames)} frames of reference; give the image that they were drawn "
+                "on."
+            )
         return
     if not here or frames == {""}:
         which = path.name if here else image_name
-        tell(f"{which} names no frame of reference: that the structures were drawn on {image_name} could not be checked.")
+        tell(
+            f"{which} names no frame of reference: that the structures were drawn on {image_name} could not be checked."
+        )
         return
     if frames and not frames & {here, ""}:
-        raise InputError(f"{path}: its frame of reference is not that of {image_name}; give the structure set that was drawn on this scan.")
+        raise InputError(
+            f"{path}: its frame of reference is not that of {image_name}; give the structure set that was drawn on "
+            "this scan."
+        )
     for roi in rois:
         if roi.contours and roi.frame not in (here, ""):
             roi.leave_out("in another frame of reference", len(roi.contours))
@@ -110,7 +126,10 @@ def _mask(roi: Roi, name: str, grid: sitk.Image, axis: int, tell) -> np.ndarray:
     if filled:
         tell(f"{name}: its contours are further apart than the slices; {filled} slices between them were interpolated.")
     if gaps:
-        tell(f"{name}: has no contours in {len(gaps)} {'gap' if len(gaps) == 1 else 'gaps'} of up to {max(gaps) * spacing[axis]:.1f} mm, left open.")
+        tell(
+            f"{name}: has no contours in {len(gaps)} {'gap' if len(gaps) == 1 else 'gaps'} of up to "
+            f"{max(gaps) * spacing[axis]:.1f} mm, left open."
+        )
     # [slice, down, across] as [z, y, x]
     return np.ascontiguousarray(np.transpose(mask, np.argsort([2 - axis, 2 - down, 2 - across])))
 
@@ -142,7 +161,9 @@ def _own_grid(rois: list[Roi]) -> sitk.Image:
     frame = np.stack([first, np.cross(third, first), third])
     points = np.concatenate(contours) @ frame.T
     low, high = points.min(0), points.max(0)
-    steps = np.concatenate([np.diff(sorted({round(float((c @ third).mean()), 2) for c in roi.contours})) for roi in rois if roi.contours])
+    steps = np.concatenate(
+        [np.diff(sorted({round(float((c @ third).mean()), 2) for c in roi.contours})) for roi in rois if roi.contours]
+    )
     step = float(np.median(steps)) if steps.size else 3.0
     at = float((largest @ third).mean())
     low[2] = at - np.ceil((at - low[2]) / step - 0.01) * step

@@ -10,8 +10,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, ImplicitVRLittleEndian, RTStructureSetStorage
 
-from rtuncertainty.deformation.field import axes
 from rtuncertainty.core.structure_set import Structure
+from rtuncertainty.deformation.field import axes
 
 from .author import WARNING, Author, algorithm, code, reference
 from .outlines import polygons
@@ -19,16 +19,27 @@ from .series import Series
 
 _STUDY = UID("1.2.840.10008.3.1.2.3.1")
 # names that tell of a target: the rest are organs
-_ROLES = ((r"^i?gtv", "GTV"), (r"^ctv", "CTV"), (r"^ptv", "PTV"), (r"^(body|external|skin|patient)$", "EXTERNAL"), (r"^bolus", "BOLUS"))
+_ROLES = (
+    (r"^i?gtv", "GTV"),
+    (r"^ctv", "CTV"),
+    (r"^ptv", "PTV"),
+    (r"^(body|external|skin|patient)$", "EXTERNAL"),
+    (r"^bolus", "BOLUS"),
+)
 
 
-def make_structure_set(structures: list[Structure], series: Series, author: Author, told: dict[str, str] | None = None,
-                       edited: bool = False) -> Dataset:
+def make_structure_set(
+    structures: list[Structure],
+    series: Series,
+    author: Author,
+    told: dict[str, str] | None = None,
+    edited: bool = False,
+) -> Dataset:
     """A structure set of masks that lie on the voxels of `series` (see `Series.fit`). Overlaps are no matter.
 
-    Contours lie in the slices of the series, run midway between voxels inside and outside (`outlines.polygons`), and are closed
-    planar, a hole being joined to its outline. An empty mask becomes a ROI without contours. told: for a structure's name what
-    its description shall say, such as its volume. edited: a person may have changed them.
+    Contours lie in the slices of the series, run midway between voxels inside and outside (`outlines.polygons`), and
+    are closed planar, a hole being joined to its outline. An empty mask becomes a ROI without contours. told: for a
+    structure's name what its description shall say, such as its volume. edited: a person may have changed them.
     """
     # long contours do not fit into an element whose length has 16 bits, as it is in explicit VR
     made = author.begin(series, RTStructureSetStorage, "RTSTRUCT", "structures", 9001, ImplicitVRLittleEndian)
@@ -38,12 +49,19 @@ def make_structure_set(structures: list[Structure], series: Series, author: Auth
     made.StructureSetDate, made.StructureSetTime = made.SeriesDate, made.SeriesTime
     made.ApprovalStatus = "UNAPPROVED"
     made.ReferencedFrameOfReferenceSequence = Sequence([_frame(series)])
-    made.StructureSetROISequence, made.ROIContourSequence, made.RTROIObservationsSequence = Sequence(), Sequence(), Sequence()
+    made.StructureSetROISequence, made.ROIContourSequence, made.RTROIObservationsSequence = (
+        Sequence(),
+        Sequence(),
+        Sequence(),
+    )
     for number, s in enumerate(structures, 1):
         roi = Dataset()
         roi.ROINumber, roi.ReferencedFrameOfReferenceUID, roi.ROIName = number, series.first.FrameOfReferenceUID, s.name
         roi.ROIDescription = " ".join(filter(None, [(told or {}).get(s.name), author.sentence]))[:1024]
-        roi.ROIGenerationAlgorithm, roi.ROIGenerationDescription = "SEMIAUTOMATIC" if edited else "AUTOMATIC", author.titled("model")
+        roi.ROIGenerationAlgorithm, roi.ROIGenerationDescription = (
+            "SEMIAUTOMATIC" if edited else "AUTOMATIC",
+            author.titled("model"),
+        )
         roi.ROIDerivationAlgorithmIdentificationSequence = Sequence([algorithm(author)])
         made.StructureSetROISequence.append(roi)
         made.ROIContourSequence.append(_contours(s, number, series))
@@ -59,7 +77,10 @@ def role_of(s: Structure) -> str:
 def _frame(series: Series) -> Dataset:
     """The frame of reference and all slices of the series."""
     frame, study, of = Dataset(), Dataset(), Dataset()
-    of.SeriesInstanceUID, of.ContourImageSequence = series.first.SeriesInstanceUID, Sequence([reference(s) for s in series.slices])
+    of.SeriesInstanceUID, of.ContourImageSequence = (
+        series.first.SeriesInstanceUID,
+        Sequence([reference(s) for s in series.slices]),
+    )
     study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = _STUDY, series.first.StudyInstanceUID
     study.RTReferencedSeriesSequence = Sequence([of])
     frame.FrameOfReferenceUID, frame.RTReferencedStudySequence = series.first.FrameOfReferenceUID, Sequence([study])
@@ -77,7 +98,11 @@ def _contours(s: Structure, number: int, series: Series) -> Dataset:
         for polygon in polygons(mask[k]):
             contour, points = Dataset(), polygon @ matrix[:, :2].T + start
             contour.ContourImageSequence = Sequence([reference(series.slices[k])])
-            contour.ContourGeometricType, contour.NumberOfContourPoints, contour.ContourNumber = "CLOSED_PLANAR", len(points), len(found) + 1
+            contour.ContourGeometricType, contour.NumberOfContourPoints, contour.ContourNumber = (
+                "CLOSED_PLANAR",
+                len(points),
+                len(found) + 1,
+            )
             # + 0: no minus zero
             contour.ContourData = (np.round(points, 4) + 0.0).ravel().tolist()
             found.append(contour)

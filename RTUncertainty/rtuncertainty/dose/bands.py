@@ -1,9 +1,10 @@
 """DVHs of an uncertain structure or dose: pointwise bands of the curve, and intervals of its numbers.
 
-Members of the distribution are DVHs: of sampled masks, of sampled doses, or of the nested contours that a result folder holds as
-inside_<structure>.nii.gz (Eaton-Rosen 2018: all voxels of a structure move together, so its percentiles are contours). Where the folder
-tells calibrated volumes, the member of a percentile is the nested contour that has the calibrated volume of that percentile: the band is
-then that of the calibrated distribution, whose spread may be narrower or wider than that of the network's own contours.
+Members of the distribution are DVHs: of sampled masks, of sampled doses, or of the nested contours that a result folder
+holds as inside_<structure>.nii.gz (Eaton-Rosen 2018: all voxels of a structure move together, so its percentiles are
+contours). Where the folder tells calibrated volumes, the member of a percentile is the nested contour that has the
+calibrated volume of that percentile: the band is then that of the calibrated distribution, whose spread may be narrower
+or wider than that of the network's own contours.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ MEMBERS = 50
 
 @dataclass
 class Band:
-    """Pointwise `lower` and `upper` of the curve in percent, on the doses they were asked for, and `intervals` {column: (lower, upper)}.
+    """Pointwise `lower` and `upper` of the curve in percent, on the doses they were asked for, and `intervals` {column:
+    (lower, upper)}.
 
     `level`: the probability that they hold, 0 to 1; `calibrated`: "no", or "volume" (see `table.metrics_table`).
     """
@@ -68,9 +70,9 @@ def _band(told: list, level: float) -> Band:
 class Distribution:
     """A structure's nested contours: `inside` (percent of the distribution in which a voxel lies inside).
 
-    `percentiles` and `volumes_ml`: the calibrated volume at rising percentiles, both empty where nothing is calibrated; the contour of a
-    percentile is then the one with that volume (`nested.NestedContours`), else the voxels with inside > 100 − percentile. `note`: what
-    the user should know of it.
+    `percentiles` and `volumes_ml`: the calibrated volume at rising percentiles, both empty where nothing is calibrated;
+    the contour of a percentile is then the one with that volume (`nested.NestedContours`), else the voxels with inside
+    > 100 − percentile. `note`: what the user should know of it.
     """
 
     inside: sitk.Image
@@ -80,7 +82,7 @@ class Distribution:
 
     @property
     def calibrated(self) -> str:
-        """"volume" or "no"."""
+        """ "volume" or "no"."""
         return "volume" if self.volumes_ml else "no"
 
     def regions(self, members: int = MEMBERS):
@@ -98,8 +100,17 @@ class Distribution:
             yield MaskRegion(geometry.like(percent > round(100 - float(q), 6), part, np.float32))
 
 
-def of_structure(dose: sitk.Image, found: Distribution, axis, level: float = LEVEL, prescription: float | None = None, device="cpu", step=None):
-    """(band or None, note) of a structure's nested contours in one dose. Contours without a voxel have no DVH; the note tells of them.
+def of_structure(
+    dose: sitk.Image,
+    found: Distribution,
+    axis,
+    level: float = LEVEL,
+    prescription: float | None = None,
+    device="cpu",
+    step=None,
+):
+    """(band or None, note) of a structure's nested contours in one dose. Contours without a voxel have no DVH; the note
+    tells of them.
 
     step: called after some contours with the part that is done, 0 to 1.
     """
@@ -110,7 +121,10 @@ def of_structure(dose: sitk.Image, found: Distribution, axis, level: float = LEV
         if step is not None and number % 10 == 0:
             step(number / MEMBERS)
     if len(members) < MEMBERS / 2:
-        return None, f"no band: in {missing / MEMBERS:.0%} of its distribution the structure is empty or outside of the dose"
+        return (
+            None,
+            f"no band: in {missing / MEMBERS:.0%} of its distribution the structure is empty or outside of the dose",
+        )
     result = _band(members, level)
     result.calibrated = found.calibrated
     some_empty = f"empty in {missing / MEMBERS:.0%} of its distribution; the band is of the rest" if missing else ""
@@ -118,22 +132,28 @@ def of_structure(dose: sitk.Image, found: Distribution, axis, level: float = LEV
 
 
 def read(folder, names) -> dict[str, Distribution]:
-    """The distributions that a result folder (predict or propagate) holds of structures, by those of `names` that it knows.
+    """The distributions that a result folder (predict or propagate) holds of structures, by those of `names` that it
+    knows.
 
-    A name counts as the folder has it, or as another spelling of the same organ. Raises `InputError` where there is no result, it has no
-    inside_ images, or none of these structures.
+    A name counts as the folder has it, or as another spelling of the same organ. Raises `InputError` where there is no
+    result, it has no inside_ images, or none of these structures.
     """
     result = Result.read(folder)
     inside = result.of_structures("inside")
     if not inside:
-        raise InputError(f"{folder} holds no distribution of structures (inside_<structure>.nii.gz), so there is nothing to make a band of; "
-                         "run predict or propagate again, or leave --bands out.")
+        raise InputError(
+            f"{folder} holds no distribution of structures (inside_<structure>.nii.gz), so there is nothing to make a "
+            "band of; "
+            "run predict or propagate again, or leave --bands out."
+        )
     known = structure_names.match(names, inside)
     if not known:
         raise InputError(f"{folder} knows none of the structures; it has {', '.join(inside)}.")
     volumes: dict[str, list[tuple[float, float, float]]] = {}  # percentile, volume, calibrated volume or NaN
     for row in result.table("volume_distribution"):
-        values = (tables.number(row, c, f"{folder}: volume_distribution") for c in tables.COLUMNS["volume_distribution"][1:])
+        values = (
+            tables.number(row, c, f"{folder}: volume_distribution") for c in tables.COLUMNS["volume_distribution"][1:]
+        )
         volumes.setdefault(row["structure"], []).append(tuple(np.nan if v is None else v for v in values))
     return {name: _distribution(result.image("inside", title), volumes.get(title)) for name, title in known.items()}
 
@@ -151,7 +171,11 @@ def _distribution(inside: sitk.Image, volumes) -> Distribution:
     if upper > nested.room_ml:
         return Distribution(inside)
     beyond = lower < nested.least_ml or upper > nested.most_ml
-    note = "its calibrated volumes reach beyond the contours of its samples, which grow and shrink evenly there" if beyond else ""
+    note = (
+        "its calibrated volumes reach beyond the contours of its samples, which grow and shrink evenly there"
+        if beyond
+        else ""
+    )
     # what lies beyond the band's ends is not looked at
     volumes_ml = np.minimum(volumes_ml, nested.room_ml)
     return Distribution(inside, tuple(known[:, 0].tolist()), tuple(volumes_ml.tolist()), note)

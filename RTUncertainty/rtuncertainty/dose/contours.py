@@ -1,10 +1,11 @@
 """Structures given as closed planar contours, as in an RTSTRUCT: areas and volumes without voxels in between.
 
-Even-odd rule in every plane: what lies inside of an odd number of its contours is inside, so that a contour in a contour is a hole
-(the XOR of CLOSEDPLANAR_XOR; keyhole contours work as well). A plane stands for the slab that reaches half-way to its neighbours;
-a gap of more than 1.5 of the usual distances stays a gap. How far a structure goes on beyond its end planes no contour tells, and
-systems differ in it: here by default half of a distance, which makes the volume that of Cavalieri's estimator (without bias) and that
-of a mask with a slice for each plane. Eclipse's volumes are those of a quarter (`ends=0.5`).
+Even-odd rule in every plane: what lies inside of an odd number of its contours is inside, so that a contour in a
+contour is a hole (the XOR of CLOSEDPLANAR_XOR; keyhole contours work as well). A plane stands for the slab that reaches
+half-way to its neighbours; a gap of more than 1.5 of the usual distances stays a gap. How far a structure goes on
+beyond its end planes no contour tells, and
+systems differ in it: here by default half of a distance, which makes the volume that of Cavalieri's estimator (without
+bias) and that of a mask with a slice for each plane. Eclipse's volumes are those of a quarter (`ends=0.5`).
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ class ContourRegion:
     """A structure of closed polygons.
 
     Args:
-        polygons: arrays [n, 3] of points in LPS (mm), first point repeated or not; fewer than three points are left out.
+        polygons: arrays [n, 3] of points in LPS (mm), first point repeated or not; fewer than three points are left
+        out.
         thickness_mm: of the slab of a structure with a single plane.
-        ends: how far the end slabs reach beyond their planes, in halves of the planes' distance: 1 as far as inwards, 0 not at all.
+        ends: how far the end slabs reach beyond their planes, in halves of the planes' distance: 1 as far as inwards, 0
+        not at all.
 
     All polygons lie in parallel planes, which are those of the patient's axes (axial, sagittal or coronal) or oblique.
     Raises `InputError` for polygons that are not planar and parallel, and a single plane without `thickness_mm`.
@@ -47,11 +50,16 @@ class ContourRegion:
         local = [p @ self.axes.T for p in polygons]
         heights = np.array([p[:, 2].mean() for p in local])
         if any(np.ptp(p[:, 2]) > FLAT_MM for p in local):
-            raise InputError(f"the contours of {name} do not lie in parallel planes; export them as closed planar contours.")
+            raise InputError(
+                f"the contours of {name} do not lie in parallel planes; export them as closed planar contours."
+            )
         levels = _levels(heights)
         lower, upper = _slabs(levels, thickness_mm, name, ends)
         nearest = np.abs(heights[:, None] - levels[None]).argmin(1)
-        self.planes = [(a, b, _edges([p[:, :2] for p, k in zip(local, nearest) if k == i])) for i, (a, b) in enumerate(zip(lower, upper))]
+        self.planes = [
+            (a, b, _edges([p[:, :2] for p, k in zip(local, nearest) if k == i]))
+            for i, (a, b) in enumerate(zip(lower, upper))
+        ]
         self.volume_ml = sum((b - a) * _area(edges) for a, b, edges in self.planes) / 1000
         self.empty = self.volume_ml == 0
 
@@ -64,7 +72,9 @@ class ContourRegion:
         return corners @ self.axes
 
     def fraction(self, grid: sitk.Image) -> np.ndarray:
-        """The filled fraction of every voxel of `grid`, [z, y, x]; on a grid oblique to the planes by way of a fine mask in the planes."""
+        """The filled fraction of every voxel of `grid`, [z, y, x]; on a grid oblique to the planes by way of a fine
+        mask in the planes.
+        """
         if self.empty:
             return np.zeros(grid.GetSize()[::-1])
         turn = self.axes @ np.array(grid.GetDirection()).reshape(3, 3)
@@ -130,7 +140,9 @@ def _edges(polygons) -> np.ndarray:
 
 
 def _crossings(edges, lines):
-    """(line, x, sign) of every crossing of the sides with the lines y = `lines`; by line and x, signs −1, +1 in turn."""
+    """(line, x, sign) of every crossing of the sides with the lines y = `lines`; by line and x, signs −1, +1 in
+    turn.
+    """
     (x0, y0), (x1, y1) = edges[:, 0].T, edges[:, 1].T
     # half-open, so that a line through a vertex is crossed once, or not at all at a tip; lines rise
     start, end = (np.searchsorted(lines, np.sort([y0, y1], 0)[i], "left") for i in (0, 1))
@@ -157,7 +169,8 @@ def _coverage(edges, nx: int, ny: int, row_mm: float) -> np.ndarray:
     strips = max(LEAST_STRIPS, int(np.ceil(row_mm / STRIP_MM)))
     lines = (np.arange(ny * strips) + 0.5) / strips - 0.5
     line, x, sign = _crossings(edges, lines)
-    # a crossing at x adds `sign` times the length of each pixel that lies to its left: its own pixel in part, earlier ones whole
+    # a crossing at x adds `sign` times the length of each pixel that lies to its left: its own pixel in part, earlier
+    # ones whole
     x = np.clip(x + 0.5, 0.0, nx)
     pixel = np.minimum(x.astype(int), nx - 1)
     row = (line // strips) * nx

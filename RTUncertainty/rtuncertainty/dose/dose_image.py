@@ -23,11 +23,12 @@ def read(path, unit: str | None = None, note=None) -> sitk.Image:
 
     Args:
         path: NRRD, NIfTI or MetaImage, an RTDOSE file, or a folder with one, in which no other DICOM file lies.
-        unit: of an image file, "Gy" (also None) or "cGy". An RTDOSE brings its own, and its DoseGridScaling, whatever `unit` says.
+        unit: of an image file, "Gy" (also None) or "cGy". An RTDOSE brings its own, and its DoseGridScaling, whatever
+        `unit` says.
         note: called with a sentence where nobody said the unit and the numbers look like another one.
 
-    The metadata "frame_of_reference" is the RTDOSE's. Raises `InputError` for what `image_io.read` refuses, negative and impossible doses, relative
-    doses, frames of uneven distance and a modality other than RTDOSE.
+    The metadata "frame_of_reference" is the RTDOSE's. Raises `InputError` for what `image_io.read` refuses, negative
+    and impossible doses, relative doses, frames of uneven distance and a modality other than RTDOSE.
     """
     path = Path(path)
     if unit is not None and unit not in UNITS:
@@ -37,9 +38,15 @@ def read(path, unit: str | None = None, note=None) -> sitk.Image:
     array = sitk.GetArrayViewFromImage(image)
     negative = int((array < 0).sum())
     if negative:
-        raise InputError(f"{path} holds {negative} negative values (down to {array.min():g}); it is no dose, or a difference of doses.")
+        raise InputError(
+            f"{path} holds {negative} negative values (down to {array.min():g}); it is no dose, or a difference of "
+            "doses."
+        )
     if array.max() > IMPOSSIBLE:
-        raise InputError(f"{path} reaches {array.max():g} Gy, which no dose does; give it in Gy (an RTDOSE's stored numbers need its DoseGridScaling).")
+        raise InputError(
+            f"{path} reaches {array.max():g} Gy, which no dose does; give it in Gy (an RTDOSE's stored numbers need "
+            "its DoseGridScaling)."
+        )
     if note is not None and unit is None and array.max() > UNUSUAL:
         note(f"{path} reaches {array.max():.0f} Gy; if its numbers are cGy, say --dose-unit cGy.")
     return image
@@ -52,7 +59,9 @@ def _dicom_file(path: Path) -> Path | None:
     # a folder may hold the scan as well, and a scan must not be taken for a dose
     files = [p for p in path.iterdir() if p.is_file() and is_dicom(p)]
     if len(files) != 1:
-        raise InputError(f"{path} holds {len(files) or 'no'} DICOM file{'' if not files else 's'}; give the RTDOSE file itself.")
+        raise InputError(
+            f"{path} holds {len(files) or 'no'} DICOM file{'' if not files else 's'}; give the RTDOSE file itself."
+        )
     return files[0]
 
 
@@ -80,7 +89,9 @@ def _read_rtdose(path: Path) -> sitk.Image:
         try:
             scaling = float(tag("3004|000e"))
         except ValueError:
-            raise InputError(f"{path} has no DoseGridScaling, without which its numbers are no dose; export it again.") from None
+            raise InputError(
+                f"{path} has no DoseGridScaling, without which its numbers are no dose; export it again."
+            ) from None
         image = sitk.Cast(image, sitk.sitkFloat64) * scaling
     image = image_io.check(image, str(path))
     if tag("0020|0052"):
@@ -92,5 +103,7 @@ def _require_even_frames(path: Path, offsets: str) -> None:
     """Raise `InputError` for a GridFrameOffsetVector of uneven steps, which no image grid can hold."""
     steps = np.diff([float(v) for v in offsets.split("\\") if v.strip()])
     if len(steps) and np.ptp(steps) > 0.01 * abs(steps[0]):
-        raise InputError(f"{path} has dose planes at uneven distances ({np.abs(steps).min():g} to {np.abs(steps).max():g} mm); "
-                         "export it on an even grid.")
+        raise InputError(
+            f"{path} has dose planes at uneven distances ({np.abs(steps).min():g} to {np.abs(steps).max():g} mm); "
+            "export it on an even grid."
+        )

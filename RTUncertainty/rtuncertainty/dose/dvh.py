@@ -1,8 +1,9 @@
 """Cumulative dose-volume histograms of structures, without bins.
 
-Every dose voxel counts with the fraction of it that lies inside the structure, and voxels of more than a millimetre are divided,
-with the dose interpolated linearly in between: what a steep gradient does to D98 and D2 is then no matter of the grid.
-Volumes of dose are exact sums over the sorted voxels. Names follow ICRU 83: Dx is the dose that x % of the volume get at least.
+Every dose voxel counts with the fraction of it that lies inside the structure, and voxels of more than a millimetre are
+divided, with the dose interpolated linearly in between: what a steep gradient does to D98 and D2 is then no matter of
+the grid. Volumes of dose are exact sums over the sorted voxels. Names follow ICRU 83: Dx is the dose that x % of the
+volume get at least.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ FINE_MM, MOST_VOXELS = 1.0, 4_000_000
 class Dvh:
     """A structure's doses in Gy, falling, and the volume in ml that goes with each; float64 tensors [n].
 
-    `volume_ml` is that of the whole structure, `covered` the fraction of it inside the dose grid, on which all else stands.
+    `volume_ml` is that of the whole structure, `covered` the fraction of it inside the dose grid, on which all else
+    stands.
     """
 
     dose: torch.Tensor
@@ -83,14 +85,16 @@ def of_voxels(dose: torch.Tensor, fraction: torch.Tensor, voxel_ml: float) -> Dv
 def of_region(dose: sitk.Image, region, divide: int | None = None, device="cpu") -> Dvh | None:
     """The DVH of a region (`structure_region`, `contours`) in a dose image in Gy; None where the region is empty.
 
-    divide: sub-voxels along each edge of a dose voxel; by default so many that none is longer than a millimetre, as far as their number allows.
-    Raises `InputError` when no part of the region lies in the dose grid.
+    divide: sub-voxels along each edge of a dose voxel; by default so many that none is longer than a millimetre, as far
+    as their number allows. Raises `InputError` when no part of the region lies in the dose grid.
     """
     if region.empty:
         return None
     found = sampled(dose, region, divide)
     if found is None:
-        raise InputError("does not overlap with the dose grid; give dose and structures of one patient in one frame of reference.")
+        raise InputError(
+            "does not overlap with the dose grid; give dose and structures of one patient in one frame of reference."
+        )
     values, fraction, voxel_ml = found
     result = of_voxels(values.to(device), fraction.to(device), voxel_ml)
     covered = result.volume_ml / region.volume_ml
@@ -101,7 +105,8 @@ def of_region(dose: sitk.Image, region, divide: int | None = None, device="cpu")
 
 
 def of_regions(dose: sitk.Image, regions, device="cpu"):
-    """Yields the DVH of each of many regions around one place, such as nested contours; None for one that is empty or outside the dose.
+    """Yields the DVH of each of many regions around one place, such as nested contours; None for one that is empty or
+    outside the dose.
 
     The same numbers as `of_region`'s, but the doses are interpolated and sorted once for all; `regions` is a list.
     """
@@ -126,7 +131,9 @@ def of_regions(dose: sitk.Image, regions, device="cpu"):
 
 
 def sampled(dose: sitk.Image, region, divide: int | None = None):
-    """(doses in Gy, fraction inside, ml of a voxel) on the sub-voxels around a region, float32 and float64 [z, y, x]; None without overlap."""
+    """(doses in Gy, fraction inside, ml of a voxel) on the sub-voxels around a region, float32 and float64 [z, y,
+    x]; None without overlap.
+    """
     found = _fine_doses(dose, [region], divide)
     if found is None:
         return None
@@ -138,7 +145,9 @@ def sampled(dose: sitk.Image, region, divide: int | None = None):
 
 
 def _fine_doses(dose: sitk.Image, regions, divide: int | None):
-    """(doses in Gy, float32 [z, y, x], their empty grid) on the sub-voxels around all regions; None when none lies in the dose."""
+    """(doses in Gy, float32 [z, y, x], their empty grid) on the sub-voxels around all regions; None when none lies
+    in the dose.
+    """
     if sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(dose.GetDirection()) != "LPS":
         dose = geometry.to_axial(dose)  # a copy, even where nothing is to be turned
     boxes = [_box(dose, region) for region in regions]
@@ -157,31 +166,37 @@ def _divided(values: torch.Tensor, parts) -> torch.Tensor:
     """Doses [z, y, x] of sub-voxels, so many along each edge, by linear interpolation between the middles of voxels."""
     if max(parts) == 1:
         return values
-    return torch.nn.functional.interpolate(values[None, None], scale_factor=[float(p) for p in parts], mode="trilinear", align_corners=False)[0, 0]
+    return torch.nn.functional.interpolate(
+        values[None, None], scale_factor=[float(p) for p in parts], mode="trilinear", align_corners=False
+    )[0, 0]
 
 
 # irrational: the fractional parts of their multiples fill 0 to 1 evenly in every row and plane
-_LATTICE = ((2 ** 0.5, 3 ** 0.5, 5 ** 0.5), (7 ** 0.5, 11 ** 0.5, 13 ** 0.5), (17 ** 0.5, 19 ** 0.5, 23 ** 0.5))
+_LATTICE = ((2**0.5, 3**0.5, 5**0.5), (7**0.5, 11**0.5, 13**0.5), (17**0.5, 19**0.5, 23**0.5))
 
 
 def _scattered(values: torch.Tensor, first) -> torch.Tensor:
     """The doses at one place inside each sub-voxel instead of in its middle, by its gradient; never below 0.
 
-    Middles lie in planes, and planes across a gradient make steps of the curve. The places depend on the voxel's index in the dose grid
-    only (`first`: that of the first one here), which makes them the same for all structures.
+    Middles lie in planes, and planes across a gradient make steps of the curve. The places depend on the voxel's index
+    in the dose grid only (`first`: that of the first one here), which makes them the same for all structures.
     """
     moved = values
     for axis, irrational in enumerate(_LATTICE):
         if values.shape[axis] < 2:
             continue
         index = [torch.arange(a, a + n, dtype=torch.float64) for a, n in zip(first, values.shape)]
-        place = (index[0] * irrational[0])[:, None, None] + (index[1] * irrational[1])[:, None] + index[2] * irrational[2]
+        place = (
+            (index[0] * irrational[0])[:, None, None] + (index[1] * irrational[1])[:, None] + index[2] * irrational[2]
+        )
         moved = moved + torch.gradient(values, dim=axis)[0] * (place % 1 - 0.5).to(values.dtype)
     return moved.clamp(min=0)
 
 
 def _box(dose, region):
-    """First and past-the-last voxel (x, y, z) of the dose around a region, with a voxel more on each side to interpolate with."""
+    """First and past-the-last voxel (x, y, z) of the dose around a region, with a voxel more on each side to
+    interpolate with.
+    """
     index = np.array([dose.TransformPhysicalPointToContinuousIndex([float(v) for v in p]) for p in region.box()])
     low = np.clip(np.floor(index.min(0) + 0.5) - 1, 0, None)
     high = np.minimum(np.ceil(index.max(0) + 0.5) + 1, dose.GetSize())

@@ -1,10 +1,11 @@
 """The gamma index of two dose distributions (Low et al., Med Phys 25:656, 1998).
 
-γ(p) is the smallest sqrt((|x − p| / distance)² + ((evaluated(x) − reference(p)) / tolerance)²) over all points x of the evaluated dose,
-which is trilinear between its voxels. It is found by branch and bound instead of by trying shifts: a box holds no better point than its
-distance to p and the doses at its corners allow, so of a voxel's neighbourhood little has to be looked at. Boxes are taken from near to
-far and halved until γ is known to 0.005, or the boxes are shorter than the step that the caller allows. Trying shifts finds a γ that is
-too large where the dose is steep; with ever smaller shifts it comes down to this one.
+γ(p) is the smallest sqrt((|x − p| / distance)² + ((evaluated(x) − reference(p)) / tolerance)²) over all points x of the
+evaluated dose, which is trilinear between its voxels. It is found by branch and bound instead of by trying shifts: a
+box holds no better point than its distance to p and the doses at its corners allow, so of a voxel's neighbourhood
+little has to be looked at. Boxes are taken from near to far and halved until γ is known to 0.005, or the boxes are
+shorter than the step that the caller allows. Trying shifts finds a γ that is too large where the dose is steep; with
+ever smaller shifts it comes down to this one.
 """
 
 from __future__ import annotations
@@ -47,24 +48,46 @@ class Gamma:
         return float(self.values[~self.values.isnan()].double().mean()) if self.evaluated else math.nan
 
 
-def gamma(reference: sitk.Image, evaluated: sitk.Image, dose_percent: float = 2.0, distance_mm: float = 2.0, *, cutoff: float = 10.0,
-          local: bool = False, normalisation: float | None = None, max_gamma: float = 2.0, interp_fraction: float = 50.0, device="cpu") -> Gamma:
+def gamma(
+    reference: sitk.Image,
+    evaluated: sitk.Image,
+    dose_percent: float = 2.0,
+    distance_mm: float = 2.0,
+    *,
+    cutoff: float = 10.0,
+    local: bool = False,
+    normalisation: float | None = None,
+    max_gamma: float = 2.0,
+    interp_fraction: float = 50.0,
+    device="cpu",
+) -> Gamma:
     """γ of `evaluated` at every voxel of `reference`, both 3-D images in Gy on grids of any geometry.
 
     Args:
-        dose_percent: tolerance in percent of `normalisation` (by default the reference's largest dose), or with `local` of the voxel's own.
+        dose_percent: tolerance in percent of `normalisation` (by default the reference's largest dose), or with `local`
+        of the voxel's own.
         distance_mm: distance to agreement.
         cutoff: voxels below this percentage of `normalisation` are not evaluated.
-        max_gamma: the search ends where γ would exceed it; above 1, or a voxel that fails could not be told from one that just passes.
-        interp_fraction: boxes are halved at most until no edge is longer than distance_mm / interp_fraction; few ever are.
+        max_gamma: the search ends where γ would exceed it; above 1, or a voxel that fails could not be told from one
+        that just passes.
+        interp_fraction: boxes are halved at most until no edge is longer than distance_mm / interp_fraction; few ever
+        are.
 
-    Raises `InputError` for tolerances that are not positive, a cut-off outside of 0 to 100 and doses that do not overlap.
+    Raises `InputError` for tolerances that are not positive, a cut-off outside of 0 to 100 and doses that do not
+    overlap.
     """
-    for name, value in (("dose percent", dose_percent), ("distance", distance_mm), ("max gamma", max_gamma), ("interp fraction", interp_fraction)):
+    for name, value in (
+        ("dose percent", dose_percent),
+        ("distance", distance_mm),
+        ("max gamma", max_gamma),
+        ("interp fraction", interp_fraction),
+    ):
         if not (value > 0 and math.isfinite(value)):
             raise InputError(f"the {name} of a gamma index is {value:g}; give a positive number.")
     if max_gamma < 1.01:
-        raise InputError(f"the max gamma of a gamma index is {max_gamma:g}; give at least 1.01, so that voxels can fail.")
+        raise InputError(
+            f"the max gamma of a gamma index is {max_gamma:g}; give at least 1.01, so that voxels can fail."
+        )
     if not 0 <= cutoff < 100:
         raise InputError(f"the cut-off of a gamma index is {cutoff:g} %; give a percentage from 0 to below 100.")
     geometry.require_overlap(reference, evaluated, "the reference dose", "the evaluated dose")
@@ -76,9 +99,18 @@ def gamma(reference: sitk.Image, evaluated: sitk.Image, dose_percent: float = 2.
     points = _index_in(evaluated, reference, chosen)
     dose = torch.from_numpy(array[chosen]).to(device)
     tolerance = (dose if local else torch.full_like(dose, largest)) * (dose_percent / 100)
-    search = Search(sitk.GetArrayFromImage(evaluated).astype(np.float32), evaluated.GetSpacing()[::-1], distance_mm,
-                    max_gamma, distance_mm / interp_fraction, torch.device(device))
-    parts = [search(points[i:i + POINTS], dose[i:i + POINTS], tolerance[i:i + POINTS].clamp(min=1e-6 * largest)) for i in range(0, len(dose), POINTS)]
+    search = Search(
+        sitk.GetArrayFromImage(evaluated).astype(np.float32),
+        evaluated.GetSpacing()[::-1],
+        distance_mm,
+        max_gamma,
+        distance_mm / interp_fraction,
+        torch.device(device),
+    )
+    parts = [
+        search(points[i : i + POINTS], dose[i : i + POINTS], tolerance[i : i + POINTS].clamp(min=1e-6 * largest))
+        for i in range(0, len(dose), POINTS)
+    ]
     found = torch.cat(parts) if parts else dose
     values = torch.full(array.shape, math.nan, device=device)
     values[tuple(torch.from_numpy(c).to(device) for c in chosen)] = found
@@ -88,6 +120,7 @@ def gamma(reference: sitk.Image, evaluated: sitk.Image, dose_percent: float = 2.
 
 def _index_in(image, grid, voxels) -> np.ndarray:
     """Continuous (z, y, x) indices [n, 3] in `image` of the `voxels` of `grid`; whole where they are meant to be."""
+
     def affine(i):
         return np.array(i.GetDirection()).reshape(3, 3) * np.array(i.GetSpacing()), np.array(i.GetOrigin())
 

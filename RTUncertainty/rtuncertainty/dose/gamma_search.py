@@ -14,7 +14,8 @@ BOXES = 1 << 18
 
 
 class Search:
-    """Branch and bound in one evaluated dose; called with points (index [n, 3]), doses and tolerances [n], it returns γ [n].
+    """Branch and bound in one evaluated dose; called with points (index [n, 3]), doses and tolerances [n], it returns γ
+    [n].
 
     Inside, all lengths are in distances to agreement, doses in tolerances and γ is squared.
     """
@@ -36,7 +37,9 @@ class Search:
         pool = torch.nn.functional.max_pool3d
         high, low = (sign * pool(sign * dose[None, None], 2, 1)[0, 0] for sign in (1, -1))
         low[high.isinf()] = math.inf
-        self.low, self.high = (torch.nn.functional.pad(r, (0, 1, 0, 1, 0, 1), value=math.inf).flatten() for r in (low, high))
+        self.low, self.high = (
+            torch.nn.functional.pad(r, (0, 1, 0, 1, 0, 1), value=math.inf).flatten() for r in (low, high)
+        )
 
     def __call__(self, points: np.ndarray, dose, tolerance):
         at = torch.from_numpy(points).to(self.device).T
@@ -44,15 +47,15 @@ class Search:
         first = torch.minimum(at.floor().clamp(min=0).long(), self.size - 2)
         within = (at - first).float()
         index = ((first + torch.tensor(self.reach, device=self.device)[:, None]) * self.strides).sum(0)
-        best = torch.full_like(dose, self.largest ** 2)
+        best = torch.full_like(dose, self.largest**2)
         inside = ((within >= 0) & (within <= 1)).all(0)
         own = _trilinear(self._difference(index, dose, tolerance), within)
-        best = torch.where(inside, torch.minimum(best, own ** 2), best)
+        best = torch.where(inside, torch.minimum(best, own**2), best)
         beyond = torch.maximum(-at, at - (self.size - 1)).clamp(min=0).float() * self.spacing
-        reached = (beyond ** 2).sum(0) < self.largest ** 2
+        reached = (beyond**2).sum(0) < self.largest**2
         active, waiting, boxes = torch.nonzero(reached)[:, 0], [], 0
         for least, offset in self._cells(within[:, active]):
-            active = active[best[active] > max(least, EXACT ** 2)]
+            active = active[best[active] > max(least, EXACT**2)]
             if len(active) == 0:
                 break
             waiting.append(self._cell(offset, active, index, within, dose, tolerance, best))
@@ -66,7 +69,9 @@ class Search:
         return torch.where(reached, best.sqrt(), math.nan)
 
     def _cells(self, within):
-        """(least squared distance of any point to the cell, offset of the cell [3]) of the cells in reach, from near to far."""
+        """(least squared distance of any point to the cell, offset of the cell [3]) of the cells in reach, from near
+        to far.
+        """
         if within.shape[1] == 0:
             return []
         spacing, low, high = (v.flatten().tolist() for v in (self.spacing, within.amin(1), within.amax(1)))
@@ -76,10 +81,16 @@ class Search:
             apart = [max(0.0, o - b, a - o - 1) * s for o, a, b, s in zip(offset, low, high, spacing)]
             middle = sum((o * s) ** 2 for o, s in zip(offset, spacing))
             found.append((sum(v * v for v in apart), middle, offset))
-        return [(least, torch.tensor(offset, device=self.device)[:, None]) for least, _, offset in sorted(found) if least < self.largest ** 2]
+        return [
+            (least, torch.tensor(offset, device=self.device)[:, None])
+            for least, _, offset in sorted(found)
+            if least < self.largest**2
+        ]
 
     def _cell(self, offset, active, index, within, dose, tolerance, best):
-        """(owner, lower, corners) of the cells at `offset` of every active point's own that may hold something better."""
+        """(owner, lower, corners) of the cells at `offset` of every active point's own that may hold something
+        better.
+        """
         worth = _threshold(best[active])
         lower = (offset - within[:, active]) * self.spacing
         apart = _outside(lower, self.spacing)
@@ -87,7 +98,7 @@ class Search:
         active, worth, apart = active[keep], worth[keep], apart[keep]
         place, mine = index[active] + int((offset * self.strides).sum()), dose[active]
         gap = torch.maximum(self.low[place] - mine, mine - self.high[place]).clamp(min=0) / tolerance[active]
-        found = torch.nonzero(apart + gap ** 2 < worth)[:, 0]
+        found = torch.nonzero(apart + gap**2 < worth)[:, 0]
         active, lower, place = active[found], lower[:, keep[found]], place[found]
         return _worth(active, lower, self._difference(place, dose[active], tolerance[active]), self.spacing, best)
 
@@ -98,8 +109,8 @@ class Search:
     def _halve(self, owner, lower, corners, edges, best):
         """Halve boxes along their longest edge until nothing better can be in them; depth first where they become many.
 
-        owner [n]: the point that a box belongs to; lower [3, n]: its lower corner from there; corners [2, 2, 2, n]: its dose differences;
-        edges [3, 1]. Lengths are in distances to agreement, doses in tolerances.
+        owner [n]: the point that a box belongs to; lower [3, n]: its lower corner from there; corners [2, 2, 2, n]: its
+        dose differences; edges [3, 1]. Lengths are in distances to agreement, doses in tolerances.
         """
         while float(edges.max()) > self.step:
             keep = _outside(lower, edges) < _threshold(best[owner])
@@ -119,34 +130,41 @@ class Search:
             shifted = lower.clone()
             shifted[axis] += edges[axis]
             corners = torch.cat([torch.stack([near, middle], axis), torch.stack([middle, far], axis)], 3)
-            owner, lower, corners = _worth(torch.cat([owner, owner]), torch.cat([lower, shifted], 1), corners, edges, best)
+            owner, lower, corners = _worth(
+                torch.cat([owner, owner]), torch.cat([lower, shifted], 1), corners, edges, best
+            )
 
 
 def _worth(owner, lower, corners, edges, best):
     """Put a good point of every box into `best`; returns the boxes that may hold a better one.
 
-    A box's dose is linear, d + g·x, but for a deviation that is nowhere larger than at a corner. For a linear dose the best x in a box is
-    clamp(−λg) with λ = d + g·x; and x² + (d + g·x)² ≥ x² + 2λ(d + g·x) − λ² makes a lower bound of every λ, settled or not.
+    A box's dose is linear, d + g·x, but for a deviation that is nowhere larger than at a corner. For a linear dose the
+    best x in a box is clamp(−λg) with λ = d + g·x; and x² + (d + g·x)² ≥ x² + 2λ(d + g·x) − λ² makes a lower bound of
+    every λ, settled or not.
     """
     mean = corners.mean((0, 1, 2))
     rise = [(corners.select(a, 1) - corners.select(a, 0)).mean((0, 1)) for a in range(3)]
     deviation = corners - mean
     for a in range(3):
-        deviation = deviation - torch.tensor([-0.5, 0.5], device=mean.device).view(*[2 if a == k else 1 for k in range(3)], 1) * rise[a]
+        deviation = (
+            deviation
+            - torch.tensor([-0.5, 0.5], device=mean.device).view(*[2 if a == k else 1 for k in range(3)], 1) * rise[a]
+        )
     deviation = deviation.abs().amax((0, 1, 2))
     slope = torch.stack(rise) / edges
     here = mean - (slope * (lower + edges / 2)).sum(0)
     upper = lower + edges
-    # Newton's method on a piecewise linear function; first for the better point, then, with the deviation, for the bound
+    # Newton's method on a piecewise linear function; first for the better point, then, with the deviation, for the
+    # bound
     multiplier, place = _settled(here, slope, lower, upper)
-    best.scatter_reduce_(0, owner, (place ** 2).sum(0) + _trilinear(corners, (place - lower) / edges) ** 2, "amin")
+    best.scatter_reduce_(0, owner, (place**2).sum(0) + _trilinear(corners, (place - lower) / edges) ** 2, "amin")
     # the deviation may bring the dose nearer by so much; the bound then holds for every λ of this sign
     sign = multiplier.sign()
     least = here - sign * deviation
     multiplier, _ = _settled(least, slope, lower, upper)
     multiplier = sign * (sign * multiplier).clamp(min=0)
     place = torch.clamp(-multiplier * slope, min=lower, max=upper)
-    bound = (place ** 2).sum(0) + multiplier * (2 * (least + (slope * place).sum(0)) - multiplier)
+    bound = (place**2).sum(0) + multiplier * (2 * (least + (slope * place).sum(0)) - multiplier)
     bound = torch.maximum(bound, _outside(lower, edges) + _gap(corners.amin((0, 1, 2)), corners.amax((0, 1, 2))))
     keep = bound < _threshold(best[owner])
     return owner[keep], lower[:, keep], corners[..., keep]
@@ -154,7 +172,7 @@ def _worth(owner, lower, corners, edges, best):
 
 def _settled(here, slope, lower, upper, steps: int = 2):
     """(λ [n], x [3, n]): x = clamp(−λ·slope) in the box, and λ after some steps towards here + slope·x."""
-    squares = slope ** 2
+    squares = slope**2
     multiplier = here / (1 + squares.sum(0))
     for _ in range(steps):
         free = -multiplier * slope
@@ -172,7 +190,11 @@ def _trilinear(corners, share):
 
 
 def _joined(waiting):
-    return torch.cat([w[0] for w in waiting]), torch.cat([w[1] for w in waiting], 1), torch.cat([w[2] for w in waiting], 3)
+    return (
+        torch.cat([w[0] for w in waiting]),
+        torch.cat([w[1] for w in waiting], 1),
+        torch.cat([w[2] for w in waiting], 3),
+    )
 
 
 def _outside(lower, edges):

@@ -23,9 +23,20 @@ NOT_EVALUATED = -1.0
 SHARES = {"read": 0.1, "dvh": 0.1, "bands": 0.8}
 
 
-def dvh_to_files(dose, structure_file, output, *, band_folder=None, unit=None, prescription=None, device="cpu", note=None,
-                 progress: Progress | None = None) -> tuple[Path, Path]:
-    """Write the DVHs of all structures: numbers to `output`, curves beside it (dvh.csv, dvh_curves.csv); returns both paths.
+def dvh_to_files(
+    dose,
+    structure_file,
+    output,
+    *,
+    band_folder=None,
+    unit=None,
+    prescription=None,
+    device="cpu",
+    note=None,
+    progress: Progress | None = None,
+) -> tuple[Path, Path]:
+    """Write the DVHs of all structures: numbers to `output`, curves beside it (dvh.csv, dvh_curves.csv); returns both
+    paths.
 
     Args:
         dose, structure_file: paths, see `dose_image.read` and `structures.read`.
@@ -33,7 +44,8 @@ def dvh_to_files(dose, structure_file, output, *, band_folder=None, unit=None, p
         unit: of the dose; prescription: in Gy; note: called with sentences that the user should know.
         progress: with the shares `SHARES`.
 
-    Raises `InputError` for what cannot be read or written, and when no structure lies in the dose, `Cancelled` when it was.
+    Raises `InputError` for what cannot be read or written, and when no structure lies in the dose, `Cancelled` when it
+    was.
     """
     if prescription is not None and not (prescription > 0 and math.isfinite(prescription)):
         raise InputError(f"the prescription is {prescription:g} Gy; give a positive dose in Gy.")
@@ -49,8 +61,10 @@ def dvh_to_files(dose, structure_file, output, *, band_folder=None, unit=None, p
         progress.stage("dvh", number / len(regions), f"DVH of {name}")
         rows.append(_row(name, region, image, device))
     if all(r.dvh is None for r in rows):
-        raise InputError(f"none of the structures of {structure_file} lies in {dose}; "
-                         "give dose and structures of one patient in one frame of reference.")
+        raise InputError(
+            f"none of the structures of {structure_file} lies in {dose}; "
+            "give dose and structures of one patient in one frame of reference."
+        )
     if band_folder is not None:
         _add_bands(rows, image, band_folder, prescription, device, note, progress)
     for r in rows:
@@ -71,7 +85,9 @@ def _row(name, region, dose, device) -> table.Row:
     except InputError as error:
         return table.Row(name, note=str(error))
     outside = 1 - found.covered
-    return table.Row(name, found, note=f"{outside:.1%} of it lie outside of the dose grid and do not count" if outside > 0 else "")
+    return table.Row(
+        name, found, note=f"{outside:.1%} of it lie outside of the dose grid and do not count" if outside > 0 else ""
+    )
 
 
 def _add_bands(rows, dose, folder, prescription, device, note, progress):
@@ -84,7 +100,9 @@ def _add_bands(rows, dose, folder, prescription, device, note, progress):
             r.note = "; ".join(filter(None, [r.note, "no band: its distribution is not in the result folder"]))
             continue
         told_step = functools.partial(_step, progress, number, len(rows), r.structure)
-        r.band, told = bands.of_structure(dose, found[r.structure], axis, prescription=prescription, device=device, step=told_step)
+        r.band, told = bands.of_structure(
+            dose, found[r.structure], axis, prescription=prescription, device=device, step=told_step
+        )
         r.note = "; ".join(filter(None, [r.note, told]))
     uncalibrated = [r.structure for r in rows if r.band is not None and r.band.calibrated == "no"]
     if uncalibrated:
@@ -96,9 +114,11 @@ def _step(progress, number, count, name, part):
 
 
 def gamma_to_file(reference, evaluated, output=None, *, unit=None, note=None, **options) -> Gamma:
-    """γ of two dose files; with `output` also written as an image on the reference's grid, −1 where it was not evaluated.
+    """γ of two dose files; with `output` also written as an image on the reference's grid, −1 where it was not
+    evaluated.
 
-    `options` are those of `gamma`. Raises `InputError` for what cannot be read or written, and doses without common voxels.
+    `options` are those of `gamma`. Raises `InputError` for what cannot be read or written, and doses without common
+    voxels.
     """
     if output is not None and not Path(output).name.lower().endswith(image_io.SUFFIXES):
         raise InputError(f"{output}: an image of gamma is written as {', '.join(image_io.SUFFIXES)}; give such a name.")

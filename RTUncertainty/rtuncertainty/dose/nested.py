@@ -1,8 +1,9 @@
 """A structure's nested contours by their volume: each holds the one before, and there is one of every volume.
 
-A result folder keeps of each voxel the percentage of the distribution in which it lies inside (inside_<structure>.nii.gz). That orders
-voxels in a hundred steps only; voxels of one step are ordered by how deep they lie in the middle contour, those of equal depth enter
-together, by a fraction of each. Volumes beyond all of the result's contours grow or shrink evenly in the same way.
+A result folder keeps of each voxel the percentage of the distribution in which it lies inside
+(inside_<structure>.nii.gz). That orders voxels in a hundred steps only; voxels of one step are ordered by how deep they
+lie in the middle contour, those of equal depth enter together, by a fraction of each. Volumes beyond all of the
+result's contours grow or shrink evenly in the same way.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ DEPTH = 1e-3
 
 
 class NestedContours:
-    """The contours of an `inside` image (percent, 0 to 100; 0 alone is a structure that is nowhere), up to `largest_ml`.
+    """The contours of an `inside` image (percent, 0 to 100; 0 alone is a structure that is nowhere), up to
+    `largest_ml`.
 
-    `least_ml` and `most_ml` are the volumes of the result's own smallest and largest contour, `room_ml` the most that there is room
-    for; no more than the image can grow into.
+    `least_ml` and `most_ml` are the volumes of the result's own smallest and largest contour, `room_ml` the most that
+    there is room for; no more than the image can grow into.
     """
 
     def __init__(self, inside: sitk.Image, largest_ml: float = 0.0):
@@ -45,7 +47,8 @@ class NestedContours:
         self.room_ml = float(percent.size) * self._voxel_ml
 
     def of_volume(self, ml: float) -> MaskRegion:
-        """The contour of a volume: voxels weigh 1 inside, 0 outside, and a fraction where the contour cuts. Empty for 0 ml.
+        """The contour of a volume: voxels weigh 1 inside, 0 outside, and a fraction where the contour cuts. Empty for 0
+        ml.
 
         Raises `ValueError` when there is no room for it.
         """
@@ -56,18 +59,24 @@ class NestedContours:
 
 
 def _margin(ml: float) -> float:
-    """mm by which a structure of `ml` can reach beyond any smaller one inside it that grows evenly: the radius of a ball of `ml`."""
+    """mm by which a structure of `ml` can reach beyond any smaller one inside it that grows evenly: the radius of a
+    ball of `ml`.
+    """
     return float((3 * 1000 * ml / (4 * np.pi)) ** (1 / 3))
 
 
 def around(image: sitk.Image, margin_mm: float = 0.0) -> sitk.Image:
-    """The part of an image with its voxels above 0, and a margin around as far as the image reaches; all of it when there are none."""
+    """The part of an image with its voxels above 0, and a margin around as far as the image reaches; all of it when
+    there are none.
+    """
     filled = np.nonzero(sitk.GetArrayViewFromImage(image))
     if not len(filled[0]):
         return image
     lowest, highest = ([int(f(axis)) for axis in reversed(filled)] for f in (np.min, np.max))
     more = [int(np.ceil(margin_mm / s)) + 1 for s in image.GetSpacing()]
-    return image[tuple(slice(max(a - m, 0), min(b + 1 + m, n)) for a, b, m, n in zip(lowest, highest, more, image.GetSize()))]
+    return image[
+        tuple(slice(max(a - m, 0), min(b + 1 + m, n)) for a, b, m, n in zip(lowest, highest, more, image.GetSize()))
+    ]
 
 
 def _depth(mask: np.ndarray, spacing) -> np.ndarray:

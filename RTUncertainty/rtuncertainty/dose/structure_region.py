@@ -1,8 +1,8 @@
 """Where a structure lies, and which fraction of every voxel of a dose grid it fills.
 
-A region offers `empty`, `reason` (why it is), `volume_ml`, `box()` (its corners in space) and `fraction(grid)`: float64 [z, y, x] in 0
-to 1, on any grid whose axes are near to LPS (`geometry.to_axial`). `MaskRegion` is a structure on another grid; planar contours are in
-`contours.py`.
+A region offers `empty`, `reason` (why it is), `volume_ml`, `box()` (its corners in space) and `fraction(grid)`: float64
+[z, y, x] in 0 to 1, on any grid whose axes are near to LPS (`geometry.to_axial`). `MaskRegion` is a structure on
+another grid; planar contours are in `contours.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import SimpleITK as sitk
 
 from ..core import geometry
 
-# the largest sub-voxel, as a part of the mask's smallest spacing, when grids are oblique to each other, and the most per edge
+# the largest sub-voxel, as a part of the mask's smallest spacing, when grids are oblique to each other, and the most
+# per edge
 STEP, MOST = 0.5, 8
 # fraction of a voxel that is none
 ROUNDING = 1e-6
@@ -41,7 +42,9 @@ class MaskRegion:
             lowest = [int(axis.min()) for axis in reversed(filled)]
             highest = [int(axis.max()) + 1 for axis in reversed(filled)]
             self.mask = self.mask[tuple(slice(a, b) for a, b in zip(lowest, highest))]
-        self.volume_ml = float(sitk.GetArrayViewFromImage(self.mask).sum(dtype=np.float64) * np.prod(self.mask.GetSpacing()) / 1000)
+        self.volume_ml = float(
+            sitk.GetArrayViewFromImage(self.mask).sum(dtype=np.float64) * np.prod(self.mask.GetSpacing()) / 1000
+        )
 
     def box(self) -> np.ndarray:
         """The corners [8, 3] of the structure's bounding box, LPS in mm."""
@@ -52,7 +55,8 @@ class MaskRegion:
     def fraction(self, grid: sitk.Image) -> np.ndarray:
         """The filled fraction of every voxel of `grid`, [z, y, x].
 
-        Exact (overlap of boxes) where the axes of both grids are parallel, else by sub-voxels of at most half the mask's spacing.
+        Exact (overlap of boxes) where the axes of both grids are parallel, else by sub-voxels of at most half the
+        mask's spacing.
         """
         if self.empty:
             return np.zeros(grid.GetSize()[::-1])
@@ -77,9 +81,11 @@ class MaskRegion:
         parts = [int(np.clip(np.ceil(s / wanted), 2, MOST)) for s in grid.GetSpacing()]
         out = np.empty(grid.GetSize()[::-1])
         for z in range(grid.GetSize()[2]):  # slice by slice: the sub-voxels of a whole grid may not fit into memory
-            one = grid[:, :, z:z + 1]
+            one = grid[:, :, z : z + 1]
             fine = geometry.resampled_grid(one, [s / p for s, p in zip(one.GetSpacing(), parts)])
-            values = sitk.GetArrayFromImage(sitk.Resample(self.mask, fine, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0))
+            values = sitk.GetArrayFromImage(
+                sitk.Resample(self.mask, fine, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0)
+            )
             shape = (1, parts[2], grid.GetSize()[1], parts[1], grid.GetSize()[0], parts[0])
             out[z] = values.reshape(shape).mean((1, 3, 5), dtype=np.float64)[0]
         return out

@@ -12,14 +12,16 @@ from .structure_region import MaskRegion, NoRegion
 
 
 def read(path, tell=None, thickness_mm: float | None = None, frame: str = "") -> dict:
-    """Regions by name, from a `.seg.nrrd`, a label image (`structure_set.read`) or an RTSTRUCT (file, or folder with one; needs pydicom).
+    """Regions by name, from a `.seg.nrrd`, a label image (`structure_set.read`) or an RTSTRUCT (file, or folder with
+    one; needs pydicom).
 
     Args:
         tell: called with notes on contours that are left out.
         thickness_mm: of a structure with contours in one plane only.
         frame: the frame of reference of the dose, if known; an RTSTRUCT's must be the same.
 
-    A structure that has no region is a `NoRegion`, which says why. Raises `InputError` for a file that holds no structures.
+    A structure that has no region is a `NoRegion`, which says why. Raises `InputError` for a file that holds no
+    structures.
     """
     if not may_hold_dicom(path):
         return {name: MaskRegion(s.mask) for name, s in structure_set.read(path).items()}
@@ -31,7 +33,9 @@ def read(path, tell=None, thickness_mm: float | None = None, frame: str = "") ->
     rois = structure_file.rois_of(file)
     frames = {roi.frame for roi in rois if roi.contours} - {""}
     if frame and frames and frame not in frames:
-        raise InputError(f"{file}: its frame of reference is not that of the dose; give the structure set that the plan was made on.")
+        raise InputError(
+            f"{file}: its frame of reference is not that of the dose; give the structure set that the plan was made on."
+        )
     for roi in rois:
         name = structure_set.unused(roi.name, found)
         for why, count in roi.left_out.items():

@@ -38,7 +38,9 @@ def numbers(dvh: Dvh, prescription: float | None = None) -> dict[str, float]:
     found = {"volume_ml": dvh.volume_ml} | {f"{name}_gy": dose for name, dose in doses.items()}
     found |= dict(zip((f"v{d}gy_percent" for d in DOSES), dvh.volume_at_dose(DOSES).tolist()))
     if prescription:
-        found |= {f"{name}_rx_percent": 100 * doses[name] / prescription for name in ("mean", "d98", "d95", "d50", "d2")}
+        found |= {
+            f"{name}_rx_percent": 100 * doses[name] / prescription for name in ("mean", "d98", "d95", "d50", "d2")
+        }
         levels = dvh.volume_at_dose([p / 100 * prescription for p in PRESCRIBED])
         found |= dict(zip((f"v{p}rx_percent" for p in PRESCRIBED), levels.tolist()))
     return found
@@ -53,9 +55,9 @@ def dose_axis(largest: float) -> np.ndarray:
 def metrics_table(rows: list[Row], prescription: float | None = None) -> str:
     """`dvh.csv` as text. Cells of structures without a DVH are empty; `note` says why.
 
-    With bands there are <column>_lower and <column>_upper for every number, their `level`, and `calibrated`: "volume" where the nested
-    contours are those of calibrated volumes, "no" where they are as the network's samples are. That doses hold their intervals was
-    never checked.
+    With bands there are <column>_lower and <column>_upper for every number, their `level`, and `calibrated`: "volume"
+    where the nested contours are those of calibrated volumes, "no" where they are as the network's samples are. That
+    doses hold their intervals was never checked.
     """
     whole = next(r for r in rows if r.dvh is not None)
     columns, banded = list(numbers(whole.dvh, prescription)), any(r.band is not None for r in rows)
@@ -65,17 +67,26 @@ def metrics_table(rows: list[Row], prescription: float | None = None) -> str:
     lines = [[*head, "note"]]
     for r in rows:
         found = numbers(r.dvh, prescription) if r.dvh is not None else {}
-        line = [r.structure, _number(100 * r.dvh.covered if r.dvh is not None else None), *(_number(found.get(c)) for c in columns)]
+        line = [
+            r.structure,
+            _number(100 * r.dvh.covered if r.dvh is not None else None),
+            *(_number(found.get(c)) for c in columns),
+        ]
         if banded and r.band is None:
             line += [""] * (2 * len(columns) + 2)
         elif banded:
-            line += [_number(v) for c in columns for v in r.band.intervals[c]] + [f"{r.band.level:g}", r.band.calibrated]
+            line += [_number(v) for c in columns for v in r.band.intervals[c]] + [
+                f"{r.band.level:g}",
+                r.band.calibrated,
+            ]
         lines.append([*line, r.note])
     return tables.text(lines[0], lines[1:])
 
 
 def curves_table(rows: list[Row]) -> str:
-    """`dvh_curves.csv` as text: structure, dose_gy, volume_percent (of the volume inside the dose grid), with bands lower and upper."""
+    """`dvh_curves.csv` as text: structure, dose_gy, volume_percent (of the volume inside the dose grid), with bands
+    lower and upper.
+    """
     banded = any(r.band is not None for r in rows)
     lines = [["structure", "dose_gy", "volume_percent"] + ["lower_percent", "upper_percent"] * banded]
     drawn = [r for r in rows if r.dvh is not None]

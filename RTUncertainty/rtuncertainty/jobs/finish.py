@@ -23,14 +23,27 @@ def scene_writer():
 
 
 def require_scene_writer(scene: bool) -> None:
-    """Raise `InputError` when a scene is wanted and Slicer's libraries, or what builds scenes with them, are not installed."""
+    """Raise `InputError` when a scene is wanted and Slicer's libraries, or what builds scenes with them, are not
+    installed.
+    """
     if scene and importlib.util.find_spec("slicer") is None:
         raise InputError("--scene needs Slicer's libraries: run 'pip install slicer-core', or leave --scene out.")
     if scene and scene_writer() is None:
-        raise InputError("--scene needs RTUncertainty as an installed package: run 'pip install .' in its folder, or leave --scene out.")
+        raise InputError(
+            "--scene needs RTUncertainty as an installed package: run 'pip install .' in its folder, or leave --scene "
+            "out."
+        )
 
 
-def finish(staging: image_io.Staging, result: Result, image, progress: Progress, scene: bool, report: bool = False, structures=None) -> None:
+def finish(
+    staging: image_io.Staging,
+    result: Result,
+    image,
+    progress: Progress,
+    scene: bool,
+    report: bool = False,
+    structures=None,
+) -> None:
     """Write a result and, on request, its scene and report, and move all of it into place.
 
     Args:
@@ -38,7 +51,8 @@ def finish(staging: image_io.Staging, result: Result, image, progress: Progress,
         structures: the files of the planning structures and the planning CT, for the report.
 
     Raises:
-        RTUncertaintyError: the scene or the report could not be written, told when the result itself is in its place: hours of
+        RTUncertaintyError: the scene or the report could not be written, told when the result itself is in its place:
+        hours of
             computing are not lost by it. The exit code is that of the step that failed.
         Cancelled: before the last step; nothing is left then.
     """
@@ -83,8 +97,19 @@ def write_scene(result: Path, image, progress: Progress) -> None:
     A process, because this package knows nothing of Slicer; cancelling ends it.
     """
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(LIBRARY), os.environ.get("PYTHONPATH", "")]))
-    command = [sys.executable, "-m", scene_writer().module, str(result), "--input", str(Path(image).absolute()), "--output", str(result / "scene.mrb")]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        scene_writer().module,
+        str(result),
+        "--input",
+        str(Path(image).absolute()),
+        "--output",
+        str(result / "scene.mrb"),
+    ]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+    )
     try:
         while True:
             try:

@@ -13,7 +13,9 @@ from ..results.result import require_space
 from .finish import finish, require_scene_writer
 
 
-def predict_to_folder(image, model, output, *, progress: Progress | None = None, scene=False, report=False, **options) -> Path:
+def predict_to_folder(
+    image, model, output, *, progress: Progress | None = None, scene=False, report=False, **options
+) -> Path:
     """Run `predict` and write its result folder; returns its absolute path.
 
     `image` is a path; `options` are those of `predict`. The folder appears whole or not at all.
@@ -24,8 +26,13 @@ def predict_to_folder(image, model, output, *, progress: Progress | None = None,
     require_scene_writer(scene)
     card = bundle.read_card(bundle.find(model))
     with image_io.Staging(output) as staging:
-        prediction = predict(image, card["folder"], progress=progress, before=lambda mr: require_space(
-            mr, output, len(card["outputs"]["structures"])), **options)
+        prediction = predict(
+            image,
+            card["folder"],
+            progress=progress,
+            before=lambda mr: require_space(mr, output, len(card["outputs"]["structures"])),
+            **options,
+        )
         progress.stage("write", 0.0, "Writing the results")
         result = as_result(prediction)
         del prediction

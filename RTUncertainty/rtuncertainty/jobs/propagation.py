@@ -13,7 +13,18 @@ from ..results.result import require_space
 from .finish import finish, require_scene_writer
 
 
-def propagate_to_folder(planning, structures, daily, model, output, *, progress: Progress | None = None, scene=False, report=False, **options) -> Path:
+def propagate_to_folder(
+    planning,
+    structures,
+    daily,
+    model,
+    output,
+    *,
+    progress: Progress | None = None,
+    scene=False,
+    report=False,
+    **options,
+) -> Path:
     """Run `propagate` and write its result folder; returns its absolute path.
 
     The inputs are paths; `options` are those of `propagate`. The folder appears whole or not at all.
@@ -24,8 +35,15 @@ def propagate_to_folder(planning, structures, daily, model, output, *, progress:
     require_scene_writer(scene)
     card = bundle.read_card(bundle.find(model))
     with image_io.Staging(output) as staging:
-        found = propagate(planning, structures, daily, card["folder"], progress=progress,
-                          before=lambda image: require_space(image, output, 6), **options)
+        found = propagate(
+            planning,
+            structures,
+            daily,
+            card["folder"],
+            progress=progress,
+            before=lambda image: require_space(image, output, 6),
+            **options,
+        )
         progress.stage("write", 0.0, "Writing the results")
         result = as_result(found)
         del found

@@ -38,7 +38,8 @@ def names() -> list[str]:
 
 
 def build(name: str, **arguments):
-    """The network `name` as a `torch.nn.Module`; `arguments` override the paper's sizes. "1tn_gl" and "1tn_fl" are "1tn-gl" and "1tn-fl".
+    """The network `name` as a `torch.nn.Module`; `arguments` override the paper's sizes. "1tn_gl" and "1tn_fl" are
+    "1tn-gl" and "1tn-fl".
 
     Raises `InputError` for an unknown name or unknown arguments.
     """

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .uncertainty import REGRESSION_FLOOR, class_probabilities, variance
 from .sample import Sample
+from .uncertainty import REGRESSION_FLOOR, class_probabilities, variance
 
 
 class HighResOutput(NamedTuple):
@@ -31,11 +31,15 @@ CONVOLUTION, NORM = {2: nn.Conv2d, 3: nn.Conv3d}, {2: nn.BatchNorm2d, 3: nn.Batc
 
 def conv(inputs: int, outputs: int, kernel: int, dilation: int = 1, dimensions: int = 2) -> nn.Conv2d | nn.Conv3d:
     """A convolution that keeps the size, without bias: batch normalisation stands on at least one side of it."""
-    return CONVOLUTION[dimensions](inputs, outputs, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=False)
+    return CONVOLUTION[dimensions](
+        inputs, outputs, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=False
+    )
 
 
 def conv_bn_prelu(inputs: int, outputs: int, kernel: int, dimensions: int = 2) -> nn.Sequential:
-    return nn.Sequential(conv(inputs, outputs, kernel, dimensions=dimensions), NORM[dimensions](outputs), nn.PReLU(outputs))
+    return nn.Sequential(
+        conv(inputs, outputs, kernel, dimensions=dimensions), NORM[dimensions](outputs), nn.PReLU(outputs)
+    )
 
 
 class ResidualBlock(nn.Module):
@@ -45,8 +49,12 @@ class ResidualBlock(nn.Module):
         super().__init__()
         norm = NORM[dimensions]
         self.body = nn.Sequential(
-            norm(inputs), nn.PReLU(inputs), conv(inputs, outputs, 3, dilation, dimensions),
-            norm(outputs), nn.PReLU(outputs), conv(outputs, outputs, 3, dilation, dimensions),
+            norm(inputs),
+            nn.PReLU(inputs),
+            conv(inputs, outputs, 3, dilation, dimensions),
+            norm(outputs),
+            nn.PReLU(outputs),
+            conv(outputs, outputs, 3, dilation, dimensions),
         )
         missing = outputs - inputs
         self.padding = (*(0, 0) * dimensions, missing // 2, missing - missing // 2)
@@ -65,9 +73,12 @@ class Trunk(nn.Sequential):
     def __init__(self, in_channels: int, width: int, features: int):
         super().__init__(
             conv_bn_prelu(in_channels, width, 3),
-            ResidualBlock(width, width, 1), ResidualBlock(width, width, 1),
-            ResidualBlock(width, 2 * width, 2), ResidualBlock(2 * width, 2 * width, 2),
-            ResidualBlock(2 * width, 4 * width, 4), ResidualBlock(4 * width, 4 * width, 4),
+            ResidualBlock(width, width, 1),
+            ResidualBlock(width, width, 1),
+            ResidualBlock(width, 2 * width, 2),
+            ResidualBlock(2 * width, 2 * width, 2),
+            ResidualBlock(2 * width, 4 * width, 4),
+            ResidualBlock(4 * width, 4 * width, 4),
             conv_bn_prelu(4 * width, features, 3),
         )
 
@@ -79,9 +90,13 @@ class Branch(nn.Module):
         super().__init__()
         self.first = conv(features, width, 3)
         self.rest = nn.Sequential(
-            nn.BatchNorm2d(width), nn.PReLU(width),
-            conv_bn_prelu(width, width, 3), conv_bn_prelu(width, width, 1), conv_bn_prelu(width, width, 1),
-            conv(width, outputs, 1), nn.BatchNorm2d(outputs),
+            nn.BatchNorm2d(width),
+            nn.PReLU(width),
+            conv_bn_prelu(width, width, 3),
+            conv_bn_prelu(width, width, 1),
+            conv_bn_prelu(width, width, 1),
+            conv(width, outputs, 1),
+            nn.BatchNorm2d(outputs),
         )
 
     def forward(self, features):
@@ -117,7 +132,9 @@ class HighRes(nn.Module):
         return HighResOutput(**{name: branch(features) for name, branch in zip(self.outputs, self.branches)})
 
     def interpret(self, out: HighResOutput) -> Sample:
-        """HU and class probabilities of an output; without a variance branch nothing is known of the intrinsic noise."""
+        """HU and class probabilities of an output; without a variance branch nothing is known of the intrinsic
+        noise.
+        """
         noise = None if out.log_variance is None else variance(out.log_variance, REGRESSION_FLOOR)
         if out.logits is None or out.log_variance_seg is not None:
             probabilities = None if out.logits is None else class_probabilities(out.logits, out.log_variance_seg)
@@ -163,8 +180,8 @@ class M2b(SingleTask):
 class DualTask(HighRes):
     """M3 and M4: synthetic CT and segmentation, each output with a branch of its own.
 
-    `width` is that of the first trunk layer, `features` that of the last, `branch_width` that of the branches; `dropout`
-    is the probability of an element of the features to be dropped.
+    `width` is that of the first trunk layer, `features` that of the last, `branch_width` that of the branches;
+    `dropout` is the probability of an element of the features to be dropped.
     """
 
     def __init__(self, in_channels=1, classes=6, width=64, features=2048, branch_width=256, dropout=0.5):

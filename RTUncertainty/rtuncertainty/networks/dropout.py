@@ -1,4 +1,6 @@
-"""Dropout whose masks come from a generator: a sample is told by its seed, and the global state of torch is left alone."""
+"""Dropout whose masks come from a generator: a sample is told by its seed, and the global state of torch is left
+alone.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,18 @@ def _factors(device: torch.device) -> torch.Tensor:
 
 def random_bytes(count: int, generator: torch.Generator, device) -> torch.Tensor:
     """`count` random bytes (uint8) for whole words of eight; one number is drawn for each word."""
-    return torch.empty(-(-count // 8), dtype=torch.int64, device=device).random_(-(1 << 63), None, generator=generator).view(torch.uint8)[:count]
+    return (
+        torch.empty(-(-count // 8), dtype=torch.int64, device=device)
+        .random_(-(1 << 63), None, generator=generator)
+        .view(torch.uint8)[:count]
+    )
 
 
 def dropped(x: torch.Tensor, p: float, generator: torch.Generator) -> torch.Tensor:
     """`x` (any shape, float) with each element dropped with probability `p` (to 1/65536), the others divided by 1 − p.
 
-    The mask depends on the generator's state and device and on the shape only. Random bits serve eight elements a byte where p = ½, as
-    drawing a number for each would cost as much as the layers behind it.
+    The mask depends on the generator's state and device and on the shape only. Random bits serve eight elements a byte
+    where p = ½, as drawing a number for each would cost as much as the layers behind it.
     """
     if p == 0:
         return x

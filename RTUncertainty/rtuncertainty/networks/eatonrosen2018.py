@@ -1,10 +1,12 @@
 """HR-default, HR-drop-last, HR-drop-all and HR-hetero: 3-D HighResNets that segment (Eaton-Rosen et al. 2018, Sec. 2).
 
-Trunk: conv 3³ → w; residual blocks, three each of w dilation 1, 2w dilation 2, 4w dilation 4; conv 1³ → features. Head: conv
-1³ → classes. Convolutions without bias, each with batch normalisation and PReLU as in M1 to M4; the head with the normalisation and
-without the PReLU. That convention gives the count of METHODS, 1,819,400 parameters for 4 inputs and 4 classes.
+Trunk: conv 3³ → w; residual blocks, three each of w dilation 1, 2w dilation 2, 4w dilation 4; conv 1³ → features. Head:
+conv 1³ → classes. Convolutions without bias, each with batch normalisation and PReLU as in M1 to M4; the head with the
+normalisation and without the PReLU. That convention gives the count of METHODS, 1,819,400 parameters for 4 inputs and 4
+classes.
 
-All four keep the size of the input. They offer what `rtuncertainty.sampling.volumes` asks of a 3-D network that segments.
+All four keep the size of the input. They offer what `rtuncertainty.sampling.volumes` asks of a 3-D network that
+segments.
 """
 
 from __future__ import annotations
@@ -16,16 +18,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .kaushik2022 import OutputNorm
-from .dropout import dropped
 from .bragman2018 import ResidualBlock, conv, conv_bn_prelu
+from .dropout import dropped
+from .kaushik2022 import OutputNorm
 
 # "a low value is chosen to allow low-level image features into the network"
 INPUT_DROPOUT = 0.05
 
 
 class HighRes3DOutput(NamedTuple):
-    """logits [n, K, z, y, x]; sd [n, 1, z, y, x]: the standard deviation of their noise, None in a network that has none."""
+    """logits [n, K, z, y, x]; sd [n, 1, z, y, x]: the standard deviation of their noise, None in a network that has
+    none.
+    """
 
     logits: torch.Tensor
     sd: torch.Tensor | None = None
@@ -43,16 +47,20 @@ class Trunk3D(nn.Sequential):
         widths = [width, *(width * d for d in (1, 2, 4) for _ in range(3))]
         dilations = [d for d in (1, 2, 4) for _ in range(3)]
         blocks = [ResidualBlock(i, o, d, dimensions=3) for i, o, d in zip(widths, widths[1:], dilations)]
-        super().__init__(conv_bn_prelu(in_channels, width, 3, dimensions=3), *blocks, conv_bn_prelu(widths[-1], features, 1, dimensions=3))
+        super().__init__(
+            conv_bn_prelu(in_channels, width, 3, dimensions=3),
+            *blocks,
+            conv_bn_prelu(widths[-1], features, 1, dimensions=3),
+        )
 
 
 class HighRes3D(nn.Module):
     """The common part, which is HR-drop-last.
 
     `width` is that of the first layer, `features` that of the last; `dropout` the probability to drop an element.
-    `printed`: logits are normalised over the batch. By default the normalisation of the head keeps its learnt scale and shift
-    alone (`OutputNorm`): with the batch's own mean and variance the logits of an organ would be spread alike in patches with and
-    without it. The number of parameters is the same.
+    `printed`: logits are normalised over the batch. By default the normalisation of the head keeps its learnt scale and
+    shift alone (`OutputNorm`): with the batch's own mean and variance the logits of an organ would be spread alike in
+    patches with and without it. The number of parameters is the same.
     """
 
     dimensions = 3
@@ -73,7 +81,9 @@ class HighRes3D(nn.Module):
         self.head = head(features, self.classes, printed)
 
     def forward(self, x) -> HighRes3DOutput:
-        """The output for x [n, c, z, y, x]: in training with masks from torch's own generator, in evaluation without any."""
+        """The output for x [n, c, z, y, x]: in training with masks from torch's own generator, in evaluation without
+        any.
+        """
         return self.finish(self.features(x), partial(F.dropout, training=self.training))
 
     def features(self, x) -> torch.Tensor:
@@ -85,10 +95,11 @@ class HighRes3D(nn.Module):
         return HighRes3DOutput(self.head(drop(features, self.dropout)))
 
     def draw(self, features, generator: torch.Generator) -> torch.Tensor:
-        """Class probabilities [n, K, z, y, x] of one sample: masks, and then noise, from `generator` (on the device of `features`).
+        """Class probabilities [n, K, z, y, x] of one sample: masks, and then noise, from `generator` (on the device of
+        `features`).
 
-        Noise is drawn in the logits, so the moments of these samples are those of the probabilities, of the noise and of
-        the masks together; a variance of logits is never added to one of probabilities.
+        Noise is drawn in the logits, so the moments of these samples are those of the probabilities, of the noise and
+        of the masks together; a variance of logits is never added to one of probabilities.
         """
         out = self.finish(features, partial(dropped, generator=generator))
         logits = out.logits
@@ -114,8 +125,8 @@ class HRDropLast(HighRes3D):
 class HRDropAll(HighRes3D):
     """Dropout on the input (p = 0.05), behind each of the nine residual blocks and before the head.
 
-    The paper has it "after each residual block", "in every layer", and with the low p "in the input layer". A sample is a pass
-    of the whole network.
+    The paper has it "after each residual block", "in every layer", and with the low p "in the input layer". A sample is
+    a pass of the whole network.
     """
 
     dropped_at = "input, every residual block and last layer"
@@ -136,9 +147,10 @@ class HRDropAll(HighRes3D):
 class HRHetero(HighRes3D):
     """HR-drop-last with a standard deviation of the logits' noise for every voxel: f + σ·ε, ε ~ N(0, 1) for each class.
 
-    Two branches, each conv 3³ (`branches`: 120 and 80 filters) with BN and PReLU, then 1³: to the logits, and by a softplus
-    to σ. 2,338,578 parameters for 4 inputs and 4 classes, 519,178 more than the others. The paper does not say whether this
-    network drops; it speaks of its predictive uncertainty beside the aleatoric one, so it does, behind the trunk.
+    Two branches, each conv 3³ (`branches`: 120 and 80 filters) with BN and PReLU, then 1³: to the logits, and by a
+    softplus to σ. 2,338,578 parameters for 4 inputs and 4 classes, 519,178 more than the others. The paper does not say
+    whether this network drops; it speaks of its predictive uncertainty beside the aleatoric one, so it does, behind the
+    trunk.
     """
 
     margin = 44
@@ -151,7 +163,8 @@ class HRHetero(HighRes3D):
     def make_head(self, features: int, printed: bool) -> None:
         self.branches = nn.ModuleList(
             nn.Sequential(conv_bn_prelu(features, width, 3, dimensions=3), *head(width, outputs, printed))
-            for width, outputs in zip(self._branches, (self.classes, 1)))
+            for width, outputs in zip(self._branches, (self.classes, 1))
+        )
 
     def finish(self, features, drop) -> HighRes3DOutput:
         x = drop(features, self.dropout)

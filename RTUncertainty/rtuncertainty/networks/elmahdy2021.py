@@ -1,14 +1,15 @@
-"""Seg, Reg, JRS-reg, Dense, SEDD and Cross-stitch: 3-D networks of a daily and a planning CT (Elmahdy et al. 2021, Fig. 1).
+"""Seg, Reg, JRS-reg, Dense, SEDD and Cross-stitch: 3-D networks of a daily and a planning CT (Elmahdy et al. 2021, Fig.
+1).
 
-Input [n, c, z, y, x]: channel 0 is the daily CT (fixed image), 1 the planning CT (moving image, on the same grid), 2 the
-planning labels. A network takes the first `in_channels` of what it is given, so that one batch serves all of them. Every
-edge of the input is a multiple of 4 and at least 44 voxels.
+Input [n, c, z, y, x]: channel 0 is the daily CT (fixed image), 1 the planning CT (moving image, on the same grid), 2
+the planning labels. A network takes the first `in_channels` of what it is given, so that one batch serves all of them.
+Every edge of the input is a multiple of 4 and at least 44 voxels.
 
-Convolutions are valid, so the outputs are smaller than the input: for an edge of n voxels n − 40, n/2 − 18 and n/4 − 7 at
-the high, middle and low level. All are centred on the input: voxel i of a level lies on input voxel crop + stride·i, with
-`LEVELS` (crop, stride) = (20, 1), (18, 2), (14, 4), and `crop_to_level` brings truth there.
-The published code pads strided layers on one side and upsamples by nearest neighbours, which is off by up to 3 voxels at
-the low level; this one is not.
+Convolutions are valid, so the outputs are smaller than the input: for an edge of n voxels n − 40, n/2 − 18 and n/4 − 7
+at the high, middle and low level. All are centred on the input: voxel i of a level lies on input voxel crop + stride·i,
+with `LEVELS` (crop, stride) = (20, 1), (18, 2), (14, 4), and `crop_to_level` brings truth there.
+The published code pads strided layers on one side and upsamples by nearest neighbours, which is off by up to 3 voxels
+at the low level; this one is not.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ SMALLEST = 44
 class JointOutput(NamedTuple):
     """Of each path a list of three levels, high to low; None where a network has no such path.
 
-    logits [n, K, z, y, x]: of the classes (0 is background) on the daily CT. displacement [n, 3, z, y, x]: components in
-    the order x, y, z (x is the last axis), in voxels of its own level (1, 2, 4 input voxels), pulling: daily voxel i
+    logits [n, K, z, y, x]: of the classes (0 is background) on the daily CT. displacement [n, 3, z, y, x]: components
+    in the order x, y, z (x is the last axis), in voxels of its own level (1, 2, 4 input voxels), pulling: daily voxel i
     corresponds to the planning voxel at i + displacement[i], as `rtuncertainty.deformation.warp_tensor` takes it.
     """
 
@@ -47,8 +48,8 @@ class Features(NamedTuple):
 def crop_to_level(truth: torch.Tensor, level: int) -> torch.Tensor:
     """`truth` [..., z, y, x], on the grid of the input, at the voxels of output `level` (0 high, 1 middle, 2 low).
 
-    Without interpolation, so it does for labels, images and masks alike. Displacements in input voxels are to be divided by
-    the level's stride besides.
+    Without interpolation, so it does for labels, images and masks alike. Displacements in input voxels are to be
+    divided by the level's stride besides.
     """
     voxels, stride = LEVELS[level]
     inner = slice(voxels, -voxels, stride)
@@ -61,8 +62,10 @@ def check_size(shape) -> None:
     Of other sizes the skips do not fit what is upsampled, or a level has no voxel left.
     """
     if any(n % 4 or n < SMALLEST for n in shape):
-        raise ValueError(f"an input of {'×'.join(str(int(n)) for n in shape)} voxels (z, y, x) does not fit: every edge must be a "
-                         f"multiple of 4 and at least {SMALLEST}.")
+        raise ValueError(
+            f"an input of {'×'.join(str(int(n)) for n in shape)} voxels (z, y, x) does not fit: every edge must be a "
+            f"multiple of 4 and at least {SMALLEST}."
+        )
 
 
 class Encoder(nn.Module):
@@ -107,10 +110,11 @@ class JointNetwork(nn.Module):
     """The common part: heads of both paths, their dropout, and the check of the input.
 
     `widths` are the feature maps of the high, middle and low level. `dropout` is the probability to drop
-    a channel (`dropout_kind` "channel") or an element ("element") of what the heads see, in both paths and at every level. The paper has no dropout:
-    0, the default, is the paper; anything else is for this project's uncertainty of contours and deformation. Whole channels
-    give smooth samples of a deformation; single elements give samples that are torn from voxel to voxel. As dropout is the
-    last thing before the heads, `features` is run once and `heads` as often as samples are wanted.
+    a channel (`dropout_kind` "channel") or an element ("element") of what the heads see, in both paths and at every
+    level. The paper has no dropout: 0, the default, is the paper; anything else is for this project's uncertainty of
+    contours and deformation. Whole channels give smooth samples of a deformation; single elements give samples that are
+    torn from voxel to voxel. As dropout is the last thing before the heads, `features` is run once and `heads` as often
+    as samples are wanted.
 
     Raises `ValueError` for a dropout outside [0, 1) or of an unknown kind.
     """
@@ -122,7 +126,10 @@ class JointNetwork(nn.Module):
     def __init__(self, in_channels, classes, widths, dropout, dropout_kind, segments=True, registers=True):
         super().__init__()
         if not 0 <= dropout < 1 or dropout_kind not in DROPOUT_KINDS:
-            raise ValueError(f"a dropout of {dropout} of kind '{dropout_kind}' does not exist: give 0 to 1 and one of {', '.join(DROPOUT_KINDS)}")
+            raise ValueError(
+                f"a dropout of {dropout} of kind '{dropout_kind}' does not exist: give 0 to 1 and one of "
+                f"{', '.join(DROPOUT_KINDS)}"
+            )
         self.in_channels, self.classes, self.dropout = in_channels, classes, dropout
         self.segmentation_heads = Heads(widths, classes, dropout, dropout_kind) if segments else None
         self.registration_heads = Heads(widths, 3, dropout, dropout_kind) if registers else None
@@ -131,25 +138,29 @@ class JointNetwork(nn.Module):
         return self.heads(self.features(x))
 
     def features(self, x) -> Features:
-        """All that comes before dropout and heads. Raises `ValueError` for a size or number of channels that does not fit."""
+        """All that comes before dropout and heads. Raises `ValueError` for a size or number of channels that does
+        not fit.
+        """
         check_size(x.shape[2:])
         if x.shape[1] < self.in_channels:
             raise ValueError(f"an input of {x.shape[1]} channels is too few: this network takes {self.in_channels}.")
-        return self.paths(x[:, :self.in_channels])
+        return self.paths(x[:, : self.in_channels])
 
     def paths(self, x) -> Features:
         raise NotImplementedError
 
     def heads(self, features: Features) -> JointOutput:
         """Dropout, where it is on, and the heads."""
-        return JointOutput(None if self.segmentation_heads is None else self.segmentation_heads(features.segmentation),
-                           None if self.registration_heads is None else self.registration_heads(features.registration))
+        return JointOutput(
+            None if self.segmentation_heads is None else self.segmentation_heads(features.segmentation),
+            None if self.registration_heads is None else self.registration_heads(features.registration),
+        )
 
     def set_sampling(self, on: bool, seed: int | None = None) -> None:
         """Switch Monte Carlo dropout on or off in evaluation mode.
 
-        With a `seed` every call until the next `set_sampling` is the same sample, with the same channels dropped in every
-        tile and batch entry; without one, each call draws its own masks from torch's generator.
+        With a `seed` every call until the next `set_sampling` is the same sample, with the same channels dropped in
+        every tile and batch entry; without one, each call draws its own masks from torch's generator.
         """
         for number, module in enumerate(m for m in self.modules() if isinstance(m, HeadDropout)):
             module.sampling = on
@@ -165,8 +176,9 @@ class BaseNetwork(JointNetwork):
 
     def paths(self, x) -> Features:
         features = self.decoder(*self.encoder(x))
-        return Features(None if self.segmentation_heads is None else features,
-                        None if self.registration_heads is None else features)
+        return Features(
+            None if self.segmentation_heads is None else features, None if self.registration_heads is None else features
+        )
 
 
 class Seg(BaseNetwork):
@@ -179,8 +191,8 @@ class Seg(BaseNetwork):
 class Reg(BaseNetwork):
     """Registration of planning to daily CT. 779,733 parameters.
 
-    JRS-reg is this network, trained with the joint loss: the Dice of the warped structures is added. (Sec. II-C1 gives it
-    the same input as Reg, Sec. IV-B the planning labels too; `in_channels` = 3 is the latter.) It gives no
+    JRS-reg is this network, trained with the joint loss: the Dice of the warped structures is added. (Sec. II-C1 gives
+    it the same input as Reg, Sec. IV-B the planning labels too; `in_channels` = 3 is the latter.) It gives no
     classes; `classes` only keeps their number beside it for that loss.
     """
 
@@ -211,9 +223,9 @@ class Sedd(JointNetwork):
 class CrossStitchNetwork(JointNetwork):
     """Two whole networks that exchange features (Fig. 1c). 779,000 parameters and 576 of the cross-stitch units.
 
-    Path 1, segmentation, sees the daily CT only; path 2, registration, sees all `in_channels`. Units stand behind x2, behind
-    x5 and at both upsamplings before their skips are added. The latter mix before they upsample, which gives the same,
-    since both are linear and act on each channel alone, at an eighth of the cost.
+    Path 1, segmentation, sees the daily CT only; path 2, registration, sees all `in_channels`. Units stand behind x2,
+    behind x5 and at both upsamplings before their skips are added. The latter mix before they upsample, which gives the
+    same, since both are linear and act on each channel alone, at an eighth of the cost.
     """
 
     def __init__(self, in_channels=3, classes=5, widths=(16, 32, 64), dropout=0.0, dropout_kind="channel"):

@@ -25,7 +25,7 @@ def fold(weight: torch.Tensor, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torc
     return weight * scale[:, None, None, None], shift
 
 
-def folded_heads(network: HighRes) -> "FoldedHeads | FoldedLinear":
+def folded_heads(network: HighRes) -> FoldedHeads | FoldedLinear:
     """The branches of `network` in two steps: `first` (features → pre-activations) and `finish` (→ outputs)."""
     return (FoldedHeads if isinstance(network.branches[0], Branch) else FoldedLinear)(network)
 

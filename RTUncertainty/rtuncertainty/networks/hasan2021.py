@@ -25,10 +25,10 @@ class Branch(nn.Module):
 class MTCTL(VNet):
     """A V-Net, which segments, and besides its decoder those named in `decoders`, on the same encoder.
 
-    "distance": the signed distance map, behind tanh. "uncertainty": class logits, sampled with dropout for the map that guides
-    the training. "auxiliary": class logits; the paper draws four decoders and names three, so what the fourth does is this
-    project's reading (see `training.methods.hasan2021.mt_ctl`). Only the V-Net is used to predict: `features`, `draw` and the
-    weights of that part are a `vnet`'s.
+    "distance": the signed distance map, behind tanh. "uncertainty": class logits, sampled with dropout for the map that
+    guides the training. "auxiliary": class logits; the paper draws four decoders and names three, so what the fourth
+    does is this project's reading (see `training.methods.hasan2021.mt_ctl`). Only the V-Net is used to predict:
+    `features`, `draw` and the weights of that part are a `vnet`'s.
     """
 
     def __init__(self, in_channels=1, classes=2, width=16, levels=5, dropout=0.5, decoders=DECODERS):
@@ -36,7 +36,9 @@ class MTCTL(VNet):
         unknown = set(decoders) - set(DECODERS)
         if unknown:
             raise ValueError(f"decoder {', '.join(sorted(unknown))} is not one of {', '.join(DECODERS)}")
-        self.branches = nn.ModuleDict({name: Branch(self.widths, 1 if name == "distance" else classes) for name in decoders})
+        self.branches = nn.ModuleDict(
+            {name: Branch(self.widths, 1 if name == "distance" else classes) for name in decoders}
+        )
 
     def forward(self, x) -> VNetOutput:
         return self.decode(self.features(x))
@@ -49,5 +51,7 @@ class MTCTL(VNet):
         return VNetOutput(self.head(self.decoder(features, self.drop)), **found)
 
     def sample(self, features) -> torch.Tensor:
-        """Class probabilities of one pass of the uncertainty decoder, with dropout where the network is in training mode."""
+        """Class probabilities of one pass of the uncertainty decoder, with dropout where the network is in training
+        mode.
+        """
         return self.branches["uncertainty"](features, self.drop).softmax(1)

@@ -1,4 +1,6 @@
-"""What the joint networks are made of: units, resampling that stays centred, cross-stitch units, dropout before heads."""
+"""What the joint networks are made of: units, resampling that stays centred, cross-stitch units, dropout before
+heads.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ DROPOUT_KINDS = ("channel", "element")
 class Unit(nn.Sequential):
     """Conv 3³ with bias, LeakyReLU 0.2, BN (eps 1e-3): valid, or with `stride` 2 and a symmetric zero padding of 1.
 
-    With that padding, output voxel i of the strided unit is centred on input voxel 2i. (TensorFlow's "same" pads an even
-    edge on one side only, which would centre it on 2i + 1.) Weights are N(0, 0.02) as in the paper, biases 0.
+    With that padding, output voxel i of the strided unit is centred on input voxel 2i. (TensorFlow's "same" pads an
+    even edge on one side only, which would centre it on 2i + 1.) Weights are N(0, 0.02) as in the paper, biases 0.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1):
@@ -32,8 +34,9 @@ def initialise(convolution: nn.Conv3d) -> None:
 def upsample(x: torch.Tensor) -> torch.Tensor:
     """[n, c, z, y, x] at twice the size: out[2i] = x[i], out[2i+1] = (x[i] + x[i+1]) / 2 along every axis.
 
-    Output voxel 2i lies where input voxel i lies, which "half-pixel" linear interpolation does not do. The last voxel of an
-    axis has no right neighbour and repeats the last value. Written as sums, whose gradient is deterministic on GPUs too.
+    Output voxel 2i lies where input voxel i lies, which "half-pixel" linear interpolation does not do. The last voxel
+    of an axis has no right neighbour and repeats the last value. Written as sums, whose gradient is deterministic on
+    GPUs too.
     """
     for axis in (4, 3, 2):
         last = x.narrow(axis, x.shape[axis] - 1, 1)
@@ -67,9 +70,9 @@ class CrossStitch(nn.Module):
 class HeadDropout(nn.Module):
     """Dropout while training, and afterwards while `sampling` is True (Monte Carlo dropout); see `JointNetwork`.
 
-    With a `seed` the mask of a sample is the same at every call: of a channel dropout [1, c, 1, 1, 1], so that one sample
-    is one function of the whole volume, whatever the tiles and the device. Without one, masks come from torch's own
-    generator and differ within a batch and between calls.
+    With a `seed` the mask of a sample is the same at every call: of a channel dropout [1, c, 1, 1, 1], so that one
+    sample is one function of the whole volume, whatever the tiles and the device. Without one, masks come from torch's
+    own generator and differ within a batch and between calls.
     """
 
     def __init__(self, p: float, kind: str):

@@ -1,4 +1,6 @@
-"""1TN, 2TN and 3TN: a 2-D U-Net of dilated convolutions without pooling, one to three tasks (Kaushik et al. 2022, Fig. 1)."""
+"""1TN, 2TN and 3TN: a 2-D U-Net of dilated convolutions without pooling, one to three tasks (Kaushik et al. 2022,
+Fig. 1).
+"""
 
 from __future__ import annotations
 
@@ -41,16 +43,22 @@ class Level(nn.Sequential):
         layers = []
         for kernel, channels in ((5, inputs), (3, outputs)):
             padding = dilation * (kernel // 2)
-            layers += [nn.Conv2d(channels, outputs, kernel, padding=padding, dilation=dilation), nn.BatchNorm2d(outputs), nn.ELU(), SpatialDropout(dropout)]
+            layers += [
+                nn.Conv2d(channels, outputs, kernel, padding=padding, dilation=dilation),
+                nn.BatchNorm2d(outputs),
+                nn.ELU(),
+                SpatialDropout(dropout),
+            ]
         super().__init__(*layers)
 
 
 class OutputNorm(nn.BatchNorm2d):
-    """The batch normalisation of an output in Fig. 1, with its learnt scale and shift only: mean 0 and variance 1 are fixed.
+    """The batch normalisation of an output in Fig. 1, with its learnt scale and shift only: mean 0 and variance 1 are
+    fixed.
 
     With the batch's own mean and variance the HU of a patch would depend on how much air and bone the other patches of
-    the batch happen to hold, which differs from batch to batch and is another thing at prediction time: with four patches
-    of 96² a batch the networks did not learn. The number of parameters is the same.
+    the batch happen to hold, which differs from batch to batch and is another thing at prediction time: with four
+    patches of 96² a batch the networks did not learn. The number of parameters is the same.
     """
 
     def forward(self, x):
@@ -60,8 +68,8 @@ class OutputNorm(nn.BatchNorm2d):
 class AtrousUNet(nn.Module):
     """`tasks` of 1 (body HU), 2 (and bone HU) or 3 (and bone probability).
 
-    With three tasks 210,569, 623,625 or 2,125,577 parameters at `filters` = 16, 32 or 64. The paper does not say how much
-    its spatial dropout drops; `dropout` = 0.1 is this project's choice. `printed`: outputs
+    With three tasks 210,569, 623,625 or 2,125,577 parameters at `filters` = 16, 32 or 64. The paper does not say how
+    much its spatial dropout drops; `dropout` = 0.1 is this project's choice. `printed`: outputs
     are normalised over the batch, as in the paper, and not as `OutputNorm` does.
     """
 
@@ -83,7 +91,11 @@ class AtrousUNet(nn.Module):
         self.c6 = Level(f4 + f3, f3, 4, dropout)
         self.c7 = Level(f3 + f2, f2, 2, dropout)
         self.heads = nn.ModuleList(
-            nn.Sequential(Level(f2 + f1, f1, 1, dropout), nn.Conv2d(f1, 1, 1), (nn.BatchNorm2d if printed else OutputNorm)(1)) for _ in range(tasks))
+            nn.Sequential(
+                Level(f2 + f1, f1, 1, dropout), nn.Conv2d(f1, 1, 1), (nn.BatchNorm2d if printed else OutputNorm)(1)
+            )
+            for _ in range(tasks)
+        )
         if tasks > 1:
             # begin inside the range of bone, where the ReLU lets gradients through
             nn.init.constant_(self.heads[1][-1].bias, 0.5)
@@ -104,8 +116,8 @@ class AtrousUNet(nn.Module):
     def interpret(self, out: AtrousOutput) -> Sample:
         """The aggregate: inside the predicted bone the bone map replaces the body map (Sec. II-B b).
 
-        With three tasks bone is where its probability exceeds one half. Two tasks have no such map; there it is where the
-        body map itself says bone (above 250 HU), as the paper does not define it.
+        With three tasks bone is where its probability exceeds one half. Two tasks have no such map; there it is where
+        the body map itself says bone (above 250 HU), as the paper does not define it.
         """
         if out.bone is None:
             return Sample(out.body)

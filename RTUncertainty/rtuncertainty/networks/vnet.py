@@ -1,8 +1,8 @@
 """V-Net as the semi-supervised literature of the left atrium uses it (Milletari 2016; Yu 2019; Hasan 2021).
 
-Levels of 16, 32, 64, 128, 256 channels with 1, 2, 3, 3, 3 convolutions 3³ (bias, BN, ReLU), strides by 2³ convolutions both
-ways, skips that are added, dropout on the deepest features and before the 1³ head. Dropout takes whole channels: one sample
-is then one function of the whole volume, whatever the tiles.
+Levels of 16, 32, 64, 128, 256 channels with 1, 2, 3, 3, 3 convolutions 3³ (bias, BN, ReLU), strides by 2³ convolutions
+both ways, skips that are added, dropout on the deepest features and before the 1³ head. Dropout takes whole channels:
+one sample is then one function of the whole volume, whatever the tiles.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ CONVOLUTIONS = (1, 2, 3, 3, 3)
 class VNetOutput(NamedTuple):
     """For a batch [n, c, z, y, x]; None what a network has not.
 
-    logits [n, K, z, y, x]; distance [n, 1, z, y, x], the signed distance map in −1 … 1, negative inside; `uncertainty` and
-    `auxiliary` [n, K, z, y, x], logits of the decoders of those names (see `mt_ctl`).
+    logits [n, K, z, y, x]; distance [n, 1, z, y, x], the signed distance map in −1 … 1, negative inside; `uncertainty`
+    and `auxiliary` [n, K, z, y, x], logits of the decoders of those names (see `mt_ctl`).
     """
 
     logits: torch.Tensor
@@ -48,7 +48,9 @@ class Encoder(nn.Module):
 
     def __init__(self, in_channels: int, widths: list[int]):
         super().__init__()
-        self.blocks = nn.ModuleList(block(in_channels if i == 0 else w, w, CONVOLUTIONS[i]) for i, w in enumerate(widths))
+        self.blocks = nn.ModuleList(
+            block(in_channels if i == 0 else w, w, CONVOLUTIONS[i]) for i, w in enumerate(widths)
+        )
         self.downs = nn.ModuleList(Unit(nn.Conv3d(a, b, 2, stride=2)) for a, b in zip(widths, widths[1:]))
 
     def forward(self, x) -> tuple[torch.Tensor, ...]:
@@ -75,16 +77,18 @@ class Decoder(nn.Module):
 
 
 def drop_channels(x: torch.Tensor, p: float, generator: torch.Generator) -> torch.Tensor:
-    """`x` [n, c, z, y, x] without some of its channels, which are drawn from `generator`; the same for all of the batch."""
+    """`x` [n, c, z, y, x] without some of its channels, which are drawn from `generator`; the same for all of the
+    batch.
+    """
     return x * dropped(x.new_ones(1, x.shape[1], 1, 1, 1), p, generator)
 
 
 class VNet(nn.Module):
     """9,448,866 parameters with one input and two classes.
 
-    `width` is that of the finest level, each next has twice as many channels; `levels` 2 to 5. `distance` adds a second head on
-    the same features, a signed distance map behind tanh (Li 2020, SASSNet). `dropout` is the probability of a channel to go.
-    Raises `ValueError` for a number of levels or a dropout that there cannot be.
+    `width` is that of the finest level, each next has twice as many channels; `levels` 2 to 5. `distance` adds a second
+    head on the same features, a signed distance map behind tanh (Li 2020, SASSNet). `dropout` is the probability of a
+    channel to go. Raises `ValueError` for a number of levels or a dropout that there cannot be.
     """
 
     dimensions = 3
@@ -93,7 +97,9 @@ class VNet(nn.Module):
     def __init__(self, in_channels=1, classes=2, width=16, levels=5, dropout=0.5, distance=False):
         super().__init__()
         if not 2 <= levels <= len(CONVOLUTIONS) or not 0 <= dropout < 1:
-            raise ValueError(f"a V-Net of {levels} levels with a dropout of {dropout} does not exist: 2 to 5 levels, dropout 0 to 1")
+            raise ValueError(
+                f"a V-Net of {levels} levels with a dropout of {dropout} does not exist: 2 to 5 levels, dropout 0 to 1"
+            )
         self.in_channels, self.classes, self.dropout, self.levels = in_channels, classes, dropout, levels
         self.multiple, self.margin = 2 ** (levels - 1), reach(levels)
         self.widths = [width * 2**i for i in range(levels)]
@@ -102,10 +108,15 @@ class VNet(nn.Module):
         self.distance_head = nn.Conv3d(width, 1, 1) if distance else None
 
     def features(self, x) -> tuple[torch.Tensor, ...]:
-        """All that comes before dropout: the encoder. Raises `ValueError` for edges that are no multiple of `multiple`."""
+        """All that comes before dropout: the encoder. Raises `ValueError` for edges that are no multiple of
+        `multiple`.
+        """
         if any(n % self.multiple for n in x.shape[2:]):
-            raise ValueError(f"an input of {'×'.join(str(int(n)) for n in x.shape[2:])} voxels (z, y, x) does not fit: every edge must be a "
-                             f"multiple of {self.multiple}.")
+            raise ValueError(
+                f"an input of {'×'.join(str(int(n)) for n in x.shape[2:])} voxels (z, y, x) does not fit: every edge "
+                "must be a "
+                f"multiple of {self.multiple}."
+            )
         return self.encoder(x)
 
     def drop(self, x):
@@ -117,7 +128,9 @@ class VNet(nn.Module):
         return VNetOutput(self.head(last), None if self.distance_head is None else self.distance_head(last).tanh())
 
     def draw(self, features, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Class probabilities [n, K, z, y, x] of one sample, its masks drawn from `generator`; without one, of no dropout."""
+        """Class probabilities [n, K, z, y, x] of one sample, its masks drawn from `generator`; without one, of no
+        dropout.
+        """
         if generator is None or self.dropout == 0:
             return self.head(self.decoder(features, lambda x: x)).softmax(1)
         return self.head(self.decoder(features, lambda x: drop_channels(x, self.dropout, generator))).softmax(1)
@@ -126,8 +139,8 @@ class VNet(nn.Module):
 def reach(levels: int) -> int:
     """Voxels on each side that an output of a V-Net of so many levels depends on: 145 for five, 65 for four.
 
-    The convolutions of a level reach over whole cells of 2^level voxels, so it depends on where in its cell an output lies;
-    this is the most.
+    The convolutions of a level reach over whole cells of 2^level voxels, so it depends on where in its cell an output
+    lies; this is the most.
     """
     most = 0
     for start in range(2 ** (levels - 1)):

@@ -28,8 +28,11 @@ class Fields:
         offset = 1.0 + self.rng.random(3)
         for axis in range(3):
             at = offset[axis] + np.arange(self.shape[axis]) * self.spacing[axis] / steps[axis]
-            values = np.moveaxis(_spline_matrix(at, values.shape[axis]) @ np.moveaxis(values, axis, 0).reshape(
-                values.shape[axis], -1), 0, 0).reshape((len(at),) + tuple(np.delete(values.shape, axis)))
+            values = np.moveaxis(
+                _spline_matrix(at, values.shape[axis]) @ np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1),
+                0,
+                0,
+            ).reshape((len(at),) + tuple(np.delete(values.shape, axis)))
             values = np.moveaxis(values, 0, axis)
         # the sd of the field is that of the infinite one: a draw that happens to be flat stays flat
         return values * np.float32(_SPLINE_GAIN)
@@ -52,7 +55,7 @@ def _spline_matrix(at: np.ndarray, count: int) -> np.ndarray:
     """Uniform cubic B-spline weights, (positions, coefficients)."""
     base = np.floor(at).astype(int)
     t = (at - base).astype(np.float32)
-    weights = [(1 - t) ** 3 / 6, (3 * t ** 3 - 6 * t ** 2 + 4) / 6, (-3 * t ** 3 + 3 * t ** 2 + 3 * t + 1) / 6, t ** 3 / 6]
+    weights = [(1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6]
     matrix = np.zeros((len(at), count), np.float32)
     for k, weight in enumerate(weights):
         matrix[np.arange(len(at)), np.clip(base - 1 + k, 0, count - 1)] += weight

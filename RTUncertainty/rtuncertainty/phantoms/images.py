@@ -38,9 +38,18 @@ def log_bias(fields: Fields, size, strength: float) -> np.ndarray:
     """Logarithm of a bias field: a coil's smooth fall-off, of second order across the image of `size` (x, y, z)."""
     z, y, x = (np.linspace(-1, 1, n, dtype=np.float32) if n > 1 else np.zeros(1, np.float32) for n in size[::-1])
     z, y, x = z[:, None, None], y[None, :, None], x[None, None]
-    c = fields.rng.normal(size=9).astype(np.float32) * np.array([1, 1, 0.7, .5, .5, .5, .5, .3, .3], np.float32)
-    log_field = (c[0] * x + c[1] * y + c[2] * z + c[3] * x * x + c[4] * y * y + c[5] * z * z
-                 + c[6] * x * y + c[7] * x * z + c[8] * y * z)
+    c = fields.rng.normal(size=9).astype(np.float32) * np.array([1, 1, 0.7, 0.5, 0.5, 0.5, 0.5, 0.3, 0.3], np.float32)
+    log_field = (
+        c[0] * x
+        + c[1] * y
+        + c[2] * z
+        + c[3] * x * x
+        + c[4] * y * y
+        + c[5] * z * z
+        + c[6] * x * y
+        + c[7] * x * z
+        + c[8] * y * z
+    )
     log_field -= log_field.mean()
     peak = float(np.abs(log_field).max())
     return log_field * np.float32(strength / peak if peak > 0 else 0)
@@ -55,7 +64,9 @@ def rician(signal: np.ndarray, fields: Fields, sd: float) -> np.ndarray:
 
 
 def with_ct_noise(ct: np.ndarray, fields: Fields, sd: float) -> np.ndarray:
-    """`ct` (HU) with noise of `sd` HU, correlated over about a voxel as in a reconstructed CT, and never below -1024."""
+    """`ct` (HU) with noise of `sd` HU, correlated over about a voxel as in a reconstructed CT, and never below
+    -1024.
+    """
     if sd > 0:
         # photons are fewer behind more tissue, so air is quieter than the middle of the body
         ct = ct + np.float32(sd) * fields.grain(0.6) * np.where(ct > -900, 1, 0.5)

@@ -13,11 +13,11 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from . import limb_anatomy as anatomy
 from ..core.errors import InputError
-from .limb_anatomy import inside, sheet
+from . import limb_anatomy as anatomy
 from .fields import Fields
 from .images import as_image, empty_grid, log_bias, rician, with_ct_noise
+from .limb_anatomy import inside, sheet
 
 LABELS = {"background": 0, "bone": 1, "gtv": 2}
 
@@ -79,10 +79,18 @@ def digital_limb(
     """
     size, spacing = [int(n) for n in size], [float(s) for s in spacing]
     field_of_view = [n * s for n, s in zip(size, spacing)]
-    if len(size) != 3 or len(spacing) != 3 or min(size[:2]) < 16 or size[2] < 1 or min(spacing) <= 0 \
-            or min(field_of_view[:2]) < 32:
-        raise InputError(f"digital limb: a grid of {size} voxels of {spacing} mm is too small; "
-                         "give at least 16 x 16 x 1 voxels and 32 mm across.")
+    if (
+        len(size) != 3
+        or len(spacing) != 3
+        or min(size[:2]) < 16
+        or size[2] < 1
+        or min(spacing) <= 0
+        or min(field_of_view[:2]) < 32
+    ):
+        raise InputError(
+            f"digital limb: a grid of {size} voxels of {spacing} mm is too small; "
+            "give at least 16 x 16 x 1 voxels and 32 mm across."
+        )
     rng = np.random.default_rng(seed)
     fields = Fields(rng, size[::-1], spacing)
     canvas, labels = _draw(rng, fields, size, spacing, min(1.3, min(field_of_view[:2]) / 160), tumour)
@@ -96,9 +104,13 @@ def digital_limb(
     ct = with_ct_noise(canvas.ct, fields, ct_noise)
     grid = empty_grid(size, spacing, direction, origin, name="digital limb")
     return DigitalLimb(
-        mr=as_image(signal, grid, np.int16), ct=as_image(ct, grid, np.int16), labels=as_image(labels, grid, np.uint8),
-        mr_noise_free=as_image(clean, grid, np.float32), bias_field=as_image(np.exp(log_field), grid, np.float32),
-        seed=int(seed))
+        mr=as_image(signal, grid, np.int16),
+        ct=as_image(ct, grid, np.int16),
+        labels=as_image(labels, grid, np.uint8),
+        mr_noise_free=as_image(clean, grid, np.float32),
+        bias_field=as_image(np.exp(log_field), grid, np.float32),
+        seed=int(seed),
+    )
 
 
 def _draw(rng, fields: Fields, size, spacing, scale: float, tumour: bool):
@@ -128,12 +140,27 @@ def _draw(rng, fields: Fields, size, spacing, scale: float, tumour: bool):
     wall = scale * (rng.uniform(6.5, 8.5) * (1 - shaft) ** 1.5 + 2.2)
     wall = np.minimum(wall, 0.66 * femur_radius)
 
-    shape = _tumour_shape(rng, fields, x, y, z, compartment, (float(fx.mean()), float(fy.mean())),
-                          float(femur_radius.min()), nz * spacing[2]) if tumour else None
+    shape = (
+        _tumour_shape(
+            rng,
+            fields,
+            x,
+            y,
+            z,
+            compartment,
+            (float(fx.mean()), float(fy.mean())),
+            float(femur_radius.min()),
+            nz * spacing[2],
+        )
+        if tumour
+        else None
+    )
     # soft tissue gives way: what lies around the tumour is seen through a map that keeps areas in each slice
     px, py = (x, y) if shape is None else shape.displaced(x, y, z)
     r, angle = np.hypot(px, py), np.arctan2(py, px)
-    outline = radius * taper * (1 + eccentricity * np.cos(2 * (angle - phase))) + scale * 1.6 * fields.smooth(40 * scale, 90)
+    outline = radius * taper * (1 + eccentricity * np.cos(2 * (angle - phase))) + scale * 1.6 * fields.smooth(
+        40 * scale, 90
+    )
     px = px + scale * (3.5 * fields.smooth(30 * scale, 70) + 1.3 * fields.smooth(12 * scale, 50))
     py = py + scale * (3.5 * fields.smooth(30 * scale, 70) + 1.3 * fields.smooth(12 * scale, 50))
     fat = fat_mean * (1 + fat_swing * np.cos(angle - fat_phase)) * (1 + 0.12 * (2 * u - 1))
@@ -164,8 +191,13 @@ def _subcutaneous(rng, fields, canvas, skin_distance, fascia_distance, texture, 
     canvas.paint(fat, mr=mr + 28 * texture, ct=ct + 3 * texture)
     canvas.paint(fat * 0.30 * strands, "fascia")
     middle = np.abs(skin_distance - fascia_distance)
-    canvas.paint(fat * 0.35 * sheet(np.abs(skin_distance + 0.45 * middle), 0.6, edge)
-                 * np.clip(fields.smooth(20 * scale, 60), 0, 1), "fascia")
+    canvas.paint(
+        fat
+        * 0.35
+        * sheet(np.abs(skin_distance + 0.45 * middle), 0.6, edge)
+        * np.clip(fields.smooth(20 * scale, 60), 0, 1),
+        "fascia",
+    )
     canvas.paint(sheet(np.abs(fascia_distance), 0.8 * scale, edge) * 0.6, "fascia")
 
 
@@ -196,6 +228,7 @@ def _muscles(rng, fields, canvas, x, y, u, r, fascia_distance, compartment, text
 
 def _bundles(rng, fields, canvas, x, y, u, compartment, fascia_distance, skin_distance, edge, scale):
     """The femoral vessels in their canal, the sciatic nerve between the flexors, and veins under the skin."""
+
     def tube(cx, cy, radius, stretch=1.0):
         return np.hypot((x - cx) / stretch, y - cy) - radius
 
@@ -236,9 +269,9 @@ class _TumourShape:
 
     def displaced(self, x, y, z, share: float = 0.5):
         """Where the tissue at (x, y) of slice z came from before the tumour pushed it aside."""
-        grown = share * self.radius ** 2 * np.clip(1 - ((z - self.z) / (1.15 * self.half_length)) ** 2, 0, 1)
+        grown = share * self.radius**2 * np.clip(1 - ((z - self.z) / (1.15 * self.half_length)) ** 2, 0, 1)
         dx, dy = x - self.x, y - self.y
-        squared = dx ** 2 + dy ** 2
+        squared = dx**2 + dy**2
         factor = np.sqrt(np.clip(1 - grown / np.maximum(squared, 1e-3), 0, 1)).astype(np.float32)
         return self.x + dx * factor, self.y + dy * factor
 
@@ -269,7 +302,9 @@ def _tumour_shape(rng, fields, x, y, z, compartment, femur, femur_radius, length
 
 
 def _tumour(rng, fields, canvas, shape, fascia_distance, edge, scale):
-    """Paint the tumour, at T1 near muscle, with brighter and darker parts and a broken rim of fat; returns its share."""
+    """Paint the tumour, at T1 near muscle, with brighter and darker parts and a broken rim of fat; returns its
+    share.
+    """
     distance = np.maximum(shape.distance, fascia_distance + 1.0 * scale)
     share = inside(distance, edge)
     mr, ct = anatomy.TISSUES["tumour"]
@@ -278,19 +313,28 @@ def _tumour(rng, fields, canvas, shape, fascia_distance, edge, scale):
     rim = sheet(np.abs(distance - 0.8 * scale), 0.8 * scale, edge) * np.clip(fields.smooth(10 * scale, 25), 0, 1)
     canvas.paint(0.55 * rim * (fascia_distance < 0), "fat")
     bright = rng.uniform(0, 45)
-    canvas.paint(share, mr=mr + rng.uniform(-20, 35) + bright * np.maximum(coarse, 0) + 14 * coarse + 9 * fine,
-                 ct=ct + rng.uniform(-5, 5) + 4 * coarse + 3 * fine)
+    canvas.paint(
+        share,
+        mr=mr + rng.uniform(-20, 35) + bright * np.maximum(coarse, 0) + 14 * coarse + 9 * fine,
+        ct=ct + rng.uniform(-5, 5) + 4 * coarse + 3 * fine,
+    )
     vessels = fields.ridges(9 * scale, 14, 0.7) * np.clip(fields.smooth(14 * scale, 20) - 0.5, 0, 1)
     canvas.paint(share * 0.35 * vessels, "artery", ct=ct)
     return share
 
 
 def _femur(rng, fields, canvas, x, y, radius, wall, shaft, edge, scale):
-    """Paint the femur: cortex with the linea aspera, fatty marrow, trabeculae near the end; returns the bone's share."""
+    """Paint the femur: cortex with the linea aspera, fatty marrow, trabeculae near the end; returns the bone's
+    share.
+    """
     r, angle = np.hypot(x, y), np.arctan2(y, x)
     aspera = np.exp(-0.5 * ((angle - np.pi / 2 + rng.uniform(-0.25, 0.25)) / 0.28) ** 2)
-    outline = radius * (1 + rng.uniform(0.01, 0.05) * np.cos(2 * (angle - rng.uniform(0, np.pi)))
-                        + 0.13 * (1 - shaft) * aspera + 0.10 * shaft * np.cos(2 * angle))
+    outline = radius * (
+        1
+        + rng.uniform(0.01, 0.05) * np.cos(2 * (angle - rng.uniform(0, np.pi)))
+        + 0.13 * (1 - shaft) * aspera
+        + 0.10 * shaft * np.cos(2 * angle)
+    )
     roughness = fields.smooth(7 * scale, 18)
     outer = r - outline + 0.25 * scale * roughness
     inner = r - (outline - wall * (1 + 0.10 * fields.smooth(9 * scale, 40) + 0.15 * (1 - shaft) * aspera))
@@ -304,6 +348,9 @@ def _femur(rng, fields, canvas, x, y, radius, wall, shaft, edge, scale):
     mr, ct = anatomy.TISSUES["marrow"]
     near_wall = np.exp(np.minimum(inner, 0) / (3.0 * scale))
     spongy = np.clip(1.1 * shaft + 0.35 * near_wall, 0, 1.2)
-    canvas.paint(marrow, mr=mr + 18 * fields.smooth(5 * scale, 25) - spongy * (70 + 25 * trabeculae),
-                 ct=ct + spongy * (130 + 30 * trabeculae))
+    canvas.paint(
+        marrow,
+        mr=mr + 18 * fields.smooth(5 * scale, 25) - spongy * (70 + 25 * trabeculae),
+        ct=ct + spongy * (130 + 30 * trabeculae),
+    )
     return share

@@ -1,5 +1,5 @@
-"""Shapes of the phantoms: signed distances in mm (negative inside) and a canvas that paints tissues by them; the muscles
-of the digital limb.
+"""Shapes of the phantoms: signed distances in mm (negative inside) and a canvas that paints tissues by them; the
+muscles of the digital limb.
 
 Coordinates: x to the patient's left, y to the back, both in mm from the middle of the slice; u runs from 0 at the
 lowest slice (towards the knee) to 1 at the highest (towards the hip). Arrays are [z, y, x], float32.
@@ -57,8 +57,11 @@ def inside(distance: np.ndarray, edge: float = 1.0) -> np.ndarray:
 def sheet(distance: np.ndarray, width, edge: float = 1.0) -> np.ndarray:
     """The share of a voxel filled by a sheet of `width` mm about a surface; thin sheets fill a part of their voxels."""
     half = np.asarray(width, np.float32) / 2
-    return np.clip((np.minimum(distance, half - edge / 2) + half + edge / 2) / edge, 0, 1) * np.clip(
-        (half + np.float32(edge / 2) - distance) / edge, 0, 1) * np.minimum(1, 2 * half / edge)
+    return (
+        np.clip((np.minimum(distance, half - edge / 2) + half + edge / 2) / edge, 0, 1)
+        * np.clip((half + np.float32(edge / 2) - distance) / edge, 0, 1)
+        * np.minimum(1, 2 * half / edge)
+    )
 
 
 @dataclass
@@ -74,17 +77,17 @@ class Muscle:
 
 # Mid-thigh of a right leg seen from below: medial is +x. Groups: 0 extensors, 1 adductors, 2 flexors.
 MUSCLES = (
-    Muscle(-0.22, -0.18, 0.25, 0, (0.00, 0.00)),   # vastus intermedius, around the femur
-    Muscle(0.05, -0.80, 0.16, 0, (0.02, 0.03)),    # rectus femoris
+    Muscle(-0.22, -0.18, 0.25, 0, (0.00, 0.00)),  # vastus intermedius, around the femur
+    Muscle(0.05, -0.80, 0.16, 0, (0.02, 0.03)),  # rectus femoris
     Muscle(-0.72, -0.15, 0.30, 0, (0.00, -0.05)),  # vastus lateralis
-    Muscle(0.47, -0.47, 0.25, 0, (0.05, 0.10)),    # vastus medialis
+    Muscle(0.47, -0.47, 0.25, 0, (0.05, 0.10)),  # vastus medialis
     Muscle(0.84, -0.14, 0.07, 1, (-0.10, -0.18)),  # sartorius
-    Muscle(0.88, 0.28, 0.07, 1, (-0.05, -0.05)),   # gracilis
-    Muscle(0.42, 0.22, 0.30, 1, (-0.08, 0.00)),    # adductors
-    Muscle(0.50, 0.70, 0.20, 2, (0.02, -0.02)),    # semimembranosus
-    Muscle(0.08, 0.84, 0.14, 2, (0.02, 0.03)),     # semitendinosus
-    Muscle(-0.40, 0.66, 0.22, 2, (-0.04, 0.04)),   # biceps femoris, long head
-    Muscle(-0.30, 0.34, 0.12, 2, (-0.06, 0.04)),   # biceps femoris, short head
+    Muscle(0.88, 0.28, 0.07, 1, (-0.05, -0.05)),  # gracilis
+    Muscle(0.42, 0.22, 0.30, 1, (-0.08, 0.00)),  # adductors
+    Muscle(0.50, 0.70, 0.20, 2, (0.02, -0.02)),  # semimembranosus
+    Muscle(0.08, 0.84, 0.14, 2, (0.02, 0.03)),  # semitendinosus
+    Muscle(-0.40, 0.66, 0.22, 2, (-0.04, 0.04)),  # biceps femoris, long head
+    Muscle(-0.30, 0.34, 0.12, 2, (-0.06, 0.04)),  # biceps femoris, short head
 )
 
 
@@ -122,7 +125,8 @@ def capsule(x, y, z, start, end, start_radius: float, end_radius: float) -> np.n
     x, y, z = x - a[0], y - a[1], z - a[2]
     t = np.clip((x * d[0] + y * d[1] + z * d[2]) / max(float(d @ d), 1e-3), 0, 1)
     return np.sqrt((x - t * d[0]) ** 2 + (y - t * d[1]) ** 2 + (z - t * d[2]) ** 2) - (
-        np.float32(start_radius) + t * np.float32(end_radius - start_radius))
+        np.float32(start_radius) + t * np.float32(end_radius - start_radius)
+    )
 
 
 def ellipsoid(x, y, z, middle, axes) -> np.ndarray:

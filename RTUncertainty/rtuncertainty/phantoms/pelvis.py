@@ -1,7 +1,8 @@
 """A digital male pelvis: a T2-like MR, its true CT, the CT of another visit, and the true structures, from a seed.
 
 Not a patient and not a copy of one: sizes, shapes, fillings and tissues are drawn. HU are no function of the MR signal:
-the density of spongy bone, the contents of the bowel and each tissue's level differ in ways that only one modality shows.
+the density of spongy bone, the contents of the bowel and each tissue's level differ in ways that only one modality
+shows.
 """
 
 from __future__ import annotations
@@ -13,18 +14,25 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from ..core.errors import InputError
 from . import pelvis_bones as bony
 from . import pelvis_organs as inner
 from . import pelvis_soft as soft
 from . import pelvis_visit as second
-from ..core.errors import InputError
-from .limb_anatomy import Canvas, inside
 from .fields import Fields
 from .images import as_image, empty_grid, log_bias, rician, with_ct_noise
+from .limb_anatomy import Canvas, inside
 from .pelvis_patient import Patient, Space
 
-LABELS = {"background": 0, "bone": 1, "femoral_head_left": 2, "femoral_head_right": 3, "prostate": 4, "rectum": 5,
-          "bladder": 6}
+LABELS = {
+    "background": 0,
+    "bone": 1,
+    "femoral_head_left": 2,
+    "femoral_head_right": 3,
+    "prostate": 4,
+    "rectum": 5,
+    "bladder": 6,
+}
 HEADS_BELOW_MIDDLE = 35.0  # mm from the middle of the image down to the femoral heads
 AROUND = (16.0, 16.0, 20.0)  # mm drawn beyond the MR, which a CT of another position may show
 
@@ -33,8 +41,8 @@ AROUND = (16.0, 16.0, 20.0)  # mm drawn beyond the MR, which a CT of another pos
 class DigitalPelvis:
     """All but `ct_as_scanned` lie on the MR's grid.
 
-    `mr` int16 (noise and bias field in it), `ct` int16 (HU, the truth with a CT's noise), `labels` uint8 (see `LABELS`),
-    `mr_noise_free` (neither noise nor bias field), `ct_noise_free` and `bias_field` (a factor) float32.
+    `mr` int16 (noise and bias field in it), `ct` int16 (HU, the truth with a CT's noise), `labels` uint8 (see
+    `LABELS`), `mr_noise_free` (neither noise nor bias field), `ct_noise_free` and `bias_field` (a factor) float32.
     `ct_as_scanned` int16: the CT of another visit on its own grid, with the couch, another position and fillings.
     `displacement` vector float32, mm: a point of the MR plus its displacement is the same tissue in `ct_as_scanned`, so
     `sitk.Resample(ct_as_scanned, mr, sitk.DisplacementFieldTransform(...))` undoes what moved. `rigid` is the rigid
@@ -56,7 +64,9 @@ class DigitalPelvis:
     seed: int
 
     def write(self, folder, misregistered: bool = True) -> Path:
-        """Write mr, ct (as scanned, or the truth on the MR's grid) and labels as .nii.gz into `folder`, made if absent."""
+        """Write mr, ct (as scanned, or the truth on the MR's grid) and labels as .nii.gz into `folder`, made if
+        absent.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         images = {"mr": self.mr, "ct": self.ct_as_scanned if misregistered else self.ct, "labels": self.labels}
@@ -87,8 +97,10 @@ def digital_pelvis(
     size, spacing = [int(n) for n in size], [float(s) for s in spacing]
     limits = zip(size, spacing, (240, 160, 100), (6, 6, 10))
     if len(size) != 3 or len(spacing) != 3 or any(n * s < least or not 0 < s <= most for n, s, least, most in limits):
-        raise InputError(f"digital pelvis: a grid of {size} voxels of {spacing} mm does not show a pelvis; "
-                         "give at least 240 x 160 x 100 mm with voxels of at most 6 x 6 x 10 mm.")
+        raise InputError(
+            f"digital pelvis: a grid of {size} voxels of {spacing} mm does not show a pelvis; "
+            "give at least 240 x 160 x 100 mm with voxels of at most 6 x 6 x 10 mm."
+        )
     rng = np.random.default_rng(seed)
     patient = Patient.draw(rng)
     visit = second.Visit.draw(patient)
@@ -96,8 +108,10 @@ def digital_pelvis(
     grid = empty_grid(size, spacing, name="digital pelvis")
 
     # in-plane point spread; slices are averages over their thickness
-    mr, ct = (ndimage.gaussian_filter(drawing.on_mr_grid(a), (0, 0.4, 0.4), mode="nearest")
-              for a in (drawing.canvas.mr, drawing.canvas.ct))
+    mr, ct = (
+        ndimage.gaussian_filter(drawing.on_mr_grid(a), (0, 0.4, 0.4), mode="nearest")
+        for a in (drawing.canvas.mr, drawing.canvas.ct)
+    )
     clean = np.maximum(mr, 0) * np.float32(rng.uniform(0.7, 1.3))
     fields = Fields(rng, size[::-1], spacing)
     log_field = log_bias(fields, size, bias)
@@ -106,17 +120,30 @@ def digital_pelvis(
 
     rigid = second.rigid(visit, (0.0, 0.0, 0.0))
     scanned = _scan(drawing, rigid, rng, ct_noise)
-    facts = {"prostate_ml": patient.prostate_ml, "bladder_ml": patient.bladder_ml, "bladder_ml_at_ct": visit.bladder_ml,
-             "rectum_radius": patient.rectum_radius, "head_radius": patient.head_radius * patient.size,
-             "build": patient.build, "spongy_hu": patient.density, "marrow_fat": patient.marrow_fat}
+    facts = {
+        "prostate_ml": patient.prostate_ml,
+        "bladder_ml": patient.bladder_ml,
+        "bladder_ml_at_ct": visit.bladder_ml,
+        "rectum_radius": patient.rectum_radius,
+        "head_radius": patient.head_radius * patient.size,
+        "build": patient.build,
+        "spongy_hu": patient.density,
+        "marrow_fat": patient.marrow_fat,
+    }
     return DigitalPelvis(
-        mr=as_image(signal, grid, np.int16), ct=as_image(noisy, grid, np.int16),
-        labels=as_image(drawing.labels(), grid, np.uint8), ct_as_scanned=scanned,
-        displacement=_displacement(drawing, rigid, grid), rigid=rigid,
+        mr=as_image(signal, grid, np.int16),
+        ct=as_image(noisy, grid, np.int16),
+        labels=as_image(drawing.labels(), grid, np.uint8),
+        ct_as_scanned=scanned,
+        displacement=_displacement(drawing, rigid, grid),
+        rigid=rigid,
         refilled=as_image(drawing.on_mr_grid(drawing.refilled.astype(np.float32)) > 0, grid, np.uint8),
-        mr_noise_free=as_image(clean, grid, np.float32), ct_noise_free=as_image(ct, grid, np.float32),
+        mr_noise_free=as_image(clean, grid, np.float32),
+        ct_noise_free=as_image(ct, grid, np.float32),
         bias_field=as_image(np.exp(log_field), grid, np.float32),
-        facts={k: float(v) for k, v in facts.items()}, seed=int(seed))
+        facts={k: float(v) for k, v in facts.items()},
+        seed=int(seed),
+    )
 
 
 class _Drawing:
@@ -133,28 +160,45 @@ class _Drawing:
         axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(self.size, self.spacing)]
         self.first = [float(a[0]) for a in axes]
         front, back = soft.extent(patient)
-        place = (patient.rng.uniform(-4, 4), (front + back) / 2 * patient.size, HEADS_BELOW_MIDDLE + patient.rng.uniform(-4, 4))
+        place = (
+            patient.rng.uniform(-4, 4),
+            (front + back) / 2 * patient.size,
+            HEADS_BELOW_MIDDLE + patient.rng.uniform(-4, 4),
+        )
         self.space = Space.of(patient, fields, *(a + p for a, p in zip(axes, place)))
         self._paint(patient, visit, fields)
 
     def _paint(self, patient: Patient, visit, fields: Fields) -> None:
         space = self.space
-        textures = {"coarse": fields.smooth(28, 30), "middle": fields.smooth(9, 10), "fine": fields.smooth(4.5, 6),
-                    "shape": fields.smooth(13, 15), "ct_coarse": fields.smooth(20, 22), "ct_fine": fields.smooth(4, 6)}
+        textures = {
+            "coarse": fields.smooth(28, 30),
+            "middle": fields.smooth(9, 10),
+            "fine": fields.smooth(4.5, 6),
+            "shape": fields.smooth(13, 15),
+            "ct_coarse": fields.smooth(20, 22),
+            "ct_fine": fields.smooth(4, 6),
+        }
         self.canvas = Canvas(space.x.shape, patient.tissues)
         body = soft.outline(patient, space, fields)
         muscle = soft.muscles(space, textures)
         soft.paint(patient, space, self.canvas, body, muscle, textures, fields)
         bones = bony.build(patient, space)
         bone = bony.distance_to(bones, space.x.shape)
-        organs = inner.build(patient, space, textures, bone, muscle[0], body.fascia, float(np.prod(self.spacing)) / 1000)
+        organs = inner.build(
+            patient, space, textures, bone, muscle[0], body.fascia, float(np.prod(self.spacing)) / 1000
+        )
         lumen = soft.bowel(space, self.canvas, self._abdomen(body, muscle[0], bone, organs, textures), fields)
         self.shares = inner.paint(patient, space, self.canvas, organs, textures)
         self.shares |= bony.paint(patient, space, self.canvas, bones, textures)
         later = Canvas(space.x.shape, patient.tissues)
         later.mr[...], later.ct[...] = self.canvas.mr, self.canvas.ct
-        gas = [np.maximum(soft.fill_bowel(patient, canvas, lumen, fields),
-                          inner.fill_rectum(patient, space, canvas, organs, fields)) for canvas in (self.canvas, later)]
+        gas = [
+            np.maximum(
+                soft.fill_bowel(patient, canvas, lumen, fields),
+                inner.fill_rectum(patient, space, canvas, organs, fields),
+            )
+            for canvas in (self.canvas, later)
+        ]
         self.refilled = np.abs(gas[0] - gas[1]) > 0.02
         self.later = later.ct
         self.movement = second.movement(patient, visit, space, organs, bone, fields)
@@ -173,12 +217,12 @@ class _Drawing:
     def on_mr_grid(self, array: np.ndarray) -> np.ndarray:
         """The mean over the parts of every slice of the MR; what lies around the MR is dropped."""
         px, py, pz = self.pad
-        kept = array[pz:array.shape[0] - pz, py:array.shape[1] - py, px:array.shape[2] - px]
+        kept = array[pz : array.shape[0] - pz, py : array.shape[1] - py, px : array.shape[2] - px]
         return kept.reshape((-1, self.parts) + kept.shape[1:]).mean(1)
 
     def labels(self) -> np.ndarray:
         """The structure that fills more than half of a voxel, uint8."""
-        labels = np.zeros([n - 2 * p for n, p in zip(self.size, self.pad)][::-1], np.uint8)[::self.parts]
+        labels = np.zeros([n - 2 * p for n, p in zip(self.size, self.pad)][::-1], np.uint8)[:: self.parts]
         for name in ("bladder", "rectum", "prostate", "bone", "femoral_head_left", "femoral_head_right"):
             labels[self.on_mr_grid(self.shares[name]) > 0.5] = LABELS[name]
         return labels

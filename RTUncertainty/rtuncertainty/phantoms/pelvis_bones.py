@@ -17,16 +17,40 @@ HEAD = (86.0, 0.0, 0.0)
 JOINT = 3.5  # mm of cartilage between head and socket
 
 # The ilium seen from the side: (y, z) around its rim, from the front spine over the crest to the notch and the socket.
-ILIUM = ((-52, 84), (-42, 104), (-18, 122), (15, 130), (45, 124), (70, 104), (84, 80), (82, 66), (72, 52), (56, 46),
-         (42, 36), (34, 18), (26, 2), (-22, 4), (-34, 20), (-42, 36), (-38, 48), (-46, 64))
+ILIUM = (
+    (-52, 84),
+    (-42, 104),
+    (-18, 122),
+    (15, 130),
+    (45, 124),
+    (70, 104),
+    (84, 80),
+    (82, 66),
+    (72, 52),
+    (56, 46),
+    (42, 36),
+    (34, 18),
+    (26, 2),
+    (-22, 4),
+    (-34, 20),
+    (-42, 36),
+    (-38, 48),
+    (-46, 64),
+)
 # Rods of one hip bone: start, end, radii.
 ROOF = ((94, 0, 46), (92, 2, 26), 7, 15)
 RODS = (
     ((98, -30, 42), (86, -22, 24), 7, 11),
-    ((66, -25, 14), (40, -44, 3), 11, 8), ((40, -44, 3), (13, -51, -9), 8, 9),
-    ((9, -51, -10), (9, -43, -34), 8, 7.5), ((12, -48, -18), (30, -38, -21), 8.5, 6.5), ((12, -45, -30), (24, -34, -36), 8, 5.5),
-    ((14, -41, -38), (36, -14, -55), 7, 5.5), ((36, -14, -55), (52, 20, -72), 5.5, 10),
-    ((80, 28, 14), (68, 34, -20), 13, 13), ((72, 24, -14), (64, 22, -44), 10, 10), ((68, 34, -20), (60, 34, -62), 13, 14.5),
+    ((66, -25, 14), (40, -44, 3), 11, 8),
+    ((40, -44, 3), (13, -51, -9), 8, 9),
+    ((9, -51, -10), (9, -43, -34), 8, 7.5),
+    ((12, -48, -18), (30, -38, -21), 8.5, 6.5),
+    ((12, -45, -30), (24, -34, -36), 8, 5.5),
+    ((14, -41, -38), (36, -14, -55), 7, 5.5),
+    ((36, -14, -55), (52, 20, -72), 5.5, 10),
+    ((80, 28, 14), (68, 34, -20), 13, 13),
+    ((72, 24, -14), (64, 22, -44), 10, 10),
+    ((68, 34, -20), (60, 34, -62), 13, 14.5),
     ((60, 34, -62), (55, 22, -84), 14.5, 12),
     ((66, 38, -4), (50, 50, -8), 7, 3),
 )
@@ -92,8 +116,13 @@ def _wing(x, y, z) -> np.ndarray:
     slope = (back - front) / 130
     rim = _polygon(y, z, ILIUM)
     # the blade is thick along its rim, at the sacrum and above the socket
-    half = 3.0 + 3.4 * np.exp(np.minimum(rim, 0) / 7) + 4.5 * np.clip((y - 42) / 25, 0, 1) + 2.5 * np.clip((48 - z) / 40, 0, 1)
-    across = np.abs(x - middle) / np.sqrt(1 + slope ** 2) - half
+    half = (
+        3.0
+        + 3.4 * np.exp(np.minimum(rim, 0) / 7)
+        + 4.5 * np.clip((y - 42) / 25, 0, 1)
+        + 2.5 * np.clip((48 - z) / 40, 0, 1)
+    )
+    across = np.abs(x - middle) / np.sqrt(1 + slope**2) - half
     return -smooth_minimum([-across, -rim], 9.0)
 
 
@@ -101,7 +130,7 @@ def _hip(patient: Patient, space: Space, side: int) -> Bone:
     box = space.box((side * 2, -70, -100), (side * 140, 95, 140))
     p = space[box]
     x, y, z = side * p.x, p.y, p.z
-    to_head = np.sqrt((x - HEAD[0]) ** 2 + y ** 2 + z ** 2)
+    to_head = np.sqrt((x - HEAD[0]) ** 2 + y**2 + z**2)
     socket = patient.head_radius + JOINT
     # the socket opens outwards, forwards and down
     depth = (x - HEAD[0]) * 0.80 - y * 0.33 - z * 0.50
@@ -110,8 +139,8 @@ def _hip(patient: Patient, space: Space, side: int) -> Bone:
     distance = smooth_minimum(parts, 6.0)
     distance = np.maximum(distance, socket - to_head)
     distance = np.maximum(distance, 2.4 - x)  # the symphysis
-    cortex = 1.7 + 1.2 * np.exp(-((to_head - socket - 2) / 5) ** 2) + 0.8 * np.clip(-z / 60, 0, 1)
-    density = 0.78 + 0.40 * np.exp(-((to_head - socket) / 14) ** 2) * (z > -10)
+    cortex = 1.7 + 1.2 * np.exp(-(((to_head - socket - 2) / 5) ** 2)) + 0.8 * np.clip(-z / 60, 0, 1)
+    density = 0.78 + 0.40 * np.exp(-(((to_head - socket) / 14) ** 2)) * (z > -10)
     return Bone("hip", box, distance, cortex * np.float32(patient.cortex[1]), density, 0.0)
 
 
@@ -119,12 +148,15 @@ def _sacrum(space: Space, hips: list[Bone]) -> Bone:
     box = space.box((-60, 5, -35), (60, 95, 122))
     p = space[box]
     ax = np.abs(p.x)
-    front, thick, width = (np.interp(p.z, SACRUM_Z, v).astype(np.float32)
-                           for v in (SACRUM_FRONT, SACRUM_THICK, SACRUM_WIDTH))
+    front, thick, width = (
+        np.interp(p.z, SACRUM_Z, v).astype(np.float32) for v in (SACRUM_FRONT, SACRUM_THICK, SACRUM_WIDTH)
+    )
     upper = np.clip((p.z - 55) / 40, 0, 1)
     # wings sweep back beside the body; the back is ridged by the spinous processes
-    near = front + upper * 0.30 * np.maximum(ax - 24, 0) + 0.004 * (1 - upper) * ax ** 2
-    far = front + thick - upper * 0.10 * ax + 7 * np.exp(-(ax / 6) ** 2) * (p.z > 22) - 3 * (1 - upper) * (ax / 30) ** 2
+    near = front + upper * 0.30 * np.maximum(ax - 24, 0) + 0.004 * (1 - upper) * ax**2
+    far = (
+        front + thick - upper * 0.10 * ax + 7 * np.exp(-((ax / 6) ** 2)) * (p.z > 22) - 3 * (1 - upper) * (ax / 30) ** 2
+    )
     across = np.maximum(near - p.y, p.y - far)
     ends = np.maximum(np.maximum(ax - width, SACRUM_Z[0] - p.z), p.z - SACRUM_Z[-1] - 0.25 * (p.y - 30))
     distance = -smooth_minimum([-across, -ends], 5.0)
@@ -160,17 +192,23 @@ def _femur(patient: Patient, space: Space, side: int) -> Bone:
     radius = patient.head_radius
     head = np.sqrt(x * x + y * y + z * z) - np.float32(radius)
     neck = capsule(x, y, z, (8, 1, -4), (40, 6, -25), 0.66 * radius, 0.72 * radius)
-    trochanter = smooth_minimum([
-        ellipsoid(x, y, z, (51, 13, -16), (13, 17, 20)),
-        capsule(x, y, z, (41, 8, -27), (42, 9, -56), 18, 17),
-        capsule(x, y, z, (42, 9, -52), (43, 7, -140), 17, 14.5),
-        capsule(x, y, z, (32, 21, -50), (27, 22, -55), 8, 7)], 9.0)
+    trochanter = smooth_minimum(
+        [
+            ellipsoid(x, y, z, (51, 13, -16), (13, 17, 20)),
+            capsule(x, y, z, (41, 8, -27), (42, 9, -56), 18, 17),
+            capsule(x, y, z, (42, 9, -52), (43, 7, -140), 17, 14.5),
+            capsule(x, y, z, (32, 21, -50), (27, 22, -55), 8, 7),
+        ],
+        9.0,
+    )
     distance = smooth_minimum([head, neck, trochanter], 5.0)
     # dense where load runs from the head to the inner side of the neck, sparse between there and the trochanter
     load = capsule(x, y, z, (-4, -1, radius), (24, 4, -26), 6, 4)
     ward = ellipsoid(x, y, z, (33, 5, -20), (12, 14, 14))
     shaft = np.clip((-z - 48) / 16, 0, 1)
-    density = (1.05 + 0.55 * np.exp(-np.maximum(load, 0) / 6) - 0.45 * np.exp(-np.maximum(ward, 0) / 5)) * (1 - 0.8 * shaft)
+    density = (1.05 + 0.55 * np.exp(-np.maximum(load, 0) / 6) - 0.45 * np.exp(-np.maximum(ward, 0) / 5)) * (
+        1 - 0.8 * shaft
+    )
     cortex = np.where(head < 2, 1.3, 2.4) + 4.0 * shaft + 1.5 * np.clip((-z - 25) / 20, 0, 1)
     # a femoral head as contoured: the ball and the neck down to its base
     cut = x * 0.80 + y * 0.15 - z * 0.58 - 33
@@ -195,10 +233,14 @@ def paint(patient: Patient, space: Space, canvas: Canvas, bones: list[Bone], tex
         view.paint(share, mr=patient.tissues["cortex"][0], ct=hu + 70 * t["ct_coarse"] + 40 * t["ct_fine"])
         marrow = inside(outer + bone.cortex * np.exp(0.18 * t["shape"]), max(space.edge, 1.6))
         fat = np.clip(patient.marrow_fat + bone.fat + 0.13 * t["coarse"] + 0.07 * t["middle"], 0, 1)
-        density = patient.density * bone.density * np.exp(0.15 * t["ct_coarse"] + 0.13 * t["ct_fine"] - 0.5 * (fat - 0.5))
+        density = (
+            patient.density * bone.density * np.exp(0.15 * t["ct_coarse"] + 0.13 * t["ct_fine"] - 0.5 * (fat - 0.5))
+        )
         # trabeculae condense towards the cortex
         density = density * (0.8 + 0.6 * np.exp(np.minimum(outer, 0) / 5))
-        view.paint(marrow, mr=330 + 340 * fat - 0.22 * density + 22 * t["fine"], ct=density - 60 * fat + 12 * t["ct_fine"])
+        view.paint(
+            marrow, mr=330 + 340 * fat - 0.22 * density + 22 * t["fine"], ct=density - 60 * fat + 12 * t["ct_fine"]
+        )
         if bone.head is None:
             shares["bone"][bone.box] = np.maximum(shares["bone"][bone.box], share)
             continue
@@ -214,11 +256,13 @@ def _joints(patient: Patient, space: Space, canvas: Canvas, bones: list[Bone]) -
     for side in (-1, 1):
         box = space.box((side * 50, -40, -40), (side * 125, 40, 40))
         p = space[box]
-        ball = np.sqrt((side * p.x - HEAD[0]) ** 2 + p.y ** 2 + p.z ** 2) - patient.head_radius - JOINT
+        ball = np.sqrt((side * p.x - HEAD[0]) ** 2 + p.y**2 + p.z**2) - patient.head_radius - JOINT
         depth = (side * p.x - HEAD[0]) * 0.80 - p.y * 0.33 - p.z * 0.50
         canvas[box].paint(inside(np.maximum(ball, depth - 10), space.edge), "cartilage")
-        canvas[box].paint(0.8 * inside(np.maximum(np.abs(ball - 2.5) - 2, 6 - depth), space.edge)
-                          * inside(depth - 26, space.edge), "tendon")  # the capsule
+        canvas[box].paint(
+            0.8 * inside(np.maximum(np.abs(ball - 2.5) - 2, 6 - depth), space.edge) * inside(depth - 26, space.edge),
+            "tendon",
+        )  # the capsule
     box = space.box((-12, -62, -45), (12, -32, 6))
     p = space[box]
     canvas[box].paint(inside(ellipsoid(p.x, p.y, p.z, (0, -46.5, -22), (6, 10, 19)), space.edge), "cartilage")

@@ -40,8 +40,15 @@ def _grown(gauge: np.ndarray, allowed: np.ndarray, voxels: float) -> float:
     return float(np.partition(values, count)[count])
 
 
-def build(patient: Patient, space: Space, textures: dict, bones: np.ndarray, muscles: np.ndarray, fascia: np.ndarray,
-          voxel_ml: float) -> Organs:
+def build(
+    patient: Patient,
+    space: Space,
+    textures: dict,
+    bones: np.ndarray,
+    muscles: np.ndarray,
+    fascia: np.ndarray,
+    voxel_ml: float,
+) -> Organs:
     """Organs that touch each other and nothing else, with the volumes that the patient has."""
     box = space.box(*BOX)
     p = space[box]
@@ -50,7 +57,7 @@ def build(patient: Patient, space: Space, textures: dict, bones: np.ndarray, mus
     room = (bones[box] > 2.5) & (fascia[box] < -14)
     cx, cy, radius = (np.interp(z, COURSE_Z, v).astype(np.float32) for v in (COURSE_X, COURSE_Y, COURSE_R))
     sway = patient.rng.uniform(-5, 5)
-    cx = cx + sway * np.exp(-((z - 15) / 25) ** 2)
+    cx = cx + sway * np.exp(-(((z - 15) / 25) ** 2))
     swell = [patient.rng.normal(0, 0.09) * np.sin(z / w + patient.rng.uniform(0, 6)) for w in (9.0, 16.0)]
     radius = radius * patient.rectum_radius * (1 + sum(swell))
     tube = np.hypot((x - cx) / 1.12, y - cy) - radius + 0.8 * rough
@@ -104,7 +111,11 @@ def paint(patient: Patient, space: Space, canvas: Canvas, organs: Organs, textur
     view.paint(inside(organs.rectum, edge), "bowel_wall")
     ends = np.maximum(RECTUM_ENDS[0] - p.z, p.z - RECTUM_ENDS[1])
     shares = {}
-    for name, distance in (("prostate", organs.prostate), ("rectum", np.maximum(organs.rectum, ends)), ("bladder", organs.bladder)):
+    for name, distance in (
+        ("prostate", organs.prostate),
+        ("rectum", np.maximum(organs.rectum, ends)),
+        ("bladder", organs.bladder),
+    ):
         shares[name] = np.zeros(space.x.shape, np.float32)
         shares[name][organs.box] = inside(distance, edge)
     return shares
@@ -122,7 +133,8 @@ def fill_rectum(patient: Patient, space: Space, canvas: Canvas, organs: Organs, 
     # stool holds small bubbles, some more than other
     bubbles = lumen * np.clip(lumps - rng.uniform(1.0, 2.6), 0, 0.7)
     level = patient.gas * np.exp(rng.normal(0, 0.35)) + sum(
-        rng.normal(0, 0.16) * np.sin(p.z / w + rng.uniform(0, 6)) for w in (8.0, 13.0, 22.0))
+        rng.normal(0, 0.16) * np.sin(p.z / w + rng.uniform(0, 6)) for w in (8.0, 13.0, 22.0)
+    )
     above = (cy - radius * (1 - 2 * np.clip(level, 0, 0.92))) - p.y
     gas = np.maximum(lumen * inside(-above, space.edge), bubbles)
     view.paint(gas, "gas")
@@ -167,15 +179,22 @@ def _glands(patient: Patient, p: Space, view: Canvas, organs: Organs, t: dict) -
     core = share * inside(inner + 1.2 * t["shape"], edge)
     view.paint(0.6 * share * sheet(np.abs(inner + 1.2 * t["shape"]), 1.0, edge), "fascia")
     view.paint(core * 0.97, mr=mr + 95 * t["middle"] + 45 * t["fine"], ct=ct + 3 * t["ct_coarse"] + 2 * t["ct_fine"])
-    front = share * inside(ellipsoid(p.x, p.y, p.z, (mx, my - 0.95 * b, mz + 0.1 * c), (0.55 * a, 0.32 * b, 0.8 * c)), edge)
+    front = share * inside(
+        ellipsoid(p.x, p.y, p.z, (mx, my - 0.95 * b, mz + 0.1 * c), (0.55 * a, 0.32 * b, 0.8 * c)), edge
+    )
     view.paint(0.8 * front, "fascia")
     urethra = capsule(p.x, p.y, p.z, (mx, my, mz + c), (mx, my + 0.15 * b, mz - 1.2 * c), 2.0, 2.0)
     view.paint(0.6 * inside(urethra, edge), mr=560, ct=30)
     if rng.random() < 0.8:
         angle, size = rng.uniform(0.2, np.pi - 0.2), rng.uniform(4, 8)
         place = (mx + 0.78 * a * np.cos(angle), my + 0.72 * b * np.sin(angle), mz + c * rng.uniform(-0.5, 0.3))
-        view.paint(share * 0.85 * inside(ellipsoid(p.x, p.y, p.z, place, (size, 0.7 * size, 1.2 * size)) + 0.8 * t["shape"], edge),
-                   mr=290, ct=ct + 3)
+        view.paint(
+            share
+            * 0.85
+            * inside(ellipsoid(p.x, p.y, p.z, place, (size, 0.7 * size, 1.2 * size)) + 0.8 * t["shape"], edge),
+            mr=290,
+            ct=ct + 3,
+        )
     for _ in range(rng.integers(0, 6)):
         place = (mx + rng.normal(0, 0.22) * a, my + rng.normal(0.1, 0.2) * b, mz + rng.normal(0, 0.3) * c)
         size = rng.uniform(1.0, 2.2)

@@ -64,20 +64,33 @@ class Patient:
         """A man of whom every property is drawn on its own, but for fat and build, which go together."""
         build = rng.uniform(0, 1)
         size, width = rng.uniform(0.95, 1.03), rng.uniform(0.96, 1.03)
-        fat = tuple(max(6.0, base + gain * build + rng.normal(0, sd)) for base, gain, sd in
-                    ((12, 24, 3), (9, 20, 2), (14, 24, 3)))
+        fat = tuple(
+            max(6.0, base + gain * build + rng.normal(0, sd))
+            for base, gain, sd in ((12, 24, 3), (9, 20, 2), (14, 24, 3))
+        )
         angles = tuple(np.deg2rad(np.clip(rng.normal(0, sd), -2 * sd, 2 * sd)) for sd in (1.6, 2.5, 0.9))
         tissues = {}
         for name, (mr, ct) in TISSUES.items():
             varied = name not in UNVARIED
             tissues[name] = (mr * float(np.exp(rng.normal(0, 0.06 * varied))), ct + float(rng.normal(0, 3.5 * varied)))
         return cls(
-            rng=rng, size=size, width=width, build=build, fat=fat, angles=angles,
-            head_radius=rng.uniform(22.5, 26.0), leg_rotation=tuple(np.deg2rad(rng.uniform(-10, 14, 2))),
-            marrow_fat=rng.uniform(0.15, 0.75), density=rng.uniform(150, 270),
+            rng=rng,
+            size=size,
+            width=width,
+            build=build,
+            fat=fat,
+            angles=angles,
+            head_radius=rng.uniform(22.5, 26.0),
+            leg_rotation=tuple(np.deg2rad(rng.uniform(-10, 14, 2))),
+            marrow_fat=rng.uniform(0.15, 0.75),
+            density=rng.uniform(150, 270),
             cortex=(rng.uniform(950, 1300), rng.uniform(0.8, 1.2)),
-            prostate_ml=25 + 65 * rng.beta(1.2, 1.7), bladder_ml=80 + 370 * rng.beta(1.1, 1.5),
-            rectum_radius=rng.uniform(12.5, 19.5), gas=rng.uniform(0.05, 0.6), tissues=tissues)
+            prostate_ml=25 + 65 * rng.beta(1.2, 1.7),
+            bladder_ml=80 + 370 * rng.beta(1.1, 1.5),
+            rectum_radius=rng.uniform(12.5, 19.5),
+            gas=rng.uniform(0.05, 0.6),
+            tissues=tissues,
+        )
 
 
 class Space:
@@ -93,7 +106,11 @@ class Space:
     def of(cls, patient: Patient, fields, x, y, z) -> Space:
         """From mm on the scanner's axes (three 1-D arrays, 0 between the femoral heads)."""
         edge = float(max(x[1] - x[0], y[1] - y[0], z[1] - z[0]))
-        turned = [x.astype(np.float32)[None, None], y.astype(np.float32)[None, :, None], z.astype(np.float32)[:, None, None]]
+        turned = [
+            x.astype(np.float32)[None, None],
+            y.astype(np.float32)[None, :, None],
+            z.astype(np.float32)[:, None, None],
+        ]
         for a, b, angle in zip((0, 1, 0), (1, 2, 2), patient.angles):
             c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
             turned[a], turned[b] = c * turned[a] + s * turned[b], c * turned[b] - s * turned[a]
@@ -103,7 +120,9 @@ class Space:
         return cls(*bent, edge, [axis / s for axis, s in zip((x, y, z), scale)])
 
     def box(self, low, high, margin: float = 18.0) -> tuple:
-        """Slices of the voxels between two corners (x, y, z; mm), with room for how much the patient is turned and bent."""
+        """Slices of the voxels between two corners (x, y, z; mm), with room for how much the patient is turned and
+        bent.
+        """
         found = []
         for axis, a, b in zip(self.nominal, low, high):
             start, stop = np.searchsorted(axis, [min(a, b) - margin, max(a, b) + margin])
@@ -112,5 +131,6 @@ class Space:
 
     def __getitem__(self, box) -> Space:
         """The part in `box`, a tuple of slices (z, y, x)."""
-        return Space(self.x[box], self.y[box], self.z[box], self.edge,
-                     [axis[s] for axis, s in zip(self.nominal, box[::-1])])
+        return Space(
+            self.x[box], self.y[box], self.z[box], self.edge, [axis[s] for axis, s in zip(self.nominal, box[::-1])]
+        )

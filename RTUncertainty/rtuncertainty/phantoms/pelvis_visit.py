@@ -32,8 +32,13 @@ class Visit:
         """Another day: fillings and position drawn anew, the bladder's volume by a factor of 0.6 to 1.6."""
         rng = patient.rng
         ml = float(np.clip(patient.bladder_ml * np.exp(rng.uniform(-0.5, 0.47)), 70, 480))
-        return cls(ml, rng.uniform(0.82, 1.2), tuple(np.clip(rng.normal(0, (4, 4, 3)), -8, 8)),
-                   tuple(np.deg2rad(np.clip(rng.normal(0, (1.0, 0.7, 1.2)), -2.5, 2.5))), 1.2)
+        return cls(
+            ml,
+            rng.uniform(0.82, 1.2),
+            tuple(np.clip(rng.normal(0, (4, 4, 3)), -8, 8)),
+            tuple(np.deg2rad(np.clip(rng.normal(0, (1.0, 0.7, 1.2)), -2.5, 2.5))),
+            1.2,
+        )
 
 
 def movement(patient: Patient, visit: Visit, space: Space, organs: Organs, bones: np.ndarray, fields) -> np.ndarray:
@@ -44,14 +49,14 @@ def movement(patient: Patient, visit: Visit, space: Space, organs: Organs, bones
 
     # the bladder grows away from where it is held, and pushes what is above it
     k = (visit.bladder_ml / patient.bladder_ml) ** (1 / 3) - 1
-    reach = np.exp(-(np.maximum(organs.bladder, 0) / 28) ** 2)
+    reach = np.exp(-((np.maximum(organs.bladder, 0) / 28) ** 2))
     for axis, (v, held) in enumerate(zip((p.x, p.y, p.z), organs.bladder_base)):
         local[..., axis] += np.float32(k) * reach * (v - np.float32(held))
     # the rectum widens about its middle; what is behind it is the sacrum, so that it gives way to the front
     cx, cy, radius = organs.course
     dx, dy = p.x - cx, p.y - (cy + 0.6 * radius)
-    reach = (visit.rectum - 1) * np.exp(-(np.maximum(organs.rectum, 0) / 16) ** 2)
-    reach = reach * np.exp(-(np.maximum(np.abs(p.z - 5) - 45, 0) / 14) ** 2)
+    reach = (visit.rectum - 1) * np.exp(-((np.maximum(organs.rectum, 0) / 16) ** 2))
+    reach = reach * np.exp(-((np.maximum(np.abs(p.z - 5) - 45, 0) / 14) ** 2))
     local[..., 0] += reach * dx
     local[..., 1] += reach * dy
     # at its edges, the box's movement fades

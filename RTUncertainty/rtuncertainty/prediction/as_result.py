@@ -33,11 +33,28 @@ def as_result(p: Prediction) -> Result:
     if p.metrics:
         content["metrics"] = tables.of_metrics(p.metrics)
     name = image_io.stem(p.input_name)
-    return Result({
-        "format": FORMAT, "job": "predict", "name": f"{p.card['name']} on {name}", "created": now(),
-        "input": {"path": os.path.basename(p.input_name), "name": name, "size": list(p.body.GetSize()),
-                  "spacing_mm": [round(s, 5) for s in p.body.GetSpacing()]},
-        "model": p.card, "options": p.options, "device_used": p.device_used, "bias_field_corrected": p.bias_field_corrected,
-        "notes": p.notes, "level": LEVEL, "interval_factor": interval_factors(p.card, [LEVEL])[LEVEL], "structures": structures,
-        "seconds": p.seconds, "versions": versions(),
-    }, content)
+    return Result(
+        {
+            "format": FORMAT,
+            "job": "predict",
+            "name": f"{p.card['name']} on {name}",
+            "created": now(),
+            "input": {
+                "path": os.path.basename(p.input_name),
+                "name": name,
+                "size": list(p.body.GetSize()),
+                "spacing_mm": [round(s, 5) for s in p.body.GetSpacing()],
+            },
+            "model": p.card,
+            "options": p.options,
+            "device_used": p.device_used,
+            "bias_field_corrected": p.bias_field_corrected,
+            "notes": p.notes,
+            "level": LEVEL,
+            "interval_factor": interval_factors(p.card, [LEVEL])[LEVEL],
+            "structures": structures,
+            "seconds": p.seconds,
+            "versions": versions(),
+        },
+        content,
+    )

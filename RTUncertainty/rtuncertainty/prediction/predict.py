@@ -1,4 +1,6 @@
-"""`predict`: one image to a synthetic CT, structures or both, and their uncertainty (Bragman 2018; Eaton-Rosen 2018)."""
+"""`predict`: one image to a synthetic CT, structures or both, and their uncertainty (Bragman 2018; Eaton-Rosen
+2018).
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,15 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..bundles import bundle as bundles
-from ..uncertainty import edge, flags, hu_calibration, volume_assessment, volumes
 from ..bundles import compatibility, input_quality
 from ..core import geometry, image_io
-from . import preprocess
 from ..core.errors import InputError
-from ..core.geometry import bounding_box
 from ..core.events import CancelToken, Progress
+from ..core.geometry import bounding_box
 from ..core.options import require_sampling
 from ..core.structures import tidy_labels
+from ..uncertainty import edge, flags, hu_calibration, volume_assessment, volumes
+from . import preprocess
 
 LEVEL = 0.9
 AIR = -1000.0
@@ -55,12 +57,25 @@ class Prediction:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "auto", bias_field: str = "auto", reference=None,
-            on_event=None, cancel: CancelToken | None = None, progress: Progress | None = None, before=None) -> Prediction:
+def predict(
+    image,
+    bundle,
+    *,
+    samples: int = 20,
+    seed: int = 0,
+    device: str = "auto",
+    bias_field: str = "auto",
+    reference=None,
+    on_event=None,
+    cancel: CancelToken | None = None,
+    progress: Progress | None = None,
+    before=None,
+) -> Prediction:
     """Predict synthetic CT and structures, or what of the two the model is for, with uncertainty from an MR or a CT.
 
     image: `SimpleITK.Image` (3-D, any orientation) or a path to a file or DICOM folder. bundle: name or folder.
-    samples: T >= 2, rounded up to pairs where they are antithetic. device: auto, cpu, cuda, cuda:n. bias_field: auto, on, off (N4).
+    samples: T >= 2, rounded up to pairs where they are antithetic. device: auto, cpu, cuda, cuda:n. bias_field: auto,
+    on, off (N4).
     reference: a CT (image or path) in the same frame; adds error, z-scores and metrics. on_event: called with progress
     events (dicts). cancel: a token; `Cancelled` is raised soon after it is set. before: called with the checked image
     before anything costly begins, to raise what speaks against the run.
@@ -77,9 +92,15 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
     if not of_ct and not image_io.looks_like_ct(mr):  # a CT given by mistake keeps its air, by which it is recognised
         mr = preprocess.without_padding(mr)
     if "deformation" in card["outputs"]:
-        raise InputError(f"model '{card['name']}' is for {card['task']}; choose one that makes a synthetic CT or structures, or use 'propagate'.")
+        raise InputError(
+            f"model '{card['name']}' is for {card['task']}; choose one that makes a synthetic CT or structures, or use "
+            "'propagate'."
+        )
     if reference is not None and "synct" not in card["outputs"]:
-        raise InputError(f"model '{card['name']}' makes no synthetic CT, so there is nothing to compare a reference with; leave it out.")
+        raise InputError(
+            f"model '{card['name']}' makes no synthetic CT, so there is nothing to compare a reference with; leave it "
+            "out."
+        )
     scan = compatibility.Scan.of(mr)
     compatibility.require(card, scan, name)
     if before is not None:
@@ -99,11 +120,17 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
     card, networks = bundles.load(card["folder"], where)
 
     progress.stage("preprocess", 0.0, "Finding the body, correcting the bias field")
-    ready = preprocess.for_card(mr, card, bias_field, name,
-                                lambda: progress.stage("preprocess", 0.5, "Correcting the bias field (N4)"))
+    ready = preprocess.for_card(
+        mr, card, bias_field, name, lambda: progress.stage("preprocess", 0.5, "Correcting the bias field (N4)")
+    )
     if ready.bias_field_corrected:
         progress.note("The bias field was corrected (N4).")
-    for words in input_quality.warnings(sitk.GetArrayViewFromImage(ready.image), sitk.GetArrayViewFromImage(ready.body) > 0, ready.image.GetSpacing(), card):
+    for words in input_quality.warnings(
+        sitk.GetArrayViewFromImage(ready.image),
+        sitk.GetArrayViewFromImage(ready.body) > 0,
+        ready.image.GetSpacing(),
+        card,
+    ):
         raised.append(flags.Flag("input", "warning", "unlike the training data", words))
         progress.note(words)
 
@@ -119,12 +146,32 @@ def predict(image, bundle, *, samples: int = 20, seed: int = 0, device: str = "a
     labels = sitk.GetArrayViewFromImage(result["structures"])
     found, raised = _tables(result, labels, field_of_view, card, raised)
     prediction = Prediction(
-        synct=result.get("synct"), intrinsic_sd=result.get("intrinsic_sd"), parameter_sd=result.get("parameter_sd"),
-        predictive_sd=result.get("predictive_sd"), structures=result["structures"], entropy=result["entropy"],
-        mutual_information=result["mutual_information"], probabilities=result["probabilities"], body=result["body"],
-        volumes=found, assessed=result["assessed"], flags=raised, card=card, input_name=name, device_used=str(used), notes=progress.notes,
-        bias_field_corrected=ready.bias_field_corrected, measured=result.get("measured"), seconds=progress.seconds,
-        options={"samples": samples + samples % 2 if "synct" in card["outputs"] else samples, "seed": seed, "device": device, "bias_field": bias_field, "tile": tile},
+        synct=result.get("synct"),
+        intrinsic_sd=result.get("intrinsic_sd"),
+        parameter_sd=result.get("parameter_sd"),
+        predictive_sd=result.get("predictive_sd"),
+        structures=result["structures"],
+        entropy=result["entropy"],
+        mutual_information=result["mutual_information"],
+        probabilities=result["probabilities"],
+        body=result["body"],
+        volumes=found,
+        assessed=result["assessed"],
+        flags=raised,
+        card=card,
+        input_name=name,
+        device_used=str(used),
+        notes=progress.notes,
+        bias_field_corrected=ready.bias_field_corrected,
+        measured=result.get("measured"),
+        seconds=progress.seconds,
+        options={
+            "samples": samples + samples % 2 if "synct" in card["outputs"] else samples,
+            "seed": seed,
+            "device": device,
+            "bias_field": bias_field,
+            "tile": tile,
+        },
     )
     if ct is not None:
         _compare(prediction, ct)
@@ -157,18 +204,24 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
 
     out: dict = {"body": body}
     if "synct" in card["outputs"]:
-        measured, doubtful = (None if i is None else sitk.GetArrayFromImage(geometry.resample(i, mr, "nearest")) > 0
-                              for i in (ready.measured, ready.doubtful))
+        measured, doubtful = (
+            None if i is None else sitk.GetArrayFromImage(geometry.resample(i, mr, "nearest")) > 0
+            for i in (ready.measured, ready.doubtful)
+        )
         measured = np.ones(inside.shape, bool) if measured is None else measured
         q = edge.probability(inside, measured, mr.GetSpacing(), doubtful)
         out |= _synthetic_ct(statistics, card, on_input, mr, inside, q)
-        out |= {"measured": measured, "certain": inside & (q <= edge.CERTAIN), "doubtful_ml": 0.0 if doubtful is None else float(doubtful.sum() * np.prod(mr.GetSpacing()) / 1000)}
+        out |= {
+            "measured": measured,
+            "certain": inside & (q <= edge.CERTAIN),
+            "doubtful_ml": 0.0 if doubtful is None else float(doubtful.sum() * np.prod(mr.GetSpacing()) / 1000),
+        }
     progress.stage("assemble", 0.5, "Assembling the structures")
     best, likeliest, doubt = np.zeros(inside.shape, np.uint8), None, np.zeros(inside.shape, np.float32)
     out["probabilities"] = {}
     names = [None] + [s["name"] for s in card["outputs"]["structures"]]
     # a network without classes has no background either
-    for k, name in enumerate(names[:statistics.probability.shape[1]]):
+    for k, name in enumerate(names[: statistics.probability.shape[1]]):
         p = on_input(statistics.probability[:, k]).clip(0, 1)
         doubt -= p * np.log(np.maximum(p, 1e-12))
         if likeliest is None:
@@ -183,17 +236,29 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
     out["entropy"] = image(doubt)
     out["mutual_information"] = image((doubt - on_input(statistics.expected_entropy[:, 0])).clip(0))
     labels, out["assessed"] = sitk.GetArrayViewFromImage(out["structures"]), []
-    for k, s in enumerate(card["outputs"]["structures"][:len(out["probabilities"])], 1):
+    for k, s in enumerate(card["outputs"]["structures"][: len(out["probabilities"])], 1):
         p = sitk.GetArrayViewFromImage(out["probabilities"][s["name"]])
         # between voxels of one organ the samples move together: sds are interpolated, not variances
         sd = on_input(statistics.probability_variance[:, k].clamp_min(0).sqrt()) * inside
-        out["assessed"].append(volume_assessment.assess(s["name"], volumes.probability_of_being_inside(p, sd**2), p, labels == s["label"], doubt,
-                                                   mr, card, s.get("rule")))
+        out["assessed"].append(
+            volume_assessment.assess(
+                s["name"],
+                volumes.probability_of_being_inside(p, sd**2),
+                p,
+                labels == s["label"],
+                doubt,
+                mr,
+                card,
+                s.get("rule"),
+            )
+        )
     return out
 
 
 def _synthetic_ct(statistics, card, on_input, mr, inside, q) -> dict:
-    """Synthetic CT and its standard deviations, recalibrated as the card says; air outside of the body, and at its edge what `edge` adds."""
+    """Synthetic CT and its standard deviations, recalibrated as the card says; air outside of the body, and at its
+    edge what `edge` adds.
+    """
     scale, offset = card["outputs"]["synct"]["scale"], card["outputs"]["synct"]["offset"]
     synct = on_input(statistics.mean[:, 0]) * scale + offset
     intrinsic = on_input(statistics.intrinsic[:, 0]) * scale**2
@@ -203,7 +268,10 @@ def _synthetic_ct(statistics, card, on_input, mr, inside, q) -> dict:
         intrinsic, parameter = recalibration.apply(synct, intrinsic, parameter)
     synct, intrinsic, parameter, predictive = edge.applied(q, inside, synct, intrinsic, parameter, AIR)
     sds = {"intrinsic_sd": intrinsic, "parameter_sd": parameter, "predictive_sd": predictive}
-    return {"synct": geometry.like(np.rint(synct).clip(-1024, 3071), mr, np.int16), **{name: geometry.like(np.sqrt(v), mr) for name, v in sds.items()}}
+    return {
+        "synct": geometry.like(np.rint(synct).clip(-1024, 3071), mr, np.int16),
+        **{name: geometry.like(np.sqrt(v), mr) for name, v in sds.items()},
+    }
 
 
 def _tables(result, labels, field_of_view, card, raised):
@@ -214,7 +282,9 @@ def _tables(result, labels, field_of_view, card, raised):
     found, label_of = [], {s["name"]: s["label"] for s in card["outputs"]["structures"]}
     for assessed in result["assessed"]:
         found.append(volume_assessment.volume(assessed, card, LEVEL))
-        raised += flags.of_structure(found[-1], labels == label_of[assessed.name], field_of_view, assessed.quality, card)
+        raised += flags.of_structure(
+            found[-1], labels == label_of[assessed.name], field_of_view, assessed.quality, card
+        )
     return found, raised
 
 

@@ -28,10 +28,11 @@ IN_BODY, WHOLE_IMAGE, HOUNSFIELD = "z-score in the body", "z-score of the image"
 
 @dataclass
 class Preprocessed:
-    """A network's input: `image` float32 in the network's scale, `body` uint8, same grid; `mean` and `sd` took it there.
+    """A network's input: `image` float32 in the network's scale, `body` uint8, same grid; `mean` and `sd` took it
+    there.
 
-    `doubtful`, uint8: what is left out of the body, but may be some; see `regions`. `measured`, uint8: the field of view. Both None where
-    all of the image is body or a CT.
+    `doubtful`, uint8: what is left out of the body, but may be some; see `regions`. `measured`, uint8: the field of
+    view. Both None where all of the image is body or a CT.
     """
 
     image: sitk.Image
@@ -44,10 +45,11 @@ class Preprocessed:
 
 
 def without_padding(image: sitk.Image) -> sitk.Image:
-    """An MR whose constant negative background (as -1, -2000 or -32768 outside of the field of view) is 0; others as they are.
+    """An MR whose constant negative background (as -1, -2000 or -32768 outside of the field of view) is 0; others as
+    they are.
 
-    Background is the smallest value, if it is negative, reaches in from the border and makes up 1 % of the image, and if what is left
-    is not negative but for noise (1 %): an MR in z-scores has a meaning below zero.
+    Background is the smallest value, if it is negative, reaches in from the border and makes up 1 % of the image, and
+    if what is left is not negative but for noise (1 %): an MR in z-scores has a meaning below zero.
     """
     array = sitk.GetArrayFromImage(image)
     lowest = array.min()
@@ -65,8 +67,8 @@ def body_mask(image: sitk.Image, name: str = "the image") -> sitk.Image:
     """Tissue against air in an MR, uint8: all of `core_mask`, and beyond it skin, dark tissue and bone at the border.
 
     The air's noise is measured farther than 8 mm from the core. Tissue is what is twice as bright as that noise gets
-    (in the square root); around it, up to `SKIN_MM`, what is brighter than the noise. Dark patches that the border of the
-    image or of the field of view (0 outside) cuts are filled where they are small, bounded by a short piece of that
+    (in the square root); around it, up to `SKIN_MM`, what is brighter than the noise. Dark patches that the border of
+    the image or of the field of view (0 outside) cuts are filled where they are small, bounded by a short piece of that
     border and within the convex hull of the slice's body: bone. Raises `InputError` when nothing remains.
     """
     return regions(image, name)[0]
@@ -82,8 +84,8 @@ def core_mask(image: sitk.Image, name: str = "the image") -> sitk.Image:
 
 
 def regions(image: sitk.Image, name: str = "the image") -> tuple[sitk.Image, sitk.Image, sitk.Image]:
-    """`body_mask` and `core_mask` of an MR in one go, and what is doubtful: outside of the body, yet brighter than the noise
-    of air, or a dark patch at the border that is too large to be filled as cut bone."""
+    """`body_mask` and `core_mask` of an MR in one go, and what is doubtful: outside of the body, yet brighter than the
+    noise of air, or a dark patch at the border that is too large to be filled as cut bone."""
     array = sitk.GetArrayFromImage(image).astype(np.float32)
     positive = array[array > 0]
     if positive.size < 100:
@@ -99,7 +101,11 @@ def regions(image: sitk.Image, name: str = "the image") -> tuple[sitk.Image, sit
     smooth = ndimage.gaussian_filter(root, (0, *(min(1.0, 1.0 / s) for s in spacing[1::-1])))
     body, doubtful = _wider(core, smooth, threshold, field_of_view(array), spacing, name)
     deep = distance_inside(body, spacing) > 4.0
-    return geometry.like(body, image, np.uint8), geometry.like(core | deep, image, np.uint8), geometry.like(doubtful, image, np.uint8)
+    return (
+        geometry.like(body, image, np.uint8),
+        geometry.like(core | deep, image, np.uint8),
+        geometry.like(doubtful, image, np.uint8),
+    )
 
 
 def field_of_view(array: np.ndarray) -> np.ndarray:
@@ -109,16 +115,20 @@ def field_of_view(array: np.ndarray) -> np.ndarray:
 
 
 def distance_inside(mask: np.ndarray, spacing) -> np.ndarray:
-    """Distance in mm of each voxel [z, y, x] in `mask` to the nearest one outside of it in its slice; the image's border is none."""
+    """Distance in mm of each voxel [z, y, x] in `mask` to the nearest one outside of it in its slice; the image's
+    border is none.
+    """
     around = np.pad(mask, ((0, 0), (1, 1), (1, 1)), mode="edge")
     far = np.full(around.shape[1:], 1e3, np.float32)
     step = tuple(reversed([float(v) for v in spacing[:2]]))
-    return np.stack([far if s.all() else ndimage.distance_transform_edt(s, sampling=step).astype(np.float32) for s in around])[:, 1:-1, 1:-1]
+    return np.stack(
+        [far if s.all() else ndimage.distance_transform_edt(s, sampling=step).astype(np.float32) for s in around]
+    )[:, 1:-1, 1:-1]
 
 
 def _disc(spacing, mm: float) -> np.ndarray:
     radius = max(1, round(mm / min(spacing[:2])))
-    return np.hypot(*np.ogrid[-radius:radius + 1, -radius:radius + 1])[None] <= radius
+    return np.hypot(*np.ogrid[-radius : radius + 1, -radius : radius + 1])[None] <= radius
 
 
 def _by_slice(operation, mask, disc) -> np.ndarray:
@@ -188,7 +198,9 @@ def _cut_bone(body: np.ndarray, fov: np.ndarray, spacing, size: float = 1.0) -> 
 
 
 def _hull(mask: np.ndarray):
-    """The half planes of the convex hull of a mask [y, x], rows (a, b, c) with a·y + b·x + c <= 0 inside; None for a line."""
+    """The half planes of the convex hull of a mask [y, x], rows (a, b, c) with a·y + b·x + c <= 0 inside; None for a
+    line.
+    """
     try:
         return ConvexHull(np.argwhere(mask ^ ndimage.binary_erosion(mask))).equations
     except QhullError:
@@ -218,6 +230,7 @@ def bias_field(image: sitk.Image, mask: sitk.Image, on_iteration=None) -> sitk.I
     n4.SetConvergenceThreshold(1e-3)
     failure = []
     if on_iteration is not None:
+
         def tell():
             # an exception cannot cross ITK's C++ frames: note it, stop, and raise it afterwards
             try:
@@ -225,6 +238,7 @@ def bias_field(image: sitk.Image, mask: sitk.Image, on_iteration=None) -> sitk.I
             except Exception as error:
                 failure.append(error)
                 n4.Abort()
+
         n4.AddCommand(sitk.sitkIterationEvent, tell)
     try:
         n4.Execute(sitk.Shrink(image, factor), sitk.Shrink(mask, factor))
@@ -254,11 +268,15 @@ def z_score(image: sitk.Image, mask: sitk.Image, name: str = "the image") -> tup
     inside = np.clip(inside, low, high)
     mean, sd = float(inside.mean()), float(inside.std())
     if not sd > 1e-6 * max(abs(mean), 1e-6):
-        raise InputError(f"{name}: the intensity is the same everywhere in the body, so nothing can be predicted from it.")
+        raise InputError(
+            f"{name}: the intensity is the same everywhere in the body, so nothing can be predicted from it."
+        )
     return geometry.like((np.minimum(array, high) - mean) / sd, image), mean, sd
 
 
-def preprocess(image: sitk.Image, spacing, correct: str = "auto", name: str = "the image", on_iteration=None) -> Preprocessed:
+def preprocess(
+    image: sitk.Image, spacing, correct: str = "auto", name: str = "the image", on_iteration=None
+) -> Preprocessed:
     """Orientation to axial, resampling to `spacing` (mm or None per axis), body, N4 and z-score, in this order.
 
     `correct`: "on" and "off" do what they say; "auto" applies N4's field when its strength exceeds `ALREADY_CORRECTED`.
@@ -281,12 +299,14 @@ def preprocess(image: sitk.Image, spacing, correct: str = "auto", name: str = "t
     return Preprocessed(image, body, corrected, mean, sd, doubtful, geometry.like(measured, image, np.uint8))
 
 
-def for_card(image: sitk.Image, card: dict, correct: str = "auto", name: str = "the image", on_iteration=None) -> Preprocessed:
+def for_card(
+    image: sitk.Image, card: dict, correct: str = "auto", name: str = "the image", on_iteration=None
+) -> Preprocessed:
     """`image` as the network of `card` was trained to see it: on its spacing, in its scale; axial.
 
-    A CT is clipped to the networks' window (`propagation.pair.normalised`) and has no bias field. Where the scale is that
-    of the whole image, all of it counts as body: such models are for images cropped to an organ. `correct` "auto" is what the card's
-    `bias_field` says.
+    A CT is clipped to the networks' window (`propagation.pair.normalised`) and has no bias field. Where the scale is
+    that of the whole image, all of it counts as body: such models are for images cropped to an organ. `correct` "auto"
+    is what the card's `bias_field` says.
     Raises `InputError` for an image without a body, and for a normalisation that this version does not know.
     """
     spacing, scale = card["input"]["spacing_mm"], card["input"].get("normalisation", IN_BODY)
@@ -307,5 +327,7 @@ def for_card(image: sitk.Image, card: dict, correct: str = "auto", name: str = "
         image = geometry.resample(image, geometry.resampled_grid(image, spacing), background=AIR_HU)
         body = ct_body.body_mask(image, name)
         return Preprocessed(geometry.like(normalised(sitk.GetArrayViewFromImage(image)), image), body, False, 0.0, UNIT)
-    raise InputError(f"model '{card['name']}': its card asks for the normalisation '{scale}', which this version does not know; "
-                     "update RTUncertainty.")
+    raise InputError(
+        f"model '{card['name']}': its card asks for the normalisation '{scale}', which this version does not know; "
+        "update RTUncertainty."
+    )

@@ -16,8 +16,8 @@ LIGHTS = ("green", "amber", "red")
 
 @dataclass
 class Agreement:
-    """Dice and mean surface distance (mm) of the two paths, NaN with one path only; `worst_slice` is the index along the third
-    axis where they differ most, or where the spread is largest; `light` and `reason` say what to do."""
+    """Dice and mean surface distance (mm) of the two paths, NaN with one path only; `worst_slice` is the index along
+    the third axis where they differ most, or where the spread is largest; `light` and `reason` say what to do."""
 
     dice: float
     msd_mm: float
@@ -27,16 +27,19 @@ class Agreement:
 
 
 def limits_of(card: dict) -> dict:
-    """The limits of the lights, as `LIMITS`: earned on validation pairs (`calibration.lights`) where the card says so, over those it
-    sets itself (`outputs.deformation.limits`), over the fixed ones."""
+    """The limits of the lights, as `LIMITS`: earned on validation pairs (`calibration.lights`) where the card says so,
+    over those it sets itself (`outputs.deformation.limits`), over the fixed ones."""
     given = card["outputs"]["deformation"].get("limits") or {}
     earned = card["calibration"].get("lights") or {}
-    return {level: fixed | given.get(level, {}) | {name: e["threshold"] for name, e in earned.get(level, {}).items()} for level, fixed in LIMITS.items()}
+    return {
+        level: fixed | given.get(level, {}) | {name: e["threshold"] for name, e in earned.get(level, {}).items()}
+        for level, fixed in LIMITS.items()
+    }
 
 
 def worst_slice(first: np.ndarray, second: np.ndarray | None, otherwise: int | None) -> int:
-    """Of two masks (bool [z, y, x]) the slice in which most voxels differ; where they do not, or there is one only, `otherwise`,
-    or the middle one of the structure."""
+    """Of two masks (bool [z, y, x]) the slice in which most voxels differ; where they do not, or there is one only,
+    `otherwise`, or the middle one of the structure."""
     if second is not None and (first ^ second).any():
         return int((first ^ second).sum((1, 2)).argmax())
     if otherwise is not None or not first.any():
@@ -44,10 +47,19 @@ def worst_slice(first: np.ndarray, second: np.ndarray | None, otherwise: int | N
     return int(np.median(np.nonzero(first)[0]))
 
 
-def judge(first: np.ndarray, second: np.ndarray | None, spacing, sd: float = math.nan, otherwise: int | None = None, limits: dict | None = None) -> Agreement:
-    """Compare the propagated mask with the directly segmented one (or None), both bool [z, y, x] with `spacing` (x, y, z; mm).
+def judge(
+    first: np.ndarray,
+    second: np.ndarray | None,
+    spacing,
+    sd: float = math.nan,
+    otherwise: int | None = None,
+    limits: dict | None = None,
+) -> Agreement:
+    """Compare the propagated mask with the directly segmented one (or None), both bool [z, y, x] with `spacing` (x, y,
+    z; mm).
 
-    `sd`: the sampled sd (mm) of the propagated surface, NaN without samples. `otherwise`: see `worst_slice`. `limits`: as `LIMITS`.
+    `sd`: the sampled sd (mm) of the propagated surface, NaN without samples. `otherwise`: see `worst_slice`. `limits`:
+    as `LIMITS`.
     """
     limits = {**LIMITS, **(limits or {})}
     dice = surfaces.dice(first, second) if second is not None else math.nan
@@ -59,12 +71,21 @@ def judge(first: np.ndarray, second: np.ndarray | None, spacing, sd: float = mat
         light, reasons = "red", ["the direct segmentation found nothing"]
     for level in ("red", "amber"):
         limit = limits[level]
-        told = [text for worse, text in (
-            (msd > limit["msd_mm"], f"the two contours are {msd:.1f} mm apart on average"),
-            (dice < limit["dice"], f"their Dice is {dice:.2f}"),
-            (sd > limit["sd_mm"], f"the surface is uncertain by {sd:.1f} mm (SD)")) if worse]
+        told = [
+            text
+            for worse, text in (
+                (msd > limit["msd_mm"], f"the two contours are {msd:.1f} mm apart on average"),
+                (dice < limit["dice"], f"their Dice is {dice:.2f}"),
+                (sd > limit["sd_mm"], f"the surface is uncertain by {sd:.1f} mm (SD)"),
+            )
+            if worse
+        ]
         if told and LIGHTS.index(level) > LIGHTS.index(light):
             light, reasons = level, told
     if not reasons:
-        reasons = ["the two contours agree" if second is not None else "the sampled surfaces agree; the model does not segment it directly"]
+        reasons = [
+            "the two contours agree"
+            if second is not None
+            else "the sampled surfaces agree; the model does not segment it directly"
+        ]
     return Agreement(dice, msd, worst_slice(first, second, otherwise), light, "; ".join(reasons))

@@ -17,36 +17,85 @@ from .result import LEVEL, Contour, Propagation
 
 def as_result(found: Propagation) -> Result:
     """The result to write."""
-    content = {"transform": found.field, "warped_planning": found.warped_planning, "jacobian": found.jacobian,
-               "displacement_sd": found.displacement_sd, "segmented_entropy": found.entropy}
-    for key, masks in (("propagated", [c.propagated for c in found.contours]), ("segmented", [c.segmented for c in found.contours]),
-                       ("structures", [c.mask for c in found.contours])):
+    content = {
+        "transform": found.field,
+        "warped_planning": found.warped_planning,
+        "jacobian": found.jacobian,
+        "displacement_sd": found.displacement_sd,
+        "segmented_entropy": found.entropy,
+    }
+    for key, masks in (
+        ("propagated", [c.propagated for c in found.contours]),
+        ("segmented", [c.segmented for c in found.contours]),
+        ("structures", [c.mask for c in found.contours]),
+    ):
         some = [Structure(c.name, mask, c.color, c.code) for c, mask in zip(found.contours, masks) if mask is not None]
         content[key] = as_segmentation(some) if some else None
-    content |= {"structure_table": _structure_rows(found.contours, found.flags), "flags": tables.of_flags(found.flags),
-                "volumes": tables.of_volumes([_volume(c, found.card) for c in found.contours])}
+    content |= {
+        "structure_table": _structure_rows(found.contours, found.flags),
+        "flags": tables.of_flags(found.flags),
+        "volumes": tables.of_volumes([_volume(c, found.card) for c in found.contours]),
+    }
     assessed = [c.assessed for c in found.contours if c.assessed is not None]
     if assessed:
         content |= tables.of_assessed(assessed, found.card) | {"inside": {a.name: a.inside for a in assessed}}
     daily, image, statistics = image_io.stem(found.names["daily"]), found.warped_planning, found.jacobian_statistics
-    inputs = {key: {"path": os.path.basename(found.names[key]), "name": image_io.stem(found.names[key])} for key in ("planning", "structures", "daily")}
-    return Result({
-        "format": FORMAT, "job": "propagate", "name": f"{found.card['name']} on {daily}", "created": now(),
-        "planning": inputs["planning"], "structures_input": inputs["structures"],
-        "daily": inputs["daily"] | {"size": list(image.GetSize()), "spacing_mm": [round(s, 5) for s in image.GetSpacing()]},
-        "model": found.card, "options": found.options, "device_used": found.device_used, "notes": found.notes, "level": LEVEL,
-        "structures": [{"name": c.name, "label": k, "color": list(c.color), "code": c.code, "planning_name": c.planning_name, "role": c.role, "default": c.default,
-                        "paths": ["propagated"] + ["segmented"] * (c.segmented is not None)} for k, c in enumerate(found.contours, 1)],
-        "similarity": found.similarity, "folding": found.folding, "rigid": _rigid(found.rigid),
-        "jacobian": {"mean": statistics.mean, "sd": statistics.sd, "min": statistics.minimum, "max": statistics.maximum},
-        "seconds": found.seconds, "versions": versions(),
-    }, content)
+    inputs = {
+        key: {"path": os.path.basename(found.names[key]), "name": image_io.stem(found.names[key])}
+        for key in ("planning", "structures", "daily")
+    }
+    return Result(
+        {
+            "format": FORMAT,
+            "job": "propagate",
+            "name": f"{found.card['name']} on {daily}",
+            "created": now(),
+            "planning": inputs["planning"],
+            "structures_input": inputs["structures"],
+            "daily": inputs["daily"]
+            | {"size": list(image.GetSize()), "spacing_mm": [round(s, 5) for s in image.GetSpacing()]},
+            "model": found.card,
+            "options": found.options,
+            "device_used": found.device_used,
+            "notes": found.notes,
+            "level": LEVEL,
+            "structures": [
+                {
+                    "name": c.name,
+                    "label": k,
+                    "color": list(c.color),
+                    "code": c.code,
+                    "planning_name": c.planning_name,
+                    "role": c.role,
+                    "default": c.default,
+                    "paths": ["propagated"] + ["segmented"] * (c.segmented is not None),
+                }
+                for k, c in enumerate(found.contours, 1)
+            ],
+            "similarity": found.similarity,
+            "folding": found.folding,
+            "rigid": _rigid(found.rigid),
+            "jacobian": {
+                "mean": statistics.mean,
+                "sd": statistics.sd,
+                "min": statistics.minimum,
+                "max": statistics.maximum,
+            },
+            "seconds": found.seconds,
+            "versions": versions(),
+        },
+        content,
+    )
 
 
 def _rigid(transform: sitk.Euler3DTransform) -> dict:
     """Angles in degrees and shift in mm (LPS) about the given centre, daily to planning points."""
     angles = [math.degrees(a) for a in (transform.GetAngleX(), transform.GetAngleY(), transform.GetAngleZ())]
-    return {"angles_degrees": angles, "translation_mm": list(transform.GetTranslation()), "centre_mm": list(transform.GetCenter())}
+    return {
+        "angles_degrees": angles,
+        "translation_mm": list(transform.GetTranslation()),
+        "centre_mm": list(transform.GetCenter()),
+    }
 
 
 def _volume(c: Contour, card: dict) -> volumes.Volume:
@@ -61,7 +110,23 @@ def _structure_rows(contours: list[Contour], raised: list[flags.Flag]) -> list[d
     rows = []
     for c in contours:
         flagged = ", ".join(f.flag for f in raised if f.subject == c.name)
-        numbers = [c.planning_ml, *c.propagated_ml, *(c.segmented_ml or (None,) * 3), c.agreement.dice, c.agreement.msd_mm, c.propagated_sd_mm, c.segmented_sd_mm]
-        cells = [c.name, c.default, c.agreement.light, *map(tables.rounded, numbers), str(c.agreement.worst_slice), flagged, c.agreement.reason]
+        numbers = [
+            c.planning_ml,
+            *c.propagated_ml,
+            *(c.segmented_ml or (None,) * 3),
+            c.agreement.dice,
+            c.agreement.msd_mm,
+            c.propagated_sd_mm,
+            c.segmented_sd_mm,
+        ]
+        cells = [
+            c.name,
+            c.default,
+            c.agreement.light,
+            *map(tables.rounded, numbers),
+            str(c.agreement.worst_slice),
+            flagged,
+            c.agreement.reason,
+        ]
         rows.append(dict(zip(tables.COLUMNS["structure_table"], cells, strict=True)))
     return rows

@@ -8,33 +8,47 @@ import numpy as np
 import SimpleITK as sitk
 
 from .. import deformation
-from ..uncertainty import flags, volume_assessment
-from ..core.ct import normalised
 from ..core import geometry, structures, surfaces
+from ..core.ct import normalised
 from ..deformation.field import axes
 from ..deformation.objective import correlation
-from . import pair as pairs
+from ..uncertainty import flags, volume_assessment
 from . import assess, spread
+from . import pair as pairs
 from .agreement import judge, limits_of
 from .result import LEVEL, Contour
 
 
 def images(found, pair, plan: sitk.Image, day: sitk.Image, card: dict, progress) -> dict:
-    """The deformation as one field over the daily CT, the warped planning CT, the Jacobian and the spread, as in `Propagation`."""
+    """The deformation as one field over the daily CT, the warped planning CT, the Jacobian and the spread, as in
+    `Propagation`.
+    """
     import torch
 
-    grid = geometry.resampled_grid(day, [max(a, b) for a, b in zip(_along(day, pair.grid.GetSpacing()), day.GetSpacing())])
+    grid = geometry.resampled_grid(
+        day, [max(a, b) for a, b in zip(_along(day, pair.grid.GetSpacing()), day.GetSpacing())]
+    )
     local = deformation.from_voxels(found.displacement, pair.grid)
     field = deformation.after_rigid(deformation.resample_field(local, grid), pair.rigid)
     transform = sitk.DisplacementFieldTransform(sitk.Image(field))
     progress.stage("assemble", 0.1, "Warping the planning CT")
-    warped = sitk.Resample(geometry.smoothed_for(plan, day), day, transform, sitk.sitkLinear, pairs.AIR_HU, sitk.sitkFloat32)
+    warped = sitk.Resample(
+        geometry.smoothed_for(plan, day), day, transform, sitk.sitkLinear, pairs.AIR_HU, sitk.sitkFloat32
+    )
     determinant = deformation.jacobian_determinant(field)
-    inside = sitk.Resample(geometry.like(pair.body & pair.known, pair.grid, np.uint8), field, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    inside = sitk.Resample(
+        geometry.like(pair.body & pair.known, pair.grid, np.uint8), field, sitk.Transform(), sitk.sitkNearestNeighbor, 0
+    )
     statistics = deformation.jacobian_statistics(determinant, sitk.GetArrayFromImage(inside) > 0)
-    out = {"field": field, "warped_planning": sitk.Cast(sitk.Round(sitk.Clamp(warped, sitk.sitkFloat32, -1024, 3071)), sitk.sitkInt16),
-           "jacobian": _on(determinant, day, 1.0), "displacement_sd": None, "entropy": None,
-           "folding": statistics.folding_fraction, "jacobian_statistics": statistics}
+    out = {
+        "field": field,
+        "warped_planning": sitk.Cast(sitk.Round(sitk.Clamp(warped, sitk.sitkFloat32, -1024, 3071)), sitk.sitkInt16),
+        "jacobian": _on(determinant, day, 1.0),
+        "displacement_sd": None,
+        "entropy": None,
+        "folding": statistics.folding_fraction,
+        "jacobian_statistics": statistics,
+    }
     covariance, probability = found.sampled.covariance, found.sampled.probability
     body = pair.body
     if covariance is not None:
@@ -44,8 +58,14 @@ def images(found, pair, plan: sitk.Image, day: sitk.Image, card: dict, progress)
         p = _shown(probability, card).clamp_min(1e-12)
         out["entropy"] = _on(geometry.like((-(p * p.log()).sum(0)).cpu().numpy() * body, pair.grid), day, 0.0)
     with torch.no_grad():
-        tensors = [torch.from_numpy(a.astype(np.float32))[None, None] for a in (
-            normalised(pair.daily), normalised(pairs.through(plan, pair.grid, sitk.Transform(), pairs.AIR_HU)), pair.body)]
+        tensors = [
+            torch.from_numpy(a.astype(np.float32))[None, None]
+            for a in (
+                normalised(pair.daily),
+                normalised(pairs.through(plan, pair.grid, sitk.Transform(), pairs.AIR_HU)),
+                pair.body,
+            )
+        ]
         out["similarity"] = {"before": correlation(*tensors).item(), **found.similarity}
     return out
 
@@ -84,7 +104,18 @@ def _calibrated(mm2: np.ndarray, card: dict) -> np.ndarray:
     return mm2 if calibration is None else calibration.apply(mm2)
 
 
-def contours(found, pair, field: sitk.Image, given: dict, known: dict, organs: dict, plan: sitk.Image, day: sitk.Image, card: dict, progress):
+def contours(
+    found,
+    pair,
+    field: sitk.Image,
+    given: dict,
+    known: dict,
+    organs: dict,
+    plan: sitk.Image,
+    day: sitk.Image,
+    card: dict,
+    progress,
+):
     """(contours, flags): each structure by the deformation, those that the model segments by direct segmentation too.
 
     An organ whose entry in the card says "segment": false was segmented badly on the validation pairs; it is not shown.
@@ -101,23 +132,45 @@ def contours(found, pair, field: sitk.Image, given: dict, known: dict, organs: d
         entry = organs.get(organ, {})
         moved = _moved(s.mask, day, transform)
         kept = structures.tidy_moved(moved, entry.get("rule") or {}, day_ml)
-        direct = segmented == entry["label"] if segmented is not None and entry.get("segment", organ is not None) else None
+        direct = (
+            segmented == entry["label"] if segmented is not None and entry.get("segment", organ is not None) else None
+        )
         sd, direct_sd, point, about = _spreads(found, pair, name, organ, organs, mm2, card)
         otherwise = None if point is None else round(day.TransformPhysicalPointToContinuousIndex(point)[2])
         agreement = judge(kept, direct, day.GetSpacing(), sd, otherwise, limits_of(card))
         planning_ml = float(sitk.GetArrayViewFromImage(s.mask).astype(bool).sum()) * plan_ml
         title, rule = entry.get("name", name), entry.get("rule")
-        assessed = {"propagated": None if about is None else assess.of_deformation(title, kept, *about, day, card, rule), "segmented": None}
+        assessed = {
+            "propagated": None if about is None else assess.of_deformation(title, kept, *about, day, card, rule),
+            "segmented": None,
+        }
         if direct is not None and sampled.probability_variance is not None:
-            mean, variance = (t[1 + list(organs).index(organ)].cpu().numpy() * pair.body for t in (sampled.probability, sampled.probability_variance))
+            mean, variance = (
+                t[1 + list(organs).index(organ)].cpu().numpy() * pair.body
+                for t in (sampled.probability, sampled.probability_variance)
+            )
             assessed["segmented"] = assess.of_segmentation(title, mean, variance, pair.grid, direct, day, card, rule)
-        default = "segmented" if direct is not None and direct.any() and entry.get("path") == "segmented" else "propagated"
+        default = (
+            "segmented" if direct is not None and direct.any() and entry.get("path") == "segmented" else "propagated"
+        )
         contour = Contour(
-            title, name, tuple(entry.get("color", s.color)), entry.get("code", s.code), geometry.like(kept, day, np.uint8),
-            None if direct is None else geometry.like(direct, day, np.uint8), planning_ml,
-            _volume(kept, day_ml, assessed["propagated"], card), None if direct is None else _volume(direct, day_ml, assessed["segmented"], card),
-            sd, direct_sd if direct is not None else math.nan, agreement,
-            default, _cut_off(s.mask, field, day), s.role, assessed[default])
+            title,
+            name,
+            tuple(entry.get("color", s.color)),
+            entry.get("code", s.code),
+            geometry.like(kept, day, np.uint8),
+            None if direct is None else geometry.like(direct, day, np.uint8),
+            planning_ml,
+            _volume(kept, day_ml, assessed["propagated"], card),
+            None if direct is None else _volume(direct, day_ml, assessed["segmented"], card),
+            sd,
+            direct_sd if direct is not None else math.nan,
+            agreement,
+            default,
+            _cut_off(s.mask, field, day),
+            s.role,
+            assessed[default],
+        )
         out.append(contour)
         raised += _flags(contour, card) + _broken(title, s.mask, kept)
     return out, raised
@@ -133,7 +186,13 @@ def _segmented(sampled, pair, organs: dict, day: sitk.Image) -> np.ndarray:
     """The likeliest organ of every voxel of the daily grid, after the card's rules."""
     best, likeliest = None, None
     for k, channel in enumerate(sampled.probability.cpu().numpy()):
-        p = sitk.GetArrayFromImage(_on(geometry.like(channel * pair.body if k else np.where(pair.body, channel, 1.0), pair.grid), day, float(k == 0)))
+        p = sitk.GetArrayFromImage(
+            _on(
+                geometry.like(channel * pair.body if k else np.where(pair.body, channel, 1.0), pair.grid),
+                day,
+                float(k == 0),
+            )
+        )
         if best is None:
             best, likeliest = p, np.zeros(p.shape, np.uint8)
             continue
@@ -143,10 +202,11 @@ def _segmented(sampled, pair, organs: dict, day: sitk.Image) -> np.ndarray:
 
 
 def _spreads(found, pair, name: str, organ, organs: dict, mm2, card: dict):
-    """(sd of the propagated, sd of the segmented surface, a point in the slice where the propagated one is least certain, and
-    its sd about the structure, calibrated and as sampled, as images of the working grid).
+    """(sd of the propagated, sd of the segmented surface, a point in the slice where the propagated one is least
+    certain, and its sd about the structure, calibrated and as sampled, as images of the working grid).
 
-    In mm, means over the surface voxels of the working grid; NaN and None where nothing was sampled. mm2: the sampled covariance.
+    In mm, means over the surface voxels of the working grid; NaN and None where nothing was sampled. mm2: the sampled
+    covariance.
     """
     import torch
 
@@ -162,12 +222,18 @@ def _spreads(found, pair, name: str, organ, organs: dict, mm2, card: dict):
         k = 1 + list(organs).index(organ)
         mean = found.sampled.probability[k].cpu().numpy()
         if (mean > 0.5).any():
-            second = float(surfaces.threshold_sd(mean, found.sampled.probability_variance[k].cpu().numpy(), mean > 0.5, spacing).mean())
+            second = float(
+                surfaces.threshold_sd(
+                    mean, found.sampled.probability_variance[k].cpu().numpy(), mean > 0.5, spacing
+                ).mean()
+            )
     return first, second, point, about
 
 
 def _least_certain(mask: np.ndarray, sd: np.ndarray, grid: sitk.Image) -> tuple:
-    """The middle (LPS) of the structure's surface in the slice where its mean sd is largest; slices that it barely touches say little."""
+    """The middle (LPS) of the structure's surface in the slice where its mean sd is largest; slices that it barely
+    touches say little.
+    """
     at = np.argwhere(surfaces.surface(mask))
     count = np.bincount(at[:, 0])
     mean = np.bincount(at[:, 0], sd) / np.maximum(count, 1)
@@ -202,19 +268,49 @@ def _broken(name: str, planned: sitk.Image, moved: np.ndarray) -> list:
     before, after = (int(structures.large_pieces(m).max()) for m in (sitk.GetArrayViewFromImage(planned) > 0, moved))
     if after <= before:
         return []
-    return [flags.Flag(name, "warning", "in pieces", f"It was drawn in {before} piece{'s' * (before != 1)} and came out in {after}: join them where it is thin.")]
+    return [
+        flags.Flag(
+            name,
+            "warning",
+            "in pieces",
+            f"It was drawn in {before} piece{'s' * (before != 1)} and came out in {after}: join them where it is thin.",
+        )
+    ]
 
 
 def _flags(contour: Contour, card: dict) -> list:
     found = []
     severity = {"amber": "warning", "red": "serious"}.get(contour.agreement.light)
     if severity:
-        found.append(flags.Flag(contour.name, severity, "check the contour", contour.agreement.reason[:1].upper() + contour.agreement.reason[1:] + "."))
+        found.append(
+            flags.Flag(
+                contour.name,
+                severity,
+                "check the contour",
+                contour.agreement.reason[:1].upper() + contour.agreement.reason[1:] + ".",
+            )
+        )
     if contour.cut_off > 0.02:
-        found.append(flags.Flag(contour.name, "warning", "cut off", f"About {contour.cut_off:.0%} of the planning structure lies outside of the daily scan."))
+        found.append(
+            flags.Flag(
+                contour.name,
+                "warning",
+                "cut off",
+                f"About {contour.cut_off:.0%} of the planning structure lies outside of the daily scan.",
+            )
+        )
     if contour.assessed is not None and contour.assessed.distribution.volume_ml > 0:
-        found += flags.of_uncertainty(volume_assessment.volume(contour.assessed, card, LEVEL), contour.assessed.quality, card)
+        found += flags.of_uncertainty(
+            volume_assessment.volume(contour.assessed, card, LEVEL), contour.assessed.quality, card
+        )
     volume, planned = contour.propagated_ml[0], contour.planning_ml
     if planned > 0 and volume > 0 and not 0.5 <= volume / planned <= 2:
-        found.append(flags.Flag(contour.name, "warning", "volume", f"It has {volume:.1f} ml on the daily scan and had {planned:.1f} ml on the planning scan."))
+        found.append(
+            flags.Flag(
+                contour.name,
+                "warning",
+                "volume",
+                f"It has {volume:.1f} ml on the daily scan and had {planned:.1f} ml on the planning scan.",
+            )
+        )
     return found

@@ -1,4 +1,6 @@
-"""The distribution of a propagated or segmented structure's volume on the daily grid, and the quality of its contour."""
+"""The distribution of a propagated or segmented structure's volume on the daily grid, and the quality of its
+contour.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,22 @@ from ..uncertainty.volume_assessment import Assessed
 LARGEST = 3_000_000
 
 
-def of_deformation(name: str, mask: np.ndarray, sd_mm: sitk.Image, sampled_mm: sitk.Image, day: sitk.Image, card: dict, rule: dict | None) -> Assessed:
+def of_deformation(
+    name: str,
+    mask: np.ndarray,
+    sd_mm: sitk.Image,
+    sampled_mm: sitk.Image,
+    day: sitk.Image,
+    card: dict,
+    rule: dict | None,
+) -> Assessed:
     """Of a structure moved by the deformation: `mask` (bool [z, y, x]) on the grid of `day`.
 
-    sd_mm: across the surface, calibrated, as `spread_about` gives it: where the surface may lie, point by point, which the nested
-    contours show. The volume's distribution is made of `sampled_mm`, the sd that the samples have: in it the whole surface moves in
-    and out together, as it does from sample to sample. What a calibrated point errs besides, others do not, so a volume made of
-    `sd_mm` would be far too uncertain; how far volumes do err is for the calibration of volumes to say.
+    sd_mm: across the surface, calibrated, as `spread_about` gives it: where the surface may lie, point by point, which
+    the nested contours show. The volume's distribution is made of `sampled_mm`, the sd that the samples have: in it the
+    whole surface moves in and out together, as it does from sample to sample. What a calibrated point errs besides,
+    others do not, so a volume made of `sd_mm` would be far too uncertain; how far volumes do err is for the calibration
+    of volumes to say.
     """
     shown, volume = (_moved_together(name, mask, sd, day, card, rule) for sd in (sd_mm, sampled_mm))
     return replace(shown, distribution=volume.distribution)
@@ -34,19 +45,39 @@ def _moved_together(name, mask, sd_mm, day, card, rule) -> Assessed:
     size = np.prod([s.stop - s.start for s in geometry.bounding_box(mask)]) if mask.any() else 0
     coarse = max(1, math.ceil(math.sqrt(size / LARGEST)))
     # distances over millions of voxels take minutes: of a whole body they are taken on every second or third
-    grid = geometry.resampled_grid(day, [s * k for s, k in zip(day.GetSpacing(), (coarse, coarse, 1))]) if coarse > 1 else day
+    grid = (
+        geometry.resampled_grid(day, [s * k for s, k in zip(day.GetSpacing(), (coarse, coarse, 1))])
+        if coarse > 1
+        else day
+    )
     there = sitk.GetArrayFromImage(geometry.resample(geometry.like(mask, day, np.uint8), grid, "nearest")) > 0
     sd = sitk.GetArrayFromImage(sitk.Resample(sd_mm, grid, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32))
-    member = geometry.like(volume_distribution.from_surface(there, sd[surfaces.surface(there)], grid.GetSpacing()), grid)
+    member = geometry.like(
+        volume_distribution.from_surface(there, sd[surfaces.surface(there)], grid.GetSpacing()), grid
+    )
     inside = sitk.GetArrayFromImage(geometry.resample(member, day))
     return volume_assessment.assess(name, inside, None, mask, None, day, card, rule)
 
 
-def of_segmentation(name: str, mean: np.ndarray, variance: np.ndarray, grid: sitk.Image, mask: np.ndarray, day: sitk.Image, card: dict,
-                    rule: dict | None) -> Assessed:
-    """Of a structure that was segmented directly: moments of its probability [z, y, x] on `grid`, its `mask` on that of `day`."""
-    p, sd = (sitk.GetArrayFromImage(sitk.Resample(geometry.like(a, grid), day, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32))
-             for a in (mean, np.sqrt(variance.clip(0))))
+def of_segmentation(
+    name: str,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    grid: sitk.Image,
+    mask: np.ndarray,
+    day: sitk.Image,
+    card: dict,
+    rule: dict | None,
+) -> Assessed:
+    """Of a structure that was segmented directly: moments of its probability [z, y, x] on `grid`, its `mask` on that
+    of `day`.
+    """
+    p, sd = (
+        sitk.GetArrayFromImage(
+            sitk.Resample(geometry.like(a, grid), day, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+        )
+        for a in (mean, np.sqrt(variance.clip(0)))
+    )
     return volume_assessment.assess(name, volumes.probability_of_being_inside(p, sd**2), p, mask, None, day, card, rule)
 
 
@@ -58,5 +89,7 @@ def spread_about(mask: np.ndarray, sd: np.ndarray, grid: sitk.Image) -> sitk.Ima
     edge = surfaces.surface(mask)
     values = np.zeros(mask.shape, np.float32)
     values[edge] = sd
-    nearest = ndimage.distance_transform_edt(~edge, tuple(grid.GetSpacing())[::-1], return_distances=False, return_indices=True)
+    nearest = ndimage.distance_transform_edt(
+        ~edge, tuple(grid.GetSpacing())[::-1], return_distances=False, return_indices=True
+    )
     return geometry.like(values[tuple(nearest)], grid)

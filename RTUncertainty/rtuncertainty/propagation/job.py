@@ -1,4 +1,6 @@
-"""`propagate`: planning CT and structures to a daily CT: deformation, contours from two paths, and their spread (Elmahdy 2021)."""
+"""`propagate`: planning CT and structures to a daily CT: deformation, contours from two paths, and their spread
+(Elmahdy 2021).
+"""
 
 from __future__ import annotations
 
@@ -6,38 +8,61 @@ import SimpleITK as sitk
 
 from ..bundles import bundle as bundles
 from ..bundles import compatibility, input_quality
-from ..uncertainty import flags
-from ..core.ct import normalised
 from ..core import geometry, image_io, structure_names
-from ..dicom import structure_input
+from ..core.ct import normalised
 from ..core.errors import InputError, OutOfMemoryError
 from ..core.events import PROPAGATION, CancelToken, Progress
 from ..core.options import require_sampling
 from ..core.structure_set import Structure
+from ..dicom import structure_input
+from ..uncertainty import flags
 from . import pair as pairs
 from .result import Propagation
 
 REFINE = ("off", "fast", "full")
 
 
-def propagate(planning, structures, daily, bundle, *, samples: int = 20, seed: int = 0, device: str = "auto", rigid: str = "on",
-              refine: str = "fast", symmetric: str = "on", on_event=None, cancel: CancelToken | None = None, progress: Progress | None = None, before=None) -> Propagation:
+def propagate(
+    planning,
+    structures,
+    daily,
+    bundle,
+    *,
+    samples: int = 20,
+    seed: int = 0,
+    device: str = "auto",
+    rigid: str = "on",
+    refine: str = "fast",
+    symmetric: str = "on",
+    on_event=None,
+    cancel: CancelToken | None = None,
+    progress: Progress | None = None,
+    before=None,
+) -> Propagation:
     """Propagate planning structures to a daily CT.
 
-    planning, daily: CTs in HU (`SimpleITK.Image`, or a path to a file or DICOM folder), on any grids. structures: of the planning
-    CT, as `dicom.structure_input.read` takes them. bundle: name or folder. samples: T ≥ 2. device: auto, cpu, cuda, cuda:n. rigid: on,
-    or off for scans that are aligned. refine: off, fast, full (see `refine`). symmetric: on, so that swapping the scans gives the
-    inverse and a scan and itself stand still (see `symmetric`), or off, the network as published in half the time. on_event, cancel, progress: as for `predict`.
+    planning, daily: CTs in HU (`SimpleITK.Image`, or a path to a file or DICOM folder), on any grids. structures: of
+    the planning CT, as `dicom.structure_input.read` takes them. bundle: name or folder. samples: T ≥ 2. device: auto,
+    cpu, cuda, cuda:n. rigid: on,
+    or off for scans that are aligned. refine: off, fast, full (see `refine`). symmetric: on, so that swapping the scans
+    gives the inverse and a scan and itself stand still (see `symmetric`), or off, the network as published in half the
+    time. on_event, cancel, progress: as for `predict`.
     before: called with the checked daily CT before anything costly begins.
     Raises `InputError`, `OutOfMemoryError` or `Cancelled`; nothing is written by this function.
     """
     progress = progress or Progress(on_event, cancel or CancelToken(), shares=PROPAGATION)
     progress.stage("read", 0.0, "Reading scans, structures and model")
-    for name, value, choices in (("rigid", rigid, ("on", "off")), ("refine", refine, REFINE), ("symmetric", symmetric, ("on", "off"))):
+    for name, value, choices in (
+        ("rigid", rigid, ("on", "off")),
+        ("refine", refine, REFINE),
+        ("symmetric", symmetric, ("on", "off")),
+    ):
         if value not in choices:
             raise InputError(f"{name} is '{value}'; it is one of {', '.join(choices)}.")
     require_sampling(samples, seed)
-    (plan, plan_name), (day, day_name) = (_image(image, name) for image, name in ((planning, "the planning CT"), (daily, "the daily CT")))
+    (plan, plan_name), (day, day_name) = (
+        _image(image, name) for image, name in ((planning, "the planning CT"), (daily, "the daily CT"))
+    )
     card = bundles.read_card(bundles.find(bundle))
     if "deformation" not in card["outputs"]:
         raise InputError(f"model '{card['name']}' is for {card['task']}; choose one that propagates structures.")
@@ -56,6 +81,7 @@ def propagate(planning, structures, daily, bundle, *, samples: int = 20, seed: i
             progress.note(f"{name}: {words}")
 
     from ..sampling import inference  # torch is needed from here on
+
     where = inference.choose_device(device)
     card, networks = bundles.load(card["folder"], where)
 
@@ -63,32 +89,89 @@ def propagate(planning, structures, daily, bundle, *, samples: int = 20, seed: i
     organs = {s["name"]: s for s in card["outputs"]["structures"]}
     known = structure_names.match(given, list(organs))
     axial = {n: geometry.to_axial(s.mask) for n, s in given.items()}
-    pair = pairs.make_pair(geometry.to_axial(plan), axial, geometry.to_axial(day), card["input"]["spacing_mm"], rigid == "on", (plan_name, day_name))
+    pair = pairs.make_pair(
+        geometry.to_axial(plan),
+        axial,
+        geometry.to_axial(day),
+        card["input"]["spacing_mm"],
+        rigid == "on",
+        (plan_name, day_name),
+    )
     if not (pair.body & pair.known).any():
-        raise InputError(f"{plan_name} and {day_name} show no common part of the patient; give two scans of one region"
-                         + ("." if rigid == "on" else ", or switch the rigid alignment on."))
+        raise InputError(
+            f"{plan_name} and {day_name} show no common part of the patient; give two scans of one region"
+            + ("." if rigid == "on" else ", or switch the rigid alignment on.")
+        )
     for words in input_quality.warnings(normalised(pair.daily), pair.body, pair.grid.GetSpacing(), card):
         raised.append(flags.Flag("daily CT", "warning", "unlike the training data", words))
         progress.note(f"daily CT: {words}")
 
     from . import assemble, deform
 
-    found, where = _on_device(lambda network, place: deform.run(
-        network, pair, known, organs, samples, seed, place, refine, progress, float(card["outputs"]["deformation"].get("bending", 0.5)),
-        symmetric == "on"),
-        networks[0], where, progress)
+    found, where = _on_device(
+        lambda network, place: deform.run(
+            network,
+            pair,
+            known,
+            organs,
+            samples,
+            seed,
+            place,
+            refine,
+            progress,
+            float(card["outputs"]["deformation"].get("bending", 0.5)),
+            symmetric == "on",
+        ),
+        networks[0],
+        where,
+        progress,
+    )
     progress.stage("assemble", 0.0, "Assembling images and contours")
     images = assemble.images(found, pair, plan, day, card, progress)
     contours, more = assemble.contours(found, pair, images["field"], given, known, organs, plan, day, card, progress)
-    result = Propagation(**images, contours=contours, flags=raised + more, rigid=pair.rigid, card=card, device_used=str(where),
-                         options={"samples": samples, "seed": seed, "device": device, "rigid": rigid, "refine": refine, "symmetric": symmetric},
-                         names={"planning": plan_name, "daily": day_name, "structures": "the structures" if isinstance(structures, (dict, sitk.Image)) else str(structures)},
-                         notes=progress.notes, seconds=progress.seconds)
+    result = Propagation(
+        **images,
+        contours=contours,
+        flags=raised + more,
+        rigid=pair.rigid,
+        card=card,
+        device_used=str(where),
+        options={
+            "samples": samples,
+            "seed": seed,
+            "device": device,
+            "rigid": rigid,
+            "refine": refine,
+            "symmetric": symmetric,
+        },
+        names={
+            "planning": plan_name,
+            "daily": day_name,
+            "structures": "the structures" if isinstance(structures, (dict, sitk.Image)) else str(structures),
+        },
+        notes=progress.notes,
+        seconds=progress.seconds,
+    )
     if result.folding > 0.005:
-        result.flags.append(flags.Flag("deformation", "serious", "folding", f"The deformation folds in {result.folding:.1%} of the body; do not map dose with it."))
+        result.flags.append(
+            flags.Flag(
+                "deformation",
+                "serious",
+                "folding",
+                f"The deformation folds in {result.folding:.1%} of the body; do not map dose with it.",
+            )
+        )
     if result.similarity["after"] < result.similarity["rigid"]:
-        result.flags.append(flags.Flag("deformation", "warning", "no gain", f"The scans are less alike after the deformation (correlation "
-                                       f"{result.similarity['after']:.3f}) than before ({result.similarity['rigid']:.3f}); look at the warped CT."))
+        result.flags.append(
+            flags.Flag(
+                "deformation",
+                "warning",
+                "no gain",
+                f"The scans are less alike after the deformation (correlation "
+                f"{result.similarity['after']:.3f}) than before ({result.similarity['rigid']:.3f}); look at the warped "
+                "CT.",
+            )
+        )
     progress.stage("assemble", 1.0, "Assembled")
     return result
 
@@ -120,7 +203,11 @@ def _usable(given: dict[str, Structure], plan: sitk.Image, plan_name: str, progr
     """The structures on the planning grid; those that are empty or outside of it are left out, and flagged."""
     kept, raised = {}, []
     for name, s in given.items():
-        mask = s.mask if geometry.same_grid(s.mask, plan) else sitk.Resample(s.mask, plan, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+        mask = (
+            s.mask
+            if geometry.same_grid(s.mask, plan)
+            else sitk.Resample(s.mask, plan, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+        )
         if sitk.GetArrayViewFromImage(mask).any():
             kept[name] = Structure(name, mask, s.color, s.code, s.role)
             continue

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from ..core import geometry
 from ..core import ct as bodies
+from ..core import geometry
 from ..core.ct import AIR_HU
 from . import rigid as rigidly
 
@@ -17,8 +17,9 @@ MARGIN_MM = 8.0  # of air that is left around the daily body
 
 @dataclass
 class Pair:
-    """Arrays [z, y, x] on `grid`, the working grid over the daily body: `daily` and `planning` (float32, HU), `body` (bool, the
-    daily one), `known` (bool, where the planning CT was taken), `labels` {name: float32 0 to 1, the planning structure}.
+    """Arrays [z, y, x] on `grid`, the working grid over the daily body: `daily` and `planning` (float32, HU), `body`
+    (bool, the daily one), `known` (bool, where the planning CT was taken), `labels` {name: float32 0 to 1, the planning
+    structure}.
 
     `rigid` maps points of the daily to the planning CT; `planning` and `labels` were resampled by it.
     """
@@ -39,13 +40,24 @@ def cropped(image: sitk.Image, mask: np.ndarray, margin_mm: float) -> sitk.Image
 
 
 def through(image: sitk.Image, grid: sitk.Image, transform: sitk.Transform, outside: float) -> np.ndarray:
-    """`image` [z, y, x] float32 on `grid`, looked up where `transform` points at; smoothed first where voxels become larger."""
-    return sitk.GetArrayFromImage(sitk.Resample(geometry.smoothed_for(image, grid), grid, transform, sitk.sitkLinear, outside, sitk.sitkFloat32))
+    """`image` [z, y, x] float32 on `grid`, looked up where `transform` points at; smoothed first where voxels become
+    larger.
+    """
+    return sitk.GetArrayFromImage(
+        sitk.Resample(geometry.smoothed_for(image, grid), grid, transform, sitk.sitkLinear, outside, sitk.sitkFloat32)
+    )
 
 
-def make_pair(planning: sitk.Image, structures: dict[str, sitk.Image], daily: sitk.Image, spacing, align: bool = True,
-              names: tuple[str, str] = ("the planning CT", "the daily CT")) -> Pair:
-    """Bring both CTs (HU, axial; see `geometry.to_axial`) and the planning structures {name: mask} onto the working grid.
+def make_pair(
+    planning: sitk.Image,
+    structures: dict[str, sitk.Image],
+    daily: sitk.Image,
+    spacing,
+    align: bool = True,
+    names: tuple[str, str] = ("the planning CT", "the daily CT"),
+) -> Pair:
+    """Bring both CTs (HU, axial; see `geometry.to_axial`) and the planning structures {name: mask} onto the working
+    grid.
 
     `align`: whether to look for a rigid transform first. Raises `InputError` for a CT without a patient.
     """
@@ -56,12 +68,21 @@ def make_pair(planning: sitk.Image, structures: dict[str, sitk.Image], daily: si
     inside = sitk.GetArrayFromImage(body) > 0
     grid, body = cropped(coarse[1], inside, MARGIN_MM), cropped(body, inside, MARGIN_MM)
     labels = {name: through(_around(mask, grid), grid, transform, 0.0) for name, mask in structures.items()}
-    return Pair(body, sitk.GetArrayFromImage(grid), through(planning, grid, transform, AIR_HU), sitk.GetArrayFromImage(body) > 0,
-                _field_of_view(planning, grid, transform), labels, transform)
+    return Pair(
+        body,
+        sitk.GetArrayFromImage(grid),
+        through(planning, grid, transform, AIR_HU),
+        sitk.GetArrayFromImage(body) > 0,
+        _field_of_view(planning, grid, transform),
+        labels,
+        transform,
+    )
 
 
 def label_array(masks: dict[str, np.ndarray], organs, shape) -> np.ndarray:
-    """Masks (0 to 1) as one array [z, y, x] of labels 1, 2, … in the order of `organs`; in each voxel the largest, if above one half."""
+    """Masks (0 to 1) as one array [z, y, x] of labels 1, 2, … in the order of `organs`; in each voxel the largest,
+    if above one half.
+    """
     labels = np.zeros(shape, np.uint8)
     best = np.full(labels.shape, 0.5, np.float32)
     for number, organ in enumerate(organs, 1):

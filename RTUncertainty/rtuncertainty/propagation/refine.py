@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from ..core.events import Progress
 from ..deformation import warp_tensor
 from ..deformation.objective import bending_energy, correlation, soft_dice
-from ..core.events import Progress
 
 # iterations on voxels of twice the size, and on the working grid
 ITERATIONS = {"off": (0, 0), "fast": (40, 0), "full": (80, 60)}
@@ -18,22 +18,43 @@ OVERLAP = 0.1  # weight of 1 − Dice: the CTs tell more than the segmentation d
 TRUSTED = 0.8
 
 
-def refined(displacement: torch.Tensor, fixed: torch.Tensor, moving: torch.Tensor, valid: torch.Tensor, mode: str, progress: Progress,
-            moving_labels: torch.Tensor | None = None, segmented: torch.Tensor | None = None, bending: float = BENDING) -> torch.Tensor:
+def refined(
+    displacement: torch.Tensor,
+    fixed: torch.Tensor,
+    moving: torch.Tensor,
+    valid: torch.Tensor,
+    mode: str,
+    progress: Progress,
+    moving_labels: torch.Tensor | None = None,
+    segmented: torch.Tensor | None = None,
+    bending: float = BENDING,
+) -> torch.Tensor:
     """The displacement [1, 3, z, y, x] (voxels) after the iterations of `mode` (a key of `ITERATIONS`).
 
-    fixed, moving [1, 1, z, y, x] in the network's units; valid [1, 1, z, y, x]: 1 where both scans are known. moving_labels and
-    segmented [1, K, z, y, x]: masks (0 to 1) of the planning organs and of the direct segmentation, if there are any.
-    The loss is that of training: (1 − correlation) + `OVERLAP`·(1 − Dice) + `bending`·bending energy. What is optimised is a
-    correction on a lattice of every second voxel, which keeps it smooth.
+    fixed, moving [1, 1, z, y, x] in the network's units; valid [1, 1, z, y, x]: 1 where both scans are known.
+    moving_labels and segmented [1, K, z, y, x]: masks (0 to 1) of the planning organs and of the direct segmentation,
+    if there are any.
+    The loss is that of training: (1 − correlation) + `OVERLAP`·(1 − Dice) + `bending`·bending energy. What is optimised
+    is a correction on a lattice of every second voxel, which keeps it smooth.
     """
     coarse, fine = ITERATIONS[mode]
     if moving_labels is not None:
         moving_labels, segmented = _trusted(displacement, valid, moving_labels, segmented)
     for level, (count, factor) in enumerate(((coarse, 2), (fine, 1))):
         if count:
-            displacement = _optimised(displacement, fixed, moving, valid, moving_labels, segmented, count, factor, bending, progress,
-                                      (level * coarse, coarse + fine))
+            displacement = _optimised(
+                displacement,
+                fixed,
+                moving,
+                valid,
+                moving_labels,
+                segmented,
+                count,
+                factor,
+                bending,
+                progress,
+                (level * coarse, coarse + fine),
+            )
     return displacement
 
 

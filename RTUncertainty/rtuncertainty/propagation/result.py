@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import SimpleITK as sitk
 
-from ..uncertainty import flags, volume_assessment
 from ..deformation.jacobian import JacobianStatistics
+from ..uncertainty import flags, volume_assessment
 from .agreement import Agreement
 
 LEVEL = 0.9
@@ -17,7 +17,8 @@ LEVEL = 0.9
 class Contour:
     """A structure on the daily grid: masks (uint8) of each path, None where there is none, and what is known of them.
 
-    `planning_ml`, and of each path its volume and interval in ml (`*_ml`: volume, lower, upper; None without samples); sd_mm of
+    `planning_ml`, and of each path its volume and interval in ml (`*_ml`: volume, lower, upper; None without samples);
+    sd_mm of
     each path: the sampled spread of its surface, mean over the surface.
     """
 
@@ -46,8 +47,8 @@ class Contour:
 
 @dataclass
 class Propagation:
-    """All that `propagate` found. Images on the grid of the daily CT; `field` (mm, daily to planning points) covers the daily CT
-    on voxels of the working grid's size."""
+    """All that `propagate` found. Images on the grid of the daily CT; `field` (mm, daily to planning points) covers the
+    daily CT on voxels of the working grid's size."""
 
     field: sitk.Image
     warped_planning: sitk.Image  # int16, HU

@@ -17,13 +17,15 @@ def identity() -> sitk.Euler3DTransform:
     return sitk.Euler3DTransform()
 
 
-def register(daily: sitk.Image, planning: sitk.Image, daily_body: sitk.Image, planning_body: sitk.Image) -> sitk.Euler3DTransform:
+def register(
+    daily: sitk.Image, planning: sitk.Image, daily_body: sitk.Image, planning_body: sitk.Image
+) -> sitk.Euler3DTransform:
     """The rigid transform from points of the daily to points of the planning CT (LPS, mm; ITK's convention).
 
-    Correlation of the CTs between -300 and 700 HU inside the daily body, on voxels of 4 mm, from three starts: as they lie,
-    bodies centred, and bodies centred in the transverse plane only (for fields of view of different length). Of those that
-    are not far behind on coarse voxels the one that is best on fine ones is taken. Deterministic: every voxel counts, one
-    thread adds up.
+    Correlation of the CTs between -300 and 700 HU inside the daily body, on voxels of 4 mm, from three starts: as they
+    lie, bodies centred, and bodies centred in the transverse plane only (for fields of view of different length). Of
+    those that are not far behind on coarse voxels the one that is best on fine ones is taken. Deterministic: every
+    voxel counts, one thread adds up.
     """
     fixed, moving = (_coarse(i) for i in (daily, planning))
     mask = sitk.Cast(geometry.resample(daily_body, fixed, "nearest"), sitk.sitkUInt8)
@@ -52,7 +54,9 @@ def _apart(a: sitk.Euler3DTransform, b: sitk.Euler3DTransform) -> float:
 
 def _coarse(ct: sitk.Image) -> sitk.Image:
     clipped = sitk.Clamp(sitk.Cast(ct, sitk.sitkFloat32), sitk.sitkFloat32, *WINDOW)
-    return geometry.resample(clipped, geometry.resampled_grid(ct, [max(SPACING, s) for s in ct.GetSpacing()]), background=WINDOW[0])
+    return geometry.resample(
+        clipped, geometry.resampled_grid(ct, [max(SPACING, s) for s in ct.GetSpacing()]), background=WINDOW[0]
+    )
 
 
 def _centre(mask: sitk.Image) -> np.ndarray:
@@ -70,7 +74,9 @@ def _optimised(fixed, moving, mask, start, shrink):
     method.SetInterpolator(sitk.sitkLinear)
     method.SetShrinkFactorsPerLevel(list(shrink))
     method.SetSmoothingSigmasPerLevel([0.5 * s if s > 1 else 0.0 for s in shrink])
-    method.SetOptimizerAsRegularStepGradientDescent(learningRate=2.0, minStep=0.01, numberOfIterations=100, relaxationFactor=0.6)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=2.0, minStep=0.01, numberOfIterations=100, relaxationFactor=0.6
+    )
     method.SetOptimizerScalesFromPhysicalShift()
     transform = sitk.Euler3DTransform(start)
     method.SetInitialTransform(transform, inPlace=True)

@@ -1,7 +1,7 @@
 """The joint network on a pair of scans: deformation and organs with the spread over dropout samples.
 
-Everything before dropout runs once, in tiles; what the heads see is kept, and each sample is one 1³ convolution of it. The
-moments are accumulated as samples come, so memory does not depend on their number.
+Everything before dropout runs once, in tiles; what the heads see is kept, and each sample is one 1³ convolution of it.
+The moments are accumulated as samples come, so memory does not depend on their number.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from ..core.events import Progress
-from ..sampling.moments import Moments
 from ..sampling.joint_tiling import padded, tiles
+from ..sampling.moments import Moments
 from . import symmetric
 
 EDGE = 64  # voxels of a tile along an axis
@@ -24,9 +24,9 @@ PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 class Sampled:
     """Over T samples, on the working grid [z, y, x]; None where the network has no such path, or no dropout.
 
-    displacement [3, ...] (x, y, z; voxels): of the network without dropout, which is the mean over all masks, made symmetric
-    (see `symmetric`) where that was asked for; covariance [6, ...] (see `PAIRS`; voxels²); probability and probability_variance [K, ...],
-    background first.
+    displacement [3, ...] (x, y, z; voxels): of the network without dropout, which is the mean over all masks, made
+    symmetric (see `symmetric`) where that was asked for; covariance [6, ...] (see `PAIRS`; voxels²); probability and
+    probability_variance [K, ...], background first.
     """
 
     displacement: torch.Tensor | None = None
@@ -57,11 +57,14 @@ class _Covariance:
 
 
 @torch.no_grad()
-def run(network, volume: torch.Tensor, outside, samples: int, seed: int, progress: Progress, both_ways: bool = False) -> Sampled:
+def run(
+    network, volume: torch.Tensor, outside, samples: int, seed: int, progress: Progress, both_ways: bool = False
+) -> Sampled:
     """Sample `network` (evaluation mode) on `volume` [1, c, z, y, x], on the network's device.
 
-    outside: the value of each channel beyond the volume. samples: T ≥ 2; 0 for no sample, which is all that a network without dropout can give. both_ways: look from the
-    planning to the daily scan too, for a symmetric displacement; the spread stays that of one direction.
+    outside: the value of each channel beyond the volume. samples: T ≥ 2; 0 for no sample, which is all that a network
+    without dropout can give. both_ways: look from the planning to the daily scan too, for a symmetric displacement; the
+    spread stays that of one direction.
     """
     both_ways = both_ways and network.registration_heads is not None
     segmentation, registration = _features(network, volume, outside, progress, (0.0, 0.25 if both_ways else 0.5))
@@ -95,7 +98,8 @@ def run(network, volume: torch.Tensor, outside, samples: int, seed: int, progres
 
 
 def _features(network, volume, outside, progress, part: tuple[float, float]):
-    """What the heads of the high level see in each path, [1, f, z, y, x] on the whole volume; None for a path that is not there.
+    """What the heads of the high level see in each path, [1, f, z, y, x] on the whole volume; None for a path that is
+    not there.
 
     `part`: from where to where in the stage this is.
     """
@@ -103,7 +107,9 @@ def _features(network, volume, outside, progress, part: tuple[float, float]):
     places = tiles(volume.shape[2:], EDGE)
     found = [None, None]
     for number, tile in enumerate(places):
-        progress.stage("network", part[0] + (part[1] - part[0]) * number / len(places), f"Part {number + 1} of {len(places)}")
+        progress.stage(
+            "network", part[0] + (part[1] - part[0]) * number / len(places), f"Part {number + 1} of {len(places)}"
+        )
         for path, levels in enumerate(network.features(field[(..., *tile.cut)])):
             if levels is None:
                 continue

@@ -1,8 +1,9 @@
 """The calibrated spread of a deformation: what a card's `calibration.spread` does to the covariance over the samples.
 
-Dropout tells which places are less certain than others, not by how many millimetres the deformation errs: it knows nothing of
-what the network never learnt. On validation pairs, whose true deformation is known, the sampled covariance Σ is scaled and a
-residual added, a²·Σ + b²·1, so that errors over sd have an sd of 1. Training's side, the fit, is training/calibration/spread.py.
+Dropout tells which places are less certain than others, not by how many millimetres the deformation errs: it knows
+nothing of what the network never learnt. On validation pairs, whose true deformation is known, the sampled covariance Σ
+is scaled and a residual added, a²·Σ + b²·1, so that errors over sd have an sd of 1. Training's side, the fit, is
+training/calibration/spread.py.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SpreadCalibration:
-    """`scale` a (of the sd), `residual_mm` b, and `factor_90`: half of a 90 % interval of the displacement along an axis, in sds."""
+    """`scale` a (of the sd), `residual_mm` b, and `factor_90`: half of a 90 % interval of the displacement along an
+    axis, in sds.
+    """
 
     scale: float
     residual_mm: float

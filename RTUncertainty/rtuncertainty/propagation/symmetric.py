@@ -1,7 +1,7 @@
 """A deformation that is the same whichever scan comes first.
 
-The network is asked twice, daily → planning (u) and planning → daily (w). For a stationary velocity v with exp(v) as the
-deformation, u ≈ v + ½(v·∇)v and w ≈ −v + ½(v·∇)v, so (u − w)/2 is v but for terms of third order. Its exponential
+The network is asked twice, daily → planning (u) and planning → daily (w). For a stationary velocity v with exp(v) as
+the deformation, u ≈ v + ½(v·∇)v and w ≈ −v + ½(v·∇)v, so (u − w)/2 is v but for terms of third order. Its exponential
 (scaling and squaring, Arsigny 2006) is a deformation of which swapping the scans gives the inverse, and for a scan and
 itself it is the identity: what the network errs in both directions alike cancels.
 """
@@ -19,12 +19,14 @@ MOST_HALVINGS = 10
 
 
 def exponential(velocity: torch.Tensor) -> torch.Tensor:
-    """exp(v) as a displacement [n, 3, z, y, x] (voxels) for a velocity of the same shape and unit (Arsigny 2006, Sec. 3)."""
+    """exp(v) as a displacement [n, 3, z, y, x] (voxels) for a velocity of the same shape and unit (Arsigny 2006,
+    Sec. 3).
+    """
     largest = float(velocity.abs().max())
     halvings = 0
     while largest > SMALL and halvings < MOST_HALVINGS:
         largest, halvings = largest / 2, halvings + 1
-    found = velocity / 2 ** halvings
+    found = velocity / 2**halvings
     for _ in range(halvings):
         found = compose_tensor(found, found)
     return found
@@ -38,8 +40,8 @@ def mean(there: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
 def swapped(volume: torch.Tensor, there: torch.Tensor, organs: int) -> torch.Tensor:
     """The network's input [1, c, z, y, x] with the scans exchanged: planning first, then daily.
 
-    The third channel, where there is one, holds the structures of the moving scan as label / organs. Those of the daily scan
-    are not known; the planning ones moved by `there` [1, 3, z, y, x] (voxels) stand for them.
+    The third channel, where there is one, holds the structures of the moving scan as label / organs. Those of the daily
+    scan are not known; the planning ones moved by `there` [1, 3, z, y, x] (voxels) stand for them.
     """
     exchanged = volume[:, [1, 0]]
     if volume.shape[1] < 3:

@@ -1,7 +1,8 @@
-"""A result as a folder: what `predict` and `propagate` write, and what Slicer, the report, DICOM export and the dose read.
+"""A result as a folder: what `predict` and `propagate` write, and what Slicer, the report, DICOM export and the dose
+read.
 
-Nothing else knows the folder's files. A `Result` holds its images and tables in memory, before it is written, or finds them in the
-folder that it was read from; both answer the same questions.
+Nothing else knows the folder's files. A `Result` holds its images and tables in memory, before it is written, or finds
+them in the folder that it was read from; both answer the same questions.
 """
 
 from __future__ import annotations
@@ -25,16 +26,33 @@ from . import tables
 
 FORMAT = 1
 IMAGES = {
-    "synct": "synct", "intrinsic_sd": "synct_intrinsic_sd", "parameter_sd": "synct_parameter_sd", "predictive_sd": "synct_predictive_sd",
-    "entropy": "structures_entropy", "mutual_information": "structures_mutual_information", "body": "body", "reference": "reference_ct",
-    "error": "error", "zscore": "zscore", "warped_planning": "warped_planning", "jacobian": "jacobian",
-    "displacement_sd": "displacement_sd", "segmented_entropy": "segmented_entropy"}
+    "synct": "synct",
+    "intrinsic_sd": "synct_intrinsic_sd",
+    "parameter_sd": "synct_parameter_sd",
+    "predictive_sd": "synct_predictive_sd",
+    "entropy": "structures_entropy",
+    "mutual_information": "structures_mutual_information",
+    "body": "body",
+    "reference": "reference_ct",
+    "error": "error",
+    "zscore": "zscore",
+    "warped_planning": "warped_planning",
+    "jacobian": "jacobian",
+    "displacement_sd": "displacement_sd",
+    "segmented_entropy": "segmented_entropy",
+}
 """Key in the summary's "files" -> name of the image's file, without its suffix."""
 PER_STRUCTURE = {"probabilities": "probability", "inside": "inside"}
-"""The same of images of which each structure has one: a probability (0 to 1), and the percentage of the samples in which a voxel lies inside."""
+"""The same of images of which each structure has one: a probability (0 to 1), and the percentage of the samples in
+which a voxel lies inside.
+"""
 SEGMENTATIONS = ("structures", "propagated", "segmented")
 """Keys of `.seg.nrrd` files: structures by their default path, of a propagation also by either path."""
-SDS = {"intrinsic_sd": "Intrinsic uncertainty (SD)", "parameter_sd": "Parameter uncertainty (SD)", "predictive_sd": "Predictive uncertainty (SD)"}
+SDS = {
+    "intrinsic_sd": "Intrinsic uncertainty (SD)",
+    "parameter_sd": "Parameter uncertainty (SD)",
+    "predictive_sd": "Predictive uncertainty (SD)",
+}
 """Maps that a synthetic CT may lack: a model without dropout, or without a variance of its own, gives none."""
 
 
@@ -44,9 +62,10 @@ class Result:
 
     Args:
         summary: what `summary.json` says; `write` fills in its "files".
-        content: key -> what the file of that key holds, in memory: a `SimpleITK.Image` (`IMAGES`, `SEGMENTATIONS` with Slicer's header,
-            "transform": the displacement field in mm, daily to planning points), {structure: image} (`PER_STRUCTURE`), or the rows of
-            a table (`tables.COLUMNS`). None: there is none. Empty for a result that was read.
+        content: key -> what the file of that key holds, in memory: a `SimpleITK.Image` (`IMAGES`, `SEGMENTATIONS` with
+        Slicer's header,
+            "transform": the displacement field in mm, daily to planning points), {structure: image} (`PER_STRUCTURE`),
+            or the rows of a table (`tables.COLUMNS`). None: there is none. Empty for a result that was read.
         folder: where it was read from.
     """
 
@@ -58,7 +77,8 @@ class Result:
 
     @classmethod
     def read(cls, folder, job: str | None = None) -> Result:
-        """A result folder, of this version or an earlier one. Its summary is read now, its files when they are asked for.
+        """A result folder, of this version or an earlier one. Its summary is read now, its files when they are asked
+        for.
 
         Args:
             folder: what `predict` or `propagate` wrote.
@@ -78,13 +98,17 @@ class Result:
             if not isinstance(summary, dict):
                 raise ValueError("it is no table of names and values")
             if summary.get("format", FORMAT) != FORMAT:
-                raise InputError(f"{file}: has format {summary['format']}, this version reads format {FORMAT}; update RTUncertainty.")
+                raise InputError(
+                    f"{file}: has format {summary['format']}, this version reads format {FORMAT}; update RTUncertainty."
+                )
             if not isinstance(summary.get("files"), dict):
                 raise ValueError("it names no files")
             if not all(isinstance(summary["files"].get(key) or {}, dict) for key in PER_STRUCTURE):
                 raise ValueError("it names one file where each structure has one")
         except (OSError, ValueError) as error:
-            raise InputError(f"{file}: cannot be read as the summary of a result ({str(error).splitlines()[0]}); run the job again.") from error
+            raise InputError(
+                f"{file}: cannot be read as the summary of a result ({str(error).splitlines()[0]}); run the job again."
+            ) from error
         result = cls(summary, folder=folder)
         if job is not None and result.job != job:
             raise InputError(f"{file}: is a result of the job '{result.job}', not of '{job}'; {wanted}.")
@@ -94,7 +118,8 @@ class Result:
         return result
 
     def write(self, to, suffix: str = ".nii.gz") -> None:
-        """Write all files and the summary, which names them; afterwards this is the result in that folder, and the memory is free.
+        """Write all files and the summary, which names them; afterwards this is the result in that folder, and the
+        memory is free.
 
         Args:
             to: a folder, written whole or not at all; or `image_io.Staging`, whose user commits it.
@@ -135,7 +160,7 @@ class Result:
 
     @property
     def job(self) -> str:
-        """"predict" or "propagate"; results of early versions do not say."""
+        """ "predict" or "propagate"; results of early versions do not say."""
         return str(self.summary.get("job") or ("propagate" if self.has("transform") else "predict"))
 
     @property
@@ -161,7 +186,11 @@ class Result:
 
     def missing_sds(self) -> list[str]:
         """A sentence for each SD that a synthetic CT comes without. That is no SD of 0: nothing is known of it."""
-        return [f"{title}: this model gives none." for key, title in SDS.items() if not self.has(key)] if self.has("synct") else []
+        return (
+            [f"{title}: this model gives none." for key, title in SDS.items() if not self.has(key)]
+            if self.has("synct")
+            else []
+        )
 
     @property
     def report(self) -> Path | None:
@@ -187,22 +216,32 @@ class Result:
         """Raises `InputError` unless the result has all of these."""
         missing = [key for key in keys if not self.has(key)]
         if missing:
-            raise InputError(f"{self.folder / 'summary.json'}: names no file for {', '.join(missing)}; run the job again.")
+            raise InputError(
+                f"{self.folder / 'summary.json'}: names no file for {', '.join(missing)}; run the job again."
+            )
 
     def require_files(self) -> None:
         """Raises `InputError` that names those of the files that are not there."""
-        named = [n for v in self.summary["files"].values() for n in (v.values() if isinstance(v, dict) else [v] if v else [])]
+        named = [
+            n for v in self.summary["files"].values() for n in (v.values() if isinstance(v, dict) else [v] if v else [])
+        ]
         absent = [name for name in named if not (self.folder / name).is_file()]
         if absent:
-            raise InputError(f"{self.folder}: the result lacks {', '.join(absent)}; copy the whole folder or run the job again.")
+            raise InputError(
+                f"{self.folder}: the result lacks {', '.join(absent)}; copy the whole folder or run the job again."
+            )
 
     def path(self, key: str, structure: str | None = None) -> Path:
-        """The file of a key, and where each structure has one, of that structure. Raises `InputError` when it is not there."""
+        """The file of a key, and where each structure has one, of that structure. Raises `InputError` when it is not
+        there.
+        """
         self.require(key)
         value = self.summary["files"][key]
         path = self._inside(value if structure is None else value[structure])
         if not path.is_file():
-            raise InputError(f"{path}: is missing, though the summary names it; copy the whole folder or run the job again.")
+            raise InputError(
+                f"{path}: is missing, though the summary names it; copy the whole folder or run the job again."
+            )
         return path
 
     def image(self, key: str, structure: str | None = None) -> sitk.Image:
@@ -216,13 +255,17 @@ class Result:
         return read_image(self.path(key, structure))
 
     def table(self, key: str) -> list[dict[str, str]]:
-        """The rows of a table as texts by `tables.COLUMNS`; none where the result has no such table. Raises `InputError`."""
+        """The rows of a table as texts by `tables.COLUMNS`; none where the result has no such table. Raises
+        `InputError`.
+        """
         if self.folder is None:
             return self.content.get(key) or []
         return tables.read(self.path(key), tables.COLUMNS[key]) if self.has(key) else []
 
     def structures(self, key: str = "structures") -> dict[str, structure_set.Structure]:
-        """The structures of a segmentation (`SEGMENTATIONS`) by name, with colour, code and role; some may be empty. Raises `InputError`."""
+        """The structures of a segmentation (`SEGMENTATIONS`) by name, with colour, code and role; some may be empty.
+        Raises `InputError`.
+        """
         given = self.content[key] if self.folder is None else self.path(key)
         found = structure_set.read(given, empty=True)
         roles = {s["name"]: s.get("role") or "" for s in self.summary.get("structures") or []}
@@ -268,7 +311,9 @@ class Result:
 
 
 def read_image(path) -> sitk.Image:
-    """A 3-D scalar image as it is stored; unlike `image_io.read`, one that is the same everywhere is fine. Raises `InputError`."""
+    """A 3-D scalar image as it is stored; unlike `image_io.read`, one that is the same everywhere is fine. Raises
+    `InputError`.
+    """
     image = image_io.read_stored(path, f"{path}: cannot be read as an image; it is damaged or no image file.")
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"{path}: is not a 3-D scalar image.")
@@ -296,8 +341,10 @@ def require_space(image: sitk.Image, output, structures: int) -> None:
     place = next(p for p in [Path(output).absolute(), *Path(output).absolute().parents] if p.exists())
     free = shutil.disk_usage(place).free
     if free < needed:
-        raise InputError(f"{output}: the results need about {needed / 1e6:.0f} MB, but only {free / 1e6:.0f} MB are free "
-                         "on that disk; free some or choose another folder.")
+        raise InputError(
+            f"{output}: the results need about {needed / 1e6:.0f} MB, but only {free / 1e6:.0f} MB are free "
+            "on that disk; free some or choose another folder."
+        )
 
 
 def now() -> str:
@@ -310,8 +357,14 @@ def versions() -> dict:
     import scipy
     import torch
 
-    return {"rtuncertainty": __version__, "torch": torch.__version__, "numpy": np.__version__, "scipy": scipy.__version__,
-            "SimpleITK": sitk.Version_VersionString(), "python": platform.python_version()}
+    return {
+        "rtuncertainty": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "SimpleITK": sitk.Version_VersionString(),
+        "python": platform.python_version(),
+    }
 
 
 def write_summary(summary: dict, staging: image_io.Staging) -> None:

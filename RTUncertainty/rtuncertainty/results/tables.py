@@ -1,4 +1,6 @@
-"""The tables of a result: their columns, the one writer and the one reader of CSV, and the rows of what was computed."""
+"""The tables of a result: their columns, the one writer and the one reader of CSV, and the rows of what was
+computed.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,24 @@ if TYPE_CHECKING:
 
 COLUMNS = {
     "structure_table": (
-        "structure", "default", "light", "planning_ml", "propagated_ml", "propagated_lower_ml", "propagated_upper_ml", "segmented_ml",
-        "segmented_lower_ml", "segmented_upper_ml", "dice", "msd_mm", "propagated_sd_mm", "segmented_sd_mm", "worst_slice", "flag", "reason"),
+        "structure",
+        "default",
+        "light",
+        "planning_ml",
+        "propagated_ml",
+        "propagated_lower_ml",
+        "propagated_upper_ml",
+        "segmented_ml",
+        "segmented_lower_ml",
+        "segmented_upper_ml",
+        "dice",
+        "msd_mm",
+        "propagated_sd_mm",
+        "segmented_sd_mm",
+        "worst_slice",
+        "flag",
+        "reason",
+    ),
     "volumes": ("structure", "volume_ml", "lower_ml", "upper_ml", "level", "calibrated"),
     "flags": ("subject", "severity", "flag", "reason"),
     "metrics": ("region", "metric", "value", "unit"),
@@ -26,8 +44,13 @@ COLUMNS = {
     "volume_intervals": ("structure", "level", "lower_ml", "upper_ml", "calibrated", "cases", "note"),
     "quality": ("structure", "expected_dice", "dice_lower", "dice_upper", "calibrated", "surface_entropy"),
 }
-"""Of each table, by its key in the summary's "files"; ml, mm and HU as the names and units say, an unknown number is an empty cell."""
-FILES = {key: f"{key}.csv" for key in COLUMNS} | {"quality": "structure_quality.csv", "structure_table": "structures.csv"}
+"""Of each table, by its key in the summary's "files"; ml, mm and HU as the names and units say, an unknown number is
+an empty cell.
+"""
+FILES = {key: f"{key}.csv" for key in COLUMNS} | {
+    "quality": "structure_quality.csv",
+    "structure_table": "structures.csv",
+}
 
 
 def text(columns, rows) -> str:
@@ -57,7 +80,9 @@ def read(file, columns=()) -> list[dict[str, str]]:
             reader = csv.DictReader(stream, restval="")
             rows, found = list(reader), reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{file}: cannot be read as a table ({str(error).strip() or type(error).__name__}).") from error
+        raise InputError(
+            f"{file}: cannot be read as a table ({str(error).strip() or type(error).__name__})."
+        ) from error
     absent = [c for c in columns if c not in found]
     if absent:
         raise InputError(f"{file}: lacks the columns {', '.join(absent)}; run the job again.")
@@ -67,12 +92,16 @@ def read(file, columns=()) -> list[dict[str, str]]:
 
 
 def number(row: dict, column: str, file: str | Path = "the table") -> float | None:
-    """A cell as a number; None where it is empty or NaN. Raises `InputError` for a text that is none; `file` is where it is from."""
+    """A cell as a number; None where it is empty or NaN. Raises `InputError` for a text that is none; `file` is
+    where it is from.
+    """
     cell = (row[column] or "").strip()
     try:
         value = float(cell or "nan")
     except ValueError:
-        raise InputError(f"{file}: {column} of {next(iter(row.values()))} is {cell!r}, which is no number; run the job again.") from None
+        raise InputError(
+            f"{file}: {column} of {next(iter(row.values()))} is {cell!r}, which is no number; run the job again."
+        ) from None
     return None if math.isnan(value) else value
 
 
@@ -92,7 +121,20 @@ def _rows(key: str, rows) -> list[dict[str, str]]:
 
 def of_volumes(volumes: list[Volume]) -> list[dict[str, str]]:
     """The rows of volumes.csv."""
-    return _rows("volumes", ([v.structure, rounded(v.volume_ml), rounded(v.lower_ml), rounded(v.upper_ml), f"{v.level:g}", yes(v.calibrated)] for v in volumes))
+    return _rows(
+        "volumes",
+        (
+            [
+                v.structure,
+                rounded(v.volume_ml),
+                rounded(v.lower_ml),
+                rounded(v.upper_ml),
+                f"{v.level:g}",
+                yes(v.calibrated),
+            ]
+            for v in volumes
+        ),
+    )
 
 
 def of_flags(flags: list[Flag]) -> list[dict[str, str]]:
@@ -110,7 +152,8 @@ def of_assessed(found: list[Assessed], card: dict) -> dict[str, list[dict[str, s
 
     Args:
         found: what is known of each structure's volume and quality.
-        card: the model's, whose calibration counts; a calibrated volume is empty where it was not calibrated so far out.
+        card: the model's, whose calibration counts; a calibrated volume is empty where it was not calibrated so far
+        out.
     """
     from ..uncertainty import volume_calibration
     from ..uncertainty.volume_distribution import LEVELS
@@ -118,11 +161,18 @@ def of_assessed(found: list[Assessed], card: dict) -> dict[str, list[dict[str, s
     calibration, distribution, intervals, quality = volume_calibration.of_card(card), [], [], []
     for f in found:
         d, q = f.distribution, f.quality
-        distribution += [[f.name, f"{p:g}", rounded(v), rounded(c)] for p, v, c in zip(d.percentiles, d.ml, calibration.quantiles(d))]
+        distribution += [
+            [f.name, f"{p:g}", rounded(v), rounded(c)] for p, v, c in zip(d.percentiles, d.ml, calibration.quantiles(d))
+        ]
         for level in LEVELS:
             i = calibration.interval(d, level)
             note = i.note or ("the samples have no spread" if not i.calibrated and d.ml[0] == d.ml[-1] else "")
-            intervals.append([f.name, f"{level:g}", rounded(i.lower), rounded(i.upper), yes(i.calibrated), i.cases, note])
+            intervals.append(
+                [f.name, f"{level:g}", rounded(i.lower), rounded(i.upper), yes(i.calibrated), i.cases, note]
+            )
         dice = [rounded(v, 4) for v in (q.expected_dice, q.dice_lower, q.dice_upper)]
         quality.append([f.name, *dice, yes(q.calibrated), rounded(q.surface_entropy, 4)])
-    return {key: _rows(key, rows) for key, rows in (("volume_distribution", distribution), ("volume_intervals", intervals), ("quality", quality))}
+    return {
+        key: _rows(key, rows)
+        for key, rows in (("volume_distribution", distribution), ("volume_intervals", intervals), ("quality", quality))
+    }

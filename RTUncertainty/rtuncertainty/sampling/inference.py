@@ -1,13 +1,15 @@
-"""A whole volume through the sampler, slice by slice or in cubes, with smooth stitching, and what to do out of memory."""
+"""A whole volume through the sampler, slice by slice or in cubes, with smooth stitching, and what to do out of
+memory.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from . import slices, volumes
 from ..core.errors import InputError, OutOfMemoryError
 from ..core.events import Progress
+from . import slices, volumes
 from .tiling import ramp, tile_starts, window
 
 # tile edges (voxels, without the margin) that are tried one after the other when memory runs out: of slices, of cubes
@@ -18,7 +20,7 @@ PIXELS = {"cpu": 1 << 16, "cuda": 1 << 20}
 
 
 def choose_device(name: str) -> torch.device:
-    """"auto", "cpu", "cuda" or "cuda:n" as a device. Raises `InputError` for a GPU that is not there."""
+    """ "auto", "cpu", "cuda" or "cuda:n" as a device. Raises `InputError` for a GPU that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -45,8 +47,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def run(networks, volume: np.ndarray, samples: int, seed: int, device: torch.device, progress: Progress, tiles=None):
     """(statistics, device used, tile edge) for a volume [z, y, x], which is in the network's normalisation.
 
-    The statistics are `sampling.Statistics` with tensors [z, c, y, x] on the CPU; networks with `dimensions` = 3 see cubes
-    (`volumetric.statistics`), all others slices. When memory runs out the whole
+    The statistics are `sampling.Statistics` with tensors [z, c, y, x] on the CPU; networks with `dimensions` = 3 see
+    cubes (`volumetric.statistics`), all others slices. When memory runs out the whole
     volume is begun again with smaller tiles, at last on the CPU, and a note tells. Masks are seeded by tile and batch,
     so the result depends on seed, device and tile edge only.
     Raises `OutOfMemoryError` when the smallest tile on the CPU does not fit either.
@@ -68,9 +70,13 @@ def run(networks, volume: np.ndarray, samples: int, seed: int, device: torch.dev
             torch.cuda.empty_cache()
         if number + 1 < len(attempts):
             following, edge = attempts[number + 1]
-            progress.note(f"Out of memory on {where} with tiles of {tile} voxels; trying again on {following} with {edge}.")
-    raise OutOfMemoryError(f"Out of memory on {where} even with tiles of {tiles[-1]} voxels; close other programs or use "
-                           "an image with fewer voxels.")
+            progress.note(
+                f"Out of memory on {where} with tiles of {tile} voxels; trying again on {following} with {edge}."
+            )
+    raise OutOfMemoryError(
+        f"Out of memory on {where} even with tiles of {tiles[-1]} voxels; close other programs or use "
+        "an image with fewer voxels."
+    )
 
 
 def _volume(networks, volume, samples, seed, device, tile, progress):
@@ -90,10 +96,10 @@ def _volume(networks, volume, samples, seed, device, tile, progress):
     for number, (y, x, z) in enumerate(jobs):
         weight = np.outer(ramp(height, y, size[0], overlap), ramp(width, x, size[1], overlap))
         if z == 0:
-            total[y:y + size[0], x:x + size[1]] += weight
+            total[y : y + size[0], x : x + size[1]] += weight
         across, own_rows = window(y, size[0], height, margin, border)
         along, own_columns = window(x, size[1], width, margin, border)
-        block = padded[z:z + batch, across, along]
+        block = padded[z : z + batch, across, along]
         message = f"Sampling slice {min(z + batch, depth)} of {depth}"
 
         def tell(done, pairs, number=number, message=message):
@@ -103,7 +109,7 @@ def _volume(networks, volume, samples, seed, device, tile, progress):
         # a large odd step keeps the seeds of neighbouring batches and of neighbouring runs apart
         found = slices.sample(networks, image, samples, seed * 1_000_003 + number * 7_919_017, tell).stacked()
         found = found[:, :, own_rows, own_columns].float().cpu().numpy()
-        out[z:z + batch, :, y:y + size[0], x:x + size[1]] += found * weight
+        out[z : z + batch, :, y : y + size[0], x : x + size[1]] += found * weight
     if len(rows) * len(columns) > 1:
         out /= total
     return slices.Statistics.unstacked(torch.from_numpy(out))

@@ -4,8 +4,8 @@ The convolutions are valid, so what a tile gives inside does not depend on where
 - it begins at a multiple of 4 voxels: the networks' strided layers move in such steps, and
 - the outermost 4 voxels of its output are left out: those depend on the padding of the strided layers and on the voxel
   that upsampling lacks at its end.
-Each tile is therefore cut with `BORDER` = 24 voxels around it (20 that valid convolutions take and these 4), and the result
-is that of the whole volume in one piece, to rounding.
+Each tile is therefore cut with `BORDER` = 24 voxels around it (20 that valid convolutions take and these 4), and the
+result is that of the whole volume in one piece, to rounding.
 """
 
 from __future__ import annotations
@@ -61,19 +61,23 @@ def tiles(shape, edge: int = 96) -> list[Tile]:
     found = []
     for corner in [(z, y, x) for z in axes[0] for y in axes[1] for x in axes[2]]:
         ends = [min(start + size, n) for (start, size), n in zip(corner, shape)]
-        found.append(Tile(tuple(slice(start, start + size + 2 * BORDER) for start, size in corner),
-                          tuple(slice(TRIMMED, TRIMMED + end - start) for (start, _), end in zip(corner, ends)),
-                          tuple(slice(start, end) for (start, _), end in zip(corner, ends))))
+        found.append(
+            Tile(
+                tuple(slice(start, start + size + 2 * BORDER) for start, size in corner),
+                tuple(slice(TRIMMED, TRIMMED + end - start) for (start, _), end in zip(corner, ends)),
+                tuple(slice(start, end) for (start, _), end in zip(corner, ends)),
+            )
+        )
     return found
 
 
 def run_tiled(network: JointNetwork, volume: torch.Tensor, fill=None, edge: int = 96, on_tile=None):
     """(logits [n, K, z, y, x], displacement [n, 3, z, y, x]) of the high level for all of `volume` [n, c, z, y, x].
 
-    The network is in evaluation mode. Either result is None where it has no such path; tiles are moved to its device, results
-    lie on the volume's.
-    `fill` and `edge` as in `padded` and `tiles`; `on_tile(done, total)` is called after every tile. With dropout on, give
-    `set_sampling` a seed and channel dropout, else every tile is another sample. Gradients are not kept.
+    The network is in evaluation mode. Either result is None where it has no such path; tiles are moved to its device,
+    results lie on the volume's.
+    `fill` and `edge` as in `padded` and `tiles`; `on_tile(done, total)` is called after every tile. With dropout on,
+    give `set_sampling` a seed and channel dropout, else every tile is another sample. Gradients are not kept.
     """
     field = padded(volume, fill)
     device = next(network.parameters()).device

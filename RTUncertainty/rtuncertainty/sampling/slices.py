@@ -1,8 +1,9 @@
 """T dropout samples of a network (Bragman 2018; METHODS, sampling cost).
 
-M2 to M4 drop behind the trunk, which is computed once, with antithetic masks: the features h behind the trunk are fixed; a mask m multiplies them by 2(1 − m) or 2m. As the first convolution of the
-branches is linear, conv(2(1 − m)h) = 2·conv(h) − conv(2mh): one convolution serves a mask and its complement.
-Networks with dropout in every layer (1TN to 3TN) are run as a whole T times; M1, without any, once.
+M2 to M4 drop behind the trunk, which is computed once, with antithetic masks: the features h behind the trunk are
+fixed; a mask m multiplies them by 2(1 − m) or 2m. As the first convolution of the branches is linear, conv(2(1 − m)h) =
+2·conv(h) − conv(2mh): one convolution serves a mask and its complement. Networks with dropout in every layer (1TN to
+3TN) are run as a whole T times; M1, without any, once.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import Any
 
 import torch
 
-from .moments import Moments
 from ..networks.folded import folded_heads
 from ..networks.sample import Sample
 from ..networks.uncertainty import entropy
+from .moments import Moments
 
 
 @dataclass
@@ -35,20 +36,32 @@ class Statistics:
 
     def stacked(self) -> torch.Tensor:
         """All in one tensor [n, 4 + 2K, y, x], in the order of the fields."""
-        return torch.cat([self.mean, self.intrinsic, self.parameter, self.expected_entropy, self.probability,
-                          self.probability_variance], 1)
+        return torch.cat(
+            [
+                self.mean,
+                self.intrinsic,
+                self.parameter,
+                self.expected_entropy,
+                self.probability,
+                self.probability_variance,
+            ],
+            1,
+        )
 
     @staticmethod
-    def unstacked(tensor: torch.Tensor) -> "Statistics":
+    def unstacked(tensor: torch.Tensor) -> Statistics:
         """The inverse of `stacked`, for any tensor with the channels at axis 1."""
         k = (tensor.shape[1] - 4) // 2
-        return Statistics(tensor[:, 0:1], tensor[:, 1:2], tensor[:, 2:3], tensor[:, 4:4 + k], tensor[:, 4 + k:], tensor[:, 3:4])
+        return Statistics(
+            tensor[:, 0:1], tensor[:, 1:2], tensor[:, 2:3], tensor[:, 4 : 4 + k], tensor[:, 4 + k :], tensor[:, 3:4]
+        )
 
 
 def bernoulli_mask(shape, generator: torch.Generator, device) -> torch.Tensor:
     """A float mask [n, c, y, x] of 0 and 1 with p = 0.5, channels last in memory as the features are.
 
-    Eight elements are unpacked from every random byte: drawing one number an element would cost as much as the branches.
+    Eight elements are unpacked from every random byte: drawing one number an element would cost as much as the
+    branches.
     """
     n, c, y, x = shape
     count = n * c * y * x
@@ -154,7 +167,17 @@ class _Collected:
 
         def variance(moments, channels):
             # one deterministic network: no spread is known
-            return moments.variance() if moments.samples > 1 else zeros(channels if moments.mean is None else moments.mean.shape[1])
+            return (
+                moments.variance()
+                if moments.samples > 1
+                else zeros(channels if moments.mean is None else moments.mean.shape[1])
+            )
 
-        return Statistics(mean(self.mean, 1), mean(self.intrinsic, 1), variance(self.mean, 1), mean(self.probability, 0),
-                          variance(self.probability, 0), mean(self.doubt, 1))
+        return Statistics(
+            mean(self.mean, 1),
+            mean(self.intrinsic, 1),
+            variance(self.mean, 1),
+            mean(self.probability, 0),
+            variance(self.probability, 0),
+            mean(self.doubt, 1),
+        )

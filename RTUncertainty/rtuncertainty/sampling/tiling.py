@@ -14,7 +14,9 @@ def tile_starts(length: int, tile: int, margin: int) -> list[int]:
 
 
 def ramp(length: int, start: int, size: int, overlap: int) -> np.ndarray:
-    """The weight of a tile along one axis: 1 inside, a linear ramp over `overlap` pixels at edges that have a neighbour."""
+    """The weight of a tile along one axis: 1 inside, a linear ramp over `overlap` pixels at edges that have a
+    neighbour.
+    """
     weight = np.ones(size, np.float32)
     slope = (np.arange(overlap, dtype=np.float32) + 0.5) / overlap
     if start > 0:

@@ -1,8 +1,10 @@
-"""A whole volume through a 3-D network that segments: cubes, dropout samples behind what is computed once, running moments.
+"""A whole volume through a 3-D network that segments: cubes, dropout samples behind what is computed once, running
+moments.
 
-Such a network has `dimensions` = 3; `classes`, with background; `dropout`, 0 where there is nothing to sample; `margin`,
-voxels of context that an output sees on each side; `multiple`, of which an input's edges must be; `features(x)`, all up to
-the first dropout; `draw(features, generator)`, the class probabilities [n, K, z, y, x] of one sample.
+Such a network has `dimensions` = 3; `classes`, with background; `dropout`, 0 where there is nothing to sample;
+`margin`, voxels of context that an output sees on each side; `multiple`, of which an input's edges must be;
+`features(x)`, all up to the first dropout; `draw(features, generator)`, the class probabilities [n, K, z, y, x] of one
+sample.
 """
 
 from __future__ import annotations
@@ -12,18 +14,18 @@ import itertools
 import numpy as np
 import torch
 
+from ..networks.uncertainty import entropy
 from .moments import Moments
 from .slices import Statistics
 from .tiling import ramp, tile_starts, window
-from ..networks.uncertainty import entropy
 
 OVERLAP = 16
 
 
 @torch.inference_mode()
 def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -> torch.Tensor:
-    """Moments of `samples` samples over one or several checkpoints: [n, 1 + 2K, z, y, x] = expected entropy (nats), mean and
-    variance of the class probabilities.
+    """Moments of `samples` samples over one or several checkpoints: [n, 1 + 2K, z, y, x] = expected entropy (nats),
+    mean and variance of the class probabilities.
 
     x [n, c, z, y, x]. The samples are dealt to the checkpoints evenly; a network without dropout gives one. Without a
     second sample the variance is 0. `on_sample(done, total)` is called after each.
@@ -33,7 +35,10 @@ def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -
         raise ValueError("at least two samples are needed to tell a spread")
     networks = list(networks)
     shares = [samples // len(networks) + (i < samples % len(networks)) for i in range(len(networks))]
-    shares = [min(share, 1) if n.dropout == 0 and not getattr(n, "noisy", False) else share for n, share in zip(networks, shares)]
+    shares = [
+        min(share, 1) if n.dropout == 0 and not getattr(n, "noisy", False) else share
+        for n, share in zip(networks, shares)
+    ]
     probability, doubt, done = Moments(), Moments(), 0
     for number, (network, share) in enumerate(zip(networks, shares)):
         if share == 0:
@@ -51,8 +56,11 @@ def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -
     return torch.cat([doubt.mean, probability.mean, variance], 1)
 
 
-def statistics(networks, volume: np.ndarray, samples: int, seed: int, device: torch.device, tile: int, progress) -> Statistics:
-    """`Statistics` [z, c, y, x] on the CPU, of class probabilities only, for `volume` [z, y, x] in cubes of the edge `tile`.
+def statistics(
+    networks, volume: np.ndarray, samples: int, seed: int, device: torch.device, tile: int, progress
+) -> Statistics:
+    """`Statistics` [z, c, y, x] on the CPU, of class probabilities only, for `volume` [z, y, x] in cubes of the edge
+    `tile`.
 
     Masks are seeded by the cube, so the result depends on seed, device and tile only.
     """
@@ -70,7 +78,9 @@ def statistics(networks, volume: np.ndarray, samples: int, seed: int, device: to
         image = torch.from_numpy(np.pad(block, missing, constant_values=air))[None, None].to(device)
 
         def tell(done, of, number=number):
-            progress.stage("network", (number + done / of) / len(corners), f"Sampling part {number + 1} of {len(corners)}")
+            progress.stage(
+                "network", (number + done / of) / len(corners), f"Sampling part {number + 1} of {len(corners)}"
+            )
 
         found = sample(networks, image, samples, seed * 1_000_003 + number * 7_919_017, tell)[0]
         inner = found[(slice(None), *[own for _, own in cuts])].float().cpu().numpy()
@@ -84,4 +94,4 @@ def statistics(networks, volume: np.ndarray, samples: int, seed: int, device: to
         out /= total
     k = networks[0].classes
     moments = torch.from_numpy(out).transpose(0, 1)
-    return Statistics(None, None, None, moments[:, 1:1 + k], moments[:, 1 + k:], moments[:, :1])
+    return Statistics(None, None, None, moments[:, 1 : 1 + k], moments[:, 1 + k :], moments[:, :1])

@@ -4,10 +4,10 @@ A voxel is taken for body or for air; the probability q that it is the other fal
 edge as 1 / (1 + exp(d / `SCALE_MM`)). Tissue and air lie `STEP_HU` apart, so q · STEP_HU² is the mean square error
 of the value that is shown, which stays the network's inside and −1000 HU outside. It counts as intrinsic: more
 samples of the network do not reduce it. Measured on six limbs of the soft-tissue-sarcoma collection (share of the
-deformably aligned CT's body by distance from this mask's edge): 2 to 3 % of the first 3 mm outside, and inside a fall of
-the share of air from 83 % at 1 mm to 33, 15 and 4 % at 2, 3 and 4 mm, a logistic of scale 0.7 mm about 1.7 mm inside.
-There the aligned CT's skin lies on the bright fat, which the registration sees, not on the dark skin, so the middle is
-put on the mask's edge itself.
+deformably aligned CT's body by distance from this mask's edge): 2 to 3 % of the first 3 mm outside, and inside a fall
+of the share of air from 83 % at 1 mm to 33, 15 and 4 % at 2, 3 and 4 mm, a logistic of scale 0.7 mm about 1.7 mm
+inside. There the aligned CT's skin lies on the bright fat, which the registration sees, not on the dark skin, so the
+middle is put on the mask's edge itself.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-# of the fall; between soft tissue and air; q where something is seen outside of the mask (see `preprocess.regions`); d beyond
-# which q is 0; up to this q (32 HU) the edge leaves a voxel's sd to the network
+# of the fall; between soft tissue and air; q where something is seen outside of the mask (see `preprocess.regions`); d
+# beyond which q is 0; up to this q (32 HU) the edge leaves a voxel's sd to the network
 SCALE_MM, STEP_HU, DOUBT, REACH_MM, CERTAIN = 0.7, 1000.0, 0.1, 6.0, 0.001
 
 
@@ -24,14 +24,17 @@ def probability(body: np.ndarray, measured: np.ndarray, spacing, doubtful: np.nd
     """q of each voxel [z, y, x], float32: that a voxel in `body` is air, and that one outside of it is tissue.
 
     Inside, the distance is that to air in the field of view `measured`: where the image cuts the body, it does not end.
-    `spacing` is (x, y, z); `doubtful`: where something outside of the mask is seen. 0 farther than `REACH_MM` from the edge.
+    `spacing` is (x, y, z); `doubtful`: where something outside of the mask is seen. 0 farther than `REACH_MM` from the
+    edge.
     """
     q = np.zeros(body.shape, np.float32)
     air = measured & ~body
     if body.any():
         step = [float(s) for s in reversed(spacing)]
         where = [np.flatnonzero(body.any(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-        box = tuple(slice(max(0, int(w[0] - REACH_MM // s - 1)), int(w[-1] + REACH_MM // s + 2)) for w, s in zip(where, step))
+        box = tuple(
+            slice(max(0, int(w[0] - REACH_MM // s - 1)), int(w[-1] + REACH_MM // s + 2)) for w, s in zip(where, step)
+        )
         distance = ndimage.distance_transform_edt(~body[box], sampling=step)
         if air[box].any():
             distance = np.where(body[box], ndimage.distance_transform_edt(~air[box], sampling=step), distance)
@@ -43,9 +46,12 @@ def probability(body: np.ndarray, measured: np.ndarray, spacing, doubtful: np.nd
     return q if doubtful is None else np.where(doubtful & ~body, np.maximum(q, DOUBT), q)
 
 
-def applied(q: np.ndarray, body: np.ndarray, synct: np.ndarray, intrinsic: np.ndarray, parameter: np.ndarray, air: float) -> tuple:
-    """Synthetic CT (HU), intrinsic, parameter and predictive variance as they are shown: `air` and q · STEP_HU² outside, the latter added
-    inside. A network that tells no intrinsic variance (0 everywhere) has the edge's in the predictive one only."""
+def applied(
+    q: np.ndarray, body: np.ndarray, synct: np.ndarray, intrinsic: np.ndarray, parameter: np.ndarray, air: float
+) -> tuple:
+    """Synthetic CT (HU), intrinsic, parameter and predictive variance as they are shown: `air` and q · STEP_HU²
+    outside, the latter added inside. A network that tells no intrinsic variance (0 everywhere) has the edge's in the
+    predictive one only."""
     intrinsic, parameter, step = np.where(body, intrinsic, 0), np.where(body, parameter, 0), q * STEP_HU**2
     total = intrinsic + parameter + step
     return np.where(body, synct, air), intrinsic + step if intrinsic.any() else intrinsic, parameter, total

@@ -8,8 +8,8 @@ import numpy as np
 
 from . import volume_range
 
-# where a card has earned no limit of its own: an interval wider than half of the volume says that the volume is hardly known. What
-# expected Dice and entropy of a surface are depends on the network: no limit fits all.
+# where a card has earned no limit of its own: an interval wider than half of the volume says that the volume is hardly
+# known. What expected Dice and entropy of a surface are depends on the network: no limit fits all.
 DOUBTFUL_ML = 5.0
 FIXED = {"interval_width": 0.5, "expected_dice": None, "surface_entropy": None}
 
@@ -25,32 +25,52 @@ class Flag:
 
 
 def limits(card: dict) -> dict[str, tuple[float | None, str]]:
-    """{name of `FIXED`: (limit, where it comes from, in words)}: earned on validation patients where the card says so."""
+    """{name of `FIXED`: (limit, where it comes from, in words)}: earned on validation patients where the card says
+    so.
+    """
     earned = card["calibration"].get("flags") or {}
     out = {name: (limit, "a fixed limit, not tested for this model") for name, limit in FIXED.items()}
     for name in FIXED:
         if name in earned:
             e = earned[name]
             of = f" ({e['images']})" if e.get("images") else ""
-            told = f"on {e['cases']} validation contours{of} it caught {e['caught']} of {e['caught'] + e['missed']} bad ones"
-            out[name] = (float(e["threshold"]), f"{told}, with {e['false_alarms']} false alarm{'s' * (e['false_alarms'] != 1)}")
+            told = (
+                f"on {e['cases']} validation contours{of} it caught {e['caught']} of {e['caught'] + e['missed']} "
+                "bad ones"
+            )
+            out[name] = (
+                float(e["threshold"]),
+                f"{told}, with {e['false_alarms']} false alarm{'s' * (e['false_alarms'] != 1)}",
+            )
     return out
 
 
-def of_structure(volume, labelled: np.ndarray, field_of_view: np.ndarray, quality=None, card: dict | None = None) -> list[Flag]:
+def of_structure(
+    volume, labelled: np.ndarray, field_of_view: np.ndarray, quality=None, card: dict | None = None
+) -> list[Flag]:
     """Flags of one structure from its `volumes.Volume`, its voxels [z, y, x], in the measured field of view, and its
     `structure_quality.Quality`; `card`: whose limits count, if it has any."""
     name = volume.structure
     if not labelled.any():
         if volume.upper_ml > 0:
-            return [Flag(name, "warning", "not found", f"No voxel is more likely {name} than not, yet up to {volume.upper_ml:.1f} ml are within the interval.")]
+            return [
+                Flag(
+                    name,
+                    "warning",
+                    "not found",
+                    f"No voxel is more likely {name} than not, yet up to {volume.upper_ml:.1f} ml are within the "
+                    "interval.",
+                )
+            ]
         return [Flag(name, "info", "not found", f"No voxel is likely {name}.")]
     out = []
     z = np.flatnonzero(labelled.any((1, 2)))
     edge = z[0] == 0 or z[-1] == labelled.shape[0] - 1
     edge |= bool(labelled[:, [0, -1]].any() or labelled[:, :, [0, -1]].any() or (labelled & ~field_of_view).any())
     if edge:
-        out.append(Flag(name, "info", "cut off", "It reaches the edge of the image: the volume is that of the visible part."))
+        out.append(
+            Flag(name, "info", "cut off", "It reaches the edge of the image: the volume is that of the visible part.")
+        )
     unusual = volume_range.reason(name, volume.volume_ml, card, edge) if card else None
     if unusual:
         out.append(Flag(name, "warning", "unusual volume", unusual))
@@ -63,18 +83,40 @@ def of_uncertainty(volume, quality=None, card: dict | None = None) -> list[Flag]
     limit, source = known["interval_width"]
     width = (volume.upper_ml - volume.lower_ml) / volume.volume_ml
     if width > limit:
-        out.append(Flag(volume.structure, "warning", "uncertain volume", f"The {volume.level:.0%} interval spans {width:.0%} of the volume "
-                        f"({volume.lower_ml:.1f} to {volume.upper_ml:.1f} ml), more than {limit:.0%} ({source}); check the contour."))
+        out.append(
+            Flag(
+                volume.structure,
+                "warning",
+                "uncertain volume",
+                f"The {volume.level:.0%} interval spans {width:.0%} of the volume "
+                f"({volume.lower_ml:.1f} to {volume.upper_ml:.1f} ml), more than {limit:.0%} ({source}); check the "
+                "contour.",
+            )
+        )
     if quality is None:
         return out
     limit, source = known["expected_dice"]
     if limit is not None and quality.expected_dice < limit:
-        out.append(Flag(volume.structure, "warning", "low expected Dice", f"The expected Dice is {quality.expected_dice:.2f}, less than {limit:.2f} "
-                        f"({source}); check the contour."))
+        out.append(
+            Flag(
+                volume.structure,
+                "warning",
+                "low expected Dice",
+                f"The expected Dice is {quality.expected_dice:.2f}, less than {limit:.2f} "
+                f"({source}); check the contour.",
+            )
+        )
     limit, source = known["surface_entropy"]
     if limit is not None and quality.surface_entropy > limit:
-        out.append(Flag(volume.structure, "warning", "uncertain surface", f"The mean entropy along its surface is {quality.surface_entropy:.2f} nats, more "
-                        f"than {limit:.2f} ({source}); check the contour."))
+        out.append(
+            Flag(
+                volume.structure,
+                "warning",
+                "uncertain surface",
+                f"The mean entropy along its surface is {quality.surface_entropy:.2f} nats, more "
+                f"than {limit:.2f} ({source}); check the contour.",
+            )
+        )
     return out
 
 
@@ -82,17 +124,34 @@ def of_edge(doubtful_ml: float) -> list[Flag]:
     """A flag where a relevant volume was taken for air although it may be tissue; see `preprocess.regions`."""
     if doubtful_ml < DOUBTFUL_ML:
         return []
-    return [Flag("synCT", "warning", "edge of the body unclear", f"{doubtful_ml:.0f} ml beside the body were taken for air (-1000 HU) although the MR shows "
-                 "some signal there, or the border of the image cuts something dark: bone or other tissue may be missing. Look at the border.")]
+    return [
+        Flag(
+            "synCT",
+            "warning",
+            "edge of the body unclear",
+            f"{doubtful_ml:.0f} ml beside the body were taken for air (-1000 HU) although the MR shows "
+            "some signal there, or the border of the image cuts something dark: bone or other tissue may be missing. "
+            "Look at the border.",
+        )
+    ]
 
 
 def of_synct(predictive_sd: np.ndarray, body: np.ndarray, card: dict) -> list[Flag]:
-    """A flag when the mean predictive sd in the body, away from its edge, exceeds all that the model's validation patients had."""
+    """A flag when the mean predictive sd in the body, away from its edge, exceeds all that the model's validation
+    patients had.
+    """
     seen = (card["calibration"].get("synct") or {}).get("body_sd_range_hu")
     if not seen or not body.any():
         return []
     mean = float(predictive_sd[body].mean())
     if mean > seen[1]:
-        return [Flag("synCT", "warning", "unusually uncertain", f"The mean predictive SD in the body is {mean:.0f} HU; on the validation "
-                     f"patients it was {seen[0]:.0f} to {seen[1]:.0f} HU. The image may be unlike the training data.")]
+        return [
+            Flag(
+                "synCT",
+                "warning",
+                "unusually uncertain",
+                f"The mean predictive SD in the body is {mean:.0f} HU; on the validation "
+                f"patients it was {seen[0]:.0f} to {seen[1]:.0f} HU. The image may be unlike the training data.",
+            )
+        ]
     return []

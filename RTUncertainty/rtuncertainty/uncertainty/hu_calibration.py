@@ -1,9 +1,9 @@
 """Recalibrated uncertainty of a synthetic CT: what a card's `calibration.synct.recalibration` does to the variances.
 
-The variance that the samples give is scaled, and a residual variance added, by the predicted HU (air, fat, muscle, marrow
-and compact bone differ in how much too sure a network is); both are interpolated between knots, so that no edge appears
-in the map. An interval of level p is mean ± factor(p)·sd, with factors that are quantiles of |z| on validation patients:
-errors have heavier tails than a Gaussian. Training's side of it, the fit, is training/calibration/hu.py.
+The variance that the samples give is scaled, and a residual variance added, by the predicted HU (air, fat, muscle,
+marrow and compact bone differ in how much too sure a network is); both are interpolated between knots, so that no edge
+appears in the map. An interval of level p is mean ± factor(p)·sd, with factors that are quantiles of |z| on validation
+patients: errors have heavier tails than a Gaussian. Training's side of it, the fit, is training/calibration/hu.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class Recalibration:
         return intrinsic * squared + residual, parameter * squared
 
     def factor(self, level: float) -> float:
-        """Half of the width of an interval of `level` in sds; between known levels by interpolation, Gaussian beyond."""
+        """Half of the width of an interval of `level` in sds; between known levels by interpolation, Gaussian
+        beyond.
+        """
         levels = sorted(self.factors)
         if not levels or not levels[0] <= level <= levels[-1]:
             return gaussian_factor(level)
@@ -38,9 +40,12 @@ class Recalibration:
 
     def as_card(self) -> dict:
         """What the card stores."""
-        return {"knots_hu": [float(k) for k in self.knots], "scale": [round(float(s), 4) for s in self.scale],
-                "residual_hu": [round(float(r), 2) for r in self.residual],
-                "interval_factors": {f"{k:g}": round(float(v), 4) for k, v in sorted(self.factors.items())}}
+        return {
+            "knots_hu": [float(k) for k in self.knots],
+            "scale": [round(float(s), 4) for s in self.scale],
+            "residual_hu": [round(float(r), 2) for r in self.residual],
+            "interval_factors": {f"{k:g}": round(float(v), 4) for k, v in sorted(self.factors.items())},
+        }
 
 
 def gaussian_factor(level: float) -> float:
@@ -53,8 +58,12 @@ def of_card(card: dict) -> Recalibration | None:
     stored = (card["calibration"].get("synct") or {}).get("recalibration")
     if not stored:
         return None
-    return Recalibration(stored["knots_hu"], stored["scale"], stored["residual_hu"],
-                         {float(k): v for k, v in stored["interval_factors"].items()})
+    return Recalibration(
+        stored["knots_hu"],
+        stored["scale"],
+        stored["residual_hu"],
+        {float(k): v for k, v in stored["interval_factors"].items()},
+    )
 
 
 def interval_factors(card: dict, levels) -> dict[float, float]:

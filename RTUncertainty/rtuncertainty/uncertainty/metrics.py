@@ -15,9 +15,9 @@ import SimpleITK as sitk
 from scipy import ndimage, stats
 
 from ..core import geometry
-from .hu_calibration import gaussian_factor
 from ..core.errors import InputError
 from ..core.surfaces import dice
+from .hu_calibration import gaussian_factor
 
 BONE_HU = 200.0
 SOFT_TISSUE_HU = (-250.0, 250.0)
@@ -55,10 +55,11 @@ def regions(reference: np.ndarray, body: np.ndarray, valid: np.ndarray | None = 
 def reference_body(hu: np.ndarray, spacing) -> np.ndarray:
     """The patient without the couch in a CT, bool [z, y, x]: > -300 HU, opened by 5 mm, holes filled, 2 % of largest.
 
-    `spacing` is (x, y, z). Where scores are taken: a body mask of the product itself would leave out what it takes for air.
+    `spacing` is (x, y, z). Where scores are taken: a body mask of the product itself would leave out what it takes for
+    air.
     """
     radius = max(1, round(5.0 / spacing[0]))
-    disc = np.hypot(*np.ogrid[-radius:radius + 1, -radius:radius + 1])[None] <= radius
+    disc = np.hypot(*np.ogrid[-radius : radius + 1, -radius : radius + 1])[None] <= radius
     around = ((0, 0), (radius, radius), (radius, radius))
     mask = ndimage.binary_opening(np.pad(hu > BODY_HU, around, mode="edge"), disc)[:, radius:-radius, radius:-radius]
     mask = np.stack([ndimage.binary_fill_holes(s) for s in mask])
@@ -68,7 +69,9 @@ def reference_body(hu: np.ndarray, spacing) -> np.ndarray:
 
 
 def called_air(synct: np.ndarray, reference: np.ndarray, region: np.ndarray) -> float:
-    """The share of the tissue (> -300 HU) of a reference CT in `region` for which a synthetic CT says air (<= -400 HU)."""
+    """The share of the tissue (> -300 HU) of a reference CT in `region` for which a synthetic CT says air (<= -400
+    HU).
+    """
     tissue = region & (reference > BODY_HU)
     return float((synct[tissue] <= AIR_HU).mean()) if tissue.any() else math.nan
 
@@ -76,13 +79,13 @@ def called_air(synct: np.ndarray, reference: np.ndarray, region: np.ndarray) -> 
 def error_statistics(error: np.ndarray) -> dict[str, float]:
     """MAE, ME and RMSE of a one-dimensional array of errors, in its unit."""
     error = np.asarray(error, np.float64)
-    return {"MAE": float(np.abs(error).mean()), "ME": float(error.mean()), "RMSE": float(np.sqrt((error ** 2).mean()))}
+    return {"MAE": float(np.abs(error).mean()), "ME": float(error.mean()), "RMSE": float(np.sqrt((error**2).mean()))}
 
 
 def psnr(image: np.ndarray, reference: np.ndarray, mask: np.ndarray, data_range: float = 3000.0) -> float:
     """Peak signal-to-noise ratio in dB inside `mask`; `data_range` in HU (3000: from air to dense cortical bone)."""
     mse = float(((image[mask].astype(np.float64) - reference[mask]) ** 2).mean())
-    return math.inf if mse == 0 else 10 * math.log10(data_range ** 2 / mse)
+    return math.inf if mse == 0 else 10 * math.log10(data_range**2 / mse)
 
 
 def _smooth(plane: np.ndarray) -> np.ndarray:
@@ -120,12 +123,16 @@ def z_scores(error: np.ndarray, sd: np.ndarray) -> np.ndarray:
 
 
 def coverage(z: np.ndarray, levels=LEVELS, factors: dict[float, float] | None = None) -> dict[float, float]:
-    """The share of z-scores inside the central interval of each nominal level: ± `factors[level]`, by default Gaussian."""
+    """The share of z-scores inside the central interval of each nominal level: ± `factors[level]`, by default
+    Gaussian.
+    """
     size = np.abs(z)
     return {level: float((size <= (factors or {}).get(level, gaussian_factor(level))).mean()) for level in levels}
 
 
-def correlation_length(z: np.ndarray, mask: np.ndarray, spacing, threshold: float = 0.05, longest: float = 60.0) -> float:
+def correlation_length(
+    z: np.ndarray, mask: np.ndarray, spacing, threshold: float = 0.05, longest: float = 60.0
+) -> float:
     """The distance in mm at which the autocorrelation of `z` inside `mask` first falls below `threshold`.
 
     Taken along each axis over pairs of voxels that both lie in the mask, and the largest of the axes returned;
@@ -202,8 +209,9 @@ def fit_to_normal(sample: np.ndarray, step_mm: float) -> GoodnessOfFit:
     ks = stats.kstest(sample, "norm")
     observed = np.bincount(np.minimum((stats.norm.cdf(sample) * bins).astype(int), bins - 1), minlength=bins)
     chi = stats.chisquare(observed)
-    return GoodnessOfFit(n, step_mm, float(ks.statistic), float(ks.pvalue),
-                         float(chi.statistic), float(chi.pvalue), bins)
+    return GoodnessOfFit(
+        n, step_mm, float(ks.statistic), float(ks.pvalue), float(chi.statistic), float(chi.pvalue), bins
+    )
 
 
 def error_sd_correlation(error: np.ndarray, sd: np.ndarray, largest: int = 20000, seed: int = 0) -> float:
@@ -220,7 +228,9 @@ def error_sd_correlation(error: np.ndarray, sd: np.ndarray, largest: int = 20000
     return float(stats.spearmanr(error, sd).statistic)
 
 
-def reference_on(reference: sitk.Image, grid: sitk.Image, name: str = "the reference CT") -> tuple[sitk.Image, np.ndarray]:
+def reference_on(
+    reference: sitk.Image, grid: sitk.Image, name: str = "the reference CT"
+) -> tuple[sitk.Image, np.ndarray]:
     """The reference CT on `grid` (float32 HU) and where its field of view covers that grid (boolean array).
 
     Raises `InputError` when the two do not overlap.
@@ -262,12 +272,19 @@ def evaluate(
 
     Raises `InputError` when arrays differ in shape or no voxel is left to compare.
     """
-    given = {"predictive sd": predictive_sd, "reference CT": reference, "body mask": body, "mask of valid voxels": valid}
+    given = {
+        "predictive sd": predictive_sd,
+        "reference CT": reference,
+        "body mask": body,
+        "mask of valid voxels": valid,
+    }
     for group in (structures, reference_structures, probabilities):
         given.update(group or {})
     for name, array in given.items():
         if array is not None and array.shape != synct.shape:
-            raise InputError(f"the {name} has the shape {array.shape}, the synthetic CT {synct.shape}; resample it first.")
+            raise InputError(
+                f"the {name} has the shape {array.shape}, the synthetic CT {synct.shape}; resample it first."
+            )
     synct, reference = synct.astype(np.float32, copy=False), reference.astype(np.float32, copy=False)
     found = regions(reference, body, valid)
     if "body" not in found:
@@ -286,9 +303,11 @@ def evaluate(
             rows.append(Row(name, "SSIM", ssim(synct, reference, mask), ""))
         if z is not None:
             rows += _uncertainty_rows(name, z, error, predictive_sd, mask, spacing, step_mm, seed, factors)
-    for name in (structures or {}):
+    for name in structures or {}:
         if name in (reference_structures or {}):
-            rows += _overlap_rows(name, structures[name], reference_structures[name], (probabilities or {}).get(name), valid)
+            rows += _overlap_rows(
+                name, structures[name], reference_structures[name], (probabilities or {}).get(name), valid
+            )
     return rows
 
 
@@ -301,13 +320,20 @@ def _uncertainty_rows(name, z, error, sd, mask, spacing, step_mm, seed, factors)
     if finite.size < inside.size:
         rows.append(Row(name, "voxels without a predictive sd", float(inside.size - finite.size), ""))
     rows += [Row(name, "z mean", float(finite.mean()), ""), Row(name, "z sd", float(finite.std()), "")]
-    rows += [Row(name, f"coverage of {100 * level:.0f} % intervals", 100 * share, "%")
-             for level, share in coverage(finite, factors=factors).items()]
+    rows += [
+        Row(name, f"coverage of {100 * level:.0f} % intervals", 100 * share, "%")
+        for level, share in coverage(finite, factors=factors).items()
+    ]
     fit = goodness_of_fit(z, mask, spacing, step_mm)
-    rows += [Row(name, "fit to N(0,1): thinned n", float(fit.n), ""), Row(name, "fit to N(0,1): step", fit.step_mm, "mm")]
+    rows += [
+        Row(name, "fit to N(0,1): thinned n", float(fit.n), ""),
+        Row(name, "fit to N(0,1): step", fit.step_mm, "mm"),
+    ]
     if math.isfinite(fit.ks_p):
-        rows += [Row(name, "fit to N(0,1): KS p", fit.ks_p, ""),
-                 Row(name, "fit to N(0,1): chi-square p", fit.chi_square_p, "")]
+        rows += [
+            Row(name, "fit to N(0,1): KS p", fit.ks_p, ""),
+            Row(name, "fit to N(0,1): chi-square p", fit.chi_square_p, ""),
+        ]
     correlation = error_sd_correlation(error[mask], sd[mask], seed=seed)
     if math.isfinite(correlation):
         rows.append(Row(name, "Spearman of |error| and predictive sd", correlation, ""))

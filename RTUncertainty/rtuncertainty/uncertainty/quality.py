@@ -16,7 +16,9 @@ LEAST = 0.01
 
 @dataclass
 class Quality:
-    """`expected_dice` with its interval (NaN where nothing was calibrated), and `surface_entropy`: nats, mean over the surface voxels."""
+    """`expected_dice` with its interval (NaN where nothing was calibrated), and `surface_entropy`: nats, mean over
+    the surface voxels.
+    """
 
     structure: str
     expected_dice: float
@@ -27,11 +29,12 @@ class Quality:
 
 
 def expected_dice(probability: np.ndarray, labelled: np.ndarray, rule: dict | None = None) -> float:
-    """E[2·|S ∩ Y| / (|S| + |Y|)] of the contour S (`labelled`, bool [z, y, x]) with a truth Y, NaN without a voxel in S.
+    """E[2·|S ∩ Y| / (|S| + |Y|)] of the contour S (`labelled`, bool [z, y, x]) with a truth Y, NaN without a voxel in
+    S.
 
-    Y holds each voxel with its `probability`, independently of the others. The ratio of sums is expanded to second order about
-    their means (delta method), which leaves an error of the order of 1/|S|². Where the structure's `rule` keeps pieces only,
-    probabilities of pieces apart from the contour do not count. Raises `ValueError` for NaN.
+    Y holds each voxel with its `probability`, independently of the others. The ratio of sums is expanded to second
+    order about their means (delta method), which leaves an error of the order of 1/|S|². Where the structure's `rule`
+    keeps pieces only, probabilities of pieces apart from the contour do not count. Raises `ValueError` for NaN.
     """
     labelled = np.asarray(labelled, bool)
     if not labelled.any():
@@ -63,8 +66,8 @@ def binary_entropy(probability: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class QualityCalibration:
-    """From expected to true Dice, as seen on validation patients: `knots` → `dice`, both rising (isotonic), linear between them;
-    `below` and `above` are what the truth may differ by at the nominal `level` (≤ 0 and ≥ 0)."""
+    """From expected to true Dice, as seen on validation patients: `knots` → `dice`, both rising (isotonic), linear
+    between them; `below` and `above` are what the truth may differ by at the nominal `level` (≤ 0 and ≥ 0)."""
 
     knots: tuple[float, ...]
     dice: tuple[float, ...]
@@ -82,9 +85,18 @@ class QualityCalibration:
 
     def as_card(self) -> dict:
         """What the card stores as `calibration.quality`."""
-        return {"method": "isotonic", "from": "expected_dice", "knots": [round(k, 5) for k in self.knots], "dice": [round(d, 5) for d in self.dice],
-                "below": round(self.below, 5), "above": round(self.above, 5), "level": self.level, "cases": self.cases, "patients": self.patients,
-                **self.scores}
+        return {
+            "method": "isotonic",
+            "from": "expected_dice",
+            "knots": [round(k, 5) for k in self.knots],
+            "dice": [round(d, 5) for d in self.dice],
+            "below": round(self.below, 5),
+            "above": round(self.above, 5),
+            "level": self.level,
+            "cases": self.cases,
+            "patients": self.patients,
+            **self.scores,
+        }
 
 
 def of_card(card: dict) -> QualityCalibration | None:
@@ -92,13 +104,28 @@ def of_card(card: dict) -> QualityCalibration | None:
     s = card["calibration"].get("quality")
     if not s:
         return None
-    return QualityCalibration(tuple(s["knots"]), tuple(s["dice"]), s["below"], s["above"], s["level"], s["cases"], s["patients"])
+    return QualityCalibration(
+        tuple(s["knots"]), tuple(s["dice"]), s["below"], s["above"], s["level"], s["cases"], s["patients"]
+    )
 
 
-def assess(structure: str, probability: np.ndarray, labelled: np.ndarray, entropy: np.ndarray | None, card: dict, rule: dict | None = None) -> Quality:
-    """The quality of one contour; arrays [z, y, x], `entropy` None where there is none: then that of the structure against the rest."""
+def assess(
+    structure: str,
+    probability: np.ndarray,
+    labelled: np.ndarray,
+    entropy: np.ndarray | None,
+    card: dict,
+    rule: dict | None = None,
+) -> Quality:
+    """The quality of one contour; arrays [z, y, x], `entropy` None where there is none: then that of the structure
+    against the rest.
+    """
     raw = expected_dice(probability, labelled, rule)
-    out = Quality(structure, raw, surface_entropy=surface_entropy(binary_entropy(probability) if entropy is None else entropy, labelled))
+    out = Quality(
+        structure,
+        raw,
+        surface_entropy=surface_entropy(binary_entropy(probability) if entropy is None else entropy, labelled),
+    )
     mapping = of_card(card)
     if mapping is not None and math.isfinite(raw):
         out.expected_dice, out.dice_lower, out.dice_upper = mapping.apply(raw)

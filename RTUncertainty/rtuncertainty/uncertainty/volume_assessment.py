@@ -8,7 +8,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core import geometry
-from . import quality as structure_quality, volume_calibration, volume_distribution
+from . import quality as structure_quality
+from . import volume_calibration, volume_distribution
 from .quality import Quality
 from .volume_distribution import VolumeDistribution
 from .volumes import SURE, Volume
@@ -16,8 +17,8 @@ from .volumes import SURE, Volume
 
 @dataclass
 class Assessed:
-    """One structure: the distribution of its volume, how much of it holds each voxel (uint8, percent, on the contour's grid),
-    and the quality of its contour."""
+    """One structure: the distribution of its volume, how much of it holds each voxel (uint8, percent, on the contour's
+    grid), and the quality of its contour."""
 
     distribution: VolumeDistribution
     inside: sitk.Image
@@ -28,21 +29,33 @@ class Assessed:
         return self.distribution.structure
 
 
-def assess(name: str, inside: np.ndarray, probability: np.ndarray | None, labelled: np.ndarray, entropy: np.ndarray | None, grid: sitk.Image, card: dict,
-           rule: dict | None = None) -> Assessed:
+def assess(
+    name: str,
+    inside: np.ndarray,
+    probability: np.ndarray | None,
+    labelled: np.ndarray,
+    entropy: np.ndarray | None,
+    grid: sitk.Image,
+    card: dict,
+    rule: dict | None = None,
+) -> Assessed:
     """All of one structure; arrays [z, y, x] on `grid`.
 
-    inside: P(p > ½), see `volume_distribution`; probability: the mean over the samples, or None: then `inside` in its place;
+    inside: P(p > ½), see `volume_distribution`; probability: the mean over the samples, or None: then `inside` in its
+    place;
     labelled: the contour that is shown; entropy: predictive, nats, or None; rule: the structure's (`structures.tidy`).
     """
     probability = inside if probability is None else probability
     membership = np.zeros(labelled.shape, np.float32)
-    # an organ is a small part of a scan; a voxel around it tells where its surface is. What is no number is kept, to be refused
+    # an organ is a small part of a scan; a voxel around it tells where its surface is. What is no number is kept, to be
+    # refused
     some = ~(inside < SURE) | (probability > structure_quality.LEAST) | labelled
     box = geometry.bounding_box(some, 1) if some.any() else (slice(0, 1),) * 3
     membership[box] = volume_distribution.restricted(inside[box], labelled[box], rule)
     distribution = volume_distribution.of_membership(name, membership, float(np.prod(grid.GetSpacing())) / 1000)
-    quality = structure_quality.assess(name, probability[box], labelled[box], None if entropy is None else entropy[box], card, rule)
+    quality = structure_quality.assess(
+        name, probability[box], labelled[box], None if entropy is None else entropy[box], card, rule
+    )
     return Assessed(distribution, geometry.like(volume_distribution.percent(membership), grid, np.uint8), quality)
 
 

@@ -1,24 +1,29 @@
-"""Calibrated intervals of volumes: what a card's `calibration.volumes` does to a `VolumeDistribution` (Eaton-Rosen 2018, Sec. 2.2).
+"""Calibrated intervals of volumes: what a card's `calibration.volumes` does to a `VolumeDistribution` (Eaton-Rosen
+2018, Sec. 2.2).
 
-All methods work on x = log((v + c) / (m + c)), the logarithm of a volume v over the shown contour's volume m (c keeps a volume
-of 0 finite), so an interval stretches by factors and never reaches below 0.
+All methods work on x = log((v + c) / (m + c)), the logarithm of a volume v over the shown contour's volume m (c keeps a
+volume of 0 finite), so an interval stretches by factors and never reaches below 0.
 
-log_affine: x → shift + scale·x, fitted so that the percentiles at which true volumes lie are uniform (probability-integral
-transform). The paper's affine map of percentile levels cannot reach beyond the samples; one of the volumes can.
+log_affine: x → shift + scale·x, fitted so that the percentiles at which true volumes lie are uniform
+(probability-integral transform). The paper's affine map of percentile levels cannot reach beyond the samples; one of
+the volumes can.
 
-conformal: conformalised quantile regression (Romano, Patterson & Candès 2019): both ends of the interval of a level move out by a
-margin in x, the level's conformal quantile of max(low − x, x − high) over validation cases. Symmetric (their Theorem 1): the
-asymmetric one (Theorem 2) needs twice the cases for a level and is wider. The margin is the same for every structure and patient:
-a network that is sure of everything gets an interval too. The interval holds the true volume of a new patient with at least the
-promised probability, whatever the network, if patients are exchangeable (and the structure is there and was found).
+conformal: conformalised quantile regression (Romano, Patterson & Candès 2019): both ends of the interval of a level
+move out by a margin in x, the level's conformal quantile of max(low − x, x − high) over validation cases. Symmetric
+(their Theorem 1): the asymmetric one (Theorem 2) needs twice the cases for a level and is wider. The margin is the same
+for every structure and patient: a network that is sure of everything gets an interval too. The interval holds the true
+volume of a new patient with at least the promised probability, whatever the network, if patients are exchangeable (and
+the structure is there and was found).
 
 conformal_scaled: the same with a margin in units of the distribution's own width (its 90 % interval in x, from
-`LEAST_WIDTH` to `MOST_WIDTH`), so that one contour that was missed, and of which the network was unsure, does not widen those of which it was
-sure (CQR-m of Kivaranovic 2020, CQR-r of Sesia & Candès 2020, whom it did not help; here it does). The promise is the same.
+`LEAST_WIDTH` to `MOST_WIDTH`), so that one contour that was missed, and of which the network was unsure, does not widen
+those of which it was sure (CQR-m of Kivaranovic 2020, CQR-r of Sesia & Candès 2020, whom it did not help; here it
+does). The promise is the same.
 
-Where the card knows which volumes of a structure patients have (`usual`: the least and the most that training patients had), the part of a
-margin that lies beyond them counts for `PACE` only: nobody's mandible holds 600 ml. The intervals of a level still grow with the
-margin without end, so the promise holds as before (nested conformal prediction, Gupta, Kuchibhotla & Ramdas 2022).
+Where the card knows which volumes of a structure patients have (`usual`: the least and the most that training patients
+had), the part of a margin that lies beyond them counts for `PACE` only: nobody's mandible holds 600 ml. The intervals
+of a level still grow with the margin without end, so the promise holds as before (nested conformal prediction, Gupta,
+Kuchibhotla & Ramdas 2022).
 
 Training's side, the fit, is training/calibration/volumes.py.
 """
@@ -41,13 +46,15 @@ POOLED = "pooled"
 OFFSET_ML = 0.01
 # how far an end moves beyond what training patients had, over how far it moves elsewhere
 PACE = 0.2
-# what a margin of conformal_scaled is multiplied with at least and at most, in x: nobody is surer of a volume than of ±5 %, and an
-# interval that spans a factor of 4.5 by itself needs no margin in units of more
+# what a margin of conformal_scaled is multiplied with at least and at most, in x: nobody is surer of a volume than of
+# ±5 %, and an interval that spans a factor of 4.5 by itself needs no margin in units of more
 LEAST_WIDTH, MOST_WIDTH = 0.1, 1.5
 
 
 class Interval(NamedTuple):
-    """`lower`, `upper` in ml; whether calibrated for the level asked for, on how many validation cases, and what to know of it."""
+    """`lower`, `upper` in ml; whether calibrated for the level asked for, on how many validation cases, and what to
+    know of it.
+    """
 
     lower: float
     upper: float
@@ -72,15 +79,21 @@ def own_width(p5_ml, p95_ml):
 
 
 def moved_out(end, margin, limit):
-    """Where the upper end of an interval (in x) lies that moves out by `margin`: at `PACE` beyond `limit` (x; infinite: everywhere alike)."""
+    """Where the upper end of an interval (in x) lies that moves out by `margin`: at `PACE` beyond `limit` (x;
+    infinite: everywhere alike).
+    """
     limit, out = np.maximum(limit, end), end + np.asarray(margin, float)
-    return np.where((out <= limit) | np.less_equal(margin, 0), out, limit + PACE * (out - np.where(np.isfinite(limit), limit, out)))
+    return np.where(
+        (out <= limit) | np.less_equal(margin, 0), out, limit + PACE * (out - np.where(np.isfinite(limit), limit, out))
+    )
 
 
 def margin_to(end, truth, limit):
     """The margin with which `moved_out` reaches `truth`."""
     limit = np.maximum(limit, end)
-    return np.where(truth <= limit, truth - end, limit - end + (truth - np.where(np.isfinite(limit), limit, truth)) / PACE)
+    return np.where(
+        truth <= limit, truth - end, limit - end + (truth - np.where(np.isfinite(limit), limit, truth)) / PACE
+    )
 
 
 def patients_needed(level: float) -> int:
@@ -98,8 +111,8 @@ def limits(usual: dict[str, tuple[float, float]], structure: str, median_ml: flo
 
 @dataclass(frozen=True)
 class Group:
-    """The fit for one structure, or for all: log_affine has `shift` and `scale`, the conformal ones have `margins` by level, in x or
-    in units of `own_width`."""
+    """The fit for one structure, or for all: log_affine has `shift` and `scale`, the conformal ones have `margins` by
+    level, in x or in units of `own_width`."""
 
     cases: int
     patients: int
@@ -110,8 +123,8 @@ class Group:
 
 @dataclass(frozen=True)
 class VolumeCalibration:
-    """`method`: "none" or one of `METHODS`; `groups`: fits by structure, and "pooled" for those without their own; `usual`: (least,
-    most) ml that training patients had, by structure, which the conformal methods use."""
+    """`method`: "none" or one of `METHODS`; `groups`: fits by structure, and "pooled" for those without their own;
+    `usual`: (least, most) ml that training patients had, by structure, which the conformal methods use."""
 
     method: str = "none"
     groups: dict[str, Group] = field(default_factory=dict)
@@ -122,22 +135,43 @@ class VolumeCalibration:
         return self.groups.get(structure, self.groups.get(POOLED)) if self.method != "none" else None
 
     def interval(self, distribution: VolumeDistribution, level: float, structure: str | None = None) -> Interval:
-        """The interval of `level` (0 to 1), calibrated as far as the validation cases allow, which `note` says where they do not.
+        """The interval of `level` (0 to 1), calibrated as far as the validation cases allow, which `note` says where
+        they do not.
 
-        Intervals of a higher level hold those of a lower one. A structure that was not found (a shown volume of 0) keeps the
-        network's own: validation cases with a volume say nothing of it, and ratios to 0 nothing at all.
+        Intervals of a higher level hold those of a lower one. A structure that was not found (a shown volume of 0)
+        keeps the network's own: validation cases with a volume say nothing of it, and ratios to 0 nothing at all.
         """
         group = self.group(structure or distribution.structure)
         if group is None or distribution.volume_ml <= 0:
-            return Interval(*distribution.interval(level), False, 0, "" if group is None else "it was not found, so nothing is calibrated")
+            return Interval(
+                *distribution.interval(level),
+                False,
+                0,
+                "" if group is None else "it was not found, so nothing is calibrated",
+            )
         enough = group.patients >= patients_needed(level)
-        note = "" if enough else f"too few cases for {100 * level:g} %: it takes {patients_needed(level)} patients, there are {group.patients}"
-        lower, upper = self._log_affine(distribution, level, group) if self.method == "log_affine" else \
-            self._conformal(distribution, level, group, *limits(self.usual, structure or distribution.structure, distribution.volume_ml))
+        note = (
+            ""
+            if enough
+            else f"too few cases for {100 * level:g} %: it takes {patients_needed(level)} patients, there are "
+            f"{group.patients}"
+        )
+        lower, upper = (
+            self._log_affine(distribution, level, group)
+            if self.method == "log_affine"
+            else self._conformal(
+                distribution,
+                level,
+                group,
+                *limits(self.usual, structure or distribution.structure, distribution.volume_ml),
+            )
+        )
         return Interval(lower, upper, enough, group.cases, note)
 
     def quantiles(self, distribution: VolumeDistribution, structure: str | None = None) -> list[float | None]:
-        """The calibrated volumes (ml) at the distribution's percentiles: ends of intervals. None where it is not calibrated so far out."""
+        """The calibrated volumes (ml) at the distribution's percentiles: ends of intervals. None where it is not
+        calibrated so far out.
+        """
         group, out = self.group(structure or distribution.structure), []
         for q in distribution.percentiles:
             found = self.interval(distribution, abs(2 * q - 100) / 100, structure)
@@ -147,13 +181,19 @@ class VolumeCalibration:
     @staticmethod
     def _log_affine(distribution, level, group):
         m = distribution.volume_ml
-        return tuple(from_log_ratio(group.shift + group.scale * float(log_ratio(v, m)), m) for v in distribution.interval(level))
+        return tuple(
+            from_log_ratio(group.shift + group.scale * float(log_ratio(v, m)), m) for v in distribution.interval(level)
+        )
 
     def _conformal(self, distribution, level, group, least, most):
         m = distribution.volume_ml
         if level <= 0:
             return m, m
-        unit = float(own_width(distribution.quantile(5), distribution.quantile(95))) if self.method == "conformal_scaled" else 1.0
+        unit = (
+            float(own_width(distribution.quantile(5), distribution.quantile(95)))
+            if self.method == "conformal_scaled"
+            else 1.0
+        )
         low = high = 0.0
 
         def include(ends, margin):
@@ -180,11 +220,20 @@ class VolumeCalibration:
         groups = {}
         for name, g in self.groups.items():
             groups[name] = {"cases": g.cases, "patients": g.patients} | (
-                {"shift": round(g.shift, 6), "scale": round(g.scale, 6)} if self.method == "log_affine" else
-                {"margins": {f"{k:g}": round(v, 6) for k, v in sorted(g.margins.items())}})
-        whole = every or Group(sum(g.cases for g in self.groups.values()), max(g.patients for g in self.groups.values()))
-        return {"method": self.method, "cases": whole.cases, "patients": whole.patients, "per": own or POOLED, "groups": groups} | (
-            {"usual_ml": {name: list(ends) for name, ends in self.usual.items()}} if self.usual else {})
+                {"shift": round(g.shift, 6), "scale": round(g.scale, 6)}
+                if self.method == "log_affine"
+                else {"margins": {f"{k:g}": round(v, 6) for k, v in sorted(g.margins.items())}}
+            )
+        whole = every or Group(
+            sum(g.cases for g in self.groups.values()), max(g.patients for g in self.groups.values())
+        )
+        return {
+            "method": self.method,
+            "cases": whole.cases,
+            "patients": whole.patients,
+            "per": own or POOLED,
+            "groups": groups,
+        } | ({"usual_ml": {name: list(ends) for name, ends in self.usual.items()}} if self.usual else {})
 
 
 def of_card(card: dict) -> VolumeCalibration:
@@ -195,7 +244,20 @@ def of_card(card: dict) -> VolumeCalibration:
     if stored.get("method") not in METHODS:
         from ..core.errors import InputError
 
-        raise InputError(f"{card.get('name', 'the card')}: calibration of volumes by '{stored.get('method')}' is unknown; known are {', '.join(METHODS)}.")
-    groups = {name: Group(g["cases"], g["patients"], g.get("shift", 0.0), g.get("scale", 1.0), {float(k): v for k, v in g.get("margins", {}).items()})
-              for name, g in stored["groups"].items()}
-    return VolumeCalibration(stored["method"], groups, {name: tuple(ends) for name, ends in stored.get("usual_ml", {}).items()})
+        raise InputError(
+            f"{card.get('name', 'the card')}: calibration of volumes by '{stored.get('method')}' is unknown; known are "
+            f"{', '.join(METHODS)}."
+        )
+    groups = {
+        name: Group(
+            g["cases"],
+            g["patients"],
+            g.get("shift", 0.0),
+            g.get("scale", 1.0),
+            {float(k): v for k, v in g.get("margins", {}).items()},
+        )
+        for name, g in stored["groups"].items()
+    }
+    return VolumeCalibration(
+        stored["method"], groups, {name: tuple(ends) for name, ends in stored.get("usual_ml", {}).items()}
+    )

@@ -1,10 +1,12 @@
 """The distribution of a structure's volume from samples of its probability (Eaton-Rosen 2018, Sec. 2.2).
 
-A network with dropout gives a voxel's probability p many times. The contour of percentile q holds the voxels whose q-quantile
-of p lies above one half, which is where P(p > ½) > 1 − q. Contours are nested, and their volumes are the distribution: all
-voxels move together ("maximising the correlation"), since the volumes of single samples hardly differ.
+A network with dropout gives a voxel's probability p many times. The contour of percentile q holds the voxels whose
+q-quantile of p lies above one half, which is where P(p > ½) > 1 − q. Contours are nested, and their volumes are the
+distribution: all voxels move together ("maximising the correlation"), since the volumes of single samples hardly
+differ.
 
-P(p > ½) needs two running moments (`volumes.probability_of_being_inside`, a Beta fit). `restricted` makes of it the membership of a voxel: the part of the distribution in which the voxel lies inside.
+P(p > ½) needs two running moments (`volumes.probability_of_being_inside`, a Beta fit). `restricted` makes of it the
+membership of a voxel: the part of the distribution in which the voxel lies inside.
 """
 
 from __future__ import annotations
@@ -59,8 +61,9 @@ class VolumeDistribution:
 def from_surface(mask: np.ndarray, sd_mm, spacing) -> np.ndarray:
     """P(inside) of every voxel [z, y, x] where the surface of `mask` moves along its normal with a Gaussian `sd_mm`.
 
-    All of it moves together: Φ(−d / sd) at the signed distance d (mm; positive outside). `sd_mm`: a number, or one for each
-    surface voxel in the order of `np.nonzero(surfaces.surface(mask))`, whose nearest one counts. `spacing` is (x, y, z; mm).
+    All of it moves together: Φ(−d / sd) at the signed distance d (mm; positive outside). `sd_mm`: a number, or one for
+    each surface voxel in the order of `np.nonzero(surfaces.surface(mask))`, whose nearest one counts. `spacing` is (x,
+    y, z; mm).
     """
     from scipy import ndimage
     from scipy.special import ndtr
@@ -90,9 +93,11 @@ def from_surface(mask: np.ndarray, sd_mm, spacing) -> np.ndarray:
 
 
 def _to_border(mask: np.ndarray, sampling: np.ndarray) -> np.ndarray:
-    """From each voxel of `mask` to its border, mm: the distance to the nearest voxel outside less half a voxel that way.
+    """From each voxel of `mask` to its border, mm: the distance to the nearest voxel outside less half a voxel that
+    way.
 
-    Up to a third of a voxel too small where the border runs askew, so contours lie a little too far apart rather than too near.
+    Up to a third of a voxel too small where the border runs askew, so contours lie a little too far apart rather than
+    too near.
     """
     from scipy import ndimage
 
@@ -104,12 +109,14 @@ def _to_border(mask: np.ndarray, sampling: np.ndarray) -> np.ndarray:
 
 
 def restricted(inside: np.ndarray, labelled: np.ndarray, rule: dict | None = None) -> np.ndarray:
-    """The membership [z, y, x] (float32, 0 to 1) of a structure's voxels: the contour of percentile q is membership > 1 − q/100.
+    """The membership [z, y, x] (float32, 0 to 1) of a structure's voxels: the contour of percentile q is membership > 1
+    − q/100.
 
-    inside: P(p > ½); labelled: the voxels of the contour that is shown, which becomes the median one: what it holds lies above
-    one half, what it does not hold at one half or below. Where the structure's `rule` keeps pieces only (`structures.tidy`), so
-    does every contour: it holds what is connected to the shown one at its own percentile. Nothing shown: all pieces stay.
-    Raises `ValueError` for NaN and for shapes that differ.
+    inside: P(p > ½); labelled: the voxels of the contour that is shown, which becomes the median one: what it holds
+    lies above one half, what it does not hold at one half or below. Where the structure's `rule` keeps pieces only
+    (`structures.tidy`), so
+    does every contour: it holds what is connected to the shown one at its own percentile. Nothing shown: all pieces
+    stay. Raises `ValueError` for NaN and for shapes that differ.
     """
     inside, labelled = np.asarray(inside, np.float32), np.asarray(labelled, bool)
     if inside.shape != labelled.shape:
@@ -122,7 +129,9 @@ def restricted(inside: np.ndarray, labelled: np.ndarray, rule: dict | None = Non
         box = bounding_box((out > 0) | labelled)
         # the level at which a voxel becomes connected is a grey-scale reconstruction (Vincent 1993)
         seed, own = labelled[box].astype(np.float32), np.where(labelled[box], np.float32(1.0), out[box])
-        out[box] = sitk.GetArrayFromImage(sitk.ReconstructionByDilation(sitk.GetImageFromArray(seed), sitk.GetImageFromArray(own)))
+        out[box] = sitk.GetArrayFromImage(
+            sitk.ReconstructionByDilation(sitk.GetImageFromArray(seed), sitk.GetImageFromArray(own))
+        )
     out[labelled] = np.clip(inside[labelled], 0.5 + ABOVE_HALF, 1.0)
     return out
 

@@ -1,7 +1,8 @@
-"""Is a volume one that a patient may have? The card's `calibration.flags.usual_volume` tells what the training patients had.
+"""Is a volume one that a patient may have? The card's `calibration.flags.usual_volume` tells what the training patients
+had.
 
-A network that misses a structure may be sure of the little that it found: neither its interval nor its expected Dice then tells. That
-nobody's parotid holds 2 ml does.
+A network that misses a structure may be sure of the little that it found: neither its interval nor its expected Dice
+then tells. That nobody's parotid holds 2 ml does.
 """
 
 from __future__ import annotations
@@ -23,9 +24,18 @@ def reason(structure: str, ml: float, card: dict, cut_off: bool = False) -> str 
     """
     known = (card["calibration"].get("flags") or {}).get("usual_volume") or {}
     usual = known.get("structures", {}).get(structure)
-    if usual is None or (cut_off and ml < usual["least_ml"]) or beyond(ml, usual["least_ml"], usual["most_ml"]) <= known["threshold"]:
+    if (
+        usual is None
+        or (cut_off and ml < usual["least_ml"])
+        or beyond(ml, usual["least_ml"], usual["most_ml"]) <= known["threshold"]
+    ):
         return None
     bad = known["caught"] + known["missed"]
-    return (f"{ml:.1f} ml is {'less' if ml < usual['least_ml'] else 'more'} than any of the {usual['cases']} training patients had ({usual['least_ml']:.1f} to "
-            f"{usual['most_ml']:.1f} ml); on {known['cases']} validation contours such volumes gave away {known['caught']} of {bad} with a Dice below "
-            f"{known['dice_limit']:g}, with {known['false_alarms']} false alarm{'s' * (known['false_alarms'] != 1)}; check the contour.")
+    return (
+        f"{ml:.1f} ml is {'less' if ml < usual['least_ml'] else 'more'} than any of the {usual['cases']} training "
+        f"patients had ({usual['least_ml']:.1f} to "
+        f"{usual['most_ml']:.1f} ml); on {known['cases']} validation contours such volumes gave away {known['caught']} "
+        f"of {bad} with a Dice below "
+        f"{known['dice_limit']:g}, with {known['false_alarms']} false alarm{'s' * (known['false_alarms'] != 1)}; check "
+        "the contour."
+    )

@@ -1,4 +1,6 @@
-"""Volumes of structures with intervals, and the chance that a voxel belongs to a structure (Eaton-Rosen 2018, Sec. 2.2)."""
+"""Volumes of structures with intervals, and the chance that a voxel belongs to a structure (Eaton-Rosen 2018, Sec.
+2.2).
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,8 @@ class Volume:
 def probability_of_being_inside(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """P(p > ½) for a foreground probability p with these moments over the samples, taken as a Beta distribution.
 
-    Same shapes in and out. A voxel without spread, or one that is `SURE`, counts as in or out by its mean; a variance at or
-    beyond what a probability can have, m(1 − m), is a coin toss with mean m. Raises `ValueError` for NaN.
+    Same shapes in and out. A voxel without spread, or one that is `SURE`, counts as in or out by its mean; a variance
+    at or beyond what a probability can have, m(1 − m), is a coin toss with mean m. Raises `ValueError` for NaN.
     """
     mean, variance = np.clip(np.asarray(mean), 0.0, 1.0), np.asarray(variance)
     if not (np.isfinite(mean).all() and np.isfinite(variance).all()):

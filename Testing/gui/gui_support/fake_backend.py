@@ -46,13 +46,16 @@ def propagate(output):
     sys.path.append(str(Path(__file__).resolve().parents[2] / "slicer"))
     import SimpleITK as sitk
     from make_propagation import make_propagation
+
     from rtuncertainty.core import structure_set
 
     planning, daily = (sitk.ReadImage(option(name)) for name in ("--planning", "--daily"))
     structures = list(structure_set.read(option("--structures")).values())
     for structure in structures:
         structure.mask = sitk.Resample(structure.mask, planning, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-    make_propagation(output, planning, structures, daily, names=(Path(option("--planning")).stem, Path(option("--daily")).stem))
+    make_propagation(
+        output, planning, structures, daily, names=(Path(option("--planning")).stem, Path(option("--daily")).stem)
+    )
 
 
 def dvh(table):
@@ -60,12 +63,22 @@ def dvh(table):
     from rtuncertainty.core import structure_set
 
     numbers = ["mean_gy", "d98_gy", "d95_gy", "d50_gy", "d2_gy"]
-    head = ["structure", "volume_ml", *numbers, *(f"{c}_{end}" for c in numbers for end in ("lower", "upper")), "level", "calibrated", "note"]
+    head = [
+        "structure",
+        "volume_ml",
+        *numbers,
+        *(f"{c}_{end}" for c in numbers for end in ("lower", "upper")),
+        "level",
+        "calibrated",
+        "note",
+    ]
     rows, curves = [head], [["structure", "dose_gy", "volume_percent", "lower_percent", "upper_percent"]]
     for index, name in enumerate(structure_set.read(option("--structures"), empty=True)):
         bands, d = "--bands" in sys.argv, 30 + index
         ends = [v for _ in numbers for v in (d - 1, d + 1)] if bands else [""] * 10
-        rows.append([name, 12.5, *[d] * 5, *ends, 0.9 if bands else "", ("volume" if index == 0 else "no") if bands else "", ""])
+        rows.append(
+            [name, 12.5, *[d] * 5, *ends, 0.9 if bands else "", ("volume" if index == 0 else "no") if bands else "", ""]
+        )
         for dose in range(0, 61, 5):
             volume = max(0, 100 - 2 * dose)
             curves.append([name, dose, volume, *((max(0, volume - 5), min(100, volume + 5)) if bands else ("", ""))])
@@ -78,7 +91,7 @@ def dvh(table):
 def export(folder):
     """What `export` leaves: a folder with files."""
     folder.mkdir(parents=True)
-    for kind in sys.argv[sys.argv.index("--what") + 1:sys.argv.index("--output")]:
+    for kind in sys.argv[sys.argv.index("--what") + 1 : sys.argv.index("--output")]:
         if not kind.startswith(("-", "/")):
             (folder / f"{kind}.dcm").write_text("DICM", encoding="utf-8")
     shutil.copytree(option("--result"), os.environ["FAKE_BACKEND_ARGUMENTS"] + ".result", dirs_exist_ok=True)
@@ -114,7 +127,7 @@ def main():
     if behaviour == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == "garbage":
-        sys.stdout.buffer.write(b"\xff\xfe\x00 not json\n{\"event\": 3}\n[1, 2]\n{\"half\": \n" + b"x" * 70_000 + b"\n")
+        sys.stdout.buffer.write(b'\xff\xfe\x00 not json\n{"event": 3}\n[1, 2]\n{"half": \n' + b"x" * 70_000 + b"\n")
         sys.stdout.flush()
     if behaviour == "pieces":
         line = json.dumps({"event": "note", "message": "größer als üblich"}, ensure_ascii=False).encode() + b"\n"

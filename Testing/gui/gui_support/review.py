@@ -6,9 +6,10 @@ import pytest
 from make_propagation import make_propagation
 from make_result import make_result
 from make_review import add_review_files, make_large
-from RTUncertaintyLib.review.table import STRUCTURE
-from RTUncertaintyLib.mrml.attributes import nodes_by_class
 from standins import load_module, process_events
+
+from RTUncertaintyLib.mrml.attributes import nodes_by_class
+from RTUncertaintyLib.review.table import STRUCTURE
 
 MODULE = Path(__file__).resolve().parents[3] / "RTUncertainty" / "RTReview" / "RTReview.py"
 
@@ -31,9 +32,12 @@ def review(scene):
 def folders(tmp_path_factory):
     """Result folders by what they hold."""
     place = tmp_path_factory.mktemp("results")
-    return {"new": add_review_files(make_result(place / "new", reference=True)), "old": make_result(place / "old"),
-            "propagation": add_review_files(make_propagation(place / "propagation")),
-            "many": make_large(place / "many", 7, (48, 40, 16))}
+    return {
+        "new": add_review_files(make_result(place / "new", reference=True)),
+        "old": make_result(place / "old"),
+        "propagation": add_review_files(make_propagation(place / "propagation")),
+        "many": make_large(place / "many", 7, (48, 40, 16)),
+    }
 
 
 @pytest.fixture
@@ -63,4 +67,8 @@ def decision_buttons(ui):
 
 
 def contours(scene):
-    return [n for n in nodes_by_class(scene, "vtkMRMLModelNode") if n.GetAttribute("RTUncertainty.Role") and n.GetDisplayNode().GetVisibility()]
+    return [
+        n
+        for n in nodes_by_class(scene, "vtkMRMLModelNode")
+        if n.GetAttribute("RTUncertainty.Role") and n.GetDisplayNode().GetVisibility()
+    ]

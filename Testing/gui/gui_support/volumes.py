@@ -28,8 +28,11 @@ def transform_node(matrix, name="Transform"):
 
 
 def add_case():
-    """Planning CT, its structures (two overlap) and daily CT of `make_propagation.case` as nodes: (volume, segmentation, volume)."""
+    """Planning CT, its structures (two overlap) and daily CT of `make_propagation.case` as nodes: (volume,
+    segmentation, volume).
+    """
     import make_propagation
+
     from RTUncertaintyLib.mrml.volumes import add_volume as add_image
 
     planning, structures, daily = make_propagation.case()
@@ -38,7 +41,9 @@ def add_case():
 
 
 def add_segmentation(structures, reference, name="Structures"):
-    """A segmentation node of a list of `rtuncertainty.core.structure_set.Structure` on the grid of `reference`, each in a layer of its own."""
+    """A segmentation node of a list of `rtuncertainty.core.structure_set.Structure` on the grid of `reference`, each
+    in a layer of its own.
+    """
     from propagation_case import segmentation_node
 
     return segmentation_node(slicer.mrmlScene, structures, reference, name)

@@ -18,8 +18,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from rtuncertainty.core import image_io
-from rtuncertainty.prediction import preprocess
 from rtuncertainty.phantoms.pelvis import LABELS, DigitalPelvis, digital_pelvis
+from rtuncertainty.prediction import preprocess
 
 from ...core.files import make_folder, replaced, write_csv
 from .synthesis import Case, overlay, save_case
@@ -31,15 +31,19 @@ LARGEST = 1000  # patients of one seed, so that no two seeds share a patient
 def _names(patients: int, seed: int) -> list[str]:
     """Raises `SystemExit` for less than one patient, more than `LARGEST` or a negative seed."""
     if not 1 <= patients <= LARGEST or seed < 0:
-        raise SystemExit(f"cohort: {patients} patients of seed {seed}: give 1 to {LARGEST} patients and a seed of 0 or more.")
+        raise SystemExit(
+            f"cohort: {patients} patients of seed {seed}: give 1 to {LARGEST} patients and a seed of 0 or more."
+        )
     return [f"PELVIS_{index:03d}" for index in range(patients)]
 
 
 def write(out: Path, patients: int = 15, seed: int = 0, misregistered: bool = True, **options) -> list[Path]:
-    """Write `PELVIS_000/{mr,ct,labels}.nii.gz` … and `truth/PELVIS_000/ct.nii.gz` below `out`; returns the patients' folders.
+    """Write `PELVIS_000/{mr,ct,labels}.nii.gz` … and `truth/PELVIS_000/ct.nii.gz` below `out`; returns the patients'
+    folders.
 
     With `misregistered` the ct is that of another visit, on its own grid; without, it is the truth. The truth lies on
-    the MR's grid. A patient who is there already is not made again. Raises `SystemExit` when `out` holds another cohort.
+    the MR's grid. A patient who is there already is not made again. Raises `SystemExit` when `out` holds another
+    cohort.
     """
     names = _names(patients, seed)
     _claim(out, "images", seed, misregistered, options)
@@ -65,17 +69,27 @@ def write(out: Path, patients: int = 15, seed: int = 0, misregistered: bool = Tr
 def case_of(name: str, pelvis: DigitalPelvis) -> Case:
     """A phantom and its true CT as `prepare` would make them of an MR on its own grid.
 
-    N4 and z-score, body from the MR, labels of `LABELS`, valid everywhere. Beyond 6 mm from the body the ct is -1000 HU.
+    N4 and z-score, body from the MR, labels of `LABELS`, valid everywhere. Beyond 6 mm from the body the ct is -1000
+    HU.
     """
     ready = preprocess.preprocess(pelvis.mr, (None, None, None), name=name)
     mr, ct, labels, body = (sitk.GetArrayFromImage(i) for i in (ready.image, pelvis.ct, pelvis.labels, ready.body))
     body = body > 0
-    return Case(name, mr, _without_surroundings(ct, body, pelvis), labels, body, np.ones(body.shape, bool),
-                ready.image.GetSpacing(), classes=dict(LABELS))
+    return Case(
+        name,
+        mr,
+        _without_surroundings(ct, body, pelvis),
+        labels,
+        body,
+        np.ones(body.shape, bool),
+        ready.image.GetSpacing(),
+        classes=dict(LABELS),
+    )
 
 
 def misregister(true: Case, pelvis: DigitalPelvis) -> Case:
-    """The case with the CT of the other visit, resampled linearly under the true rigid offset; `valid` where it was measured.
+    """The case with the CT of the other visit, resampled linearly under the true rigid offset; `valid` where it was
+    measured.
 
     Bones fit, while bladder, rectum, soft tissue and gas are where they were on the other day: what the best rigid
     registration leaves.
@@ -103,12 +117,12 @@ def cases(patients: int = 15, seed: int = 0, misregistered: bool = False, **opti
 def prepare_cohort(out: Path, patients: int = 15, seed: int = 0, misregistered: bool = False, **options) -> list[dict]:
     """Write `cases/PELVIS_000.npz` …, `overlays/`, and `prepare.csv` with what was drawn; returns its rows.
 
-    With `misregistered` (see `misregister`) the same cases with the true ct lie in `truth/`, to evaluate on. A case that is
-    there already is not made again. Raises `SystemExit` when `out` holds another cohort.
+    With `misregistered` (see `misregister`) the same cases with the true ct lie in `truth/`, to evaluate on. A case
+    that is there already is not made again. Raises `SystemExit` when `out` holds another cohort.
     """
     names = _names(patients, seed)
     _claim(out, "cases", seed, misregistered, options)
-    for sub in ("cases", "overlays", "truth")[:3 if misregistered else 2]:
+    for sub in ("cases", "overlays", "truth")[: 3 if misregistered else 2]:
         make_folder(out / sub)
     rows = []
     for index, name in enumerate(names):
@@ -134,8 +148,10 @@ def prepare_cohort(out: Path, patients: int = 15, seed: int = 0, misregistered: 
 
 def _told(pelvis: DigitalPelvis) -> str:
     f = pelvis.facts
-    return (f"prostate {f['prostate_ml']:.0f} ml, bladder {f['bladder_ml']:.0f} ml (CT {f['bladder_ml_at_ct']:.0f} ml), "
-            f"spongy bone {f['spongy_hu']:.0f} HU")
+    return (
+        f"prostate {f['prostate_ml']:.0f} ml, bladder {f['bladder_ml']:.0f} ml (CT {f['bladder_ml_at_ct']:.0f} ml), "
+        f"spongy bone {f['spongy_hu']:.0f} HU"
+    )
 
 
 def _claim(out: Path, kind: str, seed: int, misregistered: bool, options: dict) -> None:

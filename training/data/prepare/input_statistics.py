@@ -1,4 +1,6 @@
-"""What images a model was trained on, as its card's `input.statistics` keeps it: see `rtuncertainty.bundles.input_quality`."""
+"""What images a model was trained on, as its card's `input.statistics` keeps it: see
+`rtuncertainty.bundles.input_quality`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ LEAST = 3
 
 
 def of_images(images: Iterable[tuple]) -> dict | None:
-    """The card's entry from (volume [z, y, x] as the network sees it, body (bool), spacing (x, y, z; mm)) of every training image.
+    """The card's entry from (volume [z, y, x] as the network sees it, body (bool), spacing (x, y, z; mm)) of every
+    training image.
 
     Each image's histogram is held against those of the others. None for fewer than `LEAST`.
     """
@@ -33,8 +36,11 @@ def of_images(images: Iterable[tuple]) -> dict | None:
         if values.size < LEAST:
             continue
         evened = input_quality.evened(name, values)
-        ranges[name] = {"mean": round(float(evened.mean()), 5), "sd": round(float(evened.std(ddof=1)), 5),
-                          "range": [float(f"{v:.4g}") for v in (values.min(), values.max())]}
+        ranges[name] = {
+            "mean": round(float(evened.mean()), 5),
+            "sd": round(float(evened.std(ddof=1)), 5),
+            "range": [float(f"{v:.4g}") for v in (values.min(), values.max())],
+        }
     return {"cases": len(found), "quantiles": [round(float(v), 4) for v in own.mean(0)], "measures": ranges}
 
 

@@ -1,8 +1,9 @@
 """`python -m training left_atrium`: the scans of the left-atrium challenge in their customary order, ready to train on.
 
-Reads every layout of `data.layouts`: `train/ID/{mr,la}.nii.gz`, or `ID/mri_norm2.h5` as UA-MT and its successors have them.
-The order is that of `train_order.txt` or `train.list` in the data; it says who is labelled, and with `set` unsaid who validates
-(see `data.few_labels_feed`). Scaled as `predict` scales them (z-score of the whole image). All else is as in `scans`.
+Reads every layout of `data.layouts`: `train/ID/{mr,la}.nii.gz`, or `ID/mri_norm2.h5` as UA-MT and its successors have
+them. The order is that of `train_order.txt` or `train.list` in the data; it says who is labelled, and with `set` unsaid
+who validates (see `data.few_labels_feed`). Scaled as `predict` scales them (z-score of the whole image). All else is as
+in `scans`.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ import numpy as np
 import SimpleITK as sitk
 
 from rtuncertainty.core import geometry
-from rtuncertainty.prediction import preprocess
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.prediction import preprocess
 
-from . import scans
+from ...core.files import make_folder, write_csv
 from .. import labels as label_rules
 from .. import layouts, reading, scan
-from ...core.files import make_folder, write_csv
+from . import scans
 
 STRUCTURE = "left_atrium"
 
 
 def order(data: Path, names: list[str]) -> list[str]:
-    """`names` in the data's own order, those that it does not name behind them; by name where the data state no order."""
+    """`names` in the data's own order, those that it does not name behind them; by name where the data state no
+    order.
+    """
     stated = scans.stated_order(data)
     return [n for n in stated if n in names] + sorted(set(names) - set(stated))
 
@@ -33,8 +36,9 @@ def order(data: Path, names: list[str]) -> list[str]:
 def run(data: Path, out: Path, spacing=None) -> list[dict]:
     """Prepare the scans of `data` on voxels of `spacing` mm (None keeps their own); returns the rows of prepare.csv.
 
-    Columns: case, kept, order (1, 2, … in the customary order), labelled (yes | no), left_atrium_ml. A scan whose file is there
-    already is not made again. Raises `SystemExit` in one line where a scan cannot be prepared: the customary order has no gaps.
+    Columns: case, kept, order (1, 2, … in the customary order), labelled (yes | no), left_atrium_ml. A scan whose file
+    is there already is not made again. Raises `SystemExit` in one line where a scan cannot be prepared: the customary
+    order has no gaps.
     """
     try:
         return _run(data, out, [spacing] * 3)
@@ -53,8 +57,14 @@ def _run(data, out, spacing):
         found = scan.load(path)
         drawn = found.labels is not None and found.labels.any()
         ml = round(float((found.labels == 1).sum() * np.prod(found.spacing) / 1000), 2) if drawn else ""
-        rows.append({"case": name, "kept": "yes", "order": number, "labelled": "yes" if drawn else "no", f"{STRUCTURE}_ml": ml})
-        print(f"{number}. {name}: {' × '.join(map(str, found.image.shape[::-1]))} voxels" + (f", {ml} ml" if drawn else ", without labels"), flush=True)
+        rows.append(
+            {"case": name, "kept": "yes", "order": number, "labelled": "yes" if drawn else "no", f"{STRUCTURE}_ml": ml}
+        )
+        print(
+            f"{number}. {name}: {' × '.join(map(str, found.image.shape[::-1]))} voxels"
+            + (f", {ml} ml" if drawn else ", without labels"),
+            flush=True,
+        )
     write_csv(out / "prepare.csv", rows)
     return rows
 

@@ -1,7 +1,9 @@
-"""`python -m training organs`: planning CTs with structures become CTs with organs on one grid, to segment and to measure.
+"""`python -m training organs`: planning CTs with structures become CTs with organs on one grid, to segment and to
+measure.
 
-They go onto the same grid and into the same HU as `predict` brings them (`rtuncertainty.prediction.preprocess.for_card`, "HU from -500 to 1000"),
-cropped to the body with 8 mm of air around it.
+They go onto the same grid and into the same HU as `predict` brings them
+(`rtuncertainty.prediction.preprocess.for_card`, "HU from -500 to 1000"), cropped to the body with 8 mm of air around
+it.
 """
 
 from __future__ import annotations
@@ -12,15 +14,14 @@ import numpy as np
 import SimpleITK as sitk
 
 from rtuncertainty.core import geometry, structure_names
+from rtuncertainty.core.ct import AIR_HU, body_mask
 from rtuncertainty.core.errors import InputError
-from rtuncertainty.core.ct import body_mask
-from rtuncertainty.core.ct import AIR_HU
-from rtuncertainty.propagation.pair import cropped, label_array, MARGIN_MM
+from rtuncertainty.propagation.pair import MARGIN_MM, cropped, label_array
 
-from . import pairs
 from ...core import provenance
-from .. import organ_case
 from ...core.files import make_folder, write_csv
+from .. import organ_case
+from . import pairs
 
 SETTINGS = "organs.json"
 # share of an organ that must lie on the grid, for the grid to tell its volume
@@ -32,9 +33,9 @@ FILLED = (0.2, 0.8)
 def run(data: Path, out: Path, organs=pairs.HEADNECK, spacing=(4.0, 4.0, 3.0), only=None) -> list[dict]:
     """Write a case for every patient of `data` (layouts of `pairs.patients`) and prepare.csv; returns its rows.
 
-    `organs`: names as the cards have them; a patient's structures are told by theirs in any common spelling. `spacing`: mm, x y z.
-    What is there already is not made again. Raises `SystemExit` for a folder that holds cases made with other settings, and
-    where no patient can be used.
+    `organs`: names as the cards have them; a patient's structures are told by theirs in any common spelling. `spacing`:
+    mm, x y z. What is there already is not made again. Raises `SystemExit` for a folder that holds cases made with
+    other settings, and where no patient can be used.
     """
     make_folder(out / "cases")
     pairs.claim(out / SETTINGS, {"organs": list(organs), "spacing": [float(s) for s in spacing]})
@@ -52,10 +53,21 @@ def run(data: Path, out: Path, organs=pairs.HEADNECK, spacing=(4.0, 4.0, 3.0), o
                 print(f"{patient.name}: left out, {error}", flush=True)
                 continue
         case = organ_case.load(path)
-        rows.append({"case": path.stem, "kept": "yes", "patient": patient.name, "set": patient.side, "source_sha256": provenance.of_scan(sitk.GetArrayViewFromImage(patient.ct)),
-                     "organs": len(case.present),
-                     **{f"{o}_ml": round(case.drawn_ml[o], 2) if o in case.drawn_ml else "" for o in organs}})
-        print(f"{case.name}: {' × '.join(map(str, case.labels.shape[::-1]))} voxels, {', '.join(case.present)}", flush=True)
+        rows.append(
+            {
+                "case": path.stem,
+                "kept": "yes",
+                "patient": patient.name,
+                "set": patient.side,
+                "source_sha256": provenance.of_scan(sitk.GetArrayViewFromImage(patient.ct)),
+                "organs": len(case.present),
+                **{f"{o}_ml": round(case.drawn_ml[o], 2) if o in case.drawn_ml else "" for o in organs},
+            }
+        )
+        print(
+            f"{case.name}: {' × '.join(map(str, case.labels.shape[::-1]))} voxels, {', '.join(case.present)}",
+            flush=True,
+        )
     if not rows:
         raise SystemExit(f"{data}: no patient with a CT and any of {', '.join(organs)}.")
     write_csv(out / "prepare.csv", pairs.merged(out / "prepare.csv", rows) if only else rows)
@@ -65,9 +77,10 @@ def run(data: Path, out: Path, organs=pairs.HEADNECK, spacing=(4.0, 4.0, 3.0), o
 def prepared(patient: pairs.Patient, named: dict[str, str], organs, spacing) -> organ_case.OrganCase:
     """A patient on the working grid; `named`: the organ that each structure is.
 
-    An organ has as many voxels as it has ml (`preserving`). Where organs overlap, the one that fills more of a voxel has it, the
-    earlier of `organs` where they fill it alike: classes of a softmax exclude each other. An organ of which a tenth lies beyond the
-    body that was found (scans with empty slices) counts as not drawn. Raises `InputError` for a CT without a patient.
+    An organ has as many voxels as it has ml (`preserving`). Where organs overlap, the one that fills more of a voxel
+    has it, the earlier of `organs` where they fill it alike: classes of a softmax exclude each other. An organ of which
+    a tenth lies beyond the body that was found (scans with empty slices) counts as not drawn. Raises `InputError` for a
+    CT without a patient.
     """
     ct = geometry.to_axial(patient.ct)
     grid = geometry.resample(ct, geometry.resampled_grid(ct, spacing), background=AIR_HU)
@@ -82,19 +95,32 @@ def prepared(patient: pairs.Patient, named: dict[str, str], organs, spacing) -> 
         filled = sitk.GetArrayFromImage(geometry.resample(sitk.Cast(sitk.NotEqual(mask, 0), sitk.sitkFloat32), grid))
         within = float(filled.sum()) * float(np.prod(grid.GetSpacing())) / 1000
         if within < WITHIN * ml:
-            print(f"{patient.name}: {organ} counts as not drawn, {within:.1f} of its {ml:.1f} ml lie where the patient was found", flush=True)
+            print(
+                f"{patient.name}: {organ} counts as not drawn, {within:.1f} of its {ml:.1f} ml lie where the patient "
+                "was found",
+                flush=True,
+            )
         elif count:
             drawn_ml[organ] = ml
             masks[organ] = preserving(filled, ml * 1000 / float(np.prod(grid.GetSpacing())))
     labels = label_array(masks, organs, grid.GetSize()[::-1])
-    return organ_case.OrganCase(patient.name, patient.name, sitk.GetArrayFromImage(grid).astype(np.float32), labels, sitk.GetArrayFromImage(body) > 0,
-                                grid.GetSpacing(), list(organs), drawn_ml)
+    return organ_case.OrganCase(
+        patient.name,
+        patient.name,
+        sitk.GetArrayFromImage(grid).astype(np.float32),
+        labels,
+        sitk.GetArrayFromImage(body) > 0,
+        grid.GetSpacing(),
+        list(organs),
+        drawn_ml,
+    )
 
 
 def preserving(filled: np.ndarray, voxels: float) -> np.ndarray:
     """How far each voxel is filled (0 to 1), scaled so that `voxels` of them lie above one half.
 
-    Cutting at one half makes thin structures thinner on coarser voxels: the spinal cord lost 14 % of its volume (median), some 30 %.
+    Cutting at one half makes thin structures thinner on coarser voxels: the spinal cord lost 14 % of its volume
+    (median), some 30 %.
     """
     values = np.sort(filled[filled > 0.01], axis=None)[::-1]
     if not values.size:

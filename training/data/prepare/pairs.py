@@ -16,13 +16,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from rtuncertainty.core import geometry, image_io, structure_names, structure_set
-from rtuncertainty.phantoms.daily_anatomy import DailyOptions, daily_scan
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.phantoms.daily_anatomy import DailyOptions, daily_scan
 from rtuncertainty.propagation.pair import Pair, label_array, make_pair
 
 from ...core import provenance
-from .. import pair_case
 from ...core.files import make_folder, write_csv
+from .. import pair_case
 
 HEADNECK = ("brainstem", "spinal_cord", "parotid_right", "parotid_left", "esophagus", "larynx", "mandible")
 PELVIS = ("bladder", "rectum", "prostate", "femoral_head_left", "femoral_head_right")
@@ -30,7 +30,9 @@ PELVIS = ("bladder", "rectum", "prostate", "femoral_head_left", "femoral_head_ri
 
 @dataclass(frozen=True)
 class Patient:
-    """A planning CT with its structures {name: mask}; `side` is "train", "validation" or "" where the data do not say."""
+    """A planning CT with its structures {name: mask}; `side` is "train", "validation" or "" where the data do not
+    say.
+    """
 
     name: str
     ct: sitk.Image
@@ -47,7 +49,11 @@ def openkbp(data: Path, only=None) -> Iterator[Patient]:
                 continue
             ct, image = image_io.read(folder / "ct.nii.gz"), sitk.ReadImage(str(folder / "structures_bits.nii.gz"))
             array = sitk.GetArrayViewFromImage(image)
-            masks = {name: geometry.like((array >> bit) & 1, ct, np.uint8) for name, bit in bits.items() if ((array >> bit) & 1).any()}
+            masks = {
+                name: geometry.like((array >> bit) & 1, ct, np.uint8)
+                for name, bit in bits.items()
+                if ((array >> bit) & 1).any()
+            }
             yield Patient(folder.name, ct, masks, side)
 
 
@@ -56,10 +62,17 @@ def plain(data: Path, only=None) -> Iterator[Patient]:
     for folder in sorted(p for p in data.iterdir() if p.is_dir()):
         if only and folder.name not in only:
             continue
-        files = {stem: next((f for f in sorted(folder.iterdir()) if f.name.split(".")[0] == stem and f.suffix != ".json"), None)
-                 for stem in ("ct", "structures")}
+        files = {
+            stem: next(
+                (f for f in sorted(folder.iterdir()) if f.name.split(".")[0] == stem and f.suffix != ".json"), None
+            )
+            for stem in ("ct", "structures")
+        }
         if None in files.values():
-            print(f"{folder.name}: left out, it has no {' and no '.join(k for k, f in files.items() if f is None)}", flush=True)
+            print(
+                f"{folder.name}: left out, it has no {' and no '.join(k for k, f in files.items() if f is None)}",
+                flush=True,
+            )
             continue
         found = structure_set.read(files["structures"])
         yield Patient(folder.name, image_io.read(files["ct"]), {n: s.mask for n, s in found.items()})
@@ -86,8 +99,17 @@ def patients(data: Path | None, count: int, only=None) -> Iterator[Patient]:
     return openkbp(data, only) if (data / "structure_bits.json").exists() else plain(data, only)
 
 
-def run(data: Path | None, out: Path, organs=HEADNECK, spacing=(4.0, 4.0, 3.0), days: int = 2, seed: int = 0, count: int = 15,
-        severity: float = 1.0, only=None) -> list[dict]:
+def run(
+    data: Path | None,
+    out: Path,
+    organs=HEADNECK,
+    spacing=(4.0, 4.0, 3.0),
+    days: int = 2,
+    seed: int = 0,
+    count: int = 15,
+    severity: float = 1.0,
+    only=None,
+) -> list[dict]:
     """Write `days` pairs for every patient and prepare.csv; returns its rows. What is there already is not made again.
 
     Raises `SystemExit` for a folder that holds pairs made with other settings, and where no patient can be used.
@@ -109,8 +131,20 @@ def run(data: Path | None, out: Path, organs=HEADNECK, spacing=(4.0, 4.0, 3.0), 
                 except InputError as error:
                     print(f"{patient.name}: left out, {error}", flush=True)
                     continue
-            rows.append({"case": path.stem, "kept": "yes", "patient": patient.name, "set": patient.side, "source_sha256": provenance.of_scan(sitk.GetArrayViewFromImage(patient.ct)), **_scores(pair_case.load(path))})
-            print(", ".join(f"{k} {v}" for k, v in rows[-1].items() if k not in ("kept", "patient", "source_sha256")), flush=True)
+            rows.append(
+                {
+                    "case": path.stem,
+                    "kept": "yes",
+                    "patient": patient.name,
+                    "set": patient.side,
+                    "source_sha256": provenance.of_scan(sitk.GetArrayViewFromImage(patient.ct)),
+                    **_scores(pair_case.load(path)),
+                }
+            )
+            print(
+                ", ".join(f"{k} {v}" for k, v in rows[-1].items() if k not in ("kept", "patient", "source_sha256")),
+                flush=True,
+            )
     if not rows:
         raise SystemExit(f"{data}: no patient with a CT and any of {', '.join(organs)}.")
     write_csv(out / "prepare.csv", merged(out / "prepare.csv", rows) if only else rows)
@@ -120,7 +154,9 @@ def run(data: Path | None, out: Path, organs=HEADNECK, spacing=(4.0, 4.0, 3.0), 
 def claim(file: Path, settings: dict) -> None:
     """Note in `file` what the cases beside it are made with. Raises `SystemExit` where it was something else."""
     if file.exists() and json.loads(file.read_text(encoding="utf-8")) != settings:
-        raise SystemExit(f"{file.parent} holds {file.stem} that were made with other settings ({file.name}); choose another folder.")
+        raise SystemExit(
+            f"{file.parent} holds {file.stem} that were made with other settings ({file.name}); choose another folder."
+        )
     file.write_text(json.dumps(settings), encoding="utf-8")
 
 
@@ -149,8 +185,19 @@ def _write(patient: Patient, named: dict, organs, spacing, seed: int, severity: 
     known = pair_array(day.known, pair) > 0.5
     present = [o for o in organs if o in mine]
     case = pair_case.PairCase(
-        path.stem, patient.name, pair.planning, pair.daily, label_array(pair.labels, organs, pair.daily.shape), label_array(daily, organs, pair.daily.shape),
-        residual(day.displacement, pair), pair.body, pair.known & known, pair.grid.GetSpacing(), list(organs), present)
+        path.stem,
+        patient.name,
+        pair.planning,
+        pair.daily,
+        label_array(pair.labels, organs, pair.daily.shape),
+        label_array(daily, organs, pair.daily.shape),
+        residual(day.displacement, pair),
+        pair.body,
+        pair.known & known,
+        pair.grid.GetSpacing(),
+        list(organs),
+        present,
+    )
     pair_case.save(case, path, day.description)
 
 
@@ -160,7 +207,8 @@ def pair_array(image: sitk.Image, pair: Pair) -> np.ndarray:
 
 
 def residual(displacement: sitk.Image, pair: Pair) -> np.ndarray:
-    """The true displacement (mm, daily to planning CT) behind the rigid transform: [3, z, y, x] in voxels of the working grid.
+    """The true displacement (mm, daily to planning CT) behind the rigid transform: [3, z, y, x] in voxels of the
+    working grid.
 
     x + r(x) is the point of the rigidly aligned planning CT: rigid(x + r(x)) = x + d(x).
     """
@@ -168,8 +216,9 @@ def residual(displacement: sitk.Image, pair: Pair) -> np.ndarray:
 
     field = resample_field(displacement, pair.grid)
     steps = sitk.CompositeTransform([pair.rigid.GetInverse(), sitk.DisplacementFieldTransform(sitk.Image(field))])
-    behind = sitk.TransformToDisplacementField(steps, sitk.sitkVectorFloat64, field.GetSize(), field.GetOrigin(), field.GetSpacing(),
-                                               field.GetDirection())
+    behind = sitk.TransformToDisplacementField(
+        steps, sitk.sitkVectorFloat64, field.GetSize(), field.GetOrigin(), field.GetSpacing(), field.GetDirection()
+    )
     return to_voxels(behind)[0].numpy()
 
 
@@ -178,5 +227,9 @@ def _scores(case: pair_case.PairCase) -> dict:
     where = case.body & case.known
     length = np.sqrt(((case.displacement * np.reshape(case.spacing, (3, 1, 1, 1))) ** 2).sum(0))
     a, b = (labels > 0 for labels in (case.planning_labels, case.daily_labels))
-    return {"displacement_mm": round(float(length[where].mean()), 2), "p95_mm": round(float(np.percentile(length[where], 95)), 2),
-            "organ_dice": round(float(2 * (a & b).sum() / max(1, a.sum() + b.sum())), 3), "organs": len(case.present)}
+    return {
+        "displacement_mm": round(float(length[where].mean()), 2),
+        "p95_mm": round(float(np.percentile(length[where], 95)), 2),
+        "organ_dice": round(float(2 * (a & b).sum() / max(1, a.sum() + b.sum())), 3),
+        "organs": len(case.present),
+    }

@@ -13,8 +13,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from rtuncertainty.core import geometry
-from rtuncertainty.uncertainty import metrics
 from rtuncertainty.prediction import preprocess
+from rtuncertainty.uncertainty import metrics
 
 AIR = -1000.0
 KINDS = ("none", "rigid", "deformable")
@@ -46,7 +46,14 @@ def ct_body(ct: sitk.Image) -> np.ndarray:
     return metrics.reference_body(sitk.GetArrayViewFromImage(ct), ct.GetSpacing())
 
 
-def score(mr: np.ndarray, ct: np.ndarray, mr_body: np.ndarray, ct_body_: np.ndarray, field_of_view: np.ndarray, ml_per_voxel: float) -> Score:
+def score(
+    mr: np.ndarray,
+    ct: np.ndarray,
+    mr_body: np.ndarray,
+    ct_body_: np.ndarray,
+    field_of_view: np.ndarray,
+    ml_per_voxel: float,
+) -> Score:
     """See `Score`. Arrays [z, y, x] on one grid; `field_of_view` is where both images were measured."""
     a, b = mr_body & field_of_view, ct_body_ & field_of_view
     dice = 2.0 * (a & b).sum() / max(1, a.sum() + b.sum())
@@ -59,7 +66,9 @@ def score(mr: np.ndarray, ct: np.ndarray, mr_body: np.ndarray, ct_body_: np.ndar
     def ratio(tissue):
         return float(np.median(mr[tissue]) / reference) if tissue.sum() * ml_per_voxel > 1.0 else float("nan")
 
-    joint, _, _ = np.histogram2d(np.clip(mr[both], *np.percentile(mr[both], [1, 99])), np.clip(ct[both], -300, 1000), 48)
+    joint, _, _ = np.histogram2d(
+        np.clip(mr[both], *np.percentile(mr[both], [1, 99])), np.clip(ct[both], -300, 1000), 48
+    )
     p = joint / joint.sum()
 
     def entropy(q):
@@ -86,26 +95,43 @@ def _maps(kind: str, iterations: int, grid_mm: float, bending: float):
     import itk
 
     common = {
-        "ImageSampler": ["RandomCoordinate"], "NumberOfSpatialSamples": ["3000"], "NewSamplesEveryIteration": ["true"],
-        "CheckNumberOfSamples": ["true"], "MaximumNumberOfSamplingAttempts": ["16"], "ErodeMask": ["false"],
-        "RequiredRatioOfValidSamples": ["0.02"], "RandomSeed": ["121212"], "WriteResultImage": ["false"],
-        "AutomaticParameterEstimation": ["true"], "NumberOfHistogramBins": ["48"], "DefaultPixelValue": [str(AIR)],
-        "FixedImagePyramid": ["FixedSmoothingImagePyramid"], "MovingImagePyramid": ["MovingSmoothingImagePyramid"],
+        "ImageSampler": ["RandomCoordinate"],
+        "NumberOfSpatialSamples": ["3000"],
+        "NewSamplesEveryIteration": ["true"],
+        "CheckNumberOfSamples": ["true"],
+        "MaximumNumberOfSamplingAttempts": ["16"],
+        "ErodeMask": ["false"],
+        "RequiredRatioOfValidSamples": ["0.02"],
+        "RandomSeed": ["121212"],
+        "WriteResultImage": ["false"],
+        "AutomaticParameterEstimation": ["true"],
+        "NumberOfHistogramBins": ["48"],
+        "DefaultPixelValue": [str(AIR)],
+        "FixedImagePyramid": ["FixedSmoothingImagePyramid"],
+        "MovingImagePyramid": ["MovingSmoothingImagePyramid"],
         # voxels are three times as thick as they are wide: thinner smoothing along z
-        "ImagePyramidSchedule": ["4", "4", "1", "2", "2", "1", "1", "1", "1"], "NumberOfResolutions": ["3"],
-        "Interpolator": ["LinearInterpolator"], "BSplineInterpolationOrder": ["1"], "FinalBSplineInterpolationOrder": ["1"],
-        "HowToCombineTransforms": ["Compose"], "AutomaticTransformInitialization": ["false"],
+        "ImagePyramidSchedule": ["4", "4", "1", "2", "2", "1", "1", "1", "1"],
+        "NumberOfResolutions": ["3"],
+        "Interpolator": ["LinearInterpolator"],
+        "BSplineInterpolationOrder": ["1"],
+        "FinalBSplineInterpolationOrder": ["1"],
+        "HowToCombineTransforms": ["Compose"],
+        "AutomaticTransformInitialization": ["false"],
     }
     objects = itk.ParameterObject.New()
     rigid = dict(objects.GetDefaultParameterMap("rigid"), **common, MaximumNumberOfIterations=[str(iterations)])
     rigid["AutomaticScalesEstimation"] = ["true"]
     spline = dict(objects.GetDefaultParameterMap("bspline"), **common, MaximumNumberOfIterations=[str(2 * iterations)])
-    spline.update({
-        "Registration": ["MultiMetricMultiResolutionRegistration"],
-        "Metric": ["AdvancedMattesMutualInformation", "TransformBendingEnergyPenalty"],
-        "Metric0Weight": ["1.0"], "Metric1Weight": [str(bending)],
-        "FinalGridSpacingInPhysicalUnits": [str(grid_mm)] * 3, "GridSpacingSchedule": ["4.0", "2.0", "1.0"],
-    })
+    spline.update(
+        {
+            "Registration": ["MultiMetricMultiResolutionRegistration"],
+            "Metric": ["AdvancedMattesMutualInformation", "TransformBendingEnergyPenalty"],
+            "Metric0Weight": ["1.0"],
+            "Metric1Weight": [str(bending)],
+            "FinalGridSpacingInPhysicalUnits": [str(grid_mm)] * 3,
+            "GridSpacingSchedule": ["4.0", "2.0", "1.0"],
+        }
+    )
     out = itk.ParameterObject.New()
     for one in (rigid, spline) if kind == "deformable" else (rigid,):
         out.AddParameterMap(one)
@@ -127,8 +153,14 @@ def field_of_view(mr: sitk.Image) -> np.ndarray:
     return preprocess.field_of_view(sitk.GetArrayViewFromImage(mr))
 
 
-def align(mr: sitk.Image, ct: sitk.Image, kind: str = "deformable", iterations: int = 250, grid_mm: float = 20.0,
-          bending: float = 25.0) -> Aligned:
+def align(
+    mr: sitk.Image,
+    ct: sitk.Image,
+    kind: str = "deformable",
+    iterations: int = 250,
+    grid_mm: float = 20.0,
+    bending: float = 25.0,
+) -> Aligned:
     """Move a CT onto an MR: rigid, then B-spline (`grid_mm` control points) with a bending energy of weight `bending`.
 
     The MR's field of view (where it is not zero) is the fixed mask. `kind` (see `KINDS`) "rigid" leaves out the
@@ -156,13 +188,18 @@ def align(mr: sitk.Image, ct: sitk.Image, kind: str = "deformable", iterations: 
     near = ndimage.binary_dilation(body, np.hypot(*np.ogrid[-8:9, -8:9])[None] <= 8) & fov
     fixed_itk = to_itk(fixed)
     result, transform = itk.elastix_registration_method(
-        fixed_itk, to_itk(moving), parameter_object=_maps(kind, iterations, grid_mm, bending),
-        fixed_mask=to_itk(geometry.like(near, mr, np.uint8), np.uint8), log_to_console=False,
+        fixed_itk,
+        to_itk(moving),
+        parameter_object=_maps(kind, iterations, grid_mm, bending),
+        fixed_mask=to_itk(geometry.like(near, mr, np.uint8), np.uint8),
+        log_to_console=False,
     )
     warped = itk.array_from_image(itk.transformix_filter(to_itk(clipped), transform))
     for index in range(transform.GetNumberOfParameterMaps()):
         transform.SetParameter(index, "DefaultPixelValue", "0")
-    inside = itk.array_from_image(itk.transformix_filter(to_itk(geometry.like(np.ones(ct.GetSize()[::-1]), ct)), transform))
+    inside = itk.array_from_image(
+        itk.transformix_filter(to_itk(geometry.like(np.ones(ct.GetSize()[::-1]), ct)), transform)
+    )
     with tempfile.TemporaryDirectory() as folder:  # transformix also writes the field as a file
         field = itk.array_from_image(itk.transformix_deformation_field(fixed_itk, transform, output_directory=folder))
     determinant = sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(_vector(field, mr)))

@@ -17,27 +17,44 @@ import numpy as np
 import SimpleITK as sitk
 
 from rtuncertainty.core import geometry
-from rtuncertainty.uncertainty import metrics
-from rtuncertainty.prediction import preprocess
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.prediction import preprocess
+from rtuncertainty.uncertainty import metrics
 
+from ...core.config import meant
+from ...core.files import make_folder, write_csv
 from .. import checks, layouts
 from .. import labels as label_rules
 from ..case import LABELS, Case, load_case, read_record, save_case
 from ..checks import Finding
-from ...core.files import make_folder, write_csv
 from ..labels import BONE_HU, bone_labels
 from ..overlay import overlay
-from ...core.config import meant
 
-__all__ = ["BONE_HU", "LABELS", "Case", "Options", "bone_labels", "list_cases", "load_case", "overlay", "prepare_case", "run", "save_case"]
+__all__ = [
+    "BONE_HU",
+    "LABELS",
+    "Case",
+    "Options",
+    "bone_labels",
+    "list_cases",
+    "load_case",
+    "overlay",
+    "prepare_case",
+    "run",
+    "save_case",
+]
 
 # A pair is dropped when one of these fails after the registration. Chosen by looking at the overlays: shafts that fit
 # have a cortical ratio (see registration.Score) of 0.2 to 0.5, epiphyses and pelves that fit up to 0.95 (their dense
 # spongy bone is bright in MR), bones that are visibly off more than 1.
 LIMITS = {"body_dice": (0.94, None), "cortical_ratio": (None, 1.0), "fat_ratio": (1.3, None), "folding": (None, 0.005)}
 # what files of an earlier version, which say nothing of it, were made with
-EARLIER = {"spacing": [1.0, 1.0, None], "register": "deformable", "bias_field": "auto", "labels": [str(r) for r in label_rules.DEFAULT]}
+EARLIER = {
+    "spacing": [1.0, 1.0, None],
+    "register": "deformable",
+    "bias_field": "auto",
+    "labels": [str(r) for r in label_rules.DEFAULT],
+}
 
 
 @dataclass(frozen=True)
@@ -88,7 +105,9 @@ def why_dropped(scores: dict, ignore=()) -> str:
     return "; ".join(out)
 
 
-def prepare_case(source: layouts.Source, options: Options, rules=label_rules.DEFAULT) -> tuple[Case, dict, list[Finding]]:
+def prepare_case(
+    source: layouts.Source, options: Options, rules=label_rules.DEFAULT
+) -> tuple[Case, dict, list[Finding]]:
     """Align, label and preprocess one patient; with its scores (before_* and after) and what the checks found.
 
     `options.register` is one of `registration.KINDS`. Raises `checks.BadCase` when the checks forbid to use it.
@@ -118,14 +137,31 @@ def prepare_case(source: layouts.Source, options: Options, rules=label_rules.DEF
         found += checks.check_mask(mask, body)
         valid &= mask
     labels, ignored = label_rules.draw(rules, images.labels, grid, ct, body if ct_body is None else body | ct_body)
-    case = Case(source.name, sitk.GetArrayFromImage(grid), ct, labels, body, valid & ~ignored, grid.GetSpacing(), label_rules.classes(rules), ct_body)
+    case = Case(
+        source.name,
+        sitk.GetArrayFromImage(grid),
+        ct,
+        labels,
+        body,
+        valid & ~ignored,
+        grid.GetSpacing(),
+        label_rules.classes(rules),
+        ct_body,
+    )
     found += [f for f in checks.check_case(case) if f.level == "error"]
     if any(f.level == "error" for f in found):
         raise checks.BadCase(found)
     return case, scores, found
 
 
-def run(data: Path, out: Path, only=None, layout: str | None = None, options: Options = Options(), mr_series: str | None = None) -> list[dict]:
+def run(
+    data: Path,
+    out: Path,
+    only=None,
+    layout: str | None = None,
+    options: Options = Options(),
+    mr_series: str | None = None,
+) -> list[dict]:
     """Prepare every case in `data` into `out`; returns the rows of prepare.csv. See the module's docstring.
 
     `only`: names of cases; `layout` and `mr_series`: see `layouts.find`. Raises `SystemExit` in one line for what
@@ -145,22 +181,40 @@ def _settle(dataset: layouts.Dataset, only, options: Options) -> tuple[list, Opt
     sources = [s for s in dataset.sources if not only or s.name in only]
     unknown = sorted(set(only or ()) - {s.name for s in sources})
     if unknown:
-        raise SystemExit(f"--only: no case is named {', '.join(unknown)}; there are {', '.join(s.name for s in dataset.sources[:8])}, …")
+        raise SystemExit(
+            f"--only: no case is named {', '.join(unknown)}; there are "
+            f"{', '.join(s.name for s in dataset.sources[:8])}, …"
+        )
     rules = dataset.rules if options.labels is None else label_rules.parse_all(options.labels)
     there = sorted({n for s in dataset.sources for n in s.labels})
-    lost = [r.file for r in rules if r.file and r.file != "ct" and r.file not in there] if options.labels is not None else []
+    lost = (
+        [r.file for r in rules if r.file and r.file != "ct" and r.file not in there]
+        if options.labels is not None
+        else []
+    )
     if lost:
-        raise SystemExit(f"--label: no case has a label image {', '.join(lost)}; there are {', '.join(there) or 'none'}.")
-    if options.purpose == "synthesis" and not any(s.ct is not None for s in sources) and not any(s.problem for s in sources):
-        raise SystemExit(f"none of the {len(sources)} cases has a CT: they are not for synthesis; --for segmentation takes them.")
+        raise SystemExit(
+            f"--label: no case has a label image {', '.join(lost)}; there are {', '.join(there) or 'none'}."
+        )
+    if (
+        options.purpose == "synthesis"
+        and not any(s.ct is not None for s in sources)
+        and not any(s.problem for s in sources)
+    ):
+        raise SystemExit(
+            f"none of the {len(sources)} cases has a CT: they are not for synthesis; --for segmentation takes them."
+        )
     register = options.register or ("none" if dataset.registered else "deformable")
     return sources, replace(options, register=register), rules
 
 
 def _run(data: Path, out: Path, only, dataset: layouts.Dataset, options: Options) -> list[dict]:
     sources, options, rules = _settle(dataset, only, options)
-    print(f"{data}: {len(sources)} cases, layout {dataset.layout}; registration: {options.register}; "
-          f"classes: {', '.join(n for n in label_rules.classes(rules) if n != label_rules.BACKGROUND) or 'none'}", flush=True)
+    print(
+        f"{data}: {len(sources)} cases, layout {dataset.layout}; registration: {options.register}; "
+        f"classes: {', '.join(n for n in label_rules.classes(rules) if n != label_rules.BACKGROUND) or 'none'}",
+        flush=True,
+    )
     for sub in ("cases", "overlays"):
         make_folder(out / sub)
     rows, findings = [], {}
@@ -182,10 +236,17 @@ def _run(data: Path, out: Path, only, dataset: layouts.Dataset, options: Options
             why = ""
         findings[source.name] = found
         fit = {"body Dice": "body_dice", "cortical": "cortical_ratio", "fat": "fat_ratio"} if scores else {}
-        title = "   ".join([source.name, *(f"{k} {scores[v]:.3g}" for k, v in fit.items()), f"DROPPED: {why}" if why else "kept"])
+        title = "   ".join(
+            [source.name, *(f"{k} {scores[v]:.3g}" for k, v in fit.items()), f"DROPPED: {why}" if why else "kept"]
+        )
         overlay(case, out / "overlays" / f"{source.name}.png", title)
-        rows.append({"case": source.name, "kept": "no" if why else "yes", "why": why} | {k: round(v, 4) for k, v in scores.items()})
-        told = "".join(f"  {k} {scores[v]:.3g}" for k, v in fit.items()) + (f"  moved {scores['shift_mm']:.1f} mm" if scores else "")
+        rows.append(
+            {"case": source.name, "kept": "no" if why else "yes", "why": why}
+            | {k: round(v, 4) for k, v in scores.items()}
+        )
+        told = "".join(f"  {k} {scores[v]:.3g}" for k, v in fit.items()) + (
+            f"  moved {scores['shift_mm']:.1f} mm" if scores else ""
+        )
         print(f"{source.name}: {'dropped, ' + why if why else 'kept'}{told}", flush=True)
         for note in source.notes if dataset.layout == "dicom" else ():
             print(f"  {note}", flush=True)
@@ -198,9 +259,18 @@ def _run(data: Path, out: Path, only, dataset: layouts.Dataset, options: Options
 def _cached_or_made(source: layouts.Source, path: Path, options: Options, rules) -> tuple[Case, dict, list[Finding]]:
     """A case from its file when that was made with these options, else made and saved. Raises `checks.BadCase`."""
     register = options.register if source.ct is not None else "none"
-    wanted = {"spacing": list(options.spacing), "register": register, "bias_field": options.bias_field, "labels": [str(r) for r in rules]}
+    wanted = {
+        "spacing": list(options.spacing),
+        "register": register,
+        "bias_field": options.bias_field,
+        "labels": [str(r) for r in rules],
+    }
     record = read_record(path)
-    if record and (record["options"] or EARLIER) == wanted and (source.ct is not None or options.purpose == "segmentation"):
+    if (
+        record
+        and (record["options"] or EARLIER) == wanted
+        and (source.ct is not None or options.purpose == "segmentation")
+    ):
         if record["findings"] is None:
             _, found = checks.inspect(source, rules, options.purpose == "synthesis", options.register == "none")
         else:

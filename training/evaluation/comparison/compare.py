@@ -26,8 +26,13 @@ def run(folders: dict[str, Path | list[Path]], out: Path, reference: str | None 
     replace_text(out / "comparison.csv", tables.rows_csv(networks))
     replace_text(out / "summary.csv", tables.summary_csv(networks))
     replace_text(out / "significance.csv", tables.significance_csv(tests))
-    text = [f"# {len(folders)} networks on {len(networks[0].rows)} patients", tables.document(networks), "## Significance",
-            tables.significance(tests, names, reference), pictures(drawn)]
+    text = [
+        f"# {len(folders)} networks on {len(networks[0].rows)} patients",
+        tables.document(networks),
+        "## Significance",
+        tables.significance(tests, names, reference),
+        pictures(drawn),
+    ]
     return replace_text(out / "comparison.md", "\n\n".join(part.strip() for part in text) + "\n")
 
 

@@ -1,4 +1,6 @@
-"""One PNG a question for all networks: bone Dice by HU threshold, z-scores, calibration of intervals, sparsification."""
+"""One PNG a question for all networks: bone Dice by HU threshold, z-scores, calibration of intervals,
+sparsification.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def mean_curve(network: Network, curve: str, x: str, y: str) -> tuple[np.ndarray
     if not found:
         return None
     if any(c[x] != found[0][x] for c in found):
-        raise SystemExit(f"{network.name}: the patients' curves of {curve} have different points; evaluate with one version.")
+        raise SystemExit(
+            f"{network.name}: the patients' curves of {curve} have different points; evaluate with one version."
+        )
     values = np.array([c[y] for c in found], np.float64)
     n = np.isfinite(values).sum(0)
     return np.array(found[0][x]), np.where(n > 0, np.nansum(values, 0) / np.maximum(n, 1), np.nan), n
@@ -48,7 +52,11 @@ def _styles(networks):
     styles, number, baselines = {}, 0, 0
     for network in networks:
         if network.baseline:
-            styles[network.name] = {"color": "#8a8a8a", "linestyle": (":", (0, (5, 1, 1, 1, 1, 1)))[baselines % 2], "linewidth": 1.5}
+            styles[network.name] = {
+                "color": "#8a8a8a",
+                "linestyle": (":", (0, (5, 1, 1, 1, 1, 1)))[baselines % 2],
+                "linewidth": 1.5,
+            }
             baselines += 1
         else:
             dashes = DASHES[number // len(COLOURS) % len(DASHES)]
@@ -59,6 +67,7 @@ def _styles(networks):
 
 def _axes(columns=1):
     import matplotlib
+
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
@@ -98,9 +107,16 @@ def _bone_dice(networks, styles, path):
         x, y, n = mean_curve(network, "bone Dice", "threshold", "dice")
         axis.plot(x, y, label=network.name, **styles[network.name])
         counts = n
-    axis.set(xlabel="bone threshold, HU", ylabel="Dice of synthetic CT and CT above the threshold", ylim=(0, 1), xlim=(x[0], x[-1]))
+    axis.set(
+        xlabel="bone threshold, HU",
+        ylabel="Dice of synthetic CT and CT above the threshold",
+        ylim=(0, 1),
+        xlim=(x[0], x[-1]),
+    )
     if counts.min() < len(networks[0].rows):
-        axis.set_xlabel(f"bone threshold, HU (patients with such bone: {counts[0]} at {x[0]:.0f}, {counts[-1]} at {x[-1]:.0f} HU)")
+        axis.set_xlabel(
+            f"bone threshold, HU (patients with such bone: {counts[0]} at {x[0]:.0f}, {counts[-1]} at {x[-1]:.0f} HU)"
+        )
     return _save(figure, axis, path, f"Bone at every density, {_patients(networks)}")
 
 
@@ -112,12 +128,26 @@ def _z_histogram(networks, styles, path):
     figure, (axis,) = _axes()
     for network, (x, share, _) in found:
         width = x[1] - x[0]
-        axis.step(x, share / width, where="mid", **styles[network.name],
-                  label=f"{network.name} ({_mean(network, 'z mean')} ± {_mean(network, 'z sd')})")
+        axis.step(
+            x,
+            share / width,
+            where="mid",
+            **styles[network.name],
+            label=f"{network.name} ({_mean(network, 'z mean')} ± {_mean(network, 'z sd')})",
+        )
     fine = np.linspace(-5, 5, 201)
-    axis.plot(fine, stats.norm.pdf(fine), color="black", linestyle=(0, (2, 2)), linewidth=1.2, label="N(0, 1): honest error bars")
+    axis.plot(
+        fine,
+        stats.norm.pdf(fine),
+        color="black",
+        linestyle=(0, (2, 2)),
+        linewidth=1.2,
+        label="N(0, 1): honest error bars",
+    )
     axis.set(xlabel="z = (synthetic CT − CT) / predictive sd", ylabel="density", xlim=(-5, 5), ylim=(0, None))
-    return _save(figure, axis, path, f"z-scores of the voxels in the body, {_patients(networks)}; in brackets mean ± sd")
+    return _save(
+        figure, axis, path, f"z-scores of the voxels in the body, {_patients(networks)}; in brackets mean ± sd"
+    )
 
 
 def _calibration(networks, styles, path):
@@ -129,14 +159,23 @@ def _calibration(networks, styles, path):
     for network, (x, y, _) in found:
         axis.plot(100 * x, 100 * y, label=f"{network.name} (ECE {_mean(network, 'ECE')})", **styles[network.name])
     axis.plot([0, 100], [0, 100], color="black", linestyle=(0, (2, 2)), linewidth=1.2, label="ideal")
-    axis.set(xlabel="nominal level of the interval, %", ylabel="voxels inside it, %", xlim=(0, 100), ylim=(0, 100), aspect="equal")
+    axis.set(
+        xlabel="nominal level of the interval, %",
+        ylabel="voxels inside it, %",
+        xlim=(0, 100),
+        ylim=(0, 100),
+        aspect="equal",
+    )
     axis.text(4, 94, "above the line: error bars too wide", fontsize=8, color="#555")
     axis.text(96, 4, "below: too narrow", fontsize=8, color="#555", ha="right")
     return _save(figure, axis, path, f"Do intervals hold what they promise? {_patients(networks).capitalize()}")
 
 
 def _sparsification(networks, styles, path):
-    found = [(n, mean_curve(n, "sparsification", "removed", "mae"), mean_curve(n, "sparsification", "removed", "oracle")) for n in networks]
+    found = [
+        (n, mean_curve(n, "sparsification", "removed", "mae"), mean_curve(n, "sparsification", "removed", "oracle"))
+        for n in networks
+    ]
     found = [(n, own, oracle) for n, own, oracle in found if own]
     if not found:
         return False
@@ -144,8 +183,15 @@ def _sparsification(networks, styles, path):
     for network, (x, own, _), (_, oracle, _) in found:
         left.plot(100 * x, own, **styles[network.name])
         left.plot(100 * x, oracle, **(styles[network.name] | {"linewidth": 0.7, "linestyle": ":"}))
-        right.plot(100 * x, own - oracle, label=f"{network.name} (AUSE {_mean(network, 'AUSE')})", **styles[network.name])
-    left.set(xlabel="most uncertain voxels removed, %", ylabel="MAE of the rest, relative to all", xlim=(0, 100), ylim=(0, 1.05))
+        right.plot(
+            100 * x, own - oracle, label=f"{network.name} (AUSE {_mean(network, 'AUSE')})", **styles[network.name]
+        )
+    left.set(
+        xlabel="most uncertain voxels removed, %",
+        ylabel="MAE of the rest, relative to all",
+        xlim=(0, 100),
+        ylim=(0, 1.05),
+    )
     left.set_title("by predictive sd (thin dots: by true error)", fontsize=9)
     right.set(xlabel="voxels removed, %", ylabel="distance from the best possible order", xlim=(0, 100), ylim=(0, None))
     right.set_title("the area is AUSE; 0 is a perfect order", fontsize=9)

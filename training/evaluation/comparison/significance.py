@@ -78,7 +78,8 @@ def metrics_of(networks: list[Network]) -> dict[str, dict[str, list[float]]]:
 
 
 def run(networks: list[Network], reference: str | None = None) -> list[Test]:
-    """Tests in every metric: each network and baseline against `reference`, or every pair of networks without baselines.
+    """Tests in every metric: each network and baseline against `reference`, or every pair of networks without
+    baselines.
 
     Holm's correction takes the tests of one metric together. Where fewer than two networks have a metric there is none.
     """

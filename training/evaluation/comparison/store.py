@@ -31,15 +31,29 @@ class Network:
         return [row[name] for row in self.rows]
 
 
-def write(folder: Path, card: dict, samples: int, training: list[str], records: dict[str, dict],
-          baselines: dict[str, dict[str, dict]]) -> Path:
+def write(
+    folder: Path,
+    card: dict,
+    samples: int,
+    training: list[str],
+    records: dict[str, dict],
+    baselines: dict[str, dict[str, dict]],
+) -> Path:
     """Write `folder`/rows.json.
 
     `card`: the bundle's; `training`: the patients it was trained on; `records`: `score.record` by patient;
     `baselines`: the same by the baseline's name.
     """
-    found = {"format": FORMAT, "network": card["name"], "version": card["version"], "weights_sha256": card["weights"]["sha256"],
-             "samples": samples, "training": sorted(training), "cases": records, "baselines": baselines}
+    found = {
+        "format": FORMAT,
+        "network": card["name"],
+        "version": card["version"],
+        "weights_sha256": card["weights"]["sha256"],
+        "samples": samples,
+        "training": sorted(training),
+        "cases": records,
+        "baselines": baselines,
+    }
     return replace_text(folder / FILE, json.dumps(_plain(found), indent=0, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -58,7 +72,9 @@ def read(folder: Path) -> dict:
                     record.update(row=_numbers(record["row"]), curves=_numbers(record["curves"]))
             return found
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SystemExit(f"{path} is damaged ({type(error).__name__}: {error}); run 'python -m training evaluate' again.") from None
+        raise SystemExit(
+            f"{path} is damaged ({type(error).__name__}: {error}); run 'python -m training evaluate' again."
+        ) from None
     raise SystemExit(f"{path} is of another format or holds no patient; run 'python -m training evaluate' again.")
 
 
@@ -71,7 +87,10 @@ def gather(folders: dict[str, Path | list[Path]]) -> list[Network]:
     """
     if not folders:
         raise SystemExit("no network to compare; give at least one folder with rows.json.")
-    merged = {name: _merged(name, [where] if isinstance(where, (str, Path)) else list(where)) for name, where in folders.items()}
+    merged = {
+        name: _merged(name, [where] if isinstance(where, (str, Path)) else list(where))
+        for name, where in folders.items()
+    }
     first, reference = next(iter(merged.items()))
     for name, other in merged.items():
         _require_same(first, reference, name, other)
@@ -84,8 +103,10 @@ def gather(folders: dict[str, Path | list[Path]]) -> list[Network]:
     for network in networks:
         for row in network.rows:
             if set(row) != columns:
-                raise SystemExit(f"{network.name}, {row['case']}: columns differ from those of {first} "
-                                 f"({', '.join(sorted(set(row) ^ columns)[:4])}); evaluate all networks with one version.")
+                raise SystemExit(
+                    f"{network.name}, {row['case']}: columns differ from those of {first} "
+                    f"({', '.join(sorted(set(row) ^ columns)[:4])}); evaluate all networks with one version."
+                )
     return networks
 
 
@@ -99,7 +120,10 @@ def _merged(name, folders):
     out = {"cases": {}, "training": {}, "baselines": {}}
     for folder in folders:
         found = read(folder)
-        twice, seen = sorted(set(found["cases"]) & set(out["cases"])), sorted(set(found["cases"]) & set(found["training"]))
+        twice, seen = (
+            sorted(set(found["cases"]) & set(out["cases"])),
+            sorted(set(found["cases"]) & set(found["training"])),
+        )
         if twice:
             raise SystemExit(f"{name}: {twice[0]} is in {folder} and in a folder before it; each patient counts once.")
         if seen:
@@ -108,11 +132,15 @@ def _merged(name, folders):
         out["training"].update(dict.fromkeys(found["cases"], found["training"]))
         for baseline, records in found["baselines"].items():
             if set(records) != set(found["cases"]):
-                raise SystemExit(f"{Path(folder) / FILE}: the baseline '{baseline}' has other patients; evaluate again.")
+                raise SystemExit(
+                    f"{Path(folder) / FILE}: the baseline '{baseline}' has other patients; evaluate again."
+                )
             out["baselines"].setdefault(baseline, {}).update(records)
     for baseline, records in out["baselines"].items():
         if set(records) != set(out["cases"]):
-            raise SystemExit(f"{name}: the baseline '{baseline}' is not in every fold; evaluate all folds with one version.")
+            raise SystemExit(
+                f"{name}: the baseline '{baseline}' is not in every fold; evaluate all folds with one version."
+            )
     return out
 
 
@@ -120,14 +148,20 @@ def _require_same(first, reference, name, other):
     for a, b, x, y in ((first, name, reference, other), (name, first, other, reference)):
         missing = sorted(set(x["cases"]) - set(y["cases"]))
         if missing:
-            raise SystemExit(f"{b} has no row of {', '.join(missing)}, which {a} has; evaluate both on the same patients.")
+            raise SystemExit(
+                f"{b} has no row of {', '.join(missing)}, which {a} has; evaluate both on the same patients."
+            )
     for case, record in reference["cases"].items():
         if record["reference"] != other["cases"][case]["reference"]:
-            raise SystemExit(f"{case}: {first} and {name} were scored against different CTs or labels (the patient was "
-                             "prepared again in between); evaluate both again.")
+            raise SystemExit(
+                f"{case}: {first} and {name} were scored against different CTs or labels (the patient was "
+                "prepared again in between); evaluate both again."
+            )
         if reference["training"][case] != other["training"][case]:
-            raise SystemExit(f"{case}: {first} and {name} were trained on different patients, so neither they nor their "
-                             "baselines can be compared; use one split.")
+            raise SystemExit(
+                f"{case}: {first} and {name} were trained on different patients, so neither they nor their "
+                "baselines can be compared; use one split."
+            )
     if set(reference["baselines"]) != set(other["baselines"]):
         raise SystemExit(f"{first} and {name} have different baselines; evaluate both with one version.")
 

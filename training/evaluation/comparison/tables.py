@@ -18,8 +18,19 @@ from .store import Network
 # metrics of the square tables of all pairs
 MAIN = ("MAE body", "MAE bone ≥ 250 HU", "Dice synCT > 250 HU")
 # and of the table against a reference, structures added
-COMPARED = ("MAE body", "MAE bone ≥ 250 HU", "MAE soft tissue", "MAE air", "PSNR (SynthRAD2023)", "SSIM (SynthRAD2023)",
-            "Dice synCT > 250 HU", "|z mean|", "|z sd − 1|", "AUSE", "ECE")
+COMPARED = (
+    "MAE body",
+    "MAE bone ≥ 250 HU",
+    "MAE soft tissue",
+    "MAE air",
+    "PSNR (SynthRAD2023)",
+    "SSIM (SynthRAD2023)",
+    "Dice synCT > 250 HU",
+    "|z mean|",
+    "|z sd − 1|",
+    "AUSE",
+    "ECE",
+)
 
 
 def structures(networks: list[Network]) -> list[str]:
@@ -47,40 +58,82 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
 
 def table(networks: list[Network], columns: dict[str, tuple[str, int]]) -> str:
     """One row a network, mean ± sd over patients; `columns`: heading → (metric, digits)."""
-    return markdown(["network", *columns], [[n.name, *(cell(n.column(c), d) for c, d in columns.values())] for n in networks])
+    return markdown(
+        ["network", *columns], [[n.name, *(cell(n.column(c), d) for c, d in columns.values())] for n in networks]
+    )
 
 
 def document(networks: list[Network]) -> str:
     """The tables of both papers, of image similarity and of uncertainty, as Markdown."""
     names, n = structures(networks), len(networks[0].rows)
-    bragman = {"all": ("MAE body", 1)} | {s: (f"MAE {s}", 1) for s in names} | {f"fuzzy Dice {s}": (f"fuzzy Dice {s}", 3) for s in names}
+    bragman = (
+        {"all": ("MAE body", 1)}
+        | {s: (f"MAE {s}", 1) for s in names}
+        | {f"fuzzy Dice {s}": (f"fuzzy Dice {s}", 3) for s in names}
+    )
     tissues = ("body", *(t for t in reversed(TISSUES) if t != "bone > 200 HU"))
     kaushik = {f"MAE {t}": (f"MAE {t}", 1) for t in tissues} | {f"Dice {t}": (f"Dice {t}", 3) for t in tissues}
-    more = {"ME body": ("ME body", 1), "MAE bone > 200 HU": ("MAE bone > 200 HU", 1), "Dice synCT > 250 HU": ("Dice synCT > 250 HU", 3)}
+    more = {
+        "ME body": ("ME body", 1),
+        "MAE bone > 200 HU": ("MAE bone > 200 HU", 1),
+        "Dice synCT > 250 HU": ("Dice synCT > 250 HU", 3),
+    }
     more |= {f"Dice {s}": (f"Dice {s}", 3) for s in names}
-    images = {"PSNR (SynthRAD2023), dB": ("PSNR (SynthRAD2023)", 1), "SSIM (SynthRAD2023)": ("SSIM (SynthRAD2023)", 3),
-              "PSNR (SynthRAD2025), dB": ("PSNR (SynthRAD2025)", 1), "MS-SSIM (SynthRAD2025)": ("MS-SSIM (SynthRAD2025)", 3)}
-    text = [f"Mean ± sd over {n} patients, in the body inside the field of view of MR and CT; MAE and ME in HU; – where a network has "
-            "no such output or no patient the structure, (n = …) where some patients lack it. A structure goes by its name alone, "
-            "a tissue class of the same name by its HU.",
-            "## MAE per structure and fuzzy Dice (Bragman 2018, Table 1)", table(networks, bragman),
-            "## MAE and Dice per tissue class (Kaushik 2022, Tables I and II)", table(networks, kaushik),
-            "Tissue by HU, in both images for Dice: air up to −400, soft tissue −250 to 250, bone from 250; the body is what is denser "
-            "than air.", "## More of accuracy", table(networks, more), "## Image similarity", table(networks, images)]
+    images = {
+        "PSNR (SynthRAD2023), dB": ("PSNR (SynthRAD2023)", 1),
+        "SSIM (SynthRAD2023)": ("SSIM (SynthRAD2023)", 3),
+        "PSNR (SynthRAD2025), dB": ("PSNR (SynthRAD2025)", 1),
+        "MS-SSIM (SynthRAD2025)": ("MS-SSIM (SynthRAD2025)", 3),
+    }
+    text = [
+        f"Mean ± sd over {n} patients, in the body inside the field of view of MR and CT; MAE and ME in HU; – where a "
+        "network has "
+        "no such output or no patient the structure, (n = …) where some patients lack it. A structure goes by its name "
+        "alone, "
+        "a tissue class of the same name by its HU.",
+        "## MAE per structure and fuzzy Dice (Bragman 2018, Table 1)",
+        table(networks, bragman),
+        "## MAE and Dice per tissue class (Kaushik 2022, Tables I and II)",
+        table(networks, kaushik),
+        "Tissue by HU, in both images for Dice: air up to −400, soft tissue −250 to 250, bone from 250; the body is "
+        "what is denser "
+        "than air.",
+        "## More of accuracy",
+        table(networks, more),
+        "## Image similarity",
+        table(networks, images),
+    ]
     sure = [network for network in networks if not all(math.isnan(v) for v in network.column("z sd"))]
     if sure:
-        bone = {"z sd, bone > 200 HU": ("z sd bone > 200 HU", 2), "z sd, soft tissue": ("z sd soft tissue", 2),
-                "z sd, air": ("z sd air", 2), "beyond 3 sd": ("beyond 3 SD", 4)}
-        doubt = {"AUSE": ("AUSE", 3), "AUSE of a random order": ("AUSE random", 3), "Spearman": ("Spearman |error| and sd", 2),
-                 "ECE": ("ECE", 3), "within 90 %": ("within 90 %", 3), "mean predictive SD": ("mean predictive SD", 1),
-                 "intrinsic": ("mean intrinsic SD", 1), "parameter": ("mean parameter SD", 1)}
-        text += ["## z-scores", _z_table(sure, {"z mean": ("z mean", 2), "z sd": ("z sd", 2), **bone}),
-                 "z = (synthetic CT − CT) / predictive sd. A normal distribution has 0.0027 beyond 3 sd. Fit to N(0,1) by "
-                 "Kolmogorov-Smirnov and chi-square on the voxels of all patients, thinned in each to the correlation length of z "
-                 "(at least 10 mm); with few voxels a poor fit may pass, and below 20 there is no test.",
-                 "## Uncertainty", table(sure, doubt),
-                 "AUSE: area between the sparsification curve by predictive sd and the oracle's, relative to the MAE (0 is a perfect "
-                 "ranking). ECE: mean distance of the observed from the nominal coverage of 10 to 95 % intervals. SDs in HU."]
+        bone = {
+            "z sd, bone > 200 HU": ("z sd bone > 200 HU", 2),
+            "z sd, soft tissue": ("z sd soft tissue", 2),
+            "z sd, air": ("z sd air", 2),
+            "beyond 3 sd": ("beyond 3 SD", 4),
+        }
+        doubt = {
+            "AUSE": ("AUSE", 3),
+            "AUSE of a random order": ("AUSE random", 3),
+            "Spearman": ("Spearman |error| and sd", 2),
+            "ECE": ("ECE", 3),
+            "within 90 %": ("within 90 %", 3),
+            "mean predictive SD": ("mean predictive SD", 1),
+            "intrinsic": ("mean intrinsic SD", 1),
+            "parameter": ("mean parameter SD", 1),
+        }
+        text += [
+            "## z-scores",
+            _z_table(sure, {"z mean": ("z mean", 2), "z sd": ("z sd", 2), **bone}),
+            "z = (synthetic CT − CT) / predictive sd. A normal distribution has 0.0027 beyond 3 sd. Fit to N(0,1) by "
+            "Kolmogorov-Smirnov and chi-square on the voxels of all patients, thinned in each to the correlation "
+            "length of z "
+            "(at least 10 mm); with few voxels a poor fit may pass, and below 20 there is no test.",
+            "## Uncertainty",
+            table(sure, doubt),
+            "AUSE: area between the sparsification curve by predictive sd and the oracle's, relative to the MAE (0 is "
+            "a perfect "
+            "ranking). ECE: mean distance of the observed from the nominal coverage of 10 to 95 % intervals. SDs in HU.",
+        ]
     return "\n\n".join(text) + "\n"
 
 
@@ -100,19 +153,30 @@ def significance(tests: list[Test], names: list[str], reference: str | None) -> 
         return "Nothing to test: a test needs two networks that have a metric in common.\n"
     found = {(t.metric, t.a, t.b): t for t in tests}
     structural = [t.metric for t in tests if t.metric.startswith("fuzzy Dice ")]
-    wanted = dict.fromkeys([*COMPARED, *(m for s in structural for m in (s.replace("fuzzy Dice", "MAE"), s))] if reference else MAIN)
+    wanted = dict.fromkeys(
+        [*COMPARED, *(m for s in structural for m in (s.replace("fuzzy Dice", "MAE"), s))] if reference else MAIN
+    )
     shown = [metric for metric in wanted if any(t.metric == metric for t in tests)]
-    text = ["Wilcoxon's signed-rank test over patients, two-sided, p after Holm's correction over the tests of one metric. "
-            f"▲ better, ▼ worse{' than ' + reference if reference else ': the row against the column'} by the median difference; "
-            f"**bold** below {LEVEL}. Every test is in significance.csv.", _smallest([t for t in tests if t.metric in shown])]
+    text = [
+        "Wilcoxon's signed-rank test over patients, two-sided, p after Holm's correction over the tests of one metric. "
+        f"▲ better, ▼ worse{' than ' + reference if reference else ': the row against the column'} by the median "
+        "difference; "
+        f"**bold** below {LEVEL}. Every test is in significance.csv.",
+        _smallest([t for t in tests if t.metric in shown]),
+    ]
     if reference:
-        rows = [[name, *(_p(found.get((m, name, reference)), name) for m in shown)] for name in names if name != reference]
+        rows = [
+            [name, *(_p(found.get((m, name, reference)), name) for m in shown)] for name in names if name != reference
+        ]
         text.append(markdown([f"against {reference}", *shown], rows))
     else:
         # a network against itself or a baseline has no test
         tested = [name for name in names if any(name in (t.a, t.b) for t in tests)]
         for metric in shown:
-            rows = [[a, *("" if a == b else _p(found.get((metric, a, b)) or found.get((metric, b, a)), a) for b in tested)] for a in tested]
+            rows = [
+                [a, *("" if a == b else _p(found.get((metric, a, b)) or found.get((metric, b, a)), a) for b in tested)]
+                for a in tested
+            ]
             text += [f"### {metric}", markdown(["", *tested], rows)]
     return "\n\n".join(text) + "\n"
 
@@ -123,9 +187,13 @@ def _smallest(tests):
     for n, family in sorted({(t.n, t.family) for t in tests}, reverse=True):
         alike = [t for t in tests if (t.n, t.family) == (n, family)]
         count = "1 test" if family == 1 else f"{family} tests"
-        line = (f"- n = {n} patients, {count} a metric: the smallest attainable p is {2.0 ** (1 - n):.2g}, "
-                f"{alike[0].smallest:.2g} after correction ({', '.join(dict.fromkeys(t.metric for t in alike))}).")
-        lines.append(line + (" **No difference can be significant with so few patients.**" if alike[0].smallest >= LEVEL else ""))
+        line = (
+            f"- n = {n} patients, {count} a metric: the smallest attainable p is {2.0 ** (1 - n):.2g}, "
+            f"{alike[0].smallest:.2g} after correction ({', '.join(dict.fromkeys(t.metric for t in alike))})."
+        )
+        lines.append(
+            line + (" **No difference can be significant with so few patients.**" if alike[0].smallest >= LEVEL else "")
+        )
     return "\n".join(lines)
 
 
@@ -143,7 +211,9 @@ def csv_text(head: list[str], rows) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
     for row in rows:
-        writer.writerow(["" if isinstance(v, float) and math.isnan(v) else f"{v:.6g}" if isinstance(v, float) else v for v in row])
+        writer.writerow(
+            ["" if isinstance(v, float) and math.isnan(v) else f"{v:.6g}" if isinstance(v, float) else v for v in row]
+        )
     return out.getvalue()
 
 
@@ -167,7 +237,37 @@ def summary_csv(networks: list[Network]) -> str:
 
 def significance_csv(tests: list[Test]) -> str:
     """Every test with its n, its p before and after correction, and the smallest p that was attainable."""
-    head = ["metric", "network", "against", "n", "n different", "median difference", "better", "p", "p Holm", "tests",
-            "smallest attainable p", "smallest attainable p Holm"]
-    return csv_text(head, ([t.metric, t.a, t.b, t.n, t.different, t.median, t.better, t.p, t.p_holm, t.family,
-                            2.0 ** (1 - t.n), t.smallest] for t in tests))
+    head = [
+        "metric",
+        "network",
+        "against",
+        "n",
+        "n different",
+        "median difference",
+        "better",
+        "p",
+        "p Holm",
+        "tests",
+        "smallest attainable p",
+        "smallest attainable p Holm",
+    ]
+    return csv_text(
+        head,
+        (
+            [
+                t.metric,
+                t.a,
+                t.b,
+                t.n,
+                t.different,
+                t.median,
+                t.better,
+                t.p,
+                t.p_holm,
+                t.family,
+                2.0 ** (1 - t.n),
+                t.smallest,
+            ]
+            for t in tests
+        ),
+    )

@@ -1,5 +1,5 @@
-"""The losses of M1 to M4 (Bragman 2018): likelihoods with a variance for every voxel (L1 and L2 of Sec. 2, corrected as said below), and one
-learnt variance a task.
+"""The losses of M1 to M4 (Bragman 2018): likelihoods with a variance for every voxel (L1 and L2 of Sec. 2, corrected as
+said below), and one learnt variance a task.
 
 All tensors are in the normalised units of the loss; `weight` is 1 where a voxel counts and 0 elsewhere.
 """
@@ -53,12 +53,13 @@ def segmentation_nll(logits, log_variance, labels, weight, printed=False, floor=
 
 
 class HomoscedasticWeights(nn.Module):
-    """Task weights that are learnt as one noise level a task (Kendall et al. 2018, "Multi-task learning using uncertainty").
+    """Task weights that are learnt as one noise level a task (Kendall et al. 2018, "Multi-task learning using
+    uncertainty").
 
     L = Σ_regression [l/(2σ²) + ½·log σ²] + Σ_classification [l/σ² + ½·log σ²], with l the plain MSE or cross-entropy.
 
-    For regression σ² converges to the MSE, which is the noise's variance. The parameters are log σ², and must be given to
-    the optimiser. `printed=True` takes log σ² in place of ½·log σ² (Bragman 2018).
+    For regression σ² converges to the MSE, which is the noise's variance. The parameters are log σ², and must be given
+    to the optimiser. `printed=True` takes log σ² in place of ½·log σ² (Bragman 2018).
     """
 
     def __init__(self, regressions: int, classifications: int, printed: bool = False):
@@ -68,7 +69,11 @@ class HomoscedasticWeights(nn.Module):
 
     def forward(self, losses) -> torch.Tensor:
         """The weighted sum of scalar losses, regressions first."""
-        halves = torch.tensor([0.5] * self.regressions + [1.0] * (len(self.log_variance) - self.regressions),
-                              device=self.log_variance.device)
+        halves = torch.tensor(
+            [0.5] * self.regressions + [1.0] * (len(self.log_variance) - self.regressions),
+            device=self.log_variance.device,
+        )
         stacked = torch.stack(list(losses))
-        return (halves * stacked * torch.exp(-self.log_variance) + (1.0 if self.printed else 0.5) * self.log_variance).sum()
+        return (
+            halves * stacked * torch.exp(-self.log_variance) + (1.0 if self.printed else 0.5) * self.log_variance
+        ).sum()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch.nn import functional as F
 
 from ...core.config import Config
-from . import loss
 from ..synthesis import Synthesis
+from . import loss
 
 
 class HighResTask(Synthesis):
@@ -24,18 +24,24 @@ class HighResTask(Synthesis):
             terms["regression"] = self._regression(out, batch)
         if out.logits is not None:
             terms["segmentation"] = self._segmentation(out, batch)
-        total = sum(terms.values()) if self.weights is None else self.weights([terms["regression"], terms["segmentation"]])
+        total = (
+            sum(terms.values()) if self.weights is None else self.weights([terms["regression"], terms["segmentation"]])
+        )
         return {**terms, "loss": total}
 
     def _regression(self, out, batch):
         target, weight = batch["ct"] / self.config.hu_scale, batch["weight"][:, None]
         if out.log_variance is not None:
-            return loss.regression_nll(out.mean, out.log_variance, target, weight, self.config.printed, self.config.beta)
+            return loss.regression_nll(
+                out.mean, out.log_variance, target, weight, self.config.printed, self.config.beta
+            )
         squared = loss.weighted_mean((out.mean - target) ** 2, weight)
         # the homoscedastic weights bring the half themselves
         return squared if self.weights is not None else squared / 2
 
     def _segmentation(self, out, batch):
         if out.log_variance_seg is not None:
-            return loss.segmentation_nll(out.logits, out.log_variance_seg, batch["labels"], batch["weight"], self.config.printed)
+            return loss.segmentation_nll(
+                out.logits, out.log_variance_seg, batch["labels"], batch["weight"], self.config.printed
+            )
         return loss.weighted_mean(F.cross_entropy(out.logits, batch["labels"], reduction="none"), batch["weight"])

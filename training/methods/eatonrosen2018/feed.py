@@ -16,7 +16,8 @@ from ..elmahdy2021.feed import PairFeed
 AIR = float(normalised(np.float32(AIR_HU)))
 # share of the patches that are centred near an organ
 ON_ORGANS = 0.75
-# augmentation: sd of the three angles (degrees), of log(scale), of the HU's gain and offset; the most sd of added noise (HU)
+# augmentation: sd of the three angles (degrees), of log(scale), of the HU's gain and offset; the most sd of added noise
+# (HU)
 ANGLE, SCALE, GAIN, OFFSET_HU, NOISE_HU = 5.0, 0.06, 0.02, 5.0, 25.0
 
 
@@ -30,24 +31,33 @@ class VolumeFeed(PairFeed):
         """As `PairFeed.load`. Raises `SystemExit` besides for a network of several images: a case is one CT."""
         channels = self.config.network_arguments() | self.config.arguments
         if channels["in_channels"] != 1:
-            raise SystemExit(f"{config}: arguments: the network takes {channels['in_channels']} images, and a case is one CT: set in_channels to 1.")
+            raise SystemExit(
+                f"{config}: arguments: the network takes {channels['in_channels']} images, and a case is one CT: set "
+                "in_channels to 1."
+            )
         super().load(config)
 
-    def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> "VolumePatches":
+    def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> VolumePatches:
         """Random patches of the training scans from batch `start` on; of several processes each has its part."""
         c = self.config
         return VolumePatches([self.cases[n] for n in self.training], c.patch, seed, start, c.batch, rank, world)
 
-    def whole(self, rank: int = 0, world: int = 1) -> "_Whole":
+    def whole(self, rank: int = 0, world: int = 1) -> _Whole:
         """What a validation looks at: whole scans, of several processes as many for each."""
-        names = self.validation[rank::world][:max(1, len(self.validation) // world)]
+        names = self.validation[rank::world][: max(1, len(self.validation) // world)]
         return _Whole([self.cases[n] for n in names])
 
 
 def tensors(case: OrganCase) -> dict:
-    """All of a scan: `image` [1, z, y, x] (normalised), `labels` [z, y, x] (uint8), `known` [z, y, x] (float), `present` [K]."""
-    return {"image": torch.from_numpy(normalised(case.hu))[None], "labels": torch.from_numpy(case.labels),
-            "known": torch.ones(case.labels.shape), "present": torch.tensor([float(c in case.drawn_ml) for c in case.classes])}
+    """All of a scan: `image` [1, z, y, x] (normalised), `labels` [z, y, x] (uint8), `known` [z, y, x] (float),
+    `present` [K].
+    """
+    return {
+        "image": torch.from_numpy(normalised(case.hu))[None],
+        "labels": torch.from_numpy(case.labels),
+        "known": torch.ones(case.labels.shape),
+        "present": torch.tensor([float(c in case.drawn_ml) for c in case.classes]),
+    }
 
 
 def mirrored(classes: list[str]) -> list[int]:
@@ -58,22 +68,36 @@ def mirrored(classes: list[str]) -> list[int]:
 
 
 class VolumePatches(NumberedPatches):
-    """Endless cubic patches of `size` voxels, as `tensors` gives them; `known` is 0 where a patch reaches beyond the scan.
+    """Endless cubic patches of `size` voxels, as `tensors` gives them; `known` is 0 where a patch reaches beyond the
+    scan.
 
-    Three quarters are centred near an organ, each organ as often as any other: the organ is drawn first, then a patient who has
-    it, so that one that few have is seen as often. The rest lie anywhere in the body. Every patch is turned and scaled a
-    little, mirrored (left and right organs change places) every second time, and its HU are moved and made noisy.
-    An organ with a side whose counterpart is not among the classes is never mirrored. Batches are numbered: see `NumberedPatches`.
+    Three quarters are centred near an organ, each organ as often as any other: the organ is drawn first, then a patient
+    who has it, so that one that few have is seen as often. The rest lie anywhere in the body. Every patch is turned and
+    scaled a little, mirrored (left and right organs change places) every second time, and its HU are moved and made
+    noisy. An organ with a side whose counterpart is not among the classes is never mirrored. Batches are numbered: see
+    `NumberedPatches`.
     """
 
-    def __init__(self, cases: list[OrganCase], size: int, seed: int, start: int = 0, batch: int = 1, rank: int = 0, world: int = 1):
+    def __init__(
+        self,
+        cases: list[OrganCase],
+        size: int,
+        seed: int,
+        start: int = 0,
+        batch: int = 1,
+        rank: int = 0,
+        world: int = 1,
+    ):
         super().__init__(start, batch, rank, world)
         self.cases, self.size, self.seed = cases, size, seed
         self.images = [normalised(c.hu) for c in cases]
         self.body = [np.flatnonzero(c.body) for c in cases]
         count = len(cases[0].classes)
         # (case, places) by organ, of the patients who have it
-        self.organs = [[(n, np.flatnonzero(c.labels == k)) for n, c in enumerate(cases) if (c.labels == k).any()] for k in range(1, count + 1)]
+        self.organs = [
+            [(n, np.flatnonzero(c.labels == k)) for n, c in enumerate(cases) if (c.labels == k).any()]
+            for k in range(1, count + 1)
+        ]
         self.organs = [o for o in self.organs if o]
         self.partner = np.array(mirrored(cases[0].classes))
         sided = [any(w in ("left", "right") for w in c.split("_")) for c in cases[0].classes]
@@ -94,7 +118,12 @@ class VolumePatches(NumberedPatches):
         if mirror:
             turn[:, 2] *= -1
         half = (self.size - 1) / 2
-        where = {"matrix": turn, "offset": centre - turn @ np.full(3, half), "output_shape": (self.size,) * 3, "mode": "constant"}
+        where = {
+            "matrix": turn,
+            "offset": centre - turn @ np.full(3, half),
+            "output_shape": (self.size,) * 3,
+            "mode": "constant",
+        }
         image = ndimage.affine_transform(self.images[which], order=1, cval=AIR, **where)
         # one more for "beyond the scan"
         labels = ndimage.affine_transform(case.labels + np.uint8(1), order=0, cval=0, **where)
@@ -105,8 +134,12 @@ class VolumePatches(NumberedPatches):
             labels, present = np.concatenate([[0], self.partner + 1]).astype(np.uint8)[labels], present[self.partner]
         gain, offset, sd = rng.normal(1, GAIN), rng.normal(0, OFFSET_HU) / UNIT, rng.uniform(0, NOISE_HU) / UNIT
         image = (image - AIR) * gain + AIR + offset + sd * rng.standard_normal(image.shape, np.float32)
-        return {"image": torch.from_numpy(image.astype(np.float32))[None], "labels": torch.from_numpy(labels), "known": torch.from_numpy(known),
-                "present": torch.from_numpy(present)}
+        return {
+            "image": torch.from_numpy(image.astype(np.float32))[None],
+            "labels": torch.from_numpy(labels),
+            "known": torch.from_numpy(known),
+            "present": torch.from_numpy(present),
+        }
 
     @staticmethod
     def _turn(spacing, rng) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""Losses of segmentation where some organs were not drawn: those are unknown, not background (Eaton-Rosen 2018 for the noise).
+"""Losses of segmentation where some organs were not drawn: those are unknown, not background (Eaton-Rosen 2018 for the
+noise).
 
-logits [n, K, z, y, x], background first; labels [n, z, y, x] (int64); present [n, K − 1]: 1 where the organ was drawn in this
-patient; known [n, z, y, x]: 1 where a voxel counts.
+logits [n, K, z, y, x], background first; labels [n, z, y, x] (int64); present [n, K − 1]: 1 where the organ was drawn
+in this patient; known [n, z, y, x]: 1 where a voxel counts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from ..elmahdy2021.loss import ABSENT, one_hot, overlap_loss
 def log_likelihood(log_p, labels, present):
     """The logarithm of the probability of what was drawn in each voxel, [n, z, y, x], from log probabilities `log_p`.
 
-    Where nothing was drawn there is background or any organ that was not drawn in this patient, so their probabilities add up.
+    Where nothing was drawn there is background or any organ that was not drawn in this patient, so their probabilities
+    add up.
     """
     absent = torch.cat([torch.zeros_like(present[:, :1]), 1 - present], 1) > 0
     background = log_p[:, 0]
@@ -34,11 +36,11 @@ def cross_entropy(logits, labels, present, known):
 
 
 def heteroscedastic(logits, sd, labels, present, known, samples: int):
-    """(−mean[logsumexp_t log p_t − log T], mean class probabilities): T noisy logits f + σ·ε_t (Sec. 2.1, without its misprint: the
-    sum over t holds probabilities, log_softmax their logarithms).
+    """(−mean[logsumexp_t log p_t − log T], mean class probabilities): T noisy logits f + σ·ε_t (Sec. 2.1, without its
+    misprint: the sum over t holds probabilities, log_softmax their logarithms).
 
-    sd [n, 1, z, y, x]; the noise is drawn for each class from torch's own generator. Noise goes into logits before the softmax,
-    so nothing of it is ever added to a variance of probabilities.
+    sd [n, 1, z, y, x]; the noise is drawn for each class from torch's own generator. Noise goes into logits before the
+    softmax, so nothing of it is ever added to a variance of probabilities.
     """
     logits, sd = logits.float(), sd.float()
     found, mean = [], 0.0

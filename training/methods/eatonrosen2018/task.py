@@ -1,19 +1,22 @@
-"""The training of HR-default, HR-drop-last, HR-drop-all and HR-hetero on CTs with organs (Eaton-Rosen 2018), and of a V-Net in their place."""
+"""The training of HR-default, HR-drop-last, HR-drop-all and HR-hetero on CTs with organs (Eaton-Rosen 2018), and of
+a V-Net in their place.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch.nn import functional as F
 
-from ...core.distributed import total
-from . import loss
 from ...core import schedule
+from ...core.distributed import total
 from ...core.task import Task
+from . import loss
 
 
 class OrganTask(Task):
-    """Cross-entropy, of HR-hetero the likelihood under noisy logits, plus `dice` times the Dice loss, which the paper has not: small
-    organs are learnt in a tenth of the steps with it. Organs that were not drawn in a patient count as unknown."""
+    """Cross-entropy, of HR-hetero the likelihood under noisy logits, plus `dice` times the Dice loss, which the paper
+    has not: small organs are learnt in a tenth of the steps with it. Organs that were not drawn in a patient count
+    as unknown."""
 
     def on_train_start(self):
         self.train()  # Lightning leaves modules in the mode they are in, and new ones have their normalisation on
@@ -38,7 +41,9 @@ class OrganTask(Task):
         if getattr(out, "sd", None) is None:
             likelihood, p = loss.cross_entropy(out.logits, labels, batch["present"], weight)
         else:
-            likelihood, p = loss.heteroscedastic(out.logits, out.sd, labels, batch["present"], weight, self.config.noise_samples)
+            likelihood, p = loss.heteroscedastic(
+                out.logits, out.sd, labels, batch["present"], weight, self.config.noise_samples
+            )
         dice = loss.dice(p, labels, batch["present"], known)
         weight_of_dice = self.config.dice if self.global_step < self.config.dice_until * self.config.steps else 0.0
         return {"likelihood": likelihood, "dice": dice, "loss": likelihood + weight_of_dice * dice}

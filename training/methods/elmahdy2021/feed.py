@@ -17,11 +17,14 @@ from ...data.numbered import NumberedPatches
 from ...data.pair_case import PairCase
 
 
-def sides(table: Path, folds: int, fold: int, command: str = "pairs", unit: str = "pairs", cross_fit: bool = False) -> tuple[list[str], list[str]]:
-    """(training, validation) cases of prepare.csv, by patient: as the data say; or where they do not, or with `cross_fit` in any case, the
-    patients of `fold` validate (`provenance.deal`).
+def sides(
+    table: Path, folds: int, fold: int, command: str = "pairs", unit: str = "pairs", cross_fit: bool = False
+) -> tuple[list[str], list[str]]:
+    """(training, validation) cases of prepare.csv, by patient: as the data say; or where they do not, or with
+    `cross_fit` in any case, the patients of `fold` validate (`provenance.deal`).
 
-    `command` writes that table, `unit` is what it calls its cases. Raises `SystemExit` where it is missing or one side is empty.
+    `command` writes that table, `unit` is what it calls its cases. Raises `SystemExit` where it is missing or one side
+    is empty.
     """
     if not table.exists():
         raise SystemExit(f"{table} is missing: run 'python -m training {command}' first.")
@@ -29,13 +32,18 @@ def sides(table: Path, folds: int, fold: int, command: str = "pairs", unit: str 
         rows = [r for r in csv.DictReader(f) if r["kept"] == "yes"]
     if rows and all(r["set"] for r in rows) and not cross_fit:
         if fold:
-            raise SystemExit(f"{table} says itself who validates, so there is no fold {fold}; set cross_fit: true to deal all patients to {folds} folds.")
+            raise SystemExit(
+                f"{table} says itself who validates, so there is no fold {fold}; set cross_fit: true to deal all "
+                f"patients to {folds} folds."
+            )
         found = tuple(sorted(r["case"] for r in rows if (r["set"] == "validation") == late) for late in (False, True))
     else:
         patients = provenance.dealt(table.parent, {r["patient"] for r in rows}, folds, fold)
         found = tuple(sorted(r["case"] for r in rows if r["patient"] in side) for side in patients)
     if not all(found):
-        raise SystemExit(f"{table}: {len(found[0])} {unit} to train on and {len(found[1])} to validate; both are needed.")
+        raise SystemExit(
+            f"{table}: {len(found[0])} {unit} to train on and {len(found[1])} to validate; both are needed."
+        )
     return found
 
 
@@ -48,39 +56,56 @@ class PairFeed:
 
     def __init__(self, prepared: Path, config: Config):
         self.prepared, self.config = prepared, config
-        self.training, self.validation = sides(prepared / "prepare.csv", config.folds, config.fold, self.command, self.unit, config.cross_fit)
+        self.training, self.validation = sides(
+            prepared / "prepare.csv", config.folds, config.fold, self.command, self.unit, config.cross_fit
+        )
         self.cases: dict[str, PairCase] = {}
 
     def load(self, config: Path) -> None:
-        """Read all of them. Raises `SystemExit` where the network's classes are not theirs, or one occurs in none to train on."""
+        """Read all of them. Raises `SystemExit` where the network's classes are not theirs, or one occurs in none to
+        train on.
+        """
         self.cases = {n: self.read_case(self.prepared / "cases" / f"{n}.npz") for n in self.training + self.validation}
         classes = next(iter(self.cases.values())).classes
         asked = self.config.arguments.get("classes", self.classes)
         if asked != len(classes) + 1:
-            raise SystemExit(f"{config}: the network has {asked} classes; the {self.unit} need {len(classes) + 1}: background, {', '.join(classes)}.")
+            raise SystemExit(
+                f"{config}: the network has {asked} classes; the {self.unit} need {len(classes) + 1}: background, "
+                f"{', '.join(classes)}."
+            )
         missing = [c for c in classes if not any(c in self.cases[n].present for n in self.training)]
         if missing:
-            raise SystemExit(f"{config}: {', '.join(missing)} was drawn in no training patient, so it cannot be learnt; prepare without it.")
+            raise SystemExit(
+                f"{config}: {', '.join(missing)} was drawn in no training patient, so it cannot be learnt; prepare "
+                "without it."
+            )
 
-    def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> "PairPatches":
+    def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> PairPatches:
         """Random patches of the training pairs from batch `start` on; of several processes each has its part."""
         c = self.config
-        return PairPatches([self.cases[n] for n in self.training], c.patch, seed, start, c.batch, rank, world, c.rare_organs)
+        return PairPatches(
+            [self.cases[n] for n in self.training], c.patch, seed, start, c.batch, rank, world, c.rare_organs
+        )
 
-    def whole(self, rank: int = 0, world: int = 1) -> "_Whole":
+    def whole(self, rank: int = 0, world: int = 1) -> _Whole:
         """What a validation looks at: whole pairs, of several processes as many for each."""
-        names = self.validation[rank::world][:max(1, len(self.validation) // world)]
+        names = self.validation[rank::world][: max(1, len(self.validation) // world)]
         return _Whole([self.cases[n] for n in names])
 
 
 def tensors(case: PairCase) -> dict:
-    """All of a pair as tensors: `fixed`, `moving` [1, z, y, x] (normalised), `fixed_labels`, `moving_labels` [z, y, x] (uint8),
-    `known` and `body` [1, z, y, x] (float), `present` [K]."""
+    """All of a pair as tensors: `fixed`, `moving` [1, z, y, x] (normalised), `fixed_labels`, `moving_labels` [z, y, x]
+    (uint8), `known` and `body` [1, z, y, x] (float), `present` [K]."""
     present = torch.tensor([float(c in case.present) for c in case.classes])
-    return {"fixed": torch.from_numpy(normalised(case.daily))[None], "moving": torch.from_numpy(normalised(case.planning))[None],
-            "fixed_labels": torch.from_numpy(case.daily_labels), "moving_labels": torch.from_numpy(case.planning_labels),
-            "known": torch.from_numpy(case.known.astype(np.float32))[None], "body": torch.from_numpy(case.body.astype(np.float32))[None],
-            "present": present}
+    return {
+        "fixed": torch.from_numpy(normalised(case.daily))[None],
+        "moving": torch.from_numpy(normalised(case.planning))[None],
+        "fixed_labels": torch.from_numpy(case.daily_labels),
+        "moving_labels": torch.from_numpy(case.planning_labels),
+        "known": torch.from_numpy(case.known.astype(np.float32))[None],
+        "body": torch.from_numpy(case.body.astype(np.float32))[None],
+        "present": present,
+    }
 
 
 # what stands beyond a pair's edges
@@ -90,18 +115,35 @@ OUTSIDE = {"fixed": float(normalised(np.float32(AIR_HU))), "moving": float(norma
 class PairPatches(NumberedPatches):
     """Endless cubic patches of `size` voxels (a multiple of 4, at least 44), as `tensors` gives them.
 
-    Two thirds are centred near an organ of a patient, each organ as often as any other that he has (`rare`: as any other at
-    all, by drawing the organ before the patient), the rest anywhere in the body. Batches are numbered: see `NumberedPatches`.
+    Two thirds are centred near an organ of a patient, each organ as often as any other that he has (`rare`: as any
+    other at all, by drawing the organ before the patient), the rest anywhere in the body. Batches are numbered: see
+    `NumberedPatches`.
     """
 
-    def __init__(self, cases: list[PairCase], size: int, seed: int, start: int = 0, batch: int = 1, rank: int = 0, world: int = 1, rare: bool = False):
+    def __init__(
+        self,
+        cases: list[PairCase],
+        size: int,
+        seed: int,
+        start: int = 0,
+        batch: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        rare: bool = False,
+    ):
         super().__init__(start, batch, rank, world)
         self.cases, self.size, self.seed = cases, size, seed
         self.tensors = [tensors(c) for c in cases]
         self.body = [np.argwhere(c.body & c.known) for c in cases]
-        self.organs = [{k: np.argwhere((c.daily_labels == k) & c.known) for k in range(1, len(c.classes) + 1)} for c in cases]
+        self.organs = [
+            {k: np.argwhere((c.daily_labels == k) & c.known) for k in range(1, len(c.classes) + 1)} for c in cases
+        ]
         # of each organ, where one is to be found: (pair, places)
-        found = [[(n, organs[k]) for n, organs in enumerate(self.organs) if len(organs[k])] for k in self.organs[0]] if rare else []
+        found = (
+            [[(n, organs[k]) for n, organs in enumerate(self.organs) if len(organs[k])] for k in self.organs[0]]
+            if rare
+            else []
+        )
         self.having = [places for places in found if places]
 
     def patch(self, index: int) -> dict:
@@ -116,7 +158,9 @@ class PairPatches(NumberedPatches):
             points = organs[rng.integers(len(organs))]
         centre = points[rng.integers(len(points))]
         corner = centre - self.size // 2 + rng.integers(-self.size // 8, self.size // 8 + 1, 3)
-        cut = {k: v if k == "present" else self._cut(v, corner, OUTSIDE.get(k, 0)) for k, v in self.tensors[which].items()}
+        cut = {
+            k: v if k == "present" else self._cut(v, corner, OUTSIDE.get(k, 0)) for k, v in self.tensors[which].items()
+        }
         # another scanner: the HU of the two scans are not the same
         for name in ("fixed", "moving"):
             gain, offset = rng.normal(1, 0.02), rng.normal(0, 0.01)

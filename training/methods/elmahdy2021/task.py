@@ -8,14 +8,15 @@ from rtuncertainty.deformation import warp_tensor
 from rtuncertainty.networks.elmahdy2021 import LEVELS, crop_to_level
 from rtuncertainty.sampling.joint_tiling import run_tiled
 
-from .feed import OUTSIDE
-from ...core.distributed import total
-from ..eatonrosen2018 import loss as organs
-from . import loss as registration, weighting
-from .loss import ABSENT, one_hot
 from ...core import schedule
 from ...core.config import Config
+from ...core.distributed import total
 from ...core.task import Task
+from ..eatonrosen2018 import loss as organs
+from . import loss as registration
+from . import weighting
+from .feed import OUTSIDE
+from .loss import ABSENT, one_hot
 
 
 def network_input(batch: dict, classes: int) -> torch.Tensor:
@@ -36,10 +37,11 @@ class JointTask(Task):
     Seg has the third term only, Reg the first and the last; JRS-reg is Reg with the second. The weights are those of
     `weighting`; that of the bending energy is fixed.
 
-    The Dice loss counts no background: once an organ is found, it hardly asks how sure the network is of what is none, and
-    probabilities of ½ stay in all of the body. `cross_entropy` > 0 adds, with that weight, the likelihood to the third term,
-    which the paper has not; a model that shows entropy needs it. Voxels of organs weigh `organ_weight` times as much in it: background is
-    fifty times as large, and small organs that are not found yet become background without.
+    The Dice loss counts no background: once an organ is found, it hardly asks how sure the network is of what is none,
+    and probabilities of ½ stay in all of the body. `cross_entropy` > 0 adds, with that weight, the likelihood to the
+    third term, which the paper has not; a model that shows entropy needs it. Voxels of organs weigh `organ_weight`
+    times as much in it: background is fifty times as large, and small organs that are not found yet become background
+    without.
     """
 
     LAYOUT = torch.contiguous_format
@@ -100,7 +102,9 @@ class JointTask(Task):
     def validation_step(self, batch, index):
         """Dice of warped and of segmented organs over whole pairs, mean over those that were drawn."""
         x = network_input(batch, self.classes)
-        logits, displacement = run_tiled(self.network, x, [OUTSIDE["fixed"], OUTSIDE["moving"], 0.0][:x.shape[1]], edge=64)
+        logits, displacement = run_tiled(
+            self.network, x, [OUTSIDE["fixed"], OUTSIDE["moving"], 0.0][: x.shape[1]], edge=64
+        )
         truth, known = one_hot(batch["fixed_labels"], self.classes), batch["known"]
         found = [None, None]
         if displacement is not None:
@@ -117,7 +121,11 @@ class JointTask(Task):
 
     def on_validation_epoch_end(self):
         sums = total(self.sums)
-        dice = {n: (sums[2 * i] / sums[2 * i + 1]).float() for i, n in enumerate(("warped", "segmented")) if sums[2 * i + 1] > 0}
+        dice = {
+            n: (sums[2 * i] / sums[2 * i + 1]).float()
+            for i, n in enumerate(("warped", "segmented"))
+            if sums[2 * i + 1] > 0
+        }
         self.log_dict({f"val/dice_{n}": v for n, v in dice.items()})
         self.log("val/score", 1 - sum(dice.values()) / len(dice))
 

@@ -1,4 +1,6 @@
-"""How the losses of several tasks become one: equally, by learnt noise, or by their rates of change (Elmahdy 2021, Sec. II-D)."""
+"""How the losses of several tasks become one: equally, by learnt noise, or by their rates of change (Elmahdy 2021,
+Sec. II-D).
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ class EqualWeights(nn.Module):
 
 
 class DynamicWeightAverage(nn.Module):
-    """Σ w_k·L_k with w_k = K·exp(r_k/tmp) / Σ exp(r_i/tmp), r_k the ratio of the loss to the one before (Eq. 8; Liu 2019).
+    """Σ w_k·L_k with w_k = K·exp(r_k/tmp) / Σ exp(r_i/tmp), r_k the ratio of the loss to the one before (Eq. 8; Liu
+    2019).
 
     In the first two steps every r_k is 1. What was seen is part of the state, so a resumed run goes on with it.
     """
@@ -44,7 +47,8 @@ class DynamicWeightAverage(nn.Module):
 def build(kind: str, losses: int) -> nn.Module:
     """The weighting `kind` of so many losses: "equal", "homoscedastic" or "dwa".
 
-    "homoscedastic" is L/σ² + log σ for every loss (Eq. 7; Kendall 2018). σ is a parameter, to be given to the optimiser.
+    "homoscedastic" is L/σ² + log σ for every loss (Eq. 7; Kendall 2018). σ is a parameter, to be given to the
+    optimiser.
     """
     if kind == "equal":
         return EqualWeights()

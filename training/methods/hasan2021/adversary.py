@@ -14,12 +14,13 @@ class Discriminator(nn.Module):
     """One score [n] for an image [n, c, z, y, x] with its distance map [n, 1, z, y, x].
 
     Image and map each go through a strided convolution and are added; three more such convolutions of `width`·2, 4, 8
-    channels follow, with LeakyReLU 0.2 and dropout 0.5 of channels, the mean over all voxels and a linear layer (Li 2020, with the mean in
-    place of a pooling that fits one size of crop).
+    channels follow, with LeakyReLU 0.2 and dropout 0.5 of channels, the mean over all voxels and a linear layer (Li
+    2020, with the mean in place of a pooling that fits one size of crop).
     """
 
     def __init__(self, in_channels: int = 1, width: int = 64):
         super().__init__()
+
         def down(a, b):
             return nn.Conv3d(a, b, 4, stride=2, padding=1)
 
@@ -34,7 +35,9 @@ class Discriminator(nn.Module):
 
 
 class Adversary(nn.Module):
-    """The discriminator with its loss and its optimiser (Adam 1e-4), whose state `optimiser_state` carries into checkpoints."""
+    """The discriminator with its loss and its optimiser (Adam 1e-4), whose state `optimiser_state` carries into
+    checkpoints.
+    """
 
     def __init__(self, kind: str, in_channels: int, width: int):
         super().__init__()
@@ -61,7 +64,9 @@ class Adversary(nn.Module):
         with torch.enable_grad():
             score = self._score(image, distance.detach())
             if self.kind == "cross-entropy":
-                loss = (few_labels.real_or_not(score[labelled], True) + few_labels.real_or_not(score[~labelled], False)) / 2
+                loss = (
+                    few_labels.real_or_not(score[labelled], True) + few_labels.real_or_not(score[~labelled], False)
+                ) / 2
             else:
                 loss = few_labels.geman_mcclure(score[labelled], score[~labelled] - 1)
             optimiser = self._ready()

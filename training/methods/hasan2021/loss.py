@@ -1,7 +1,7 @@
 """The losses of learning from few labels: V-Net, UA-MT (Yu 2019), SASSNet (Li 2020), MT-CTL (Hasan & Linte 2021).
 
-Probabilities and logits [n, K, z, y, x], labels [n, z, y, x] (int64), distance maps [n, 1, z, y, x] in −1 … 1, negative inside.
-All is computed in single precision, whatever the network runs in.
+Probabilities and logits [n, K, z, y, x], labels [n, z, y, x] (int64), distance maps [n, 1, z, y, x] in −1 … 1, negative
+inside. All is computed in single precision, whatever the network runs in.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from rtuncertainty.networks.uncertainty import entropy
 STEEPNESS = 1500.0
 # of the Geman-McClure loss (Sec. 2)
 BETA = 0.5
-# voxels with an uncertainty beyond this share of ln 2 guide nothing: at the start and what is added until the end (Yu 2019, Sec. 2.3)
+# voxels with an uncertainty beyond this share of ln 2 guide nothing: at the start and what is added until the end (Yu
+# 2019, Sec. 2.3)
 THRESHOLD = (0.75, 0.25)
 
 
 def supervised(logits, labels):
     """½ (cross-entropy + Dice loss of the foreground), as Yu 2019 weighs them.
 
-    The Dice loss is MT-CTL's: 1 − 2Σpy / (Σp + Σy), over the whole batch, mean over the classes without background; of a class
-    that the batch lacks it is Σp / (Σp + 1), so that there is no division by nothing.
+    The Dice loss is MT-CTL's: 1 − 2Σpy / (Σp + Σy), over the whole batch, mean over the classes without background; of
+    a class that the batch lacks it is Σp / (Σp + 1), so that there is no division by nothing.
     """
     logits = logits.float()
     return (F.cross_entropy(logits, labels) + dice_loss(logits.softmax(1), labels)) / 2
@@ -36,7 +37,9 @@ def dice_loss(probabilities, labels):
     p, y = probabilities[:, 1:], F.one_hot(labels, probabilities.shape[1]).movedim(-1, 1)[:, 1:].to(probabilities.dtype)
     axes = (0, 2, 3, 4)
     size, true = p.sum(axes) + y.sum(axes), y.sum(axes)
-    return torch.where(true > 0, 1 - 2 * (p * y).sum(axes) / size.clamp_min(1e-6), p.sum(axes) / (p.sum(axes) + 1)).mean()
+    return torch.where(
+        true > 0, 1 - 2 * (p * y).sum(axes) / size.clamp_min(1e-6), p.sum(axes) / (p.sum(axes) + 1)
+    ).mean()
 
 
 def to_probability(distance):
@@ -78,17 +81,23 @@ def uncertainty_of(samples):
 
 
 def threshold(progress: float, classes: int = 2) -> float:
-    """(0.75 + 0.25·ramp)·ln 2: the largest uncertainty (nats) that guides, at `progress` (0 … 1) of the training. ln K for K classes."""
+    """(0.75 + 0.25·ramp)·ln 2: the largest uncertainty (nats) that guides, at `progress` (0 … 1) of the training. ln
+    K for K classes.
+    """
     return (THRESHOLD[0] + THRESHOLD[1] * ramp(progress)) * math.log(classes)
 
 
 def ramp(progress: float) -> float:
-    """exp(−5·(1 − t)²) for t = progress, from 0.0067 to 1 (Laine & Aila 2017): the weight of what unlabelled scans teach."""
+    """exp(−5·(1 − t)²) for t = progress, from 0.0067 to 1 (Laine & Aila 2017): the weight of what unlabelled scans
+    teach.
+    """
     return math.exp(-5.0 * (1.0 - min(1.0, max(0.0, progress))) ** 2)
 
 
 def mean_teacher(student, teacher, uncertainty, threshold: float):
-    """Squared difference of two predictions' probabilities where the teacher is sure, mean over classes (Yu 2019, Eq. 4)."""
+    """Squared difference of two predictions' probabilities where the teacher is sure, mean over classes (Yu 2019,
+    Eq. 4).
+    """
     squared = ((student.float() - teacher.float()) ** 2).mean(1, keepdim=True)
     return guided(squared, uncertainty, threshold)
 
@@ -96,8 +105,8 @@ def mean_teacher(student, teacher, uncertainty, threshold: float):
 def geman_mcclure(labelled, unlabelled, beta: float = BETA):
     """(a² + b²) / (2β + a² + b²) with the mean squares of two scores [n] (Eq. 1).
 
-    The discriminator minimises it with a = D(labelled) and b = D(unlabelled) − 1, as printed; the network that segments with
-    b = D(unlabelled), so that what it makes of unlabelled scans is taken for that of labelled ones.
+    The discriminator minimises it with a = D(labelled) and b = D(unlabelled) − 1, as printed; the network that segments
+    with b = D(unlabelled), so that what it makes of unlabelled scans is taken for that of labelled ones.
     """
     squares = (labelled.float() ** 2).mean() + (unlabelled.float() ** 2).mean()
     return squares / (2 * beta + squares)
@@ -112,8 +121,8 @@ def real_or_not(score, labelled: bool):
 def follow(teacher: torch.nn.Module, student: torch.nn.Module, step: int, decay: float) -> None:
     """Move the teacher's parameters towards the student's: θ' ← αθ' + (1 − α)θ with α = min(1 − 1/(step + 1), decay).
 
-    `step` counts from 0; the small α of the first steps make the teacher forget its random beginning. Running statistics are the
-    teacher's own.
+    `step` counts from 0; the small α of the first steps make the teacher forget its random beginning. Running
+    statistics are the teacher's own.
     """
     alpha = min(1 - 1 / (step + 1), decay)
     for mine, theirs in zip(teacher.parameters(), student.parameters(), strict=True):

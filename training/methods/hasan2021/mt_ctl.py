@@ -16,13 +16,17 @@ class MTCTLTask(Adversarial):
     """Segmentation and distance map on one encoder, and those of the setting `parts` (all of them by default):
 
     - cross_task: both agree, on all crops (`L_cross-task`);
-    - guidance: they agree where 8 dropout samples of the uncertainty decoder are sure (`L_G`). That decoder learns to segment
-      from the labels, with dropout; the paper names it without saying what it learns. Without this part it is not built;
-    - adversarial: the discriminator, Geman-McClure (Eq. 1); it sees the maps that were predicted, of both kinds of crop, as in
+    - guidance: they agree where 8 dropout samples of the uncertainty decoder are sure (`L_G`). That decoder learns to
+    segment
+      from the labels, with dropout; the paper names it without saying what it learns. Without this part it is not
+      built;
+    - adversarial: the discriminator, Geman-McClure (Eq. 1); it sees the maps that were predicted, of both kinds of
+    crop, as in
       SASSNet;
-    - auxiliary: the fourth decoder, which the paper draws and does not describe. As in cross-consistency training (Ouali
-      2020, the paper's reference 4) it segments from perturbed features, learns from the labels too, and on all crops is to
-      agree with the main decoder. The perturbation is dropout of channels.
+    - auxiliary: the fourth decoder, which the paper draws and does not describe. As in cross-consistency training
+    (Ouali
+      2020, the paper's reference 4) it segments from perturbed features, learns from the labels too, and on all crops
+      is to agree with the main decoder. The perturbation is dropout of channels.
 
     The consistency terms are weighed by `consistency_weight` and the ramp, as in UA-MT.
     """
@@ -37,7 +41,11 @@ class MTCTLTask(Adversarial):
         return self.config.parts_trained
 
     def build_network(self):
-        decoders = ["distance", *(["uncertainty"] if "guidance" in self.parts else []), *(["auxiliary"] if "auxiliary" in self.parts else [])]
+        decoders = [
+            "distance",
+            *(["uncertainty"] if "guidance" in self.parts else []),
+            *(["auxiliary"] if "auxiliary" in self.parts else []),
+        ]
         return networks.build("mt_ctl", **self.config.arguments, decoders=decoders)
 
     def run_network(self, batch) -> VNetOutput:
@@ -54,7 +62,9 @@ class MTCTLTask(Adversarial):
         if "guidance" in self.parts:
             with torch.no_grad():
                 uncertainty = loss.uncertainty_of(self.network.sample(self.seen) for _ in range(SAMPLES))
-            consistency["guidance"] = loss.guidance(p, out.distance, uncertainty, loss.threshold(progress, self.classes))
+            consistency["guidance"] = loss.guidance(
+                p, out.distance, uncertainty, loss.threshold(progress, self.classes)
+            )
         if "auxiliary" in self.parts:
             consistency["auxiliary"] = ((out.auxiliary.float().softmax(1) - p.detach()) ** 2).mean()
         weighted = self.config.consistency_weight * loss.ramp(progress) * sum(consistency.values())

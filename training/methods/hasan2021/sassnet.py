@@ -43,7 +43,9 @@ class Adversarial(FewLabels):
 
 
 class SASSNet(Adversarial):
-    """A V-Net with a second head for the distance map, which a discriminator must not be able to tell from that of labelled scans."""
+    """A V-Net with a second head for the distance map, which a discriminator must not be able to tell from that of
+    labelled scans.
+    """
 
     def __init__(self, config):
         super().__init__(config)

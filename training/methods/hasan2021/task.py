@@ -8,10 +8,10 @@ from torch.nn import functional as F
 from rtuncertainty import networks
 from rtuncertainty.networks.vnet import VNetOutput
 
-from . import loss as few_labels
 from ...core import schedule
 from ...core.config import Config
 from ...core.task import Task
+from . import loss as few_labels
 
 
 class FewLabels(Task):
@@ -82,5 +82,7 @@ class FewLabels(Task):
 
     def configure_optimizers(self):
         c = self.config
-        optimiser = torch.optim.SGD(self.network.parameters(), c.learning_rate, momentum=c.momentum, weight_decay=c.weight_decay)
+        optimiser = torch.optim.SGD(
+            self.network.parameters(), c.learning_rate, momentum=c.momentum, weight_decay=c.weight_decay
+        )
         return schedule.configured(optimiser, c)

@@ -17,9 +17,9 @@ NOISE, LARGEST = 0.1, 0.2
 class UAMT(FewLabels):
     """The V-Net learns from its labels, and on unlabelled crops to agree with a teacher, the moving average of itself.
 
-    The teacher sees other noise and other dropout. What counts are voxels in which the entropy of the mean of its 8 dropout
-    samples is small. The encoder runs once for all of them; in the published code each sample has its own noise and encoder
-    pass besides.
+    The teacher sees other noise and other dropout. What counts are voxels in which the entropy of the mean of its 8
+    dropout samples is small. The encoder runs once for all of them; in the published code each sample has its own noise
+    and encoder pass besides.
     """
 
     def __init__(self, config):
@@ -36,8 +36,9 @@ class UAMT(FewLabels):
             features = self.teacher.features(seen)
             samples = [self._sample(features) for _ in range(SAMPLES)]
             uncertainty = loss.uncertainty_of(samples)
-        agreement = loss.mean_teacher(out.logits[unknown].float().softmax(1), samples[0], uncertainty,
-                                            loss.threshold(progress, self.classes))
+        agreement = loss.mean_teacher(
+            out.logits[unknown].float().softmax(1), samples[0], uncertainty, loss.threshold(progress, self.classes)
+        )
         return {"consistency": agreement}, self.config.consistency_weight * loss.ramp(progress) * agreement
 
     def _sample(self, features):

@@ -21,7 +21,8 @@ def global_mae(found, target, valid):
 def weighted_mae(found, target, region, valid):
     """wMAE_k = (N_k'/N)·MAE_k + (N_k/N)·MAE_k' for the region k and the rest k' (Eq. 2), over the whole batch.
 
-    Where one of the two is missing the other's weight would be 0 and nothing would be learnt: there it is the plain MAE.
+    Where one of the two is missing the other's weight would be 0 and nothing would be learnt: there it is the plain
+    MAE.
     """
     error = (found - target).abs()
     inside, outside = region * valid, (1 - region) * valid

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from . import loss
 from ..synthesis import BONE_HU, Synthesis
+from . import loss
 
 AIR_HU = -1000.0
 
@@ -17,7 +17,8 @@ class RoiFocusedTask(Synthesis):
         out = self.run_network(batch)
         body = batch["body"][:, None]
         # Couch and clothes are no part of the patient: outside there is air, measured or not. Were only the measured
-        # voxels to count, MRs that are masked to the body would have no outside, and Eq. 2 would give the body no weight.
+        # voxels to count, MRs that are masked to the body would have no outside, and Eq. 2 would give the body no
+        # weight.
         valid = 1 - body * (1 - batch["valid"][:, None])
         ct = torch.where(body > 0, batch["ct"], torch.full_like(batch["ct"], AIR_HU))
         target = ct / self.config.hu_scale

@@ -1,8 +1,10 @@
-"""`python -m training reproduce dose`: what the synthetic CTs of several networks do to the dose of a simple plan (Kaushik 2022, Table III).
+"""`python -m training reproduce dose`: what the synthetic CTs of several networks do to the dose of a simple plan
+(Kaushik 2022, Table III).
 
-For every validation patient the plan is made once on the CT with the GTV as target, and its fields are computed on every network's
-synthetic CT. For the shipped model the dose is also computed on samples of the synthetic CT, and whether their band holds the CT's dose is
-counted. Every patient and network is a file of its own, so the command goes on where it was interrupted.
+For every validation patient the plan is made once on the CT with the GTV as target, and its fields are computed on
+every network's synthetic CT. For the shipped model the dose is also computed on samples of the synthetic CT, and
+whether their band holds the CT's dose is counted. Every patient and network is a file of its own, so the command goes
+on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -17,18 +19,17 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from rtuncertainty.bundles import bundle
-from rtuncertainty.uncertainty import hu_calibration
 from rtuncertainty.core import geometry
-from rtuncertainty.dose.structure_region import MaskRegion
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.dose.structure_region import MaskRegion
+from rtuncertainty.uncertainty import hu_calibration
 
-from ...core.files import replace_text
-from . import tables
-from ...evaluation import slices
 from ...core import provenance
-from ...core.files import replaced
+from ...core.files import replace_text, replaced
 from ...data.prepare.synthesis import Case, load_case
+from ...evaluation import slices
 from ..mr_only.study import TITLES
+from . import tables
 
 SHIPPED, WATER = "limb-t1-synct", "body = 0 HU"
 # photons first: they are ten times as fast
@@ -36,7 +37,8 @@ MODALITIES = ("photon", "proton")
 # wider than the default, for targets of up to 1.5 litres
 PROTON = {"spot_spacing_mm": 10.0, "layer_spacing_mm": 8.0}
 TARGET = "gtv"
-# the target without what lies this near to the skin, mm: there 10 MV photons build up, and the depth of the skin decides about the dose
+# the target without what lies this near to the skin, mm: there 10 MV photons build up, and the depth of the skin
+# decides about the dose
 SKIN_MM, INSIDE = 15.0, "inside"
 # dropout samples of the shipped model, whose spread is used, and of the others, of which only the mean is
 SAMPLES, FEW = 4, 2
@@ -47,10 +49,13 @@ MEMBERS = {"photon": 20, "proton": 10}
 CORRELATIONS = {"photon": {"measured": None, "10": 10.0, "inf": float("inf")}, "proton": {"measured": None, "10": 10.0}}
 
 
-def run(data: Path | None, out: Path, minutes: float | None = None, device: str = "auto", only: list[str] | None = None) -> Path:
+def run(
+    data: Path | None, out: Path, minutes: float | None = None, device: str = "auto", only: list[str] | None = None
+) -> Path:
     """Compute what is missing within `minutes`, then write the tables; returns `out`/dose/dose.md.
 
-    data: what prepare wrote. out: a folder that `reproduce mr_only` wrote; its bundles are compared, beside the shipped model and
+    data: what prepare wrote. out: a folder that `reproduce mr_only` wrote; its bundles are compared, beside the shipped
+    model and
     water. only: these networks (the bundles' names, limb-t1-synct).
     """
     from rtuncertainty.cli import plan as cli_plan
@@ -82,7 +87,11 @@ def run(data: Path | None, out: Path, minutes: float | None = None, device: str 
 def _models(out: Path, only) -> dict[str, Path]:
     """{title: bundle folder}, the shipped model first."""
     known = {SHIPPED: bundle.find(SHIPPED)}
-    known |= {n: out / "bundles" / n for n in ("m4", "m3", "3tn", "1tn-gl", "m1", "m2b", "m2a", "2tn", "1tn-fl") if (out / "bundles" / n / "model.json").exists()}
+    known |= {
+        n: out / "bundles" / n
+        for n in ("m4", "m3", "3tn", "1tn-gl", "m1", "m2b", "m2a", "2tn", "1tn-fl")
+        if (out / "bundles" / n / "model.json").exists()
+    }
     unknown = set(only or ()) - set(known)
     if unknown:
         raise SystemExit(f"--only: {', '.join(sorted(unknown))} is not one of {', '.join(known)}.")
@@ -90,15 +99,22 @@ def _models(out: Path, only) -> dict[str, Path]:
 
 
 def _patients(models, data: Path) -> list[str]:
-    """The patients of `data` that validated every network. Raises `SystemExit` where they differ or one was trained on."""
+    """The patients of `data` that validated every network. Raises `SystemExit` where they differ or one was trained
+    on.
+    """
     cards = {title: bundle.read_card(path) for title, path in models.items()}
     hashes = provenance.identities(data, sorted(f.stem for f in (data / "cases").glob("*.npz")))
     found = {title: _validated(card, hashes) for title, card in cards.items()}
     first = next(iter(found.values()))
     for title, card in cards.items():
-        trained = set(card["training"].get("case_names", [])) | {n for n, h in hashes.items() if provenance.seen_checkpoints(card, h)}
+        trained = set(card["training"].get("case_names", [])) | {
+            n for n, h in hashes.items() if provenance.seen_checkpoints(card, h)
+        }
         if found[title] != first or trained & set(first):
-            raise SystemExit(f"{title} was validated on other patients than {next(iter(cards))}, or trained on some of them; they cannot be compared.")
+            raise SystemExit(
+                f"{title} was validated on other patients than {next(iter(cards))}, or trained on some of them; they "
+                "cannot be compared."
+            )
     return first
 
 
@@ -123,7 +139,11 @@ def _one_patient(data, folder, name, modality, models, device, until) -> bool:
         if until is not None and time.monotonic() > until:
             return False
         # predictions first: they are kept, whatever becomes of the plan
-        found = {"synct": np.zeros_like(case.ct)} if title == WATER else _predicted(folder, name, title, models[title], case, device)
+        found = (
+            {"synct": np.zeros_like(case.ct)}
+            if title == WATER
+            else _predicted(folder, name, title, models[title], case, device)
+        )
         if delivery is None:
             started = time.process_time()
             delivery = _planned(case, grid, regions[TARGET], modality)
@@ -131,7 +151,11 @@ def _one_patient(data, folder, name, modality, models, device, until) -> bool:
         path = _file(folder, modality, name, title)
         lengths = _missing(path, modality) if title == SHIPPED and "sd" in found else []
         record = _compared(delivery, regions, found, {k: CORRELATIONS[modality][k] for k in lengths}, MEMBERS[modality])
-        record = _with_known_bands(record, path) | {"plan_cpu_seconds": round(seconds, 1), "title": title, "patient": name}
+        record = _with_known_bands(record, path) | {
+            "plan_cpu_seconds": round(seconds, 1),
+            "title": title,
+            "patient": name,
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, json.dumps(record, indent=1))
         print(f"{modality} {name} {title}: Davg {record['difference']['davg']:+.2f} %", flush=True)
@@ -168,7 +192,9 @@ def _grid(case: Case) -> sitk.Image:
 
 
 def _predicted(folder, name, title, model, case, device) -> dict:
-    """Synthetic CT and predictive sd (HU, recalibrated as the card says; the sd of the shipped model only), computed once."""
+    """Synthetic CT and predictive sd (HU, recalibrated as the card says; the sd of the shipped model only), computed
+    once.
+    """
     path = folder / "predicted" / f"{name} {title}.npz"
     if not path.exists():
         card, networks = bundle.load(model)
@@ -205,7 +231,9 @@ def _regions(case: Case, grid) -> dict[str, MaskRegion]:
 
 
 def _compared(delivery, regions, found, correlations: dict[str, float | None], samples: int) -> dict:
-    """One network's dose beside the CT's, as numbers for JSON, with a band of `samples` members for each of `correlations`."""
+    """One network's dose beside the CT's, as numbers for JSON, with a band of `samples` members for each of
+    `correlations`.
+    """
     from rtuncertainty.dose import plan as rtplan
     from rtuncertainty.dose.plan import compare as comparing
 
@@ -216,15 +244,28 @@ def _compared(delivery, regions, found, correlations: dict[str, float | None], s
     seconds = time.process_time() - started
     members = {}
     for name, length in correlations.items():
-        members[name] = [image(delivery.dose(delivery.volume(m)[None])[0]) for m in rtplan.field_members(
-            found["synct"], found["sd"], delivery.patient.grid.GetSpacing(), samples, correlation_mm=length)]
+        members[name] = [
+            image(delivery.dose(delivery.volume(m)[None])[0])
+            for m in rtplan.field_members(
+                found["synct"], found["sd"], delivery.patient.grid.GetSpacing(), samples, correlation_mm=length
+            )
+        ]
     compared = comparing.compare(ct, dose, regions, prescription)
-    record = {"gamma": {f"{p:g}%/{mm:g}mm": v for (p, mm), v in compared.passed.items()}, "dose_cpu_seconds": round(seconds, 2)}
+    record = {
+        "gamma": {f"{p:g}%/{mm:g}mm": v for (p, mm), v in compared.passed.items()},
+        "dose_cpu_seconds": round(seconds, 2),
+    }
     if correlations:
         record["correlation"] = correlation(found["synct"], found["sd"], delivery.patient)
     for row in compared.structures:
-        told = {"volume_ml": row.volume_ml, "ct_percent": {d: 100 * v / prescription for d, v in row.ct.items()}, "difference": row.difference,
-                "bands": {length: _band(images, regions[row.structure], row, prescription) for length, images in members.items()}}
+        told = {
+            "volume_ml": row.volume_ml,
+            "ct_percent": {d: 100 * v / prescription for d, v in row.ct.items()},
+            "difference": row.difference,
+            "bands": {
+                length: _band(images, regions[row.structure], row, prescription) for length, images in members.items()
+            },
+        }
         record |= told if row.structure == TARGET else {row.structure: told}
     return record
 
@@ -239,14 +280,21 @@ def _band(members, region, row, prescription) -> dict:
 
 
 def correlation(synct, sd, patient, lags_mm=LAGS_MM) -> dict[str, float]:
-    """The correlation of (synthetic CT − CT) / sd between voxels so many mm apart in a slice, and their mean and sd, inside the body."""
+    """The correlation of (synthetic CT − CT) / sd between voxels so many mm apart in a slice, and their mean and sd,
+    inside the body.
+    """
     there = (patient.body & patient.measured).astype(np.float32)
     z = np.clip((synct - patient.ct) / np.maximum(sd, 1.0), -5, 5) * there
-    power = float((z ** 2).sum() / there.sum())
-    out = {"mean": float(z.sum() / there.sum()), "sd": power ** 0.5}
+    power = float((z**2).sum() / there.sum())
+    out = {"mean": float(z.sum() / there.sum()), "sd": power**0.5}
     for lag in lags_mm:
         step = max(1, round(lag / patient.grid.GetSpacing()[0]))
-        pairs = [((a * b).sum(), (p * q).sum()) for a, b, p, q in (
-            (z[:, :, :-step], z[:, :, step:], there[:, :, :-step], there[:, :, step:]), (z[:, :-step], z[:, step:], there[:, :-step], there[:, step:]))]
+        pairs = [
+            ((a * b).sum(), (p * q).sum())
+            for a, b, p, q in (
+                (z[:, :, :-step], z[:, :, step:], there[:, :, :-step], there[:, :, step:]),
+                (z[:, :-step], z[:, step:], there[:, :-step], there[:, step:]),
+            )
+        ]
         out[f"{lag} mm"] = float(sum(p[0] for p in pairs) / max(sum(p[1] for p in pairs), 1) / power)
     return out

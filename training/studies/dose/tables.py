@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from ...core.files import replace_text
 from ...calibration import dose
-from ...core.files import write_csv
+from ...core.files import replace_text, write_csv
 from ...evaluation.comparison import tables
 
 DOSES = {"d98": "D98", "davg": "Davg", "d2": "D2"}
@@ -32,13 +31,22 @@ def write(folder: Path, patients: list[str]) -> Path:
 
 
 def _row(r: dict) -> dict:
-    row = {"modality": r["modality"], "network": r["title"], "patient": r["patient"], "volume_ml": round(r["volume_ml"], 1)}
-    row |= {f"{d}_ct_percent": round(r["ct_percent"][d], 3) for d in DOSES} | {f"{d}_difference": round(r["difference"][d], 3) for d in DOSES}
+    row = {
+        "modality": r["modality"],
+        "network": r["title"],
+        "patient": r["patient"],
+        "volume_ml": round(r["volume_ml"], 1),
+    }
+    row |= {f"{d}_ct_percent": round(r["ct_percent"][d], 3) for d in DOSES} | {
+        f"{d}_difference": round(r["difference"][d], 3) for d in DOSES
+    }
     deep = r.get("inside", {}).get("difference", {})
     row |= {f"{d}_difference_deeper_15mm": round(deep[d], 3) for d in deep}
     row |= {f"gamma {k}": round(v, 2) for k, v in r["gamma"].items()}
     for length, band in r["bands"].items():
-        row |= {f"{d}_{end}_{length}mm": round(v, 3) for d, ends in band.items() for end, v in zip(("lower", "upper"), ends)}
+        row |= {
+            f"{d}_{end}_{length}mm": round(v, 3) for d, ends in band.items() for end, v in zip(("lower", "upper"), ends)
+        }
     return row | {"plan_cpu_seconds": r["plan_cpu_seconds"], "dose_cpu_seconds": r["dose_cpu_seconds"]}
 
 
@@ -52,16 +60,52 @@ def _networks(records, patients) -> str:
         size = tables.cell([abs(r["difference"]["davg"]) for r in mine], 2)
         gammas = [tables.cell([r["gamma"][k] for r in mine], 1) for k in mine[0]["gamma"]]
         body.append([title, f"{len(mine)} of {len(patients)}", cells[0], deep, *cells[1:], size, *gammas])
-    body.append(["*3TN of the paper (brain, 9 patients)*", "9", PAPER["d98"], "–", PAPER["davg"], PAPER["d2"], "0.20 ± 0.15", "–", "–"])
-    return tables.markdown(["network", "patients", "D98", "D98 deeper than 15 mm", "Davg", "D2", "size of Davg", *(f"gamma {k}" for k in records[0]["gamma"])], body)
+    body.append(
+        [
+            "*3TN of the paper (brain, 9 patients)*",
+            "9",
+            PAPER["d98"],
+            "–",
+            PAPER["davg"],
+            PAPER["d2"],
+            "0.20 ± 0.15",
+            "–",
+            "–",
+        ]
+    )
+    return tables.markdown(
+        [
+            "network",
+            "patients",
+            "D98",
+            "D98 deeper than 15 mm",
+            "Davg",
+            "D2",
+            "size of Davg",
+            *(f"gamma {k}" for k in records[0]["gamma"]),
+        ],
+        body,
+    )
 
 
 def _patients(records) -> str:
     """The shipped model's patients one by one."""
     mine = [r for r in records if r["title"] == SHIPPED]
-    body = [[r["patient"], f"{r['volume_ml']:.0f}", *(f"{r['ct_percent'][d]:.1f}" for d in DOSES),
-             *(f"{r['difference'][d]:+.2f}".replace("-", "−") for d in DOSES)] for r in mine]
-    head = ["patient", "target, ml", *(f"{t} on CT, %" for t in DOSES.values()), *(f"{t} difference" for t in DOSES.values())]
+    body = [
+        [
+            r["patient"],
+            f"{r['volume_ml']:.0f}",
+            *(f"{r['ct_percent'][d]:.1f}" for d in DOSES),
+            *(f"{r['difference'][d]:+.2f}".replace("-", "−") for d in DOSES),
+        ]
+        for r in mine
+    ]
+    head = [
+        "patient",
+        "target, ml",
+        *(f"{t} on CT, %" for t in DOSES.values()),
+        *(f"{t} difference" for t in DOSES.values()),
+    ]
     return tables.markdown(head, body) if mine else ""
 
 
@@ -82,18 +126,33 @@ def _bands(records) -> str:
 
 
 def _calibrated(records) -> str:
-    """What the bands' ends must move out by to hold on validation patients (`dose_calibration`), and whether they do for patients left out."""
+    """What the bands' ends must move out by to hold on validation patients (`dose_calibration`), and whether they do
+    for patients left out.
+    """
     entry = dose.fit(records)
     if entry is None:
         return ""
     held = dose.held(records, entry["level"])
-    body = [[t, f"{entry['margins_percent'][d]:+.2f}".replace("-", "−"), f"{sum(held[d])} of {len(held[d])}" if d in held else "–"] for d, t in DOSES.items()]
-    head = [f"calibrated to {entry['level']:.0%} on {entry['patients']} patients", "ends move out by, % of the prescription", "holds the CT's dose, each patient left out"]
+    body = [
+        [
+            t,
+            f"{entry['margins_percent'][d]:+.2f}".replace("-", "−"),
+            f"{sum(held[d])} of {len(held[d])}" if d in held else "–",
+        ]
+        for d, t in DOSES.items()
+    ]
+    head = [
+        f"calibrated to {entry['level']:.0%} on {entry['patients']} patients",
+        "ends move out by, % of the prescription",
+        "holds the CT's dose, each patient left out",
+    ]
     return "\n\n" + tables.markdown(head, body)
 
 
 def _correlations(records) -> str:
-    """How far the errors of the synthetic CT go together in each patient, beside what samples are drawn with (`rtuncertainty.dose.plan.samples.MEASURED`)."""
+    """How far the errors of the synthetic CT go together in each patient, beside what samples are drawn with
+    (`rtuncertainty.dose.plan.samples.MEASURED`).
+    """
     from rtuncertainty.dose.plan import samples
 
     found = {r["patient"]: r["correlation"] for r in records if "correlation" in r}
@@ -101,7 +160,15 @@ def _correlations(records) -> str:
     found = {name: c for name, c in found.items() if set(lags) <= set(c)}
     if not found:
         return ""
-    body = [[name, f"{c['mean']:+.2f}".replace("-", "−"), f"{c['sd']:.2f}", *(f"{c[k]:.2f}".replace("-", "−") for k in lags)] for name, c in found.items()]
+    body = [
+        [
+            name,
+            f"{c['mean']:+.2f}".replace("-", "−"),
+            f"{c['sd']:.2f}",
+            *(f"{c[k]:.2f}".replace("-", "−") for k in lags),
+        ]
+        for name, c in found.items()
+    ]
     body.append(["*drawn*", "0", "1", *(f"{float(samples.expected(float(k.split()[0]))):.2f}" for k in lags)])
     head = ["patient", "mean", "root mean square", *(f"correlation {k} apart" for k in lags)]
     return "## Errors of the synthetic CT, over their standard deviation\n\n" + tables.markdown(head, body)

@@ -1,10 +1,13 @@
-"""Whether the uncertainty map alone tells how good a contour is: of a bundle, on its validation scans as they are and made worse.
+"""Whether the uncertainty map alone tells how good a contour is: of a bundle, on its validation scans as they are and
+made worse.
 
-Every predictor (`few_labels_flags.FLAGS`) is a number derived from the maps of the dropout samples (mean probability, its variance, entropy)
-and the contour that they give; neither the image nor the truth is looked at. With few validation scans hardly any contour is bad.
-So that there are bad ones, the same scans are segmented again with noise and blur (`STEPS`), and every figure is given for the scans as they
-are and for all: that a bad image is told from a good one is easier than telling two good ones apart. In a fit the scans as they are weigh
-as much as all worse ones together. All scans of a patient stay together wherever something is fitted or left out.
+Every predictor (`few_labels_flags.FLAGS`) is a number derived from the maps of the dropout samples (mean probability,
+its variance, entropy) and the contour that they give; neither the image nor the truth is looked at. With few validation
+scans hardly any contour is bad. So that there are bad ones, the same scans are segmented again with noise and blur
+(`STEPS`), and every figure is given for the scans as they
+are and for all: that a bad image is told from a good one is easier than telling two good ones apart. In a fit the scans
+as they are weigh as much as all worse ones together. All scans of a patient stay together wherever something is fitted
+or left out.
 """
 
 from __future__ import annotations
@@ -18,27 +21,34 @@ import numpy as np
 import SimpleITK as sitk
 
 from rtuncertainty.bundles import bundle
-from rtuncertainty.prediction import preprocess
 from rtuncertainty.core import structures
-from rtuncertainty.uncertainty import volume_assessment
-from rtuncertainty.sampling.inference import choose_device
 from rtuncertainty.core.ct import UNIT, WINDOW
-from rtuncertainty.uncertainty.quality import QualityCalibration
 from rtuncertainty.networks.uncertainty import entropy
+from rtuncertainty.prediction import preprocess
+from rtuncertainty.sampling.inference import choose_device
+from rtuncertainty.uncertainty import volume_assessment
+from rtuncertainty.uncertainty.quality import QualityCalibration
 from rtuncertainty.uncertainty.volumes import probability_of_being_inside
 
+from ...calibration import conformal, volume_card
+from ...calibration import flags as flag_thresholds
+from ...calibration import quality as quality_calibration
+from ...calibration import volumes as volume_calibration
+from ...calibration.volumes import VolumeRow
+from ...core import provenance
 from ...core.files import replace_text
-from ...calibration import conformal, flags as flag_thresholds, quality as quality_calibration, volume_card, volumes as volume_calibration
+from ...data import scan
+from ...data.prepare import scans
 from ...evaluation import few_labels
 from ..volumes import noise
-from ...core import provenance
-from ...data.prepare import scans
-from ...data import scan
-from ...calibration.volumes import VolumeRow
 
 STEPS = {"noise": (0.1, 0.2, 0.4), "blur": (2.0, 4.0)}
 AS_IT_IS = "none"
-UNITS = {"noise": ("noise of", 100, "% of the mean intensity"), "blur": ("blur of", 1, "mm (sd)"), "resolution": ("voxels", 1, "times as large")}
+UNITS = {
+    "noise": ("noise of", 100, "% of the mean intensity"),
+    "blur": ("blur of", 1, "mm (sd)"),
+    "resolution": ("voxels", 1, "times as large"),
+}
 # of the interval of the expected Dice; the first for which there are patients enough
 LEVELS = (0.9, 0.8, 0.68)
 # with fewer not even the last of them can be had, and volumes are not calibrated either
@@ -51,7 +61,9 @@ BAD = quality_calibration.BAD
 
 @dataclass(frozen=True)
 class QualityRow:
-    """One contour. `kind`, `amount`: how the scan was made worse, see `STEPS`; `told`: `few_labels_eval.summaries`, with the true "dice"."""
+    """One contour. `kind`, `amount`: how the scan was made worse, see `STEPS`; `told`: `few_labels_eval.summaries`,
+    with the true "dice".
+    """
 
     case: str
     patient: str
@@ -66,16 +78,30 @@ class QualityRow:
         return self.kind == AS_IT_IS
 
 
-def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int = few_labels.SAMPLES, device: str = "auto", steps=None,
-        unseen: bool = False) -> Path:
-    """Contours of the bundle `model` of `run_folder` on that run's validation scans, as they are and in all `steps`; `out`/quality.json.
+def run(
+    prepared: Path,
+    run_folder: Path,
+    model: Path,
+    out: Path,
+    samples: int = few_labels.SAMPLES,
+    device: str = "auto",
+    steps=None,
+    unseen: bool = False,
+) -> Path:
+    """Contours of the bundle `model` of `run_folder` on that run's validation scans, as they are and in all `steps`;
+    `out`/quality.json.
 
     What was found before for these weights and samples is kept.
     """
     card, (network, *_) = bundle.load(model, choose_device(device))
     steps, file = STEPS if steps is None else steps, out / "quality.json"
-    mark = {"format": 1, "weights_sha256": card["weights"]["sha256"], "samples": samples, "steps": {k: list(v) for k, v in steps.items()},
-            "structure": card["outputs"]["structures"][0]["name"]}
+    mark = {
+        "format": 1,
+        "weights_sha256": card["weights"]["sha256"],
+        "samples": samples,
+        "steps": {k: list(v) for k, v in steps.items()},
+        "structure": card["outputs"]["structures"][0]["name"],
+    }
     if file.exists() and {k: v for k, v in json.loads(file.read_text(encoding="utf-8")).items() if k != "rows"} == mark:
         return file
     patients = {r["case"]: r.get("patient") or r["case"] for r in scans.rows_in_order(prepared / "prepare.csv")}
@@ -87,14 +113,19 @@ def run(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int =
         for kind, amount in [(AS_IT_IS, 0.0), *((k, a) for k, amounts in steps.items() for a in amounts)]:
             worse = degraded(case, kind, amount, card["input"]["normalisation"], number)
             rows.append(_row(network, card, worse, patients[name], kind, amount, samples, number))
-        print(f"{name}: Dice {rows[-1 - sum(map(len, steps.values()))].told['dice']:.3f}, made worse "
-              + ", ".join(f"{r.told['dice']:.3f}" for r in rows if r.case == name and not r.clean), flush=True)
+        print(
+            f"{name}: Dice {rows[-1 - sum(map(len, steps.values()))].told['dice']:.3f}, made worse "
+            + ", ".join(f"{r.told['dice']:.3f}" for r in rows if r.case == name and not r.clean),
+            flush=True,
+        )
     out.mkdir(parents=True, exist_ok=True)
     return replace_text(file, json.dumps(mark | {"rows": [_plain(asdict(r)) for r in rows]}, allow_nan=False))
 
 
 def degraded(case: scan.Scan, kind: str, amount: float, normalisation: str, seed: int = 0) -> scan.Scan:
-    """The scan with `amount` of "noise" or "blur" (`noise_experiment.degraded`) on its working voxels, scaled again as `predict` would."""
+    """The scan with `amount` of "noise" or "blur" (`noise_experiment.degraded`) on its working voxels, scaled again
+    as `predict` would.
+    """
     if kind == AS_IT_IS:
         return case
     image = sitk.GetImageFromArray(case.image)
@@ -121,8 +152,18 @@ def _row(network, card, case, patient, kind, amount, samples, seed) -> QualityRo
     grid.SetSpacing(case.spacing)
     inside = probability_of_being_inside(mean[1], np.maximum(found.probability_variance.numpy()[:, 1], 0))
     got = volume_assessment.assess(s["name"], inside, mean[1], labelled, doubt, grid, {"calibration": {}}, rule)
-    volume = VolumeRow("", patient, s["name"], tuple(got.distribution.ml), float(truth.sum()) * ml, True, case.name, told["dice"],
-                       told["expected_dice"], told["surface_entropy"])
+    volume = VolumeRow(
+        "",
+        patient,
+        s["name"],
+        tuple(got.distribution.ml),
+        float(truth.sum()) * ml,
+        True,
+        case.name,
+        told["dice"],
+        told["expected_dice"],
+        told["surface_entropy"],
+    )
     return QualityRow(case.name, patient, kind, float(amount), told, volume)
 
 
@@ -137,13 +178,23 @@ def _plain(value):
 
 def read(file: Path) -> list[QualityRow]:
     """What `run` wrote. Raises `SystemExit` for a file that is missing or damaged."""
+
     def number(v):
         return math.nan if v is None else v
 
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
-        return [QualityRow(r["case"], r["patient"], r["kind"], r["amount"], {k: number(v) for k, v in r["told"].items()},
-                           VolumeRow(**{**{k: number(v) for k, v in r["volume"].items()}, "ml": tuple(r["volume"]["ml"])})) for r in rows]
+        return [
+            QualityRow(
+                r["case"],
+                r["patient"],
+                r["kind"],
+                r["amount"],
+                {k: number(v) for k, v in r["told"].items()},
+                VolumeRow(**{**{k: number(v) for k, v in r["volume"].items()}, "ml": tuple(r["volume"]["ml"])}),
+            )
+            for r in rows
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SystemExit(f"{file} is missing or damaged ({error}); evaluate again.") from None
 
@@ -162,7 +213,11 @@ def words(rows: list[QualityRow]) -> str:
 
 def arrays(rows: list[QualityRow]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(expected Dice, Dice, patients) of rows in which something was found."""
-    return np.array([r.told[CHOSEN] for r in rows]), np.array([r.told["dice"] for r in rows]), np.array([r.patient for r in rows])
+    return (
+        np.array([r.told[CHOSEN] for r in rows]),
+        np.array([r.told["dice"] for r in rows]),
+        np.array([r.patient for r in rows]),
+    )
 
 
 def found_in(rows: list[QualityRow]) -> list[QualityRow]:
@@ -171,13 +226,17 @@ def found_in(rows: list[QualityRow]) -> list[QualityRow]:
 
 
 def weighed(rows: list[QualityRow]) -> list[QualityRow]:
-    """The rows, those of scans as they are so often that they weigh half of a patient: most scans of a clinic are like them."""
+    """The rows, those of scans as they are so often that they weigh half of a patient: most scans of a clinic are
+    like them.
+    """
     worse = max(1, len({(r.kind, r.amount) for r in rows if not r.clean}))
     return [r for r in rows for _ in range(worse if r.clean else 1)]
 
 
 def mapping(rows: list[QualityRow]) -> QualityCalibration | None:
-    """`quality_calibration.fit` of the `weighed` rows at the highest of `LEVELS` for which there are patients enough; None for none of them."""
+    """`quality_calibration.fit` of the `weighed` rows at the highest of `LEVELS` for which there are patients
+    enough; None for none of them.
+    """
     known = found_in(rows)
     if len(known) < quality_calibration.LEAST:
         return None
@@ -187,24 +246,30 @@ def mapping(rows: list[QualityRow]) -> QualityCalibration | None:
 
 
 def left_out(rows: list[QualityRow]) -> np.ndarray:
-    """The mapped Dice of every row (all with a contour), by a map fitted on the other patients; NaN where there are none."""
+    """The mapped Dice of every row (all with a contour), by a map fitted on the other patients; NaN where there are
+    none.
+    """
     predictor, _, patients = arrays(rows)
     mapped = np.full(len(rows), math.nan)
     for name in dict.fromkeys(patients.tolist()):
         others = weighed([r for r in rows if r.patient != name])
         if others:
             x, y, names = arrays(others)
-            mapped[patients == name] = np.interp(predictor[patients == name], *quality_calibration.isotonic(x, y, conformal.weights(names)))
+            mapped[patients == name] = np.interp(
+                predictor[patients == name], *quality_calibration.isotonic(x, y, conformal.weights(names))
+            )
     return mapped
 
 
 def scores(rows: list[QualityRow]) -> dict[str, dict]:
-    """{"as they are", "made worse", "all"}: figures of the expected Dice for these contours, each mapped by a map fitted on the other patients.
+    """{"as they are", "made worse", "all"}: figures of the expected Dice for these contours, each mapped by a map
+    fitted on the other patients.
 
-    n, bad, scans; not_found (scans in which no voxel was likely the structure, which has a flag of its own and no expected Dice); spearman;
-    auroc with its bootstrap interval (auroc_low, auroc_high; patients are drawn); mae of the mapped Dice and mae_of_mean, that of the other
-    patients' mean over the same kind of rows; level, held: the part of intervals that hold the Dice, each fitted without its patient
-    at the highest of `LEVELS` that the others allow. NaN for what is not defined.
+    n, bad, scans; not_found (scans in which no voxel was likely the structure, which has a flag of its own and no
+    expected Dice); spearman; auroc with its bootstrap interval (auroc_low, auroc_high; patients are drawn); mae of the
+    mapped Dice and mae_of_mean, that of the other patients' mean over the same kind of rows; level, held: the part of
+    intervals that hold the Dice, each fitted without its patient at the highest of `LEVELS` that the others allow. NaN
+    for what is not defined.
     """
     known, lost = found_in(rows), [r.clean for r in rows if not math.isfinite(r.told[CHOSEN])]
     predictor, dice, patients = arrays(known)
@@ -222,15 +287,26 @@ def scores(rows: list[QualityRow]) -> dict[str, dict]:
         told, d, names = predictor[which], dice[which], patients[which]
         low, high = quality_calibration.auroc_interval(told, d < BAD, names)
         means = [d[names != n].mean() if (names != n).any() else math.nan for n in names]
-        out[title] = {"n": len(d), "bad": int((d < BAD).sum()), "not_found": not_found[title], "scans": len(set(names.tolist())),
-                      "spearman": quality_calibration.spearman(told, d), "auroc": quality_calibration.auroc(told, d < BAD), "auroc_low": low,
-                      "auroc_high": high, "mae": float(np.abs(d - mapped[which]).mean()), "mae_of_mean": float(np.abs(d - means).mean()),
-                      "level": level, "held": float(np.mean(held[which]))}
+        out[title] = {
+            "n": len(d),
+            "bad": int((d < BAD).sum()),
+            "not_found": not_found[title],
+            "scans": len(set(names.tolist())),
+            "spearman": quality_calibration.spearman(told, d),
+            "auroc": quality_calibration.auroc(told, d < BAD),
+            "auroc_low": low,
+            "auroc_high": high,
+            "mae": float(np.abs(d - mapped[which]).mean()),
+            "mae_of_mean": float(np.abs(d - means).mean()),
+            "level": level,
+            "held": float(np.mean(held[which])),
+        }
     return out
 
 
 def for_card(rows: list[QualityRow]) -> dict:
-    """The card's `calibration`: quality and flags from all rows, volumes from the scans as they are; None where nothing could be fitted or earned.
+    """The card's `calibration`: quality and flags from all rows, volumes from the scans as they are; None where nothing
+    could be fitted or earned.
 
     The scores of expected Dice on the scans as they are stand beside those of all, with what the rest was made of.
     """
@@ -239,9 +315,14 @@ def for_card(rows: list[QualityRow]) -> dict:
     volumes, fitted = volume_card.fit(clean).volumes if enough else None, mapping(rows)
     if fitted is None:
         return {"volumes": volumes, "quality": None, "flags": None}
-    told = {k: {n: None if isinstance(v, float) and math.isnan(v) else round(v, 4) for n, v in s.items()} for k, s in scores(rows).items()}
+    told = {
+        k: {n: None if isinstance(v, float) and math.isnan(v) else round(v, 4) for n, v in s.items()}
+        for k, s in scores(rows).items()
+    }
     every = {("held_level" if k == "level" else k): v for k, v in told["all"].items() if k != "scans"}
-    quality = fitted.as_card() | every | {"of": "dropout samples: mean probability and its contour", "images": words(rows)}
+    quality = (
+        fitted.as_card() | every | {"of": "dropout samples: mean probability and its contour", "images": words(rows)}
+    )
     quality |= {"as_they_are": told["as they are"]} if "as they are" in told else {}
     # the flag sees the mapped number, so its limit is chosen on numbers mapped by other patients
     seen = {CHOSEN: left_out(known), "surface_entropy": np.array([r.told["surface_entropy"] for r in known])}

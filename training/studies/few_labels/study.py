@@ -1,4 +1,5 @@
-"""`python -m training reproduce few_labels`: four methods with 16 and 8 labelled scans, an upper bound, and MT-CTL part by part.
+"""`python -m training reproduce few_labels`: four methods with 16 and 8 labelled scans, an upper bound, and MT-CTL part
+by part.
 
 On a hospital's own scans (`scans`) the same with as many labels as there are, and with half of them.
 """
@@ -13,12 +14,14 @@ from pathlib import Path
 import yaml
 
 from ... import methods
-from ...run import budgeted, export
-from . import card as few_labels_card, quality as few_labels_quality, tables
-from ...evaluation import few_labels
-from ...data.prepare import input_statistics, left_atrium, scans
-from ...methods.hasan2021 import feed
 from ...data import scan
+from ...data.prepare import input_statistics, left_atrium, scans
+from ...evaluation import few_labels
+from ...methods.hasan2021 import feed
+from ...run import budgeted, export
+from . import card as few_labels_card
+from . import quality as few_labels_quality
+from . import tables
 
 FOLDER = Path(__file__).resolve().parent
 CARD = FOLDER / "left_atrium_card.yaml"
@@ -28,8 +31,8 @@ RESERVE = 0.1
 
 @dataclass(frozen=True)
 class Run:
-    """A method with so many labelled scans (0: all). `method`: as the paper calls it; `config`: in methods/hasan2021; `part_of`: of an
-    ablation the whole that it is a part of; `changes`: of the config."""
+    """A method with so many labelled scans (0: all). `method`: as the paper calls it; `config`: in methods/hasan2021;
+    `part_of`: of an ablation the whole that it is a part of; `changes`: of the config."""
 
     method: str
     config: str
@@ -43,10 +46,22 @@ def _runs(counts=(16, 8)) -> dict[str, Run]:
     titles = {"vnet": "V-Net", "ua_mt": "UA-MT", "sassnet": "SASSNet", "mt_ctl": "MT-CTL"}
     found = {f"{config}-{n}": Run(method, config, n, method) for n in counts for config, method in titles.items()}
     found["vnet-all"] = Run("V-Net", "vnet", 0, "V-Net, all labels")
-    parts = {"distance": [], "cross": ["cross_task"], "guided": ["cross_task", "guidance"], "adversarial": ["cross_task", "guidance", "adversarial"]}
-    told = {"distance": "+ distance map", "cross": "+ cross-task", "guided": "+ guidance by uncertainty", "adversarial": "+ adversarial"}
+    parts = {
+        "distance": [],
+        "cross": ["cross_task"],
+        "guided": ["cross_task", "guidance"],
+        "adversarial": ["cross_task", "guidance", "adversarial"],
+    }
+    told = {
+        "distance": "+ distance map",
+        "cross": "+ cross-task",
+        "guided": "+ guidance by uncertainty",
+        "adversarial": "+ adversarial",
+    }
     whole = f"mt_ctl-{counts[0]}"
-    found[f"{whole}-alone"] = Run("V-Net", "vnet", counts[0], "V-Net on the labelled half of every batch", whole, {"unlabelled_batch": 2})
+    found[f"{whole}-alone"] = Run(
+        "V-Net", "vnet", counts[0], "V-Net on the labelled half of every batch", whole, {"unlabelled_batch": 2}
+    )
     for name, given in parts.items():
         found[f"{whole}-{name}"] = Run("MT-CTL", "mt_ctl", counts[0], told[name], whole, {"parts": given})
     return found
@@ -60,8 +75,9 @@ SHIPPED = "vnet-all"
 def runs_of(prepared: Path) -> tuple[dict[str, Run], str]:
     """(runs, the one that ships) for prepared scans: `RUNS` for the challenge's.
 
-    For a hospital's own: with all of its labels and with half of them, whose others then count as unlabelled. Where every scan
-    has labels, all of them leave nothing to learn from without labels: then the V-Net alone takes them all, and half of them ship.
+    For a hospital's own: with all of its labels and with half of them, whose others then count as unlabelled. Where
+    every scan has labels, all of them leave nothing to learn from without labels: then the V-Net alone takes them all,
+    and half of them ship.
     """
     if scans.settings_of(prepared) is None:
         return RUNS, SHIPPED
@@ -76,14 +92,22 @@ def runs_of(prepared: Path) -> tuple[dict[str, Run], str]:
     return found, f"mt_ctl-{counts[0]}"
 
 
-def run(data: Path | None, out: Path, minutes: float | None = None, device: str = "auto", only=None, budget: Path | None = None) -> Path:
-    """Train what is left to train within `minutes`, evaluate what has been trained, compare; returns the results folder.
+def run(
+    data: Path | None,
+    out: Path,
+    minutes: float | None = None,
+    device: str = "auto",
+    only=None,
+    budget: Path | None = None,
+) -> Path:
+    """Train what is left to train within `minutes`, evaluate what has been trained, compare; returns the results
+    folder.
 
-    `data`: the challenge's scans, or what `left_atrium` or `scans` wrote. `only`: names of `runs_of` to train, by default all but the
-    parts (two processes may share the work); the comparison takes all that are finished. `budget`: see `methods.load`, by
-    default that for the device; its `evaluation` says {spacing (mm; of the challenge's scans, prepared here), stride, samples}.
-    What ships is exported as `out`/bundle/NAME, with its expected Dice calibrated (`few_labels_quality`); of a hospital's own scans
-    that may be the only one that was asked for.
+    `data`: the challenge's scans, or what `left_atrium` or `scans` wrote. `only`: names of `runs_of` to train, by
+    default all but the parts (two processes may share the work); the comparison takes all that are finished. `budget`:
+    see `methods.load`, by default that for the device; its `evaluation` says {spacing (mm; of the challenge's scans,
+    prepared here), stride, samples}. What ships is exported as `out`/bundle/NAME, with its expected Dice calibrated
+    (`few_labels_quality`); of a hospital's own scans that may be the only one that was asked for.
     """
     started = time.monotonic()
     budget = budget or budgeted.budget_for(FOLDER, device)
@@ -101,28 +125,47 @@ def run(data: Path | None, out: Path, minutes: float | None = None, device: str 
     samples = how.get("samples", few_labels.SAMPLES)
     for name in budgeted.require_finished(configs, out, budget):
         if name in chosen or (out / "evaluation" / name / "rows.json").exists():
-            files[name] = budgeted.evaluated(out, name, card, lambda model, folder, name=name: few_labels.run(
-                prepared, out / "runs" / name, model, folder, how.get("stride", few_labels.STRIDE), samples, device))
+            files[name] = budgeted.evaluated(
+                out,
+                name,
+                card,
+                lambda model, folder, name=name: few_labels.run(
+                    prepared, out / "runs" / name, model, folder, how.get("stride", few_labels.STRIDE), samples, device
+                ),
+            )
     if not files:
-        raise SystemExit(f"{out}: none of {', '.join(chosen)} has been trained to the end yet; give the command again, with more --minutes.")
+        raise SystemExit(
+            f"{out}: none of {', '.join(chosen)} has been trained to the end yet; give the command again, with more "
+            "--minutes."
+        )
     missing = [n for n in chosen if n not in files]
     print(f"compared: {', '.join(files)}" + (f"; not finished: {', '.join(missing)}" if missing else ""), flush=True)
     if shipped in files:
         folder, run_folder = out / "evaluation" / shipped, out / "runs" / shipped
-        quality[shipped] = few_labels_quality.run(prepared, run_folder, out / "bundles" / shipped, folder, samples, device)
-        told = tables.for_card(files[shipped], folder / "evaluation.json", quality[shipped], _statistics(prepared, run_folder))
+        quality[shipped] = few_labels_quality.run(
+            prepared, run_folder, out / "bundles" / shipped, folder, samples, device
+        )
+        told = tables.for_card(
+            files[shipped], folder / "evaluation.json", quality[shipped], _statistics(prepared, run_folder)
+        )
         export.run(run_folder, card, out / "bundle" / yaml.safe_load(card.read_text(encoding="utf-8"))["name"], told)
     return tables.write(files, runs, out / "results", budgeted.hardware(out / "runs" / next(iter(files))), quality)
 
 
-def evaluate_one(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int, device: str, unseen: bool = False) -> Path:
-    """Score one bundle, of whatever run; returns the folder with rows.json, quality.json, evaluation.json (for `export`) and few_labels.md."""
+def evaluate_one(
+    prepared: Path, run_folder: Path, model: Path, out: Path, samples: int, device: str, unseen: bool = False
+) -> Path:
+    """Score one bundle, of whatever run; returns the folder with rows.json, quality.json, evaluation.json (for
+    `export`) and few_labels.md.
+    """
     rows = few_labels.run(prepared, run_folder, model, out, samples=samples, device=device, unseen=unseen)
     quality = few_labels_quality.run(prepared, run_folder, model, out, samples, device, unseen=unseen)
     tables.for_card(rows, out / "evaluation.json", quality, _statistics(prepared, run_folder))
     found = json.loads(rows.read_text(encoding="utf-8"))
     one = Run("", found["network"], found["labelled"], model.name)
-    return tables.write({model.name: rows}, {model.name: one}, out, budgeted.hardware(run_folder), {model.name: quality})
+    return tables.write(
+        {model.name: rows}, {model.name: one}, out, budgeted.hardware(run_folder), {model.name: quality}
+    )
 
 
 def _statistics(prepared: Path, run_folder: Path) -> dict | None:
@@ -133,7 +176,9 @@ def _statistics(prepared: Path, run_folder: Path) -> dict | None:
 
 def _prepared(data: Path | None, out: Path, spacing: float | None) -> Path:
     if data is None:
-        raise SystemExit("--data is missing: give the folder of the scans, or what 'python -m training scans' or left_atrium wrote.")
+        raise SystemExit(
+            "--data is missing: give the folder of the scans, or what 'python -m training scans' or left_atrium wrote."
+        )
     if (data / "prepare.csv").exists() and (data / "scans").is_dir():
         return data
     left_atrium.run(data, out / "prepared", spacing)
@@ -141,7 +186,9 @@ def _prepared(data: Path | None, out: Path, spacing: float | None) -> Path:
 
 
 def _card(out: Path, prepared: Path) -> Path:
-    """The challenge's card with the spacing of the prepared scans, or a hospital's own (`few_labels_card`), written into `out`."""
+    """The challenge's card with the spacing of the prepared scans, or a hospital's own (`few_labels_card`), written
+    into `out`.
+    """
     if scans.settings_of(prepared) is not None:
         own = prepared / few_labels_card.CARD
         card = yaml.safe_load(own.read_text(encoding="utf-8")) if own.exists() else few_labels_card.settings(prepared)

@@ -45,23 +45,37 @@ CLAIMS = (
 
 
 def write(folders: dict[str, Path | list[Path]], out: Path) -> Path:
-    """claims.md from the rows.json of the networks in `folders` (name → folder, or one folder a fold); a claim whose networks are missing is left out."""
+    """claims.md from the rows.json of the networks in `folders` (name → folder, or one folder a fold); a claim whose
+    networks are missing is left out.
+    """
     networks = {n.name: n for n in store.gather(folders)}
-    lines = ["# The papers' claims on these patients", "",
-             "Differences are better − worse, mean over the patients, in HU; negative agrees with the paper. p: Wilcoxon signed-rank, "
-             "two-sided, not corrected for the number of claims. \"undecided\": p ≥ 0.05, whichever way the mean points.", "",
-             "| claim | source | metric | networks | difference (HU) | patients that agree | p | verdict |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "# The papers' claims on these patients",
+        "",
+        "Differences are better − worse, mean over the patients, in HU; negative agrees with the paper. p: Wilcoxon "
+        "signed-rank, "
+        'two-sided, not corrected for the number of claims. "undecided": p ≥ 0.05, whichever way the mean points.',
+        "",
+        "| claim | source | metric | networks | difference (HU) | patients that agree | p | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for claim in CLAIMS:
         if {claim.better, claim.worse} <= networks.keys():
             lines.append(_line(claim, networks))
-    lines += ["", "| network | z mean | z sd (uncalibrated) | within the 90 % interval | z-scores calibrated |", "|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| network | z mean | z sd (uncalibrated) | within the 90 % interval | z-scores calibrated |",
+        "|---|---|---|---|---|",
+    ]
     for name, network in networks.items():
         sd = np.array(network.column("z sd"), float)
         if np.isnan(sd).all():
             continue
         mean, inside = np.nanmean(network.column("z mean")), np.nanmean(network.column("within 90 %"))
         verdict = "yes" if CALIBRATED[0] <= np.nanmean(sd) <= CALIBRATED[1] else "no"
-        lines.append(f"| {name} | {mean:.2f} | {np.nanmean(sd):.2f} ± {np.nanstd(sd, ddof=1):.2f} | {inside:.0%} | {verdict} |")
+        lines.append(
+            f"| {name} | {mean:.2f} | {np.nanmean(sd):.2f} ± {np.nanstd(sd, ddof=1):.2f} | {inside:.0%} | {verdict} |"
+        )
     return replace_text(out, "\n".join(lines) + "\n")
 
 
@@ -71,5 +85,8 @@ def _line(claim: Claim, networks: dict) -> str:
     agree, n = int((difference < 0).sum()), len(difference)
     p = float(stats.wilcoxon(difference).pvalue) if n and difference.any() else 1.0
     verdict = "undecided" if p >= 0.05 else "holds" if difference.mean() < 0 else "contradicted"
-    return (f"| {claim.text} | {claim.source} | {claim.metric} | {claim.better} against {claim.worse} | {difference.mean():+.1f} | "
-            f"{agree} of {n} | {p:.3f} | {verdict} |")
+    return (
+        f"| {claim.text} | {claim.source} | {claim.metric} | {claim.better} against {claim.worse} | "
+        f"{difference.mean():+.1f} | "
+        f"{agree} of {n} | {p:.3f} | {verdict} |"
+    )

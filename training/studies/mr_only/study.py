@@ -12,18 +12,28 @@ from pathlib import Path
 
 import yaml
 
+from ... import methods
 from ...core.config import Config
 from ...core.files import replace_text
-from ... import methods
+from ...data.prepare import synthesis
+from ...evaluation import slices
+from ...evaluation.comparison import compare, store
 from ...run import budgeted
 from . import claims
-from ...evaluation import slices
-from ...data.prepare import synthesis
-from ...evaluation.comparison import compare, store
 
 FOLDER = Path(__file__).resolve().parent
 # the papers' names
-TITLES = {"m1": "M1", "m2a": "M2a", "m2b": "M2b", "m3": "M3", "m4": "M4", "1tn-gl": "1TN-GL", "1tn-fl": "1TN-FL", "2tn": "2TN", "3tn": "3TN"}
+TITLES = {
+    "m1": "M1",
+    "m2a": "M2a",
+    "m2b": "M2b",
+    "m3": "M3",
+    "m4": "M4",
+    "1tn-gl": "1TN-GL",
+    "1tn-fl": "1TN-FL",
+    "2tn": "2TN",
+    "3tn": "3TN",
+}
 # the part of the time that evaluation needs
 RESERVE = 0.3
 
@@ -44,15 +54,24 @@ STUDIES = {
 }
 
 
-def run(study_name: str, data: Path | None, out: Path, minutes: float | None = None, device: str = "auto", only=None,
-        budget: Path | None = None, fold: int | None = None) -> Path:
-    """Train what is left to train within `minutes`, evaluate what has been trained, compare; returns the results folder.
+def run(
+    study_name: str,
+    data: Path | None,
+    out: Path,
+    minutes: float | None = None,
+    device: str = "auto",
+    only=None,
+    budget: Path | None = None,
+    fold: int | None = None,
+) -> Path:
+    """Train what is left to train within `minutes`, evaluate what has been trained, compare; returns the results
+    folder.
 
     `data`: patients, or what prepare wrote; the digital pelves are made where it is None. `only`: train these networks
     alone (two processes may share the work); the comparison takes all that are finished. `budget`: see
     `methods.load`, by default that for the device; its `evaluation` says how: {samples, every}. `fold`: another part of
-    the patients validates than the budget's own; all of it then lies in `out`/fold-N, and the networks that were evaluated in
-    several folds are compared on the patients of all of them, in `out`/results/folds.
+    the patients validates than the budget's own; all of it then lies in `out`/fold-N, and the networks that were
+    evaluated in several folds are compared on the patients of all of them, in `out`/results/folds.
     """
     started = time.monotonic()
     study = STUDIES[study_name]
@@ -69,12 +88,20 @@ def run(study_name: str, data: Path | None, out: Path, minutes: float | None = N
     folders = {}
     for name in budgeted.require_finished({n: methods.file_of(n) for n in study.networks}, out, budget):
         if name in chosen:
-            budgeted.evaluated(out, name, FOLDER / study.card, lambda bundle, folder, name=name: slices.run(
-                prepared, out / "runs" / name, bundle, folder, device=device, **how))
+            budgeted.evaluated(
+                out,
+                name,
+                FOLDER / study.card,
+                lambda bundle, folder, name=name: slices.run(
+                    prepared, out / "runs" / name, bundle, folder, device=device, **how
+                ),
+            )
         if (out / "evaluation" / name / "rows.json").exists():
             folders[TITLES[name]] = out / "evaluation" / name
     if not folders:
-        raise SystemExit(f"{out}: no network has been trained to the end yet; give the command again, with more --minutes.")
+        raise SystemExit(
+            f"{out}: no network has been trained to the end yet; give the command again, with more --minutes."
+        )
     missing = [TITLES[n] for n in study.networks if TITLES[n] not in folders]
     print(f"compared: {', '.join(folders)}" + (f"; not finished: {', '.join(missing)}" if missing else ""), flush=True)
     results = out / "results"
@@ -88,7 +115,10 @@ def run(study_name: str, data: Path | None, out: Path, minutes: float | None = N
 def _compare_folds(study: Study, out: Path) -> None:
     """Compare the networks that were evaluated in several folds, each on the patients whom it was not trained on."""
     places = [out, *sorted(out.glob("fold-*"))]
-    found = {TITLES[n]: [p / "evaluation" / n for p in places if (p / "evaluation" / n / store.FILE).exists()] for n in study.networks}
+    found = {
+        TITLES[n]: [p / "evaluation" / n for p in places if (p / "evaluation" / n / store.FILE).exists()]
+        for n in study.networks
+    }
     most = max(map(len, found.values()))
     folders = {title: given for title, given in found.items() if len(given) == most > 1}
     if folders:

@@ -1,5 +1,5 @@
-"""`python -m training reproduce propagation|propagation_pelvis`: pairs, six networks under one budget, elastix, and the tables
-that compare them."""
+"""`python -m training reproduce propagation|propagation_pelvis`: pairs, six networks under one budget, elastix, and the
+tables that compare them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import yaml
 
 from ... import methods
-from ...run import budgeted, export
+from ...core.files import replaced
 from ...data.prepare import pairs
 from ...evaluation import pairs as propagation_eval
+from ...run import budgeted, export
 from . import tables, volumes
-from ...core.files import replaced
 
 FOLDER = Path(__file__).resolve().parent
 # evaluation and elastix need the last part of the time
@@ -32,12 +32,18 @@ class Run:
 
 # the six networks; then the paper's questions of loss weighting (Table 2) and bending energy (Fig. 2)
 RUNS = {
-    "cross_stitch": Run("cross_stitch", "Cross-stitch"), "seg": Run("seg", "Seg"), "reg": Run("reg", "Reg"), "dense": Run("dense", "Dense"),
-    "jrs_reg": Run("jrs_reg", "JRS-reg"), "sedd": Run("sedd", "SEDD"),
-    "dense-equal": Run("dense", "Dense, equal", {"weighting": "equal"}), "dense-dwa": Run("dense", "Dense, DWA", {"weighting": "dwa"}),
+    "cross_stitch": Run("cross_stitch", "Cross-stitch"),
+    "seg": Run("seg", "Seg"),
+    "reg": Run("reg", "Reg"),
+    "dense": Run("dense", "Dense"),
+    "jrs_reg": Run("jrs_reg", "JRS-reg"),
+    "sedd": Run("sedd", "SEDD"),
+    "dense-equal": Run("dense", "Dense, equal", {"weighting": "equal"}),
+    "dense-dwa": Run("dense", "Dense, DWA", {"weighting": "dwa"}),
     "cross_stitch-homoscedastic": Run("cross_stitch", "Cross-stitch, homoscedastic", {"weighting": "homoscedastic"}),
     "cross_stitch-dwa": Run("cross_stitch", "Cross-stitch, DWA", {"weighting": "dwa"}),
-    "reg-0.05": Run("reg", "Reg, bending 0.05", {"bending": 0.05}), "reg-5": Run("reg", "Reg, bending 5", {"bending": 5.0}),
+    "reg-0.05": Run("reg", "Reg, bending 0.05", {"bending": 0.05}),
+    "reg-5": Run("reg", "Reg, bending 5", {"bending": 5.0}),
     "cross_stitch-0.05": Run("cross_stitch", "Cross-stitch, bending 0.05", {"bending": 0.05}),
     "cross_stitch-5": Run("cross_stitch", "Cross-stitch, bending 5", {"bending": 5.0}),
 }
@@ -46,7 +52,9 @@ SHIPPED = "cross_stitch"
 
 @dataclass(frozen=True)
 class Site:
-    """A region: its card, the folder of its budgets, its organs, the working grid's spacing (mm), and of digital patients how many."""
+    """A region: its card, the folder of its budgets, its organs, the working grid's spacing (mm), and of digital
+    patients how many.
+    """
 
     card: str
     budgets: str
@@ -55,15 +63,26 @@ class Site:
     phantoms: int = 0
 
 
-SITES = {"propagation": Site("headneck_propagation_card.yaml", ".", pairs.HEADNECK, (4.0, 4.0, 3.0)),
-         "propagation_pelvis": Site("pelvis_propagation_card.yaml", "pelvis", pairs.PELVIS, (4.0, 4.0, 4.0), 24)}
+SITES = {
+    "propagation": Site("headneck_propagation_card.yaml", ".", pairs.HEADNECK, (4.0, 4.0, 3.0)),
+    "propagation_pelvis": Site("pelvis_propagation_card.yaml", "pelvis", pairs.PELVIS, (4.0, 4.0, 4.0), 24),
+}
 
 
-def run(name: str, data: Path | None, out: Path, minutes: float | None = None, device: str = "auto", only=None, budget: Path | None = None) -> Path:
-    """Train what is left to train within `minutes`, evaluate what has been trained, compare; returns the results folder.
+def run(
+    name: str,
+    data: Path | None,
+    out: Path,
+    minutes: float | None = None,
+    device: str = "auto",
+    only=None,
+    budget: Path | None = None,
+) -> Path:
+    """Train what is left to train within `minutes`, evaluate what has been trained, compare; returns the results
+    folder.
 
-    `name`: one of `SITES`. `data`: planning CTs (see `pairs.patients`), or what `pairs` wrote. `only`: names of `RUNS` to train, by
-    default the six networks. `budget`: by default that
+    `name`: one of `SITES`. `data`: planning CTs (see `pairs.patients`), or what `pairs` wrote. `only`: names of `RUNS`
+    to train, by default the six networks. `budget`: by default that
     for the device. Given again, the command goes on where it stopped.
     """
     started, site = time.monotonic(), SITES[name]
@@ -72,13 +91,34 @@ def run(name: str, data: Path | None, out: Path, minutes: float | None = None, d
     prepared = _prepared(site, data, out)
     configs = {n: _config(out, n) for n in RUNS}
     until = None if minutes is None else started + 60 * minutes * (1 - RESERVE)
-    budgeted.train_left({n: configs[n] for n in only or [n for n, r in RUNS.items() if not r.changes]}, prepared, out, budget, device, until)
+    budgeted.train_left(
+        {n: configs[n] for n in only or [n for n, r in RUNS.items() if not r.changes]},
+        prepared,
+        out,
+        budget,
+        device,
+        until,
+    )
     done = budgeted.require_finished(configs, out, budget)
     # the refinement begins where a network ends; that of one network tells what it gains and costs
-    found = {n: budgeted.evaluated(out, n, FOLDER / site.card, lambda model, folder, n=n: propagation_eval.run(
-        prepared, out / "runs" / n, model, folder, ("fast", "full") if n == SHIPPED else (), device)) for n in done}
+    found = {
+        n: budgeted.evaluated(
+            out,
+            n,
+            FOLDER / site.card,
+            lambda model, folder, n=n: propagation_eval.run(
+                prepared, out / "runs" / n, model, folder, ("fast", "full") if n == SHIPPED else (), device
+            ),
+        )
+        for n in done
+    }
     baselines = propagation_eval.run_baselines_of(prepared, out / "runs" / done[0], out / "evaluation" / "baselines")
-    results = tables.write({RUNS[n].title: path for n, path in found.items()}, baselines, out / "results", budgeted.hardware(out / "runs" / done[0]))
+    results = tables.write(
+        {RUNS[n].title: path for n, path in found.items()},
+        baselines,
+        out / "results",
+        budgeted.hardware(out / "runs" / done[0]),
+    )
     if SHIPPED in done:
         chosen = tables.for_card(found[SHIPPED], out / "evaluation" / SHIPPED / "evaluation.json")
         volumes.into_evaluation(prepared, out / "runs" / SHIPPED, out / "bundles" / SHIPPED, chosen, device=device)
@@ -86,8 +126,12 @@ def run(name: str, data: Path | None, out: Path, minutes: float | None = None, d
     return results
 
 
-def evaluate_one(prepared: Path, run_folder: Path, model: Path, out: Path, device: str, unseen: bool = False, elastix: bool = False) -> Path:
-    """Score one bundle, of whatever run; returns the folder with rows.json, evaluation.json (for `export`) and propagation.md."""
+def evaluate_one(
+    prepared: Path, run_folder: Path, model: Path, out: Path, device: str, unseen: bool = False, elastix: bool = False
+) -> Path:
+    """Score one bundle, of whatever run; returns the folder with rows.json, evaluation.json (for `export`) and
+    propagation.md.
+    """
     rows = propagation_eval.run(prepared, run_folder, model, out, device=device, unseen=unseen)
     volumes.into_evaluation(prepared, run_folder, model, tables.for_card(rows, out / "evaluation.json"), device=device)
     baselines = propagation_eval.run_baselines_of(prepared, run_folder, out / "baselines") if elastix else None
@@ -102,7 +146,9 @@ def _prepared(site: Site, data: Path | None, out: Path) -> Path:
     if data is not None and (data / "pairs.json").exists():
         return data
     if data is None and not site.phantoms:
-        raise SystemExit("--data is missing: give the folder of the planning CTs, or what 'python -m training pairs' wrote.")
+        raise SystemExit(
+            "--data is missing: give the folder of the planning CTs, or what 'python -m training pairs' wrote."
+        )
     # the days of a digital patient are all that there is of him, so he has more of them
     pairs.run(data, out / "prepared", site.organs, site.spacing, days=1 if data else 2, count=site.phantoms)
     return out / "prepared"
@@ -116,5 +162,7 @@ def _config(out: Path, name: str) -> Path:
     made = out / "configs" / f"{name}.yaml"
     made.parent.mkdir(parents=True, exist_ok=True)
     with replaced(made) as part:
-        part.write_text(yaml.safe_dump(yaml.safe_load(plain.read_text(encoding="utf-8")) | RUNS[name].changes), encoding="utf-8")
+        part.write_text(
+            yaml.safe_dump(yaml.safe_load(plain.read_text(encoding="utf-8")) | RUNS[name].changes), encoding="utf-8"
+        )
     return made

@@ -9,17 +9,28 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from ...core.files import replace_text
-from ...calibration import flags, spread as spread_calibration
+from ...calibration import flags
+from ...calibration import spread as spread_calibration
 from ...core import provenance
+from ...core.files import replace_text
 from ...evaluation.comparison import tables
 from ...evaluation.pairs import BOTH_WAYS, ONE_WAY
 
 BASELINES = ("rigid", "elastix")
 # contours: metric -> (title, digits)
-METRICS = {"msd_mm": ("Mean surface distance (mm)", 2), "dsc": ("Dice", 3), "hd95_mm": ("95 % Hausdorff distance (mm)", 1)}
-DEFORMATION = {"tre_mm": ("error (mm)", 2), "tre_p95_mm": ("95th percentile (mm)", 2), "jacobian_sd": ("sd of the Jacobian", 3),
-               "folding": ("folding (%)", 3), "correlation": ("correlation", 4), "seconds": ("CPU seconds", 1)}
+METRICS = {
+    "msd_mm": ("Mean surface distance (mm)", 2),
+    "dsc": ("Dice", 3),
+    "hd95_mm": ("95 % Hausdorff distance (mm)", 1),
+}
+DEFORMATION = {
+    "tre_mm": ("error (mm)", 2),
+    "tre_p95_mm": ("95th percentile (mm)", 2),
+    "jacobian_sd": ("sd of the Jacobian", 3),
+    "folding": ("folding (%)", 3),
+    "correlation": ("correlation", 4),
+    "seconds": ("CPU seconds", 1),
+}
 
 
 def gather(files: dict[str, Path], baselines: Path | None) -> dict[str, list[dict]]:
@@ -39,24 +50,38 @@ def _title(network: str | None, method: str) -> str:
 def write(files: dict[str, Path], baselines: Path | None, results: Path, hardware: str) -> Path:
     """propagation.md, contours.csv and deformations.csv in `results`; returns the folder.
 
-    `files`: rows.json by the network's title; `baselines`: that of elastix and the rigid alignment, if they were scored;
-    `hardware`: what the networks were trained on.
+    `files`: rows.json by the network's title; `baselines`: that of elastix and the rigid alignment, if they were
+    scored; `hardware`: what the networks were trained on.
     """
     rows = gather(files, baselines)
     results.mkdir(parents=True, exist_ok=True)
     pairs = sorted({r["pair"] for r in rows["contours"]})
-    lines = ["# Propagation on validation pairs", f"{len(pairs)} pairs of {len({p.rsplit('_day', 1)[0] for p in pairs})} patients on whom nothing was trained; daily "
-             f"scans are simulated with a known deformation. Trained on {hardware}. Mean ± sd over the structures that were drawn. "
-             "\"rigid\" is the alignment that all others start from."]
+    lines = [
+        "# Propagation on validation pairs",
+        f"{len(pairs)} pairs of {len({p.rsplit('_day', 1)[0] for p in pairs})} patients on whom nothing was trained; "
+        "daily "
+        f"scans are simulated with a known deformation. Trained on {hardware}. Mean ± sd over the structures that were "
+        "drawn. "
+        '"rigid" is the alignment that all others start from.',
+    ]
     for metric, (title, digits) in METRICS.items():
         lines += [f"## {title}", _contours(rows["contours"], metric, digits)]
     lines += ["## Deformation in the body, and processor time", _deformations(rows["deformations"])]
     if baselines:
         lines += ["## Against elastix, structure by structure", _against(rows["contours"])]
-    lines += ["## Does the sampled spread tell the error?", _spreads(rows["spreads"]), "## Is the spread as large as the error?", _calibration(rows["errors"]), "## Symmetry", _symmetry(rows["symmetry"])]
+    lines += [
+        "## Does the sampled spread tell the error?",
+        _spreads(rows["spreads"]),
+        "## Is the spread as large as the error?",
+        _calibration(rows["errors"]),
+        "## Symmetry",
+        _symmetry(rows["symmetry"]),
+    ]
     for kind in ("contours", "deformations"):
         columns = list(dict.fromkeys(k for r in rows[kind] for k in r if k != "method"))
-        replace_text(results / f"{kind}.csv", tables.csv_text(columns, ([r.get(c, "") for c in columns] for r in rows[kind])))
+        replace_text(
+            results / f"{kind}.csv", tables.csv_text(columns, ([r.get(c, "") for c in columns] for r in rows[kind]))
+        )
     replace_text(results / "propagation.md", "\n\n".join(lines) + "\n")
     return results
 
@@ -73,8 +98,14 @@ def _contours(rows, metric, digits) -> str:
         mine = [r for r in rows if (r["title"], r["path"]) == (title, path)]
         cells = [np.array([r[metric] for r in mine if r["organ"] == o], float) for o in organs]
         found = [c[np.isfinite(c)] for c in cells]
-        body.append([title, path, *(f"{c.mean():.{digits}f} ± {c.std():.{digits}f}" if len(c) else "–" for c in found),
-                     f"{np.mean([c.mean() for c in found if len(c)]):.{digits}f}" if any(map(len, found)) else "–"])
+        body.append(
+            [
+                title,
+                path,
+                *(f"{c.mean():.{digits}f} ± {c.std():.{digits}f}" if len(c) else "–" for c in found),
+                f"{np.mean([c.mean() for c in found if len(c)]):.{digits}f}" if any(map(len, found)) else "–",
+            ]
+        )
     drawn = {(r["pair"], r["organ"]) for r in rows}
     heads = [f"{o} (n = {sum(organ == o for _, organ in drawn)})" for o in organs]
     return tables.markdown(["method", "path", *heads, "mean of organs"], body)
@@ -84,7 +115,15 @@ def _deformations(rows) -> str:
     body = []
     for title, _ in _methods(rows):
         mine = [r for r in rows if r["title"] == title]
-        body.append([title, *(f"{np.mean([r[k] for r in mine]) * (100 if k == 'folding' else 1):.{d}f}" for k, (_, d) in DEFORMATION.items())])
+        body.append(
+            [
+                title,
+                *(
+                    f"{np.mean([r[k] for r in mine]) * (100 if k == 'folding' else 1):.{d}f}"
+                    for k, (_, d) in DEFORMATION.items()
+                ),
+            ]
+        )
     return tables.markdown(["method", *(name for name, _ in DEFORMATION.values())], body)
 
 
@@ -100,8 +139,21 @@ def _against(rows) -> str:
         better = [o for o, d in differences.items() if len(d) and d.mean() < 0]
         every = np.concatenate(list(differences.values()))
         p = stats.wilcoxon(every).pvalue if np.any(every) else 1.0
-        body.append([title, path, f"{every.mean():+.2f}", f"{np.median(every):+.2f}", f"{p:.1e}", str(len(every)), f"{len(better)} of {len(organs)}", ", ".join(better)])
-    return tables.markdown(["method", "path", "mean difference (mm)", "median", "p (Wilcoxon)", "structures", "better for", "which"], body)
+        body.append(
+            [
+                title,
+                path,
+                f"{every.mean():+.2f}",
+                f"{np.median(every):+.2f}",
+                f"{p:.1e}",
+                str(len(every)),
+                f"{len(better)} of {len(organs)}",
+                ", ".join(better),
+            ]
+        )
+    return tables.markdown(
+        ["method", "path", "mean difference (mm)", "median", "p (Wilcoxon)", "structures", "better for", "which"], body
+    )
 
 
 def _differences(mine, reference, organ) -> np.ndarray:
@@ -122,41 +174,89 @@ def _spreads(rows) -> str:
     for title, path in _methods(rows):
         mine = [r for r in rows if (r["title"], r["path"]) == (title, path)]
         rho, n = rank_correlation(mine)
-        body.append([title, path, f"{rho:.2f}", str(n), f"{np.nanmean([r['sd_mm'] for r in mine]):.2f}", f"{np.nanmean([r['msd_mm'] for r in mine]):.2f}"])
-    return tables.markdown(["method", "path", "Spearman's ρ", "structures", "mean spread (mm)", "mean surface distance (mm)"], body)
+        body.append(
+            [
+                title,
+                path,
+                f"{rho:.2f}",
+                str(n),
+                f"{np.nanmean([r['sd_mm'] for r in mine]):.2f}",
+                f"{np.nanmean([r['msd_mm'] for r in mine]):.2f}",
+            ]
+        )
+    return tables.markdown(
+        ["method", "path", "Spearman's ρ", "structures", "mean spread (mm)", "mean surface distance (mm)"], body
+    )
 
 
 def _calibration(rows) -> str:
-    """Errors of the displacement along an axis over its sd, before and after `spread_calibration`, on patients left out of the fit."""
+    """Errors of the displacement along an axis over its sd, before and after `spread_calibration`, on patients left
+    out of the fit.
+    """
     body = []
     for title in dict.fromkeys(r["title"] for r in rows):
         mine = {r["pair"]: r for r in rows if r["title"] == title}
-        z = np.concatenate([np.ravel(np.array(r["error"]) / np.sqrt(np.maximum(r["variance"], 1e-12))) for r in mine.values()])
+        z = np.concatenate(
+            [np.ravel(np.array(r["error"]) / np.sqrt(np.maximum(r["variance"], 1e-12))) for r in mine.values()]
+        )
         fitted, checked = spread_calibration.fit(list(mine.values())), spread_calibration.left_out(mine)
-        body.append([title, f"{np.median(np.abs(z)) / 0.6745:.1f}", f"{fitted.scale:.2f}", f"{fitted.residual_mm:.2f}", f"{checked['z_sd']:.2f}",
-                     f"{checked['within_90']:.0%}", str(checked["patients"])])
-    heads = ["method", "error / sd, as sampled (from its median)", "scale", "residual (mm)", "error / sd, calibrated, left out", "within 90 %, left out", "patients"]
+        body.append(
+            [
+                title,
+                f"{np.median(np.abs(z)) / 0.6745:.1f}",
+                f"{fitted.scale:.2f}",
+                f"{fitted.residual_mm:.2f}",
+                f"{checked['z_sd']:.2f}",
+                f"{checked['within_90']:.0%}",
+                str(checked["patients"]),
+            ]
+        )
+    heads = [
+        "method",
+        "error / sd, as sampled (from its median)",
+        "scale",
+        "residual (mm)",
+        "error / sd, calibrated, left out",
+        "within 90 %, left out",
+        "patients",
+    ]
     return tables.markdown(heads, body)
 
 
 def _symmetry(rows) -> str:
-    body = [[t, *(f"{np.mean([r[k] for r in rows if r['title'] == t]):.2f}" for k in ("identity_mm", "inverse_mm"))] for t in dict.fromkeys(r["title"] for r in rows)]
+    body = [
+        [t, *(f"{np.mean([r[k] for r in rows if r['title'] == t]):.2f}" for k in ("identity_mm", "inverse_mm"))]
+        for t in dict.fromkeys(r["title"] for r in rows)
+    ]
     return tables.markdown(["method", "planning scan onto itself (mm)", "there and back (mm)"], body)
 
 
-# a direct segmentation of less Dice than this on the validation pairs is no check of the other path: the model does not offer it
+# a direct segmentation of less Dice than this on the validation pairs is no check of the other path: the model does not
+# offer it
 USEFUL = 0.7
 
 
 def for_card(file: Path, out: Path) -> Path:
-    """evaluation.json for `export`: accuracy, the better path of each structure and whether it is segmented directly at all, and
-    how far the spread tells the error."""
+    """evaluation.json for `export`: accuracy, the better path of each structure and whether it is segmented directly at
+    all, and how far the spread tells the error."""
     found = json.loads(file.read_text(encoding="utf-8"))
     plain = [r for r in found["contours"] if r["method"] == ONE_WAY]
-    best = next((m for m in (f"{BOTH_WAYS} + fast", f"{BOTH_WAYS} + full", ONE_WAY) if any(r["method"] == m for r in found["contours"])))
+    best = next(
+        m
+        for m in (f"{BOTH_WAYS} + fast", f"{BOTH_WAYS} + full", ONE_WAY)
+        if any(r["method"] == m for r in found["contours"])
+    )
     shown, paths, unfit = {}, {}, []
     for organ in dict.fromkeys(r["organ"] for r in plain):
-        propagated = float(np.nanmean([r["msd_mm"] for r in found["contours"] if (r["organ"], r["method"], r["path"]) == (organ, best, "propagated")]))
+        propagated = float(
+            np.nanmean(
+                [
+                    r["msd_mm"]
+                    for r in found["contours"]
+                    if (r["organ"], r["method"], r["path"]) == (organ, best, "propagated")
+                ]
+            )
+        )
         segmented = [r["msd_mm"] for r in plain if (r["organ"], r["path"]) == (organ, "segmented")]
         segmented = float(np.nanmean(segmented)) if segmented and not np.isnan(segmented).all() else math.inf
         dice = [r["dsc"] for r in plain if (r["organ"], r["path"]) == (organ, "segmented")]
@@ -172,12 +272,28 @@ def for_card(file: Path, out: Path) -> Path:
     shown["Folding (%)"] = round(100 * float(np.mean([r["folding"] for r in mine])), 3)
     rho, n = rank_correlation([r for r in found["spreads"] if r["path"] == "propagated"])
     pairs = {r["pair"] for r in plain}
-    made = provenance.told(found) | {"weights_sha256": found["weights_sha256"], "paths": paths, "not_segmented": unfit,
-            "accuracy": {"cases": f"{len(pairs)} simulated days of {len({p.rsplit('_day', 1)[0] for p in pairs})} validation patients, {provenance.none_trained_on(found)}; "
-                         f"with the refinement \"{best.rpartition('+ ')[2]}\"", "n": len(pairs), "table": shown},
-            "calibration": {"synct": None, "volumes": None,
-                            "spread": {"spearman": round(rho, 2), "structures": n, "what": "sampled spread of the surface against its true distance",
-                                       **spread_calibration.for_card({r["pair"]: r for r in found.get("errors", []) if r["method"] == best})}}}
+    made = provenance.told(found) | {
+        "weights_sha256": found["weights_sha256"],
+        "paths": paths,
+        "not_segmented": unfit,
+        "accuracy": {
+            "cases": f"{len(pairs)} simulated days of {len({p.rsplit('_day', 1)[0] for p in pairs})} validation "
+            f"patients, {provenance.none_trained_on(found)}; "
+            f'with the refinement "{best.rpartition("+ ")[2]}"',
+            "n": len(pairs),
+            "table": shown,
+        },
+        "calibration": {
+            "synct": None,
+            "volumes": None,
+            "spread": {
+                "spearman": round(rho, 2),
+                "structures": n,
+                "what": "sampled spread of the surface against its true distance",
+                **spread_calibration.for_card({r["pair"]: r for r in found.get("errors", []) if r["method"] == best}),
+            },
+        },
+    }
     if found.get("input_statistics"):
         made["input_statistics"] = found["input_statistics"]
     earned = _lights(found, best, made["calibration"]["spread"])

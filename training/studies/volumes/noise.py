@@ -1,6 +1,7 @@
 """Volume, interval and coverage on images that get worse: noise, blur and lost resolution (Eaton-Rosen 2018, Fig. 4).
 
-As an image gets worse, an honest interval widens and still holds the true volume; and the score of the input says that it is worse.
+As an image gets worse, an honest interval widens and still holds the true volume; and the score of the input says that
+it is worse.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from scipy import ndimage
 
 from rtuncertainty.bundles import bundle, input_quality
 from rtuncertainty.core import geometry
-from rtuncertainty.prediction import preprocess
-from rtuncertainty.uncertainty import volume_calibration
-from rtuncertainty.prediction.predict import LEVEL, predict
 from rtuncertainty.core.surfaces import dice
+from rtuncertainty.prediction import preprocess
+from rtuncertainty.prediction.predict import LEVEL, predict
+from rtuncertainty.uncertainty import volume_calibration
 
 from ...core.files import replace_text
 
-# noise: sd over the mean intensity of what is above a tenth of the range (the paper's percentages); blur: sd in mm; resolution: edge of
-# a voxel over the image's own
+# noise: sd over the mean intensity of what is above a tenth of the range (the paper's percentages); blur: sd in mm;
+# resolution: edge of a voxel over the image's own
 STEPS = {"noise": (0.05, 0.1, 0.2, 0.4), "blur": (1.0, 2.0, 3.0, 4.0), "resolution": (1.5, 2.0, 3.0, 4.0)}
 NONE = {"noise": 0.0, "blur": 0.0, "resolution": 1.0}
 
@@ -41,7 +42,9 @@ class NoiseCase:
 
 @dataclass(frozen=True)
 class NoiseRow:
-    """One structure on one degraded image; ml; `score` is that of `input_quality`, NaN where the card does not know its images."""
+    """One structure on one degraded image; ml; `score` is that of `input_quality`, NaN where the card does not know
+    its images.
+    """
 
     kind: str
     amount: float
@@ -92,13 +95,25 @@ def degraded(image: sitk.Image, kind: str, amount: float, seed: int = 0) -> sitk
         array = ndimage.gaussian_filter(array, [amount / s for s in image.GetSpacing()[::-1]], mode="nearest")
     else:
         coarse = geometry.resampled_grid(image, [amount * s for s in image.GetSpacing()])
-        array = sitk.GetArrayFromImage(geometry.resample(geometry.resample(image, coarse, background=lowest), image, background=lowest))
+        array = sitk.GetArrayFromImage(
+            geometry.resample(geometry.resample(image, coarse, background=lowest), image, background=lowest)
+        )
     return geometry.like(np.maximum(array, 0) if lowest >= 0 else array, image)
 
 
-def run(model: Path, cases: Iterable[NoiseCase], out: Path, steps: dict | None = None, samples: int = 20, seed: int = 0, device: str = "auto",
-        bias_field: str = "off") -> Path:
-    """Predict all cases as they are and in all `steps` with the bundle `model`; returns `out`/noise.json, for `volume_tables`."""
+def run(
+    model: Path,
+    cases: Iterable[NoiseCase],
+    out: Path,
+    steps: dict | None = None,
+    samples: int = 20,
+    seed: int = 0,
+    device: str = "auto",
+    bias_field: str = "off",
+) -> Path:
+    """Predict all cases as they are and in all `steps` with the bundle `model`; returns `out`/noise.json, for
+    `volume_tables`.
+    """
     card, rows = bundle.read_card(bundle.find(model)), []
     for case in cases:
         for kind, amounts in (steps or STEPS).items():
@@ -108,7 +123,9 @@ def run(model: Path, cases: Iterable[NoiseCase], out: Path, steps: dict | None =
                 rows += _rows(case, kind, amount, found, _score(image, card, bias_field))
     out.mkdir(parents=True, exist_ok=True)
     plain = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(r).items()} for r in rows]
-    return replace_text(out / "noise.json", json.dumps({"model": card["name"], "level": LEVEL, "rows": plain}, allow_nan=False))
+    return replace_text(
+        out / "noise.json", json.dumps({"model": card["name"], "level": LEVEL, "rows": plain}, allow_nan=False)
+    )
 
 
 def _score(image: sitk.Image, card: dict, bias_field: str) -> float:
@@ -116,7 +133,12 @@ def _score(image: sitk.Image, card: dict, bias_field: str) -> float:
     if not stored:
         return math.nan
     ready = preprocess.for_card(image, card, bias_field)
-    return input_quality.score(sitk.GetArrayViewFromImage(ready.image), sitk.GetArrayViewFromImage(ready.body) > 0, ready.image.GetSpacing(), stored)
+    return input_quality.score(
+        sitk.GetArrayViewFromImage(ready.image),
+        sitk.GetArrayViewFromImage(ready.body) > 0,
+        ready.image.GetSpacing(),
+        stored,
+    )
 
 
 def _rows(case: NoiseCase, kind: str, amount: float, found, score: float) -> list[NoiseRow]:
@@ -129,8 +151,22 @@ def _rows(case: NoiseCase, kind: str, amount: float, found, score: float) -> lis
             continue
         truth = sitk.GetArrayViewFromImage(case.structures[assessed.name]) > 0
         i = calibration.interval(assessed.distribution, LEVEL)
-        rows.append(NoiseRow(kind, float(amount), case.patient, assessed.name, assessed.distribution.volume_ml, i.lower, i.upper, i.calibrated,
-                             float(truth.sum()) * ml, dice(labels == label_of[assessed.name], truth), assessed.quality.expected_dice, score))
+        rows.append(
+            NoiseRow(
+                kind,
+                float(amount),
+                case.patient,
+                assessed.name,
+                assessed.distribution.volume_ml,
+                i.lower,
+                i.upper,
+                i.calibrated,
+                float(truth.sum()) * ml,
+                dice(labels == label_of[assessed.name], truth),
+                assessed.quality.expected_dice,
+                score,
+            )
+        )
     return rows
 
 
@@ -144,19 +180,26 @@ def read_rows(path: Path) -> list[NoiseRow]:
 
 
 def curves(rows: list[NoiseRow]) -> dict[str, list[dict]]:
-    """{kind: a dict for each amount, rising}: n, medians over structures of volume / true volume, interval width / true volume, Dice and
-    expected Dice, the part of intervals that hold the truth (coverage), and the mean score of the inputs. Structures without a true
-    volume do not count."""
+    """{kind: a dict for each amount, rising}: n, medians over structures of volume / true volume, interval width / true
+    volume, Dice and expected Dice, the part of intervals that hold the truth (coverage), and the mean score of the
+    inputs. Structures without a true volume do not count."""
     found: dict[str, list[dict]] = {}
     for kind in dict.fromkeys(r.kind for r in rows):
         for amount in sorted({r.amount for r in rows if r.kind == kind}):
             mine = [r for r in rows if (r.kind, r.amount) == (kind, amount) and r.true_ml > 0]
             if mine:
-                found.setdefault(kind, []).append({
-                    "amount": amount, "n": len(mine), "volume": _median(r.volume_ml / r.true_ml for r in mine),
-                    "width": _median((r.upper_ml - r.lower_ml) / r.true_ml for r in mine), "coverage": float(np.mean([r.held for r in mine])),
-                    "dice": _median(r.dice for r in mine), "expected_dice": _median(r.expected_dice for r in mine),
-                    "score": float(np.mean([r.score for r in mine]))})
+                found.setdefault(kind, []).append(
+                    {
+                        "amount": amount,
+                        "n": len(mine),
+                        "volume": _median(r.volume_ml / r.true_ml for r in mine),
+                        "width": _median((r.upper_ml - r.lower_ml) / r.true_ml for r in mine),
+                        "coverage": float(np.mean([r.held for r in mine])),
+                        "dice": _median(r.dice for r in mine),
+                        "expected_dice": _median(r.expected_dice for r in mine),
+                        "score": float(np.mean([r.score for r in mine])),
+                    }
+                )
     return found
 
 

@@ -1,8 +1,9 @@
 """`python -m training reproduce volumes`: the four networks of Eaton-Rosen 2018 on organs in CT, under one budget.
 
-They are trained on the same patients for as many steps, on weights that all begin with where the budget has such, exported, and scored on the validation patients. Results are organs.md and
-contours.csv; volumes.md with the calibration of each network's volumes, fitted on other patients than it is scored on; and the
-noise experiment with the network that ships.
+They are trained on the same patients for as many steps, on weights that all begin with where the budget has such,
+exported, and scored on the validation patients. Results are organs.md and contours.csv; volumes.md with the calibration
+of each network's volumes, fitted on other patients than it is scored on; and the noise experiment with the network that
+ships.
 """
 
 from __future__ import annotations
@@ -15,36 +16,54 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from ...core.files import replace_text
 from ... import methods
-from ...run import budgeted, common_start, export
 from ...calibration import calibrate
-from ...data.prepare import input_statistics, organs
-from . import noise as noise_experiment, tables as volume_tables
 from ...calibration.volumes import read_rows
 from ...core import provenance
-from ...evaluation import organs as volume_evaluation
+from ...core.files import replace_text
 from ...data import organ_case
+from ...data.prepare import input_statistics, organs
+from ...evaluation import organs as volume_evaluation
 from ...evaluation.comparison import tables
+from ...run import budgeted, common_start, export
+from . import noise as noise_experiment
+from . import tables as volume_tables
 
 FOLDER = Path(__file__).resolve().parent
 CARD = FOLDER / "headneck_organs_card.yaml"
-TITLES = {"hr_drop_last": "HR-drop-last", "hr_default": "HR-default", "hr_drop_all": "HR-drop-all", "hr_hetero": "HR-hetero"}
+TITLES = {
+    "hr_drop_last": "HR-drop-last",
+    "hr_default": "HR-default",
+    "hr_drop_all": "HR-drop-all",
+    "hr_hetero": "HR-hetero",
+}
 # what ships: a sample of it costs next to nothing
 SHIPPED = "hr_drop_last"
 # evaluation needs the last part of the time
 RESERVE = 0.15
 # validation patients whose scans are made worse in the noise experiment, where the budget does not say
 NOISE_PATIENTS = 5
-METRICS = {"dsc": ("Dice", 3), "msd_mm": ("Mean surface distance (mm)", 2), "hd95_mm": ("95 % Hausdorff distance (mm)", 1)}
+METRICS = {
+    "dsc": ("Dice", 3),
+    "msd_mm": ("Mean surface distance (mm)", 2),
+    "hd95_mm": ("95 % Hausdorff distance (mm)", 1),
+}
 
 
-def run(data: Path | None, out: Path, minutes: float | None = None, device: str = "auto", only=None, budget: Path | None = None) -> Path:
-    """Train what is left to train within `minutes`, evaluate what has been trained, compare; returns the results folder.
+def run(
+    data: Path | None,
+    out: Path,
+    minutes: float | None = None,
+    device: str = "auto",
+    only=None,
+    budget: Path | None = None,
+) -> Path:
+    """Train what is left to train within `minutes`, evaluate what has been trained, compare; returns the results
+    folder.
 
-    `data`: planning CTs (see `pairs.patients`), or what `organs` wrote. `only`: train these networks alone (two processes may
-    share the work); the comparison takes all that are finished. `budget`: see `methods.load`, by default that for the device;
-    its `evaluation` says how: {samples, noise_patients}.
+    `data`: planning CTs (see `pairs.patients`), or what `organs` wrote. `only`: train these networks alone (two
+    processes may share the work); the comparison takes all that are finished. `budget`: see `methods.load`, by default
+    that for the device; its `evaluation` says how: {samples, noise_patients}.
     """
     started = time.monotonic()
     budgeted.require_known(only, TITLES)
@@ -55,39 +74,74 @@ def run(data: Path | None, out: Path, minutes: float | None = None, device: str 
     until = None if minutes is None else started + 60 * minutes * (1 - RESERVE)
     common = common_start.run(budget, SHIPPED, prepared, out, CARD, device, until)
     configs = {n: _config(out, n, common) for n in TITLES}
-    budgeted.train_left({n: c for n, c in configs.items() if not only or n in only}, prepared, out, budget, device, until)
+    budgeted.train_left(
+        {n: c for n, c in configs.items() if not only or n in only}, prepared, out, budget, device, until
+    )
     files = {}
     for name in budgeted.require_finished(configs, out, budget):
         if not only or name in only or (out / "evaluation" / name / "rows.json").exists():
-            files[name] = budgeted.evaluated(out, name, CARD, lambda model, folder, name=name: volume_evaluation.run(
-                prepared, out / "runs" / name, model, folder, device=device, **how))
+            files[name] = budgeted.evaluated(
+                out,
+                name,
+                CARD,
+                lambda model, folder, name=name: volume_evaluation.run(
+                    prepared, out / "runs" / name, model, folder, device=device, **how
+                ),
+            )
     if not files:
-        raise SystemExit(f"{out}: none of {', '.join(only)} has been trained to the end yet; give the command again, with more --minutes.")
+        raise SystemExit(
+            f"{out}: none of {', '.join(only)} has been trained to the end yet; give the command again, with more "
+            "--minutes."
+        )
     missing = [t for n, t in TITLES.items() if n not in files]
-    print(f"compared: {', '.join(TITLES[n] for n in files)}" + (f"; not finished: {', '.join(missing)}" if missing else ""), flush=True)
-    results = write({TITLES[n]: file for n, file in files.items()}, out / "results", budgeted.hardware(out / "runs" / next(iter(files))))
+    print(
+        f"compared: {', '.join(TITLES[n] for n in files)}"
+        + (f"; not finished: {', '.join(missing)}" if missing else ""),
+        flush=True,
+    )
+    results = write(
+        {TITLES[n]: file for n, file in files.items()},
+        out / "results",
+        budgeted.hardware(out / "runs" / next(iter(files))),
+    )
     noise = None
     if SHIPPED in files:
-        evaluation = for_card(files[SHIPPED], prepared, out / "runs" / SHIPPED, out / "evaluation" / SHIPPED / "evaluation.json")
+        evaluation = for_card(
+            files[SHIPPED], prepared, out / "runs" / SHIPPED, out / "evaluation" / SHIPPED / "evaluation.json"
+        )
         bundle = export.run(out / "runs" / SHIPPED, CARD, out / "bundle" / "headneck-ct-organs", evaluation)
         noise = _noise(prepared, out, bundle, noise_patients, how.get("samples", volume_evaluation.SAMPLES), device)
-    intro = f"[organs.md](organs.md) has the contours. Trained on {budgeted.hardware(out / 'runs' / next(iter(files)))}."
+    intro = (
+        f"[organs.md](organs.md) has the contours. Trained on {budgeted.hardware(out / 'runs' / next(iter(files)))}."
+    )
     calibrated({TITLES[n]: file for n, file in files.items()}, results, noise=noise, intro=intro)
     return results
 
 
-def evaluate_one(prepared: Path, run_folder: Path, model: Path, out: Path, samples: int, device: str, unseen: bool = False) -> Path:
-    """Score one bundle, of whatever run; returns the folder with rows.json, evaluation.json (for `export`) and organs.md."""
+def evaluate_one(
+    prepared: Path, run_folder: Path, model: Path, out: Path, samples: int, device: str, unseen: bool = False
+) -> Path:
+    """Score one bundle, of whatever run; returns the folder with rows.json, evaluation.json (for `export`) and
+    organs.md.
+    """
     rows = volume_evaluation.run(prepared, run_folder, model, out, samples, device, unseen)
     for_card(rows, prepared, run_folder, out / "evaluation.json")
     return write({model.name: rows}, out, budgeted.hardware(run_folder))
 
 
-def calibrated(files: dict[str, Path], out: Path, evaluation: Path | None = None, noise: Path | None = None, method: str | None = None, intro: str = "") -> Path:
-    """`python -m training calibrate`: volumes.md with its tables and figures in `out`, of rows.json by the network's title; returns volumes.md.
+def calibrated(
+    files: dict[str, Path],
+    out: Path,
+    evaluation: Path | None = None,
+    noise: Path | None = None,
+    method: str | None = None,
+    intro: str = "",
+) -> Path:
+    """`python -m training calibrate`: volumes.md with its tables and figures in `out`, of rows.json by the network's
+    title; returns volumes.md.
 
-    evaluation: the evaluation.json of the first network, which gets its calibration (see `calibrate.into_evaluation`). noise: noise.json of
-    `noise`. method: see `volume_card.fit`.
+    evaluation: the evaluation.json of the first network, which gets its calibration (see `calibrate.into_evaluation`).
+    noise: noise.json of `noise`. method: see `volume_card.fit`.
     """
     rows = {title: read_rows(file) for title, file in files.items()}
     first = next(iter(files.values()))
@@ -98,8 +152,13 @@ def calibrated(files: dict[str, Path], out: Path, evaluation: Path | None = None
 
 
 def _noise(prepared: Path, out: Path, bundle: Path, patients: int, samples: int, device: str) -> Path:
-    """The noise experiment with the bundle on the first validation patients, unless that was done for these weights; noise.json."""
-    folder, mark = out / "evaluation" / "noise", json.loads((bundle / "model.json").read_text(encoding="utf-8"))["weights"]["sha256"]
+    """The noise experiment with the bundle on the first validation patients, unless that was done for these weights;
+    noise.json.
+    """
+    folder, mark = (
+        out / "evaluation" / "noise",
+        json.loads((bundle / "model.json").read_text(encoding="utf-8"))["weights"]["sha256"],
+    )
     known = folder / "weights.txt"
     if (folder / "noise.json").exists() and known.exists() and known.read_text(encoding="utf-8") == mark:
         return folder / "noise.json"
@@ -112,7 +171,9 @@ def _noise(prepared: Path, out: Path, bundle: Path, patients: int, samples: int,
 
 def _prepared(data: Path | None, out: Path) -> Path:
     if data is None:
-        raise SystemExit("--data is missing: give the folder of the planning CTs, or what 'python -m training organs' wrote.")
+        raise SystemExit(
+            "--data is missing: give the folder of the planning CTs, or what 'python -m training organs' wrote."
+        )
     if (data / organs.SETTINGS).exists():
         return data
     organs.run(data, out / "prepared")
@@ -137,20 +198,30 @@ def write(files: dict[str, Path], results: Path, hardware: str) -> Path:
     every = [r for rows in found.values() for r in rows]
     names = list(dict.fromkeys(r["organ"] for r in every))
     cases = {r["case"] for r in every}
-    lines = ["# Organs in CT on validation patients",
-             f"{len(cases)} patients on whom nothing was trained; scored are the organs that were drawn, after the rules of the card. An organ that "
-             f"was not found has a Dice of 0 and no distances. Trained on {hardware}. Mean ± sd over patients."]
+    lines = [
+        "# Organs in CT on validation patients",
+        f"{len(cases)} patients on whom nothing was trained; scored are the organs that were drawn, after the rules of "
+        "the card. An organ that "
+        f"was not found has a Dice of 0 and no distances. Trained on {hardware}. Mean ± sd over patients.",
+    ]
     for metric, (title, digits) in METRICS.items():
         body = []
         for network, rows in found.items():
             values = [[r[metric] for r in rows if r["organ"] == o] for o in names]
             means = [np.nanmean(v) for v in values if not np.isnan(v).all()]
-            body.append([network, *(tables.cell(v, digits) for v in values), f"{np.mean(means):.{digits}f}" if means else "–"])
+            body.append(
+                [network, *(tables.cell(v, digits) for v in values), f"{np.mean(means):.{digits}f}" if means else "–"]
+            )
         heads = [f"{o} (n = {len({r['case'] for r in every if r['organ'] == o})})" for o in names]
         lines += [f"## {title}", tables.markdown(["network", *heads, "mean of organs"], body)]
     results.mkdir(parents=True, exist_ok=True)
     columns = ["network", "case", "organ", *METRICS]
-    replace_text(results / "contours.csv", tables.csv_text(columns, ([{"network": n, **r}[c] for c in columns] for n, rows in found.items() for r in rows)))
+    replace_text(
+        results / "contours.csv",
+        tables.csv_text(
+            columns, ([{"network": n, **r}[c] for c in columns] for n, rows in found.items() for r in rows)
+        ),
+    )
     replace_text(results / "organs.md", "\n\n".join(lines) + "\n")
     return results
 
@@ -171,9 +242,16 @@ def for_card(file: Path, prepared: Path, run_folder: Path, out: Path) -> Path:
     cases = {r["case"] for r in rows}
     found = json.loads(file.read_text(encoding="utf-8"))
     made = provenance.told(found) | {
-            "weights_sha256": found["weights_sha256"],
-            "accuracy": {"cases": f"{len(cases)} validation patients of the same collection, {provenance.none_trained_on(found)}", "n": len(cases), "table": table},
-            "calibration": {"synct": None, "volumes": None}}
+        "weights_sha256": found["weights_sha256"],
+        "accuracy": {
+            "cases": f"{len(cases)} validation patients of the same collection, {provenance.none_trained_on(found)}",
+            "n": len(cases),
+            "table": table,
+        },
+        "calibration": {"synct": None, "volumes": None},
+    }
     names = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["training"]
-    made["input_statistics"] = input_statistics.of_organs(organ_case.load(prepared / "cases" / f"{n}.npz") for n in names)
+    made["input_statistics"] = input_statistics.of_organs(
+        organ_case.load(prepared / "cases" / f"{n}.npz") for n in names
+    )
     return calibrate.into_evaluation(file, replace_text(out, json.dumps(made, indent=1, ensure_ascii=False)))

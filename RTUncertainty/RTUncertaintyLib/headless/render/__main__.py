@@ -14,8 +14,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m RTUncertaintyLib.headless.render", description=__doc__)
     parser.add_argument("source", help="a scene file (.mrb, .mrml) or a folder that `rtuncertainty predict` wrote")
     parser.add_argument("--output", required=True, help="PNG file to write")
-    parser.add_argument("--overlay", default="predictive",
-                        help="predictive, intrinsic, parameter, entropy, mutual_information, error, zscore or none")
+    parser.add_argument(
+        "--overlay",
+        default="predictive",
+        help="predictive, intrinsic, parameter, entropy, mutual_information, error, zscore or none",
+    )
     parser.add_argument("--background", choices=("synct", "input"), default="synct", help="what lies below the overlay")
     parser.add_argument("--input", help="with a result folder: the image that was predicted from")
     options = parser.parse_args(arguments)

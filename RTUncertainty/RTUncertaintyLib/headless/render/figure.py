@@ -13,13 +13,12 @@ from vtkmodules.util.numpy_support import numpy_to_vtk
 
 from rtuncertainty.core.errors import InputError
 
-from .. import scene
-from .. import scene_bundle
 from ...runs.load import load_result
+from ...runs.overlays import OVERLAYS, label_count, show_legend
 from ...runs.prediction import PredictionRun
 from ...runs.registry import find_runs, run_nodes
-from ...runs.overlays import OVERLAYS, label_count, show_legend
 from ...runs.show import overlay_threshold, show_result
+from .. import scene, scene_bundle
 from . import views
 
 VIEW_SIZE = (460, 460)
@@ -32,7 +31,8 @@ def render_file(path, output, overlay: str = "predictive", input_file=None, back
     """Draw a scene file (`.mrb`, `.mrml`) or a result folder to a PNG file.
 
     `overlay` is a key of `scene.OVERLAYS` or 'none'; `background` 'synct' or 'input'. Raises
-    `rtuncertainty.core.errors.InputError` when nothing can be read, the run lacks the overlay or the file cannot be written.
+    `rtuncertainty.core.errors.InputError` when nothing can be read, the run lacks the overlay or the file cannot be
+    written.
     """
     path = Path(path)
     slicer_scene = scene.new_scene()
@@ -43,12 +43,16 @@ def render_file(path, output, overlay: str = "predictive", input_file=None, back
         runs = [run_nodes(identifier, slicer_scene.scene) for identifier in find_runs(slicer_scene.scene)]
         runs = [run for run in runs if isinstance(run, PredictionRun)]
         if not runs:
-            raise InputError(f"{path}: holds no prediction of RTUncertainty; give a scene that it wrote, or a result folder.")
+            raise InputError(
+                f"{path}: holds no prediction of RTUncertainty; give a scene that it wrote, or a result folder."
+            )
         run = runs[0]
     return render_run(slicer_scene, run, output, overlay, background)
 
 
-def render_run(slicer_scene, run: PredictionRun, output, overlay: str = "predictive", background: str = "synct") -> Path:
+def render_run(
+    slicer_scene, run: PredictionRun, output, overlay: str = "predictive", background: str = "synct"
+) -> Path:
     """Draw a run of a headless scene to a PNG file; changes the scene's views and legends.
 
     Axial, coronal and sagittal with the overlay over the background, and 3-D: two by two. When the run has its input,
@@ -79,17 +83,27 @@ def render_run(slicer_scene, run: PredictionRun, output, overlay: str = "predict
     planes = [draw(view, plane + name, chosen, background) for view, plane in scene.SLICE_VIEWS.items()]
     in_3d = views.three_d_picture(slicer_scene, VIEW_SIZE, "Structures", _names(run))
     if run.input is not None and run.synct is not None and chosen is not None:
-        rows = [[draw("Red", "Axial, input MR", None, "input"), draw("Red", "Axial, synthetic CT", None, "synct"), planes[0]],
-                [planes[1], planes[2], in_3d]]
+        rows = [
+            [
+                draw("Red", "Axial, input MR", None, "input"),
+                draw("Red", "Axial, synthetic CT", None, "synct"),
+                planes[0],
+            ],
+            [planes[1], planes[2], in_3d],
+        ]
     else:
         rows = [[planes[0], in_3d], [planes[1], planes[2]]]
     show_result(run, chosen, background=background)
     legend = None
     if chosen is not None:
         kind = OVERLAYS[overlay]
-        legend = views.legend_picture(run.overlays[overlay], [*kind.name.split(), kind.unit and f"({kind.unit})"],
-                                      label_count(run.overlays[overlay], kind), kind.label_format,
-                                      (LEGEND_WIDTH, 2 * VIEW_SIZE[1] + _GAP))
+        legend = views.legend_picture(
+            run.overlays[overlay],
+            [*kind.name.split(), kind.unit and f"({kind.unit})"],
+            label_count(run.overlays[overlay], kind),
+            kind.label_format,
+            (LEGEND_WIDTH, 2 * VIEW_SIZE[1] + _GAP),
+        )
     _save(_compose(rows, _headline(run, overlay, background), legend), output)
     return output
 
@@ -105,7 +119,11 @@ def _names(run: PredictionRun) -> list[tuple[str, tuple]]:
 
 def _headline(run: PredictionRun, overlay: str, background: str) -> str:
     """What the picture shows, in one line."""
-    below = run.input.GetName() if run.input is not None and (background == "input" or run.synct is None) else "the synthetic CT"
+    below = (
+        run.input.GetName()
+        if run.input is not None and (background == "input" or run.synct is None)
+        else "the synthetic CT"
+    )
     if overlay == "none":
         return f"{run.name}: {below}"
     kind, lower = OVERLAYS[overlay], overlay_threshold(run, overlay)
@@ -132,7 +150,9 @@ def _body_corners(volume) -> np.ndarray:
 
 
 def _zoom(slice_node, corners: np.ndarray, through: np.ndarray) -> None:
-    """Show the box of `corners` in a slice view, with a margin. The slice itself passes through the RAS point `through`."""
+    """Show the box of `corners` in a slice view, with a margin. The slice itself passes through the RAS point
+    `through`.
+    """
     matrix = slice_node.GetSliceToRAS()
     axes = np.array([[matrix.GetElement(r, c) for c in range(3)] for r in range(3)])
     along = corners @ axes  # coordinates along right, up and normal of the view
@@ -159,9 +179,9 @@ def _compose(rows: list[list[np.ndarray]], headline: str, legend: np.ndarray | N
         top = _HEADER + _GAP + row * (height + _GAP)
         for column, picture in enumerate(pictures):
             left = column * (width + _GAP)
-            sheet[top:top + height, left:left + width] = picture
+            sheet[top : top + height, left : left + width] = picture
     if legend is not None:
-        sheet[_HEADER + _GAP:, -LEGEND_WIDTH:] = legend
+        sheet[_HEADER + _GAP :, -LEGEND_WIDTH:] = legend
     return sheet
 
 
@@ -180,4 +200,6 @@ def _save(pixels: np.ndarray, output: Path) -> None:
                 raise InputError(f"{output}: the picture could not be written; is the disk full?")
             os.replace(Path(beside) / output.name, output)
     except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror or error}); choose another folder or free space.") from error
+        raise InputError(
+            f"{output}: cannot be written ({error.strerror or error}); choose another folder or free space."
+        ) from error

@@ -14,8 +14,12 @@ if not os.environ.get("DISPLAY") and os.name == "posix":
     os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
 _SLICE_MANAGERS = ("vtkMRMLModelSliceDisplayableManager", "vtkMRMLSegmentationsDisplayableManager2D")
-_THREE_D_MANAGERS = ("vtkMRMLCameraDisplayableManager", "vtkMRMLViewDisplayableManager",
-                     "vtkMRMLModelDisplayableManager", "vtkMRMLSegmentationsDisplayableManager3D")
+_THREE_D_MANAGERS = (
+    "vtkMRMLCameraDisplayableManager",
+    "vtkMRMLViewDisplayableManager",
+    "vtkMRMLModelDisplayableManager",
+    "vtkMRMLSegmentationsDisplayableManager3D",
+)
 _SOFT = (0.85, 0.85, 0.85)
 _BAR_MM = 50.0
 
@@ -40,13 +44,17 @@ def slice_picture(slicer_scene, name: str, size: tuple[int, int], title: str) ->
     renderer.AddViewProp(_title(title, size))
     left, right, bottom, top = directions(logic.GetSliceNode().GetSliceToRAS())
     width, height = size
-    for letter, place in ((left, (8, height // 2)), (right, (width - 20, height // 2)),
-                          (bottom, (width // 2 - 6, 26)), (top, (width // 2 - 6, height - 8))):
+    for letter, place in (
+        (left, (8, height // 2)),
+        (right, (width - 20, height // 2)),
+        (bottom, (width // 2 - 6, 26)),
+        (top, (width // 2 - 6, height - 8)),
+    ):
         renderer.AddViewProp(_text(letter, place))
     renderer.AddViewProp(_text("5 cm", (12, 36), 15))
     pixels = _grab(window)
     length = round(_BAR_MM / logic.GetSliceNode().GetFieldOfView()[0] * width)
-    pixels[-13:-11, 12:12 + length] = 230
+    pixels[-13:-11, 12 : 12 + length] = 230
     group.SetMRMLDisplayableNode(None)
     window.Finalize()
     return pixels

@@ -1,6 +1,8 @@
-"""A run of the scene as DICOM: the files and arguments of `rtuncertainty export`, and the import into Slicer's DICOM database.
+"""A run of the scene as DICOM: the files and arguments of `rtuncertainty export`, and the import into Slicer's DICOM
+database.
 
-Nothing here is written to a log: what the reference series holds of the patient goes into the DICOM files and nowhere else.
+Nothing here is written to a log: what the reference series holds of the patient goes into the DICOM files and nowhere
+else.
 """
 
 from __future__ import annotations
@@ -13,13 +15,13 @@ from pathlib import Path
 
 from rtuncertainty.results import Result
 
-from .. import run_files
-from ..report.content import there
-from ...runs.review_data import ReviewData, table_rows_of
 from ...jobs.workspace import RunWorkspace, fresh_folder, new_workspace
-from ...widgets.text import _
 from ...mrml.volume_export import RAS_TO_LPS, UnusableVolume, in_lps, volume_array
 from ...mrml.volumes import image_like
+from ...runs.review_data import ReviewData, table_rows_of
+from ...widgets.text import _
+from .. import run_files
+from ..report.content import there
 
 KINDS = {"rtstruct": _("RTSTRUCT"), "ct": _("CT series"), "seg": _("SEG"), "registration": _("Registration")}
 """What can be written -> how people call it."""
@@ -29,10 +31,11 @@ INSTANCES = "DICOM.instanceUIDs"
 
 @dataclass
 class DicomRequest:
-    """What the user asks for: a run of the scene, some of `KINDS`, the folder in which a new one is made, or None for the DICOM database.
+    """What the user asks for: a run of the scene, some of `KINDS`, the folder in which a new one is made, or None for
+    the DICOM database.
 
-    `reference` and `planning`: folders of the series that the result describes and of the planning CT; None: that of the image in the
-    scene, from Slicer's DICOM database.
+    `reference` and `planning`: folders of the series that the result describes and of the planning CT; None: that of
+    the image in the scene, from Slicer's DICOM database.
     """
 
     run: object
@@ -53,23 +56,32 @@ def missing_library(kinds=()) -> str:
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     if not missing:
         return ""
-    return _("{kinds} needs {package}: run slicer.util.pip_install('{package}') in the Python console, then try again.").format(
-        kinds=_("DICOM export") if "pydicom" in missing else KINDS["seg"], package=missing[0])
+    return _(
+        "{kinds} needs {package}: run slicer.util.pip_install('{package}') in the Python console, then try again."
+    ).format(kinds=_("DICOM export") if "pydicom" in missing else KINDS["seg"], package=missing[0])
 
 
 def offered(run) -> dict[str, str]:
     """Kind -> why it cannot be written of this run, empty when it can."""
     model = ReviewData.of_run(run).card
     if not (model.get("name") and model.get("version")):
-        own = _("Only results of our models are exported here; use Slicer's DICOM export for a segmentation of your own.")
+        own = _(
+            "Only results of our models are exported here; use Slicer's DICOM export for a segmentation of your own."
+        )
         return dict.fromkeys(KINDS, own)
     structures = "" if run_files.contours(run) else _("The result has no structures in the scene.")
-    return {"rtstruct": structures, "ct": "" if there(run, run.ct) else _("The result has no CT in the scene."), "seg": structures or missing_library(("seg",)),
-            "registration": "" if there(run, run.deformation) else _("Only a propagation has a deformation.")}
+    return {
+        "rtstruct": structures,
+        "ct": "" if there(run, run.ct) else _("The result has no CT in the scene."),
+        "seg": structures or missing_library(("seg",)),
+        "registration": "" if there(run, run.deformation) else _("Only a propagation has a deformation."),
+    }
 
 
 def series_files(node) -> list[str]:
-    """The files of the series that a volume was loaded from, by Slicer's DICOM database; empty when they are not there."""
+    """The files of the series that a volume was loaded from, by Slicer's DICOM database; empty when they are not
+    there.
+    """
     import slicer
 
     database = getattr(slicer, "dicomDatabase", None)
@@ -91,10 +103,23 @@ def prepare_dicom(request: DicomRequest) -> RunWorkspace:
         raise UnusableVolume(problem or _("Choose at least one kind of object."))
     with new_workspace(request, "RTReview", "DICOM") as (workspace, inputs):
         edited = write_result(run, inputs / "result")
-        reference = _series(request.reference, run.input, inputs / "reference", _("the series that the result describes"))
-        workspace.arguments = ["export", "--result", str(inputs / "result"), "--dicom-reference", reference, "--what", *kinds]
+        reference = _series(
+            request.reference, run.input, inputs / "reference", _("the series that the result describes")
+        )
+        workspace.arguments = [
+            "export",
+            "--result",
+            str(inputs / "result"),
+            "--dicom-reference",
+            reference,
+            "--what",
+            *kinds,
+        ]
         if "registration" in kinds:
-            workspace.arguments += ["--dicom-planning", _series(request.planning, run.planning, inputs / "planning", _("the series of the planning CT"))]
+            workspace.arguments += [
+                "--dicom-planning",
+                _series(request.planning, run.planning, inputs / "planning", _("the series of the planning CT")),
+            ]
         if edited and {"rtstruct", "seg"} & set(kinds):
             workspace.arguments += ["--structures", str(inputs / "result" / "structures.seg.nrrd")]
         if not request.to_database:
@@ -108,7 +133,8 @@ def prepare_dicom(request: DicomRequest) -> RunWorkspace:
 def write_result(run, folder: Path) -> bool:
     """Write what DICOM has an object for as a result folder; returns whether a contour was corrected by hand.
 
-    Contours that the reviewer rejected are left out; an accepted or corrected one stands for its structure. Raises `UnusableVolume`.
+    Contours that the reviewer rejected are left out; an accepted or corrected one stands for its structure. Raises
+    `UnusableVolume`.
     """
     data = ReviewData.of_run(run)
     states = {s.name: s.decision.state for s in data.structures}
@@ -119,8 +145,15 @@ def write_result(run, folder: Path) -> bool:
     edited = any(states.get(c.name) == "edited" for c in chosen)
     table = run.tables.get("volumes")
     # of contours as the model drew them: what is known of a volume is not that of a corrected one
-    rows = [r for r in table_rows_of(table) if any(c.name == r["structure"] and c.sampled for c in chosen)
-            and all(v == v for v in r.values())] if there(run, table) else []
+    rows = (
+        [
+            r
+            for r in table_rows_of(table)
+            if any(c.name == r["structure"] and c.sampled for c in chosen) and all(v == v for v in r.values())
+        ]
+        if there(run, table)
+        else []
+    )
     if rows and not edited:
         content["volumes"] = rows
     if there(run, run.deformation):
@@ -136,11 +169,15 @@ def rejected(run) -> list[str]:
 
 
 def import_into_database(folder: Path) -> None:
-    """Copy the DICOM files of a folder into Slicer's DICOM database. Raises `UnusableVolume` where there is none, or it refuses them."""
+    """Copy the DICOM files of a folder into Slicer's DICOM database. Raises `UnusableVolume` where there is none, or
+    it refuses them.
+    """
     import slicer
 
     if not database_open():
-        raise UnusableVolume(_("Slicer's DICOM database is not open: open the DICOM module once, or write to a folder."))
+        raise UnusableVolume(
+            _("Slicer's DICOM database is not open: open the DICOM module once, or write to a folder.")
+        )
     from DICOMLib import DICOMUtils
 
     if DICOMUtils.importDicom(str(folder), slicer.dicomDatabase, True) is False:
@@ -161,13 +198,19 @@ def _series(given: str | None, node, folder: Path, what: str) -> str:
         return given
     files = series_files(node)
     if not files:
-        raise UnusableVolume(_("Give the folder of {what}: the image in the scene was not loaded from Slicer's DICOM database.").format(what=what))
+        raise UnusableVolume(
+            _("Give the folder of {what}: the image in the scene was not loaded from Slicer's DICOM database.").format(
+                what=what
+            )
+        )
     folder.mkdir()
     try:
         for number, file in enumerate(files):
             shutil.copyfile(file, folder / f"{number:05}.dcm")
     except OSError as error:
-        raise UnusableVolume(_("The DICOM series cannot be copied ({reason}).").format(reason=error.strerror)) from error
+        raise UnusableVolume(
+            _("The DICOM series cannot be copied ({reason}).").format(reason=error.strerror)
+        ) from error
     return str(folder)
 
 
@@ -177,11 +220,19 @@ def _displacements(node):
     import slicer
     from vtkmodules.util.numpy_support import vtk_to_numpy
 
-    grid = slicer.vtkOrientedGridTransform.SafeDownCast(node.GetTransformFromParentAs("vtkOrientedGridTransform", False, False))
+    grid = slicer.vtkOrientedGridTransform.SafeDownCast(
+        node.GetTransformFromParentAs("vtkOrientedGridTransform", False, False)
+    )
     image = grid.GetDisplacementGrid() if grid is not None else None
     if image is None:
-        raise UnusableVolume(_("{name} is no single displacement field any more: leave the registration out.").format(name=node.GetName()))
-    vectors = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(*image.GetDimensions()[::-1], 3).astype(np.float64)
+        raise UnusableVolume(
+            _("{name} is no single displacement field any more: leave the registration out.").format(
+                name=node.GetName()
+            )
+        )
+    vectors = (
+        vtk_to_numpy(image.GetPointData().GetScalars()).reshape(*image.GetDimensions()[::-1], 3).astype(np.float64)
+    )
     vectors = (vectors * grid.GetDisplacementScale() + grid.GetDisplacementShift()) * (-1, -1, 1)
     direction = grid.GetGridDirectionMatrix()
     matrix = np.eye(4)

@@ -1,13 +1,15 @@
-"""The DICOM section of the RTReview panel: a run as RTSTRUCT, CT series, SEG and registration, into a folder or Slicer's database."""
+"""The DICOM section of the RTReview panel: a run as RTSTRUCT, CT series, SEG and registration, into a folder or
+Slicer's database.
+"""
 
 from __future__ import annotations
 
+from ...jobs.section import SectionJob
+from ...widgets.lines import on_path
+from ...widgets.text import _
+from ..logic import ReviewLogic
 from . import job
 from .job import DicomRequest
-from ...widgets.lines import on_path
-from ..logic import ReviewLogic
-from ...jobs.section import SectionJob
-from ...widgets.text import _
 
 FOLDER, DATABASE = range(2)
 
@@ -17,7 +19,12 @@ class ReviewDicom:
 
     def __init__(self, ui, logic: ReviewLogic):
         self._ui, self._logic, self._nodes, self._offered = ui, logic, None, {}
-        self._boxes = {"rtstruct": ui.rtstructCheckBox, "ct": ui.dicomCtCheckBox, "seg": ui.segCheckBox, "registration": ui.registrationCheckBox}
+        self._boxes = {
+            "rtstruct": ui.rtstructCheckBox,
+            "ct": ui.dicomCtCheckBox,
+            "seg": ui.segCheckBox,
+            "registration": ui.registrationCheckBox,
+        }
         self.job = SectionJob(ui.dicomProgressBar, ui.dicomLabel, ui.dicomCancelButton, self._finish, self.refresh)
         ui.dicomTargetComboBox.connect("currentIndexChanged(int)", self.refresh)
         for edit in (ui.dicomFolderEdit, ui.dicomReferenceEdit, ui.dicomPlanningEdit):
@@ -50,9 +57,15 @@ class ReviewDicom:
         for kind, box in self._boxes.items():
             why = self._offered.get(kind, "")
             box.enabled = bool(self._offered) and not why
-            box.toolTip = why or {"rtstruct": _("Contours as a structure set; rejected ones are left out."),
-                                  "ct": _("A CT series on the slices of the reference series."), "seg": _("Contours as a segmentation object."),
-                                  "registration": _("The deformation as a deformable spatial registration.")}[kind]
+            box.toolTip = (
+                why
+                or {
+                    "rtstruct": _("Contours as a structure set; rejected ones are left out."),
+                    "ct": _("A CT series on the slices of the reference series."),
+                    "seg": _("Contours as a segmentation object."),
+                    "registration": _("The deformation as a deformable spatial registration."),
+                }[kind]
+            )
         for widget in (self._ui.dicomPlanningLabel, self._ui.dicomPlanningEdit, self._boxes["registration"]):
             widget.visible = propagated and not self._ui.dicomCollapsibleButton.collapsed
         self.refresh()
@@ -67,8 +80,12 @@ class ReviewDicom:
         ui.dicomFolderEdit.enabled = ui.dicomTargetComboBox.currentIndex == FOLDER
         missing = self._missing()
         ui.dicomButton.enabled = not missing and not self.job.running
-        ui.dicomButton.toolTip = _("DICOM files are being written.") if self.job.running else missing or _(
-            "Write the chosen objects in the study of the reference series. Every one says NOT FOR CLINICAL USE.")
+        ui.dicomButton.toolTip = (
+            _("DICOM files are being written.")
+            if self.job.running
+            else missing
+            or _("Write the chosen objects in the study of the reference series. Every one says NOT FOR CLINICAL USE.")
+        )
 
     def _missing(self) -> str:
         ui, nodes = self._ui, self._nodes
@@ -84,10 +101,18 @@ class ReviewDicom:
             return _("Choose at least one kind of object.")
         if not ui.dicomReferenceEdit.currentPath.strip() and not job.series_files(nodes.input):
             return _("Give the folder of the DICOM series that the result describes.")
-        if "registration" in self.kinds() and not ui.dicomPlanningEdit.currentPath.strip() and not job.series_files(nodes.planning):
+        if (
+            "registration" in self.kinds()
+            and not ui.dicomPlanningEdit.currentPath.strip()
+            and not job.series_files(nodes.planning)
+        ):
             return _("Give the folder of the planning CT's DICOM series, or leave the registration out.")
         if ui.dicomTargetComboBox.currentIndex == DATABASE:
-            return "" if job.database_open() else _("Slicer's DICOM database is not open: open the DICOM module once, or choose a folder.")
+            return (
+                ""
+                if job.database_open()
+                else _("Slicer's DICOM database is not open: open the DICOM module once, or choose a folder.")
+            )
         return "" if ui.dicomFolderEdit.currentPath.strip() else _("Choose the folder to write to.")
 
     def _export(self) -> None:
@@ -95,14 +120,28 @@ class ReviewDicom:
             self.refresh()
             return
         ui = self._ui
-        request = DicomRequest(self._nodes, self.kinds(), None if ui.dicomTargetComboBox.currentIndex == DATABASE else ui.dicomFolderEdit.currentPath.strip(),
-                               ui.dicomReferenceEdit.currentPath.strip() or None, ui.dicomPlanningEdit.currentPath.strip() or None)
+        request = DicomRequest(
+            self._nodes,
+            self.kinds(),
+            None if ui.dicomTargetComboBox.currentIndex == DATABASE else ui.dicomFolderEdit.currentPath.strip(),
+            ui.dicomReferenceEdit.currentPath.strip() or None,
+            ui.dicomPlanningEdit.currentPath.strip() or None,
+        )
         self.job.begin(lambda listener: self._logic.start_dicom(request, listener))
 
     def _finish(self, run, outcome) -> tuple[str, str]:
         folder, request = self._logic.finish_dicom(run, outcome), run.workspace.request
         told = ", ".join(job.KINDS[k] for k in request.kinds)
-        where = _("written to {folder}").format(folder=folder) if folder is not None else _("added to Slicer's DICOM database")
+        where = (
+            _("written to {folder}").format(folder=folder)
+            if folder is not None
+            else _("added to Slicer's DICOM database")
+        )
         left = job.rejected(request.run) if request.run.exists() else []
-        notes = [*([_("Rejected and left out: {names}.").format(names=", ".join(left))] if left else []), *self.job.notes]
-        return " ".join([_("{kinds} {where}. NOT FOR CLINICAL USE.").format(kinds=told, where=where), *notes]), "warning" if notes else "good"
+        notes = [
+            *([_("Rejected and left out: {names}.").format(names=", ".join(left))] if left else []),
+            *self.job.notes,
+        ]
+        return " ".join(
+            [_("{kinds} {where}. NOT FOR CLINICAL USE.").format(kinds=told, where=where), *notes]
+        ), "warning" if notes else "good"

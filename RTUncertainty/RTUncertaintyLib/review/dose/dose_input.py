@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...widgets.text import _
 from ...mrml.volume_export import UnusableVolume, dicom_modality, export_volume, volume_array
+from ...widgets.text import _
 
 UNITS = ("Gy", "cGy")
 DOSE_ATTRIBUTE = "DicomRtImport.DoseVolume"
@@ -18,11 +18,16 @@ UNUSUAL_GY = 200.0
 
 
 def dose_unit(node) -> str:
-    """The unit that a volume says it is in: "Gy", "cGy", another word (such as RELATIVE), or empty when it says nothing.
+    """The unit that a volume says it is in: "Gy", "cGy", another word (such as RELATIVE), or empty when it says
+    nothing.
 
     From SlicerRT's attribute of the study, or the units of the volume's own DICOM quantity.
     """
-    for found in (_study_attribute(node, UNIT_ATTRIBUTE), node.GetAttribute(UNIT_ATTRIBUTE) or "", _coded(node.GetVoxelValueUnits())):
+    for found in (
+        _study_attribute(node, UNIT_ATTRIBUTE),
+        node.GetAttribute(UNIT_ATTRIBUTE) or "",
+        _coded(node.GetVoxelValueUnits()),
+    ):
         if found:
             return next((u for u in UNITS if u.lower() == found.strip().lower()), found.strip())
     return ""
@@ -30,7 +35,9 @@ def dose_unit(node) -> str:
 
 def is_marked(node) -> bool:
     """Whether a volume is said to be a dose by SlicerRT, DICOM or its units."""
-    return (node.GetAttribute(DOSE_ATTRIBUTE) or "") == "1" or dicom_modality(node) == "RTDOSE" or dose_unit(node) in UNITS
+    return (
+        (node.GetAttribute(DOSE_ATTRIBUTE) or "") == "1" or dicom_modality(node) == "RTDOSE" or dose_unit(node) in UNITS
+    )
 
 
 def problem(node, unit: str) -> str:
@@ -43,15 +50,19 @@ def problem(node, unit: str) -> str:
     hounsfield = _coded(node.GetVoxelValueUnits()).lower() in ("hounsfield unit", "[hnsf'u]")
     if modality in ("CT", "MR", "PT") or hounsfield:
         return _("{name} is {what}, no dose: choose the dose, such as an RTDOSE that SlicerRT loaded.").format(
-            name=name, what=_("a CT") if modality == "CT" or hounsfield else _("an image ({modality})").format(modality=modality))
+            name=name,
+            what=_("a CT") if modality == "CT" or hounsfield else _("an image ({modality})").format(modality=modality),
+        )
     if told and told not in UNITS:
         return _("{name} is in {unit}: export the dose in Gy or cGy.").format(name=name, unit=told)
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
         return _("{name} holds NaN or infinite values: it is damaged, export the dose again.").format(name=name)
     if low < 0:
-        return _("{name} holds negative values (down to {low:g}): it is an image such as a CT, or a difference of doses. Choose the dose.").format(
-            name=name, low=low)
+        return _(
+            "{name} holds negative values (down to {low:g}): it is an image such as a CT, or a difference of doses. "
+            "Choose the dose."
+        ).format(name=name, low=low)
     if low == high:
         return _("{name} has the same value everywhere: choose the dose.").format(name=name)
     return ""
@@ -61,12 +72,15 @@ def warning(node, unit: str) -> str:
     """What is unusual about a dose; empty for nothing."""
     high = float(volume_array(node).max()) * (0.01 if unit == "cGy" else 1.0)
     if high > UNUSUAL_GY:
-        return _("{name} reaches {high:.0f} Gy: if its numbers are cGy, choose that unit.").format(name=node.GetName(), high=high)
+        return _("{name} reaches {high:.0f} Gy: if its numbers are cGy, choose that unit.").format(
+            name=node.GetName(), high=high
+        )
     return ""
 
 
 def export_dose(node, path: Path) -> Path:
-    """Write a dose as `volume_export.export_volume` does; one that lies under a deformation (not linear) is resampled by it.
+    """Write a dose as `volume_export.export_volume` does; one that lies under a deformation (not linear) is resampled
+    by it.
 
     Raises `UnusableVolume`.
     """

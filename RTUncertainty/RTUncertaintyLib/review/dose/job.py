@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import run_files
-from .dose_input import export_dose, problem
 from ...jobs.workspace import RunWorkspace, new_workspace
-from ...widgets.text import _
 from ...mrml.segmentation_export import write_segmentation
 from ...mrml.volume_export import UnusableVolume
+from ...widgets.text import _
+from .. import run_files
+from .dose_input import export_dose, problem
 
 TABLE, CURVES = "dvh.csv", "dvh_curves.csv"
 
@@ -39,14 +39,29 @@ def prepare_dvh(request: DvhRequest) -> RunWorkspace:
         raise UnusableVolume(wrong)
     chosen = run_files.contours(request.run)
     if not chosen:
-        raise UnusableVolume(_("{name} has no structures in the scene, so there is no DVH.").format(name=request.run.name))
+        raise UnusableVolume(
+            _("{name} has no structures in the scene, so there is no DVH.").format(name=request.run.name)
+        )
     with new_workspace(request, "RTReview", "DVH") as (workspace, inputs):
         # names that say nothing: messages of the backend name files, and a volume may be called as a patient is
         dose = export_dose(request.dose, inputs / "dose.nrrd")
-        structures = write_segmentation(run_files.contours_image(request.run, chosen), inputs / "structures.seg.nrrd", request.run.name)
+        structures = write_segmentation(
+            run_files.contours_image(request.run, chosen), inputs / "structures.seg.nrrd", request.run.name
+        )
         bands = run_files.write_distributions(request.run, [c.name for c in chosen if c.sampled], inputs / "bands")
-        workspace.arguments = ["dvh", "--dose", str(dose), "--dose-unit", request.unit, "--structures", str(structures),
-                               "--output", str(workspace.output / TABLE), "--progress", "json"]
+        workspace.arguments = [
+            "dvh",
+            "--dose",
+            str(dose),
+            "--dose-unit",
+            request.unit,
+            "--structures",
+            str(structures),
+            "--output",
+            str(workspace.output / TABLE),
+            "--progress",
+            "json",
+        ]
         if bands is not None:
             workspace.arguments += ["--bands", str(bands)]
         if request.prescription:
@@ -56,4 +71,6 @@ def prepare_dvh(request: DvhRequest) -> RunWorkspace:
 
 def load_dvh(builder, request: DvhRequest, folder: Path):
     """Put the tables into the scene; returns the chart's node."""
-    return builder.add_dvh(request.run, Path(folder) / TABLE, Path(folder) / CURVES, request.dose.GetName() or _("dose"))
+    return builder.add_dvh(
+        request.run, Path(folder) / TABLE, Path(folder) / CURVES, request.dose.GetName() or _("dose")
+    )

@@ -1,6 +1,8 @@
-"""Dose-volume histograms of a run: from the tables of `rtuncertainty dvh` to a table of numbers and a chart of curves with bands, and back.
+"""Dose-volume histograms of a run: from the tables of `rtuncertainty dvh` to a table of numbers and a chart of curves
+with bands, and back.
 
-All nodes are the run's: they lie in its folder, are replaced when the DVHs are computed again, are saved with the scene and go with the run.
+All nodes are the run's: they lie in its folder, are replaced when the DVHs are computed again, are saved with the scene
+and go with the run.
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from rtuncertainty.results.tables import read as read_table
 
-from ...runs.review_data import ReviewData, table_rows_of
-from ...runs.run import Run
 from ...mrml.attributes import STRUCTURE_ATTRIBUTE
 from ...mrml.plots import Plot, chart_of, on_white, series_of
 from ...mrml.tables import plain
+from ...runs.review_data import ReviewData, table_rows_of
+from ...runs.run import Run
 
 KIND, TABLE = "dvh", "dvh"
 DOSE_ATTRIBUTE = "RTUncertainty.Dose"
@@ -31,10 +33,12 @@ CALIBRATED = {"volume": "calibrated volumes", "no": "not calibrated"}
 
 @dataclass(frozen=True)
 class Row:
-    """One structure. `numbers`: columns of dvh.csv (volume_ml, mean_gy, d98_gy, v20gy_percent, …) that it has; `intervals`: of the same
-    columns, where there is a band. `calibrated`: "volume", "no", or empty without a band. `note`: what the backend told of it.
+    """One structure. `numbers`: columns of dvh.csv (volume_ml, mean_gy, d98_gy, v20gy_percent, …) that it has;
+    `intervals`: of the same columns, where there is a band. `calibrated`: "volume", "no", or empty without a band.
+    `note`: what the backend told of it.
 
-    `volume`, `lower`, `upper` [n]: percent of the volume that gets at least the doses of `Dvhs.axis`; None where there is no such curve.
+    `volume`, `lower`, `upper` [n]: percent of the volume that gets at least the doses of `Dvhs.axis`; None where there
+    is no such curve.
     """
 
     structure: str
@@ -62,12 +66,15 @@ class Dvhs:
         """(percent of the volume that gets at least `gray` Gy, its interval or None), None where there is no curve."""
         if row.volume is None:
             return None, None
-        value, *ends = (None if c is None else float(np.interp(gray, self.axis, c)) for c in (row.volume, row.lower, row.upper))
+        value, *ends = (
+            None if c is None else float(np.interp(gray, self.axis, c)) for c in (row.volume, row.lower, row.upper)
+        )
         return value, None if None in ends else tuple(ends)
 
 
 def add_dvh(run: Run, table: Path, curves: Path, dose: str):
-    """Put dvh.csv and dvh_curves.csv into a run, in place of those of an earlier computation; returns the vtkMRMLPlotChartNode.
+    """Put dvh.csv and dvh_curves.csv into a run, in place of those of an earlier computation; returns the
+    vtkMRMLPlotChartNode.
 
     dose: its name, for the title. Raises `rtuncertainty.core.errors.InputError` for a table that cannot be read.
     """
@@ -112,15 +119,25 @@ def _chart(run: Run, rows: list[dict], points: list[dict], dose: str):
     for point in points:
         by_name.setdefault(point["structure"], []).append(point)
     for name, own in by_name.items():
-        axis, volume, lower, upper = (np.array([float(p.get(c) or "nan") for p in own])
-                                      for c in ("dose_gy", "volume_percent", "lower_percent", "upper_percent"))
+        axis, volume, lower, upper = (
+            np.array([float(p.get(c) or "nan") for p in own])
+            for c in ("dose_gy", "volume_percent", "lower_percent", "upper_percent")
+        )
         color = on_white(colors.get(name, (0.4, 0.4, 0.4)))
         plot.line(name, axis, volume, color, width=3, table="curves", structure=name)
         if np.isfinite(lower).all() and np.isfinite(upper).all():
             label = "band" if common else _band_words(told[name])
             # there and back: one line and one entry of the legend for both edges
-            plot.line(f"{name}: {label}", np.concatenate([axis, axis[::-1]]), np.concatenate([lower, upper[::-1]]), color,
-                      width=1, dashed=True, table="bands", structure=name)
+            plot.line(
+                f"{name}: {label}",
+                np.concatenate([axis, axis[::-1]]),
+                np.concatenate([lower, upper[::-1]]),
+                color,
+                width=1,
+                dashed=True,
+                table="bands",
+                structure=name,
+            )
     return plot.done((0, 100))
 
 
@@ -147,7 +164,11 @@ def read_dvh(run: Run) -> Dvhs | None:
 def _points(series) -> tuple[np.ndarray, np.ndarray] | None:
     """(x, y) of a series; None when its table or a column of it is gone."""
     table = series.GetTableNode().GetTable() if series.GetTableNode() is not None else None
-    columns = [table.GetColumnByName(c) for c in (series.GetXColumnName(), series.GetYColumnName())] if table is not None else [None]
+    columns = (
+        [table.GetColumnByName(c) for c in (series.GetXColumnName(), series.GetYColumnName())]
+        if table is not None
+        else [None]
+    )
     if None in columns or any(c.GetDataTypeAsString() == "string" for c in columns):
         return None
     return tuple(vtk_to_numpy(c).astype(float) for c in columns)
@@ -155,13 +176,32 @@ def _points(series) -> tuple[np.ndarray, np.ndarray] | None:
 
 def _row(row: dict, lines: dict, points: int) -> Row:
     name = row["structure"]
-    numbers = {k: v for k, v in row.items() if isinstance(v, float) and np.isfinite(v) and k != "level" and not k.endswith(("_lower", "_upper"))}
-    intervals = {k: (row[f"{k}_lower"], row[f"{k}_upper"]) for k in numbers if np.isfinite(row.get(f"{k}_lower", np.nan))}
+    numbers = {
+        k: v
+        for k, v in row.items()
+        if isinstance(v, float) and np.isfinite(v) and k != "level" and not k.endswith(("_lower", "_upper"))
+    }
+    intervals = {
+        k: (row[f"{k}_lower"], row[f"{k}_upper"]) for k in numbers if np.isfinite(row.get(f"{k}_lower", np.nan))
+    }
     level, calibrated = row.get("level", np.nan), str(row.get("calibrated") or "")
     outline = lines.get((name, True))
-    lower, upper = (None, None) if outline is None or len(outline) != 2 * points else (outline[:points], outline[:points - 1:-1])
-    return Row(name, numbers, intervals, float(level) if np.isfinite(level) else None, calibrated, str(row.get("note") or ""),
-               lines.get((name, False)), lower, upper)
+    lower, upper = (
+        (None, None)
+        if outline is None or len(outline) != 2 * points
+        else (outline[:points], outline[: points - 1 : -1])
+    )
+    return Row(
+        name,
+        numbers,
+        intervals,
+        float(level) if np.isfinite(level) else None,
+        calibrated,
+        str(row.get("note") or ""),
+        lines.get((name, False)),
+        lower,
+        upper,
+    )
 
 
 def curve_rows(run: Run) -> list[dict]:
@@ -172,8 +212,16 @@ def curve_rows(run: Run) -> list[dict]:
         if row.volume is None:
             continue
         ends = [np.full(len(found.axis), np.nan) if c is None else c for c in (row.lower, row.upper)]
-        out += [{"structure": row.structure, "dose_gy": float(d), "volume_percent": float(v), "lower_percent": float(a), "upper_percent": float(b)}
-                for d, v, a, b in zip(found.axis, row.volume, *ends)]
+        out += [
+            {
+                "structure": row.structure,
+                "dose_gy": float(d),
+                "volume_percent": float(v),
+                "lower_percent": float(a),
+                "upper_percent": float(b),
+            }
+            for d, v, a, b in zip(found.axis, row.volume, *ends)
+        ]
     return out
 
 
@@ -182,7 +230,11 @@ def shown_structures(chart) -> tuple[str, ...]:
     if chart is None or chart.GetScene() is None:
         return ()
     nodes = [chart.GetNthPlotSeriesNode(i) for i in range(chart.GetNumberOfPlotSeriesNodes())]
-    return tuple(dict.fromkeys(n.GetAttribute(STRUCTURE_ATTRIBUTE) for n in nodes if n is not None and n.GetAttribute(STRUCTURE_ATTRIBUTE)))
+    return tuple(
+        dict.fromkeys(
+            n.GetAttribute(STRUCTURE_ATTRIBUTE) for n in nodes if n is not None and n.GetAttribute(STRUCTURE_ATTRIBUTE)
+        )
+    )
 
 
 def show_in_chart(run: Run, names) -> None:

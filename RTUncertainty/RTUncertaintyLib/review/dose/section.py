@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import slicer
 
+from ...jobs.section import SectionJob
+from ...jobs.torch_setup import TorchProvider, TorchSetup
+from ...widgets.text import _
+from ..logic import ReviewLogic
 from . import dose_input
 from .job import DvhRequest
 from .table import DvhTable, doses_in
-from ..logic import ReviewLogic
-from ...jobs.section import SectionJob
-from ...widgets.text import _
-from ...jobs.torch_setup import TorchProvider, TorchSetup
 
 
 class ReviewDvh:
@@ -50,16 +50,30 @@ class ReviewDvh:
         ui, node = self._ui, self._ui.doseSelector.currentNode()
         told = dose_input.dose_unit(node) if node is not None else ""
         ui.doseUnitComboBox.enabled = told not in dose_input.UNITS and not self.job.running
-        ui.doseUnitComboBox.toolTip = _("The dose says itself that it is in {unit}.").format(unit=told) if told in dose_input.UNITS else _(
-            "The dose does not say its unit: choose it.")
+        ui.doseUnitComboBox.toolTip = (
+            _("The dose says itself that it is in {unit}.").format(unit=told)
+            if told in dose_input.UNITS
+            else _("The dose does not say its unit: choose it.")
+        )
         missing = self._missing(node)
         ui.dvhButton.enabled = not missing and not self.job.running
-        ui.dvhButton.toolTip = _("DVHs are being computed.") if self.job.running else missing or _(
-            "Compute the dose-volume histograms of all structures, with bands where the result has nested contours. Slicer stays usable.")
+        ui.dvhButton.toolTip = (
+            _("DVHs are being computed.")
+            if self.job.running
+            else missing
+            or _(
+                "Compute the dose-volume histograms of all structures, with bands where the result has nested "
+                "contours. Slicer stays usable."
+            )
+        )
         for widget in (ui.doseSelector, ui.prescriptionSpinBox):
             widget.enabled = not self.job.running
         ui.dvhChartButton.enabled = self._found is not None and self._found.chart is not None
-        ui.dvhChartButton.toolTip = _("Show the curves and bands in a plot view.") if ui.dvhChartButton.enabled else _("Compute the DVHs first.")
+        ui.dvhChartButton.toolTip = (
+            _("Show the curves and bands in a plot view.")
+            if ui.dvhChartButton.enabled
+            else _("Compute the DVHs first.")
+        )
 
     def unit(self) -> str:
         """The unit of the chosen dose: its own, else the chosen one."""
@@ -127,7 +141,11 @@ class ReviewDvh:
             self._logic.scene_builder.show_chart(chart)
         notes = list(self.job.notes)
         unusual = dose_input.warning(request.dose, request.unit) if request.dose.GetScene() is not None else ""
-        without = [r.structure for r in self._found.rows if r.volume is not None and r.lower is None] if self._found is not None else []
+        without = (
+            [r.structure for r in self._found.rows if r.volume is not None and r.lower is None]
+            if self._found is not None
+            else []
+        )
         if without and len(without) == sum(r.volume is not None for r in self._found.rows):
             notes.append(_("This result has no nested contours or probabilities: curves without bands."))
         words = " ".join(filter(None, [_("Done."), unusual, *notes]))
@@ -142,7 +160,11 @@ class ReviewDvh:
         if wrong:
             self.job.tell(wrong, "warning")
         self._table.fill(self._found, doses)
-        self._ui.dvhDoseLabel.text = _("In {dose}; value, and below it its interval:").format(dose=self._found.dose) if self._found is not None else ""
+        self._ui.dvhDoseLabel.text = (
+            _("In {dose}; value, and below it its interval:").format(dose=self._found.dose)
+            if self._found is not None
+            else ""
+        )
         self._ui.dvhDoseLabel.visible = self._found is not None
         self.refresh()
 

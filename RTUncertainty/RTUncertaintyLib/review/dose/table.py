@@ -1,13 +1,15 @@
-"""The table of DVH numbers in the RTReview panel: a row a structure, with intervals, and a tick for those that the chart shows."""
+"""The table of DVH numbers in the RTReview panel: a row a structure, with intervals, and a tick for those that the
+chart shows.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Callable
+from collections.abc import Callable
 
 from ...widgets import table_rows
-from .nodes import Dvhs, Row
 from ...widgets.text import _
+from .nodes import Dvhs, Row
 
 STRUCTURE, CALIBRATED = 0, 1
 NUMBERS = (("d98_gy", "D98"), ("d95_gy", "D95"), ("d50_gy", "D50"), ("d2_gy", "D2"), ("mean_gy", "Dmean"))
@@ -28,12 +30,24 @@ class DvhTable:
 
         table = self._table
         table.blockSignals(True)
-        heads = [_("Structure"), _("Cal."), *(f"{title}\nGy" for _c, title in NUMBERS), *(f"V{d:g} Gy\n%" for d in doses)]
+        heads = [
+            _("Structure"),
+            _("Cal."),
+            *(f"{title}\nGy" for _c, title in NUMBERS),
+            *(f"V{d:g} Gy\n%" for d in doses),
+        ]
         table.columnCount = len(heads)
         table.setHorizontalHeaderLabels(heads)
         rows = found.rows if found is not None else ()
-        texts = [[r.structure, _WORDS.get(r.calibrated, NONE), *(_cell(r.numbers.get(c), r.intervals.get(c)) for c, _t in NUMBERS),
-                  *(_cell(*found.volume_at(r, d), percent=True) for d in doses)] for r in rows]
+        texts = [
+            [
+                r.structure,
+                _WORDS.get(r.calibrated, NONE),
+                *(_cell(r.numbers.get(c), r.intervals.get(c)) for c, _t in NUMBERS),
+                *(_cell(*found.volume_at(r, d), percent=True) for d in doses),
+            ]
+            for r in rows
+        ]
         table_rows.fill(table, texts, [tip(r) for r in rows], stretch=False)
         height = 2 * table.fontMetrics().lineSpacing() + 4
         table.verticalHeader().setSectionResizeMode(qt.QHeaderView.Fixed)
@@ -46,7 +60,9 @@ class DvhTable:
             table_rows.paint(table.item(index, CALIBRATED), {"volume": "green", "no": "amber"}.get(row.calibrated, ""))
             for column in range(2, table.columnCount):
                 table.item(index, column).setTextAlignment(int(qt.Qt.AlignCenter))
-        table.setFixedHeight(table.horizontalHeader().sizeHint.height() + min(max(len(rows), 1), MOST_ROWS) * height + 18)
+        table.setFixedHeight(
+            table.horizontalHeader().sizeHint.height() + min(max(len(rows), 1), MOST_ROWS) * height + 18
+        )
         table.blockSignals(False)
 
     def _changed(self, item) -> None:
@@ -62,10 +78,17 @@ def tip(row: Row) -> str:
     """What is known of a row, in sentences."""
     parts = []
     if row.level is not None and row.calibrated == "volume":
-        parts.append(_("{level:.0%} intervals, of contours that have the calibrated volumes of their percentiles; that doses hold their "
-                       "intervals was not checked by itself.").format(level=row.level))
+        parts.append(
+            _(
+                "{level:.0%} intervals, of contours that have the calibrated volumes of their percentiles; that doses "
+                "hold their "
+                "intervals was not checked by itself."
+            ).format(level=row.level)
+        )
     elif row.level is not None:
-        parts.append(_("{level:.0%} intervals of the network's own contours, never calibrated.").format(level=row.level))
+        parts.append(
+            _("{level:.0%} intervals of the network's own contours, never calibrated.").format(level=row.level)
+        )
     elif row.volume is not None:
         parts.append(_("No band: this result has neither samples nor probabilities of this contour."))
     return " ".join([*parts, *([f"{row.note[:1].upper()}{row.note[1:].rstrip('.')}."] if row.note else [])])
@@ -88,4 +111,6 @@ def _cell(value: float | None, interval: tuple[float, float] | None, percent: bo
     if value is None:
         return NONE
     digits = 0 if percent and value >= 10 else 1
-    return f"{value:.{digits}f}" + (f"\n{interval[0]:.{digits}f}–{interval[1]:.{digits}f}" if interval is not None else "")
+    return f"{value:.{digits}f}" + (
+        f"\n{interval[0]:.{digits}f}–{interval[1]:.{digits}f}" if interval is not None else ""
+    )

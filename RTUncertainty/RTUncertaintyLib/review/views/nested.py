@@ -1,4 +1,6 @@
-"""Nested contours of a structure: where it lies in 5, 50 and 95 % of its distribution, as outlines in the slice views."""
+"""Nested contours of a structure: where it lies in 5, 50 and 95 % of its distribution, as outlines in the slice
+views.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ import numpy as np
 import vtk
 
 from ...mrml.attributes import STRUCTURE_ATTRIBUTE
-from ...runs.run import Run
 from ...runs.inside import inside_of, percent_of
+from ...runs.run import Run
 
 PERCENTILES = (5, 50, 95)
 """The small sure core, the middle, and the large contour that is hardly ever exceeded."""
@@ -20,8 +22,8 @@ WIDTHS = {5: 1, 50: 3, 95: 2}
 def show_nested(run: Run, name: str | None) -> bool:
     """Show the nested contours of a structure in all slice views, None for none; returns whether there are any.
 
-    The contour of percentile q holds the voxels that lie inside the structure in more than 100 − q percent of the samples. They
-    are models of the run, so that they go with it; no segmentation is touched.
+    The contour of percentile q holds the voxels that lie inside the structure in more than 100 − q percent of the
+    samples. They are models of the run, so that they go with it; no segmentation is touched.
     """
     source = inside_of(run, name) if name is not None else None
     if source is None:
@@ -60,10 +62,11 @@ def nested_structure(run: Run) -> str | None:
 
 
 def surface(source, percentile: float):
-    """The surface (vtkPolyData, RAS mm) around the voxels of a volume in percent that belong to the contour of a percentile.
+    """The surface (vtkPolyData, RAS mm) around the voxels of a volume in percent that belong to the contour of a
+    percentile.
 
-    It lies at the voxels' borders, smoothed by less than a voxel, as a segmentation's closed surface is. Interpolated between
-    the voxels' values instead, sharp contours would seem up to a voxel apart.
+    It lies at the voxels' borders, smoothed by less than a voxel, as a segmentation's closed surface is. Interpolated
+    between the voxels' values instead, sharp contours would seem up to a voxel apart.
     """
     inside = np.pad(percent_of(source) > 100 - percentile, 1)
     if not inside.any():
@@ -97,8 +100,8 @@ def surface(source, percentile: float):
 
 
 def color(of: tuple, percentile: int) -> tuple:
-    """The structure's colour for the middle contour, nearly white for the core, half way between for the large contour: all three
-    are seen on dark tissue and on any map."""
+    """The structure's colour for the middle contour, nearly white for the core, half way between for the large contour:
+    all three are seen on dark tissue and on any map."""
     hue, lightness, saturation = colorsys.rgb_to_hls(*of)
     towards_white = {5: 1.0, 50: 0.0, 95: 0.55}[percentile]
     return colorsys.hls_to_rgb(hue, lightness + towards_white * max(0.94 - lightness, 0.0), saturation)
@@ -114,7 +117,9 @@ def structure_color(run: Run, name: str) -> tuple:
 
 
 def _new_node(run: Run, percentile: int):
-    """A model of the run that shows in slice views only; hidden from lists, as it changes with the structure on show."""
+    """A model of the run that shows in slice views only; hidden from lists, as it changes with the structure on
+    show.
+    """
     node = run.scene.AddNewNodeByClass("vtkMRMLModelNode", f"{percentile} %")
     node.SetHideFromEditors(True)
     node.SetSelectable(False)
@@ -124,4 +129,3 @@ def _new_node(run: Run, percentile: int):
     display.SetVisibility2D(True)
     display.SetSliceIntersectionThickness(WIDTHS[percentile])
     return run.add(node, f"nested.{percentile}")
-

@@ -7,9 +7,9 @@ import slicer.util
 import vtk
 
 from ...mrml.attributes import RUN_ATTRIBUTE, nodes_by_class
-from ...runs.run import Run
-from ...runs.inside import inside_of, percent_of
 from ...mrml.segmentation import mask_on
+from ...runs.inside import inside_of, percent_of
+from ...runs.run import Run
 
 ENTROPIES = ("entropy", "segmented_entropy", "predictive", "displacement_sd")
 """Maps that tell where a structure is uncertain when nothing else does, the first that a run has."""
@@ -19,15 +19,20 @@ CENTRAL = 0.6
 
 
 def uncertain_point(run: Run, name: str) -> np.ndarray | None:
-    """The centre (RAS, mm) of a structure in the axial slice in which its contour is least certain; None when it is nowhere.
+    """The centre (RAS, mm) of a structure in the axial slice in which its contour is least certain; None when it is
+    nowhere.
 
-    Least certain is the slice with the largest sum of q(1 − q), q being the share of samples in which a voxel lies inside; else
-    the worst slice that a propagation names; else the one in which a map of uncertainty is largest over the structure.
+    Least certain is the slice with the largest sum of q(1 − q), q being the share of samples in which a voxel lies
+    inside; else the worst slice that a propagation names; else the one in which a map of uncertainty is largest over
+    the structure.
     """
     node = inside_of(run, name)
     if node is not None:
         share = percent_of(node).astype(np.float32) / 100
-        large, contour = share > 0.05, share > 0.5  # what lies outside of the large contour is another structure's doubt
+        large, contour = (
+            share > 0.05,
+            share > 0.5,
+        )  # what lies outside of the large contour is another structure's doubt
         doubt = share * (1 - share) * large
         if large.any():
             return _in_slice(node, doubt if doubt.any() else share, contour if contour.any() else large)
@@ -36,7 +41,9 @@ def uncertain_point(run: Run, name: str) -> np.ndarray | None:
 
 
 def _in_slice(node, weight: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """The centre of `shown` in the slice, along the image axis nearest to the patient's, in which `weight` sums up to most."""
+    """The centre of `shown` in the slice, along the image axis nearest to the patient's, in which `weight` sums up
+    to most.
+    """
     to_ras = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(to_ras)
     axis = int(np.argmax([abs(to_ras.GetElement(2, i)) for i in range(3)]))  # of i, j, k: the one along head and feet
@@ -61,7 +68,8 @@ def _from_map(run: Run, name: str) -> np.ndarray | None:
 
 
 def jump_to(scene, point) -> None:
-    """Bring a point (RAS, mm) into all slice views and put the crosshair there; whether it is drawn stays the user's choice.
+    """Bring a point (RAS, mm) into all slice views and put the crosshair there; whether it is drawn stays the user's
+    choice.
 
     A view in whose middle part the point lies already only changes its slice, so that the eye keeps its place.
     """

@@ -1,6 +1,8 @@
-"""Plots of a run as chart nodes: distributions of volumes, a map along the slices, z-scores and errors against a reference CT.
+"""Plots of a run as chart nodes: distributions of volumes, a map along the slices, z-scores and errors against a
+reference CT.
 
-Table, series and chart are the run's: they lie in its folder, are filled anew when the plot is made again, and go with the run.
+Table, series and chart are the run's: they lie in its folder, are filled anew when the plot is made again, and go with
+the run.
 """
 
 from __future__ import annotations
@@ -9,12 +11,12 @@ import numpy as np
 import slicer
 import vtk
 
-from ...runs.review_data import ReviewData
-from ...runs.run import Run
-from ...runs.overlays import OVERLAYS
 from ...mrml.plots import Plot, on_white
 from ...mrml.segmentation import mask_on
 from ...mrml.volumes import image_like
+from ...runs.overlays import OVERLAYS
+from ...runs.review_data import ReviewData
+from ...runs.run import Run
 
 BLUE, ORANGE, GREY = (0.0, 0.45, 0.70), (0.84, 0.37, 0.0), (0.35, 0.35, 0.35)
 # Okabe and Ito's: told apart with any colour vision
@@ -25,8 +27,8 @@ Z_LIMIT = 5.0
 
 
 def volume_distributions(run: Run, names=None, level: float = 0.9):
-    """Of each structure the share of the distribution (percent) below a volume (ml), and its interval at `level` as a thick bar
-    (the bars lie one below the other, so that none hides another).
+    """Of each structure the share of the distribution (percent) below a volume (ml), and its interval at `level` as a
+    thick bar (the bars lie one below the other, so that none hides another).
 
     `names`: which structures, all with a distribution when None. Calibrated volumes where the run has them. Returns the
     vtkMRMLPlotChartNode, None when no structure has a distribution.
@@ -42,21 +44,31 @@ def volume_distributions(run: Run, names=None, level: float = 0.9):
         interval = structure.interval(level)
         if interval is not None:
             told = "calibrated" if interval.calibrated else "not calibrated"
-            plot.line(f"{structure.name}: {level:.0%} interval, {told}", [interval.lower_ml, interval.upper_ml], [height, height], color,
-                      width=5, dashed=not interval.calibrated)
+            plot.line(
+                f"{structure.name}: {level:.0%} interval, {told}",
+                [interval.lower_ml, interval.upper_ml],
+                [height, height],
+                color,
+                width=5,
+                dashed=not interval.calibrated,
+            )
     return plot.done((0, 100))
 
 
 def along_slices(run: Run, overlay_key: str, structure: str | None = None):
-    """Mean and 95th percentile of a map inside the body, or one structure, in every axial slice, against its position in mm (S).
+    """Mean and 95th percentile of a map inside the body, or one structure, in every axial slice, against its position
+    in mm (S).
 
     Of a signed map (error, z-score, Jacobian) the mean and the mean distance from its middle. Returns the
-    vtkMRMLPlotChartNode, None when the body (or the structure) has no voxel. Raises `KeyError` for a map that the run lacks.
+    vtkMRMLPlotChartNode, None when the body (or the structure) has no voxel. Raises `KeyError` for a map that the run
+    lacks.
     """
     node, overlay = run.overlays[overlay_key], OVERLAYS[overlay_key]
     axis, position = _slices(node)
     values = np.moveaxis(slicer.util.arrayFromVolume(node), axis, 0)
-    inside = np.moveaxis(body_of(run, node) if structure is None else mask_on(run.main_segmentation, structure, node), axis, 0)
+    inside = np.moveaxis(
+        body_of(run, node) if structure is None else mask_on(run.main_segmentation, structure, node), axis, 0
+    )
     where = f"in {structure}" if structure is not None else "in the body"
     mean, other = np.full(len(values), np.nan), np.full(len(values), np.nan)
     for index, (plane, within) in enumerate(zip(values, inside)):
@@ -67,7 +79,13 @@ def along_slices(run: Run, overlay_key: str, structure: str | None = None):
             other[index] = np.abs(found - overlay.middle).mean() if overlay.signed else np.percentile(found, 95)
     there = np.isfinite(mean)
     unit = f" ({overlay.unit})" if overlay.unit else ""
-    plot = Plot(run, f"slices.{overlay_key}", f"{overlay.name} along the slices", "Position, towards the head (mm)", f"{overlay.name} {where}{unit}")
+    plot = Plot(
+        run,
+        f"slices.{overlay_key}",
+        f"{overlay.name} along the slices",
+        "Position, towards the head (mm)",
+        f"{overlay.name} {where}{unit}",
+    )
     if there.any():
         plot.line(f"mean {where}", position[there], mean[there], BLUE)
         second = f"mean distance from {overlay.middle:g}" if overlay.signed else "95th percentile"
@@ -76,7 +94,8 @@ def along_slices(run: Run, overlay_key: str, structure: str | None = None):
 
 
 def zscore_histogram(run: Run):
-    """The z-scores of a run against its reference CT as a density from −5 to 5, beside that of perfect error bars, N(0, 1).
+    """The z-scores of a run against its reference CT as a density from −5 to 5, beside that of perfect error bars, N(0,
+    1).
 
     What lies beyond counts at the ends. Returns the vtkMRMLPlotChartNode, None for a run without a reference.
     """
@@ -85,7 +104,13 @@ def zscore_histogram(run: Run):
         return None
     edges = np.linspace(-Z_LIMIT, Z_LIMIT, 51)
     density = np.histogram(np.clip(z, -Z_LIMIT + 1e-3, Z_LIMIT - 1e-3), edges)[0] / (z.size * (edges[1] - edges[0]))
-    plot = Plot(run, "zscore", f"z-scores: mean {z.mean():.2f}, SD {z.std():.2f} ({z.size} voxels)", "z-score: (synthetic CT − CT) / predictive SD", "Density")
+    plot = Plot(
+        run,
+        "zscore",
+        f"z-scores: mean {z.mean():.2f}, SD {z.std():.2f} ({z.size} voxels)",
+        "z-score: (synthetic CT − CT) / predictive SD",
+        "Density",
+    )
     steps = np.repeat(edges, 2)[1:-1]  # a stair, as a histogram is drawn
     plot.line("this image", steps, np.repeat(density, 2), BLUE)
     at = np.linspace(-Z_LIMIT, Z_LIMIT, 201)
@@ -94,7 +119,8 @@ def zscore_histogram(run: Run):
 
 
 def error_against_sd(run: Run):
-    """RMS error against the mean predictive SD (HU) in bins of equal numbers of voxels, and the line on which error bars are right.
+    """RMS error against the mean predictive SD (HU) in bins of equal numbers of voxels, and the line on which error
+    bars are right.
 
     Returns the vtkMRMLPlotChartNode, None for a run without a reference or predictive SD.
     """
@@ -113,7 +139,9 @@ def error_against_sd(run: Run):
 
 
 def show_chart(chart) -> None:
-    """Show a chart in the application, in a layout with a plot view. Without the application's views nothing changes."""
+    """Show a chart in the application, in a layout with a plot view. Without the application's views nothing
+    changes.
+    """
     scene = chart.GetScene()
     module = getattr(getattr(slicer, "modules", None), "plots", None)
     if scene is None or scene is not slicer.mrmlScene or module is None:
@@ -122,7 +150,9 @@ def show_chart(chart) -> None:
 
 
 def body_of(run: Run, node) -> np.ndarray:
-    """The body (bool) on the voxels of one of the run's maps: where a prediction has a spread, else tissue of the run's CT, else all."""
+    """The body (bool) on the voxels of one of the run's maps: where a prediction has a spread, else tissue of the
+    run's CT, else all.
+    """
     shape = slicer.util.arrayFromVolume(node).shape
     for key in ("predictive", "entropy"):
         known = run.overlays.get(key)
@@ -137,7 +167,9 @@ def body_of(run: Run, node) -> np.ndarray:
 
 
 def _slices(node) -> tuple[int, np.ndarray]:
-    """Which axis of the array [k, j, i] runs from the feet to the head, and where its slices lie (mm, S, at the image's centre)."""
+    """Which axis of the array [k, j, i] runs from the feet to the head, and where its slices lie (mm, S, at the
+    image's centre).
+    """
     direction = np.array(image_like(np.zeros((1, 1, 1), np.uint8), node).GetDirection()).reshape(3, 3)
     along = int(np.abs(direction[2]).argmax())  # of i, j, k
     matrix = vtk.vtkMatrix4x4()
@@ -152,7 +184,9 @@ def _slices(node) -> tuple[int, np.ndarray]:
 
 
 def _compared(run: Run, key: str, where: str | None = None) -> np.ndarray | None:
-    """The values of a map in the body, where the map `where` (itself when None) was compared: it is exactly 0 elsewhere."""
+    """The values of a map in the body, where the map `where` (itself when None) was compared: it is exactly 0
+    elsewhere.
+    """
     node, other = run.overlays.get(key), run.overlays.get(where or key)
     if node is None or other is None or node.GetScene() is not run.scene or other.GetScene() is not run.scene:
         return None

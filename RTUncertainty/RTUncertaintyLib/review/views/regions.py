@@ -1,4 +1,6 @@
-"""Connected regions in which a map exceeds its threshold: the places that a reviewer goes through, largest excess first."""
+"""Connected regions in which a map exceeds its threshold: the places that a reviewer goes through, largest excess
+first.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,9 @@ import numpy as np
 import slicer.util
 import vtk
 
-from ...runs.run import Run
-from ...runs.overlays import OVERLAYS
 from ...mrml.segmentation import indices_on
+from ...runs.overlays import OVERLAYS
+from ...runs.run import Run
 
 AIR_HU = -500.0
 SMALLEST_ML, MOST = 0.05, 200
@@ -21,8 +23,8 @@ SHARE_OF_STRUCTURE = 0.25
 
 @dataclass(frozen=True)
 class Region:
-    """One region. `mean` is in the map's unit, `excess` the integral of what lies above the threshold (unit times ml); `point`
-    (RAS, mm) lies in the region; `place` says where it is, such as "in bone"."""
+    """One region. `mean` is in the map's unit, `excess` the integral of what lies above the threshold (unit times ml);
+    `point` (RAS, mm) lies in the region; `place` says where it is, such as "in bone"."""
 
     volume_ml: float
     mean: float
@@ -32,8 +34,8 @@ class Region:
 
 
 def uncertain_regions(run: Run, key: str, threshold: float) -> list[Region]:
-    """The regions of the map `key` above `threshold` (of a signed map: further than that from its middle, each side for itself)
-    inside the body, ranked by their excess. Voxels that touch by a corner are connected."""
+    """The regions of the map `key` above `threshold` (of a signed map: further than that from its middle, each side for
+    itself) inside the body, ranked by their excess. Voxels that touch by a corner are connected."""
     from scipy import ndimage
 
     node, overlay = run.overlays[key], OVERLAYS[key]
@@ -59,11 +61,21 @@ def uncertain_regions(run: Run, key: str, threshold: float) -> list[Region]:
     means = np.bincount(of, inside, count + 1)
     places = _places(run, node, labels, sizes, ranked)
     points = _points(node, where, of, above, ranked)
-    return [Region(float(sizes[r] * ml), float(means[r] / sizes[r] + overlay.middle), float(excess[r] * ml), points[r], places[r]) for r in ranked]
+    return [
+        Region(
+            float(sizes[r] * ml),
+            float(means[r] / sizes[r] + overlay.middle),
+            float(excess[r] * ml),
+            points[r],
+            places[r],
+        )
+        for r in ranked
+    ]
 
 
 def body_of(run: Run, node) -> np.ndarray | None:
-    """The body (bool [z, y, x]) on the grid of `node`: tissue and the air inside it, from the CT of the run on that grid.
+    """The body (bool [z, y, x]) on the grid of `node`: tissue and the air inside it, from the CT of the run on that
+    grid.
 
     None where there is no such CT; the maps of a prediction are zero outside of the body already.
     """
@@ -88,7 +100,7 @@ def _points(node, where, of, above, ranked) -> dict[int, tuple]:
     starts = np.searchsorted(of[order], np.arange(of.max() + 2))
     found = {}
     for region in ranked:
-        own = order[starts[region]:starts[region + 1]]
+        own = order[starts[region] : starts[region + 1]]
         voxels = np.stack(np.unravel_index(where[own], shape), 1)
         weight = above[own] + 1e-6
         slices = np.bincount(voxels[:, 0], weight)
@@ -107,7 +119,9 @@ def _places(run: Run, node, labels: np.ndarray, sizes: np.ndarray, ranked) -> di
         for index in range(segmentation.GetSegmentation().GetNumberOfSegments()):
             name = segmentation.GetSegmentation().GetNthSegment(index).GetName()
             voxels = indices_on(segmentation, name, node)
-            overlap = np.bincount(labels[tuple(voxels.T)], minlength=len(sizes)) if len(voxels) else np.zeros(len(sizes))
+            overlap = (
+                np.bincount(labels[tuple(voxels.T)], minlength=len(sizes)) if len(voxels) else np.zeros(len(sizes))
+            )
             for region in ranked:
                 share = overlap[region] / sizes[region]
                 if share >= SHARE_OF_STRUCTURE and share > best.get(region, (0.0, ""))[0]:

@@ -17,13 +17,16 @@ def accept_structures(run: Run, paths: dict[str, str] | None = None):
     """Build the segmentation of accepted contours, or bring it up to date; returns its node.
 
     `paths` maps a structure's name to 'propagated' or 'segmented'; structures that it does not name take the model's
-    proposal. A contour that was accepted before by the same path is left as it is, so that corrections by hand stay; one
-    whose path changed is replaced, one that was deleted comes back. Raises `ValueError` for a structure or path that there is not.
+    proposal. A contour that was accepted before by the same path is left as it is, so that corrections by hand stay;
+    one whose path changed is replaced, one that was deleted comes back. Raises `ValueError` for a structure or path
+    that there is not.
     """
     chosen = {name: (paths or {}).get(name, run.default_path(name)) for name in run.names}
     for name, path in {**(paths or {}), **chosen}.items():
         if name not in chosen or path not in run.paths(name):
-            raise ValueError(f"{name} has no contour '{path}'; it has {', '.join(run.paths(name)) if name in chosen else 'none'}.")
+            raise ValueError(
+                f"{name} has no contour '{path}'; it has {', '.join(run.paths(name)) if name in chosen else 'none'}."
+            )
     run.scene.StartState(run.scene.BatchProcessState)
     try:
         node = run.segmentations.get("accepted")
@@ -59,7 +62,9 @@ def accepted_path(node, name: str) -> str:
 def _new_node(run: Run):
     """An empty segmentation in the run's folder, on the grid of the daily CT."""
     of = run.input or run.warped
-    node = run.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", run.scene.GenerateUniqueName(f"{of.GetName()} accepted structures"))
+    node = run.scene.AddNewNodeByClass(
+        "vtkMRMLSegmentationNode", run.scene.GenerateUniqueName(f"{of.GetName()} accepted structures")
+    )
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(of)
     propagation_style.dress(node, "accepted")
@@ -67,7 +72,9 @@ def _new_node(run: Run):
 
 
 def _replace(node, source, name: str, path: str) -> None:
-    """Copy a segment, names, colour and codes with it, in place of the one of that name; its place in the list stays."""
+    """Copy a segment, names, colour and codes with it, in place of the one of that name; its place in the list
+    stays.
+    """
     segmentation, identifier = node.GetSegmentation(), segment_id(source, name)
     before = segmentation.GetSegmentIndex(segment_id(node, name)) if segment_id(node, name) else -1
     if before >= 0:

@@ -8,26 +8,35 @@ import slicer
 from rtuncertainty.core import image_io
 from rtuncertainty.results import Result
 
-from ..review_data import write_summary
 from ...mrml import propagation_style, segmentation, tables, volumes
 from ...mrml.attributes import INPUT_REFERENCE, PLANNING_REFERENCE, STRUCTURES_REFERENCE
 from .. import inside
 from ..load import add_overlay, add_tables, all_or_nothing, image_on_grid
+from ..removal import watch_scene
+from ..review_data import write_summary
 from .run import PropagationRun
 from .structure_rows import PATHS, structure_rows
 from .transform import add_transform
-from ..removal import watch_scene
 
 MAPS = ("displacement_sd", "jacobian", "segmented_entropy")
 TITLES = {"propagated": "propagated structures", "segmented": "segmented structures"}
 REQUIRED = ("transform", "warped_planning", "jacobian", "propagated", "structure_table")
 TISSUE_HU = -500.0
 SURFACE_VOXELS = 300e6
-"""Voxels of the daily CT times structures up to which surfaces for the 3-D view take a few seconds (50 million a second)."""
+"""Voxels of the daily CT times structures up to which surfaces for the 3-D view take a few seconds (50 million a
+second).
+"""
 
 
-def load_propagation(folder, scene=None, planning_node=None, structures_node=None, daily_node=None, input_file=None,
-                     name: str | None = None) -> PropagationRun:
+def load_propagation(
+    folder,
+    scene=None,
+    planning_node=None,
+    structures_node=None,
+    daily_node=None,
+    input_file=None,
+    name: str | None = None,
+) -> PropagationRun:
     """Load a result folder of `rtuncertainty propagate` into one subject-hierarchy folder.
 
     folder
@@ -38,7 +47,8 @@ def load_propagation(folder, scene=None, planning_node=None, structures_node=Non
         What was propagated, when it is in the scene: the planning CT, its segmentation and the daily CT. They stay the
         user's own. Ignored when they are not in `scene` (any more).
     input_file
-        Instead of `daily_node`, the file of the daily CT: it is loaded as part of the run, so that the scene can stand alone.
+        Instead of `daily_node`, the file of the daily CT: it is loaded as part of the run, so that the scene can stand
+        alone.
     name
         Name of the run's folder; the summary's unless given. A number is added when it is taken.
 
@@ -64,28 +74,43 @@ def _build(scene, result: Result, planning, structures, daily, daily_image, want
     run.planning, run.planning_structures, run.input = planning, structures, daily
     prefix = daily.GetName() if daily is not None else result.input_name("daily")
     moved = planning.GetName() if planning is not None else result.input_name("planning")
+
     def title(text: str) -> str:
         return scene.GenerateUniqueName(tables.node_name(f"{prefix} {text}"))
 
     if daily_image is not None:
-        run.input = daily = run.add(volumes.add_volume(scene, daily_image, scene.GenerateUniqueName(prefix), volumes.HOUNSFIELD), "input")
+        run.input = daily = run.add(
+            volumes.add_volume(scene, daily_image, scene.GenerateUniqueName(prefix), volumes.HOUNSFIELD), "input"
+        )
         volumes.show_as_ct(daily, propagation_style.WINDOW)
     warped_image = result.image("warped_planning")
-    warped = volumes.add_volume(scene, warped_image, scene.GenerateUniqueName(f"{moved} warped to {prefix}"), volumes.HOUNSFIELD)
+    warped = volumes.add_volume(
+        scene, warped_image, scene.GenerateUniqueName(f"{moved} warped to {prefix}"), volumes.HOUNSFIELD
+    )
     run.warped = run.add(warped, "warped")
     volumes.show_as_ct(run.warped, propagation_style.WINDOW)
-    for reference, node in ((PLANNING_REFERENCE, planning), (STRUCTURES_REFERENCE, structures), (INPUT_REFERENCE, daily)):
+    for reference, node in (
+        (PLANNING_REFERENCE, planning),
+        (STRUCTURES_REFERENCE, structures),
+        (INPUT_REFERENCE, daily),
+    ):
         if node is not None:
             run.warped.SetNodeReferenceID(reference, node.GetID())
     known = result.summary.get("structures", [])
     surfaces = warped_image.GetNumberOfPixels() * len(known) <= SURFACE_VOXELS
     for path in filter(result.has, PATHS):
-        node = segmentation.add_segmentation(scene, result.path(path), known, title(TITLES[path]), daily or run.warped, surfaces and path == "propagated")
+        node = segmentation.add_segmentation(
+            scene, result.path(path), known, title(TITLES[path]), daily or run.warped, surfaces and path == "propagated"
+        )
         run.segmentations[path] = run.add(node, f"segmentation.{path}")
         propagation_style.dress(node, path)
     if structures is not None:
-        run.outlines = run.add(propagation_style.copy_outlines(scene, structures, known, f"{structures.GetName()} (planning)"), "outlines")
-    run.transform = run.add(add_transform(scene, result.path("transform"), scene.GenerateUniqueName(f"{moved} to {prefix}")), "transform")
+        run.outlines = run.add(
+            propagation_style.copy_outlines(scene, structures, known, f"{structures.GetName()} (planning)"), "outlines"
+        )
+    run.transform = run.add(
+        add_transform(scene, result.path("transform"), scene.GenerateUniqueName(f"{moved} to {prefix}")), "transform"
+    )
     body = sitk.GetArrayViewFromImage(warped_image) > TISSUE_HU
     classes = 1 + sum("segmented" in s.get("paths", ()) for s in known)
     for key in filter(result.has, MAPS):

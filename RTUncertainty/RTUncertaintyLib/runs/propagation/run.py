@@ -5,26 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from ...mrml.attributes import HIDDEN_ATTRIBUTE, PLANNING_REFERENCE, STRUCTURES_REFERENCE
+from ...mrml.segmentation import segment_id
+from ...mrml.tables import original
+from ..review_data import read_summary
+from ..run import Run
 from . import show
 from .accept import accepted_paths
 from .structure_rows import PATHS
 from .transform import deformed_nodes, undo_deformation
-from ..review_data import read_summary
-from ..run import Run
-from ...mrml.attributes import HIDDEN_ATTRIBUTE, PLANNING_REFERENCE, STRUCTURES_REFERENCE
-from ...mrml.segmentation import segment_id
-from ...mrml.tables import original
 
 
 @dataclass
 class PropagationRun(Run):
     """What a propagation put into a scene.
 
-    `input` is the daily CT, `planning` and `planning_structures` are what was propagated: the user's own nodes, None when
-    they are not in the scene. `warped` is the planning CT on the daily scan, `transform` the grid transform that moves
-    planning nodes there, `outlines` a copy of the planning structures for display. `segmentations` maps 'propagated',
-    'segmented' (when the model segments) and 'accepted' (when something was accepted) to their nodes. `tables` has
-    'structure_table', 'volumes' and 'flags'.
+    `input` is the daily CT, `planning` and `planning_structures` are what was propagated: the user's own nodes, None
+    when they are not in the scene. `warped` is the planning CT on the daily scan, `transform` the grid transform that
+    moves planning nodes there, `outlines` a copy of the planning structures for display. `segmentations` maps
+    'propagated', 'segmented' (when the model segments) and 'accepted' (when something was accepted) to their nodes.
+    `tables` has 'structure_table', 'volumes' and 'flags'.
     """
 
     warped: object = None
@@ -38,7 +38,10 @@ class PropagationRun(Run):
     single: ClassVar[tuple[str, ...]] = (*Run.single, "warped", "transform", "outlines")
     keyed: ClassVar[dict[str, str]] = {**Run.keyed, "segmentation": "segmentations"}
     references: ClassVar[dict[str, str]] = {
-        **Run.references, "planning": PLANNING_REFERENCE, "planning_structures": STRUCTURES_REFERENCE}
+        **Run.references,
+        "planning": PLANNING_REFERENCE,
+        "planning_structures": STRUCTURES_REFERENCE,
+    }
     ct_key: ClassVar[str] = "warped_planning"
     deforms: ClassVar[bool] = True
 
@@ -64,7 +67,10 @@ class PropagationRun(Run):
 
     def contour(self, name: str) -> tuple[object, bool]:
         proposed, accepted = self.default_path(name), accepted_paths(self).get(name)
-        for path, node in (("accepted", self.segmentations.get("accepted")), (proposed, self.segmentations.get(proposed))):
+        for path, node in (
+            ("accepted", self.segmentations.get("accepted")),
+            (proposed, self.segmentations.get(proposed)),
+        ):
             if self.with_segment(node, name) is not None and (path != "accepted" or accepted):
                 return node, (accepted or proposed) == proposed
         return None, True
@@ -83,11 +89,19 @@ class PropagationRun(Run):
     @property
     def names(self) -> list[str]:
         """Names of the structures, in the order of the table; none when the table was deleted."""
-        return [self._cell(row, "structure") for row in range(self._table.GetNumberOfRows())] if self._table is not None else []
+        return (
+            [self._cell(row, "structure") for row in range(self._table.GetNumberOfRows())]
+            if self._table is not None
+            else []
+        )
 
     def default_path(self, name: str) -> str:
         """The path that the model proposes for a structure, 'propagated' where it says nothing."""
-        told = [s.get("default") for s in read_summary(self).get("structures") or [] if isinstance(s, dict) and s.get("name") == name]
+        told = [
+            s.get("default")
+            for s in read_summary(self).get("structures") or []
+            if isinstance(s, dict) and s.get("name") == name
+        ]
         row = self._cell(self.names.index(name), "default") if name in self.names else None
         return row or next(filter(None, told), "propagated")
 
@@ -96,7 +110,9 @@ class PropagationRun(Run):
         return [path for path in PATHS if path in self.segmentations and segment_id(self.segmentations[path], name)]
 
     def worst_slice(self, name: str) -> int | None:
-        """Index along the third axis of the daily scan where a structure is least certain; None when it is not known."""
+        """Index along the third axis of the daily scan where a structure is least certain; None when it is not
+        known.
+        """
         value = self._table.GetValueByName(self.names.index(name), "worst_slice").ToDouble()
         return int(value) if value == value else None
 

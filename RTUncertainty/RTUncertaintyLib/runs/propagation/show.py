@@ -1,17 +1,19 @@
-"""Showing a propagation: blending planning, warped and daily CT, overlays, contours, and the worst slice of a structure."""
+"""Showing a propagation: blending planning, warped and daily CT, overlays, contours, and the worst slice of a
+structure.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import vtk
 
-from .. import overlays
 from ...mrml import propagation_style
-from ..run import Run
 from ...mrml.attributes import HIDDEN_ATTRIBUTE, nodes_by_class, overlay_nodes
 from ...mrml.segmentation import voxels_of
-from ..show import OPACITY, fit_application_views, select_volume
 from ...mrml.volumes import show_as_ct
+from .. import overlays
+from ..run import Run
+from ..show import OPACITY, fit_application_views, select_volume
 
 PLANNING, WARPED, DAILY = 0.0, 1.0, 2.0
 """Stops of the blend."""
@@ -20,9 +22,9 @@ PLANNING, WARPED, DAILY = 0.0, 1.0, 2.0
 def show_propagation(run: Run, blend: float = DAILY) -> None:
     """Show a run in all slice views of its scene, linked: the daily CT with the contours of both paths over it.
 
-    CTs whose window is automatic get the one that the warped planning CT has, so that a blend compares tissue and not windows.
-    The planning structures' own display goes off while their thin outlines are on. A view is fitted only when it showed
-    nothing before, so that the user's zoom stays.
+    CTs whose window is automatic get the one that the warped planning CT has, so that a blend compares tissue and not
+    windows. The planning structures' own display goes off while their thin outlines are on. A view is fitted only when
+    it showed nothing before, so that the user's zoom stays.
     """
     if not run.exists():
         return
@@ -55,10 +57,11 @@ def blend_images(run: Run) -> dict[float, object]:
 
 
 def show_blend(run: Run, position: float, overlay: str | None = None) -> None:
-    """Show the CT at `position` (0 planning, 1 warped planning, 2 daily; between two stops they are blended) in all slice views.
+    """Show the CT at `position` (0 planning, 1 warped planning, 2 daily; between two stops they are blended) in all
+    slice views.
 
-    With an `overlay` (a key of the run's overlays), the CT at the nearest stop lies below it, because a view shows two images.
-    Exactly the legend of that overlay is visible. Stops whose image is not in the scene are skipped.
+    With an `overlay` (a key of the run's overlays), the CT at the nearest stop lies below it, because a view shows two
+    images. Exactly the legend of that overlay is visible. Stops whose image is not in the scene are skipped.
     """
     if not run.exists():
         return
@@ -83,9 +86,14 @@ def show_blend(run: Run, position: float, overlay: str | None = None) -> None:
 
 
 def contour_sets(run: Run) -> dict[str, object]:
-    """The sets of contours that can be shown: 'propagated', 'segmented', 'planning', 'accepted' -> segmentation node."""
-    found = {**{key: run.segmentations.get(key) for key in ("propagated", "segmented")}, "planning": run.outlines,
-             "accepted": run.segmentations.get("accepted")}
+    """The sets of contours that can be shown: 'propagated', 'segmented', 'planning', 'accepted' -> segmentation
+    node.
+    """
+    found = {
+        **{key: run.segmentations.get(key) for key in ("propagated", "segmented")},
+        "planning": run.outlines,
+        "accepted": run.segmentations.get("accepted"),
+    }
     return {key: node for key, node in found.items() if node is not None and node.GetScene() is run.scene}
 
 
@@ -105,7 +113,8 @@ def contours_visible(run: Run, key: str) -> bool:
 def jump_to_structure(run: Run, name: str) -> np.ndarray | None:
     """Centre all slice views on a structure in its worst slice; returns the point (RAS, mm), None when it is nowhere.
 
-    The worst slice is the one of the daily scan in which the two paths differ most or, with one path, the spread is largest.
+    The worst slice is the one of the daily scan in which the two paths differ most or, with one path, the spread is
+    largest.
     """
     point = worst_point(run, name)
     if point is not None:

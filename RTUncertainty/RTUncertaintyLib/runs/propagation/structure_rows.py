@@ -45,20 +45,39 @@ def structure_rows(result: Result, accepted: dict[str, str] | None = None) -> li
     Raises:
         InputError: a number is none, or a word is one that this version does not know.
     """
-    paths = {s["name"]: tuple(p for p in PATHS if p in s.get("paths", PATHS[:1])) for s in result.summary.get("structures", [])}
+    paths = {
+        s["name"]: tuple(p for p in PATHS if p in s.get("paths", PATHS[:1]))
+        for s in result.summary.get("structures", [])
+    }
     file = result.path("structure_table") if result.folder else result.name
-    return [_row(row, paths.get(row["structure"], PATHS[:1]), file, accepted or {}) for row in result.table("structure_table")]
+    return [
+        _row(row, paths.get(row["structure"], PATHS[:1]), file, accepted or {})
+        for row in result.table("structure_table")
+    ]
 
 
 def _row(row: dict[str, str], known: tuple[str, ...], file, accepted: dict[str, str]) -> StructureRow:
-    name, values = row["structure"], {c: number(row, c, file) for c in row if c.endswith(("_ml", "_mm")) or c in ("dice", "worst_slice")}
+    name, values = (
+        row["structure"],
+        {c: number(row, c, file) for c in row if c.endswith(("_ml", "_mm")) or c in ("dice", "worst_slice")},
+    )
     if row["light"] not in LIGHTS or row["default"] not in known:
-        raise InputError(f"{file}: {name} has the light {row['light']!r} and the default {row['default']!r}, which this version "
-                         "does not know; update RTUncertainty.")
+        raise InputError(
+            f"{file}: {name} has the light {row['light']!r} and the default {row['default']!r}, which this version "
+            "does not know; update RTUncertainty."
+        )
     worst = values["worst_slice"]
     return StructureRow(
-        name=name, paths=known, default=accepted[name] if accepted.get(name) in known else row["default"], light=row["light"],
-        flag=row["flag"], reason=row["reason"], planning_ml=values["planning_ml"],
+        name=name,
+        paths=known,
+        default=accepted[name] if accepted.get(name) in known else row["default"],
+        light=row["light"],
+        flag=row["flag"],
+        reason=row["reason"],
+        planning_ml=values["planning_ml"],
         volumes={p: (values[f"{p}_ml"], values[f"{p}_lower_ml"], values[f"{p}_upper_ml"]) for p in known},
-        sd_mm={p: values[f"{p}_sd_mm"] for p in known}, dice=values["dice"], msd_mm=values["msd_mm"],
-        worst_slice=None if worst is None else int(worst))
+        sd_mm={p: values[f"{p}_sd_mm"] for p in known},
+        dice=values["dice"],
+        msd_mm=values["msd_mm"],
+        worst_slice=None if worst is None else int(worst),
+    )

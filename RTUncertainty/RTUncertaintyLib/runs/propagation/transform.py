@@ -16,8 +16,8 @@ class CannotMove(ValueError):
 def add_transform(scene, file: Path, name: str):
     """A grid transform node that moves planning nodes onto the daily scan.
 
-    The file maps points of the daily to the planning CT, as ITK resamples; Slicer reads that as the transform from parent.
-    Raises `InputError` when it cannot be read as one displacement field.
+    The file maps points of the daily to the planning CT, as ITK resamples; Slicer reads that as the transform from
+    parent. Raises `InputError` when it cannot be read as one displacement field.
     """
     node = scene.AddNewNodeByClass("vtkMRMLGridTransformNode", name)
     storage = scene.AddNewNodeByClass("vtkMRMLTransformStorageNode")
@@ -32,7 +32,8 @@ def add_transform(scene, file: Path, name: str):
 
 
 def apply_deformation(run, node) -> None:
-    """Put a node (a dose, a segmentation, a model) that lies on the planning CT under the deformation: it moves onto the daily scan.
+    """Put a node (a dose, a segmentation, a model) that lies on the planning CT under the deformation: it moves onto
+    the daily scan.
 
     Raises `CannotMove` for the run's own nodes, the daily CT, and for a node that lies under another transform.
     """
@@ -43,7 +44,9 @@ def apply_deformation(run, node) -> None:
 
 
 def undo_deformation(run, node) -> None:
-    """Take a node out of the deformation: it lies on the planning CT again. Does nothing to a node that is not under it."""
+    """Take a node out of the deformation: it lies on the planning CT again. Does nothing to a node that is not under
+    it.
+    """
     if node.GetParentTransformNode() is run.transform:
         node.SetAndObserveTransformNodeID(None)
 
@@ -52,7 +55,9 @@ def deformed_nodes(run) -> list:
     """The nodes under the deformation."""
     if run.transform is None or run.transform.GetScene() is None:
         return []
-    return [n for n in nodes_by_class(run.scene, "vtkMRMLTransformableNode") if n.GetParentTransformNode() is run.transform]
+    return [
+        n for n in nodes_by_class(run.scene, "vtkMRMLTransformableNode") if n.GetParentTransformNode() is run.transform
+    ]
 
 
 def reason_not_to_move(run, node) -> str:
@@ -67,5 +72,8 @@ def reason_not_to_move(run, node) -> str:
     if node.GetAttribute(RUN_ATTRIBUTE) == run.run_id:
         return f"{name} is a result of this run and lies on the daily scan already."
     if parent is not None and parent is not run.transform:
-        return f"{name} lies under the transform {parent.GetName()}: harden it (Data module, right click, Harden transform), then apply again."
+        return (
+            f"{name} lies under the transform {parent.GetName()}: harden it (Data module, right click, Harden "
+            "transform), then apply again."
+        )
     return ""

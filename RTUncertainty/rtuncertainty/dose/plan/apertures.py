@@ -14,9 +14,11 @@ PIXEL_MM, FIELD_MM, SOURCE_MM = 1.0, 400, 1000.0
 
 
 def projected(points: np.ndarray, isocentre: np.ndarray, gantry: float, source_mm: float = SOURCE_MM) -> np.ndarray:
-    """Places [n, 2] (across the gantry's axis, along it) in mm at the isocentre's plane of points [n, 3] (x, y, z in LPS, mm).
+    """Places [n, 2] (across the gantry's axis, along it) in mm at the isocentre's plane of points [n, 3] (x, y, z in
+    LPS, mm).
 
-    The beam runs along (−sin, cos) in (x, y) at the gantry angle in degrees, as pydosert turns it; across is (cos, sin).
+    The beam runs along (−sin, cos) in (x, y) at the gantry angle in degrees, as pydosert turns it; across is (cos,
+    sin).
     """
     a = math.radians(gantry)
     x, y, z = (np.asarray(points, float) - isocentre).T
@@ -24,17 +26,22 @@ def projected(points: np.ndarray, isocentre: np.ndarray, gantry: float, source_m
     return np.stack([(x * math.cos(a) + y * math.sin(a)) * scale, z * scale], 1)
 
 
-def shaped(points: np.ndarray, isocentre, gantry: float, voxel_mm: float, margin_mm: float, leaf_widths) -> tuple[np.ndarray, np.ndarray]:
+def shaped(
+    points: np.ndarray, isocentre, gantry: float, voxel_mm: float, margin_mm: float, leaf_widths
+) -> tuple[np.ndarray, np.ndarray]:
     """Leaves [n, 2] (mm, across) and jaws [2] (mm, along) around a target's voxels (middles `points`) and a margin.
 
-    Each pair of leaves opens to the widest place of the target and margin in its band; pairs that the target does not reach are shut.
-    Raises `InputError` for a target beyond the largest field.
+    Each pair of leaves opens to the widest place of the target and margin in its band; pairs that the target does not
+    reach are shut. Raises `InputError` for a target beyond the largest field.
     """
     places = projected(points, isocentre, gantry)
     half = FIELD_MM / 2
     if np.abs(places).max() + margin_mm > half:
-        raise InputError(f"the target and its margin reach {np.abs(places).max() + margin_mm:.0f} mm from the isocentre at gantry angle {gantry:g}, "
-                         f"beyond the largest field ({half:g} mm); choose an isocentre in the middle of the target.")
+        raise InputError(
+            f"the target and its margin reach {np.abs(places).max() + margin_mm:.0f} mm from the isocentre at gantry "
+            f"angle {gantry:g}, "
+            f"beyond the largest field ({half:g} mm); choose an isocentre in the middle of the target."
+        )
     count = int(FIELD_MM / PIXEL_MM)
     seen = np.zeros((count, count), bool)
     column, row = np.floor((places + half) / PIXEL_MM).astype(int).T.clip(0, count - 1)
@@ -44,7 +51,7 @@ def shaped(points: np.ndarray, isocentre, gantry: float, voxel_mm: float, margin
     edges = np.concatenate([[0.0], np.cumsum(leaf_widths)]) - np.sum(leaf_widths) / 2
     leaves = np.zeros((len(leaf_widths), 2))
     for number, (low, high) in enumerate(zip(edges[:-1], edges[1:])):
-        band = opened[max(0, int(np.floor((low + half) / PIXEL_MM))):max(0, int(np.ceil((high + half) / PIXEL_MM)))]
+        band = opened[max(0, int(np.floor((low + half) / PIXEL_MM))) : max(0, int(np.ceil((high + half) / PIXEL_MM)))]
         columns = np.flatnonzero(band.any(0))
         if len(columns):
             leaves[number] = columns[0] * PIXEL_MM - half, (columns[-1] + 1) * PIXEL_MM - half

@@ -1,8 +1,10 @@
-"""Calibrated intervals of a target's D98, Davg and D2 on a synthetic CT: what a card's `calibration.dose` adds to the band of samples.
+"""Calibrated intervals of a target's D98, Davg and D2 on a synthetic CT: what a card's `calibration.dose` adds to the
+band of samples.
 
-Both ends of the band of 5 to 95 % of samples move out by a margin in percent of the prescription: the conformal quantile, over validation
-patients, of how far the CT's dose lay outside of the band (Romano, Patterson & Candès 2019). So the interval holds the dose on the CT with
-at least the promised probability in patients like those, for the simple plan of the same kind of radiation, whatever the samples are worth.
+Both ends of the band of 5 to 95 % of samples move out by a margin in percent of the prescription: the conformal
+quantile, over validation patients, of how far the CT's dose lay outside of the band (Romano, Patterson & Candès 2019).
+So the interval holds the dose on the CT with at least the promised probability in patients like those, for the simple
+plan of the same kind of radiation, whatever the samples are worth.
 
 Training's side, the fit, is training/calibration/dose.py.
 """
@@ -14,14 +16,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DoseCalibration:
-    """`level` (0 to 1) that the intervals promise, validation `patients` behind it, and `margins` in percent of the prescription by `compare.DOSES`."""
+    """`level` (0 to 1) that the intervals promise, validation `patients` behind it, and `margins` in percent of the
+    prescription by `compare.DOSES`.
+    """
 
     level: float
     patients: int
     margins: dict[str, float]
 
     def interval(self, lower: dict[str, float], upper: dict[str, float]) -> dict[str, tuple[float, float]]:
-        """(lower, upper) by dose of the difference from the CT in percent of the prescription, from the ends of the samples' band."""
+        """(lower, upper) by dose of the difference from the CT in percent of the prescription, from the ends of the
+        samples' band.
+        """
         found = {}
         for dose, margin in self.margins.items():
             low, high = lower[dose] - margin, upper[dose] + margin

@@ -1,4 +1,6 @@
-"""What a dose does to structures when it is computed on another image: doses of DVHs, gamma pass rates, and bands over samples."""
+"""What a dose does to structures when it is computed on another image: doses of DVHs, gamma pass rates, and bands
+over samples.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,10 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from rtuncertainty.core.errors import InputError
 from rtuncertainty.dose import bands, dvh
 from rtuncertainty.dose.gamma import ROUNDING, gamma
 from rtuncertainty.dose.table import Row, dose_axis
-from rtuncertainty.core.errors import InputError
 from rtuncertainty.results import tables
 
 LEVEL = 0.9
@@ -24,10 +26,10 @@ DOSES = ("d98", "davg", "d2")
 
 @dataclass
 class Compared:
-    """A structure's doses on the CT and on another image: `ct` and `other` in Gy by `DOSES`, `difference` (other − CT) in percent of the
-    prescription, as Table III of Kaushik 2022; `lower` and `upper` of the difference over samples, `holds` whether 0 (the CT) lies
-    in between; `calibrated`: (lower, upper) of the target's, see `calibrated`; `passed`: gamma pass rates in percent inside the structure
-    by `CRITERIA`."""
+    """A structure's doses on the CT and on another image: `ct` and `other` in Gy by `DOSES`, `difference` (other − CT)
+    in percent of the prescription, as Table III of Kaushik 2022; `lower` and `upper` of the difference over samples,
+    `holds` whether 0 (the CT) lies in between; `calibrated`: (lower, upper) of the target's, see `calibrated`;
+    `passed`: gamma pass rates in percent inside the structure by `CRITERIA`."""
 
     structure: str
     volume_ml: float
@@ -46,7 +48,9 @@ class Compared:
 
 @dataclass
 class Comparison:
-    """All structures (those in the dose grid), pass rates over the whole dose, the gamma image of the first criterion, and the DVHs' rows."""
+    """All structures (those in the dose grid), pass rates over the whole dose, the gamma image of the first
+    criterion, and the DVHs' rows.
+    """
 
     structures: list[Compared]
     passed: dict[tuple, float]
@@ -73,12 +77,21 @@ def rows_of(dose: sitk.Image, regions: dict) -> list[Row]:
             rows.append(Row(name, note=str(error)))
             continue
         outside = 1 - found.covered
-        rows.append(Row(name, found, note=f"{outside:.1%} of it lie outside of the dose grid and do not count" if outside > 0 else ""))
+        rows.append(
+            Row(
+                name,
+                found,
+                note=f"{outside:.1%} of it lie outside of the dose grid and do not count" if outside > 0 else "",
+            )
+        )
     return rows
 
 
-def compare(ct_dose: sitk.Image, other: sitk.Image, regions: dict, prescription: float, members: list[sitk.Image] = ()) -> Comparison:
-    """Compare doses of one plan in Gy, on one grid. members: doses on samples of the other image, for bands of 5 to 95 %.
+def compare(
+    ct_dose: sitk.Image, other: sitk.Image, regions: dict, prescription: float, members: list[sitk.Image] = ()
+) -> Comparison:
+    """Compare doses of one plan in Gy, on one grid. members: doses on samples of the other image, for bands of 5 to 95
+    %.
 
     Raises `InputError` when no region lies in the dose grid.
     """
@@ -97,7 +110,9 @@ def compare(ct_dose: sitk.Image, other: sitk.Image, regions: dict, prescription:
             continue
         region = regions[before.structure]
         one, two = doses(before.dvh), doses(after.dvh)
-        made = Compared(before.structure, before.dvh.volume_ml, one, two, {d: 100 * (two[d] - one[d]) / prescription for d in DOSES})
+        made = Compared(
+            before.structure, before.dvh.volume_ml, one, two, {d: 100 * (two[d] - one[d]) / prescription for d in DOSES}
+        )
         inside = torch.from_numpy(region.fraction(ct_dose) >= 0.5)
         made.passed = {c: _passed(values, inside) for c, values in images.items()}
         if len(members) > 1:
@@ -119,12 +134,16 @@ def _passed(values: torch.Tensor, inside: torch.Tensor) -> float:
 def interval(found: list[dict], ct: dict, prescription: float) -> tuple[dict, dict]:
     """5 and 95 % of members' `doses` minus the CT's, each by its name, in percent of the prescription."""
     ends = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-    quantiles = {d: np.quantile([100 * (f[d] - ct[d]) / prescription for f in found], ends, method="hazen") for d in DOSES}
+    quantiles = {
+        d: np.quantile([100 * (f[d] - ct[d]) / prescription for f in found], ends, method="hazen") for d in DOSES
+    }
     return {d: float(q[0]) for d, q in quantiles.items()}, {d: float(q[1]) for d, q in quantiles.items()}
 
 
 def table(found: Comparison) -> str:
-    """`comparison.csv` as text: a row for each structure, and one, "(dose above 10 %)", for the pass rates over all of the dose."""
+    """`comparison.csv` as text: a row for each structure, and one, "(dose above 10 %)", for the pass rates over all
+    of the dose.
+    """
     banded, calibrated = any(c.lower for c in found.structures), any(c.calibrated for c in found.structures)
     head = ["structure", "volume_ml"]
     for d in DOSES:
@@ -138,9 +157,17 @@ def table(found: Comparison) -> str:
         for d in DOSES:
             line += [f"{c.ct[d]:.3f}", f"{c.other[d]:.3f}", f"{c.difference[d]:.3f}"]
             if banded:
-                line += [f"{c.lower[d]:.3f}", f"{c.upper[d]:.3f}", "yes" if c.holds(d) else "no"] if c.lower else ["", "", ""]
+                line += (
+                    [f"{c.lower[d]:.3f}", f"{c.upper[d]:.3f}", "yes" if c.holds(d) else "no"]
+                    if c.lower
+                    else ["", "", ""]
+                )
             if calibrated:
                 line += [f"{v:.3f}" for v in c.calibrated[d]] if c.calibrated else ["", ""]
         lines.append(line + [f"{c.passed[k]:.2f}" for k in CRITERIA])
-    lines.append([f"(dose above {CUTOFF:g} %)"] + [""] * (len(head) - 1 - len(CRITERIA)) + [f"{found.passed[k]:.2f}" for k in CRITERIA])
+    lines.append(
+        [f"(dose above {CUTOFF:g} %)"]
+        + [""] * (len(head) - 1 - len(CRITERIA))
+        + [f"{found.passed[k]:.2f}" for k in CRITERIA]
+    )
     return tables.text(head, lines)

@@ -1,4 +1,6 @@
-"""A plan made on a CT: fields shaped to the target, scaled to the prescription, and the same fields on any other volume."""
+"""A plan made on a CT: fields shaped to the target, scaled to the prescription, and the same fields on any other
+volume.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from rtuncertainty.dose import dvh
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.dose import dvh
 
 from .density import Table
 from .grid import SCATTER_MM, DoseGrid
@@ -19,7 +21,9 @@ from .plan import PHOTON, TARGET, Plan
 
 @dataclass
 class Delivery:
-    """Fields with their monitor units or spot weights, as they were made on the CT; `dose` gives what they deliver elsewhere."""
+    """Fields with their monitor units or spot weights, as they were made on the CT; `dose` gives what they deliver
+    elsewhere.
+    """
 
     plan: Plan
     table: Table
@@ -35,16 +39,18 @@ class Delivery:
         return self.grid.averaged(self.table.relative(self.patient.ready(hu), self.plan.modality), air)
 
     def dose(self, volumes: torch.Tensor, batch: int = 1) -> torch.Tensor:
-        """Doses [t, z, y, x] in Gy of all fractions on media [t, z, y, x] (see `volume`); nothing outside of the body."""
+        """Doses [t, z, y, x] in Gy of all fractions on media [t, z, y, x] (see `volume`); nothing outside of the
+        body.
+        """
         return self.fields.dose(volumes, batch) * self.body
 
 
 def planned(plan: Plan, patient: Patient, target, table: Table, device="cpu", tell=None) -> Delivery:
     """Make the plan on the patient's CT.
 
-    target: a region (`rtuncertainty.dose.structure_region`). tell: called with the fraction of spots (protons) that are done.
-    Raises `InputError` for a target without a voxel or outside of the patient, an isocentre outside of the patient, a target too large
-    for a field, too deep or with too many spots, and one that the fields give no dose.
+    target: a region (`rtuncertainty.dose.structure_region`). tell: called with the fraction of spots (protons) that are
+    done. Raises `InputError` for a target without a voxel or outside of the patient, an isocentre outside of the
+    patient, a target too large for a field, too deep or with too many spots, and one that the fields give no dose.
     """
     if target.empty:
         raise InputError(f"the target {target.reason}; give a structure with a volume.")
@@ -53,11 +59,16 @@ def planned(plan: Plan, patient: Patient, target, table: Table, device="cpu", te
     grid = DoseGrid(patient.grid, patient.body, isocentre, box, plan.grid_mm, SCATTER_MM + plan.margin_mm)
     delivery = Delivery(plan, table, grid, patient, None, grid.averaged(patient.body, 0.0) > 0.5)
     inside = (target.fraction(grid.image) > 0.5) & delivery.body.numpy()
-    inside[:grid.inside.start] = inside[grid.inside.stop:] = False
+    inside[: grid.inside.start] = inside[grid.inside.stop :] = False
     if not inside.any():
-        raise InputError("the target fills no dose voxel inside of the patient; give structures of this patient, or a smaller grid_mm in the plan.")
+        raise InputError(
+            "the target fills no dose voxel inside of the patient; give structures of this patient, or a smaller "
+            "grid_mm in the plan."
+        )
     medium = delivery.volume(patient.ct)
-    middles = grid.isocentre + grid.spacing * (np.argwhere(inside)[:, ::-1] - np.array(grid.isocentre_mm)[::-1] / grid.spacing)
+    middles = grid.isocentre + grid.spacing * (
+        np.argwhere(inside)[:, ::-1] - np.array(grid.isocentre_mm)[::-1] / grid.spacing
+    )
     if plan.modality == PHOTON:
         from .photon import PhotonFields
 

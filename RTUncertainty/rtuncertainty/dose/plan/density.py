@@ -1,8 +1,10 @@
-"""From HU to what beams feel: mass density by a table, electron density and proton stopping power by the tissue that has this density.
+"""From HU to what beams feel: mass density by a table, electron density and proton stopping power by the tissue that
+has this density.
 
-The default table is that of Schneider, Bortfeld and Schlegel, Phys Med Biol 45:459 (2000), as it is used in Monte Carlo codes: air, fat, soft
-tissue and bone, linear in between. Its branch for connective tissue (23 to 100 HU) is left out: it jumps down by 4 % at 100 HU, and
-without it the lines of soft tissue and bone meet, at 24 HU. HU depend on the scanner and its tube voltage: replace the table by your own.
+The default table is that of Schneider, Bortfeld and Schlegel, Phys Med Biol 45:459 (2000), as it is used in Monte Carlo
+codes: air, fat, soft tissue and bone, linear in between. Its branch for connective tissue (23 to 100 HU) is left out:
+it jumps down by 4 % at 100 HU, and without it the lines of soft tissue and bone meet, at 24 HU. HU depend on the
+scanner and its tube voltage: replace the table by your own.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ import numpy as np
 
 from rtuncertainty.core.errors import InputError
 
-# mean Z/A of tissues and their density in g/cm³: Hubbell and Seltzer, NIST XCOM table 2 (air, and ICRU 44 lung, adipose, muscle, cortical bone)
+# mean Z/A of tissues and their density in g/cm³: Hubbell and Seltzer, NIST XCOM table 2 (air, and ICRU 44 lung,
+# adipose, muscle, cortical bone)
 _WATER_Z_A = 0.55508
 _Z_A = ((0.0012, 0.49919), (0.26, 0.55048), (0.95, 0.55579), (1.05, 0.55000), (1.92, 0.51478))
-# MeV, in the middle of what a treatment uses; stopping power relative to water changes by less than 0.5 % from 50 to 200 MeV
+# MeV, in the middle of what a treatment uses; stopping power relative to water changes by less than 0.5 % from 50 to
+# 200 MeV
 PROTON_MEV = 100.0
 COLUMNS = ("hu", "density", "electron_density", "stopping_power")
 
@@ -42,7 +46,9 @@ class Table:
         return np.interp(hu, self.hu, self.density).astype(np.float32)
 
     def relative(self, hu, modality: str) -> np.ndarray:
-        """What a beam's depth is counted in, relative to water: electron density for photons, stopping power for protons; float32."""
+        """What a beam's depth is counted in, relative to water: electron density for photons, stopping power for
+        protons; float32.
+        """
         given = self.electron_density if modality == "photon" else self.stopping_power
         if given is not None:
             return np.interp(hu, self.hu, given).astype(np.float32)
@@ -50,7 +56,9 @@ class Table:
         return (relative_electron_density if modality == "photon" else relative_stopping_power)(density)
 
 
-SCHNEIDER = Table((-1000.0, -98.0, 14.0, 24.0, 1600.0, 3000.0), (0.00121, 0.93, 1.03, 1.0312, 1.9642, 2.793), name="Schneider 2000")
+SCHNEIDER = Table(
+    (-1000.0, -98.0, 14.0, 24.0, 1600.0, 3000.0), (0.00121, 0.93, 1.03, 1.0312, 1.9642, 2.793), name="Schneider 2000"
+)
 
 
 def relative_electron_density(density: np.ndarray) -> np.ndarray:
@@ -62,21 +70,24 @@ def relative_electron_density(density: np.ndarray) -> np.ndarray:
 def relative_stopping_power(density: np.ndarray) -> np.ndarray:
     """Stopping power for protons relative to water, of tissues by their mass density in g/cm³; float32.
 
-    The fit of Fippel and Soukup, Med Phys 31:2263 (2004), for protons of `PROTON_MEV`; linear from lung to fat and from air to lung.
+    The fit of Fippel and Soukup, Med Phys 31:2263 (2004), for protons of `PROTON_MEV`; linear from lung to fat and from
+    air to lung.
     """
     density = np.asarray(density, np.float64)
 
     def fitted(rho):
-        return 1.0123 - 3.386e-5 * PROTON_MEV + 0.291 * (1 + PROTON_MEV ** -0.3421) * (rho ** -0.7 - 1)
+        return 1.0123 - 3.386e-5 * PROTON_MEV + 0.291 * (1 + PROTON_MEV**-0.3421) * (rho**-0.7 - 1)
 
     light = np.interp(density, (0.0012, 0.26, 0.9), (0.8815, 0.9925, fitted(0.9)))
     return (density * np.where(density >= 0.9, fitted(np.maximum(density, 0.9)), light)).astype(np.float32)
 
 
 def read_table(path) -> Table:
-    """A table from a CSV file with the columns hu and density, and where wanted electron_density and stopping_power (relative to water).
+    """A table from a CSV file with the columns hu and density, and where wanted electron_density and stopping_power
+    (relative to water).
 
-    Raises `InputError` for a file that cannot be read, unknown columns, fewer than two rows, HU that do not rise, and negative values.
+    Raises `InputError` for a file that cannot be read, unknown columns, fewer than two rows, HU that do not rise, and
+    negative values.
     """
     path = Path(path)
     try:
@@ -86,15 +97,22 @@ def read_table(path) -> Table:
             reader.fieldnames = names
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as a table of densities: {getattr(error, 'strerror', None) or error}.") from error
+        raise InputError(
+            f"{path} cannot be read as a table of densities: {getattr(error, 'strerror', None) or error}."
+        ) from error
     if names[:2] != list(COLUMNS[:2]) or not set(names) <= set(COLUMNS):
-        raise InputError(f"{path}: its columns are {', '.join(names) or 'none'}; give hu, density and, if you like, {' and '.join(COLUMNS[2:])}.")
+        raise InputError(
+            f"{path}: its columns are {', '.join(names) or 'none'}; give hu, density and, if you like, "
+            f"{' and '.join(COLUMNS[2:])}."
+        )
     columns = {}
     for name in names:
         try:
             columns[name] = tuple(float(r[name]) for r in rows)
         except (TypeError, ValueError):
-            raise InputError(f"{path}: column {name} holds an entry that is no number; give a number in every row.") from None
+            raise InputError(
+                f"{path}: column {name} holds an entry that is no number; give a number in every row."
+            ) from None
         if not all(map(math.isfinite, columns[name])):
             raise InputError(f"{path}: column {name} holds an entry that is not finite; give a number in every row.")
     if len(rows) < 2 or np.any(np.diff(columns["hu"]) <= 0):

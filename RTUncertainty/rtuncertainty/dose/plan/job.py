@@ -11,13 +11,16 @@ import numpy as np
 import SimpleITK as sitk
 
 from rtuncertainty.core import geometry, image_io
-from rtuncertainty.results import Result
-from rtuncertainty.results.result import now, versions, write_summary
-from rtuncertainty.dose import structures, table as dvh_table
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.events import Progress
+from rtuncertainty.dose import structures
+from rtuncertainty.dose import table as dvh_table
+from rtuncertainty.results import Result
+from rtuncertainty.results.result import now, versions, write_summary
 
-from . import calibrated, compare, patient, plan as plans, samples as members_of
+from . import calibrated, compare, patient
+from . import plan as plans
+from . import samples as members_of
 from .delivery import Delivery, planned
 from .density import SCHNEIDER, read_table
 
@@ -31,7 +34,9 @@ FEWEST = 10
 
 @dataclass
 class SyntheticCT:
-    """What `--synct` gave: the image, and from a result folder its predictive sd, the body and the model's card; None for what is not there."""
+    """What `--synct` gave: the image, and from a result folder its predictive sd, the body and the model's card;
+    None for what is not there.
+    """
 
     image: sitk.Image
     name: str
@@ -60,7 +65,9 @@ def read_synct(path) -> SyntheticCT:
 
 
 def target_of(regions: dict, name: str | None) -> str:
-    """The name of the target: `name`, else the only structure, else the first that is called like one. Raises `InputError`."""
+    """The name of the target: `name`, else the only structure, else the first that is called like one. Raises
+    `InputError`.
+    """
     if name is not None:
         if name not in regions:
             raise InputError(f"there is no structure '{name}'; there are {', '.join(regions)}.")
@@ -74,22 +81,41 @@ def target_of(regions: dict, name: str | None) -> str:
     raise InputError(f"which structure is the target? Name it with --target; there are {', '.join(regions)}.")
 
 
-def dose_to_folder(ct, structure_file, output, *, synct=None, plan=None, modality: str = plans.PHOTON, density=None, target: str | None = None,
-                   samples: int = 20, seed: int = 0, correlation_mm: float | None = None, device="cpu", page=None,
-                   progress: Progress | None = None) -> Path:
-    """Make a plan on `ct`, compute its dose there and, with `synct`, on the synthetic CT and on samples of it; returns the folder.
+def dose_to_folder(
+    ct,
+    structure_file,
+    output,
+    *,
+    synct=None,
+    plan=None,
+    modality: str = plans.PHOTON,
+    density=None,
+    target: str | None = None,
+    samples: int = 20,
+    seed: int = 0,
+    correlation_mm: float | None = None,
+    device="cpu",
+    page=None,
+    progress: Progress | None = None,
+) -> Path:
+    """Make a plan on `ct`, compute its dose there and, with `synct`, on the synthetic CT and on samples of it; returns
+    the folder.
 
     Args:
         ct, structure_file, synct: paths; see `read_synct` and `rtuncertainty.dose.structures.read`.
-        plan: path of a JSON file, by default the simple plan of `modality`; density: path of a table (see `density.read_table`).
+        plan: path of a JSON file, by default the simple plan of `modality`; density: path of a table (see
+        `density.read_table`).
         target: name of the structure to treat, see `target_of`.
-        samples: members of the synthetic CT, none below 2 or where no sd is known; correlation_mm: how far their errors go together,
+        samples: members of the synthetic CT, none below 2 or where no sd is known; correlation_mm: how far their errors
+        go together,
             by default as measured on validation patients (see `samples`).
-        page: makes the HTML page of a `compare.Comparison`, such as `rtuncertainty.report.dose_page.page`; None: no page.
+        page: makes the HTML page of a `compare.Comparison`, such as `rtuncertainty.report.dose_page.page`; None: no
+        page.
 
-    Writes dose_ct.nii.gz, dvh_ct.csv (and its curves), plan.json, summary.json, and with a synthetic CT dose_synct.nii.gz, dvh_synct.csv (with
-    bands), comparison.csv, gamma.nii.gz, with samples also dose_synct_lower and _upper.nii.gz (5 and 95 % of each voxel), and with `page` dvh.html.
-    The folder appears whole or not at all. Raises `InputError`.
+    Writes dose_ct.nii.gz, dvh_ct.csv (and its curves), plan.json, summary.json, and with a synthetic CT
+    dose_synct.nii.gz, dvh_synct.csv (with bands), comparison.csv, gamma.nii.gz, with samples also dose_synct_lower and
+    _upper.nii.gz (5 and 95 % of each voxel), and with `page` dvh.html. The folder appears whole or not at all. Raises
+    `InputError`.
     """
     progress = progress or Progress(shares=SHARES)
     progress.stage("read", 0.0, "Reading the images")
@@ -98,7 +124,9 @@ def dose_to_folder(ct, structure_file, output, *, synct=None, plan=None, modalit
     if correlation_mm is not None and not correlation_mm >= 0:
         raise InputError(f"the correlation is {correlation_mm:g} mm; give 0 or more, or inf.")
     if synct is not None and Path(synct).resolve() == Path(output).resolve():
-        raise InputError(f"{output} holds the synthetic CT, and writing there would replace that result; give another folder.")
+        raise InputError(
+            f"{output} holds the synthetic CT, and writing there would replace that result; give another folder."
+        )
     chosen = plans.read_plan(plan) if plan is not None else plans.DEFAULTS[modality]
     lookup = read_table(density) if density is not None else SCHNEIDER
     ct_image = image_io.read(ct)
@@ -106,16 +134,28 @@ def dose_to_folder(ct, structure_file, output, *, synct=None, plan=None, modalit
     frame = ct_image.GetMetaData("frame_of_reference") if ct_image.HasMetaDataKey("frame_of_reference") else ""
     regions = structures.read(structure_file, progress.note, ct_image.GetSpacing()[2], frame)
     name = target_of(regions, target)
-    person = patient.of_images(ct_image, other and other.image, other and other.sd, other and other.body, str(ct), other.name if other else "")
+    person = patient.of_images(
+        ct_image, other and other.image, other and other.sd, other and other.body, str(ct), other.name if other else ""
+    )
     with image_io.Staging(Path(output).absolute()) as staging:
         progress.stage("plan", 0.0, "Making the plan on the CT")
-        delivery = planned(chosen, person, regions[name], lookup, device, lambda part: progress.stage("plan", part, "Fitting the spots"))
+        delivery = planned(
+            chosen,
+            person,
+            regions[name],
+            lookup,
+            device,
+            lambda part: progress.stage("plan", part, "Fitting the spots"),
+        )
         ct_dose = delivery.grid.dose_image(delivery.ct_dose)
         doses, found, calibration = None, None, None
         if other is not None:
             progress.stage("dose", 0.0, "Computing the dose on the synthetic CT")
             if person.sd is None and samples > 1:
-                progress.note("The synthetic CT comes without its standard deviation, so no samples of it and no bands: give the folder that predict wrote.")
+                progress.note(
+                    "The synthetic CT comes without its standard deviation, so no samples of it and no bands: give the "
+                    "folder that predict wrote."
+                )
             doses = _doses(delivery, samples, seed, correlation_mm, progress)
             progress.stage("compare", 0.0, "Comparing the doses")
             found = compare.compare(ct_dose, doses[0], regions, chosen.prescription_gy, doses[1])
@@ -133,14 +173,38 @@ def dose_to_folder(ct, structure_file, output, *, synct=None, plan=None, modalit
         files = _write(staging, ct_dose, doses, rows, found, delivery, page)
         used = len(doses[1]) if doses else 0
         summary = {
-            "format": FORMAT, "job": "dose", "created": now(),
-            "ct": Path(ct).name, "synct": Path(other.name).name if other else None, "model": other.model if other else None,
-            "target": name, "modality": chosen.modality, "prescription_gy": chosen.prescription_gy, "fractions": chosen.fractions,
-            "density": lookup.name, "engine": _engine(chosen), "grid_mm": chosen.grid_mm, "isocentre_mm": [round(float(v), 2) for v in delivery.grid.isocentre],
-            "samples": {"number": used, "seed": seed, "correlation_mm": _told(correlation_mm), "band": [0.05, 0.95],
-                        "calibrated": asdict(calibration) if calibration else False, "how": "mean + predictive sd × smooth Gaussian field, in antithetic pairs; not the network's dropout samples"} if used else None,
-            "gamma_pass_percent": {f"{p:g}%/{mm:g}mm": round(v, 2) for (p, mm), v in found.passed.items()} if found else None,
-            "notes": progress.notes, "seconds": progress.seconds, "files": files, "versions": versions(),
+            "format": FORMAT,
+            "job": "dose",
+            "created": now(),
+            "ct": Path(ct).name,
+            "synct": Path(other.name).name if other else None,
+            "model": other.model if other else None,
+            "target": name,
+            "modality": chosen.modality,
+            "prescription_gy": chosen.prescription_gy,
+            "fractions": chosen.fractions,
+            "density": lookup.name,
+            "engine": _engine(chosen),
+            "grid_mm": chosen.grid_mm,
+            "isocentre_mm": [round(float(v), 2) for v in delivery.grid.isocentre],
+            "samples": {
+                "number": used,
+                "seed": seed,
+                "correlation_mm": _told(correlation_mm),
+                "band": [0.05, 0.95],
+                "calibrated": asdict(calibration) if calibration else False,
+                "how": "mean + predictive sd × smooth Gaussian field, in antithetic pairs; not the network's dropout "
+                "samples",
+            }
+            if used
+            else None,
+            "gamma_pass_percent": {f"{p:g}%/{mm:g}mm": round(v, 2) for (p, mm), v in found.passed.items()}
+            if found
+            else None,
+            "notes": progress.notes,
+            "seconds": progress.seconds,
+            "files": files,
+            "versions": versions(),
         }
         progress.close()
         write_summary(summary, staging)
@@ -156,7 +220,9 @@ def _told(correlation_mm: float | None) -> float | str:
 def _engine(chosen: plans.Plan) -> str:
     from importlib.metadata import version
 
-    kind = f"PencilDepthEngine, {chosen.machine}" if chosen.modality == plans.PHOTON else "IonDoseEngine, protons_doserad"
+    kind = (
+        f"PencilDepthEngine, {chosen.machine}" if chosen.modality == plans.PHOTON else "IonDoseEngine, protons_doserad"
+    )
     return f"pydosert {version('pydosert')} {kind}"
 
 
@@ -177,7 +243,12 @@ def _doses(delivery: Delivery, samples: int, seed: int, correlation_mm: float | 
 def _write(staging, ct_dose, doses, ct_rows, found, delivery: Delivery, page) -> dict:
     """Write all files but the summary; returns their names."""
     prescription = delivery.plan.prescription_gy
-    files = {"dose_ct": "dose_ct.nii.gz", "plan": "plan.json", "dvh_ct": "dvh_ct.csv", "dvh_ct_curves": "dvh_ct_curves.csv"}
+    files = {
+        "dose_ct": "dose_ct.nii.gz",
+        "plan": "plan.json",
+        "dvh_ct": "dvh_ct.csv",
+        "dvh_ct_curves": "dvh_ct_curves.csv",
+    }
     staging.image(ct_dose, files["dose_ct"])
     staging.text(json.dumps(delivery.plan.as_dict(), indent=1), files["plan"])
     files["delivered"] = "delivered.json"
@@ -186,8 +257,13 @@ def _write(staging, ct_dose, doses, ct_rows, found, delivery: Delivery, page) ->
     staging.text(dvh_table.curves_table(ct_rows), files["dvh_ct_curves"])
     if found is None:
         return files
-    files |= {"dose_synct": "dose_synct.nii.gz", "gamma": "gamma.nii.gz", "comparison": "comparison.csv", "dvh_synct": "dvh_synct.csv",
-              "dvh_synct_curves": "dvh_synct_curves.csv"}
+    files |= {
+        "dose_synct": "dose_synct.nii.gz",
+        "gamma": "gamma.nii.gz",
+        "comparison": "comparison.csv",
+        "dvh_synct": "dvh_synct.csv",
+        "dvh_synct_curves": "dvh_synct_curves.csv",
+    }
     staging.image(doses[0], files["dose_synct"])
     staging.image(found.gamma, files["gamma"])
     staging.text(compare.table(found), files["comparison"])
@@ -200,7 +276,10 @@ def _write(staging, ct_dose, doses, ct_rows, found, delivery: Delivery, page) ->
         all_of_them = np.stack([sitk.GetArrayViewFromImage(d) for d in doses[1]])
         for key, share in (("lower", 0.05), ("upper", 0.95)):
             files[f"dose_synct_{key}"] = f"dose_synct_{key}.nii.gz"
-            staging.image(geometry.like(np.quantile(all_of_them, share, axis=0, method="hazen"), ct_dose), files[f"dose_synct_{key}"])
+            staging.image(
+                geometry.like(np.quantile(all_of_them, share, axis=0, method="hazen"), ct_dose),
+                files[f"dose_synct_{key}"],
+            )
     return files
 
 
@@ -209,4 +288,6 @@ def summary(folder) -> list[str]:
     result = Result.read(folder, "dose")
     told = result.summary
     lines = [f"{told['modality']} plan, {told['prescription_gy']:g} Gy to half of {told['target']}, {told['engine']}"]
-    return lines + (result.path("comparison").read_text(encoding="utf-8").splitlines() if result.has("comparison") else [])
+    return lines + (
+        result.path("comparison").read_text(encoding="utf-8").splitlines() if result.has("comparison") else []
+    )

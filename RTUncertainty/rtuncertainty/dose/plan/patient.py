@@ -8,9 +8,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from rtuncertainty.core import geometry, image_io
-from rtuncertainty.uncertainty import metrics
-from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.ct import body_mask
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.uncertainty import metrics
 
 AIR, WATER = -1000.0, 0.0
 
@@ -19,9 +19,9 @@ AIR, WATER = -1000.0, 0.0
 class Patient:
     """Arrays [z, y, x] on `grid`, whose axes run along LPS.
 
-    Outside of `body` both images are air. Inside, where one of the two was not measured (`measured` is False: beyond the CT's field of view),
-    both are water. So what is compared differs only where both say something, and where the MR's field of view cuts the body
-    off, both doses lack what lies beyond.
+    Outside of `body` both images are air. Inside, where one of the two was not measured (`measured` is False: beyond
+    the CT's field of view), both are water. So what is compared differs only where both say something, and where the
+    MR's field of view cuts the body off, both doses lack what lies beyond.
     """
 
     grid: sitk.Image
@@ -36,35 +36,55 @@ class Patient:
         return np.where(self.body, np.where(self.measured, hu, WATER), AIR).astype(np.float32)
 
 
-def of_images(ct: sitk.Image, synct: sitk.Image | None = None, sd: sitk.Image | None = None, body: sitk.Image | None = None,
-              ct_name: str = "the CT", synct_name: str = "the synthetic CT") -> Patient:
-    """A patient from images in HU in one frame of reference; the grid is the synthetic CT's (else the CT's), turned to LPS axes.
+def of_images(
+    ct: sitk.Image,
+    synct: sitk.Image | None = None,
+    sd: sitk.Image | None = None,
+    body: sitk.Image | None = None,
+    ct_name: str = "the CT",
+    synct_name: str = "the synthetic CT",
+) -> Patient:
+    """A patient from images in HU in one frame of reference; the grid is the synthetic CT's (else the CT's), turned to
+    LPS axes.
 
     body: of the MR that the synthetic CT was made from; by default where the CT shows the patient.
     Raises `InputError` for images that do not overlap or show no patient.
     """
     if not image_io.looks_like_ct(ct):
-        raise InputError(f"{ct_name} does not look like a CT in HU (no air near -1000 HU); give the CT that the plan is made on.")
+        raise InputError(
+            f"{ct_name} does not look like a CT in HU (no air near -1000 HU); give the CT that the plan is made on."
+        )
     if synct is not None:
         geometry.require_overlap(ct, synct, ct_name, synct_name)
     grid = axial(synct if synct is not None else ct)
     there, measured = metrics.reference_on(ct, grid, ct_name)
     ct_array = sitk.GetArrayFromImage(there)
     if body is None:
-        inside = sitk.GetArrayViewFromImage(body_mask(geometry.like(np.where(measured, ct_array, AIR), grid), ct_name)) > 0
+        inside = (
+            sitk.GetArrayViewFromImage(body_mask(geometry.like(np.where(measured, ct_array, AIR), grid), ct_name)) > 0
+        )
     else:
         inside = sitk.GetArrayViewFromImage(geometry.resample(body, grid, "nearest")) > 0
     if not (inside & measured).any():
-        raise InputError(f"{ct_name} covers nothing of the patient in {synct_name}; give images of the same patient in the same frame.")
+        raise InputError(
+            f"{ct_name} covers nothing of the patient in {synct_name}; give images of the same patient in the same "
+            "frame."
+        )
 
     def array(image, outside):
-        return None if image is None else sitk.GetArrayFromImage(geometry.resample(image, grid, "linear", outside)).astype(np.float32)
+        return (
+            None
+            if image is None
+            else sitk.GetArrayFromImage(geometry.resample(image, grid, "linear", outside)).astype(np.float32)
+        )
 
     return Patient(grid, ct_array, inside, measured, array(synct, AIR), array(sd, 0.0))
 
 
 def axial(image: sitk.Image) -> sitk.Image:
-    """The image's voxels, axes turned to LPS; an oblique image gives an empty grid of its spacing around its field of view."""
+    """The image's voxels, axes turned to LPS; an oblique image gives an empty grid of its spacing around its field
+    of view.
+    """
     turned = geometry.to_axial(image)
     if np.allclose(turned.GetDirection(), np.eye(3).ravel(), atol=1e-4):
         return turned

@@ -24,7 +24,9 @@ PHANTOM_MM = (186.0, 240.0, 186.0)
 
 @contextlib.contextmanager
 def quiet():
-    """A context in which no gradient is kept, and pydosert's notes on autocast, which has no effect here, are not shown."""
+    """A context in which no gradient is kept, and pydosert's notes on autocast, which has no effect here, are not
+    shown.
+    """
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.filterwarnings("ignore", message=".*autocast.*")
         warnings.filterwarnings("ignore", message="CPU Autocast.*")
@@ -44,9 +46,11 @@ def _machine(name: str) -> MachineConfig:
 
 @functools.lru_cache(maxsize=8)
 def calibrated(machine: str, spacing: float) -> float:
-    """The energy fluence that gives 1 Gy for the machine's calibration MU, 10 cm deep in water, 10 x 10 cm², for voxels of `spacing` mm.
+    """The energy fluence that gives 1 Gy for the machine's calibration MU, 10 cm deep in water, 10 x 10 cm², for voxels
+    of `spacing` mm.
 
-    pydosert calibrates an engine on its own grid; a patient's may be less than 10 cm deep, so water of a fixed size is used here.
+    pydosert calibrates an engine on its own grid; a patient's may be less than 10 cm deep, so water of a fixed size is
+    used here.
     """
     config = _machine(machine)
     shape = tuple(int(v / spacing) for v in PHANTOM_MM)
@@ -59,8 +63,8 @@ def calibrated(machine: str, spacing: float) -> float:
 class PhotonFields:
     """The fields of a photon plan around a target, ready to give doses.
 
-    target: the middles [n, 3] of the dose voxels in the target, LPS in mm. `mu`: monitor units [beams] of the whole treatment, at
-    first such that 1 Gy would be given in water; see `scale`.
+    target: the middles [n, 3] of the dose voxels in the target, LPS in mm. `mu`: monitor units [beams] of the whole
+    treatment, at first such that 1 Gy would be given in water; see `scale`.
     """
 
     modality = "photon"
@@ -70,18 +74,36 @@ class PhotonFields:
         config.mean_photon_energy_MeV = calibrated(plan.machine, grid.spacing)
         count = config.number_of_leaf_pairs
         widths = config.leaf_widths or [apertures.FIELD_MM / count] * count
-        self.sequence = BeamSequence.create(list(plan.beams), count, (apertures.FIELD_MM,) * 2, grid.isocentre_mm, sid=apertures.SOURCE_MM,
-                                            device=device, dtype=torch.float32, requires_grad=False)
+        self.sequence = BeamSequence.create(
+            list(plan.beams),
+            count,
+            (apertures.FIELD_MM,) * 2,
+            grid.isocentre_mm,
+            sid=apertures.SOURCE_MM,
+            device=device,
+            dtype=torch.float32,
+            requires_grad=False,
+        )
         for number, gantry in enumerate(plan.beams):
             leaves, jaws = apertures.shaped(target, grid.isocentre, gantry, grid.spacing, plan.margin_mm, widths)
             self.sequence.leaf_positions[number] = torch.from_numpy(leaves)
             self.sequence.jaw_positions[number] = torch.from_numpy(jaws)
         weights = torch.tensor(plan.weights or [1.0] * len(plan.beams))
         self.mu = (config.calibration_mu * weights / weights.sum()).to(device)
-        self.engine = PencilDepthEngine(config, _kernel(grid.spacing), (grid.spacing,) * 3, grid.shape, self.sequence, device=device, dtype=torch.float32)
+        self.engine = PencilDepthEngine(
+            config,
+            _kernel(grid.spacing),
+            (grid.spacing,) * 3,
+            grid.shape,
+            self.sequence,
+            device=device,
+            dtype=torch.float32,
+        )
         with quiet():
             # the fluence depends on the fields alone: made once for all doses
-            self.fluence = self.engine.fluence_map_layer(self.sequence.leaf_positions[None], self.sequence.jaw_positions[None])[None]
+            self.fluence = self.engine.fluence_map_layer(
+                self.sequence.leaf_positions[None], self.sequence.jaw_positions[None]
+            )[None]
 
     def scale(self, factor: float) -> None:
         """Multiply all monitor units."""
@@ -90,17 +112,25 @@ class PhotonFields:
     def dose(self, volumes: torch.Tensor, batch: int = 1) -> torch.Tensor:
         """Doses [t, z, y, x] in Gy on volumes [t, z, y, x] of relative electron density, `batch` of them at a time.
 
-        The numbers do not depend on `batch`. On a CPU one at a time is the fastest; a GPU gains from more, and pays with memory.
+        The numbers do not depend on `batch`. On a CPU one at a time is the fastest; a GPU gains from more, and pays
+        with memory.
         """
         parts = []
         with quiet():
             for some in torch.split(volumes.to(self.mu.device), batch):
                 n = len(some)
-                parts.append(self.engine.forward(None, self.mu.expand(n, -1), None, some, fluence_maps=self.fluence.expand(n, -1, -1, -1)))
+                parts.append(
+                    self.engine.forward(
+                        None, self.mu.expand(n, -1), None, some, fluence_maps=self.fluence.expand(n, -1, -1, -1)
+                    )
+                )
         return torch.cat(parts).clamp(min=0)
 
     def as_dict(self) -> dict:
         """What was delivered: monitor units, and leaves and jaws in mm of every field."""
         s = self.sequence
-        return {"mu": [round(float(v), 3) for v in self.mu],
-                "leaves_mm": s.leaf_positions.tolist(), "jaws_mm": s.jaw_positions.tolist()}
+        return {
+            "mu": [round(float(v), 3) for v in self.mu],
+            "leaves_mm": s.leaf_positions.tolist(),
+            "jaws_mm": s.jaw_positions.tolist(),
+        }

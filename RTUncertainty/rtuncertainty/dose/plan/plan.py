@@ -15,15 +15,19 @@ TARGET = "target"
 
 @dataclass(frozen=True)
 class Plan:
-    """Static fields around one isocentre, all of them shaped to the target; angles in degrees, lengths in mm, doses in Gy.
+    """Static fields around one isocentre, all of them shaped to the target; angles in degrees, lengths in mm, doses in
+    Gy.
 
-    modality: photon (a linear accelerator's MLC fields, equal or given `weights` of monitor units) or proton (scanned spots whose weights
-    are fitted to a uniform dose of the target on the CT). machine: a photon machine of pydosert, or the path of its JSON file.
-    isocentre: LPS in mm, or "target" for the middle of the target. beams: gantry angles of IEC 61217 for a patient who lies
-    head first supine: 0 from the front, 90 from the patient's left. margin_mm: around the target in the beam's eye view, for the
-    penumbra (protons: for the width of a spot, 7 mm and more). prescription_gy: the dose that half of the target gets on the CT (D50 % of ICRU 83), in all fractions together. grid_mm: edge of a
-    dose voxel. The rest is for protons: distances of spots and of energy layers (water-equivalent), and a range shifter, without which
-    the lowest energy of the machine (32 MeV) already stops 7 mm deep.
+    modality: photon (a linear accelerator's MLC fields, equal or given `weights` of monitor units) or proton (scanned
+    spots whose weights are fitted to a uniform dose of the target on the CT). machine: a photon machine of pydosert, or
+    the path of its JSON file.
+    isocentre: LPS in mm, or "target" for the middle of the target. beams: gantry angles of IEC 61217 for a patient who
+    lies
+    head first supine: 0 from the front, 90 from the patient's left. margin_mm: around the target in the beam's eye
+    view, for the penumbra (protons: for the width of a spot, 7 mm and more). prescription_gy: the dose that half of the
+    target gets on the CT (D50 % of ICRU 83), in all fractions together. grid_mm: edge of a
+    dose voxel. The rest is for protons: distances of spots and of energy layers (water-equivalent), and a range
+    shifter, without which the lowest energy of the machine (32 MeV) already stops 7 mm deep.
     """
 
     modality: str = PHOTON
@@ -48,13 +52,22 @@ class Plan:
 _PROTON_ONLY, _PHOTON_ONLY = ("spot_spacing_mm", "layer_spacing_mm", "range_shifter_mm"), ("weights", "machine")
 _OTHERS = {PHOTON: _PROTON_ONLY, PROTON: _PHOTON_ONLY}
 # a four-field box; two fields at a right angle, as protons need few
-DEFAULTS = {PHOTON: Plan(name="four-field box"),
-            PROTON: Plan(PROTON, (0.0, 90.0), margin_mm=10.0, name="two proton fields")}
+DEFAULTS = {
+    PHOTON: Plan(name="four-field box"),
+    PROTON: Plan(PROTON, (0.0, 90.0), margin_mm=10.0, name="two proton fields"),
+}
 # static fields; memory grows with them
 MOST_BEAMS = 72
 # smallest and largest of each number
-_LIMITS = {"prescription_gy": (0.1, 200.0), "fractions": (1, 100), "margin_mm": (0.0, 50.0), "grid_mm": (1.0, 10.0),
-           "spot_spacing_mm": (2.0, 20.0), "layer_spacing_mm": (1.0, 20.0), "range_shifter_mm": (0.0, 100.0)}
+_LIMITS = {
+    "prescription_gy": (0.1, 200.0),
+    "fractions": (1, 100),
+    "margin_mm": (0.0, 50.0),
+    "grid_mm": (1.0, 10.0),
+    "spot_spacing_mm": (2.0, 20.0),
+    "layer_spacing_mm": (1.0, 20.0),
+    "range_shifter_mm": (0.0, 100.0),
+}
 
 
 def read_plan(path) -> Plan:
@@ -69,7 +82,7 @@ def read_plan(path) -> Plan:
     except ValueError as error:
         raise InputError(f"{path} is no JSON file ({error}); see the README for a plan.") from error
     if not isinstance(given, dict):
-        raise InputError(f"{path} holds no plan: a JSON object with entries such as \"modality\" and \"beams\" is needed.")
+        raise InputError(f'{path} holds no plan: a JSON object with entries such as "modality" and "beams" is needed.')
     try:
         return from_dict(given)
     except InputError as error:
@@ -83,14 +96,22 @@ def from_dict(given: dict) -> Plan:
         raise InputError(f"modality is {modality!r}; give photon or proton.")
     unknown = set(given) - {f.name for f in fields(Plan)}
     if unknown:
-        raise InputError(f"{', '.join(sorted(map(str, unknown)))} is no entry of a plan; it has {', '.join(f.name for f in fields(Plan))}.")
+        raise InputError(
+            f"{', '.join(sorted(map(str, unknown)))} is no entry of a plan; it has "
+            f"{', '.join(f.name for f in fields(Plan))}."
+        )
     misplaced = sorted(set(given) & set(_OTHERS[modality]))
     if misplaced:
         raise InputError(f"{misplaced[0]} is no entry of a {modality} plan; leave it out.")
     values = {key: _checked(key, value) for key, value in given.items()}
     plan = replace(DEFAULTS[modality], **values)
-    if plan.weights is not None and (len(plan.weights) != len(plan.beams) or min(plan.weights) < 0 or not any(plan.weights)):
-        raise InputError(f"weights are {list(plan.weights)}; give one for each of the {len(plan.beams)} beams, none negative and not all 0.")
+    if plan.weights is not None and (
+        len(plan.weights) != len(plan.beams) or min(plan.weights) < 0 or not any(plan.weights)
+    ):
+        raise InputError(
+            f"weights are {list(plan.weights)}; give one for each of the {len(plan.beams)} beams, none negative and "
+            "not all 0."
+        )
     return plan
 
 
@@ -105,11 +126,14 @@ def _checked(key: str, value):
     if key == "isocentre":
         if value == TARGET:
             return value
-        return _numbers(key, value, "\"target\" or three numbers, LPS in mm", 3)
+        return _numbers(key, value, '"target" or three numbers, LPS in mm', 3)
     if key == "beams":
         angles = _numbers(key, value, "a list of gantry angles in degrees")
         if len(angles) > MOST_BEAMS or max(map(abs, angles)) > 360:
-            raise InputError(f"beams are {len(angles)} angles from {min(angles):g} to {max(angles):g}; give at most {MOST_BEAMS}, from -360 to 360 degrees.")
+            raise InputError(
+                f"beams are {len(angles)} angles from {min(angles):g} to {max(angles):g}; give at most {MOST_BEAMS}, "
+                "from -360 to 360 degrees."
+            )
         return angles
     if key == "weights":
         return None if value is None else _numbers(key, value, "a list of numbers")
@@ -119,7 +143,12 @@ def _checked(key: str, value):
 
 
 def _numbers(key, value, wanted, count=None) -> tuple:
-    if not isinstance(value, (list, tuple)) or not value or not all(map(_is_number, value)) or (count and len(value) != count):
+    if (
+        not isinstance(value, (list, tuple))
+        or not value
+        or not all(map(_is_number, value))
+        or (count and len(value) != count)
+    ):
         raise InputError(f"{key} is {value!r}; give {wanted}.")
     return tuple(float(v) for v in value)
 

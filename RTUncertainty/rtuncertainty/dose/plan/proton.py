@@ -33,19 +33,40 @@ UNIT = 1e8
 class ProtonFields:
     """The spots of a proton plan; see `fit` for their weights, which are protons in all fractions together.
 
-    target: bool [z, y, x] on the grid. volume: the stopping powers [z, y, x] that the spots are placed and fitted on, the CT's.
+    target: bool [z, y, x] on the grid. volume: the stopping powers [z, y, x] that the spots are placed and fitted on,
+    the CT's.
     """
 
     modality = "proton"
 
-    def __init__(self, plan: Plan, grid: DoseGrid, target: np.ndarray, volume: torch.Tensor, body: torch.Tensor, device="cpu", tell=None):
+    def __init__(
+        self,
+        plan: Plan,
+        grid: DoseGrid,
+        target: np.ndarray,
+        volume: torch.Tensor,
+        body: torch.Tensor,
+        device="cpu",
+        tell=None,
+    ):
         self.table = IonKernelTable.load(TABLE, device=device, dtype=torch.float32)
         machine = IonMachineConfig()
-        # pydosert has no range shifter: the depths of its kernels are moved by the water in front, through the same term as air is
-        self.ssd_mm = plan.range_shifter_mm / 0.0011 + self.table.sad_mm - machine.bams_to_iso_dist_mm + machine.fit_air_offset_mm
+        # pydosert has no range shifter: the depths of its kernels are moved by the water in front, through the same
+        # term as air is
+        self.ssd_mm = (
+            plan.range_shifter_mm / 0.0011 + self.table.sad_mm - machine.bams_to_iso_dist_mm + machine.fit_air_offset_mm
+        )
         self.body, self.device, self.tell = body.to(device), torch.device(device), tell or (lambda fraction: None)
         window = [min(2 * math.ceil(WINDOW_MM / grid.spacing), n) for n in (grid.shape[0], grid.shape[2])]
-        self.engine = IonDoseEngine(machine, self.table, (grid.spacing,) * 3, grid.shape, window, n_sub_beams_per_dim=SUB_BEAMS, beamlet_chunk_size=CHUNK)
+        self.engine = IonDoseEngine(
+            machine,
+            self.table,
+            (grid.spacing,) * 3,
+            grid.shape,
+            window,
+            n_sub_beams_per_dim=SUB_BEAMS,
+            beamlet_chunk_size=CHUNK,
+        )
         self.spots = self._placed(plan, grid, target, volume.cpu())
         self.fit(target, volume, grid.spacing)
 
@@ -60,14 +81,19 @@ class ProtonFields:
         return chosen
 
     def _placed(self, plan, grid, target, volume) -> IonBeamletBatch:
-        """Spots on a square lattice of each beam's eye view, in the layers that the target and its margins need there."""
+        """Spots on a square lattice of each beam's eye view, in the layers that the target and its margins need
+        there.
+        """
         layers, found = self._layers(plan.layer_spacing_mm), []
         step = grid.spacing
         reach = int(plan.margin_mm // step)
-        z, x = np.ogrid[-reach:reach + 1, -reach:reach + 1]
-        disc = ((z * z + x * x) * step * step <= plan.margin_mm ** 2)[:, None, :]
-        lattice = [plan.spot_spacing_mm * np.arange(-math.ceil(n * step / plan.spot_spacing_mm), math.ceil(n * step / plan.spot_spacing_mm) + 1)
-                   for n in (grid.shape[0], grid.shape[2])]
+        z, x = np.ogrid[-reach : reach + 1, -reach : reach + 1]
+        disc = ((z * z + x * x) * step * step <= plan.margin_mm**2)[:, None, :]
+        lattice = [
+            plan.spot_spacing_mm
+            * np.arange(-math.ceil(n * step / plan.spot_spacing_mm), math.ceil(n * step / plan.spot_spacing_mm) + 1)
+            for n in (grid.shape[0], grid.shape[2])
+        ]
         deepest = layers[0][1] - plan.range_shifter_mm
         for gantry in plan.beams:
             places = build_bev_sampling_grid(grid.shape, (step,) * 3, [math.radians(gantry)], grid.isocentre_mm)
@@ -82,21 +108,41 @@ class ProtonFields:
                         continue
                     there = depth[row, wide[row, :, column], column]
                     if there.max() > deepest:
-                        raise InputError(f"the target lies {there.max():.0f} mm of water deep at gantry angle {gantry:g}, but the machine's protons reach "
-                                         f"{deepest:.0f} mm; choose other angles, or a smaller range_shifter_mm in the plan.")
+                        raise InputError(
+                            f"the target lies {there.max():.0f} mm of water deep at gantry angle {gantry:g}, but the "
+                            "machine's protons reach "
+                            f"{deepest:.0f} mm; choose other angles, or a smaller range_shifter_mm in the plan."
+                        )
                     low, high = there.min() - RANGE_MARGIN_MM, there.max() + RANGE_MARGIN_MM
-                    found += [(gantry, across, along, e) for e, peak in layers if low <= peak - plan.range_shifter_mm <= high]
+                    found += [
+                        (gantry, across, along, e) for e, peak in layers if low <= peak - plan.range_shifter_mm <= high
+                    ]
         if not found:
-            raise InputError("no energy of the machine stops in the target; give another range_shifter_mm or smaller layer_spacing_mm in the plan.")
+            raise InputError(
+                "no energy of the machine stops in the target; give another range_shifter_mm or smaller "
+                "layer_spacing_mm in the plan."
+            )
         if len(found) > MOST_SPOTS:
-            raise InputError(f"the plan would have {len(found)} spots, more than {MOST_SPOTS}; give a larger spot_spacing_mm or layer_spacing_mm.")
+            raise InputError(
+                f"the plan would have {len(found)} spots, more than {MOST_SPOTS}; give a larger spot_spacing_mm or "
+                "layer_spacing_mm."
+            )
         angles, across, along, energies = map(list, zip(*found))
         sigmas = [float(self.table.initial_sigma(e, self.table.sad_mm)) for e in energies]
-        return IonBeamletBatch.create(gantry_angle_deg=angles, position_mm=list(zip(across, along)), energy_mev=energies, sigma_mm=sigmas,
-                                      weight=[UNIT] * len(found), iso_center_mm=grid.isocentre_mm, sad_mm=self.table.sad_mm, device=self.device)
+        return IonBeamletBatch.create(
+            gantry_angle_deg=angles,
+            position_mm=list(zip(across, along)),
+            energy_mev=energies,
+            sigma_mm=sigmas,
+            weight=[UNIT] * len(found),
+            iso_center_mm=grid.isocentre_mm,
+            sad_mm=self.table.sad_mm,
+            device=self.device,
+        )
 
     def fit(self, target: np.ndarray, volume: torch.Tensor, step: float) -> None:
-        """Weights, none negative, that come nearest to 1 Gy in the target and little in a rim around it; spots without any are dropped.
+        """Weights, none negative, that come nearest to 1 Gy in the target and little in a rim around it; spots without
+        any are dropped.
 
         Least squares by accelerated projected gradients.
         """
@@ -104,7 +150,9 @@ class ProtonFields:
         rim = (away > RIM_MM[0]) & (away <= RIM_MM[1])
         chosen = np.flatnonzero((target | rim).ravel())
         wanted = target.ravel()[chosen].astype(np.float32)
-        importance = np.where(wanted > 0, 1.0, math.sqrt(RIM_WEIGHT * target.sum() / max(rim.sum(), 1))).astype(np.float32)
+        importance = np.where(wanted > 0, 1.0, math.sqrt(RIM_WEIGHT * target.sum() / max(rim.sum(), 1))).astype(
+            np.float32
+        )
         matrix = sparse.diags(importance) @ self._influence(volume, chosen)
         weights = _nonnegative(matrix.tocsr(), wanted * importance)
         kept = np.flatnonzero(weights > 1e-3 * weights.max()).tolist()
@@ -120,7 +168,9 @@ class ProtonFields:
         for start, _, some in self.spots.chunks(CHUNK):
             self.tell(start / len(self.spots))
             with quiet():
-                doses = self.engine.compute_dose(some, volume.to(self.device), self.body, ssd_mm=self.ssd_mm, return_per_beamlet=True)
+                doses = self.engine.compute_dose(
+                    some, volume.to(self.device), self.body, ssd_mm=self.ssd_mm, return_per_beamlet=True
+                )
             for number, found in enumerate(doses, start):
                 if found is None:
                     continue
@@ -140,23 +190,35 @@ class ProtonFields:
         self.spots.weight.mul_(factor)
 
     def dose(self, volumes: torch.Tensor, batch: int = 1) -> torch.Tensor:
-        """Doses [t, z, y, x] in Gy on volumes [t, z, y, x] of relative stopping power; `batch` has no effect, the engine takes one at a time."""
+        """Doses [t, z, y, x] in Gy on volumes [t, z, y, x] of relative stopping power; `batch` has no effect, the
+        engine takes one at a time.
+        """
         with quiet():
-            found = [self.engine.compute_dose(self.spots, v.to(self.device), self.body, ssd_mm=self.ssd_mm)[0] for v in volumes]
+            found = [
+                self.engine.compute_dose(self.spots, v.to(self.device), self.body, ssd_mm=self.ssd_mm)[0]
+                for v in volumes
+            ]
         return torch.stack(found)
 
     def as_dict(self) -> dict:
-        """What was delivered: the number of spots, and of each its angle, place in mm (across, along), energy in MeV and protons."""
+        """What was delivered: the number of spots, and of each its angle, place in mm (across, along), energy in MeV
+        and protons.
+        """
         s = self.spots
         rows = zip(s.gantry_angle_deg.tolist(), s.position_mm.tolist(), s.energy_mev.tolist(), s.weight.tolist())
-        return {"spots": len(s), "columns": ["gantry", "across_mm", "along_mm", "energy_mev", "protons"],
-                "rows": [[round(a, 3), *(round(v, 2) for v in p), round(e, 3), round(w)] for a, p, e, w in rows]}
+        return {
+            "spots": len(s),
+            "columns": ["gantry", "across_mm", "along_mm", "energy_mev", "protons"],
+            "rows": [[round(a, 3), *(round(v, 2) for v in p), round(e, 3), round(w)] for a, p, e, w in rows],
+        }
 
 
 def _turned(volume: torch.Tensor, places: torch.Tensor) -> np.ndarray:
     """A volume [z, y, x] in a beam's eye view, [z, depth, across]."""
     slices = volume[:, None]
-    return torch.nn.functional.grid_sample(slices, places.expand(len(slices), -1, -1, -1), align_corners=False)[:, 0].numpy()
+    return torch.nn.functional.grid_sample(slices, places.expand(len(slices), -1, -1, -1), align_corners=False)[
+        :, 0
+    ].numpy()
 
 
 def _nonnegative(matrix, wanted: np.ndarray) -> np.ndarray:

@@ -7,4 +7,14 @@ from __future__ import annotations
 
 from ...core import lazy
 
-__all__, __getattr__, __dir__ = lazy.exports(__name__, {"CHANGES": "amounts", "DailyOptions": "daily", "DailyScan": "daily", "daily_scan": "daily", "masks_of": "daily", "roles_of": "anatomy"})
+__all__, __getattr__, __dir__ = lazy.exports(
+    __name__,
+    {
+        "CHANGES": "amounts",
+        "DailyOptions": "daily",
+        "DailyScan": "daily",
+        "daily_scan": "daily",
+        "masks_of": "daily",
+        "roles_of": "anatomy",
+    },
+)

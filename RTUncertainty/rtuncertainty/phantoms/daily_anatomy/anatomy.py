@@ -21,10 +21,19 @@ MARROW_MM2 = 3000.0  # larger holes in a slice's bone are no marrow
 BODY_HU, BONE_HU = -300.0, 200.0
 BONE_MIN_ML = 1.0  # smaller dense pieces are contrast medium, calcifications or markers
 CUT = 0.35  # a slice with less than this share of its neighbour's body was not supplied
-TAPERED_MM2 = 950.0  # for each mm of slice: a head, a ball of radius 85 mm, may end in the next slice with a section this small
+TAPERED_MM2 = (
+    950.0  # for each mm of slice: a head, a ball of radius 85 mm, may end in the next slice with a section this small
+)
 # what makes a structure's name one of these; a single name is taken for the single organs
-ROLES = {"bladder": "bladder", "rectum": "rect(um|al)", "prostate": "prostat", "parotid": "parotid", "cord": "spinal|cord|myelon",
-         "brainstem": "brainstem", "bone": "bone|femoral|femur|mandible|sacrum"}
+ROLES = {
+    "bladder": "bladder",
+    "rectum": "rect(um|al)",
+    "prostate": "prostat",
+    "parotid": "parotid",
+    "cord": "spinal|cord|myelon",
+    "brainstem": "brainstem",
+    "bone": "bone|femoral|femur|mandible|sacrum",
+}
 SEVERAL = ("parotid", "bone")
 NOT_ORGANS = re.compile("ptv|ctv|gtv|itv|prv|wall|minus|ring|avoid")
 
@@ -33,7 +42,10 @@ def roles_of(names) -> dict[str, list[str]]:
     """The structures' names by role, such as {"parotid": ["LeftParotid", "RightParotid"]}; targets have no role."""
     found, plain = {}, {n: re.sub("[^a-z]", "", n.lower()) for n in names}
     for role, pattern in ROLES.items():
-        fit = sorted((n for n, p in plain.items() if re.search(pattern, p) and not NOT_ORGANS.search(p)), key=lambda n: (len(n), n))
+        fit = sorted(
+            (n for n, p in plain.items() if re.search(pattern, p) and not NOT_ORGANS.search(p)),
+            key=lambda n: (len(n), n),
+        )
         if fit:
             found[role] = fit if role in SEVERAL else fit[:1]
     return found
@@ -62,11 +74,14 @@ class Anatomy:
 
     def _blocks(self, array: np.ndarray) -> np.ndarray:
         """An array of the planning grid on the lattice: repeated at the border, mean over the blocks."""
-        ends = [(p, n * s - m - p) for p, n, s, m in zip(self._pad[::-1], self.lattice.shape, self._stride[::-1], array.shape)]
+        ends = [
+            (p, n * s - m - p)
+            for p, n, s, m in zip(self._pad[::-1], self.lattice.shape, self._stride[::-1], array.shape)
+        ]
         padded = np.pad(array, ends, mode="edge")
         for axis, s in enumerate(self._stride[::-1]):
             if s > 1:
-                parts = padded.shape[:axis] + (padded.shape[axis] // s, s) + padded.shape[axis + 1:]
+                parts = padded.shape[:axis] + (padded.shape[axis] // s, s) + padded.shape[axis + 1 :]
                 padded = padded.reshape(parts).mean(axis + 1, dtype=np.float32)
         return padded
 
@@ -182,7 +197,9 @@ def body_mask(ct: np.ndarray, lattice: Lattice) -> np.ndarray:
 
 
 def supplied_slices(ct: np.ndarray, spacing) -> np.ndarray:
-    """Which slices show what was scanned: some public sets blank whole slices, in which a body ends abruptly. bool [z]."""
+    """Which slices show what was scanned: some public sets blank whole slices, in which a body ends abruptly. bool
+    [z].
+    """
     area = (ct > BODY_HU).sum((1, 2))
     tapered = TAPERED_MM2 * spacing[2] / (spacing[0] * spacing[1])
     supplied = np.ones(len(area), bool)

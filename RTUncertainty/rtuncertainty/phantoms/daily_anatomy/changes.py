@@ -15,13 +15,16 @@ from .anatomy import Anatomy, local_middle, smooth_step
 BACK = np.array([0.0, 1.0, 0.0], np.float32)
 NECK_MM = 115.0  # from the skull's base to the first thoracic vertebra
 PIVOT_MM = 12.0  # from the middle of the cord forward into the vertebral body
-TILT = (15.0, 0.7)  # levels rise by 0.7 mm/mm from 15 mm in front of the pivots, so that the mandible belongs to the head
+TILT = (
+    15.0,
+    0.7,
+)  # levels rise by 0.7 mm/mm from 15 mm in front of the pivots, so that the mandible belongs to the head
 
 
 def reach(anatomy: Anatomy, mask: np.ndarray, mm: float, start: float = 0.0) -> np.ndarray:
     """1 in a structure and up to `start` mm from it, falling as a Gaussian of the distance, 1/e another `mm` on."""
     outside = ndimage.gaussian_filter(anatomy.distance(mask), 3.0 / anatomy.lattice.spacing[::-1])
-    return np.exp(-(np.maximum(outside - start, 0) / np.float32(mm)) ** 2)
+    return np.exp(-((np.maximum(outside - start, 0) / np.float32(mm)) ** 2))
 
 
 def bladder(anatomy: Anatomy, name: str, upwards: float) -> np.ndarray:
@@ -66,7 +69,9 @@ def weight(anatomy: Anatomy, mm: float, rng) -> np.ndarray:
     depth = -anatomy.skin
     fading = 1 - smooth_step(np.where(depth > 0, depth / 30, -depth / 25))
     uneven = np.clip(1 + 0.2 * Fields(rng, anatomy.lattice.shape, anatomy.lattice.spacing).smooth(90, 90), 0.5, 1.5)
-    made = (anatomy.soft(reach=20.0) * fading * uneven * (1 - 0.7 * np.clip(-(anatomy.inward @ BACK), 0, 1)))[..., None] * anatomy.inward
+    made = (anatomy.soft(reach=20.0) * fading * uneven * (1 - 0.7 * np.clip(-(anatomy.inward @ BACK), 0, 1)))[
+        ..., None
+    ] * anatomy.inward
     # bones will hold it back: this much of it remains where the skin is free
     free = free_skin(anatomy)
     remaining = float((anatomy.soft() * (made * anatomy.inward).sum(-1))[free].mean()) if free.any() else 1.0
@@ -97,7 +102,7 @@ class Stiff:
         inside = anatomy.points[self.mask].astype(np.float64)
         self.middle = inside.mean(0)
         self.arms = inside - self.middle
-        self.inertia = (self.arms ** 2).sum() * np.eye(3) - self.arms.T @ self.arms
+        self.inertia = (self.arms**2).sum() * np.eye(3) - self.arms.T @ self.arms
         self.places = anatomy.points - self.middle.astype(np.float32)
         self.share = (reach(anatomy, self.mask, 8.0, 3.0) * anatomy.soft(0.0, 5.0))[..., None]
 
@@ -110,10 +115,11 @@ class Stiff:
 
 
 def neck(anatomy: Anatomy, degrees) -> np.ndarray:
-    """The head bent against the shoulders by `degrees` about x (flexion, chin to chest), y (to the side) and z (turned).
+    """The head bent against the shoulders by `degrees` about x (flexion, chin to chest), y (to the side) and z
+    (turned).
 
-    With the angle a(s) at the level s of the spine and the pivots c(s), a chain of joints moves a point p at the level s
-    by w x (a(s) p - m(s)), m' = a' c: on every level a rotation about its own pivot, for which the levels are planes
+    With the angle a(s) at the level s of the spine and the pivots c(s), a chain of joints moves a point p at the level
+    s by w x (a(s) p - m(s)), m' = a' c: on every level a rotation about its own pivot, for which the levels are planes
     through it. Half of the angle lies above and half below the middle of the neck, where patients are aligned.
     """
     z, course = spine(anatomy)

@@ -1,4 +1,6 @@
-"""What lies in the rectum: gas that appears or vanishes changes HU and moves nothing, so that no registration undoes it."""
+"""What lies in the rectum: gas that appears or vanishes changes HU and moves nothing, so that no registration undoes
+it.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,11 @@ def gas_share(hu: np.ndarray, rectum: np.ndarray) -> np.ndarray:
     return share * (rectum | (ndimage.binary_dilation(rectum) & (hu < -200)))
 
 
-def refill(hu: np.ndarray, rectum: np.ndarray, lattice: Lattice, gas_ml: float, rng) -> tuple[np.ndarray, np.ndarray, list]:
-    """HU [z, y, x] with stool in the rectum in place of all its gas, and `gas_ml` of new gas; the voxels that this changed
-    by more than 50 HU; and the gas in ml before and after.
+def refill(
+    hu: np.ndarray, rectum: np.ndarray, lattice: Lattice, gas_ml: float, rng
+) -> tuple[np.ndarray, np.ndarray, list]:
+    """HU [z, y, x] with stool in the rectum in place of all its gas, and `gas_ml` of new gas; the voxels that this
+    changed by more than 50 HU; and the gas in ml before and after.
 
     The new gas lies in one or two pockets in the front of the rectum, as the patient lies on his back, and leaves the
     wall. It takes at most three quarters of the lumen.
@@ -62,7 +66,12 @@ def _pockets(points: np.ndarray, mask: np.ndarray, spacing: np.ndarray, fields: 
     at = rng.uniform(low, high, rng.integers(1, 3))
     size = rng.uniform(14, 30)
     away = np.min([((points[..., 2] - a) / size) ** 2 for a in at], axis=0)
-    return points[..., 1] - local_middle(points, mask, 15.0 / spacing[::-1])[..., 1] + 12 * away + 2 * fields.smooth(12, 14)
+    return (
+        points[..., 1]
+        - local_middle(points, mask, 15.0 / spacing[::-1])[..., 1]
+        + 12 * away
+        + 2 * fields.smooth(12, 14)
+    )
 
 
 def _level(height: np.ndarray, lumen: np.ndarray, voxels: float, edge: float) -> np.ndarray:
@@ -73,5 +82,3 @@ def _level(height: np.ndarray, lumen: np.ndarray, voxels: float, edge: float) ->
         share = np.clip(0.5 - (height - level) / edge, 0, 1)
         low, high = (level, high) if float((share * lumen).sum()) < voxels else (low, level)
     return share
-
-

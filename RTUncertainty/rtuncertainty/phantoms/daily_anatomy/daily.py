@@ -10,8 +10,8 @@ import SimpleITK as sitk
 import torch
 
 from ...core import geometry
-from ...deformation.warp import positions_in, sample_tensor
 from ...core.errors import InputError
+from ...deformation.warp import positions_in, sample_tensor
 from . import amounts as drawing
 from . import contents, scan
 from .anatomy import Anatomy
@@ -44,13 +44,13 @@ class DailyOptions:
 class DailyScan:
     """A day's scan and the truth about it.
 
-    On the daily grid: `ct` (HU, int16, or float32 for a planning scan of floats), `structures` {name: uint8; the linearly
-    sampled mask above one half}, `body`, `known` and `refilled` (uint8) and `displacement` (mm, LPS, as in
+    On the daily grid: `ct` (HU, int16, or float32 for a planning scan of floats), `structures` {name: uint8; the
+    linearly sampled mask above one half}, `body`, `known` and `refilled` (uint8) and `displacement` (mm, LPS, as in
     `rtuncertainty.deformation`): p + displacement(p) is the point of the planning scan with the same tissue.
     `inverse` is the same for the planning grid, from planning to daily points.
     `known` is 0 where the planning scan shows nothing: beyond its field of view and in slices that were blanked. There
-    `ct` is air, the displacement a continuation, and `body` 0. `refilled` is 1 where gas came or went, which moved no tissue.
-    `description` holds what was asked for and what came of it (ml, mm, degrees), ready for JSON.
+    `ct` is air, the displacement a continuation, and `body` 0. `refilled` is 1 where gas came or went, which moved no
+    tissue. `description` holds what was asked for and what came of it (ml, mm, degrees), ready for JSON.
     """
 
     ct: sitk.Image
@@ -69,7 +69,9 @@ def masks_of(labels: sitk.Image, names: Mapping) -> dict:
     return {name: sitk.Equal(labels, int(value)) for name, value in names.items()}
 
 
-def daily_scan(planning: sitk.Image, structures: Mapping, seed: int = 0, options: DailyOptions | None = None) -> DailyScan:
+def daily_scan(
+    planning: sitk.Image, structures: Mapping, seed: int = 0, options: DailyOptions | None = None
+) -> DailyScan:
     """The patient of a planning CT on another day.
 
     Args:
@@ -79,7 +81,8 @@ def daily_scan(planning: sitk.Image, structures: Mapping, seed: int = 0, options
         seed: the same seed gives the same day.
 
     The deformation is a composition of diffeomorphisms: soft tissue first, with bones at rest, then the neck, then the
-    couch. The CT is interpolated once, linearly. Organ volumes come out as asked for, unless some tissue would be pressed
+    couch. The CT is interpolated once, linearly. Organ volumes come out as asked for, unless some tissue would be
+    pressed
     to less than a quarter: then all of soft tissue moves less, and `description` tells the volumes that came of it.
 
     Raises `InputError` for images that do not belong together and options that cannot be.
@@ -113,9 +116,16 @@ def daily_scan(planning: sitk.Image, structures: Mapping, seed: int = 0, options
     known = warped_mask(shown, places)
     body = warped_mask(anatomy.body, positions_in(anatomy.lattice.image(anatomy.body.astype(np.uint8)), displacement))
     return DailyScan(
-        ct=_as_planning(hu, planning, grid), structures={n: warped_mask(m, places) for n, m in masks.items()},
-        displacement=displacement, inverse=inverse, body=sitk.And(body, known), known=known, refilled=warped_mask(refilled, places),
-        description=_described(asked, motion, gas, options), seed=int(seed))
+        ct=_as_planning(hu, planning, grid),
+        structures={n: warped_mask(m, places) for n, m in masks.items()},
+        displacement=displacement,
+        inverse=inverse,
+        body=sitk.And(body, known),
+        known=known,
+        refilled=warped_mask(refilled, places),
+        description=_described(asked, motion, gas, options),
+        seed=int(seed),
+    )
 
 
 def _checked(planning: sitk.Image, structures: Mapping, options: DailyOptions) -> dict:
@@ -123,9 +133,14 @@ def _checked(planning: sitk.Image, structures: Mapping, options: DailyOptions) -
     if planning.GetDimension() != 3 or planning.GetNumberOfComponentsPerPixel() != 1:
         raise InputError("daily anatomy: the planning CT is no single 3-D volume; give one CT.")
     if min(planning.GetSize()) < 8:
-        raise InputError(f"daily anatomy: the planning CT has {' x '.join(map(str, planning.GetSize()))} voxels; give at least 8 along each axis.")
+        raise InputError(
+            f"daily anatomy: the planning CT has {' x '.join(map(str, planning.GetSize()))} voxels; give at least 8 "
+            "along each axis."
+        )
     if options.grid is not None and options.grid.GetDimension() != 3:
-        raise InputError(f"daily anatomy: the daily grid has {options.grid.GetDimension()} dimensions; give a 3-D image.")
+        raise InputError(
+            f"daily anatomy: the daily grid has {options.grid.GetDimension()} dimensions; give a 3-D image."
+        )
     numbers = {"severity": options.severity, "noise_hu": options.noise_hu, "drift": options.drift}
     for name, value in numbers.items():
         if not (np.isfinite(value) and value >= 0):
@@ -133,7 +148,10 @@ def _checked(planning: sitk.Image, structures: Mapping, options: DailyOptions) -
     masks = {}
     for name, mask in structures.items():
         if not geometry.same_grid(mask, planning):
-            raise InputError(f"daily anatomy: structure {name!r} does not lie on the planning CT's voxels; resample it to the CT first.")
+            raise InputError(
+                f"daily anatomy: structure {name!r} does not lie on the planning CT's voxels; resample it to the CT "
+                "first."
+            )
         masks[name] = sitk.GetArrayFromImage(mask) != 0
     return masks
 
@@ -144,7 +162,10 @@ def _amounts(anatomy: Anatomy, seed: int, options: DailyOptions) -> dict:
     changes = offered if options.changes is None else tuple(options.changes)
     for name in changes:
         if name not in offered:
-            raise InputError(f"daily anatomy: the change {name!r} cannot be made with these structures; possible are {', '.join(offered)}.")
+            raise InputError(
+                f"daily anatomy: the change {name!r} cannot be made with these structures; possible are "
+                f"{', '.join(offered)}."
+            )
     drawn = drawing.draw(anatomy, changes, seed, options.severity)
     drawing.check(options.amounts, drawn)
     return drawn | dict(options.amounts)
@@ -157,12 +178,16 @@ def _grid(planning: sitk.Image, field_of_view, options: DailyOptions) -> sitk.Im
         return planning
     grid = scan.daily_grid(planning, **field_of_view)
     if min(grid.GetSize()) < 8:
-        raise InputError("daily anatomy: the field of view leaves fewer than 8 voxels along an axis; give a larger one.")
+        raise InputError(
+            "daily anatomy: the field of view leaves fewer than 8 voxels along an axis; give a larger one."
+        )
     return grid
 
 
 def _refilled(planning: sitk.Image, anatomy: Anatomy, masks: dict, asked: dict, seed: int):
-    """The planning HU with the rectum's new contents, the voxels that they changed, and the gas in ml before and after."""
+    """The planning HU with the rectum's new contents, the voxels that they changed, and the gas in ml before and
+    after.
+    """
     share = asked.get("rectal_gas")
     hu = sitk.GetArrayFromImage(planning)
     if share is None:
@@ -181,9 +206,17 @@ def _as_planning(hu: np.ndarray, planning: sitk.Image, grid: sitk.Image) -> sitk
 
 
 def _described(asked: dict, motion: Motion, gas, options: DailyOptions) -> dict:
-    return {"severity": float(options.severity), "asked": {c: _plain(a) for c, a in asked.items()}, "volumes_ml": motion.volumes_ml,
-            "shifts_mm": motion.shifts_mm, "skin_mm": motion.skin_mm, "rectal_gas_ml": gas, "tempered": motion.tempered,
-            "noise_hu": float(options.noise_hu), "drift": float(options.drift * options.severity)}
+    return {
+        "severity": float(options.severity),
+        "asked": {c: _plain(a) for c, a in asked.items()},
+        "volumes_ml": motion.volumes_ml,
+        "shifts_mm": motion.shifts_mm,
+        "skin_mm": motion.skin_mm,
+        "rectal_gas_ml": gas,
+        "tempered": motion.tempered,
+        "noise_hu": float(options.noise_hu),
+        "drift": float(options.drift * options.severity),
+    }
 
 
 def _plain(amount):

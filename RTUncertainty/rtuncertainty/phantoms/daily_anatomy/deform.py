@@ -19,7 +19,11 @@ from .field import Lattice, flow, follow
 LEAST_JACOBIAN = 0.25  # of the deformation and of its inverse: tissue is not pressed further
 ROUNDS = 6  # in which the organs' growth is fitted to the volumes asked for
 MOST_POINTS = 4000  # of a structure, to fit its volume
-ITERATIONS, DAMPING, TOLERANCE_MM = 40, 0.6, 0.01  # of the inverse; damped, it converges where tissue grows up to threefold along an axis
+ITERATIONS, DAMPING, TOLERANCE_MM = (
+    40,
+    0.6,
+    0.01,
+)  # of the inverse; damped, it converges where tissue grows up to threefold along an axis
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,12 @@ class Couch:
 
 
 class Motion:
-    """The deformation without the couch: soft tissue's, then the neck's. Its fields lie on the anatomy's lattice, in voxels.
+    """The deformation without the couch: soft tissue's, then the neck's. Its fields lie on the anatomy's lattice, in
+    voxels.
 
-    `volumes_ml` {name: [before, after]}, `shifts_mm` {name: (x, y, z)} of the structures that were changed on purpose, the
-    latter against the bones, `skin_mm` how far free skin moved inwards on average, `tempered` the factor by which all of soft
-    tissue had to move less.
+    `volumes_ml` {name: [before, after]}, `shifts_mm` {name: (x, y, z)} of the structures that were changed on purpose,
+    the latter against the bones, `skin_mm` how far free skin moved inwards on average, `tempered` the factor by which
+    all of soft tissue had to move less.
     """
 
     def __init__(self, anatomy: Anatomy, asked: dict, seed: int):
@@ -111,13 +116,15 @@ class Motion:
     def _ratios(self, names, velocity: torch.Tensor, bend: torch.Tensor) -> dict:
         """Volume after over volume before, of every structure in `names`."""
         inside = [np.argwhere(self.anatomy.mask(n))[:, ::-1] for n in names]
-        inside = [p[::max(1, len(p) // MOST_POINTS)] for p in inside]
+        inside = [p[:: max(1, len(p) // MOST_POINTS)] for p in inside]
         moved, growth = follow(velocity, torch.from_numpy(np.concatenate(inside).astype(np.float32)))
         if bend.any():
             growth = growth * follow(bend, moved)[1]
         return {n: float(part.mean()) for n, part in zip(names, growth.split([len(p) for p in inside]))}
 
-    def _measure(self, growths: dict, velocity: torch.Tensor, bend: torch.Tensor, asked: dict, soft: np.ndarray) -> None:
+    def _measure(
+        self, growths: dict, velocity: torch.Tensor, bend: torch.Tensor, asked: dict, soft: np.ndarray
+    ) -> None:
         anatomy = self.anatomy
         for name, ratio in (self._ratios(growths, velocity, bend) if growths else {}).items():
             before = anatomy.ml(name)
@@ -141,8 +148,8 @@ class Motion:
     def to_daily(self, couch: Couch | None, displacement: sitk.Image) -> sitk.Image:
         """The displacement field from planning to daily points on the planning grid, the inverse of `displacement`.
 
-        The inverse flows give it up to errors of interpolation. Where the daily grid has voxels it is then refined to be the
-        inverse of just that field, linear between the voxels, by damped fixed-point iteration.
+        The inverse flows give it up to errors of interpolation. Where the daily grid has voxels it is then refined to
+        be the inverse of just that field, linear between the voxels, by damped fixed-point iteration.
         """
         grid, daily = self.anatomy.grid, Lattice.of(displacement)
         points = grid.points().reshape(-1, 3)
@@ -161,12 +168,18 @@ class Motion:
 
 
 def _soft_changes(anatomy: Anatomy, asked: dict, seed: int):
-    """Growing structures {name: (ratio, velocity for e)}, the velocity of all else, and the structures that stay stiff."""
+    """Growing structures {name: (ratio, velocity for e)}, the velocity of all else, and the structures that stay
+    stiff.
+    """
     growths, others = {}, np.zeros_like(anatomy.points)
     for change in ("bladder", "rectum"):
         if change in asked:
             name, rng = anatomy.names(change)[0], generator(seed, change + " shape")
-            made = changes.bladder(anatomy, name, rng.uniform(1.0, 1.35)) if change == "bladder" else changes.rectum(anatomy, name, rng)
+            made = (
+                changes.bladder(anatomy, name, rng.uniform(1.0, 1.35))
+                if change == "bladder"
+                else changes.rectum(anatomy, name, rng)
+            )
             growths[name] = (asked[change], made)
     for name, amount in asked.get("parotids", {}).items():
         growths[name] = (amount["ratio"], changes.gland(anatomy, name))

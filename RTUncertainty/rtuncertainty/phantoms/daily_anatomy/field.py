@@ -26,7 +26,9 @@ STEPS = 8  # of the fourth-order Runge-Kutta method, where single points are fol
 
 @dataclass(frozen=True)
 class Lattice:
-    """Where voxels lie: `shape` (z, y, x), `first` the LPS of voxel 0 and `matrix` whose columns are one voxel's step."""
+    """Where voxels lie: `shape` (z, y, x), `first` the LPS of voxel 0 and `matrix` whose columns are one voxel's
+    step.
+    """
 
     shape: tuple
     first: np.ndarray
@@ -39,7 +41,9 @@ class Lattice:
         return cls(image.GetSize()[::-1], first, matrix)
 
     def around(self, pad, stride) -> Lattice:
-        """Blocks of `stride` voxels (x, y, z) that cover this lattice and at least `pad` voxels on either side of it."""
+        """Blocks of `stride` voxels (x, y, z) that cover this lattice and at least `pad` voxels on either side of
+        it.
+        """
         shape = [-(-(n + 2 * p) // s) for n, p, s in zip(self.shape[::-1], pad, stride)]
         first = self.first + self.matrix @ ((np.array(stride) - 1) / 2 - np.array(pad))
         return Lattice(tuple(shape[::-1]), first, self.matrix * np.array(stride))
@@ -58,7 +62,11 @@ class Lattice:
         """LPS of every voxel's centre, float32 [z, y, x, 3]."""
         z, y, x = (np.arange(n, dtype=np.float64) for n in self.shape)
         columns = self.matrix.T
-        made = (x[:, None] * columns[0])[None, None] + (y[:, None] * columns[1])[None, :, None] + (z[:, None] * columns[2])[:, None, None]
+        made = (
+            (x[:, None] * columns[0])[None, None]
+            + (y[:, None] * columns[1])[None, :, None]
+            + (z[:, None] * columns[2])[:, None, None]
+        )
         return (made + self.first).astype(np.float32)
 
     def index(self, points: np.ndarray) -> np.ndarray:
@@ -82,14 +90,20 @@ class Lattice:
         return np.moveaxis(tensor[0].numpy(), 0, -1) @ self.matrix.T.astype(np.float32)
 
     def at(self, tensor: torch.Tensor, points: np.ndarray) -> np.ndarray:
-        """Vectors in mm of a tensor in voxels of this lattice, at LPS `points` [..., 3]; beyond the lattice its border's."""
+        """Vectors in mm of a tensor in voxels of this lattice, at LPS `points` [..., 3]; beyond the lattice its
+        border's.
+        """
         index = torch.from_numpy(np.ascontiguousarray(self.index(points).reshape(-1, 3).T))
         return self.millimetres(sample_tensor(tensor, index.reshape(1, 3, 1, 1, -1))).reshape(points.shape)
 
     def image(self, array: np.ndarray) -> sitk.Image:
-        """An array on this lattice as an image: a scalar one, or a displacement field for vectors [z, y, x, 3] in mm."""
+        """An array on this lattice as an image: a scalar one, or a displacement field for vectors [z, y, x, 3] in
+        mm.
+        """
         vectors = array.ndim == 4
-        made = sitk.GetImageFromArray(np.ascontiguousarray(array, np.float64 if vectors else array.dtype), isVector=vectors)
+        made = sitk.GetImageFromArray(
+            np.ascontiguousarray(array, np.float64 if vectors else array.dtype), isVector=vectors
+        )
         made.SetSpacing([float(s) for s in self.spacing])
         made.SetDirection([float(v) for v in (self.matrix / self.spacing).ravel()])
         made.SetOrigin([float(v) for v in self.first])
@@ -97,19 +111,22 @@ class Lattice:
 
 
 def flow(velocity: torch.Tensor) -> torch.Tensor:
-    """The displacement after one unit of time in a stationary velocity [1, 3, z, y, x]: exp(v) - id, by scaling and squaring."""
+    """The displacement after one unit of time in a stationary velocity [1, 3, z, y, x]: exp(v) - id, by scaling and
+    squaring.
+    """
     peak = float(velocity.abs().max())
     if peak == 0:
         return torch.zeros_like(velocity)
     squarings = int(np.clip(np.ceil(np.log2(peak / STEP)), *SQUARINGS))
-    u = velocity / 2 ** squarings
+    u = velocity / 2**squarings
     for _ in range(squarings):
         u = compose_tensor(u, u)
     return u
 
 
 def follow(velocity: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where single points `start` [n, 3] (voxels; x, y, z) flow to, and det J of the flow there [n], without the whole flow.
+    """Where single points `start` [n, 3] (voxels; x, y, z) flow to, and det J of the flow there [n], without the whole
+    flow.
 
     The determinant's logarithm is the divergence of the velocity summed up along a point's path (Liouville's formula).
     """
@@ -118,7 +135,7 @@ def follow(velocity: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, t
     last = torch.tensor(velocity.shape[:1:-1]) - 1
     low = (start.min(0).values - margin).floor().long().clamp(min=0).minimum(last - 1)
     high = (start.max(0).values + margin).ceil().long().minimum(last).maximum(low + 1)
-    part = velocity[:, :, low[2]:high[2] + 1, low[1]:high[1] + 1, low[0]:high[0] + 1]
+    part = velocity[:, :, low[2] : high[2] + 1, low[1] : high[1] + 1, low[0] : high[0] + 1]
     divergence = sum(torch.gradient(part[:, c], dim=3 - c)[0] for c in range(3))
     channels = torch.cat([part, divergence[:, None]], 1)
 

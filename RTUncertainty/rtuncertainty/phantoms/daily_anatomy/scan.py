@@ -30,7 +30,9 @@ def daily_grid(planning: sitk.Image, spacing_ratio, lower_mm, upper_mm) -> sitk.
 
 
 def drifted(hu: np.ndarray, spacing, drift: float, rng) -> np.ndarray:
-    """HU of which the attenuation (HU + 1000) is off by a common factor and by one that varies over 12 cm, each of sd `drift`."""
+    """HU of which the attenuation (HU + 1000) is off by a common factor and by one that varies over 12 cm, each of
+    sd `drift`.
+    """
     if not drift > 0:
         return hu
     uneven = Fields(rng, hu.shape, spacing).smooth(120, 120)
@@ -41,4 +43,6 @@ def noisy(hu: np.ndarray, spacing, sd: float, rng) -> np.ndarray:
     """HU with noise of `sd`, correlated over about a voxel, half as much in air, where more photons arrive."""
     if not sd > 0:
         return hu
-    return hu + np.float32(sd) * Fields(rng, hu.shape, spacing).grain(0.6) * np.where(hu > -900, np.float32(1), np.float32(0.5))
+    return hu + np.float32(sd) * Fields(rng, hu.shape, spacing).grain(0.6) * np.where(
+        hu > -900, np.float32(1), np.float32(0.5)
+    )
