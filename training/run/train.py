@@ -53,28 +53,14 @@ def run(
     from .initial import begin_with
 
     config = methods.load(file, budget, changes)
-    if (
-        budget is not None
-        and not config.initialise
-        and (yaml.safe_load(budget.read_text(encoding="utf-8")) or {}).get("common")
-    ):
-        raise SystemExit(
-            f"{budget}: all networks begin with weights that its `common` trains, which train alone does not; use "
-            "'python -m training "
-            "reproduce volumes --config BUDGET', or name such weights by initialise."
-        )
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("--device cuda: torch finds no GPU on this machine; use --device cpu or auto.")
+    _require_possible(config, budget, device)
     lightning.seed_everything(config.seed, verbose=False)
     feed = methods.feed(prepared, config)
     last, state = folder.last_good(out)
     done = state["global_step"] if state else 0
     split = folder.frozen(prepared, config, feed)
     if state or (out / "checkpoints" / "final.ckpt").exists():
-        more = [f"--budget {budget}"] if budget else []
-        more += [f"--set {key}={json.dumps(value)}" for key, value in (changes or {}).items()]
-        anew = f"python -m training train --prepared {prepared} --config {file} {' '.join([*more, f'--out {out}-2'])}"
-        folder.require_the_same(out, config, split, anew)
+        folder.require_the_same(out, config, split, _anew(prepared, file, out, budget, changes))
     kept = out / "checkpoints" / "last.ckpt"
     if folder.stage(out) == folder.DONE and (out / "checkpoints" / "final.ckpt").exists():
         return kept
@@ -102,14 +88,9 @@ def run(
     if not trained and done < trainer.max_steps:
         if trainer.is_global_zero:
             final.unlink(missing_ok=True)
-        ranks = trainer.global_rank, trainer.world_size
-        loaders = [
-            torch.utils.data.DataLoader(
-                feed.patches(config.seed, done, *ranks), config.batch // trainer.world_size, num_workers=config.workers
-            ),
-            torch.utils.data.DataLoader(feed.whole(*ranks), 1),
-        ]
-        trainer.fit(task, *loaders, ckpt_path=str(last) if last else None, weights_only=False)
+        trainer.fit(
+            task, *_loaders(config, feed, done, trainer), ckpt_path=str(last) if last else None, weights_only=False
+        )
         done = trainer.global_step
         trainer.checkpoint_callback.save(trainer)
         trained = done >= config.steps or any(
@@ -134,6 +115,37 @@ def run(
         if trained:
             folder.mark(out, folder.DONE, done, provenance.read_json(out / "stage.json").get("ended", ""))
     return kept
+
+
+def _require_possible(config, budget: Path | None, device: str) -> None:
+    """Raise `SystemExit` for a budget that only `reproduce` can follow, and for a GPU that is not there."""
+    import torch
+
+    if budget is not None and not config.initialise:
+        if (yaml.safe_load(budget.read_text(encoding="utf-8")) or {}).get("common"):
+            raise SystemExit(
+                f"{budget}: all networks begin with weights that its `common` trains, which train alone does not; use "
+                "'python -m training reproduce volumes --config BUDGET', or name such weights by initialise."
+            )
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("--device cuda: torch finds no GPU on this machine; use --device cpu or auto.")
+
+
+def _anew(prepared: Path, file: Path, out: Path, budget: Path | None, changes: dict | None) -> str:
+    """The command that starts a new run with these settings."""
+    more = [f"--budget {budget}"] if budget else []
+    more += [f"--set {key}={json.dumps(value)}" for key, value in (changes or {}).items()]
+    return f"python -m training train --prepared {prepared} --config {file} {' '.join([*more, f'--out {out}-2'])}"
+
+
+def _loaders(config, feed, done: int, trainer) -> tuple:
+    """What `trainer` trains on from the step `done` on, and what it validates on."""
+    from torch.utils.data import DataLoader
+
+    ranks = trainer.global_rank, trainer.world_size
+    patches = feed.patches(config.seed, done, *ranks)
+    size = config.batch // trainer.world_size
+    return DataLoader(patches, size, num_workers=config.workers), DataLoader(feed.whole(*ranks), 1)
 
 
 def _patience_is_over(state: dict) -> bool:

@@ -108,7 +108,8 @@ def _segmentation(path, labels, grid):
     for index, structure in enumerate(STRUCTURES):
         prefix, code = f"Segment{index}_", structure["code"]
         category = "Segmentation category and type - 3D Slicer General Anatomy list"
-        tags = f"TerminologyEntry:{category}~SCT^85756007^Tissue~{code['scheme']}^{code['value']}^{code['meaning']}~^^~~^^~^^|"
+        named = f"{code['scheme']}^{code['value']}^{code['meaning']}"
+        tags = f"TerminologyEntry:{category}~SCT^85756007^Tissue~{named}~^^~~^^~^^|"
         values = {
             "ID": structure["name"],
             "Name": structure["name"],

@@ -131,8 +131,8 @@ def document(networks: list[Network]) -> str:
             "## Uncertainty",
             table(sure, doubt),
             "AUSE: area between the sparsification curve by predictive sd and the oracle's, relative to the MAE (0 is "
-            "a perfect "
-            "ranking). ECE: mean distance of the observed from the nominal coverage of 10 to 95 % intervals. SDs in HU.",
+            "a perfect ranking). ECE: mean distance of the observed from the nominal coverage of 10 to 95 % intervals. "
+            "SDs in HU.",
         ]
     return "\n\n".join(text) + "\n"
 
