@@ -46,8 +46,6 @@ def run(
     """
     import lightning
     import torch
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
-
     from .. import methods
     from ..core import provenance
     from .initial import begin_with
@@ -65,18 +63,7 @@ def run(
     if folder.stage(out) == folder.DONE and (out / "checkpoints" / "final.ckpt").exists():
         return kept
     feed.load(file)
-    try:
-        trainer = _trainer(config, out, minutes, stop_after, device, done, last == kept)
-    except (ValueError, MisconfigurationException) as error:  # precision, devices
-        raise SystemExit(f"{file}: {str(error).strip().splitlines()[0]}") from None
-    if config.batch % trainer.world_size:
-        raise SystemExit(
-            f"{file}: a batch of {config.batch} cannot be shared by {trainer.world_size} processes; choose a multiple."
-        )
-    try:
-        task = methods.build(config)
-    except (InputError, ValueError, RuntimeError) as error:
-        raise SystemExit(f"{file}: arguments: {str(error).splitlines()[0]}") from None
+    trainer, task = _built(config, file, lambda: _trainer(config, out, minutes, stop_after, device, done, last == kept))
     if not state:
         before = {"seen": [], "unknown": []}
         if config.initialise:
@@ -129,6 +116,26 @@ def _require_possible(config, budget: Path | None, device: str) -> None:
             )
     if device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("--device cuda: torch finds no GPU on this machine; use --device cpu or auto.")
+
+
+def _built(config, file: Path, make_trainer) -> tuple:
+    """(trainer, task). Raises `SystemExit` in one line that names the config for settings that there cannot be."""
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from .. import methods
+
+    try:
+        trainer = make_trainer()
+    except (ValueError, MisconfigurationException) as error:  # precision, devices
+        raise SystemExit(f"{file}: {str(error).strip().splitlines()[0]}") from None
+    if config.batch % trainer.world_size:
+        raise SystemExit(
+            f"{file}: a batch of {config.batch} cannot be shared by {trainer.world_size} processes; choose a multiple."
+        )
+    try:
+        return trainer, methods.build(config)
+    except (InputError, ValueError, RuntimeError) as error:
+        raise SystemExit(f"{file}: arguments: {str(error).splitlines()[0]}") from None
 
 
 def _anew(prepared: Path, file: Path, out: Path, budget: Path | None, changes: dict | None) -> str:
