@@ -46,6 +46,7 @@ def run(
     """
     import lightning
     import torch
+
     from .. import methods
     from ..core import provenance
     from .initial import begin_with
