@@ -130,7 +130,7 @@ def test_the_same_from_a_scene_file(scene, folder, tmp_path):
     )
     assert after.structure("gtv").decision == before.structure("gtv").decision
     assert (
-        after.structure("gtv").decision.comment == "spills; into 'muscle', 5 %"
+        after.structure("gtv").decision.comment == 'spills; into "muscle", 5 %'
         and after.structure("gtv").decision.reviewer == "Dr. Grün"
     )
     for old, new in zip(before.structures, after.structures):

@@ -25,7 +25,7 @@ def decide(run: Run, name: str, state: str, comment: str = "", reviewer: str = "
     table = _node(run)
     was = table.StartModify()
     row = table.AddEmptyRow()
-    for column, text in enumerate((name, state, comment, reviewer, now)):
+    for column, text in enumerate((name, state, comment.strip(), reviewer.strip(), now)):
         table.SetCellText(row, column, tables.plain(text))
     table.EndModify(was)
 

@@ -56,7 +56,11 @@ def make_structure_set(
     )
     for number, s in enumerate(structures, 1):
         roi = Dataset()
-        roi.ROINumber, roi.ReferencedFrameOfReferenceUID, roi.ROIName = number, series.first.FrameOfReferenceUID, s.name
+        roi.ROINumber, roi.ReferencedFrameOfReferenceUID, roi.ROIName = (
+            number,
+            series.first.FrameOfReferenceUID,
+            s.name[:64],
+        )
         roi.ROIDescription = " ".join(filter(None, [(told or {}).get(s.name), author.sentence]))[:1024]
         roi.ROIGenerationAlgorithm, roi.ROIGenerationDescription = (
             "SEMIAUTOMATIC" if edited else "AUTOMATIC",
