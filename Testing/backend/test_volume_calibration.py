@@ -21,10 +21,11 @@ def lognormal(median=40.0, spread=0.1, structure="prostate") -> VolumeDistributi
     return VolumeDistribution(structure, PERCENTILES, tuple(median * np.exp(spread * Z)))
 
 
-def test_without_calibration_the_interval_is_the_networks_own():
+def test_without_calibration_the_interval_is_the_networks_own_and_is_not_shown():
     found = of_card({"calibration": {"volumes": None}})
     d = lognormal()
-    assert found.interval(d, 0.9) == (*d.interval(0.9), False, 0, "")
+    assert found.interval(d, 0.9) == (*d.interval(0.9), False, 0, "this model's volumes were never calibrated")
+    assert np.isnan(found.interval(d, 0.9).shown).all()
     assert found.quantiles(d) == [None] * len(PERCENTILES) and found.as_card() is None
 
 
@@ -103,7 +104,9 @@ def test_too_few_cases_is_said():
     assert not i.calibrated and i.note == "too few cases for 95 %: it takes 19 patients, there are 12" and i.cases == 24
     # all the same it is at least as wide as that of a lower level
     assert i.lower <= found.interval(lognormal(), 0.9).lower and i.upper >= found.interval(lognormal(), 0.9).upper
+    assert np.isnan(i.shown).all()
     assert found.interval(lognormal(), 0.9).calibrated
+    assert found.interval(lognormal(), 0.9).shown == found.interval(lognormal(), 0.9)[:2]
 
 
 def test_a_structure_with_a_fit_of_its_own_uses_it():

@@ -4,6 +4,7 @@ beside them.
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ import SimpleITK as sitk
 from make_bundle import make_bundle
 
 from rtuncertainty import predict
+from rtuncertainty.cli import demo
+from rtuncertainty.dicom.export import volume_texts
 from rtuncertainty.jobs import prediction as job
-from rtuncertainty.results import tables
+from rtuncertainty.report.build import write_report as report
+from rtuncertainty.results import Result, tables
 from rtuncertainty.results.result import file_names
-from rtuncertainty.uncertainty import volume_assessment
+from rtuncertainty.uncertainty import flags, volume_assessment, volumes
 from rtuncertainty.uncertainty.volume_distribution import LEVELS, PERCENTILES
 
 ML = 0.008
@@ -74,17 +78,43 @@ def test_what_predict_writes(result):
         and [float(r["level"]) for r in intervals] == [*LEVELS] * 2
     )
     assert {r["calibrated_ml"] for r in distribution} == {""} and {r["calibrated"] for r in intervals} == {"no"}
+    # volumes that were never calibrated have no interval
+    for row in [*intervals, *rows(result / "volumes.csv")]:
+        assert (row["lower_ml"], row["upper_ml"], row["calibrated"]) == ("", "", "no"), row
+    assert all(r["note"].startswith("this model's volumes were never calibrated") for r in intervals)
     assert [r["structure"] for r in rows(result / "structure_quality.csv")] == ["bone", "gtv"]
+
+
+def test_what_was_never_calibrated_is_shown_without_an_interval(result):
+    text = report(result).read_text(encoding="utf-8").replace("&#39;", "'")
+    assert "bone: no interval: this model's volumes were never calibrated" in text and text.count("not calibrated") >= 2
+    assert ">nan<" not in text and 'stroke-dasharray="4 2"' not in text  # no bar
+    told = volume_texts(Result.read(result))
+    assert set(told) == {"bone", "gtv"} and all(t.endswith(" ml, no interval, not calibrated.") for t in told.values())
+    assert sum("ml   (no interval, not calibrated)" in line for line in demo.told(result)) == 2
+
+
+def test_numbers_of_earlier_versions_are_read(result, tmp_path):
+    shutil.copytree(result, tmp_path / "old")
+    table = (tmp_path / "old" / "volumes.csv").read_text(encoding="utf-8").replace(",,,", ",0.5,0.7,")
+    (tmp_path / "old" / "volumes.csv").write_text(table, encoding="utf-8")
+    told = volume_texts(Result.read(tmp_path / "old"))
+    assert all(t.endswith("90% interval 0.5 to 0.7 ml, not calibrated.") for t in told.values())
+
+
+def test_a_small_volume_that_was_not_found_is_flagged_without_a_calibration():
+    volume, nowhere = volumes.Volume("x", 0.0, np.nan, np.nan, 0.9, False), np.zeros((3, 3, 3), bool)
+    (some,) = flags.of_structure(volume, nowhere, ~nowhere, sampled_ml=2.0)
+    (none,) = flags.of_structure(volume, nowhere, ~nowhere)
+    assert some.severity == "warning" and "2.0 ml" in some.reason and "uncalibrated" in some.reason
+    assert none.severity == "info"
+    assert flags.of_uncertainty(volumes.Volume("x", 2.0, np.nan, np.nan, 0.9, False)) == []
 
 
 def test_files_agree_with_each_other_and_with_the_segmentation(result):
     told = {
         (r["structure"], float(r["percentile"])): float(r["volume_ml"])
         for r in rows(result / "volume_distribution.csv")
-    }
-    ends = {
-        (r["structure"], float(r["level"])): (float(r["lower_ml"]), float(r["upper_ml"]))
-        for r in rows(result / "volume_intervals.csv")
     }
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(result / "structures.seg.nrrd")))
     ml = 0.016
@@ -99,8 +129,7 @@ def test_files_agree_with_each_other_and_with_the_segmentation(result):
             if q == int(q):
                 assert told[name, q] == pytest.approx((inside > 100 - q).sum() * ml, abs=1e-3)
         assert float(row["volume_ml"]) == told[name, 50] == pytest.approx((labels == label).sum() * ml, abs=1e-3)
-        assert (float(row["lower_ml"]), float(row["upper_ml"])) == ends[name, 0.9] == (told[name, 5], told[name, 95])
-        spread += ends[name, 0.9][1] - ends[name, 0.9][0]
+        spread += told[name, 95] - told[name, 5]
     assert spread > 0
 
 
@@ -115,18 +144,14 @@ def test_a_calibrated_card_widens_the_intervals(model, result, tmp_path):
     other = make_bundle(tmp_path / "m")
     with_card(other, calibration={"volumes": card})
     found = predict(limb(), other, samples=8)
-    plain = {r["structure"]: r for r in rows(result / "volumes.csv")}
+    plain = {(r["structure"], r["percentile"]): r for r in rows(result / "volume_distribution.csv")}
     assert found.volumes[0].volume_ml > 0
     for v in found.volumes:
-        if v.volume_ml == 0:  # what was not found keeps the network's own interval
-            assert not v.calibrated
+        if v.volume_ml == 0:  # what was not found has no interval
+            assert not v.calibrated and np.isnan([v.lower_ml, v.upper_ml]).all()
             continue
-        before = plain[v.structure]
-        assert (
-            v.calibrated
-            and v.upper_ml > 1.2 * float(before["upper_ml"])
-            and v.volume_ml == pytest.approx(float(before["volume_ml"]), abs=1e-3)
-        )
+        middle, upper = (float(plain[v.structure, q]["volume_ml"]) for q in ("50", "95"))
+        assert v.calibrated and v.upper_ml > 1.2 * upper and v.volume_ml == pytest.approx(middle, abs=1e-3)
     known = tables.of_assessed(found.assessed, found.card)
     intervals = {(r["structure"], r["level"]): r for r in known["volume_intervals"]}
     distribution = {(r["structure"], r["percentile"]): r["calibrated_ml"] for r in known["volume_distribution"]}
@@ -138,6 +163,7 @@ def test_a_calibrated_card_widens_the_intervals(model, result, tmp_path):
     assert intervals["bone", "0.95"]["calibrated"] == "no" and intervals["bone", "0.95"]["note"].startswith(
         "too few cases for 95 %"
     )
+    assert intervals["bone", "0.95"]["lower_ml"] == intervals["bone", "0.95"]["upper_ml"] == ""
     assert distribution["bone", "99.5"] == "" and distribution["bone", "95"] == intervals["bone", "0.9"]["upper_ml"]
 
 
@@ -151,7 +177,7 @@ def test_no_spread_is_no_certainty(tmp_path):
     found = predict(limb(), plain, samples=2)
     assert all(len(set(f.distribution.ml)) == 1 for f in found.assessed)
     assert {r["note"] for r in tables.of_assessed(found.assessed, found.card)["volume_intervals"]} == {
-        "the samples have no spread"
+        "this model's volumes were never calibrated; the samples have no spread"
     }
 
 

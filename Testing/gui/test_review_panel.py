@@ -9,10 +9,12 @@ import pytest
 import slicer
 import slicer.util
 from gui_support.review import MODULE, click, column, contours, decision_buttons, folders, opened, review  # noqa: F401
+from make_result import make_result
+from make_review import add_review_files
 from standins import load_module
 
 from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.review.table import DECISION, DICE, FLAG, STRUCTURE, VOLUME
+from RTUncertaintyLib.review.table import CALIBRATED, DECISION, DICE, FLAG, STRUCTURE, VOLUME
 from RTUncertaintyLib.runs.review_data import ReviewData
 
 
@@ -81,8 +83,8 @@ def test_levels(opened):
     for index, level in enumerate((0.5, 0.68, 0.8, 0.9, 0.95)):
         box.currentIndex = index
         row, told = column(widget, STRUCTURE).index("gtv"), gtv.interval(level)
-        digits = 0 if told.upper_ml >= 100 else 1
-        assert column(widget, VOLUME)[row].endswith(f"\n{told.lower_ml:.{digits}f}–{told.upper_ml:.{digits}f}")
+        shown = "not calibrated" if told.lower_ml is None else f"{told.lower_ml:.1f}–{told.upper_ml:.1f}"
+        assert column(widget, VOLUME)[row].endswith(f"\n{shown}")
         assert column(widget, 2)[row] == ("yes" if told.calibrated else "no")
     click(widget, "gtv")
     assert "too few cases for 95 %" in widget.ui.structureLabel.text
@@ -297,3 +299,16 @@ def test_structures_stand_out_in_this_module_only(opened):
     assert opacities() == [1.0, 1.0] and run_scene.nested_structure(widget.panel.nodes) == "gtv"
     widget.enter()
     assert opacities() == [0.35, 1.0]
+
+
+def test_volumes_that_were_never_calibrated_have_no_interval(opened, tmp_path):
+    widget = opened(str(add_review_files(make_result(tmp_path / "r"), calibrated=False)))
+    assert all(cell.endswith("\nnot calibrated") for cell in column(widget, VOLUME))
+    assert column(widget, CALIBRATED) == ["no", "no"]
+    click(widget, "gtv")
+    assert "No interval: this model's volumes were never calibrated." in widget.ui.structureLabel.text
+    if not widget.ui.nestedCheckBox.checked:
+        widget.ui.nestedCheckBox.click()
+    assert "Uncalibrated" in widget.ui.nestedCheckBox.toolTip
+    widget.ui.distributionsButton.click()
+    assert "nan" not in widget.ui.structureLabel.text

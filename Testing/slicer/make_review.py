@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from rtuncertainty.uncertainty.volume_calibration import NEVER_CALIBRATED
+
 PERCENTILES = (0.5, 1, 2.5, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 97.5, 99, 99.5)
 LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)
 
@@ -21,7 +23,7 @@ def add_review_files(folder, calibrated: bool = True, sd_mm: float = 2.0) -> Pat
     summary.
 
     A prediction has probabilities; of a propagation they are those of a surface whose position has an SD of `sd_mm`.
-    Calibrated intervals are one and a half times as wide as the others.
+    Calibrated intervals are one and a half times as wide as the distribution; what is not calibrated has none.
     """
     folder = Path(folder)
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
@@ -85,17 +87,16 @@ def _rows(name: str, percent: np.ndarray, ml: float, calibrated: bool, tables: d
         )
     for level in LEVELS:
         lower, upper = (volume(50 + s * 50 * level) for s in (-1, 1))
-        factor = 1.5 if calibrated else 1.0
         few = calibrated and level == 0.95
         tables["volume_intervals"].append(
             {
                 "structure": name,
                 "level": level,
-                "lower_ml": round(max(middle + factor * (lower - middle), 0), 3),
-                "upper_ml": round(middle + factor * (upper - middle), 3),
+                "lower_ml": round(max(middle + 1.5 * (lower - middle), 0), 3) if calibrated and not few else "",
+                "upper_ml": round(middle + 1.5 * (upper - middle), 3) if calibrated and not few else "",
                 "calibrated": "yes" if calibrated and not few else "no",
                 "cases": 28 if calibrated else 0,
-                "note": "too few cases for 95 %" if few else "",
+                "note": "too few cases for 95 %" if few else "" if calibrated else NEVER_CALIBRATED,
             }
         )
     qs = np.linspace(0.5, 99.5, 100)

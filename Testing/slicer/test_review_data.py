@@ -4,6 +4,7 @@ and opened.
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 from make_propagation import make_propagation
@@ -12,8 +13,12 @@ from make_review import LEVELS, PERCENTILES, add_review_files
 
 from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.headless import scene as headless
+from RTUncertaintyLib.propagation import table as propagation_table
 from RTUncertaintyLib.review.logic import ReviewLogic
-from RTUncertaintyLib.runs.review_data import Decision, ReviewData
+from RTUncertaintyLib.review.table import tip, volume_text
+from RTUncertaintyLib.runs.propagation.structure_rows import StructureRow
+from RTUncertaintyLib.runs.result_tables import volume_row
+from RTUncertaintyLib.runs.review_data import Decision, Flag, Interval, ReviewData
 
 
 def rows(folder, file):
@@ -41,8 +46,8 @@ def test_all_that_the_files_say(scene, folder):
             if r["structure"] == structure.name:
                 found = structure.interval(float(r["level"]))
                 assert (found.lower_ml, found.upper_ml, found.calibrated, found.cases, found.note) == (
-                    float(r["lower_ml"]),
-                    float(r["upper_ml"]),
+                    float(r["lower_ml"]) if r["lower_ml"] else None,
+                    float(r["upper_ml"]) if r["upper_ml"] else None,
                     r["calibrated"] == "yes",
                     int(r["cases"]),
                     r["note"],
@@ -60,6 +65,28 @@ def test_uncalibrated_and_empty_numbers(scene, tmp_path):
     bone = ReviewData.of_run(run_scene.load_result(folder)).structure("bone")
     assert not bone.interval(0.9).calibrated and bone.interval(0.9).cases == 0
     assert {p.calibrated_ml for p in bone.distribution} == {None} and not bone.quality.calibrated
+    for level in LEVELS:
+        interval = bone.interval(level)
+        assert interval.lower_ml is None is interval.upper_ml and "never calibrated" in interval.note
+    assert volume_text(bone, 0.9) == "4.9\nnot calibrated"
+    assert "No interval: this model's volumes were never calibrated." in tip(bone, 0.9)
+    # of two that differ in nothing else, the unknown width stands first; a flag goes before both
+    known, unknown = (replace(bone, name=n, quality=None, flags=()) for n in ("a", "b"))
+    known = replace(known, intervals={0.9: Interval(0.9, 1.0, 40.0, True)})
+    flagged = replace(known, name="c", flags=(Flag("c", "info", "cut off", ""),))
+    assert [s.name for s in sorted([known, unknown, flagged], key=lambda s: s.worst_first())] == ["c", "b", "a"]
+
+
+def test_rows_of_the_panels_without_an_interval():
+    row = {"structure": "gtv", "volume_ml": "2.2", "lower_ml": "", "upper_ml": "", "level": "0.9", "calibrated": "no"}
+    assert volume_row(row) == ["gtv", "2.2", "not calibrated", "no"]
+    assert volume_row(row | {"lower_ml": "2", "upper_ml": "3"}) == ["gtv", "2.2", "2.0 to 3.0 (90%)", "no"]
+    row = StructureRow(
+        "gtv", ("propagated",), "propagated", "green", "", "", 2.0, {"propagated": (2.2, None, None)},
+        {"propagated": 0.8}, None, None, 0,
+    )  # fmt: skip
+    assert propagation_table.volume_text(row, "propagated") == "2.0 → 2.2\nnot calibrated"
+    assert propagation_table.volume_text(replace(row, sd_mm={"propagated": None}), "propagated") == "2.0 → 2.2"
 
 
 def test_a_result_of_an_older_version(scene, tmp_path):

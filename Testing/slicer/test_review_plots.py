@@ -58,6 +58,12 @@ def test_distributions_are_those_of_the_table_with_the_interval_marked(run):
     assert set(curves(plots.volume_distributions(run, ["bone"], 0.8))) == {"bone", "bone: 80% interval, calibrated"}
 
 
+def test_a_distribution_that_was_not_calibrated_says_so_and_has_no_interval(scene, tmp_path):
+    folder = make_review.add_review_files(make_result.make_result(tmp_path / "r"), calibrated=False)
+    chart = plots.volume_distributions(run_scene.load_result(folder, scene))
+    assert set(curves(chart)) == {"bone, uncalibrated", "gtv, uncalibrated"}
+
+
 def test_a_result_without_distributions_has_no_such_plot(scene, tmp_path):
     run = run_scene.load_result(make_result.make_result(tmp_path / "r"), scene)
     before = count(scene)

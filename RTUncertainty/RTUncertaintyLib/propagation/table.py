@@ -62,7 +62,8 @@ class StructureTable:
             (
                 VOLUME,
                 _(
-                    "Volume on the planning CT, and on the daily CT by the chosen path, with its {level:.0%} interval."
+                    "Volume on the planning CT, and on the daily CT by the chosen path, with its {level:.0%} interval; "
+                    "there is none where the model's volumes were not calibrated."
                 ).format(level=level),
             ),
         ):
@@ -109,12 +110,17 @@ def texts(row: StructureRow, path: str) -> list[str]:
 
 
 def volume_text(row: StructureRow, path: str) -> str:
-    """Planning volume, volume on the daily scan and its interval, in ml: "24.1 → 21.3", and "20.1–22.8" below it."""
+    """Planning volume, volume on the daily scan and its interval, in ml: "24.1 → 21.3", and "20.1–22.8" below it, or
+    that it is not calibrated although it was sampled.
+    """
     volume, lower, upper = row.volumes[path]
     if volume is None:
         return NONE
     digits = 0 if max(v for v in (row.planning_ml, volume, upper) if v is not None) >= 100 else 1
-    interval = "" if lower is None or upper is None else f"\n{lower:.{digits}f}–{upper:.{digits}f}"
+    if lower is None or upper is None:
+        interval = "\n" + _("not calibrated") if row.sd_mm.get(path) is not None else ""
+    else:
+        interval = f"\n{lower:.{digits}f}–{upper:.{digits}f}"
     return f"{number(row.planning_ml, digits)} → {volume:.{digits}f}{interval}"
 
 

@@ -20,7 +20,7 @@ from .inputs import ReviewInputs
 from .logic import ReviewLogic
 from .output import ReviewOutput
 from .overlays import ReviewOverlays
-from .table import ReviewTable
+from .table import ReviewTable, note_text
 
 EMPTY = _(
     "No result yet: run RT Prediction or RT Propagation, open a result folder, or review a segmentation of your own."
@@ -196,12 +196,12 @@ class ReviewPanel:
             parts.append(_("No probability volume was given for it, so it has no interval."))
         elif interval is None:
             parts.append(
-                _("There is no {level:.0%} interval: the result was made by an older version.").format(
-                    level=self._level()
-                )
+                _(
+                    "There is no {level:.0%} interval: nothing was sampled, or the result was made by an older version."
+                ).format(level=self._level())
             )
         elif interval.note:
-            parts.append(_("Interval: {note}.").format(note=escape(interval.note.rstrip("."))))
+            parts.append(escape(note_text(interval), quote=False))
         kind = {"serious": "error", "warning": "warning"}.get(structure.severity, "plain")
         return " ".join(parts), kind
 
@@ -216,6 +216,8 @@ class ReviewPanel:
             "(5 %), and "
             "hardly larger than the light one (95 %); the thick one is the middle (50 %)."
         )
+        if shown and not any(i.calibrated for i in self._structure().intervals.values()):
+            box.toolTip += " " + _("Uncalibrated: it may be too narrow.")
         if name and self._nested() and not shown:
             box.toolTip = _("This result has neither samples nor probabilities of {name}.").format(name=name)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from ..runs.review_data import Structure
+from ..runs.review_data import Interval, Structure
 from ..widgets import table_rows
 from ..widgets.table_rows import NONE, number
 from ..widgets.text import _
@@ -45,9 +45,10 @@ class ReviewTable:
         for column, words in (
             (
                 VOLUME,
-                _("Volume, and below it the interval that holds the true volume with {level:.0%} probability.").format(
-                    level=level
-                ),
+                _(
+                    "Volume, and below it the interval that holds the true volume with {level:.0%} probability; there "
+                    "is none where the model's volumes were not calibrated."
+                ).format(level=level),
             ),
             (
                 CALIBRATED,
@@ -186,6 +187,8 @@ def volume_text(structure: Structure, level: float) -> str:
     interval = structure.interval(level)
     lower, upper = (interval.lower_ml, interval.upper_ml) if interval else (None, None)
     largest = max((v for v in (structure.volume_ml, upper) if v is not None), default=0.0)
+    if interval is not None and None in (lower, upper):
+        return number(structure.volume_ml, 0 if largest >= 100 else 1) + "\n" + _("not calibrated")
     return with_interval(structure.volume_ml, lower, upper, 0 if largest >= 100 else 1)
 
 
@@ -196,12 +199,18 @@ def with_interval(value: float | None, lower: float | None, upper: float | None,
     return f"{number(value, digits)}\n{lower:.{digits}f}–{upper:.{digits}f}"
 
 
+def note_text(interval: Interval) -> str:
+    """What limits an interval, or why there is none."""
+    said = _("No interval: {note}.") if interval.lower_ml is None else _("Interval: {note}.")
+    return said.format(note=interval.note.rstrip("."))
+
+
 def tip(structure: Structure, level: float) -> str:
     """All that is known of a row in words, and what a click does."""
     interval = structure.interval(level)
     lines = [f"{structure.name}: {f.reason or f.flag}" for f in structure.flags] or [structure.name]
     if interval is not None and interval.note:
-        lines.append(_("Interval: {note}.").format(note=interval.note))
+        lines.append(note_text(interval))
     if interval is not None and interval.calibrated and interval.cases:
         lines.append(_("Interval calibrated on {count} cases.").format(count=interval.cases))
     if structure.decision.state != "open":

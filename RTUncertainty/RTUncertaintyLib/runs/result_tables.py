@@ -7,6 +7,7 @@ import math
 from rtuncertainty.results import Result
 from rtuncertainty.results.tables import COLUMNS
 
+from ..widgets.table_rows import NONE
 from ..widgets.text import _
 from .review_data import read_summary, table_rows_of
 
@@ -38,13 +39,16 @@ def result_of_run(run) -> Result:
 
 def volume_row(row: dict) -> list[str]:
     """Structure, volume, interval and calibration of a row of volumes.csv, as texts."""
-    volume, lower, upper, level = (float(row[key]) for key in ("volume_ml", "lower_ml", "upper_ml", "level"))
-    digits = 0 if max(volume, upper) >= 1000 else 1  # a narrow panel shows the whole row then
+    volume, lower, upper = (float(row[key] or "nan") for key in ("volume_ml", "lower_ml", "upper_ml"))
+    digits = 0 if volume >= 1000 or upper >= 1000 else 1  # a narrow panel shows the whole row then
+    interval = _("not calibrated")
+    if math.isfinite(lower) and math.isfinite(upper):
+        interval = _("{lower} to {upper} ({level:.0%})").format(
+            lower=f"{lower:.{digits}f}", upper=f"{upper:.{digits}f}", level=float(row["level"])
+        )
     return [
         row["structure"],
-        f"{volume:.{digits}f}",
-        _("{lower} to {upper} ({level:.0%})").format(
-            lower=f"{lower:.{digits}f}", upper=f"{upper:.{digits}f}", level=level
-        ),
+        f"{volume:.{digits}f}" if math.isfinite(volume) else NONE,
+        interval,
         _("yes") if row["calibrated"].strip().lower() == "yes" else _("no"),
     ]

@@ -23,12 +23,12 @@ _LIGHTS = {"red": "serious", "amber": "warning"}
 @dataclass(frozen=True)
 class Interval:
     """A volume's interval in ml at a nominal level; `cases` validation cases stand behind a calibrated one; `note`
-    says what limits it.
+    says what limits it, or why there is none: the bounds are None then.
     """
 
     level: float
-    lower_ml: float
-    upper_ml: float
+    lower_ml: float | None
+    upper_ml: float | None
     calibrated: bool
     cases: int = 0
     note: str = ""
@@ -106,9 +106,12 @@ class Structure:
         return next((i for at, i in self.intervals.items() if abs(at - level) < 1e-6), None)
 
     def worst_first(self) -> tuple:
-        """Sorting key: flagged before unflagged, then low expected Dice, then a wide interval."""
+        """Sorting key: flagged before unflagged, then low expected Dice, then a wide interval; one that was not
+        calibrated counts as the widest.
+        """
         dice = self.quality.expected_dice if self.quality is not None else None
-        widest = max((i.upper_ml - i.lower_ml for i in self.intervals.values()), default=0.0)
+        widths = [i.upper_ml - i.lower_ml for i in self.intervals.values() if i.lower_ml is not None]
+        widest = max(widths, default=math.inf if self.intervals else 0.0)
         return (
             _rank(self.severity),
             2.0 if dice is None else dice,
@@ -231,13 +234,11 @@ def _intervals(name: str, volume: dict | None, rows: list[dict]) -> dict[float, 
     found = {}
     for row in [*([volume] if volume else []), *(r for r in rows if r["structure"] == name)]:
         level, lower, upper = (_number(row.get(key)) for key in ("level", "lower_ml", "upper_ml"))
-        if None not in (level, lower, upper):
-            level = round(
-                level, 6
-            )  # the row of the intervals' table comes later and says more than that of the volumes
-            found[level] = Interval(
-                level, lower, upper, _yes(row), int(_number(row.get("cases")) or 0), row.get("note") or ""
-            )
+        note = row.get("note") or ""
+        if level is not None and (None not in (lower, upper) or note):
+            level = round(level, 6)
+            # the row of the intervals' table comes later and says more than that of the volumes
+            found[level] = Interval(level, lower, upper, _yes(row), int(_number(row.get("cases")) or 0), note)
     return dict(sorted(found.items()))
 
 

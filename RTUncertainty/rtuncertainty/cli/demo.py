@@ -80,10 +80,11 @@ def told(result: Path, truth: Path | None = None) -> list[str]:
     known = _truth(found, truth) if truth is not None else {}
     for r in found.table("volumes"):
         doubt = "" if r["calibrated"] == "yes" else ", not calibrated"
+        ends = [float(r[c]) for c in ("lower_ml", "upper_ml") if r[c]]
+        interval = "{:.0%} interval {:.1f} to {:.1f} ml".format(float(r["level"]), *ends) if ends else "no interval"
         lines.append(
-            f"  {r['structure']:12} {float(r['volume_ml']):8.1f} ml   ({float(r['level']):.0%} interval "
-            f"{float(r['lower_ml']):.1f} "
-            f"to {float(r['upper_ml']):.1f} ml{doubt}){known.get(r['structure'], '')}"
+            f"  {r['structure']:12} {float(r['volume_ml']):8.1f} ml   ({interval}{doubt})"
+            f"{known.get(r['structure'], '')}"
         )
     lines += [f"  {r['subject']}: {r['flag']} ({r['severity']}). {r['reason']}" for r in found.table("flags")]
     lines += [f"  {text}" for text in found.missing_sds()]

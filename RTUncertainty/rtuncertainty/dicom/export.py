@@ -259,12 +259,13 @@ def volume_texts(found: Result) -> dict[str, str]:
     texts = {}
     for row in found.table("volumes"):
         volume, lower, upper, level = (
-            tables.number(row, c, f"{found.folder}: volumes") or 0.0
-            for c in ("volume_ml", "lower_ml", "upper_ml", "level")
+            tables.number(row, c, f"{found.folder}: volumes") for c in ("volume_ml", "lower_ml", "upper_ml", "level")
+        )
+        interval = (
+            "no interval" if None in (lower, upper) else f"{level or 0:.0%} interval {lower:.1f} to {upper:.1f} ml"
         )
         texts[row["structure"]] = (
-            f"Volume {volume:.1f} ml, {level:.0%} interval {lower:.1f} to {upper:.1f} ml"
-            f"{'' if row['calibrated'] == 'yes' else ', not calibrated'}."
+            f"Volume {volume or 0:.1f} ml, {interval}{'' if row['calibrated'] == 'yes' else ', not calibrated'}."
         )
     return texts
 

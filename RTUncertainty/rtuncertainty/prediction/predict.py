@@ -283,7 +283,12 @@ def _tables(result, labels, field_of_view, card, raised):
     for assessed in result["assessed"]:
         found.append(volume_assessment.volume(assessed, card, LEVEL))
         raised += flags.of_structure(
-            found[-1], labels == label_of[assessed.name], field_of_view, assessed.quality, card
+            found[-1],
+            labels == label_of[assessed.name],
+            field_of_view,
+            assessed.quality,
+            card,
+            assessed.distribution.interval(LEVEL)[1],
         )
     return found, raised
 

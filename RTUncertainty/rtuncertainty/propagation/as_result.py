@@ -101,12 +101,11 @@ def _rigid(transform: sitk.Euler3DTransform) -> dict:
 def _volume(c: Contour, card: dict) -> volumes.Volume:
     if c.assessed is not None:
         return volume_assessment.volume(c.assessed, card, LEVEL)
-    ml, lower, upper = c.segmented_ml if c.default == "segmented" else c.propagated_ml
-    return volumes.Volume(c.name, ml, ml if lower is None else lower, ml if upper is None else upper, LEVEL, False)
+    return volumes.Volume(c.name, *(c.segmented_ml if c.default == "segmented" else c.propagated_ml), LEVEL, False)
 
 
 def _structure_rows(contours: list[Contour], raised: list[flags.Flag]) -> list[dict[str, str]]:
-    """The rows of structures.csv; a cell is empty where there is no such path or no sample."""
+    """The rows of structures.csv; a cell is empty where there is no such path, no sample or no calibration."""
     rows = []
     for c in contours:
         flagged = ", ".join(f.flag for f in raised if f.subject == c.name)

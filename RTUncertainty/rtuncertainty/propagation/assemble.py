@@ -242,9 +242,9 @@ def _least_certain(mask: np.ndarray, sd: np.ndarray, grid: sitk.Image) -> tuple:
 
 
 def _volume(mask: np.ndarray, ml: float, assessed, card: dict) -> tuple:
-    """(volume, lower, upper) in ml, calibrated as the card says; bounds None without samples."""
+    """(volume, lower, upper) in ml, calibrated as the card says; bounds NaN without samples or calibration."""
     if assessed is None:
-        return float(mask.sum()) * ml, None, None
+        return float(mask.sum()) * ml, math.nan, math.nan
     row = volume_assessment.volume(assessed, card, LEVEL)
     return row.volume_ml, row.lower_ml, row.upper_ml
 

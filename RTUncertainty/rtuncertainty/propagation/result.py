@@ -17,9 +17,8 @@ LEVEL = 0.9
 class Contour:
     """A structure on the daily grid: masks (uint8) of each path, None where there is none, and what is known of them.
 
-    `planning_ml`, and of each path its volume and interval in ml (`*_ml`: volume, lower, upper; None without samples);
-    sd_mm of
-    each path: the sampled spread of its surface, mean over the surface.
+    `planning_ml`, and of each path its volume and interval in ml (`*_ml`: volume, lower, upper; bounds NaN without
+    samples or calibration); sd_mm of each path: the sampled spread of its surface, mean over the surface.
     """
 
     name: str

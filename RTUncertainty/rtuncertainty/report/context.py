@@ -273,19 +273,29 @@ def places(data: ReportData, flags: list[dict]) -> dict | None:
         explained.append(
             "Pale lines are nested: outside of the outer one lies the structure with less than 5 %, inside of the "
             "inner one with more "
-            "than 95 % probability."
+            "than 95 % probability"
+            + (
+                "; uncalibrated."
+                if any(s.inside is not None and not interval(data, s.name)["calibrated"] for s, _ in found)
+                else "."
+            )
         )
     return {"title": title, "explanation": explained, "entries": entries, "rest": rest}
 
 
 def _widest(data: ReportData) -> list[Structure]:
-    """The structure whose interval is widest relative to its volume; none without intervals."""
-    widths: dict[str, tuple] = {}
+    """The structure whose interval is widest relative to its volume; one that is not calibrated counts as wider, of
+    several that with the lowest expected Dice. None without intervals."""
+    widths: list[tuple] = []
     for s in data.shown():
         known = interval(data, s.name)
         width = (known["upper_ml"] - known["lower_ml"]) / known["volume_ml"] if known["volume_ml"] > 0 else math.nan
-        widths |= {s.name: (width, s)} if math.isfinite(width) else {}
-    return [max(widths.values(), key=lambda w: w[0])[1]] if widths else []
+        dice = value(row_of(data.rows("quality"), s.name), "expected_dice")
+        if math.isfinite(width):
+            widths.append((width, 0.0, s))
+        elif known["note"]:
+            widths.append((math.inf, -dice if math.isfinite(dice) else 0.0, s))
+    return [max(widths, key=lambda w: w[:2])[2]] if widths else []
 
 
 # -- structures
@@ -379,7 +389,7 @@ def _planned(planning: float, daily: float) -> str:
 
 def _between(found: dict, level: float) -> str:
     if not math.isfinite(found["lower_ml"]):
-        return "–"
+        return "not calibrated" if found["note"] else "–"
     other = f" ({found['level']:.0%})" if math.isfinite(found["level"]) and abs(found["level"] - level) > 1e-6 else ""
     return f"{number(found['lower_ml'])} to {number(found['upper_ml'])}{other}{'' if found['calibrated'] else ' *'}"
 
@@ -420,8 +430,9 @@ def _table_notes(data: ReportData, known: dict[str, dict], level: float) -> list
             "* Not calibrated: it shows the model's own uncertainty only, and may miss the truth more often than it "
             "says."
         )
-    for note in dict.fromkeys(f["note"] for f in known.values() if f["note"]):
-        out.append(f"{', '.join(n for n, f in known.items() if f['note'] == note)}: {note}.")
+    for note, shown in dict.fromkeys((f["note"], math.isfinite(f["lower_ml"])) for f in known.values() if f["note"]):
+        which = [n for n, f in known.items() if (f["note"], math.isfinite(f["lower_ml"])) == (note, shown)]
+        out.append(f"{', '.join(which)}: {'' if shown else 'no interval: '}{note}.")
     if any(math.isfinite(f["level"]) and abs(f["level"] - level) > 1e-6 for f in known.values()):
         out.append(f"The result has no intervals at {level:.0%} where another level is given.")
     if data.rows("structure_table"):

@@ -152,8 +152,8 @@ def of_assessed(found: list[Assessed], card: dict) -> dict[str, list[dict[str, s
 
     Args:
         found: what is known of each structure's volume and quality.
-        card: the model's, whose calibration counts; a calibrated volume is empty where it was not calibrated so far
-        out.
+        card: the model's, whose calibration counts; intervals and calibrated volumes are empty where it was not
+        calibrated so far out.
     """
     from ..uncertainty import volume_calibration
     from ..uncertainty.volume_distribution import LEVELS
@@ -166,10 +166,9 @@ def of_assessed(found: list[Assessed], card: dict) -> dict[str, list[dict[str, s
         ]
         for level in LEVELS:
             i = calibration.interval(d, level)
-            note = i.note or ("the samples have no spread" if not i.calibrated and d.ml[0] == d.ml[-1] else "")
-            intervals.append(
-                [f.name, f"{level:g}", rounded(i.lower), rounded(i.upper), yes(i.calibrated), i.cases, note]
-            )
+            flat = i.note == volume_calibration.NEVER_CALIBRATED and d.ml[0] == d.ml[-1]
+            note = i.note + "; the samples have no spread" * flat
+            intervals.append([f.name, f"{level:g}", *map(rounded, i.shown), yes(i.calibrated), i.cases, note])
         dice = [rounded(v, 4) for v in (q.expected_dice, q.dice_lower, q.dice_upper)]
         quality.append([f.name, *dice, yes(q.calibrated), rounded(q.surface_entropy, 4)])
     return {

@@ -46,20 +46,26 @@ def limits(card: dict) -> dict[str, tuple[float | None, str]]:
 
 
 def of_structure(
-    volume, labelled: np.ndarray, field_of_view: np.ndarray, quality=None, card: dict | None = None
+    volume,
+    labelled: np.ndarray,
+    field_of_view: np.ndarray,
+    quality=None,
+    card: dict | None = None,
+    sampled_ml: float = 0.0,
 ) -> list[Flag]:
     """Flags of one structure from its `volumes.Volume`, its voxels [z, y, x], in the measured field of view, and its
-    `structure_quality.Quality`; `card`: whose limits count, if it has any."""
+    `structure_quality.Quality`; `card`: whose limits count, if it has any; `sampled_ml`: the largest volume that the
+    samples suggest, for a structure that was not found."""
     name = volume.structure
     if not labelled.any():
-        if volume.upper_ml > 0:
+        if sampled_ml > 0:
             return [
                 Flag(
                     name,
                     "warning",
                     "not found",
-                    f"No voxel is more likely {name} than not, yet up to {volume.upper_ml:.1f} ml are within the "
-                    "interval.",
+                    f"No voxel is more likely {name} than not, yet the samples, which are uncalibrated, allow for up "
+                    f"to {sampled_ml:.1f} ml.",
                 )
             ]
         return [Flag(name, "info", "not found", f"No voxel is likely {name}.")]
@@ -78,7 +84,9 @@ def of_structure(
 
 
 def of_uncertainty(volume, quality=None, card: dict | None = None) -> list[Flag]:
-    """Flags of a structure that was found: a wide interval of the volume, a low expected Dice, an uncertain surface."""
+    """Flags of a structure that was found: a wide interval of the volume (none where it is not calibrated), a low
+    expected Dice, an uncertain surface.
+    """
     known, out = limits(card or {"calibration": {}}), []
     limit, source = known["interval_width"]
     width = (volume.upper_ml - volume.lower_ml) / volume.volume_ml

@@ -60,6 +60,6 @@ def assess(
 
 
 def volume(found: Assessed, card: dict, level: float) -> Volume:
-    """The structure's row of volumes.csv."""
+    """The structure's row of volumes.csv: an interval only where the card calibrates it for the level."""
     interval = volume_calibration.of_card(card).interval(found.distribution, level)
-    return Volume(found.name, found.distribution.volume_ml, interval.lower, interval.upper, level, interval.calibrated)
+    return Volume(found.name, found.distribution.volume_ml, *interval.shown, level, interval.calibrated)

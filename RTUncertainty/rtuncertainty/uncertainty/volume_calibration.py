@@ -42,6 +42,7 @@ METHODS = ("log_affine", "conformal", "conformal_scaled")
 # those that promise their level whatever the network
 CONFORMAL = METHODS[1:]
 POOLED = "pooled"
+NEVER_CALIBRATED = "this model's volumes were never calibrated"
 # c above, ml
 OFFSET_ML = 0.01
 # how far an end moves beyond what training patients had, over how far it moves elsewhere
@@ -52,8 +53,8 @@ LEAST_WIDTH, MOST_WIDTH = 0.1, 1.5
 
 
 class Interval(NamedTuple):
-    """`lower`, `upper` in ml; whether calibrated for the level asked for, on how many validation cases, and what to
-    know of it.
+    """`lower`, `upper` in ml, the network's own where not calibrated (`shown` for what a user sees); whether calibrated
+    for the level asked for, on how many validation cases, and what to know of it.
     """
 
     lower: float
@@ -61,6 +62,11 @@ class Interval(NamedTuple):
     calibrated: bool
     cases: int
     note: str
+
+    @property
+    def shown(self) -> tuple[float, float]:
+        """(lower, upper) in ml as results state them: NaN unless calibrated."""
+        return (self.lower, self.upper) if self.calibrated else (math.nan, math.nan)
 
 
 def log_ratio(ml, median_ml):
@@ -147,7 +153,7 @@ class VolumeCalibration:
                 *distribution.interval(level),
                 False,
                 0,
-                "" if group is None else "it was not found, so nothing is calibrated",
+                NEVER_CALIBRATED if group is None else "it was not found, so nothing is calibrated",
             )
         enough = group.patients >= patients_needed(level)
         note = (

@@ -15,7 +15,9 @@ SURE = 0.0025
 
 @dataclass
 class Volume:
-    """A structure's volume and its interval in ml at a nominal `level`; `calibrated` as the model's card says."""
+    """A structure's volume and its interval in ml at a nominal `level`, both bounds NaN where the model's card has no
+    calibration for it (`calibrated`): samples alone say too little (`VolumeDistribution`).
+    """
 
     structure: str
     volume_ml: float

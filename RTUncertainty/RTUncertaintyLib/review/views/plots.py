@@ -40,9 +40,11 @@ def volume_distributions(run: Run, names=None, level: float = 0.9):
         points, color, height = structure.distribution, on_white(structure.color), 80 - 60 * (index + 0.5) / len(chosen)
         calibrated = all(p.calibrated_ml is not None for p in points)
         volume = [p.calibrated_ml if calibrated else p.volume_ml for p in points]
-        plot.line(structure.name, volume, [p.percentile for p in points], color)
+        # the network's own distribution says so where no interval stands beside it
+        own = not calibrated and all(i.lower_ml is None for i in structure.intervals.values())
+        plot.line(structure.name + ", uncalibrated" * own, volume, [p.percentile for p in points], color)
         interval = structure.interval(level)
-        if interval is not None:
+        if interval is not None and interval.lower_ml is not None:
             told = "calibrated" if interval.calibrated else "not calibrated"
             plot.line(
                 f"{structure.name}: {level:.0%} interval, {told}",
