@@ -174,10 +174,16 @@ def parser() -> argparse.ArgumentParser:
     )
     p.set_defaults(func=settings)
 
-    p = commands.add_parser("card", help="write the card of what 'scans' prepared, to be completed by hand")
-    p.add_argument("--prepared", type=Path, required=True, help="what scans wrote")
+    p = commands.add_parser("card", help="write the card of a model on own data, to be completed by hand")
+    p.add_argument("--prepared", type=Path, required=True, help="what prepare, pairs, organs or scans wrote")
     p.add_argument("--out", type=Path, help="YAML (default: card.yaml in --prepared)")
-    p.add_argument("--name", help="of the bundle (default: structure and modality)")
+    p.add_argument("--name", help="of the bundle (default: structure or task, and modality)")
+    p.add_argument(
+        "--set",
+        action="append",
+        metavar="KEY=TEXT",
+        help="fill in an entry, as title=… or training.licence=…; may be given again",
+    )
     p.set_defaults(func=card)
 
     p = commands.add_parser("export", help="write the bundle of a run, with its card")
@@ -185,6 +191,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--card", type=Path, required=True, help="YAML with what no run can know: title, licence, use")
     p.add_argument("--out", type=Path, required=True, help="bundle folder")
     p.add_argument("--evaluation", type=Path, help="evaluation.json of the run, whose figures go into the card")
+    p.add_argument("--force", action="store_true", help="replace the bundle of another run in --out")
     p.set_defaults(func=export)
 
     p = commands.add_parser(
@@ -375,15 +382,23 @@ def settings(args):
 
 
 def card(args):
-    from .studies.few_labels import card as few_labels_card
+    from .run import card as cards
 
-    return few_labels_card.write(args.prepared, args.out, args.name)
+    filled = {}
+    for word in args.set or []:
+        key, equals, text = word.partition("=")
+        if not equals or not text.strip():
+            raise SystemExit(f"--set {word}: give it as KEY=TEXT.")
+        filled[key] = text
+    file = cards.write(args.prepared, args.out, args.name, filled)
+    missing = cards.left(cards.yaml.safe_load(file.read_text(encoding="utf-8")))
+    return f"{file}" + (f"; to be filled in: {', '.join(missing)}" if missing else "")
 
 
 def export(args):
     from .run import export as exported
 
-    return exported.run(args.run, args.card, args.out, args.evaluation)
+    return exported.run(args.run, args.card, args.out, args.evaluation, overwrite=args.force)
 
 
 def evaluate(args):
