@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--ignore-limit", nargs="+", default=[], metavar="SCORE", help="scores of prepare.csv that drop no pair"
     )
+    p.add_argument("--processes", type=int, default=1, metavar="N", help="that share the patients (default: 1)")
     p.add_argument("--mr-series", metavar="TEXT", help="DICOM: text in the description of the MR series to take")
     p.set_defaults(func=prepare)
 
@@ -299,7 +300,7 @@ def prepare(args):
         args.purpose,
         tuple(args.ignore_limit),
     )
-    rows = synthesis.run(args.data, args.out, args.only, args.layout, options, args.mr_series)
+    rows = synthesis.run(args.data, args.out, args.only, args.layout, options, args.mr_series, args.processes)
     kept = sum(r["kept"] == "yes" for r in rows)
     return f"{kept} of {len(rows)} cases kept; see prepare.csv, checks.csv and overlays/ in {args.out}"
 
@@ -471,6 +472,8 @@ def main(arguments=None) -> int:
         print(args.func(args))
     except InputError as error:
         raise SystemExit(str(error)) from error
+    except KeyboardInterrupt:
+        raise SystemExit("Interrupted; the same command goes on where it stopped.") from None
     return 0
 
 

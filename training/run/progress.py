@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from ..core.files import write_csv
+from ..core.files import duration, write_csv
 
 # seconds between two lines, and to the first one
 EVERY, FIRST = 60.0, 10.0
@@ -43,14 +43,6 @@ def quiet():
     finally:
         for each, level in zip(loggers, levels):
             each.setLevel(level)
-
-
-def duration(seconds: float) -> str:
-    """A time in words: "40 s", "12 min", "3 h 05 min"."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def rate(per_second: float) -> str:
