@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--ignore-limit", nargs="+", default=[], metavar="SCORE", help="scores of prepare.csv that drop no pair"
     )
+    p.add_argument("--processes", type=int, default=1, metavar="N", help="that share the patients (default: 1)")
     p.add_argument("--mr-series", metavar="TEXT", help="DICOM: text in the description of the MR series to take")
     p.set_defaults(func=prepare)
 
@@ -174,10 +175,16 @@ def parser() -> argparse.ArgumentParser:
     )
     p.set_defaults(func=settings)
 
-    p = commands.add_parser("card", help="write the card of what 'scans' prepared, to be completed by hand")
-    p.add_argument("--prepared", type=Path, required=True, help="what scans wrote")
+    p = commands.add_parser("card", help="write the card of a model on own data, to be completed by hand")
+    p.add_argument("--prepared", type=Path, required=True, help="what prepare, pairs, organs or scans wrote")
     p.add_argument("--out", type=Path, help="YAML (default: card.yaml in --prepared)")
-    p.add_argument("--name", help="of the bundle (default: structure and modality)")
+    p.add_argument("--name", help="of the bundle (default: structure or task, and modality)")
+    p.add_argument(
+        "--set",
+        action="append",
+        metavar="KEY=TEXT",
+        help="fill in an entry, as title=… or training.licence=…; may be given again",
+    )
     p.set_defaults(func=card)
 
     p = commands.add_parser("export", help="write the bundle of a run, with its card")
@@ -185,6 +192,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--card", type=Path, required=True, help="YAML with what no run can know: title, licence, use")
     p.add_argument("--out", type=Path, required=True, help="bundle folder")
     p.add_argument("--evaluation", type=Path, help="evaluation.json of the run, whose figures go into the card")
+    p.add_argument("--force", action="store_true", help="replace the bundle of another run in --out")
     p.set_defaults(func=export)
 
     p = commands.add_parser(
@@ -292,7 +300,7 @@ def prepare(args):
         args.purpose,
         tuple(args.ignore_limit),
     )
-    rows = synthesis.run(args.data, args.out, args.only, args.layout, options, args.mr_series)
+    rows = synthesis.run(args.data, args.out, args.only, args.layout, options, args.mr_series, args.processes)
     kept = sum(r["kept"] == "yes" for r in rows)
     return f"{kept} of {len(rows)} cases kept; see prepare.csv, checks.csv and overlays/ in {args.out}"
 
@@ -375,15 +383,23 @@ def settings(args):
 
 
 def card(args):
-    from .studies.few_labels import card as few_labels_card
+    from .run import card as cards
 
-    return few_labels_card.write(args.prepared, args.out, args.name)
+    filled = {}
+    for word in args.set or []:
+        key, equals, text = word.partition("=")
+        if not equals or not text.strip():
+            raise SystemExit(f"--set {word}: give it as KEY=TEXT.")
+        filled[key] = text
+    file = cards.write(args.prepared, args.out, args.name, filled)
+    missing = cards.left(cards.yaml.safe_load(file.read_text(encoding="utf-8")))
+    return f"{file}" + (f"; to be filled in: {', '.join(missing)}" if missing else "")
 
 
 def export(args):
     from .run import export as exported
 
-    return exported.run(args.run, args.card, args.out, args.evaluation)
+    return exported.run(args.run, args.card, args.out, args.evaluation, overwrite=args.force)
 
 
 def evaluate(args):
@@ -456,6 +472,8 @@ def main(arguments=None) -> int:
         print(args.func(args))
     except InputError as error:
         raise SystemExit(str(error)) from error
+    except KeyboardInterrupt:
+        raise SystemExit("Interrupted; the same command goes on where it stopped.") from None
     return 0
 
 

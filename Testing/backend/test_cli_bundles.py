@@ -8,6 +8,7 @@ from make_bundle import make_bundle
 from test_cli import place, refused  # noqa: F401 (place is a fixture)
 
 import rtuncertainty
+from rtuncertainty.bundles import bundle
 from rtuncertainty.cli import command_line
 
 
@@ -161,3 +162,12 @@ def test_weights_that_would_run_code_are_refused(place, capsys):
         (folder / "model.json").write_text(json.dumps(card), encoding="utf-8")
     refused(place, capsys, ["weights.pt", "cannot be read as weights"], model=folder)
     assert not (place / "executed").exists()
+
+
+def test_models_are_found_by_the_name_that_is_printed(place, monkeypatch, capsys):
+    first, second = (make_bundle(place / "twins" / name) for name in ("folder-a", "folder-b"))
+    monkeypatch.setenv("RTU_MODELS", str(place / "twins"))
+    assert command_line.main(["models"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("test-synct")]
+    assert len(lines) == 2 and str(first) in lines[0] and f"{second}  (not used" in lines[1]
+    assert bundle.find("test-synct") == first and bundle.find("folder-b") == second

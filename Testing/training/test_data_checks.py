@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from rtuncertainty.core import geometry
 from rtuncertainty.phantoms import limb as phantom
+from training import __main__ as command
 from training.data import checks, layouts, reading
 from training.data.labels import DEFAULT
 from training.data.prepare import synthesis
@@ -165,6 +166,7 @@ def test_bad_cases_are_listed_and_the_others_prepared(limb, cohort, tmp_path, ca
     out = tmp_path / "out"
     rows = {r["case"]: r for r in synthesis.run(data, out, options=QUICK)}
     assert {n for n, r in rows.items() if r["kept"] == "yes"} == {"good", "no_gtv"}
+    assert rows["swapped"]["why"].startswith("MR and CT are swapped: ")
     assert "not for synthesis" in rows["no_ct"]["why"] and "do not overlap" in rows["far"]["why"]
     assert sorted(p.name for p in (out / "cases").iterdir()) == ["good.npz", "no_gtv.npz"]
     with open(out / "checks.csv", newline="", encoding="utf-8") as f:
@@ -172,7 +174,7 @@ def test_bad_cases_are_listed_and_the_others_prepared(limb, cohort, tmp_path, ca
     assert table == {
         ("far", "error", "overlap"),
         ("no_ct", "error", "no CT"),
-        ("swapped", "error", "modality"),
+        ("swapped", "error", "swapped"),
         ("no_gtv", "warning", "class missing"),
     }
     told = capsys.readouterr().out
@@ -181,6 +183,41 @@ def test_bad_cases_are_listed_and_the_others_prepared(limb, cohort, tmp_path, ca
         assert [r["case"] for r in csv.DictReader(f) if r["kept"] == "yes"] == ["good", "no_gtv"]
     # scores that show no fit are a hint where nobody registered, and drop the pair where somebody did
     assert synthesis.why_dropped({"body_dice": 0.5, "fat_ratio": 1.0}, ignore=("fat_ratio",)) == "body_dice 0.50 < 0.94"
+
+
+def table(path) -> list[dict]:
+    with open(path, newline="", encoding="utf-8") as f:
+        return list(csv.DictReader(f))
+
+
+def test_only_does_not_forget_the_others(limb, cohort, tmp_path):
+    cohort("a")
+    cohort("b", gtv=None)
+    data, out = cohort("c", ct=None), tmp_path / "out"
+    synthesis.run(data, out, options=QUICK)
+    before = {name: table(out / name) for name in ("prepare.csv", "checks.csv")}
+    assert [r["case"] for r in synthesis.run(data, out, ["a"], options=QUICK)] == ["a"]
+    assert {name: table(out / name) for name in before} == before
+
+
+def test_several_processes_prepare_what_one_does(cohort, tmp_path, capfd, monkeypatch):
+    cohort("a", "b")
+    data = cohort("none", ct=None)
+    monkeypatch.setattr(synthesis, "TELL_EVERY", 0.0)
+    one, two = (synthesis.run(data, tmp_path / str(n), options=QUICK, processes=n) for n in (1, 2))
+    assert one == two and [r["kept"] for r in two] == ["yes", "yes", "no"]
+    a, b = (synthesis.load_case(tmp_path / n / "cases" / "b.npz") for n in "12")
+    assert np.array_equal(a.mr, b.mr) and np.array_equal(a.ct, b.ct)
+    assert "2 of 3 cases, about " in capfd.readouterr().out
+
+
+def test_an_interruption_is_one_line(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(synthesis, "run", interrupt)
+    with pytest.raises(SystemExit, match="^Interrupted; the same command goes on where it stopped.$"):
+        command.main(["prepare", "--data", str(tmp_path), "--out", str(tmp_path / "out")])
 
 
 def test_other_options_prepare_a_case_again_and_the_same_do_not(cohort, tmp_path, capsys):

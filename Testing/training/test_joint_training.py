@@ -311,7 +311,7 @@ def test_each_network_trains_from_pairs_to_a_checkpoint(prepared, tmp_path, netw
         "training": ["p0_day0", "p1_day0"],
         "validation": ["p2_day0"],
     }
-    with open(tmp_path / "run" / "log-from-2" / "metrics.csv", newline="", encoding="utf-8") as f:
+    with open(tmp_path / "run" / "log" / "metrics.csv", newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
     assert terms | {"loss"} == {k.split("/")[1] for k in rows[0] if k.startswith("train/")}
     scored = [float(r["val/score"]) for r in rows if r["val/score"]]

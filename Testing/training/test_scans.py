@@ -16,7 +16,7 @@ from training import __main__ as command
 from training.data import scan, scan_folders
 from training.data.prepare import scans
 from training.methods.hasan2021 import feed
-from training.studies.few_labels import card as few_labels_card
+from training.run import card as cards
 
 SPACING = (2.0, 2.0, 3.0)
 
@@ -317,7 +317,7 @@ def test_a_card_is_written_once_and_read(hospital):
         all(a < s < b for a, s, b in zip(low, SPACING, high)) and card["input"]["normalisation"] == preprocess.IN_BODY
     )
     with pytest.raises(SystemExit, match="there already"):
-        few_labels_card.write(hospital / "prepared")
-    with pytest.raises(SystemExit, match="scans.json is missing"):
-        few_labels_card.write(hospital / "data")
-    assert few_labels_card.known_structure("my_organ") == {}
+        cards.write(hospital / "prepared")
+    with pytest.raises(SystemExit, match="prepare first"):
+        cards.write(hospital / "data")
+    assert cards.known_structure("my_organ") == {}

@@ -123,12 +123,10 @@ def test_a_resumed_run_ends_where_an_uncut_one_does(prepared):
     # the same run, cut after half of its steps: the schedule is that of six
     cut = run(folder, "cut", "--stop-after", "3")
     assert torch.load(cut / "checkpoints" / "last.ckpt", weights_only=False)["global_step"] == 3
-    first = (cut / "log" / "metrics.csv").read_text(encoding="utf-8")
+    first = (cut / "log" / "metrics.csv").read_text(encoding="utf-8").splitlines()
     cut = run(folder, "cut")
     # what was logged before the cut is still there
-    assert (cut / "log" / "metrics.csv").read_text(encoding="utf-8") == first and (
-        cut / "log-from-3" / "metrics.csv"
-    ).exists()
+    assert (cut / "log" / "metrics.csv").read_text(encoding="utf-8").splitlines()[: len(first)] == first
     a, b = (torch.load(r / "checkpoints" / "last.ckpt", weights_only=False) for r in (whole, cut))
     assert a["global_step"] == b["global_step"] == 6
     for key, value in a["state_dict"].items():

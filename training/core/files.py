@@ -54,3 +54,21 @@ def replace_text(path: Path, text: str) -> Path:
     with replaced(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
+
+
+def merged(table: Path, rows: list[dict], made=()) -> list[dict]:
+    """`rows` and, of the cases that are neither in them nor in `made`, what else stands in `table`; by case."""
+    made = {r["case"] for r in rows} | set(made)
+    others: list[dict] = []
+    if table.exists():
+        with open(table, newline="", encoding="utf-8") as f:
+            others = [r for r in csv.DictReader(f) if r["case"] not in made]
+    return sorted([*others, *rows], key=lambda r: r["case"])
+
+
+def duration(seconds: float) -> str:
+    """A time in words: "40 s", "12 min", "3 h 05 min"."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -81,6 +81,9 @@ def inspect(source, rules=(), need_ct: bool = True, registered: bool = True) -> 
                 found.append(Finding("error", "label", str(error)))
     images = Images(mr, ct, mask, {f: get(source.labels[f], reading.read_label) for f in sorted(files - {None})})
     if not any(f.level == "error" for f in found):
+        if ct is not None and image_io.looks_like_ct(mr) and not image_io.looks_like_ct(ct):
+            swapped = f"MR and CT are swapped: {source.mr} is a CT in HU, {source.ct} is none; exchange their names"
+            raise BadCase([*found, Finding("error", "swapped", swapped)])
         found += [*check_mr(mr), *check_spacing(mr, "MR"), *check_header(source.mr, "MR")]
         if ct is not None:
             found += [

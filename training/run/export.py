@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 
 import torch
-import yaml
 
 from rtuncertainty import networks
 from rtuncertainty.bundles import bundle
@@ -16,6 +16,7 @@ from rtuncertainty.core.errors import InputError
 from .. import methods
 from ..core import provenance
 from ..core.config import Config
+from . import card as cards
 from .folder import network_state
 
 # weights beyond this many bytes are stored with half precision; they are evaluated as stored
@@ -29,13 +30,17 @@ def run(
     evaluation: Path | None = None,
     name: str | None = None,
     members: list[Path] = (),
+    overwrite: bool = True,
 ) -> Path:
     """Write `out`/model.json and weights.pt from a run folder and a YAML of what no run can know.
 
     `evaluation`: the evaluation.json of these weights; without it the card says "not evaluated". `name` replaces the
-    card's. `members`: more run folders of the same network and split, whose weights make an ensemble.
-    Raises `SystemExit` when a run has no checkpoint, or a member is of another network or split.
+    card's. `members`: more run folders of the same network and split, whose weights make an ensemble. `overwrite`:
+    also a bundle of another run.
+    Raises `SystemExit` when a run has no checkpoint, or a member is of another network or split; where the YAML has
+    entries that are still to be filled in; and for a bundle of another run that is not to be overwritten.
     """
+    card = cards.read(card_file)
     state, steps = network_state(run_folder)
     config = methods.of_run(run_folder)
     split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
@@ -44,7 +49,9 @@ def run(
     architecture, states = _as_shipped(config, states)
     if sum(v.numel() for s in states for v in s.values()) * 4 > LARGEST_SINGLE:
         states = [{k: v.half() if v.is_floating_point() else v for k, v in s.items()} for s in states]
-    card = yaml.safe_load(card_file.read_text(encoding="utf-8"))
+    identity = _identity(config, split)
+    if not overwrite:
+        _require_own(out, identity)
     out.mkdir(parents=True, exist_ok=True)
     weights = out / "weights.pt"
     torch.save({"checkpoints": states}, out / "weights.part")
@@ -82,6 +89,7 @@ def run(
             "batch": config.batch,
             "patch": config.plain()["patch"],
             "seed": config.seed,
+            "run": identity,
             **({"beta": config.beta} if hasattr(config, "beta") else {}),
             "hardware": versions["device"],
             "torch": versions["torch"],
@@ -138,6 +146,23 @@ def _as_shipped(config: Config, states: list[dict]) -> tuple[str, list[dict]]:
         return config.network, states
     kept = networks.build("vnet", **config.arguments).state_dict()
     return "vnet", [{k: s[k] for k in kept} for s in states]
+
+
+def _identity(config: Config, split: dict) -> str:
+    """Tells a run by its settings and patients; the same for a run that was cut and resumed, or done again."""
+    learnt = {f.name: config.plain()[f.name] for f in config.settings() if f.metadata["learnt"]}
+    told = json.dumps([learnt, split["training"], split["validation"], split.get("hashes")], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _require_own(out: Path, identity: str) -> None:
+    """Raise `SystemExit` where `out` holds the bundle of another run."""
+    if not (out / "model.json").exists():
+        return
+    card = provenance.read_json(out / "model.json")
+    if card.get("training", {}).get("run") != identity:
+        which = f"{card.get('name', 'a bundle')} {card.get('version', '')}".strip()
+        raise SystemExit(f"{out} holds {which}, of another run; choose another --out, or say --force to replace it.")
 
 
 def _steps_of(model: str) -> int | None:

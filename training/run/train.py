@@ -1,7 +1,7 @@
 """`python -m training train`: one config, one run folder, resumable.
 
-The run folder holds `config.yaml`, `split.json`, `versions.json`, checkpoints with the stage they are at (`run_folder`)
-and `log/metrics.csv`; what was logged after a resumption at step K is in `log-from-K`.
+The run folder holds `config.yaml`, `split.json`, `versions.json`, checkpoints with the stage they are at (`folder`)
+and `log/metrics.csv`, continuous over all resumptions.
 Running the same command again goes on from the last checkpoint, on the same patients and with the same settings or not
 at all.
 """
@@ -12,6 +12,8 @@ import importlib.util
 import json
 import os
 import platform
+import signal
+import time
 from pathlib import Path
 
 import yaml
@@ -19,6 +21,9 @@ import yaml
 from rtuncertainty.core.errors import InputError
 
 from . import folder
+
+# seconds that a run which was stopped before its end may settle for
+SETTLE_LIMIT = 10.0
 
 
 def run(
@@ -44,6 +49,14 @@ def run(
 
     With several processes (torchrun, SLURM, or `devices` > 1) every one of them calls this.
     """
+    from . import progress
+
+    with progress.quiet():
+        return _run(prepared, file, out, minutes, stop_after, device, budget, changes)
+
+
+def _run(prepared, file, out, minutes, stop_after, device, budget, changes) -> Path:
+    started = time.monotonic()
     import lightning
     import torch
 
@@ -62,9 +75,13 @@ def run(
         folder.require_the_same(out, config, split, _anew(prepared, file, out, budget, changes))
     kept = out / "checkpoints" / "last.ckpt"
     if folder.stage(out) == folder.DONE and (out / "checkpoints" / "final.ckpt").exists():
+        print(
+            f"{out}: finished already, after {provenance.read_json(out / 'stage.json').get('step')} steps", flush=True
+        )
         return kept
     feed.load(file)
-    trainer, task = _built(config, file, lambda: _trainer(config, out, minutes, stop_after, device, done, last == kept))
+    seconds = None if minutes is None else max(1.0, 60 * minutes - (time.monotonic() - started))
+    trainer, task = _built(config, file, lambda: _trainer(config, out, seconds, stop_after, device, done, last == kept))
     if not state:
         before = {"seen": [], "unknown": []}
         if config.initialise:
@@ -76,9 +93,8 @@ def run(
     if not trained and done < trainer.max_steps:
         if trainer.is_global_zero:
             final.unlink(missing_ok=True)
-        trainer.fit(
-            task, *_loaders(config, feed, done, trainer), ckpt_path=str(last) if last else None, weights_only=False
-        )
+            print(f"{out}: {'resuming at' if done else 'beginning,'} step {done} of {config.steps}", flush=True)
+        _fit(trainer, task, _loaders(config, feed, done, trainer), last)
         done = trainer.global_step
         trainer.checkpoint_callback.save(trainer)
         trained = done >= config.steps or any(
@@ -95,14 +111,34 @@ def run(
         done = chosen["global_step"]
     if task.settle_batches:
         task.network.to(trainer.strategy.root_device)  # Lightning has taken it off
-        settle_batch_norm(task, feed.patches(config.seed + 1))
+        if trainer.is_global_zero:
+            print(f"settling the statistics of batch normalisation over {task.settle_batches} batches", flush=True)
+        settle_batch_norm(task, feed.patches(config.seed + 1), None if trained else SETTLE_LIMIT)
     if trainer.is_global_zero:
         folder.saved(
             {"state_dict": {k: v.detach().cpu() for k, v in task.state_dict().items()}, "global_step": done}, final
         )
         if trained:
             folder.mark(out, folder.DONE, done, provenance.read_json(out / "stage.json").get("ended", ""))
+        told = f"step {done} of {config.steps}"
+        print(
+            f"{out}: " + (f"finished, {told}" if trained else f"stopped at {told}; the same command goes on"),
+            flush=True,
+        )
     return kept
+
+
+def _fit(trainer, task, loaders, last: Path | None) -> None:
+    """`trainer.fit` from the checkpoint `last`. Raises `SystemExit` in one line at Ctrl-C."""
+    try:
+        trainer.fit(task, *loaders, ckpt_path=str(last) if last else None, weights_only=False)
+    except SystemExit as ended:
+        if ended.code != 1:
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which Lightning ignores since
+        raise SystemExit(
+            f"Interrupted at step {trainer.global_step}; the same command goes on from the last checkpoint."
+        ) from None
 
 
 def _require_possible(config, budget: Path | None, device: str) -> None:
@@ -168,11 +204,13 @@ def _stopped_early(state: dict | None) -> bool:
     )
 
 
-def _trainer(config, out, minutes, stop_after, device, done, last_is_good):
+def _trainer(config, out, seconds, stop_after, device, done, last_is_good):
     import lightning
     import torch
     from lightning.pytorch.callbacks import EarlyStopping
-    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    from . import progress
 
     precision = config.precision
     if precision == "auto":
@@ -182,22 +220,22 @@ def _trainer(config, out, minutes, stop_after, device, done, last_is_good):
     ]
     if config.early_stop:
         callbacks.append(EarlyStopping("val/score", patience=config.early_stop))
-    # a logger empties its folder, so each resumption has one of its own
-    since = f"-from-{done}" if done else ""
-    loggers = [CSVLogger(out, name=None, version=f"log{since}")]
+    metrics = progress.Metrics(out / "log", done)
+    callbacks.append(progress.Progress(config.steps, metrics, not progress.bar()))
+    loggers = [metrics]
     if importlib.util.find_spec("tensorboard") or importlib.util.find_spec("tensorboardX"):
-        loggers.append(TensorBoardLogger(out, name=None, version=f"tensorboard{since}"))
+        loggers.append(TensorBoardLogger(out, name=None, version="tensorboard" + (f"-from-{done}" if done else "")))
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),
         devices=config.devices,
         num_nodes=config.num_nodes,
         max_steps=min(config.steps, stop_after or config.steps),
         max_epochs=-1,
-        max_time={"minutes": minutes} if minutes else None,
+        max_time={"seconds": seconds} if seconds else None,
         precision=precision,
         logger=loggers,
         log_every_n_steps=config.log_every,
-        enable_progress_bar=os.isatty(1),
+        enable_progress_bar=progress.bar(),
         val_check_interval=config.validate_every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
@@ -234,15 +272,18 @@ def _describe(out: Path, config, split: dict, trainer) -> None:
     )
 
 
-def settle_batch_norm(task, patches) -> None:
+def settle_batch_norm(task, patches, seconds: float | None = None) -> None:
     """Replace the running statistics of batch normalisation by the plain mean over many batches of training patches.
 
     With small batches the running ones, which remember some ten batches, move the validation error up and down from
     one step to the next (Wu & Johnson 2021, "Rethinking batch in batch norm", Sec. 3). Weights do not change, nor
-    does what a resumed run goes on to learn.
+    does what a resumed run goes on to learn. `seconds`: after which it ends with fewer batches. What it has come to is
+    printed every so often.
     """
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
+
+    from . import progress
 
     network, config = task.network, task.config
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
@@ -253,8 +294,15 @@ def settle_batch_norm(task, patches) -> None:
     torch.manual_seed(config.seed)
     device = next(network.parameters()).device
     network.train()
+    started = told = time.monotonic()
     with torch.no_grad():
         for batch in range(task.settle_batches):
+            now = time.monotonic()
+            if batch and seconds is not None and now - started > seconds:
+                break
+            if batch and now - told > progress.EVERY:
+                told, left = now, (now - started) / batch * (task.settle_batches - batch)
+                print(f"settled {batch} of {task.settle_batches}, about {progress.duration(left)} left", flush=True)
             drawn = [patches.patch(batch * config.batch + k) for k in range(config.batch)]
             task.run_network({k: torch.stack([d[k] for d in drawn]).to(device) for k in drawn[0]})
     for m, value in zip(norms, momentum):

@@ -46,11 +46,14 @@ def search_path() -> list[Path]:
 
 
 def find(model) -> Path:
-    """The folder of a bundle, by name or by path. Raises `InputError` when there is none."""
+    """The folder of a bundle, by its card's name, its folder's or by path. Raises `InputError` when there is none."""
     path = Path(model)
     if (path / "model.json").is_file():
         return path
     for folder in search_path():
+        for inner in sorted(folder.glob("*/model.json")):
+            if _name_in(inner) == str(model):
+                return inner.parent
         if str(model) and (folder / str(model) / "model.json").is_file():
             return folder / str(model)
     known = ", ".join(c["name"] for c in list_bundles()) or "none"
@@ -81,9 +84,18 @@ def read_card(folder) -> dict:
     return {**card, "folder": str(Path(folder).resolve())}
 
 
-def _bundles() -> tuple[dict[str, dict], dict[str, str]]:
-    """(name → card, folder → fault) of all bundles on the search path; of two with one name the first counts."""
+def _name_in(file: Path) -> str | None:
+    """The name in a card that is whole."""
+    try:
+        return read_card(file.parent)["name"]
+    except InputError:
+        return None
+
+
+def _bundles() -> tuple[dict[str, dict], dict[str, str], list[dict]]:
+    """(name → card, folder → fault, cards of a name that was there before) of all bundles on the search path."""
     cards: dict[str, dict] = {}
+    hidden: list[dict] = []
     faults: dict[str, str] = {}
     for folder in search_path():
         for path in sorted(folder.glob("*/model.json")):
@@ -92,19 +104,25 @@ def _bundles() -> tuple[dict[str, dict], dict[str, str]]:
             except InputError as error:
                 faults[str(path.parent)] = str(error)
             else:
-                cards.setdefault(card["name"], card)
-    return cards, faults
+                if cards.setdefault(card["name"], card)["folder"] != card["folder"]:
+                    hidden.append(card)
+    return cards, faults, hidden
 
 
 def list_bundles() -> list[dict]:
     """The cards of all bundles on the search path, by name; of the others `broken_bundles` says what is wrong."""
-    cards, _ = _bundles()
+    cards = _bundles()[0]
     return [cards[k] for k in sorted(cards)]
 
 
 def broken_bundles() -> dict[str, str]:
     """Folders on the search path whose card cannot be used, each with its fault in one line."""
     return _bundles()[1]
+
+
+def hidden_bundles() -> list[dict]:
+    """The cards of bundles whose name another one has that comes before them on the search path."""
+    return _bundles()[2]
 
 
 def sha256(path: Path) -> str:

@@ -190,12 +190,14 @@ def _memory(error: BaseException) -> bool:
 def _models(args) -> int:
     from ..bundles import bundle
 
-    cards = bundle.list_bundles()
+    cards, hidden = bundle.list_bundles(), bundle.hidden_bundles()
     if args.json:
         print(json.dumps(cards, indent=1))
     width = max((len(card["name"]) for card in cards), default=0)
     for card in cards if not args.json else []:
-        print(f"{card['name']:{width}} {card['version']:8} {card['title']}")
+        for one in (card, *(c for c in hidden if c["name"] == card["name"])):
+            unused = "" if one is card else "  (not used: see above)"
+            print(f"{one['name']:{width}} {one['version']:8} {one['title']}  {one['folder']}{unused}")
     for fault in bundle.broken_bundles().values():
         print(f"broken: {fault}", file=sys.stderr)
     if not cards and not args.json:

@@ -19,7 +19,7 @@ from rtuncertainty.core.errors import InputError
 from rtuncertainty.propagation.pair import MARGIN_MM, cropped, label_array
 
 from ...core import provenance
-from ...core.files import make_folder, write_csv
+from ...core.files import make_folder, merged, write_csv
 from .. import organ_case
 from . import pairs
 
@@ -70,7 +70,7 @@ def run(data: Path, out: Path, organs=pairs.HEADNECK, spacing=(4.0, 4.0, 3.0), o
         )
     if not rows:
         raise SystemExit(f"{data}: no patient with a CT and any of {', '.join(organs)}.")
-    write_csv(out / "prepare.csv", pairs.merged(out / "prepare.csv", rows) if only else rows)
+    write_csv(out / "prepare.csv", merged(out / "prepare.csv", rows) if only else rows)
     return rows
 
 

@@ -6,7 +6,6 @@ The deformation of every pair is known. Pairs go through the same pre-alignment 
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from rtuncertainty.phantoms.daily_anatomy import DailyOptions, daily_scan
 from rtuncertainty.propagation.pair import Pair, label_array, make_pair
 
 from ...core import provenance
-from ...core.files import make_folder, write_csv
+from ...core.files import make_folder, merged, write_csv
 from .. import pair_case
 
 HEADNECK = ("brainstem", "spinal_cord", "parotid_right", "parotid_left", "esophagus", "larynx", "mandible")
@@ -165,16 +164,6 @@ def _seed(seed: int, patient: str, day: int) -> int:
     import zlib
 
     return zlib.crc32(f"{seed} {patient} {day}".encode()) >> 1
-
-
-def merged(table: Path, rows: list[dict]) -> list[dict]:
-    """`rows` and what else stands in `table`."""
-    if not table.exists():
-        return rows
-    with open(table, newline="", encoding="utf-8") as f:
-        known = {r["case"]: r for r in csv.DictReader(f)}
-    known.update({r["case"]: r for r in rows})
-    return [known[k] for k in sorted(known)]
 
 
 def _write(patient: Patient, named: dict, organs, spacing, seed: int, severity: float, path: Path) -> None:

@@ -10,6 +10,7 @@ options, is not computed again, so an interrupted run goes on where it stopped.
 
 from __future__ import annotations
 
+import time
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from rtuncertainty.core.errors import InputError
 from rtuncertainty.prediction import preprocess
 from rtuncertainty.uncertainty import metrics
 
+from ...core import parallel
 from ...core.config import meant
-from ...core.files import make_folder, write_csv
+from ...core.files import duration, make_folder, merged, write_csv
 from .. import checks, layouts
 from .. import labels as label_rules
 from ..case import LABELS, Case, load_case, read_record, save_case
@@ -48,6 +50,8 @@ __all__ = [
 # have a cortical ratio (see registration.Score) of 0.2 to 0.5, epiphyses and pelves that fit up to 0.95 (their dense
 # spongy bone is bright in MR), bones that are visibly off more than 1.
 LIMITS = {"body_dice": (0.94, None), "cortical_ratio": (None, 1.0), "fat_ratio": (1.3, None), "folding": (None, 0.005)}
+# seconds between two lines that tell the time left
+TELL_EVERY = 20.0
 # what files of an earlier version, which say nothing of it, were made with
 EARLIER = {
     "spacing": [1.0, 1.0, None],
@@ -161,17 +165,19 @@ def run(
     layout: str | None = None,
     options: Options = Options(),
     mr_series: str | None = None,
+    processes: int = 1,
 ) -> list[dict]:
-    """Prepare every case in `data` into `out`; returns the rows of prepare.csv. See the module's docstring.
+    """Prepare every case in `data` into `out`; returns their rows of prepare.csv. See the module's docstring.
 
-    `only`: names of cases; `layout` and `mr_series`: see `layouts.find`. Raises `SystemExit` in one line for what
-    concerns all cases: no case, wrong options, a place that cannot be written to, a full disk.
+    `only`: names of cases, the others' rows stay; `processes`: that share the cases; `layout` and `mr_series`: see
+    `layouts.find`. Raises `SystemExit` in one line for what concerns all cases: no case, wrong options, a place that
+    cannot be written to, a full disk.
     """
     for name in options.ignore:
         if name not in LIMITS:
             raise SystemExit(f"--ignore-limit: '{name}' is not one of {', '.join(LIMITS)}{meant(name, LIMITS)}.")
     try:
-        return _run(data, out, only, layouts.find(data, layout, mr_series), options)
+        return _run(data, out, only, layouts.find(data, layout, mr_series), options, processes)
     except InputError as error:
         raise SystemExit(str(error)) from error
 
@@ -208,7 +214,7 @@ def _settle(dataset: layouts.Dataset, only, options: Options) -> tuple[list, Opt
     return sources, replace(options, register=register), rules
 
 
-def _run(data: Path, out: Path, only, dataset: layouts.Dataset, options: Options) -> list[dict]:
+def _run(data: Path, out: Path, only, dataset: layouts.Dataset, options: Options, processes: int) -> list[dict]:
     sources, options, rules = _settle(dataset, only, options)
     print(
         f"{data}: {len(sources)} cases, layout {dataset.layout}; registration: {options.register}; "
@@ -218,42 +224,55 @@ def _run(data: Path, out: Path, only, dataset: layouts.Dataset, options: Options
     for sub in ("cases", "overlays"):
         make_folder(out / sub)
     rows, findings = [], {}
-    for source in sources:
-        path = out / "cases" / f"{source.name}.npz"
-        try:
-            case, scores, found = _cached_or_made(source, path, options, rules)
-        except checks.BadCase as bad:
-            findings[source.name] = bad.findings
-            rows.append({"case": source.name, "kept": "no", "why": str(bad)})
-            print(f"{source.name}: dropped, {bad}", flush=True)
-            continue
-        why = why_dropped(scores, options.ignore)
-        found = [*found, *checks.check_case(case)]
-        if why and options.register != "none":
-            found.append(Finding("error", "registration", why))
-        elif why:  # nobody registered them here: what the limits say is only a hint
-            found.append(Finding("warning", "registration", why))
-            why = ""
+    started = told = time.monotonic()
+    made = parallel.over(_prepared, sources, processes, out, options, rules, dataset.layout == "dicom")
+    for number, (source, (row, found, lines)) in enumerate(zip(sources, made), 1):
+        rows.append(row)
         findings[source.name] = found
-        fit = {"body Dice": "body_dice", "cortical": "cortical_ratio", "fat": "fat_ratio"} if scores else {}
-        title = "   ".join(
-            [source.name, *(f"{k} {scores[v]:.3g}" for k, v in fit.items()), f"DROPPED: {why}" if why else "kept"]
-        )
-        overlay(case, out / "overlays" / f"{source.name}.png", title)
-        rows.append(
-            {"case": source.name, "kept": "no" if why else "yes", "why": why}
-            | {k: round(v, 4) for k, v in scores.items()}
-        )
-        told = "".join(f"  {k} {scores[v]:.3g}" for k, v in fit.items()) + (
-            f"  moved {scores['shift_mm']:.1f} mm" if scores else ""
-        )
-        print(f"{source.name}: {'dropped, ' + why if why else 'kept'}{told}", flush=True)
-        for note in source.notes if dataset.layout == "dicom" else ():
-            print(f"  {note}", flush=True)
+        print("\n".join(lines), flush=True)
+        now = time.monotonic()
+        if now - told > TELL_EVERY and number < len(sources):
+            told, left = now, (now - started) / number * (len(sources) - number)
+            print(f"{number} of {len(sources)} cases, about {duration(left)} left", flush=True)
+    found = checks.rows(findings)
+    if only:  # what is known of the others stays
+        rows, found = merged(out / "prepare.csv", rows), merged(out / "checks.csv", found, {s.name for s in sources})
     write_csv(out / "prepare.csv", rows)
-    write_csv(out / "checks.csv", checks.rows(findings), list(checks.COLUMNS))
+    write_csv(out / "checks.csv", found, list(checks.COLUMNS))
     print(checks.summary(findings), flush=True)
-    return rows
+    return [r for r in rows if r["case"] in findings]
+
+
+def _prepared(
+    source: layouts.Source, out: Path, options: Options, rules, notes: bool
+) -> tuple[dict, list[Finding], list[str]]:
+    """(row of prepare.csv, what the checks found, lines to print) of one case, whose file and overlay are made."""
+    path = out / "cases" / f"{source.name}.npz"
+    try:
+        case, scores, found = _cached_or_made(source, path, options, rules)
+    except checks.BadCase as bad:
+        row = {"case": source.name, "kept": "no", "why": str(bad)}
+        return row, bad.findings, [f"{source.name}: dropped, {bad}"]
+    why = why_dropped(scores, options.ignore)
+    found = [*found, *checks.check_case(case)]
+    if why and options.register != "none":
+        found.append(Finding("error", "registration", why))
+    elif why:  # nobody registered them here: what the limits say is only a hint
+        found.append(Finding("warning", "registration", why))
+        why = ""
+    fit = {"body Dice": "body_dice", "cortical": "cortical_ratio", "fat": "fat_ratio"} if scores else {}
+    title = "   ".join(
+        [source.name, *(f"{k} {scores[v]:.3g}" for k, v in fit.items()), f"DROPPED: {why}" if why else "kept"]
+    )
+    overlay(case, out / "overlays" / f"{source.name}.png", title)
+    row = {"case": source.name, "kept": "no" if why else "yes", "why": why} | {
+        k: round(v, 4) for k, v in scores.items()
+    }
+    told = "".join(f"  {k} {scores[v]:.3g}" for k, v in fit.items()) + (
+        f"  moved {scores['shift_mm']:.1f} mm" if scores else ""
+    )
+    lines = [f"{source.name}: {'dropped, ' + why if why else 'kept'}{told}"]
+    return row, found, lines + [f"  {note}" for note in source.notes if notes]
 
 
 def _cached_or_made(source: layouts.Source, path: Path, options: Options, rules) -> tuple[Case, dict, list[Finding]]:

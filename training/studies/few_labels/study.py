@@ -19,7 +19,7 @@ from ...data.prepare import input_statistics, left_atrium, scans
 from ...evaluation import few_labels
 from ...methods.hasan2021 import feed
 from ...run import budgeted, export
-from . import card as few_labels_card
+from ...run import card as cards
 from . import quality as few_labels_quality
 from . import tables
 
@@ -119,9 +119,10 @@ def run(
         shipped = only[0]
     configs = {n: _config(out, n, r) for n, r in runs.items()}
     until = None if minutes is None else started + 60 * minutes * (1 - RESERVE)
+    card = _card(out, prepared)  # before the training: it may be still to be filled in
     chosen = only or [n for n, r in runs.items() if not r.part_of]
     budgeted.train_left({n: configs[n] for n in chosen}, prepared, out, budget, device, until)
-    card, files, quality = _card(out, prepared), {}, {}
+    files, quality = {}, {}
     samples = how.get("samples", few_labels.SAMPLES)
     for name in budgeted.require_finished(configs, out, budget):
         if name in chosen or (out / "evaluation" / name / "rows.json").exists():
@@ -186,13 +187,14 @@ def _prepared(data: Path | None, out: Path, spacing: float | None) -> Path:
 
 
 def _card(out: Path, prepared: Path) -> Path:
-    """The challenge's card with the spacing of the prepared scans, or a hospital's own (`few_labels_card`), written
-    into `out`.
+    """The challenge's card with the spacing of the prepared scans, or a hospital's own (`run.card`), written
+    into `out`. Raises `SystemExit` where that is still to be filled in.
     """
     if scans.settings_of(prepared) is not None:
-        own = prepared / few_labels_card.CARD
-        card = yaml.safe_load(own.read_text(encoding="utf-8")) if own.exists() else few_labels_card.settings(prepared)
-        return budgeted.written(out / "configs" / "card.yaml", card)
+        own = prepared / cards.CARD
+        if not own.exists():
+            cards.write(prepared)
+        return budgeted.written(out / "configs" / "card.yaml", cards.read(own))
     card = yaml.safe_load(CARD.read_text(encoding="utf-8"))
     one = min((prepared / "scans").glob("*.npz"))
     asked = scan.options_of(one)["spacing_mm"]
