@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import struct
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -266,14 +267,18 @@ class Staging:
 
     def __init__(self, output):
         self.output = Path(output)
-        self.folder = self.output.with_name(f".{self.output.name}.{os.getpid()}.part")
+        self.folder = self.output.with_name(f".{self.output.name}.part")  # until it is made
 
     def __enter__(self) -> Staging:
         with self.writing():
             if self.output.exists() and not self.output.is_dir():
                 raise InputError(f"{self.output} is a file; give a folder for the results.")
             self.output.parent.mkdir(parents=True, exist_ok=True)
-            self.folder.mkdir()
+            if self.output.is_dir():
+                # what would lose hours of computing at their end is found out before they begin
+                tempfile.TemporaryFile(dir=self.output).close()
+            # a name of its own: in containers every process has the same number
+            self.folder = Path(tempfile.mkdtemp(".part", f".{self.output.name}.", self.output.parent))
         return self
 
     def writing(self):
@@ -296,6 +301,17 @@ class Staging:
             self.output.mkdir(exist_ok=True)
             earlier = _files_of_result(self.output)
             new = sorted(p.name for p in self.folder.iterdir())
+            in_the_way = [name for name in new if (self.output / name).is_dir() and not (self.folder / name).is_dir()]
+            if in_the_way:
+                for number in range(1, 1000):
+                    other = self.output.with_name(f"{self.output.name}-{number}")
+                    if not other.exists():
+                        break
+                os.replace(self.folder, other)
+                raise InputError(
+                    f"{self.output / in_the_way[0]} is a folder where a file of the result would go; nothing was "
+                    f"changed there, and the result is in {other}."
+                )
             for name in new:
                 os.replace(self.folder / name, self.output / name)
             for name in earlier.difference(new):
@@ -313,11 +329,11 @@ def _files_of_result(folder: Path) -> set[str]:
     """Names of the files in `folder` that its summary.json says a job wrote; none where it holds no result."""
     try:
         named = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["files"].values()
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return set()
-    found = {"summary.json", "scene.mrb", "report.html"}
+    found: set = {"summary.json", "scene.mrb", "report.html"}
     for value in named:
-        found.update(value.values() if isinstance(value, dict) else [value])
+        found.update(v for v in (value.values() if isinstance(value, dict) else [value]) if isinstance(v, str))
     return {name for name in found if isinstance(name, str) and name == Path(name).name and (folder / name).is_file()}
 
 

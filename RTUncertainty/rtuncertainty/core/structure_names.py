@@ -5,6 +5,7 @@ write.
 from __future__ import annotations
 
 import re
+import unicodedata
 
 # what the name is, without its side, in lower case and without separators
 SYNONYMS = {
@@ -16,6 +17,7 @@ SYNONYMS = {
         "myelon",
         "medulla",
         "medullaspinalis",
+        "moelleepiniere",
         "cordspinal",
         "rueckenmark",
     ),
@@ -34,12 +36,17 @@ SIDES = {
     "right": ("r", "rt", "right", "re", "rechts", "dex", "dextra"),
 }
 SIDED = ("parotid", "femoral_head")
+# letters that become two; all others lose their accents
+FOLDED = {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss", "œ": "oe", "Œ": "Oe"}
 # a margin or a part of an organ is another structure
 OTHER = re.compile(r"^(p?[cgip]tv|prv|opt|ring|wall|avoid|minus|sub|exp|margin)\d*$")
 
 
 def words(name: str) -> list[str]:
     """The words of a name, in lower case: "GlndParotid_L" is glnd, parotid, l."""
+    for letter, plain in FOLDED.items():
+        name = name.replace(letter, plain)
+    name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
     return [w for w in re.split(r"[^a-z0-9]+", spaced.lower()) if w]
 

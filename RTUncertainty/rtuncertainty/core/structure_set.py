@@ -161,7 +161,7 @@ def _labels(image: sitk.Image, given) -> dict[str, Structure]:
         beside = Path(given).with_name(image_io.stem(given) + ".json")
         if beside.is_file():
             try:
-                table = json.loads(beside.read_text(encoding="utf-8"))
+                table = json.loads(beside.read_text(encoding="utf-8-sig"))
                 names = {int(value): str(n) for n, value in table.items() if int(value) == float(value)}
             except (OSError, ValueError, TypeError, AttributeError) as error:
                 raise InputError(f'{beside}: is no table of names and values, such as {{"bladder": 1}}.') from error

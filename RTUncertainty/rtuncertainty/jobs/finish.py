@@ -69,6 +69,8 @@ def finish(
             raise
         except RTUncertaintyError as error:
             failed.append(error)
+        except Exception as error:  # a fault of ours in an extra must not lose the result
+            failed.append(RTUncertaintyError(f"{message}: {type(error).__name__}: {error}"))
 
     if scene:
         attempt("scene", "Building the Slicer scene", lambda: write_scene(staging.folder, image, progress))
