@@ -179,11 +179,11 @@ def reference(data: ReportData) -> dict | None:
     charts = []
     if "zscore" in data.images:
         z = data.images["zscore"]
-        compared = data.body & np.isfinite(z) & (z != 0)  # voxels that were not compared are exactly 0
+        compared = np.isfinite(z) & (z != 0)  # voxels that were not compared are exactly 0
         if compared.any():
             sd = float(z[compared].std())
             said.append(
-                f"z-scores in the body: mean {number(float(z[compared].mean()))}, SD {number(sd)} "
+                f"z-scores in the body of the CT: mean {number(float(z[compared].mean()))}, SD {number(sd)} "
                 f"({number(int(compared.sum()))} voxels). "
                 + (
                     "Errors are larger than the error bars say: the bars are too narrow here, or the CT is not aligned."
