@@ -12,7 +12,7 @@ from rtuncertainty import dicom
 from rtuncertainty.core import image_io
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.dicom import author, structure_input
-from rtuncertainty.dicom.structures_out import role_of
+from rtuncertainty.dicom.rtstruct_write import role_of
 
 
 def written(folder, image, structures, modality="CT", **tags):

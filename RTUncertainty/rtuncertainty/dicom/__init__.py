@@ -18,11 +18,11 @@ from rtuncertainty.core import lazy
 __all__, __getattr__, __dir__ = lazy.exports(
     __name__,
     {
-        "read_structures": "structures_in",
+        "read_structures": "rtstruct_read",
         "Series": "series",
         "read_series": "series",
         "Author": "author",
-        "make_structure_set": "structures_out",
+        "make_structure_set": "rtstruct_write",
         "make_ct_series": "ct",
         "make_registration": "registration",
         "make_segmentation": "segmentation",

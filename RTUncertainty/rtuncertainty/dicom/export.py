@@ -16,7 +16,7 @@ from rtuncertainty.core.image_io import Staging
 from rtuncertainty.core.structure_set import Structure
 from rtuncertainty.results import Result, tables
 
-from . import author, ct, files, registration, segmentation, structure_input, structures_out
+from . import author, ct, files, registration, rtstruct_write, segmentation, structure_input
 from .author import WARNING, Author
 from .series import Series, read_series
 
@@ -187,7 +187,7 @@ class _Job:
 
     def write_rtstruct(self, which: str, _planning) -> None:
         structures, told = self._structures(which)
-        made = structures_out.make_structure_set(structures, self.series, self.author, told, edited=which not in SETS)
+        made = rtstruct_write.make_structure_set(structures, self.series, self.author, told, edited=which not in SETS)
         author.write(made, self.folder / "rtstruct.dcm")
         counts = [len(item.get("ContourSequence") or []) for item in made.ROIContourSequence]
         for s, count in zip(structures, counts):

@@ -63,6 +63,6 @@ def read(
     if isinstance(given, (dict, sitk.Image)) or not may_hold_dicom(given):
         return structure_set.read(given, name, empty)
     require_pydicom("an RTSTRUCT")
-    from .structures_in import read_structures
+    from .rtstruct_read import read_structures
 
     return structure_set.checked(read_structures(given, grid, tell, grid_name), str(given), empty)

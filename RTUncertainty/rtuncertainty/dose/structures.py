@@ -26,11 +26,11 @@ def read(path, tell=None, thickness_mm: float | None = None, frame: str = "") ->
     if not may_hold_dicom(path):
         return {name: MaskRegion(s.mask) for name, s in structure_set.read(path).items()}
     require_pydicom("an RTSTRUCT")
-    from ..dicom import structure_file
+    from ..dicom import rtstruct_file
 
-    file = structure_file.find(Path(path))
+    file = rtstruct_file.find(Path(path))
     found: dict[str, ContourRegion | NoRegion] = {}
-    rois = structure_file.rois_of(file)
+    rois = rtstruct_file.rois_of(file)
     frames = {roi.frame for roi in rois if roi.contours} - {""}
     if frame and frames and frame not in frames:
         raise InputError(

@@ -13,7 +13,7 @@ from rtuncertainty.core.structure_set import COLORS, Structure, unused
 from rtuncertainty.deformation.field import axes
 
 from . import fill
-from .structure_file import Roi, find, rois_of
+from .rtstruct_file import Roi, find, rois_of
 
 # voxels by which the points of a contour may leave their plane
 PLANAR = 0.2
