@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -47,7 +48,7 @@ def write(prepared: Path, out: Path | None = None, name: str | None = None, fill
     card = settings(prepared, name)
     for path, value in (filled or {}).items():
         *outer, last = path.split(".")
-        inner = card
+        inner: Any = card
         for key in outer:
             inner = inner.get(key) if isinstance(inner, dict) else None
         if not isinstance(inner, dict) or last not in inner:
@@ -145,7 +146,8 @@ def _ct(known: dict) -> dict:
 
 
 def _slices(prepared: Path) -> tuple:
-    fields, classes, with_ct, options = [], {}, False, {}
+    fields, classes, with_ct = [], {}, False
+    options: dict = {}
     for file in _cases(prepared):
         case = slices.load_case(file)
         fields.append(np.multiply(case.spacing, case.mr.shape[::-1]))

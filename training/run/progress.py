@@ -60,7 +60,8 @@ class Metrics(Logger):
         super().__init__()
         self.folder, self.done = folder, done
         self.file = folder / "metrics.csv"
-        self.rows: list[dict] | None = None
+        self.rows: list[dict] = []
+        self.begun = False
         self.names: list[str] = []
         self.before = 0.0
         self.started = time.monotonic()
@@ -84,7 +85,7 @@ class Metrics(Logger):
         pass  # config.yaml has them
 
     def _begin(self) -> None:
-        self.rows = []
+        self.begun = True
         if self.done and self.file.exists():
             with open(self.file, newline="", encoding="utf-8") as f:
                 read = csv.DictReader(f)
@@ -98,7 +99,7 @@ class Metrics(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics, step=None):
-        if self.rows is None:
+        if not self.begun:
             self._begin()
         seconds = round(self.before + time.monotonic() - self.started, 2)
         row = {
