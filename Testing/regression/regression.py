@@ -288,7 +288,7 @@ def run(name: str, work: Path) -> tuple[dict, float]:
         text=True,
         encoding="utf-8",
     )
-    said = (done.stdout + done.stderr).replace(str(work.resolve()), "").replace(str(work), "")
+    said = (done.stdout + done.stderr).replace(str(work.resolve()), "").replace(str(work), "").replace(str(ROOT), "")
     found = {"": {"exit": done.returncode, "said": [line for line in said.splitlines() if line.strip()]}}
     if (work / name).is_dir():
         found |= record(work / name)

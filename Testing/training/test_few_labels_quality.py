@@ -196,7 +196,10 @@ def test_from_a_hospitals_folder_to_a_flag_in_a_result(tmp_path):
         if k < 9:
             test_scans.write(data / f"P{k}" / "organ.nii.gz", organ)
     test_scans.prepare(tmp_path, "--validation", "6", structure="organ", spacing="keep")
-    assert command.main(["card", "--prepared", str(tmp_path / "prepared"), "--name", "own-organ"]) == 0
+    card = ["card", "--prepared", str(tmp_path / "prepared"), "--name", "own-organ"]
+    for key in ("title", "training.licence", "training.citation", "intended_use", "licence"):
+        card += ["--set", f"{key}=a test"]
+    assert command.main(card) == 0
     budget = tmp_path / "budget.yaml"
     settings = yaml.safe_load(
         tiny_scans.config(tmp_path, "mt_ctl", steps=12, validate_every=6, on_structure=0.5).read_text(encoding="utf-8")
