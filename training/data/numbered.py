@@ -27,3 +27,16 @@ class NumberedPatches(IterableDataset):
     def patch(self, index: int) -> dict:
         """The patch number `index` of this run."""
         raise NotImplementedError
+
+
+class WholeCases(torch.utils.data.Dataset):
+    """Whole cases, one at a time, as `tensors(case)` gives them: what a validation looks at."""
+
+    def __init__(self, cases, tensors):
+        self.cases, self.tensors = cases, tensors
+
+    def __len__(self):
+        return len(self.cases)
+
+    def __getitem__(self, index):
+        return self.tensors(self.cases[index])

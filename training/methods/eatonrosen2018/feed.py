@@ -9,7 +9,7 @@ from scipy import ndimage
 from rtuncertainty.core.ct import AIR_HU, UNIT, normalised
 
 from ...data import organ_case
-from ...data.numbered import NumberedPatches
+from ...data.numbered import NumberedPatches, WholeCases
 from ...data.organ_case import OrganCase
 from ..elmahdy2021.feed import PairFeed
 
@@ -42,10 +42,10 @@ class VolumeFeed(PairFeed):
         c = self.config
         return VolumePatches([self.cases[n] for n in self.training], c.patch, seed, start, c.batch, rank, world)
 
-    def whole(self, rank: int = 0, world: int = 1) -> _Whole:
+    def whole(self, rank: int = 0, world: int = 1) -> WholeCases:
         """What a validation looks at: whole scans, of several processes as many for each."""
         names = self.validation[rank::world][: max(1, len(self.validation) // world)]
-        return _Whole([self.cases[n] for n in names])
+        return WholeCases([self.cases[n] for n in names], tensors)
 
 
 def tensors(case: OrganCase) -> dict:
@@ -153,14 +153,3 @@ class VolumePatches(NumberedPatches):
             matrix = matrix @ rotation
         mm = np.array(spacing)[::-1]
         return matrix * mm / mm[:, None]
-
-
-class _Whole(torch.utils.data.Dataset):
-    def __init__(self, cases):
-        self.cases = cases
-
-    def __len__(self):
-        return len(self.cases)
-
-    def __getitem__(self, index):
-        return tensors(self.cases[index])

@@ -13,7 +13,7 @@ from rtuncertainty.core.ct import AIR_HU, normalised
 from ...core import provenance
 from ...core.config import Config
 from ...data import pair_case
-from ...data.numbered import NumberedPatches
+from ...data.numbered import NumberedPatches, WholeCases
 from ...data.pair_case import PairCase
 
 
@@ -87,10 +87,10 @@ class PairFeed:
             [self.cases[n] for n in self.training], c.patch, seed, start, c.batch, rank, world, c.rare_organs
         )
 
-    def whole(self, rank: int = 0, world: int = 1) -> _Whole:
+    def whole(self, rank: int = 0, world: int = 1) -> WholeCases:
         """What a validation looks at: whole pairs, of several processes as many for each."""
         names = self.validation[rank::world][: max(1, len(self.validation) // world)]
-        return _Whole([self.cases[n] for n in names])
+        return WholeCases([self.cases[n] for n in names], tensors)
 
 
 def tensors(case: PairCase) -> dict:
@@ -176,14 +176,3 @@ class PairPatches(NumberedPatches):
         target = tuple(slice(a - int(c), b - int(c)) for a, b, c in zip(low, high, corner))
         cube[(..., *target)] = tensor[(..., *source)]
         return cube
-
-
-class _Whole(torch.utils.data.Dataset):
-    def __init__(self, cases):
-        self.cases = cases
-
-    def __len__(self):
-        return len(self.cases)
-
-    def __getitem__(self, index):
-        return tensors(self.cases[index])
