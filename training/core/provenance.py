@@ -204,8 +204,8 @@ def for_card(splits: list[dict], salt: str) -> dict | None:
 
 
 def _checkpoints(card: dict) -> list[dict]:
-    told = card.get("training", {}).get("patients")
-    return told.get("checkpoints", []) if isinstance(told, dict) else []
+    training_entry = card.get("training", {}).get("patients")
+    return training_entry.get("checkpoints", []) if isinstance(training_entry, dict) else []
 
 
 def unseen_checkpoints(card: dict, hashes) -> list[int]:
@@ -264,7 +264,7 @@ def require_unseen(card: dict, prepared: Path, cases, stated: bool = False) -> d
     return {"scored": hashes, "unseen": "as stated" if unknown else "by content"}
 
 
-def told(found: dict) -> dict:
+def training_entry(found: dict) -> dict:
     """What a rows.json or evaluation.json says of who was scored, to be passed on."""
     return {k: found[k] for k in ("scored", "unseen") if k in found}
 

@@ -85,15 +85,15 @@ def summaries(statistics, truth: np.ndarray, rule: dict, spacing) -> dict:
     tidied by `rule`.
     """
     mean = statistics.probability.numpy().swapaxes(0, 1)
-    foreground, doubt = 1 - mean[0], entropy(statistics.probability)[:, 0].numpy()
+    foreground, entropy_map = 1 - mean[0], entropy(statistics.probability)[:, 0].numpy()
     contour = structures.tidy(mean.argmax(0) > 0, rule, float(np.prod(spacing)) / 1000)
     sd = np.sqrt(np.maximum(statistics.probability_variance.numpy()[:, 0], 0))
     return {
         "dice": overlap.scores(contour, truth, spacing)["dice"],
-        "mean_entropy": float(doubt.mean()),
-        "relative_entropy": float(doubt.sum() / max(1, contour.sum())),
-        "mean_mutual_information": float((doubt - statistics.expected_entropy[:, 0].numpy()).mean()),
-        "surface_entropy": quality.surface_entropy(doubt, contour),
+        "mean_entropy": float(entropy_map.mean()),
+        "relative_entropy": float(entropy_map.sum() / max(1, contour.sum())),
+        "mean_mutual_information": float((entropy_map - statistics.expected_entropy[:, 0].numpy()).mean()),
+        "surface_entropy": quality.surface_entropy(entropy_map, contour),
         "expected_dice": quality.expected_dice(foreground, contour, rule),
         "volume_cv": float(sd.sum() / max(1e-6, foreground.sum())),
     }

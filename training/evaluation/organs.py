@@ -76,13 +76,15 @@ def sampled(
 
 def volume_rows(network: str, found: Sampled, card: dict) -> list[VolumeRow]:
     """One row for each organ of `card`: the distribution of its volume, and the true volume as it was drawn."""
-    case, doubt, rows = found.case, found.entropy, []
+    case, entropy_map, rows = found.case, found.entropy, []
     grid = sitk.GetImageFromArray(found.labels)
     grid.SetSpacing(case.spacing)
     for k, s in enumerate(card["outputs"]["structures"], 1):
         truth, labelled = case.labels == k, found.labels == s["label"]
         inside = probability_of_being_inside(found.mean[k], found.variance[k])
-        got = volume_assessment.assess(s["name"], inside, found.mean[k], labelled, doubt, grid, card, s.get("rule"))
+        got = volume_assessment.assess(
+            s["name"], inside, found.mean[k], labelled, entropy_map, grid, card, s.get("rule")
+        )
         drawn = s["name"] in case.drawn_ml
         size = int(labelled.sum() + truth.sum())
         rows.append(

@@ -118,7 +118,7 @@ def run(
             float(card["outputs"]["deformation"].get("bending", 0.5)),
             {s["name"] for s in card["outputs"]["structures"] if s.get("path") == "segmented"},
         )
-        print(name, scores.told(name), flush=True)
+        print(name, scores.summary(name), flush=True)
     usual = input_statistics.of_pairs(pair_case.load(prepared / "cases" / f"{name}.npz") for name in split["training"])
     return scores.write(out, card["weights"]["sha256"], usual, scored)
 
@@ -132,7 +132,7 @@ def run_baselines(prepared: Path, names: list[str], out: Path) -> Path:
         started = _clock()
         found = elastix.displacement(case)
         scores.add_deformation(case, "elastix", found, _clock() - started)
-        print(name, scores.told(name), flush=True)
+        print(name, scores.summary(name), flush=True)
     return scores.write(out, "elastix")
 
 
@@ -206,7 +206,7 @@ class Scores:
             {"pair": case.name, "method": method, **spread.drawn(error, mm2, case.body & case.known)}
         )
 
-    def told(self, pair: str) -> str:
+    def summary(self, pair: str) -> str:
         """The mean surface distance of each method, for the screen."""
         found: dict = {}
         for r in self.rows["contours"]:

@@ -57,9 +57,9 @@ def predict_case(networks, card, case: Case, samples: int, seed: int = 0, device
         labels = tidy_labels(likeliest, card["outputs"]["structures"], np.prod(case.spacing) / 1000)
     q = edge.probability(case.body, case.valid, case.spacing)
     intrinsic, parameter = (v.numpy()[:, 0] * scale**2 for v in (statistics.intrinsic, statistics.parameter))
-    told = intrinsic.any() or parameter.any()
+    reported = intrinsic.any() or parameter.any()
     synct, intrinsic, parameter, total = edge.applied(
-        q if told else 0 * q,
+        q if reported else 0 * q,
         case.body,
         statistics.mean.numpy()[:, 0] * scale + offset,
         intrinsic,
@@ -153,8 +153,8 @@ def run(
             baselines[baseline][name] = score.record(Evaluated(name, case, synct))
         picture(found, monotone, out / f"{name}.png")
         row = records[name]["row"]
-        told = ("MAE body", "MAE bone > 200 HU", "Dice synCT > 250 HU", "z sd", "AUSE", "ECE")
-        print(name, {k: round(row[k], 2) for k in told}, flush=True)
+        reported = ("MAE body", "MAE bone > 200 HU", "Dice synCT > 250 HU", "z sd", "AUSE", "ECE")
+        print(name, {k: round(row[k], 2) for k in reported}, flush=True)
     for record in (r for rows in (records, *baselines.values()) for r in rows.values()):
         record["row"].update(dict.fromkeys(RECALIBRATED, math.nan))
     if len(voxels) > 1:

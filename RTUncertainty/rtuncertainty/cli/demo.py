@@ -65,11 +65,11 @@ def run(
         samples=samples,
         device=device,
     )
-    print("\n".join(["", *told(result, folder / "labels.nii.gz" if case is None else None), ""]), flush=True)
+    print("\n".join(["", *summary_lines(result, folder / "labels.nii.gz" if case is None else None), ""]), flush=True)
     return result
 
 
-def told(result: Path, truth: Path | None = None) -> list[str]:
+def summary_lines(result: Path, truth: Path | None = None) -> list[str]:
     """What a result folder holds, in lines for a person: errors, volumes, flags, files.
 
     `truth`: a label image (values of `phantom.LABELS`) on the grid of the result, or None.
@@ -79,12 +79,11 @@ def told(result: Path, truth: Path | None = None) -> list[str]:
     lines.append("Structures")
     known = _truth(found, truth) if truth is not None else {}
     for r in found.table("volumes"):
-        doubt = "" if r["calibrated"] == "yes" else ", not calibrated"
+        note = "" if r["calibrated"] == "yes" else ", not calibrated"
         ends = [float(r[c]) for c in ("lower_ml", "upper_ml") if r[c]]
         interval = "{:.0%} interval {:.1f} to {:.1f} ml".format(float(r["level"]), *ends) if ends else "no interval"
         lines.append(
-            f"  {r['structure']:12} {float(r['volume_ml']):8.1f} ml   ({interval}{doubt})"
-            f"{known.get(r['structure'], '')}"
+            f"  {r['structure']:12} {float(r['volume_ml']):8.1f} ml   ({interval}{note}){known.get(r['structure'], '')}"
         )
     lines += [f"  {r['subject']}: {r['flag']} ({r['severity']}). {r['reason']}" for r in found.table("flags")]
     lines += [f"  {text}" for text in found.missing_sds()]

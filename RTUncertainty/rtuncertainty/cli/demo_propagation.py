@@ -62,11 +62,11 @@ def run(
         samples=samples,
         device=device,
     )
-    print("\n".join(["", *told(result, case), ""]), flush=True)
+    print("\n".join(["", *summary_lines(result, case), ""]), flush=True)
     return result
 
 
-def told(result: Path, case: Path) -> list[str]:
+def summary_lines(result: Path, case: Path) -> list[str]:
     """What a result folder holds, in lines for a person: every contour beside the truth in `case`, flags, files."""
     written = Result.read(result)
     truth, planned = (structure_set.read(case / f"{name}.seg.nrrd") for name in ("truth", "structures"))
@@ -84,10 +84,10 @@ def told(result: Path, case: Path) -> list[str]:
                 sitk.Resample(planned[name].mask, daily, sitk.Transform(), sitk.sitkNearestNeighbor), truth[name].mask
             ),
         )
-        light = {"green": "agree", "amber": "look", "red": "check"}.get(row["light"], "one path only")
+        agreement = {"green": "agree", "amber": "look", "red": "check"}.get(row["light"], "one path only")
         lines.append(
             f"  {name:20} {own[0]:.2f}  {own[1]:4.1f} mm   ({left[0]:.2f}  {left[1]:4.1f} mm)   {row['default']}, "
-            f"{light}: {row['reason']}"
+            f"{agreement}: {row['reason']}"
         )
     lines += [f"  {r['subject']}: {r['flag']} ({r['severity']}). {r['reason']}" for r in written.table("flags")]
     lines.append("")

@@ -169,7 +169,7 @@ class _Job:
         self.progress.note(text)
 
     def _structures(self, which: str):
-        told: dict[str, str] = {}
+        descriptions: dict[str, str] = {}
         if which not in SETS:
             structures = structure_input.read(
                 which, grid=self.series.grid, tell=self.note, grid_name="the reference series"
@@ -178,16 +178,18 @@ class _Job:
             raise InputError(f"{self.found.folder}: has no {'' if which == 'default' else which + ' '}structures.")
         else:
             structures = self.found.structures(SETS[which]).values()
-            told = volume_texts(self.found) if which == "default" else told
+            descriptions = volume_texts(self.found) if which == "default" else descriptions
         # a file may come from Slicer, which crops it
         name, part = (str(self.found.folder), False) if which in SETS else (str(which), True)
         titles = long_strings(s.name for s in structures)
         fitted = [replace(s, name=titles[s.name], mask=self.series.fit(s.mask, name, part)) for s in structures]
-        return fitted, {titles[n]: text for n, text in told.items() if n in titles}
+        return fitted, {titles[n]: text for n, text in descriptions.items() if n in titles}
 
     def write_rtstruct(self, which: str, _planning) -> None:
-        structures, told = self._structures(which)
-        made = rtstruct_write.make_structure_set(structures, self.series, self.author, told, edited=which not in SETS)
+        structures, descriptions = self._structures(which)
+        made = rtstruct_write.make_structure_set(
+            structures, self.series, self.author, descriptions, edited=which not in SETS
+        )
         author.write(made, self.folder / "rtstruct.dcm")
         counts = [len(item.get("ContourSequence") or []) for item in made.ROIContourSequence]
         for s, count in zip(structures, counts):

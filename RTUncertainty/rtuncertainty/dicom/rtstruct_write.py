@@ -32,7 +32,7 @@ def make_structure_set(
     structures: list[Structure],
     series: Series,
     author: Author,
-    told: dict[str, str] | None = None,
+    descriptions: dict[str, str] | None = None,
     edited: bool = False,
 ) -> Dataset:
     """A structure set of masks that lie on the voxels of `series` (see `Series.fit`). Overlaps are no matter.
@@ -61,7 +61,7 @@ def make_structure_set(
             series.first.FrameOfReferenceUID,
             s.name[:64],
         )
-        roi.ROIDescription = " ".join(filter(None, [(told or {}).get(s.name), author.sentence]))[:1024]
+        roi.ROIDescription = " ".join(filter(None, [(descriptions or {}).get(s.name), author.sentence]))[:1024]
         roi.ROIGenerationAlgorithm, roi.ROIGenerationDescription = (
             "SEMIAUTOMATIC" if edited else "AUTOMATIC",
             author.titled("model"),

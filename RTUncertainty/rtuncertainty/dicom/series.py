@@ -73,10 +73,10 @@ class Series:
             )
 
     def _differs(self, image: sitk.Image) -> str:
-        def told(i):
+        def description(i):
             return f"{' × '.join(map(str, i.GetSize()))} voxels of {' × '.join(f'{s:.3g}' for s in i.GetSpacing())} mm"
 
-        here, there = told(self.grid), told(image)
+        here, there = description(self.grid), description(image)
         return (
             f"{there} lie at another place or in another direction"
             if here == there
@@ -103,8 +103,8 @@ def read_series(folder) -> Series:
     if not found:
         raise InputError(f"{folder}: holds no DICOM slices; give the folder in which those of the scan lie.")
     if len(found) > 1:
-        told = ", ".join(f"{files.value(s[0], 'Modality', 'unknown')} of {len(s)} files" for s in found.values())
-        raise InputError(f"{folder}: holds {len(found)} DICOM series ({told}); give a folder with one.")
+        description = ", ".join(f"{files.value(s[0], 'Modality', 'unknown')} of {len(s)} files" for s in found.values())
+        raise InputError(f"{folder}: holds {len(found)} DICOM series ({description}); give a folder with one.")
     [slices] = found.values()
     for keyword in REQUIRED:
         if any(not files.value(s, keyword) for s in slices):

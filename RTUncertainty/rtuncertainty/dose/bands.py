@@ -47,21 +47,21 @@ def band(members: list[dvh.Dvh], axis, level: float = LEVEL, prescription: float
 
     No member of a pointwise band need run along it. Raises `ValueError` for fewer than two members.
     """
-    return _band([_told(m, axis, prescription) for m in members], level)
+    return _band([_curve_and_columns(m, axis, prescription) for m in members], level)
 
 
-def _told(member: dvh.Dvh, axis, prescription) -> tuple[list[float], dict[str, float]]:
+def _curve_and_columns(member: dvh.Dvh, axis, prescription) -> tuple[list[float], dict[str, float]]:
     """All that a band needs of a member, which may have millions of voxels: (curve, numbers)."""
     return member.volume_at_dose(axis).tolist(), numbers(member, prescription)
 
 
-def _band(told: list, level: float) -> Band:
-    if len(told) < 2:
+def _band(samples: list, level: float) -> Band:
+    if len(samples) < 2:
         raise ValueError("a band needs at least two members")
     ends = [(1 - level) / 2, (1 + level) / 2]
     # hazen: each member stands for the middle of its share of the distribution
-    lower, upper = np.quantile([curve for curve, _ in told], ends, axis=0, method="hazen")
-    found = [columns for _, columns in told]
+    lower, upper = np.quantile([curve for curve, _ in samples], ends, axis=0, method="hazen")
+    found = [columns for _, columns in samples]
     intervals = {c: tuple(float(v) for v in np.quantile([f[c] for f in found], ends, method="hazen")) for c in found[0]}
     return Band(lower.tolist(), upper.tolist(), intervals, level)
 
@@ -117,7 +117,7 @@ def of_structure(
     members, missing = [], 0
     for number, member in enumerate(dvh.of_regions(dose, list(found.regions()), device), 1):
         missing += member is None
-        members += [_told(member, axis, prescription)] if member is not None else []
+        members += [_curve_and_columns(member, axis, prescription)] if member is not None else []
         if step is not None and number % 10 == 0:
             step(number / MEMBERS)
     if len(members) < MEMBERS / 2:

@@ -99,11 +99,11 @@ def _add_bands(rows, dose, folder, prescription, device, note, progress):
         if r.structure not in found:
             r.note = "; ".join(filter(None, [r.note, "no band: its distribution is not in the result folder"]))
             continue
-        told_step = functools.partial(_step, progress, number, len(rows), r.structure)
-        r.band, told = bands.of_structure(
-            dose, found[r.structure], axis, prescription=prescription, device=device, step=told_step
+        report_step = functools.partial(_step, progress, number, len(rows), r.structure)
+        r.band, band_note = bands.of_structure(
+            dose, found[r.structure], axis, prescription=prescription, device=device, step=report_step
         )
-        r.note = "; ".join(filter(None, [r.note, told]))
+        r.note = "; ".join(filter(None, [r.note, band_note]))
     uncalibrated = [r.structure for r in rows if r.band is not None and r.band.calibrated == "no"]
     if uncalibrated:
         note(f"The bands of {', '.join(uncalibrated)} are not calibrated.")

@@ -115,7 +115,7 @@ def write_scene(result: Path, image, progress: Progress) -> None:
     try:
         while True:
             try:
-                told = process.communicate(timeout=0.5)[0]
+                output = process.communicate(timeout=0.5)[0]
                 break
             except subprocess.TimeoutExpired:
                 progress.cancel.check()
@@ -124,7 +124,7 @@ def write_scene(result: Path, image, progress: Progress) -> None:
         process.communicate()
         raise
     if process.returncode:
-        last = next((line for line in reversed(told.splitlines()) if line.strip()), f"exit code {process.returncode}")
+        last = next((line for line in reversed(output.splitlines()) if line.strip()), f"exit code {process.returncode}")
         error = RTUncertaintyError(f"the scene could not be written: {last}")
         error.exit_code = process.returncode if process.returncode in (2, 3) else 1
         raise error

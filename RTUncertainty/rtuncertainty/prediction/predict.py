@@ -204,26 +204,26 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
 
     out: dict = {"body": body}
     if "synct" in card["outputs"]:
-        measured, doubtful = (
+        measured, uncertain = (
             None if i is None else sitk.GetArrayFromImage(geometry.resample(i, mr, "nearest")) > 0
-            for i in (ready.measured, ready.doubtful)
+            for i in (ready.measured, ready.uncertain)
         )
         measured = np.ones(inside.shape, bool) if measured is None else measured
-        q = edge.probability(inside, measured, mr.GetSpacing(), doubtful)
+        q = edge.probability(inside, measured, mr.GetSpacing(), uncertain)
         out |= _synthetic_ct(statistics, card, on_input, mr, inside, q)
         out |= {
             "measured": measured,
             "certain": inside & (q <= edge.CERTAIN),
-            "doubtful_ml": 0.0 if doubtful is None else float(doubtful.sum() * np.prod(mr.GetSpacing()) / 1000),
+            "doubtful_ml": 0.0 if uncertain is None else float(uncertain.sum() * np.prod(mr.GetSpacing()) / 1000),
         }
     progress.stage("assemble", 0.5, "Assembling the structures")
-    best, likeliest, doubt = np.zeros(inside.shape, np.uint8), None, np.zeros(inside.shape, np.float32)
+    best, likeliest, total_entropy = np.zeros(inside.shape, np.uint8), None, np.zeros(inside.shape, np.float32)
     out["probabilities"] = {}
     names = [None] + [s["name"] for s in card["outputs"]["structures"]]
     # a network without classes has no background either
     for k, name in enumerate(names[: statistics.probability.shape[1]]):
         p = on_input(statistics.probability[:, k]).clip(0, 1)
-        doubt -= p * np.log(np.maximum(p, 1e-12))
+        total_entropy -= p * np.log(np.maximum(p, 1e-12))
         if likeliest is None:
             likeliest = p
         else:
@@ -233,8 +233,8 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
     best[~inside] = 0
     ml = float(np.prod(mr.GetSpacing())) / 1000
     out["structures"] = geometry.like(tidy_labels(best, card["outputs"]["structures"], ml), mr, np.uint8)
-    out["entropy"] = image(doubt)
-    out["mutual_information"] = image((doubt - on_input(statistics.expected_entropy[:, 0])).clip(0))
+    out["entropy"] = image(total_entropy)
+    out["mutual_information"] = image((total_entropy - on_input(statistics.expected_entropy[:, 0])).clip(0))
     labels, out["assessed"] = sitk.GetArrayViewFromImage(out["structures"]), []
     for k, s in enumerate(card["outputs"]["structures"][: len(out["probabilities"])], 1):
         p = sitk.GetArrayViewFromImage(out["probabilities"][s["name"]])
@@ -246,7 +246,7 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
                 volumes.probability_of_being_inside(p, sd**2),
                 p,
                 labels == s["label"],
-                doubt,
+                total_entropy,
                 mr,
                 card,
                 s.get("rule"),

@@ -40,7 +40,7 @@ class Preprocessed:
     bias_field_corrected: bool
     mean: float
     sd: float
-    doubtful: sitk.Image | None = None
+    uncertain: sitk.Image | None = None
     measured: sitk.Image | None = None
 
 
@@ -99,12 +99,12 @@ def regions(image: sitk.Image, name: str = "the image") -> tuple[sitk.Image, sit
     core = _tidy(ndimage.gaussian_filter(root, (0, 1, 1)) > threshold, spacing, name)
     # less blurred where voxels are wide: beside bright fat, half a voxel of blur is taken for skin
     smooth = ndimage.gaussian_filter(root, (0, *(min(1.0, 1.0 / s) for s in spacing[1::-1])))
-    body, doubtful = _wider(core, smooth, threshold, field_of_view(array), spacing, name)
+    body, uncertain = _wider(core, smooth, threshold, field_of_view(array), spacing, name)
     deep = distance_inside(body, spacing) > 4.0
     return (
         geometry.like(body, image, np.uint8),
         geometry.like(core | deep, image, np.uint8),
-        geometry.like(doubtful, image, np.uint8),
+        geometry.like(uncertain, image, np.uint8),
     )
 
 
@@ -167,11 +167,11 @@ def _wider(core, root, threshold, fov, spacing, name) -> tuple[np.ndarray, np.nd
         cross = ndimage.generate_binary_structure(2, 1)[None]
         rim = ndimage.binary_dilation(rim, cross, iterations=reach, mask=(root > noise) & fov) | rim
     body = np.stack([ndimage.binary_fill_holes(s) for s in rim])
-    doubtful = ndimage.binary_opening((root > noise) & fov & ~body, np.ones((1, 3, 3)))
+    uncertain = ndimage.binary_opening((root > noise) & fov & ~body, np.ones((1, 3, 3)))
     # twice as wide and four times the area: bone perhaps, perhaps the gap between two limbs
-    doubtful |= np.stack([_cut_bone(s, f, spacing, 2.0) for s, f in zip(body, fov)])
+    uncertain |= np.stack([_cut_bone(s, f, spacing, 2.0) for s, f in zip(body, fov)])
     body = np.stack([s | _cut_bone(s, f, spacing) for s, f in zip(body, fov)])
-    return body, doubtful & ~body
+    return body, uncertain & ~body
 
 
 def _cut_bone(body: np.ndarray, fov: np.ndarray, spacing, size: float = 1.0) -> np.ndarray:
@@ -286,17 +286,17 @@ def preprocess(
     image = geometry.to_axial(without_padding(image))
     image = geometry.resample(image, geometry.resampled_grid(image, spacing))
     measured = field_of_view(sitk.GetArrayViewFromImage(image))
-    body, core, doubtful = regions(image, name)
+    body, core, uncertain = regions(image, name)
     corrected = False
     if correct != "off":
         field = bias_field(image, core, on_iteration)
         corrected = correct == "on" or field_strength(field, core) > ALREADY_CORRECTED
         if corrected:
             image = sitk.Cast(image, sitk.sitkFloat32) / field
-            body, core, doubtful = regions(image, name)
+            body, core, uncertain = regions(image, name)
     # the dark rim of skin is left out: networks were trained on the scale of what lies inside of it
     image, mean, sd = z_score(image, core, name)
-    return Preprocessed(image, body, corrected, mean, sd, doubtful, geometry.like(measured, image, np.uint8))
+    return Preprocessed(image, body, corrected, mean, sd, uncertain, geometry.like(measured, image, np.uint8))
 
 
 def for_card(

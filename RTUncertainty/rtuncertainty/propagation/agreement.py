@@ -27,12 +27,12 @@ class Agreement:
 
 
 def limits_of(card: dict) -> dict:
-    """The limits of the lights, as `LIMITS`: earned on validation pairs (`calibration.lights`) where the card says so,
+    """The limits of the lights, as `LIMITS`: those validated on pairs (`calibration.lights`) where the card has them,
     over those it sets itself (`outputs.deformation.limits`), over the fixed ones."""
     given = card["outputs"]["deformation"].get("limits") or {}
-    earned = card["calibration"].get("lights") or {}
+    validated = card["calibration"].get("lights") or {}
     return {
-        level: fixed | given.get(level, {}) | {name: e["threshold"] for name, e in earned.get(level, {}).items()}
+        level: fixed | given.get(level, {}) | {name: e["threshold"] for name, e in validated.get(level, {}).items()}
         for level, fixed in LIMITS.items()
     }
 
@@ -71,7 +71,7 @@ def judge(
         light, reasons = "red", ["the direct segmentation found nothing"]
     for level in ("red", "amber"):
         limit = limits[level]
-        told = [
+        messages = [
             text
             for worse, text in (
                 (msd > limit["msd_mm"], f"the two contours are {msd:.1f} mm apart on average"),
@@ -80,8 +80,8 @@ def judge(
             )
             if worse
         ]
-        if told and LIGHTS.index(level) > LIGHTS.index(light):
-            light, reasons = level, told
+        if messages and LIGHTS.index(level) > LIGHTS.index(light):
+            light, reasons = level, messages
     if not reasons:
         reasons = [
             "the two contours agree"

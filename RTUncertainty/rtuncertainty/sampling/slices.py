@@ -139,14 +139,16 @@ class _Collected:
     """Running moments of all that the samples give."""
 
     def __init__(self):
-        self.mean, self.intrinsic, self.probability, self.doubt = Moments(), Moments(), Moments(), Moments()
+        self.mean, self.intrinsic, self.probability, self.sample_entropy = Moments(), Moments(), Moments(), Moments()
 
     def add(self, drawn: tuple[bool, list[Sample]]) -> None:
         paired, found = drawn
         self._put(self.mean, paired, [s.mean for s in found])
         self._put(self.intrinsic, paired, [s.variance for s in found])
         self._put(self.probability, paired, [s.probabilities for s in found])
-        self._put(self.doubt, paired, [None if s.probabilities is None else entropy(s.probabilities) for s in found])
+        self._put(
+            self.sample_entropy, paired, [None if s.probabilities is None else entropy(s.probabilities) for s in found]
+        )
 
     @staticmethod
     def _put(moments: Moments, paired: bool, values: list) -> None:
@@ -179,5 +181,5 @@ class _Collected:
             variance(self.mean, 1),
             mean(self.probability, 0),
             variance(self.probability, 0),
-            mean(self.doubt, 1),
+            mean(self.sample_entropy, 1),
         )

@@ -39,7 +39,7 @@ def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -
         min(share, 1) if n.dropout == 0 and not getattr(n, "noisy", False) else share
         for n, share in zip(networks, shares)
     ]
-    probability, doubt, done = Moments(), Moments(), 0
+    probability, sample_entropy, done = Moments(), Moments(), 0
     for number, (network, share) in enumerate(zip(networks, shares)):
         if share == 0:
             continue
@@ -48,12 +48,12 @@ def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -
         for _ in range(share):
             drawn = network.draw(features, generator)
             probability.add(drawn)
-            doubt.add(entropy(drawn))
+            sample_entropy.add(entropy(drawn))
             done += 1
             if on_sample is not None:
                 on_sample(done, sum(shares))
     variance = probability.variance() if probability.samples > 1 else torch.zeros_like(probability.mean)
-    return torch.cat([doubt.mean, probability.mean, variance], 1)
+    return torch.cat([sample_entropy.mean, probability.mean, variance], 1)
 
 
 def statistics(

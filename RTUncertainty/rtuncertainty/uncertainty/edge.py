@@ -17,10 +17,10 @@ from scipy import ndimage
 
 # of the fall; between soft tissue and air; q where something is seen outside of the mask (see `preprocess.regions`); d
 # beyond which q is 0; up to this q (32 HU) the edge leaves a voxel's sd to the network
-SCALE_MM, STEP_HU, DOUBT, REACH_MM, CERTAIN = 0.7, 1000.0, 0.1, 6.0, 0.001
+SCALE_MM, STEP_HU, UNCERTAIN, REACH_MM, CERTAIN = 0.7, 1000.0, 0.1, 6.0, 0.001
 
 
-def probability(body: np.ndarray, measured: np.ndarray, spacing, doubtful: np.ndarray | None = None) -> np.ndarray:
+def probability(body: np.ndarray, measured: np.ndarray, spacing, uncertain: np.ndarray | None = None) -> np.ndarray:
     """q of each voxel [z, y, x], float32: that a voxel in `body` is air, and that one outside of it is tissue.
 
     Inside, the distance is that to air in the field of view `measured`: where the image cuts the body, it does not end.
@@ -43,7 +43,7 @@ def probability(body: np.ndarray, measured: np.ndarray, spacing, doubtful: np.nd
         # from the face between the voxels, not from the next one's centre
         distance = np.maximum(distance - min(step) / 2, 0)
         q[box] = np.where(distance <= REACH_MM, 1 / (1 + np.exp(np.minimum(distance, 50 * SCALE_MM) / SCALE_MM)), 0)
-    return q if doubtful is None else np.where(doubtful & ~body, np.maximum(q, DOUBT), q)
+    return q if uncertain is None else np.where(uncertain & ~body, np.maximum(q, UNCERTAIN), q)
 
 
 def applied(

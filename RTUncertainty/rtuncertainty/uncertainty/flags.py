@@ -8,8 +8,8 @@ import numpy as np
 
 from . import volume_range
 
-# where a card has earned no limit of its own: an interval wider than half of the volume says that the volume is hardly
-# known. What expected Dice and entropy of a surface are depends on the network: no limit fits all.
+# where a card has no validated limit of its own: an interval wider than half of the volume says that the volume is
+# hardly known. What expected Dice and entropy of a surface are depends on the network: no limit fits all.
 DOUBTFUL_ML = 5.0
 FIXED = {"interval_width": 0.5, "expected_dice": None, "surface_entropy": None}
 
@@ -25,22 +25,22 @@ class Flag:
 
 
 def limits(card: dict) -> dict[str, tuple[float | None, str]]:
-    """{name of `FIXED`: (limit, where it comes from, in words)}: earned on validation patients where the card says
+    """{name of `FIXED`: (limit, where it comes from, in words)}: validated on validation patients where the card says
     so.
     """
-    earned = card["calibration"].get("flags") or {}
+    validated = card["calibration"].get("flags") or {}
     out = {name: (limit, "a fixed limit, not tested for this model") for name, limit in FIXED.items()}
     for name in FIXED:
-        if name in earned:
-            e = earned[name]
+        if name in validated:
+            e = validated[name]
             of = f" ({e['images']})" if e.get("images") else ""
-            told = (
+            record = (
                 f"on {e['cases']} validation contours{of} it caught {e['caught']} of {e['caught'] + e['missed']} "
                 "bad ones"
             )
             out[name] = (
                 float(e["threshold"]),
-                f"{told}, with {e['false_alarms']} false alarm{'s' * (e['false_alarms'] != 1)}",
+                f"{record}, with {e['false_alarms']} false alarm{'s' * (e['false_alarms'] != 1)}",
             )
     return out
 

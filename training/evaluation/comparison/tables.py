@@ -111,7 +111,7 @@ def document(networks: list[Network]) -> str:
             "z sd, air": ("z sd air", 2),
             "beyond 3 sd": ("beyond 3 SD", 4),
         }
-        doubt = {
+        uncertainty = {
             "AUSE": ("AUSE", 3),
             "AUSE of a random order": ("AUSE random", 3),
             "Spearman": ("Spearman |error| and sd", 2),
@@ -129,7 +129,7 @@ def document(networks: list[Network]) -> str:
             "length of z "
             "(at least 10 mm); with few voxels a poor fit may pass, and below 20 there is no test.",
             "## Uncertainty",
-            table(sure, doubt),
+            table(sure, uncertainty),
             "AUSE: area between the sparsification curve by predictive sd and the oracle's, relative to the MAE (0 is "
             "a perfect ranking). ECE: mean distance of the observed from the nominal coverage of 10 to 95 % intervals. "
             "SDs in HU.",

@@ -190,7 +190,7 @@ def dose_to_folder(
             "samples": {
                 "number": used,
                 "seed": seed,
-                "correlation_mm": _told(correlation_mm),
+                "correlation_mm": _correlation_text(correlation_mm),
                 "band": [0.05, 0.95],
                 "calibrated": asdict(calibration) if calibration else False,
                 "how": "mean + predictive sd × smooth Gaussian field, in antithetic pairs; not the network's dropout "
@@ -213,7 +213,7 @@ def dose_to_folder(
     return Path(output).absolute()
 
 
-def _told(correlation_mm: float | None) -> float | str:
+def _correlation_text(correlation_mm: float | None) -> float | str:
     return "as measured" if correlation_mm is None else correlation_mm if math.isfinite(correlation_mm) else "infinite"
 
 
@@ -286,8 +286,10 @@ def _write(staging, ct_dose, doses, ct_rows, found, delivery: Delivery, page) ->
 def summary(folder) -> list[str]:
     """A few lines that tell what a folder of `dose_to_folder` holds."""
     result = Result.read(folder, "dose")
-    told = result.summary
-    lines = [f"{told['modality']} plan, {told['prescription_gy']:g} Gy to half of {told['target']}, {told['engine']}"]
+    known = result.summary
+    lines = [
+        f"{known['modality']} plan, {known['prescription_gy']:g} Gy to half of {known['target']}, {known['engine']}"
+    ]
     return lines + (
         result.path("comparison").read_text(encoding="utf-8").splitlines() if result.has("comparison") else []
     )
