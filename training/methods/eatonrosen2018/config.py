@@ -20,7 +20,10 @@ class EatonRosen2018(Config):
     patch: int = setting(96, "voxels along an edge", least=1)
     dice: float = setting(1.0, "weight of the Dice loss beside the likelihood; the paper has 0", least=0)
     dice_until: float = setting(
-        1.0, "part of the steps after which that loss ends, or volumes come out too large", least=0, most=1
+        1.0,
+        "part of the steps after which that loss and organ_weight end, or volumes come out too large",
+        least=0,
+        most=1,
     )
     organ_weight: float = setting(1.0, "of an organ's voxel in the likelihood, beside 1 of the background", least=0)
     freeze_norm: bool = setting(False, "batch normalisation keeps the statistics that it began with")

@@ -37,7 +37,9 @@ class OrganTask(Task):
         """The terms and their weighted sum "loss", for a batch of `VolumePatches`."""
         out = self.run_network(batch)
         labels, known = batch["labels"].long(), batch["known"]
-        weight = known * torch.where(labels > 0, self.config.organ_weight, 1.0)
+        # what helps to find organs ends together: the last steps see the paper's likelihood alone
+        finding = self.global_step < self.config.dice_until * self.config.steps
+        weight = known * torch.where(labels > 0, self.config.organ_weight if finding else 1.0, 1.0)
         if getattr(out, "sd", None) is None:
             likelihood, p = loss.cross_entropy(out.logits, labels, batch["present"], weight)
         else:
@@ -45,8 +47,11 @@ class OrganTask(Task):
                 out.logits, out.sd, labels, batch["present"], weight, self.config.noise_samples
             )
         dice = loss.dice(p, labels, batch["present"], known)
-        weight_of_dice = self.config.dice if self.global_step < self.config.dice_until * self.config.steps else 0.0
-        return {"likelihood": likelihood, "dice": dice, "loss": likelihood + weight_of_dice * dice}
+        return {
+            "likelihood": likelihood,
+            "dice": dice,
+            "loss": likelihood + (self.config.dice if finding else 0.0) * dice,
+        }
 
     def on_validation_epoch_start(self):
         self.sums = torch.zeros(2, self.network.classes - 1, dtype=torch.float64, device=self.device)
