@@ -28,13 +28,24 @@ def of_deformation(
     card: dict,
     rule: dict | None,
 ) -> Assessed:
-    """Of a structure moved by the deformation: `mask` (bool [z, y, x]) on the grid of the daily CT.
+    """Volume distribution and quality of a structure moved by the deformation.
 
-    sd_mm: across the surface, calibrated, as `spread_about` gives it: where the surface may lie, point by point, which
-    the nested contours show. The volume's distribution is made of `sampled_mm`, the sd that the samples have: in it the
-    whole surface moves in and out together, as it does from sample to sample. What a calibrated point errs besides,
-    others do not, so a volume made of `sd_mm` would be far too uncertain; how far volumes do err is for the calibration
-    of volumes to say.
+    The volume's distribution is made of the SD that the samples have: in it the whole surface moves in and out as one,
+    as it does from sample to sample. What a calibrated point errs besides, others do not, so a volume made of the
+    calibrated SD would be far too uncertain; how far volumes do err is for the calibration of volumes to say.
+
+    Args:
+        name: of the structure.
+        mask: bool [z, y, x] on the grid of the daily CT.
+        sd_mm: across the surface, calibrated, as `spread_about` gives it: where the surface may lie, point by point,
+            which the nested contours show.
+        sampled_mm: the same, uncalibrated.
+        daily: the daily CT, for its grid.
+        card: of the model, whose calibration of volumes counts.
+        rule: how the card tidies the structure, or None.
+
+    Returns:
+        What is known of the structure.
     """
     shown, volume = (_moved_together(name, mask, sd, daily, card, rule) for sd in (sd_mm, sampled_mm))
     return replace(shown, distribution=volume.distribution)
@@ -69,8 +80,19 @@ def of_segmentation(
     card: dict,
     rule: dict | None,
 ) -> Assessed:
-    """Of a structure that was segmented directly: moments of its probability [z, y, x] on `grid`, its `mask` on that
-    of the daily CT.
+    """Volume distribution and quality of a structure that was segmented directly.
+
+    Args:
+        name: of the structure.
+        mean, variance: of its probability over the samples, [z, y, x] on `grid`.
+        grid: the working grid.
+        mask: bool [z, y, x] on the grid of the daily CT.
+        daily: the daily CT, for its grid.
+        card: of the model, whose calibration of volumes counts.
+        rule: how the card tidies the structure, or None.
+
+    Returns:
+        What is known of the structure.
     """
     p, sd = (
         sitk.GetArrayFromImage(
@@ -84,9 +106,15 @@ def of_segmentation(
 
 
 def spread_about(mask: np.ndarray, sd: np.ndarray, grid: sitk.Image) -> sitk.Image:
-    """The sd (mm) of the surface of `mask` in every voxel of `grid`: that of the nearest surface voxel.
+    """The SD of a surface in every voxel of its grid: that of the nearest surface voxel.
 
-    sd: at the surface voxels, in the order of `np.nonzero(surfaces.surface(mask))`.
+    Args:
+        mask: bool [z, y, x].
+        sd: mm, at the surface voxels, in the order of `np.nonzero(surfaces.surface(mask))`.
+        grid: of the mask.
+
+    Returns:
+        float32 on `grid`, mm.
     """
     edge = surfaces.surface(mask)
     values = np.zeros(mask.shape, np.float32)

@@ -15,8 +15,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SpreadCalibration:
-    """`scale` a (of the sd), `residual_mm` b, and `factor_90`: half of a 90 % interval of the displacement along an
-    axis, in sds.
+    """What turns a sampled covariance Σ into a calibrated one, a²·Σ + b²·1.
+
+    Attributes:
+        scale: a, of the SD.
+        residual_mm: b.
+        factor_90: half of a 90 % interval of the displacement along an axis, in SDs.
     """
 
     scale: float
@@ -24,7 +28,14 @@ class SpreadCalibration:
     factor_90: float
 
     def apply(self, covariance: np.ndarray) -> np.ndarray:
-        """The calibrated covariance [6, ...] (xx, yy, zz, xy, xz, yz; mm²) of a sampled one."""
+        """The calibrated covariance of a sampled one.
+
+        Args:
+            covariance: [6, ...] (xx, yy, zz, xy, xz, yz), mm².
+
+        Returns:
+            The same shape and unit.
+        """
         out = self.scale**2 * covariance
         out[:3] += self.residual_mm**2
         return out
