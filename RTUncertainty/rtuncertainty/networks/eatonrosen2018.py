@@ -2,8 +2,7 @@
 
 Trunk: conv 3³ → w; residual blocks, three each of w dilation 1, 2w dilation 2, 4w dilation 4; conv 1³ → features. Head:
 conv 1³ → classes. Convolutions without bias, each with batch normalisation and PReLU as in M1 to M4; the head with the
-normalisation and without the PReLU. That convention gives the count of METHODS, 1,819,400 parameters for 4 inputs and 4
-classes.
+normalisation and without the PReLU. That convention gives 1,819,400 parameters for 4 inputs and 4 classes.
 
 All four keep the size of the input. They offer what `rtuncertainty.sampling.volumes` asks of a 3-D network that
 segments.

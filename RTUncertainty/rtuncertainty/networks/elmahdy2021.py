@@ -87,7 +87,7 @@ def check_size(shape) -> None:
 
 
 class Encoder(nn.Module):
-    """x0 to x4 (Elmahdy 2021, Fig. 1; METHODS, C).
+    """x0 to x4 (Elmahdy 2021, Fig. 1a): two valid units, a strided one, two valid ones.
 
     Args:
         in_channels: of the input.
@@ -115,7 +115,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """x5 to x15 (Elmahdy 2021, Fig. 1; METHODS, C).
+    """x5 to x15 (Elmahdy 2021, Fig. 1a): a strided unit, two valid ones, then two levels up, each of two valid units.
 
     Args:
         widths: feature maps of the high, middle and low level.
@@ -284,7 +284,7 @@ class BaseNetwork(JointNetwork):
 
 
 class Seg(BaseNetwork):
-    """Segmentation of the daily CT alone (Elmahdy 2021, Sec. II-B). 779,436 parameters.
+    """Segmentation of the daily CT alone (Elmahdy 2021, Sec. II-B1). 779,436 parameters.
 
     Arguments as of `JointNetwork`.
     """
@@ -294,7 +294,7 @@ class Seg(BaseNetwork):
 
 
 class Reg(BaseNetwork):
-    """Registration of planning to daily CT (Elmahdy 2021, Sec. II-B). 779,733 parameters.
+    """Registration of planning to daily CT (Elmahdy 2021, Sec. II-B2). 779,733 parameters.
 
     JRS-reg is this network, trained with the joint loss: the Dice of the warped structures is added. (Sec. II-C1 gives
     it the same input as Reg, Sec. IV-B the planning labels too; `in_channels` = 3 is the latter.) It gives no classes;
@@ -306,7 +306,7 @@ class Reg(BaseNetwork):
 
 
 class Dense(BaseNetwork):
-    """Both tasks on one encoder and decoder (Elmahdy 2021, Fig. 1a). 781,164 parameters.
+    """Both tasks on one encoder and decoder (Elmahdy 2021, Sec. II-C2, Fig. 1a). 781,164 parameters.
 
     Arguments as of `JointNetwork`.
     """
@@ -316,7 +316,7 @@ class Dense(BaseNetwork):
 
 
 class Sedd(JointNetwork):
-    """Shared encoder (x0 to x4), double decoder (Elmahdy 2021, Fig. 1b). 722,936 parameters.
+    """Shared encoder (x0 to x4), double decoder (Elmahdy 2021, Sec. II-C3, Fig. 1b). 722,936 parameters.
 
     Arguments as of `JointNetwork`.
     """

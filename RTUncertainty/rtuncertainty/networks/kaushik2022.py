@@ -171,14 +171,14 @@ class AtrousUNet(nn.Module):
 
 
 class OneTask(AtrousUNet):
-    """1TN-GL and 1TN-FL, which differ in their loss only (Kaushik 2022, Sec. II-B). Arguments as of `AtrousUNet`."""
+    """1TN-GL and 1TN-FL, which differ in their loss only (Kaushik 2022, Sec. III-C). Arguments as of `AtrousUNet`."""
 
     def __init__(self, in_channels=1, filters=32, dropout=0.1, printed=False):
         super().__init__(in_channels, 1, filters, dropout, printed)
 
 
 class TwoTask(AtrousUNet):
-    """2TN: body and bone HU (Kaushik 2022, Sec. II-B). Arguments as of `AtrousUNet`."""
+    """2TN: body and bone HU (Kaushik 2022, Sec. III-C). Arguments as of `AtrousUNet`."""
 
     def __init__(self, in_channels=1, filters=32, dropout=0.1, printed=False):
         super().__init__(in_channels, 2, filters, dropout, printed)

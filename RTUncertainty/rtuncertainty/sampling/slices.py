@@ -1,4 +1,4 @@
-"""T dropout samples of a network (Bragman 2018; METHODS, sampling cost).
+"""T dropout samples of a network (Bragman 2018, Sec. 2).
 
 M2 to M4 drop behind the trunk, which is computed once, with antithetic masks: the features h behind the trunk are
 fixed; a mask m multiplies them by 2(1 − m) or 2m. As the first convolution of the branches is linear, conv(2(1 − m)h) =
