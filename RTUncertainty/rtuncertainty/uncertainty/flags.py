@@ -16,7 +16,14 @@ FIXED = {"interval_width": 0.5, "expected_dice": None, "surface_entropy": None}
 
 @dataclass
 class Flag:
-    """`subject`: a structure's name, "input" or "synCT"; `severity`: info, warning or serious."""
+    """What to look at, and why.
+
+    Attributes:
+        subject: a structure's name, "input" or "synCT".
+        severity: info, warning or serious.
+        flag: in two or three words.
+        reason: whole sentences for the user.
+    """
 
     subject: str
     severity: str
@@ -25,8 +32,13 @@ class Flag:
 
 
 def limits(card: dict) -> dict[str, tuple[float | None, str]]:
-    """{name of `FIXED`: (limit, where it comes from, in words)}: validated on validation patients where the card says
-    so.
+    """The limits beyond which a structure is flagged.
+
+    Args:
+        card: of the model; limits validated on validation patients come before `FIXED`.
+
+    Returns:
+        {name of `FIXED`: (limit or None, a text that says where it comes from)}.
     """
     validated = card["calibration"].get("flags") or {}
     out = {name: (limit, "a fixed limit, not tested for this model") for name, limit in FIXED.items()}
@@ -86,6 +98,14 @@ def of_structure(
 def of_uncertainty(volume, quality=None, card: dict | None = None) -> list[Flag]:
     """Flags of a structure that was found: a wide interval of the volume (none where it is not calibrated), a low
     expected Dice, an uncertain surface.
+
+    Args:
+        volume: `volumes.Volume`.
+        quality: `quality.Quality`, or None.
+        card: whose limits count, or None.
+
+    Returns:
+        None to three flags.
     """
     known, out = limits(card or {"calibration": {}}), []
     limit, source = known["interval_width"]
@@ -129,7 +149,14 @@ def of_uncertainty(volume, quality=None, card: dict | None = None) -> list[Flag]
 
 
 def of_edge(doubtful_ml: float) -> list[Flag]:
-    """A flag where a relevant volume was taken for air although it may be tissue; see `preprocess.regions`."""
+    """A flag where a relevant volume was taken for air although it may be tissue; see `preprocess.regions`.
+
+    Args:
+        doubtful_ml: that volume.
+
+    Returns:
+        One flag, or none below `DOUBTFUL_ML`.
+    """
     if doubtful_ml < DOUBTFUL_ML:
         return []
     return [
@@ -145,8 +172,15 @@ def of_edge(doubtful_ml: float) -> list[Flag]:
 
 
 def of_synct(predictive_sd: np.ndarray, body: np.ndarray, card: dict) -> list[Flag]:
-    """A flag when the mean predictive sd in the body, away from its edge, exceeds all that the model's validation
-    patients had.
+    """A flag when a synthetic CT is less certain than on all of the model's validation patients.
+
+    Args:
+        predictive_sd: HU [z, y, x].
+        body: bool [z, y, x], away from its edge.
+        card: of the model, with the range of the mean SD.
+
+    Returns:
+        One flag, or none.
     """
     seen = (card["calibration"].get("synct") or {}).get("body_sd_range_hu")
     if not seen or not body.any():

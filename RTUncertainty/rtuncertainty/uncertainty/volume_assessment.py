@@ -17,8 +17,13 @@ from .volumes import SURE, Volume
 
 @dataclass
 class Assessed:
-    """One structure: the distribution of its volume, how much of it holds each voxel (uint8, percent, on the contour's
-    grid), and the quality of its contour."""
+    """What is known of one structure.
+
+    Attributes:
+        distribution: of its volume.
+        inside: percentile map, uint8 on the contour's grid: percent of the distribution that holds a voxel.
+        quality: of its contour.
+    """
 
     distribution: VolumeDistribution
     inside: sitk.Image
@@ -26,6 +31,7 @@ class Assessed:
 
     @property
     def name(self) -> str:
+        """The structure's name."""
         return self.distribution.structure
 
 
@@ -39,11 +45,20 @@ def assess(
     card: dict,
     rule: dict | None = None,
 ) -> Assessed:
-    """All of one structure; arrays [z, y, x] on `grid`.
+    """Distribution and quality of one structure; arrays [z, y, x] on `grid`.
 
-    inside: P(p > ½), see `volume_distribution`; probability: the mean over the samples, or None: then `inside` in its
-    place;
-    labelled: the contour that is shown; entropy: predictive, nats, or None; rule: the structure's (`structures.tidy`).
+    Args:
+        name: of the structure.
+        inside: P(p > ½), see `volume_distribution`.
+        probability: mean over the samples; None: `inside` in its place.
+        labelled: the contour that is shown, bool.
+        entropy: predictive, nats, or None.
+        grid: image of the contour.
+        card: of the model.
+        rule: the structure's (`structures.tidy`), or None.
+
+    Returns:
+        What is known of it; volumes in ml.
     """
     probability = inside if probability is None else probability
     membership = np.zeros(labelled.shape, np.float32)
@@ -60,6 +75,15 @@ def assess(
 
 
 def volume(found: Assessed, card: dict, level: float) -> Volume:
-    """The structure's row of volumes.csv: an interval only where the card calibrates it for the level."""
+    """The structure's row of volumes.csv.
+
+    Args:
+        found: as of `assess`.
+        card: of the model.
+        level: of the interval, 0 to 1.
+
+    Returns:
+        An interval only where the card calibrates it for the level.
+    """
     interval = volume_calibration.of_card(card).interval(found.distribution, level)
     return Volume(found.name, found.distribution.volume_ml, *interval.shown, level, interval.calibrated)
