@@ -130,7 +130,14 @@ def _common(p):
 
 
 def main(arguments=None) -> int:
-    """Run a command line; returns the exit code."""
+    """Runs a command line; errors become one line on standard error.
+
+    Args:
+        arguments: without the program's name; None: those of the process.
+
+    Returns:
+        The exit code.
+    """
     prepare()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_events = (
