@@ -30,6 +30,7 @@ class EatonRosen2018(Config):
     noise_samples: int = setting(10, "of the logits of hr_hetero, in each step", least=1)
 
     def patch_fault(self):
+        """See `Config.patch_fault`."""
         multiple = 2 ** (self.arguments.get("levels", 5) - 1) if self.network == "vnet" else 1
         return (
             f"a V-Net of {self.arguments.get('levels', 5)} levels needs a multiple of {multiple}"
