@@ -33,11 +33,18 @@ WHOLE = 1 << 12
 
 @torch.inference_mode()
 def sliding(network, image: np.ndarray, size, stride) -> np.ndarray:
-    """Class probabilities [K, z, y, x] of `image` [z, y, x] without dropout: the mean over windows of `size` voxels,
-    `stride` apart.
+    """Class probabilities without dropout: the mean over windows (Yu 2019: 112 × 112 × 80 every 18 × 18 × 4).
 
-    size, stride: (x, y, z), as in 112 × 112 × 80 every 18 × 18 × 4 (Yu 2019). A scan smaller than a window is continued
-    by what is darkest in it, on both sides; the last window of an axis ends with the scan.
+    A scan smaller than a window is continued by what is darkest in it, on both sides; the last window of an axis ends
+    with the scan.
+
+    Args:
+        network: of `networks.vnet`.
+        image: [z, y, x].
+        size, stride: of the windows, (x, y, z), voxels.
+
+    Returns:
+        [K, z, y, x].
     """
     size, stride = tuple(size)[::-1], tuple(stride)[::-1]
     missing = [max(0, s - n) for s, n in zip(size, image.shape)]
@@ -72,17 +79,22 @@ def sampled(network, case: scan.Scan, samples: int, seed: int) -> Statistics:
 
 
 def summaries(statistics, truth: np.ndarray, rule: dict, spacing) -> dict:
-    """What the samples tell of a scan, by numbers that may flag a bad contour; and the Dice of that contour.
+    """What the samples say of a scan, by numbers that may flag a bad contour; and the Dice of that contour.
 
-    All but `dice` are derived from the maps of the samples (mean probability, its variance, entropy) and the contour
-    that the mean gives.
+    All but `dice` are derived from the maps of the samples and the contour that the mean probability gives.
+    mean_entropy: nats, mean over the image. relative_entropy: its sum over the contour's voxels.
+    mean_mutual_information: the part of the mean entropy that is the model's uncertainty. surface_entropy,
+    expected_dice: as `rtuncertainty.uncertainty.quality` has them. volume_cv: SD over mean of the volume if voxels were
+    fully correlated (sum of the SDs over the sum of probabilities). dice: of the contour, tidied by `rule`.
 
-    statistics: `rtuncertainty.sampling.slices.Statistics` [z, c, y, x]. mean_entropy: nats, mean over the image.
-    relative_entropy: its sum over the contour's voxels. mean_mutual_information: the part of the mean entropy that is
-    the model's doubt. surface_entropy,
-    expected_dice: as `rtuncertainty.uncertainty.quality` has them. volume_cv: sd over mean of the volume if voxels were
-    fully correlated (sum of the sds over the sum of probabilities). dice: of the contour of the mean probability,
-    tidied by `rule`.
+    Args:
+        statistics: `rtuncertainty.sampling.slices.Statistics` [z, c, y, x].
+        truth: bool [z, y, x].
+        rule: of the card.
+        spacing: (x, y, z), mm.
+
+    Returns:
+        The numbers by name.
     """
     mean = statistics.probability.numpy().swapaxes(0, 1)
     foreground, entropy_map = 1 - mean[0], entropy(statistics.probability)[:, 0].numpy()

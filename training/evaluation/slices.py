@@ -82,23 +82,44 @@ def _padding(box, shape) -> tuple:
 
 
 def certain(case: Case) -> np.ndarray:
-    """Where a recalibration of the network's sds is fitted: what is scored, away from the edge of the body, whose
+    """Where a recalibration of the network's SDs is fitted: what is scored, away from the edge of the body, whose
     variance is not the network's.
+
+    Args:
+        case: the patient.
+
+    Returns:
+        bool [z, y, x].
     """
     where = case.region & case.body & (edge.probability(case.body, case.valid, case.spacing) <= edge.CERTAIN)
     return where if where.any() else case.region
 
 
 def every_nth_slice(case: Case, every: int) -> Case:
-    """The case with one slice in `every`, from the middle of the first such group on."""
+    """A case with fewer slices, from the middle of the first such group on.
+
+    Args:
+        case: the patient.
+        every: one slice in so many stays.
+
+    Returns:
+        With its spacing.
+    """
     kept = slice((every - 1) // 2, None, every)
     arrays = {k: getattr(case, k)[kept] for k in ("mr", "ct", "labels", "body", "valid", "ct_body")}
     return replace(case, **arrays, spacing=(*case.spacing[:2], case.spacing[2] * every))
 
 
 def fit_monotone(prepared: Path, names: list[str]) -> MonotoneMap:
-    """The best monotone map from MR intensity to HU on these patients, as many voxels of each so that no large one
+    """The best monotone map from MR intensity to HU on some patients, as many voxels of each so that no large one
     decides.
+
+    Args:
+        prepared: the prepared folder.
+        names: of the patients.
+
+    Returns:
+        The map.
     """
     rng = np.random.default_rng(0)
     intensities, hu = [], []
@@ -177,7 +198,14 @@ def run(
 
 
 def recalibrated_row(left_out: dict) -> dict:
-    """The columns RECALIBRATED of a patient from what `recalibration.leave_one_out` says."""
+    """The columns `RECALIBRATED` of a patient.
+
+    Args:
+        left_out: what `recalibration.leave_one_out` says.
+
+    Returns:
+        {column: number}.
+    """
     coverage = left_out["coverage"]
     error = float(np.mean([abs(share - level) for level, share in coverage.items()]))
     return dict(zip(RECALIBRATED, (left_out["z mean"], left_out["z sd"], coverage[0.9], error)))
@@ -297,8 +325,13 @@ def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], 
 
 
 def picture(found: Evaluated, monotone: MonotoneMap, path: Path) -> None:
-    """Two slices with much bone: MR with the structures found, CT, synthetic CT, monotone map, error and predictive
-    sd.
+    """Draws two slices with much bone: MR with the structures found, CT, synthetic CT, monotone map, error and
+    predictive SD.
+
+    Args:
+        found: the patient.
+        monotone: the baseline.
+        path: of the PNG.
     """
     import matplotlib
 
