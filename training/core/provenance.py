@@ -182,18 +182,10 @@ def identities(prepared: Path, cases) -> dict[str, list[str]]:
 
 
 def deal(prepared: Path, names, folds: int) -> dict[str, int]:
-    """Who is in which fold, frozen in `folds.json` of the prepared folder at its first use.
+    """{patient: fold}, frozen in `folds.json` of the prepared folder at its first use.
 
     The first time the patients, in order of the SHA-256 of their names, are dealt to the folds in turn (see `split`).
     Who is known keeps his fold ever after; who is new goes to the smallest, so that no one else moves.
-
-    Args:
-        prepared: the prepared folder.
-        names: of the patients.
-        folds: how many.
-
-    Returns:
-        {patient: fold}.
     """
     names = sorted(set(names), key=lambda n: hashlib.sha256(n.encode()).hexdigest())
     stored = read_json(prepared / FOLDS)
@@ -391,14 +383,7 @@ def require_unseen(card: dict, prepared: Path, cases, stated: bool = False) -> d
 
 
 def training_entry(found: dict) -> dict:
-    """What a rows.json or evaluation.json says of who was scored, to be passed on.
-
-    Args:
-        found: what the file holds.
-
-    Returns:
-        Its "scored" and "unseen".
-    """
+    """What a rows.json or evaluation.json says of who was scored, to be passed on."""
     return {k: found[k] for k in ("scored", "unseen") if k in found}
 
 

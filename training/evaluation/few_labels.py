@@ -33,18 +33,11 @@ WHOLE = 1 << 12
 
 @torch.inference_mode()
 def sliding(network, image: np.ndarray, size, stride) -> np.ndarray:
-    """Class probabilities without dropout: the mean over windows (Yu 2019: 112 × 112 × 80 every 18 × 18 × 4).
+    """Class probabilities [K, z, y, x] of `image` [z, y, x] without dropout: the mean over windows of `size` voxels,
+    `stride` apart.
 
-    A scan smaller than a window is continued by what is darkest in it, on both sides; the last window of an axis ends
-    with the scan.
-
-    Args:
-        network: of `networks.vnet`.
-        image: [z, y, x].
-        size, stride: of the windows, (x, y, z), voxels.
-
-    Returns:
-        [K, z, y, x].
+    size, stride: (x, y, z), as in 112 × 112 × 80 every 18 × 18 × 4 (Yu 2019). A scan smaller than a window is continued
+    by what is darkest in it, on both sides; the last window of an axis ends with the scan.
     """
     size, stride = tuple(size)[::-1], tuple(stride)[::-1]
     missing = [max(0, s - n) for s, n in zip(size, image.shape)]

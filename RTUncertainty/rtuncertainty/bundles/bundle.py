@@ -155,17 +155,9 @@ def sha256(path: Path) -> str:
 
 
 def load(folder, device="cpu"):
-    """The networks of a bundle; weights are checked against the card's SHA-256.
+    """(card, list of networks in evaluation mode) of a bundle; weights are checked against the card's SHA-256.
 
-    Args:
-        folder: of the bundle.
-        device: of torch.
-
-    Returns:
-        (card, list of networks in evaluation mode on `device`, one for each checkpoint).
-
-    Raises:
-        InputError: weights that are missing, truncated, changed, not finite, or do not fit the architecture.
+    Raises `InputError` for weights that are missing, truncated, tampered with, or do not fit the architecture.
     """
     import torch
 

@@ -9,14 +9,7 @@ import re
 
 
 def fault(card: dict) -> str | None:
-    """What is wrong with a card that has all required entries.
-
-    Args:
-        card: as read from model.json.
-
-    Returns:
-        A text that names the entry; None where nothing is wrong.
-    """
+    """What is wrong with a card that has all required entries, in words that name the entry; None where nothing is."""
     for path, (test, wanted, optional) in _ENTRIES.items():
         value = card
         for key in path.split("."):

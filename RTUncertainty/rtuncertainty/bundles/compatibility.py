@@ -45,16 +45,7 @@ class Scan:
 
 
 def require(card: dict, scan: Scan, name: str) -> None:
-    """Raises when a scan cannot be what the model was trained for.
-
-    Args:
-        card: of the model.
-        scan: of the image.
-        name: what messages call it.
-
-    Raises:
-        InputError: a CT for an MR model or the other way round, or too few voxels.
-    """
+    """Raise `InputError` when the scan cannot be what the model was trained for."""
     wanted, is_ct = card["input"].get("modality", "MR"), image_io.is_ct(scan.array, scan.modality)
     if wanted == "MR" and is_ct:
         raise InputError(

@@ -25,23 +25,10 @@ def propagate_to_folder(
     report=False,
     **options,
 ) -> Path:
-    """Runs `propagate` and writes its result folder, which appears whole or not at all.
+    """Run `propagate` and write its result folder; returns its absolute path.
 
-    Args:
-        planning, structures, daily: paths, as of `propagate`.
-        model: name or folder of a bundle.
-        output: the result folder.
-        progress: takes the stages; its token cancels.
-        scene, report: whether `scene.mrb` and `report.html` are wanted.
-        **options: of `propagate`.
-
-    Returns:
-        The folder's absolute path.
-
-    Raises:
-        InputError: as of `propagate`, and for a folder that cannot be written.
-        OutOfMemoryError: as of `propagate`.
-        Cancelled: as of `propagate`.
+    The inputs are paths; `options` are those of `propagate`. The folder appears whole or not at all.
+    Raises what `propagate` raises, and `InputError` for a folder that cannot be written.
     """
     progress = progress or Progress(shares=PROPAGATION)
     output = Path(output).absolute()

@@ -28,15 +28,11 @@ IN_BODY, WHOLE_IMAGE, HOUNSFIELD = "z-score in the body", "z-score of the image"
 
 @dataclass
 class Preprocessed:
-    """A network's input and what was learnt on the way to it; all images on one grid.
+    """A network's input: `image` float32 in the network's scale, `body` uint8, same grid; `mean` and `sd` took it
+    there.
 
-    Attributes:
-        image: float32, in the network's scale.
-        body: uint8.
-        bias_field_corrected: whether N4's field was applied.
-        mean, sd: what took the image to its scale: (intensity − mean) / sd.
-        uncertain: uint8, what is left out of the body but may be some (`regions`); None where all is body, or of a CT.
-        measured: uint8, the field of view; None where all is body, or of a CT.
+    `doubtful`, uint8: what is left out of the body, but may be some; see `regions`. `measured`, uint8: the field of
+    view. Both None where all of the image is body or a CT.
     """
 
     image: sitk.Image

@@ -20,17 +20,8 @@ from .result import LEVEL, Contour
 
 
 def images(found, pair, plan: sitk.Image, daily: sitk.Image, card: dict, progress) -> dict:
-    """The deformation as one field over the daily CT, the warped planning CT, the Jacobian and the SDs.
-
-    Args:
-        found: `deform.Found`, on the working grid.
-        pair: `pair.Pair`, both CTs on the working grid.
-        plan, daily: the CTs as given, HU.
-        card: of the model; its `calibration.spread` scales the SDs.
-        progress: `core.events.Progress`.
-
-    Returns:
-        Fields of `Propagation` by their names.
+    """The deformation as one field over the daily CT, the warped planning CT, the Jacobian and the spread, as in
+    `Propagation`.
     """
     import torch
 
@@ -125,23 +116,9 @@ def contours(
     card: dict,
     progress,
 ):
-    """Each structure by the deformation, those that the model segments by direct segmentation too.
+    """(contours, flags): each structure by the deformation, those that the model segments by direct segmentation too.
 
     An organ whose entry in the card says "segment": false was segmented badly on the validation pairs; it is not shown.
-
-    Args:
-        found: `deform.Found`, on the working grid.
-        pair: `pair.Pair`.
-        field: daily to planning points, mm.
-        given: {name: `core.structure_set.Structure`} of the planning CT.
-        known: {planning name: organ of the model}.
-        organs: {organ: its entry in the card} in the order of the network's classes.
-        plan, daily: the CTs as given.
-        card: of the model; its limits and calibration count.
-        progress: `core.events.Progress`.
-
-    Returns:
-        (list of `Contour` on the grid of the daily CT, list of `flags.Flag`).
     """
     sampled = found.sampled
     segmented = _segmented(sampled, pair, organs, daily) if sampled.probability is not None else None

@@ -17,14 +17,9 @@ from .pair import Pair, label_array
 
 @dataclass
 class Found:
-    """What the network and the refinement found, on the working grid.
-
-    Attributes:
-        sampled: moments over the samples, `sampling.Sampled`.
-        displacement: refined, [3, z, y, x] (x, y, z; voxels).
-        similarity: correlation of the scans, "rigid" and "after" the deformation; "before" any alignment is added
-            later.
-    """
+    """On the working grid: `sampled` (see `sampling.Sampled`), the refined `displacement` [3, z, y, x] in voxels, and
+    the correlation of the scans before any alignment is left to `before`, after the rigid one and after the
+    deformation."""
 
     sampled: sampling.Sampled
     displacement: torch.Tensor
@@ -44,23 +39,9 @@ def run(
     bending: float,
     both_ways: bool = True,
 ) -> Found:
-    """Samples the network on a pair and refines its deformation.
+    """`known`: {planning name: organ}; `organs`: {name: entry of the card} in the order of the network's classes.
 
-    Args:
-        network: of `networks.elmahdy2021`, in evaluation mode on `device`.
-        pair: both CTs and the structures on the working grid.
-        known: {planning name: organ of the model}.
-        organs: {organ: its entry in the card} in the order of the network's classes.
-        samples: T; see `sampling.run`.
-        seed: of the dropout masks.
-        device: of torch.
-        mode: "off", "fast" or "full", see `refine.ITERATIONS`.
-        progress: `core.events.Progress`.
-        bending: weight of the bending energy in the refinement.
-        both_ways: see `sampling.run`.
-
-    Returns:
-        On the working grid; tensors on `device`.
+    `both_ways`: see `sampling.run`.
     """
     masks_of = {organ: pair.labels[name] for name, organ in known.items()}
     channel = (label_array(masks_of, organs, pair.daily.shape) / max(1, len(organs))).astype(np.float32)

@@ -17,15 +17,11 @@ MARGIN_MM = 8.0  # of air that is left around the daily body
 
 @dataclass
 class Pair:
-    """A planning and a daily CT on the working grid over the daily body; arrays [z, y, x].
+    """Arrays [z, y, x] on `grid`, the working grid over the daily body: `daily` and `planning` (float32, HU), `body`
+    (bool, the daily one), `known` (bool, where the planning CT was taken), `labels` {name: float32 0 to 1, the planning
+    structure}.
 
-    Attributes:
-        grid: the working grid.
-        daily, planning: float32, HU; the latter resampled by `rigid`.
-        body: bool, of the daily CT.
-        known: bool, where the planning CT was taken.
-        labels: {name: float32, 0 to 1}, the planning structures resampled by `rigid`.
-        rigid: maps points of the daily to the planning CT (LPS, mm).
+    `rigid` maps points of the daily to the planning CT; `planning` and `labels` were resampled by it.
     """
 
     grid: sitk.Image
