@@ -30,8 +30,12 @@ SETS = {"default": "structures", "propagated": "propagated", "segmented": "segme
 
 @dataclass
 class Exported:
-    """What was written: for each kind a line about it, and notes about what was not. Neither holds anything of the
-    patient.
+    """What was written; nothing in it is of the patient.
+
+    Attributes:
+        folder: where to.
+        written: for each kind a line about it.
+        notes: about what was not.
     """
 
     folder: Path
@@ -51,15 +55,29 @@ def export_result(
     uid_seed: str | None = None,
     progress: Progress | None = None,
 ) -> Exported:
-    """Write a result folder as DICOM into the new folder `output`, whole or not at all.
+    """Writes a result as DICOM into a new folder, whole or not at all: rtstruct.dcm, ct/0001.dcm …, seg.dcm,
+    probability.dcm, registration.dcm.
 
-    dicom_reference: folder of the series that the result describes (the MR of a prediction, the daily CT of a
-    propagation): it gives patient, study, frame of reference and slices. what: some of `WHAT`; by default all that the
-    result has but probability and, of a propagation, the deformed planning CT. structures: default, propagated,
-    segmented, or a .seg.nrrd or RTSTRUCT file, such as contours that were accepted or corrected in Slicer.
-    dicom_planning: the planning CT's series, which a registration names.
-    uid_prefix, uid_seed: new UIDs lie below the prefix; with a seed, the same export gives the same UIDs.
-    Files: rtstruct.dcm, ct/0001.dcm …, seg.dcm, probability.dcm, registration.dcm. Raises `InputError`.
+    Args:
+        result: the result's folder.
+        dicom_reference: folder of the series that the result describes (the MR of a prediction, the daily CT of a
+            propagation): it gives patient, study, frame of reference and slices.
+        output: the new folder.
+        what: some of `WHAT`; None: all that the result has but probability and, of a propagation, the deformed planning
+            CT.
+        structures: default, propagated, segmented, or a .seg.nrrd or RTSTRUCT file, such as contours that were accepted
+            or corrected in Slicer.
+        dicom_planning: the planning CT's series, which a registration names.
+        uid_prefix: new UIDs lie below it.
+        uid_seed: with one the same export gives the same UIDs.
+        progress: takes the stages; its token cancels.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InputError: what cannot be read, does not belong together or cannot be written.
+        Cancelled: the user cancelled.
     """
     found, output = Result.read(result), Path(output)
     if not (found.card.get("name") and found.card.get("version")):
@@ -244,8 +262,14 @@ class _Job:
 
 
 def long_strings(names) -> dict[str, str]:
-    """{name: what DICOM can keep of it} in elements of the kind LO: 64 characters, and a slash for a backslash,
-    which separates values.
+    """What DICOM can keep of names in elements of the kind LO: 64 characters, and a slash for a backslash, which
+    separates values.
+
+    Args:
+        names: any.
+
+    Returns:
+        {name: what is kept}, no two alike.
     """
     out: dict[str, str] = {}
     for name in names:
@@ -257,7 +281,17 @@ def long_strings(names) -> dict[str, str]:
 
 
 def volume_texts(found: Result) -> dict[str, str]:
-    """What is known of each structure's volume, in words. Raises `InputError`."""
+    """What is known of each structure's volume.
+
+    Args:
+        found: the result.
+
+    Returns:
+        {structure: text}.
+
+    Raises:
+        InputError: its tables cannot be read.
+    """
     texts = {}
     for row in found.table("volumes"):
         volume, lower, upper, level = (

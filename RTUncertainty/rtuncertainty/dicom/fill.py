@@ -12,12 +12,18 @@ ON_SLICE = 0.1
 
 
 def rasterised(polygons, shape) -> np.ndarray:
-    """The voxels [row, column] (bool) whose centres lie inside of an odd number of `polygons` [n, 2] (column, row;
-    voxels).
+    """The voxels whose centres lie inside of an odd number of polygons.
 
     A polygon inside of another one is a hole, one inside of that an island; a line there and back, as in a keyhole
     contour, leaves nothing. Of two polygons with a common edge each centre on it belongs to one. Exact for vertices
     anywhere between centres.
+
+    Args:
+        polygons: [n, 2] each (column, row; voxels).
+        shape: (rows, columns).
+
+    Returns:
+        bool [row, column].
     """
     height, width = shape
     starts = np.concatenate([np.asarray(p, float) for p in polygons])
@@ -37,8 +43,17 @@ def rasterised(polygons, shape) -> np.ndarray:
 
 
 def between(first: np.ndarray, second: np.ndarray, weight: float, spacing) -> np.ndarray:
-    """The shape (bool) at `weight` (0 to 1) of the way from one slice to another, by their signed distances (Raya and
-    Udupa 1990, IEEE Trans Med Imaging 9:32). `spacing`: of rows and columns, mm."""
+    """The shape on the way from one slice to another, by their signed distances (Raya and Udupa 1990, IEEE Trans Med
+    Imaging 9:32).
+
+    Args:
+        first, second: bool [row, column].
+        weight: of the second, 0 to 1.
+        spacing: of rows and columns, mm.
+
+    Returns:
+        bool [row, column].
+    """
     rows, columns = (np.flatnonzero((first | second).any(axis)) for axis in (1, 0))
     if not rows.size:
         return np.zeros_like(first)
@@ -56,12 +71,19 @@ def _distance(mask: np.ndarray, spacing) -> np.ndarray:
 
 
 def stacked(planes: dict[float, np.ndarray], count: int, spacing) -> tuple[np.ndarray, int, list[float]]:
-    """(mask [slice, row, column], slices filled between contours, gaps left open, in slices) of the shapes at `planes`.
+    """A mask of shapes in planes.
 
-    Keys are positions in slices. A slice takes the shape that lies on it. Between two shapes further apart than the
-    slices it is interpolated, where they overlap and the distance is about the structure's usual one (to 1.5 times its
-    median); a larger gap stays open. Otherwise the nearest shape within half a slice counts. Beyond the first and the
-    last nothing is added.
+    A slice takes the shape that lies on it. Between two shapes further apart than the slices it is interpolated, where
+    they overlap and the distance is about the structure's usual one (to 1.5 times its median); a larger gap stays open.
+    Otherwise the nearest shape within half a slice counts. Beyond the first and the last nothing is added.
+
+    Args:
+        planes: {position in slices: bool [row, column]}.
+        count: of slices.
+        spacing: of rows and columns, mm.
+
+    Returns:
+        (mask [slice, row, column], slices filled between contours, gaps left open, in slices).
     """
     at = np.array(sorted(planes))
     steps = np.diff(at)

@@ -17,8 +17,16 @@ RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 
 @dataclass
 class Roi:
-    """One ROI as the file has it. `contours`: closed planar ones, points [n, 3] in mm (LPS); `left_out`: why others
-    were, how many.
+    """One ROI as the file has it.
+
+    Attributes:
+        name: of the ROI.
+        color: RGB, or None.
+        role: RT ROI interpreted type.
+        code: its coded meaning, or None.
+        frame: UID of its frame of reference.
+        contours: closed planar ones, points [n, 3], LPS in mm.
+        left_out: {why others were: how many}.
     """
 
     name: str
@@ -30,12 +38,27 @@ class Roi:
     left_out: dict[str, int] = field(default_factory=dict)
 
     def leave_out(self, why: str, count: int = 1) -> None:
-        """Count contours that are not used, by the reason why."""
+        """Counts contours that are not used.
+
+        Args:
+            why: the reason.
+            count: how many.
+        """
         self.left_out[why] = self.left_out.get(why, 0) + count
 
 
 def find(path: Path) -> Path:
-    """`path` itself, or the only structure set in a folder. Raises `InputError` where there is none or are several."""
+    """A structure set.
+
+    Args:
+        path: a file, or a folder with only one.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: there is none or are several.
+    """
     if not path.is_dir():
         return path
     try:
@@ -56,7 +79,17 @@ def _is_structure_set(path: Path) -> bool:
 
 
 def rois_of(path: Path) -> list[Roi]:
-    """All ROIs of a structure set, in its order. Raises `InputError` for a file that is none, or not a whole one."""
+    """All ROIs of a structure set, in its order.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        With their contours.
+
+    Raises:
+        InputError: a file that is none, or not a whole one.
+    """
     dataset = files.read_whole(path)
     if files.value(dataset, "SOPClassUID") != RTSTRUCT:
         raise InputError(

@@ -35,11 +35,20 @@ def make_structure_set(
     descriptions: dict[str, str] | None = None,
     edited: bool = False,
 ) -> Dataset:
-    """A structure set of masks that lie on the voxels of `series` (see `Series.fit`). Overlaps are no matter.
+    """A structure set of masks (PS3.3, A.19). Overlaps are no matter.
 
     Contours lie in the slices of the series, run midway between voxels inside and outside (`outlines.polygons`), and
-    are closed planar, a hole being joined to its outline. An empty mask becomes a ROI without contours. told: for a
-    structure's name what its description shall say, such as its volume. edited: a person may have changed them.
+    are closed planar, a hole being joined to its outline. An empty mask becomes a ROI without contours.
+
+    Args:
+        structures: masks on the voxels of `series` (see `Series.fit`).
+        series: the reference.
+        author: who makes it.
+        descriptions: for a structure's name what its description shall say, such as its volume.
+        edited: a person may have changed them.
+
+    Returns:
+        The dataset.
     """
     # long contours do not fit into an element whose length has 16 bits, as it is in explicit VR
     made = author.begin(series, RTStructureSetStorage, "RTSTRUCT", "structures", 9001, ImplicitVRLittleEndian)

@@ -24,7 +24,13 @@ NO_SCAN = ("SEG", "RTDOSE", "RTIMAGE", "PR", "SR", "OT")
 
 @dataclass
 class Series:
-    """One image series. `slices`: headers, from one end to the other; `grid`: an empty image with its geometry."""
+    """One image series.
+
+    Attributes:
+        folder: it lies in.
+        slices: headers, from one end to the other.
+        grid: an empty image with its geometry.
+    """
 
     folder: Path
     slices: list[Dataset]
@@ -32,18 +38,28 @@ class Series:
 
     @property
     def first(self) -> Dataset:
+        """The header of the first slice."""
         return self.slices[0]
 
     @property
     def frame_of_reference(self) -> str:
+        """The UID of its frame of reference."""
         return str(self.first.FrameOfReferenceUID)
 
     def fit(self, image: sitk.Image, name: str, part: bool = False) -> sitk.Image:
-        """`image` on the grid of this series, whose voxels it has, if need be with its axes in another order. No value
+        """An image on the grid of this series, whose voxels it has, if need be with its axes in another order. No value
         changes.
 
-        part: the image may cover a part of the series only (3D Slicer crops segmentations), and is 0 elsewhere.
-        Raises `InputError`, which names the image, when its voxels are not those of the series.
+        Args:
+            image: 3-D.
+            name: what messages call it.
+            part: it may cover a part of the series only (3D Slicer crops segmentations), and is 0 elsewhere.
+
+        Returns:
+            On the grid.
+
+        Raises:
+            InputError: its voxels are not those of the series.
         """
         self.require(image, name, part)
         moved = sitk.Resample(image, self.grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, image.GetPixelID())
@@ -54,7 +70,16 @@ class Series:
         return moved
 
     def require(self, image: sitk.Image, name: str, part: bool = False) -> None:
-        """Raise `InputError` unless the voxels of `image` are those of this series, or with `part` some of them."""
+        """Raises unless the voxels of an image are those of this series.
+
+        Args:
+            image: 3-D.
+            name: what messages call it.
+            part: some of the series' voxels will do.
+
+        Raises:
+            InputError: they are not.
+        """
         matrix, shift = between(self.grid, image)
         size, turn, start = np.array(self.grid.GetSize()), np.rint(matrix).astype(int), np.rint(shift)
         # an axis of the one must be an axis of the other, if need be backwards
@@ -85,9 +110,16 @@ class Series:
 
 
 def read_series(folder) -> Series:
-    """The only image series in `folder`; other objects in it, such as structure sets, do not matter.
+    """The only image series in a folder; other objects in it, such as structure sets, do not matter.
 
-    Raises `InputError` for a folder without or with several series, and for slices that make no volume.
+    Args:
+        folder: its path.
+
+    Returns:
+        The series, in order.
+
+    Raises:
+        InputError: a folder without or with several series, and slices that make no volume.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -29,10 +29,13 @@ MEMBERS = 50
 
 @dataclass
 class Band:
-    """Pointwise `lower` and `upper` of the curve in percent, on the doses they were asked for, and `intervals` {column:
-    (lower, upper)}.
+    """The pointwise band of a DVH, and the intervals of its numbers.
 
-    `level`: the probability that they hold, 0 to 1; `calibrated`: "no", or "volume" (see `table.metrics_table`).
+    Attributes:
+        lower, upper: of the curve, percent, on the doses they were asked for.
+        intervals: {column: (lower, upper)}.
+        level: the probability that they hold, 0 to 1.
+        calibrated: "no", or "volume" (see `table.metrics_table`).
     """
 
     lower: list[float]
@@ -43,9 +46,21 @@ class Band:
 
 
 def band(members: list[dvh.Dvh], axis, level: float = LEVEL, prescription: float | None = None) -> Band:
-    """The band of equally likely DVHs: quantiles at each dose of `axis` (Gy), and of each number, all by themselves.
+    """The band of equally likely DVHs: quantiles at each dose, and of each number, all by themselves.
 
-    No member of a pointwise band need run along it. Raises `ValueError` for fewer than two members.
+    No member of a pointwise band need run along it.
+
+    Args:
+        members: two DVHs or more.
+        axis: doses, Gy.
+        level: of the band, 0 to 1.
+        prescription: Gy, for numbers in percent of it, or None.
+
+    Returns:
+        The band, not calibrated.
+
+    Raises:
+        ValueError: fewer than two members.
     """
     return _band([_curve_and_columns(m, axis, prescription) for m in members], level)
 
@@ -68,11 +83,14 @@ def _band(samples: list, level: float) -> Band:
 
 @dataclass
 class Distribution:
-    """A structure's nested contours: `inside` (percent of the distribution in which a voxel lies inside).
+    """A structure's nested contours.
 
-    `percentiles` and `volumes_ml`: the calibrated volume at rising percentiles, both empty where nothing is calibrated;
-    the contour of a percentile is then the one with that volume (`nested.NestedContours`), else the voxels with inside
-    > 100 − percentile. `note`: what the user should know of it.
+    Attributes:
+        inside: percentile map, percent of the distribution in which a voxel lies inside.
+        percentiles, volumes_ml: the calibrated volume at rising percentiles, both empty where nothing is calibrated;
+            the contour of a percentile is then the one with that volume (`nested.NestedContours`), else the voxels with
+            inside > 100 − percentile.
+        note: what the user should know of it.
     """
 
     inside: sitk.Image
@@ -86,7 +104,14 @@ class Distribution:
         return "volume" if self.volumes_ml else "no"
 
     def regions(self, members: int = MEMBERS):
-        """Yields the regions of equally likely contours from the smallest to the largest; some may be empty."""
+        """The regions of equally likely contours from the smallest to the largest.
+
+        Args:
+            members: how many.
+
+        Yields:
+            Regions; some may be empty.
+        """
         at = (np.arange(members) + 0.5) * 100 / members
         if self.volumes_ml:
             nested = NestedContours(self.inside, max(self.volumes_ml))
@@ -109,10 +134,19 @@ def of_structure(
     device="cpu",
     step=None,
 ):
-    """(band or None, note) of a structure's nested contours in one dose. Contours without a voxel have no DVH; the note
-    tells of them.
+    """The band of a structure's nested contours in one dose. Contours without a voxel have no DVH; the note says so.
 
-    step: called after some contours with the part that is done, 0 to 1.
+    Args:
+        dose: Gy.
+        found: the contours.
+        axis: doses of the curve, Gy.
+        level: of the band, 0 to 1.
+        prescription: Gy, for numbers in percent of it, or None.
+        device: of torch.
+        step: called after some contours with the part that is done, 0 to 1.
+
+    Returns:
+        (band or None, note).
     """
     members, missing = [], 0
     for number, member in enumerate(dvh.of_regions(dose, list(found.regions()), device), 1):
@@ -132,11 +166,17 @@ def of_structure(
 
 
 def read(folder, names) -> dict[str, Distribution]:
-    """The distributions that a result folder (predict or propagate) holds of structures, by those of `names` that it
-    knows.
+    """The distributions of structures that a result folder (predict or propagate) holds.
 
-    A name counts as the folder has it, or as another spelling of the same organ. Raises `InputError` where there is no
-    result, it has no inside_ images, or none of these structures.
+    Args:
+        folder: the result.
+        names: of the structures wanted; one counts as the folder has it, or as another spelling of the same organ.
+
+    Returns:
+        Those that it knows, by name.
+
+    Raises:
+        InputError: there is no result, it has no inside_ images, or none of these structures.
     """
     result = Result.read(folder)
     inside = result.of_structures("inside")

@@ -24,17 +24,19 @@ GAP = 1.5
 
 
 class ContourRegion:
-    """A structure of closed polygons.
+    """A structure of closed polygons in parallel planes, which are those of the patient's axes (axial, sagittal or
+    coronal) or oblique.
 
     Args:
         polygons: arrays [n, 3] of points in LPS (mm), first point repeated or not; fewer than three points are left
-        out.
+            out.
         thickness_mm: of the slab of a structure with a single plane.
+        name: what messages call it.
         ends: how far the end slabs reach beyond their planes, in halves of the planes' distance: 1 as far as inwards, 0
-        not at all.
+            not at all.
 
-    All polygons lie in parallel planes, which are those of the patient's axes (axial, sagittal or coronal) or oblique.
-    Raises `InputError` for polygons that are not planar and parallel, and a single plane without `thickness_mm`.
+    Raises:
+        InputError: polygons that are not planar and parallel, or a single plane without `thickness_mm`.
     """
 
     reason = "has no closed contour with an area"
@@ -64,7 +66,7 @@ class ContourRegion:
         self.empty = self.volume_ml == 0
 
     def box(self) -> np.ndarray:
-        """The corners [8, 3] of the structure's bounding box, LPS in mm."""
+        """The corners of the structure's bounding box, [8, 3], LPS in mm."""
         ends = np.concatenate([e.reshape(-1, 2) for _, _, e in self.planes])
         low = [*ends.min(0), min(a for a, _, _ in self.planes)]
         high = [*ends.max(0), max(b for _, b, _ in self.planes)]
@@ -72,8 +74,14 @@ class ContourRegion:
         return corners @ self.axes
 
     def fraction(self, grid: sitk.Image) -> np.ndarray:
-        """The filled fraction of every voxel of `grid`, [z, y, x]; on a grid oblique to the planes by way of a fine
-        mask in the planes.
+        """The filled fraction of every voxel of a grid; on one oblique to the planes by way of a fine mask in the
+        planes.
+
+        Args:
+            grid: any 3-D image.
+
+        Returns:
+            float64 [z, y, x], 0 to 1.
         """
         if self.empty:
             return np.zeros(grid.GetSize()[::-1])

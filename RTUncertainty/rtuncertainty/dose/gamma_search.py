@@ -14,10 +14,16 @@ BOXES = 1 << 18
 
 
 class Search:
-    """Branch and bound in one evaluated dose; called with points (index [n, 3]), doses and tolerances [n], it returns γ
-    [n].
+    """Branch and bound in one evaluated dose. Inside, all lengths are in distances to agreement, doses in tolerances
+    and γ is squared.
 
-    Inside, all lengths are in distances to agreement, doses in tolerances and γ is squared.
+    Args:
+        evaluated: dose [z, y, x], Gy.
+        spacing: of its voxels, (z, y, x), mm.
+        distance: to agreement, mm.
+        largest: γ where the search ends.
+        step: boxes are not halved below this edge.
+        device: of torch.
     """
 
     def __init__(self, evaluated, spacing, distance, largest, step, device):
@@ -42,6 +48,16 @@ class Search:
         )
 
     def __call__(self, points: np.ndarray, dose, tolerance):
+        """The smallest γ of some points.
+
+        Args:
+            points: indices [n, 3] in the evaluated dose.
+            dose: of the reference there, Gy [n].
+            tolerance: of the dose, Gy [n].
+
+        Returns:
+            γ [n].
+        """
         at = torch.from_numpy(points).to(self.device).T
         # doubles until here: a coordinate's fraction is to keep float32's digits
         first = torch.minimum(at.floor().clamp(min=0).long(), self.size - 2)

@@ -35,17 +35,24 @@ def dvh_to_files(
     note=None,
     progress: Progress | None = None,
 ) -> tuple[Path, Path]:
-    """Write the DVHs of all structures: numbers to `output`, curves beside it (dvh.csv, dvh_curves.csv); returns both
-    paths.
+    """Writes the DVHs of all structures: numbers to `output`, curves beside it (dvh.csv, dvh_curves.csv).
 
     Args:
         dose, structure_file: paths, see `dose_image.read` and `structures.read`.
+        output: of the numbers.
         band_folder: a result folder, see `bands.read`.
-        unit: of the dose; prescription: in Gy; note: called with sentences that the user should know.
+        unit: of the dose.
+        prescription: Gy, or None.
+        device: of torch.
+        note: called with sentences that the user should know.
         progress: with the shares `SHARES`.
 
-    Raises `InputError` for what cannot be read or written, and when no structure lies in the dose, `Cancelled` when it
-    was.
+    Returns:
+        Both paths.
+
+    Raises:
+        InputError: what cannot be read or written, and no structure in the dose.
+        Cancelled: the user cancelled.
     """
     if prescription is not None and not (prescription > 0 and math.isfinite(prescription)):
         raise InputError(f"the prescription is {prescription:g} Gy; give a positive dose in Gy.")
@@ -114,11 +121,20 @@ def _step(progress, number, count, name, part):
 
 
 def gamma_to_file(reference, evaluated, output=None, *, unit=None, note=None, **options) -> Gamma:
-    """γ of two dose files; with `output` also written as an image on the reference's grid, −1 where it was not
-    evaluated.
+    """γ of two dose files.
 
-    `options` are those of `gamma`. Raises `InputError` for what cannot be read or written, and doses without common
-    voxels.
+    Args:
+        reference, evaluated: paths, see `dose_image.read`.
+        output: also written as an image on the reference's grid, −1 where it was not evaluated; None: not written.
+        unit: of the doses.
+        note: called with sentences that the user should know.
+        **options: of `gamma`.
+
+    Returns:
+        γ of every voxel.
+
+    Raises:
+        InputError: what cannot be read or written, and doses without common voxels.
     """
     if output is not None and not Path(output).name.lower().endswith(image_io.SUFFIXES):
         raise InputError(f"{output}: an image of gamma is written as {', '.join(image_io.SUFFIXES)}; give such a name.")

@@ -25,17 +25,32 @@ RANGE = (-1024.0, 3071.0)
 
 
 def expected(distance_mm, parts=MEASURED):
-    """The correlation of a field of such `parts` between places so many mm apart (more than 0)."""
+    """The correlation of a field between two places.
+
+    Args:
+        distance_mm: between them, more than 0.
+        parts: (share of the variance, correlation in mm) each.
+
+    Returns:
+        0 to 1, of the shape of `distance_mm`.
+    """
     d = np.asarray(distance_mm, float)
     return sum(part * (1.0 if np.isinf(mm) else np.exp(-((d / mm) ** 2)) if mm > 0 else 0.0) for part, mm in parts)
 
 
 def smooth_field(shape, spacing, correlation_mm: float | None, generator: np.random.Generator) -> np.ndarray:
-    """A Gaussian random field [z, y, x] of mean 0, variance 1 and correlation exp(−d²/correlation²), float32; None: as
-    `MEASURED`.
+    """A Gaussian random field of mean 0, variance 1 and correlation exp(−d²/correlation²).
 
-    spacing: (x, y, z) in mm. A correlation of 0 gives independent voxels, an infinite one a single number. The variance
-    is 1 in the mean over fields, at the edges too.
+    The variance is 1 in the mean over fields, at the edges too.
+
+    Args:
+        shape: (z, y, x).
+        spacing: (x, y, z), mm.
+        correlation_mm: 0 gives independent voxels, infinite a single number; None: as `MEASURED`.
+        generator: random numbers.
+
+    Returns:
+        float32 [z, y, x].
     """
     if correlation_mm is None:
         return sum(np.float32(np.sqrt(part)) * smooth_field(shape, spacing, mm, generator) for part, mm in MEASURED)
@@ -62,10 +77,18 @@ def _kernel(sd: float) -> np.ndarray:
 def field_members(
     mean: np.ndarray, sd: np.ndarray, spacing, samples: int, seed: int = 0, correlation_mm: float | None = None
 ) -> Iterator[np.ndarray]:
-    """Yields `samples` members [z, y, x] in HU, in antithetic pairs (a field and its negative), so that their mean is
+    """Members of a distribution of synthetic CTs, in antithetic pairs (a field and its negative), so that their mean is
     `mean`.
 
-    mean, sd: HU; spacing: (x, y, z) in mm; correlation_mm: see `smooth_field`. The same seed gives the same members.
+    Args:
+        mean, sd: HU [z, y, x].
+        spacing: (x, y, z), mm.
+        samples: how many.
+        seed: the same seed gives the same members.
+        correlation_mm: as of `smooth_field`.
+
+    Yields:
+        HU [z, y, x].
     """
     generator = np.random.default_rng(seed)
     error = np.zeros_like(mean)
