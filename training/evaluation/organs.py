@@ -85,16 +85,7 @@ def sampled(
 
 
 def volume_rows(network: str, found: Sampled, card: dict) -> list[VolumeRow]:
-    """One row for each organ of a card: the distribution of its volume, and the true volume as it was drawn.
-
-    Args:
-        network: its name.
-        found: of `sampled`.
-        card: of the model.
-
-    Returns:
-        Volumes in ml.
-    """
+    """One row for each organ of `card`: the distribution of its volume, and the true volume as it was drawn."""
     case, entropy_map, rows = found.case, found.entropy, []
     grid = sitk.GetImageFromArray(found.labels)
     grid.SetSpacing(case.spacing)

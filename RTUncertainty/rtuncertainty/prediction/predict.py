@@ -26,9 +26,33 @@ AIR = -1000.0
 
 @dataclass
 class Prediction:
-    """All that `predict` found, on the grid of the input; HU, nats, probabilities and ml as the names say.
+    """All that `predict` found, on the grid of the input.
 
     A model that only segments gives no synthetic CT: `synct` and its three standard deviations are then None.
+
+    Attributes:
+        synct: int16, HU.
+        intrinsic_sd, parameter_sd, predictive_sd: float32, HU; they go on beyond the body, see `edge`.
+        structures: uint8 labels.
+        entropy: predictive entropy, nats.
+        mutual_information: nats.
+        probabilities: {structure: float32, 0 to 1}.
+        body: uint8.
+        volumes: with their intervals, ml.
+        assessed: the same structures' distributions of volume, and quality.
+        flags: what to look at first.
+        card: of the model.
+        options: what the run was asked for.
+        input_name: of the image.
+        device_used: of torch.
+        bias_field_corrected: whether N4's field was applied.
+        measured: bool [z, y, x], the input's field of view; None: all of it.
+        reference: the CT that was given, on the grid of the input.
+        error: synthetic CT − CT, HU.
+        zscore: error / predictive SD.
+        metrics: `uncertainty.metrics.Row` each.
+        notes: for the user.
+        seconds: by stage.
     """
 
     synct: sitk.Image | None  # int16, HU
@@ -71,15 +95,29 @@ def predict(
     progress: Progress | None = None,
     before=None,
 ) -> Prediction:
-    """Predict synthetic CT and structures, or what of the two the model is for, with uncertainty from an MR or a CT.
+    """Predicts synthetic CT and structures, or what of the two the model is for, with uncertainty (Bragman 2018;
+    Eaton-Rosen 2018). Writes nothing.
 
-    image: `SimpleITK.Image` (3-D, any orientation) or a path to a file or DICOM folder. bundle: name or folder.
-    samples: T >= 2, rounded up to pairs where they are antithetic. device: auto, cpu, cuda, cuda:n. bias_field: auto,
-    on, off (N4).
-    reference: a CT (image or path) in the same frame; adds error, z-scores and metrics. on_event: called with progress
-    events (dicts). cancel: a token; `Cancelled` is raised soon after it is set. before: called with the checked image
-    before anything costly begins, to raise what speaks against the run.
-    Raises `InputError`, `OutOfMemoryError` or `Cancelled`; nothing is written by this function.
+    Args:
+        image: MR or CT in HU: `SimpleITK.Image` (3-D, any orientation) or a path to a file or DICOM folder.
+        bundle: name or folder.
+        samples: T ≥ 2, rounded up to pairs where they are antithetic.
+        seed: of the dropout masks.
+        device: auto, cpu, cuda, cuda:n.
+        bias_field: auto, on, off (N4).
+        reference: a CT (image or path) in the same frame; adds error, z-scores and metrics.
+        on_event: called with progress events (dicts).
+        cancel: a token; the run ends soon after it is set.
+        progress: in place of `on_event` and `cancel`.
+        before: called with the checked image before anything costly begins, to raise what speaks against the run.
+
+    Returns:
+        Images on the grid of the input; HU, nats, ml.
+
+    Raises:
+        InputError: an image, model or option that will not do.
+        OutOfMemoryError: the smallest tiles on the CPU do not fit.
+        Cancelled: `cancel` was set.
     """
     progress = progress or Progress(on_event, cancel or CancelToken())
     progress.stage("read", 0.0, "Reading the image and the model")

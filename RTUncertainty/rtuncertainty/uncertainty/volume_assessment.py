@@ -17,13 +17,8 @@ from .volumes import SURE, Volume
 
 @dataclass
 class Assessed:
-    """What is known of one structure.
-
-    Attributes:
-        distribution: of its volume.
-        inside: percentile map, uint8 on the contour's grid: percent of the distribution that holds a voxel.
-        quality: of its contour.
-    """
+    """One structure: the distribution of its volume, how much of it holds each voxel (uint8, percent, on the contour's
+    grid), and the quality of its contour."""
 
     distribution: VolumeDistribution
     inside: sitk.Image
@@ -75,15 +70,6 @@ def assess(
 
 
 def volume(found: Assessed, card: dict, level: float) -> Volume:
-    """The structure's row of volumes.csv.
-
-    Args:
-        found: as of `assess`.
-        card: of the model.
-        level: of the interval, 0 to 1.
-
-    Returns:
-        An interval only where the card calibrates it for the level.
-    """
+    """The structure's row of volumes.csv: an interval only where the card calibrates it for the level."""
     interval = volume_calibration.of_card(card).interval(found.distribution, level)
     return Volume(found.name, found.distribution.volume_ml, *interval.shown, level, interval.calibrated)

@@ -168,13 +168,8 @@ def limits(usual: dict[str, tuple[float, float]], structure: str, median_ml: flo
 
 @dataclass(frozen=True)
 class Group:
-    """The fit for one structure, or for all.
-
-    Attributes:
-        cases, patients: that it was fitted on.
-        shift, scale: of log_affine.
-        margins: {level: margin} of the conformal methods, in x or in units of `own_width`.
-    """
+    """The fit for one structure, or for all: log_affine has `shift` and `scale`, the conformal ones have `margins` by
+    level, in x or in units of `own_width`."""
 
     cases: int
     patients: int
@@ -185,13 +180,8 @@ class Group:
 
 @dataclass(frozen=True)
 class VolumeCalibration:
-    """What a card says of the calibration of volumes.
-
-    Attributes:
-        method: "none" or one of `METHODS`.
-        groups: fits by structure, and "pooled" for those without their own.
-        usual: {structure: (least, most) in ml} that training patients had, which the conformal methods use.
-    """
+    """`method`: "none" or one of `METHODS`; `groups`: fits by structure, and "pooled" for those without their own;
+    `usual`: (least, most) ml that training patients had, by structure, which the conformal methods use."""
 
     method: str = "none"
     groups: dict[str, Group] = field(default_factory=dict)
@@ -202,18 +192,11 @@ class VolumeCalibration:
         return self.groups.get(structure, self.groups.get(POOLED)) if self.method != "none" else None
 
     def interval(self, distribution: VolumeDistribution, level: float, structure: str | None = None) -> Interval:
-        """An interval, calibrated as far as the validation cases allow; `note` says where they do not.
+        """The interval of `level` (0 to 1), calibrated as far as the validation cases allow, which `note` says where
+        they do not.
 
         Intervals of a higher level hold those of a lower one. A structure that was not found (a shown volume of 0)
         keeps the network's own: validation cases with a volume say nothing of it, and ratios to 0 nothing at all.
-
-        Args:
-            distribution: of the network's samples.
-            level: 0 to 1.
-            structure: whose fit counts; None: the distribution's.
-
-        Returns:
-            Bounds in ml.
         """
         group = self.group(structure or distribution.structure)
         if group is None or distribution.volume_ml <= 0:
@@ -243,14 +226,8 @@ class VolumeCalibration:
         return Interval(lower, upper, enough, group.cases, note)
 
     def quantiles(self, distribution: VolumeDistribution, structure: str | None = None) -> list[float | None]:
-        """The calibrated volumes at the distribution's percentiles: ends of intervals.
-
-        Args:
-            distribution: of the network's samples.
-            structure: whose fit counts; None: the distribution's.
-
-        Returns:
-            ml; None where it is not calibrated so far out.
+        """The calibrated volumes (ml) at the distribution's percentiles: ends of intervals. None where it is not
+        calibrated so far out.
         """
         group, out = self.group(structure or distribution.structure), []
         for q in distribution.percentiles:
