@@ -25,7 +25,9 @@ def setting(default, meaning: str, *, choices=(), least=None, most=None, above=N
         default: its value where nothing is said.
         meaning: in one line, with unit and source.
         choices: the words that it may be.
-        least, most, above: limits of a number, the last one excluded.
+        least: limit of a number.
+        most: limit of a number.
+        above: limit of a number, which it is not itself.
         learnt: whether it changes what is learnt; a run may go on with another value of one that does not.
 
     Returns:

@@ -209,7 +209,8 @@ def dealt(prepared: Path, names, folds: int, fold: int) -> tuple[list[str], list
     Args:
         prepared: the prepared folder.
         names: of the patients.
-        folds, fold: how many, and which validates.
+        folds: how many.
+        fold: which validates, from 0.
 
     Returns:
         (training, validation).

@@ -10,7 +10,8 @@ def split(names: list[str], folds: int = 5, fold: int = 0) -> tuple[list[str], l
 
     Args:
         names: of the patients.
-        folds, fold: how many, and which validates.
+        folds: how many.
+        fold: which validates, from 0.
 
     Returns:
         (training, validation) names.

@@ -25,7 +25,8 @@ class MonotoneMap:
         """Learns the map.
 
         Args:
-            intensities, hu: voxels [n] of all training patients.
+            intensities: voxels [n] of all training patients.
+            hu: of the same voxels.
 
         Returns:
             Itself.

@@ -56,7 +56,8 @@ def organ_rows(
     """`contour_rows` of labels against true ones.
 
     Args:
-        truth_labels, labels: [z, y, x].
+        truth_labels: true ones, [z, y, x].
+        labels: [z, y, x].
         classes: what the values 1, 2, … mean.
         present: those that were drawn.
         spacing: (x, y, z), mm.

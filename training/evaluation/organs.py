@@ -60,7 +60,8 @@ def sampled(
     """Samples of a bundle's networks on a scan, with what `predict` does: the body's box, in the network's window.
 
     Args:
-        networks, card: of `bundle.load`.
+        networks: of `bundle.load`.
+        card: of `bundle.load`.
         case: the scan. For another look at the same patient (noise, say) give `dataclasses.replace(case, hu=…)`; the
             body stays that of `case`.
         samples: T.

@@ -29,7 +29,8 @@ def scores(found: np.ndarray, truth: np.ndarray, spacing) -> dict[str, float]:
     true) / true volume, with its sign.
 
     Args:
-        found, truth: bool [z, y, x].
+        found: bool [z, y, x].
+        truth: bool [z, y, x].
         spacing: (x, y, z), mm.
 
     Returns:

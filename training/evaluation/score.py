@@ -52,7 +52,8 @@ def bone_dice(synct: np.ndarray, ct: np.ndarray, region: np.ndarray) -> list[flo
     """Dice of what exceeds each of `THRESHOLDS` in the two images (Kaushik 2022, Fig. 3b).
 
     Args:
-        synct, ct: HU [z, y, x].
+        synct: HU [z, y, x].
+        ct: HU [z, y, x].
         region: bool [z, y, x].
 
     Returns:

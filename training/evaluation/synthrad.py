@@ -29,7 +29,8 @@ def psnr(synct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=RANGE_202
     """Peak signal-to-noise ratio inside a mask (SynthRAD2023).
 
     Args:
-        synct, ct: HU [z, y, x].
+        synct: HU [z, y, x].
+        ct: HU [z, y, x].
         mask: bool [z, y, x].
         hu_range: to which both images are clipped.
 
@@ -47,7 +48,8 @@ def ssim(synct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=RANGE_202
     voxels of the mask that lie 3 or more from the image's faces.
 
     Args:
-        synct, ct: HU [z, y, x].
+        synct: HU [z, y, x].
+        ct: HU [z, y, x].
         mask: bool [z, y, x].
         hu_range: to which both images are clipped.
 
@@ -77,7 +79,8 @@ def ms_ssim(synct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=RANGE_
     2³ voxels, and every other voxel of the mask. Edges below 97 voxels are padded with copies of the outermost voxels.
 
     Args:
-        synct, ct: HU [z, y, x].
+        synct: HU [z, y, x].
+        ct: HU [z, y, x].
         mask: bool [z, y, x].
         hu_range: to which both images are clipped.
 

@@ -73,7 +73,8 @@ def sparsification(error: np.ndarray, sd: np.ndarray, removed=REMOVED, seed: int
     points of the curve.
 
     Args:
-        error, sd: [n], HU.
+        error: [n], HU.
+        sd: [n], HU.
         removed: parts at which the curve is given.
         seed: voxels of equal SD go in random order.
 

@@ -83,7 +83,8 @@ def histogram_distance(own, typical) -> float:
     """How far two histograms are apart: the first Wasserstein distance without the tails.
 
     Args:
-        own, typical: lists of `quantiles`.
+        own: of `quantiles`.
+        typical: of `quantiles`.
 
     Returns:
         Their mean distance, in typical SDs.

@@ -16,7 +16,8 @@ def same_grid(a: sitk.Image, b: sitk.Image, tolerance: float = 1e-3) -> bool:
     """Whether two images have voxels in the same places.
 
     Args:
-        a, b: 3-D images.
+        a: 3-D image.
+        b: 3-D image.
         tolerance: of a voxel's edge.
 
     Returns:
@@ -177,8 +178,10 @@ def require_overlap(image: sitk.Image, other: sitk.Image, name: str, other_name:
     """Raises when two images share no volume in space.
 
     Args:
-        image, other: 3-D.
-        name, other_name: what messages call them.
+        image: 3-D.
+        other: 3-D.
+        name: what messages call the first.
+        other_name: what messages call the other.
 
     Raises:
         InputError: they do not overlap.

@@ -97,7 +97,8 @@ def connected_to(contour: np.ndarray, seed: np.ndarray) -> np.ndarray:
     """The pieces of a contour that touch another.
 
     Args:
-        contour, seed: bool [z, y, x].
+        contour: bool [z, y, x].
+        seed: bool [z, y, x].
 
     Returns:
         bool [z, y, x]; all of the contour when `seed` is empty.

@@ -39,7 +39,8 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     """Dice coefficient, 2·|a ∩ b| / (|a| + |b|) (Elmahdy 2021, Eq. 9).
 
     Args:
-        a, b: masks of one shape.
+        a: mask.
+        b: mask of the same shape.
 
     Returns:
         0 to 1; NaN when both are empty.
@@ -54,7 +55,8 @@ def surface_distance(a: np.ndarray, b: np.ndarray, spacing) -> SurfaceDistance:
     together, and 95 % stands for the maximum).
 
     Args:
-        a, b: bool [z, y, x].
+        a: bool [z, y, x].
+        b: bool [z, y, x].
         spacing: (x, y, z), mm.
 
     Returns:
@@ -107,7 +109,8 @@ def threshold_sd(mean: np.ndarray, variance: np.ndarray, mask: np.ndarray, spaci
     Where the probability is flat the crossing is anywhere: the slope is taken as at least 1 % per mm.
 
     Args:
-        mean, variance: of the probability over the samples, [z, y, x].
+        mean: of the probability over the samples, [z, y, x].
+        variance: the same.
         mask: bool [z, y, x].
         spacing: (x, y, z), mm.
 

@@ -13,7 +13,8 @@ def compose_tensor(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """One deformation after another: first(i) + second(i + first(i)).
 
     Args:
-        first, second: displacements [n, 3, z, y, x] in voxels of one grid.
+        first: displacement [n, 3, z, y, x], voxels.
+        second: displacement on the same grid.
 
     Returns:
         The same shape and unit.
@@ -29,7 +30,8 @@ def compose_fields(first: sitk.Image, second: sitk.Image, device="cpu") -> sitk.
     `second` goes on beyond its grid with its outermost values.
 
     Args:
-        first, second: fields in mm, each on its own grid.
+        first: field in mm.
+        second: field in mm, on its own grid.
         device: of torch.
 
     Returns:

@@ -79,7 +79,8 @@ def between(grid: sitk.Image, other: sitk.Image) -> tuple[np.ndarray, np.ndarray
     """Indices of one grid in another, for the same physical point: M·index + t.
 
     Args:
-        grid, other: 3-D images.
+        grid: 3-D image.
+        other: 3-D image.
 
     Returns:
         (M [3, 3], t [3]), voxels of `other`.

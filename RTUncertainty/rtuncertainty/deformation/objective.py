@@ -15,7 +15,8 @@ def correlation(fixed: torch.Tensor, warped: torch.Tensor, valid: torch.Tensor) 
     An image that is constant, or of which no voxel counts, has a correlation of 0.
 
     Args:
-        fixed, warped: [n, 1, z, y, x].
+        fixed: [n, 1, z, y, x].
+        warped: [n, 1, z, y, x].
         valid: 1 for voxels that count, else 0, of that shape.
 
     Returns:
@@ -69,7 +70,8 @@ def soft_dice(found: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor) -> 
     """2·Σpt / (Σp² + Σt²) of each class (Elmahdy 2021, Eq. 1 has plain sums below).
 
     Args:
-        found, truth: probabilities [n, K, z, y, x].
+        found: probabilities [n, K, z, y, x].
+        truth: of the same shape, 0 to 1.
         valid: 1 for voxels that count, else 0, [n, 1, z, y, x].
 
     Returns:

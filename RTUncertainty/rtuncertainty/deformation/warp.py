@@ -84,7 +84,8 @@ def warp_tensor(
         image: [n, c, z, y, x].
         displacement: [n, 3, z', y', x'], voxels.
         outside: as of `sample_tensor`.
-        crop, stride: of the displacement's grid in the image.
+        crop: of the displacement's grid in the image, voxels.
+        stride: of the displacement's grid in the image, voxels.
 
     Returns:
         [n, c, z', y', x'].

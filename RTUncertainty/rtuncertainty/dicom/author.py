@@ -184,7 +184,9 @@ def code(scheme: str, value: str, meaning: str) -> Dataset:
     """An item of a code sequence.
 
     Args:
-        scheme, value, meaning: of the code.
+        scheme: coding scheme designator.
+        value: code value.
+        meaning: code meaning.
 
     Returns:
         The item, its texts cut to what DICOM allows.

@@ -47,7 +47,8 @@ def between(first: np.ndarray, second: np.ndarray, weight: float, spacing) -> np
     Imaging 9:32).
 
     Args:
-        first, second: bool [row, column].
+        first: bool [row, column].
+        second: bool [row, column].
         weight: of the second, 0 to 1.
         spacing: of rows and columns, mm.
 

@@ -26,7 +26,8 @@ def make_registration(field: sitk.Image, daily: Series, planning: Series, author
 
     Args:
         field: mm, from daily to planning points; see `rtuncertainty.deformation`.
-        daily, planning: the series.
+        daily: the daily scan's series.
+        planning: the planning scan's series.
         author: who makes it.
 
     Returns:

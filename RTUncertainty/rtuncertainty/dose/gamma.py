@@ -68,7 +68,8 @@ def gamma(
     """γ of a dose at every voxel of a reference (Low et al. 1998); both on grids of any geometry.
 
     Args:
-        reference, evaluated: 3-D images, Gy.
+        reference: 3-D image, Gy.
+        evaluated: 3-D image, Gy.
         dose_percent: tolerance in percent of `normalisation`, or with `local` of the voxel's own dose.
         distance_mm: distance to agreement.
         cutoff: voxels below this percentage of `normalisation` are not evaluated.

@@ -38,7 +38,8 @@ def dvh_to_files(
     """Writes the DVHs of all structures: numbers to `output`, curves beside it (dvh.csv, dvh_curves.csv).
 
     Args:
-        dose, structure_file: paths, see `dose_image.read` and `structures.read`.
+        dose: path, see `dose_image.read`.
+        structure_file: path, see `structures.read`.
         output: of the numbers.
         band_folder: a result folder, see `bands.read`.
         unit: of the dose.
@@ -124,7 +125,8 @@ def gamma_to_file(reference, evaluated, output=None, *, unit=None, note=None, **
     """γ of two dose files.
 
     Args:
-        reference, evaluated: paths, see `dose_image.read`.
+        reference: path, see `dose_image.read`.
+        evaluated: path, see `dose_image.read`.
         output: also written as an image on the reference's grid, −1 where it was not evaluated; None: not written.
         unit: of the doses.
         note: called with sentences that the user should know.

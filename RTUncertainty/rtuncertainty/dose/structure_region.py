@@ -109,7 +109,8 @@ def overlap(lower: np.ndarray, upper: np.ndarray, cells: int) -> np.ndarray:
     """How much of each cell some intervals cover; cell i reaches from i − ½ to i + ½.
 
     Args:
-        lower, upper: of the intervals, [n].
+        lower: ends of the intervals, [n].
+        upper: ends of the intervals, [n].
         cells: how many.
 
     Returns:

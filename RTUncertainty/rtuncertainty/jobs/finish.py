@@ -56,7 +56,8 @@ def finish(
         result: what is written.
         image: the file or DICOM folder of the image that the result describes.
         progress: takes the stages.
-        scene, report: whether they are wanted.
+        scene: whether a scene is wanted.
+        report: whether a report is wanted.
         structures: the files of the planning structures and the planning CT, for the report.
 
     Raises:

@@ -23,7 +23,8 @@ def predict_to_folder(
         model: name or folder of a bundle.
         output: the result folder.
         progress: takes the stages; its token cancels.
-        scene, report: whether `scene.mrb` and `report.html` are wanted.
+        scene: whether `scene.mrb` is wanted.
+        report: whether `report.html` is wanted.
         **options: of `predict`.
 
     Returns:

@@ -36,7 +36,8 @@ def conv(inputs: int, outputs: int, kernel: int, dilation: int = 1, dimensions: 
     """A convolution that keeps the size, without bias: batch normalisation stands on at least one side of it.
 
     Args:
-        inputs, outputs: channels.
+        inputs: channels of the input.
+        outputs: channels of the output.
         kernel: edge, odd.
         dilation: of the kernel.
         dimensions: 2 or 3.
@@ -53,7 +54,8 @@ def conv_bn_prelu(inputs: int, outputs: int, kernel: int, dimensions: int = 2) -
     """A convolution that keeps the size, batch normalisation and PReLU.
 
     Args:
-        inputs, outputs: channels.
+        inputs: channels of the input.
+        outputs: channels of the output.
         kernel: edge, odd.
         dimensions: 2 or 3.
 
@@ -71,7 +73,8 @@ class ResidualBlock(nn.Module):
     Missing channels of the skip are zeros on both sides.
 
     Args:
-        inputs, outputs: channels.
+        inputs: channels of the input.
+        outputs: channels of the output.
         dilation: of both convolutions.
         dimensions: 2 or 3.
     """
@@ -180,7 +183,8 @@ class HighRes(nn.Module):
 
     Args:
         in_channels: of the input.
-        width, features: of the `Trunk`.
+        width: of the `Trunk`.
+        features: of the `Trunk`.
         dropout: probability of an element of the features to be dropped.
     """
 
@@ -233,7 +237,8 @@ class SingleTask(HighRes):
     Args:
         in_channels: of the input.
         classes: 0 for the regression of HU; more for the segmentation into so many classes.
-        width, features: of the `Trunk`.
+        width: of the `Trunk`.
+        features: of the `Trunk`.
         dropout: probability of an element of the features to be dropped.
     """
 
@@ -274,7 +279,8 @@ class DualTask(HighRes):
     Args:
         in_channels: of the input.
         classes: K, background first.
-        width, features: of the `Trunk`.
+        width: of the `Trunk`.
+        features: of the `Trunk`.
         branch_width: of each `Branch`.
         dropout: probability of an element of the features to be dropped.
     """

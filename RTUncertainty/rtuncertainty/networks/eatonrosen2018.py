@@ -41,7 +41,8 @@ def head(inputs: int, outputs: int, printed: bool) -> nn.Sequential:
     """1³ with a normalisation and no activation.
 
     Args:
-        inputs, outputs: channels.
+        inputs: channels of the input.
+        outputs: channels of the output.
         printed: see `HighRes3D`.
 
     Returns:
@@ -82,7 +83,8 @@ class HighRes3D(nn.Module):
     Args:
         in_channels: of the input.
         classes: K, background first.
-        width, features: of the `Trunk3D`.
+        width: of the `Trunk3D`.
+        features: of the `Trunk3D`.
         dropout: probability of an element to be dropped.
         printed: the logits are normalised over the batch.
     """
@@ -227,7 +229,8 @@ class HRHetero(HighRes3D):
     Args:
         in_channels: of the input.
         classes: K, background first.
-        width, features: of the `Trunk3D`.
+        width: of the `Trunk3D`.
+        features: of the `Trunk3D`.
         dropout: probability of an element to be dropped.
         printed: see `HighRes3D`.
         branches: filters of the two branches.

@@ -133,7 +133,8 @@ class Decoder(nn.Module):
         """The features of the three levels, high to low, from the two skips.
 
         Args:
-            high, middle: as `Encoder` gives them.
+            high: as `Encoder` gives it.
+            middle: as `Encoder` gives it.
 
         Returns:
             [n, F0, …], [n, F1, …], [n, F2, …] of the edges n − 40, n/2 − 18, n/4 − 7.
@@ -181,7 +182,8 @@ class JointNetwork(nn.Module):
         widths: feature maps of the high, middle and low level.
         dropout: probability that is dropped of what the heads see, in both paths and at every level.
         dropout_kind: what is dropped, a "channel" or an "element".
-        segments, registers: whether it has that path.
+        segments: whether it segments.
+        registers: whether it registers.
 
     Raises:
         ValueError: a dropout outside [0, 1) or of an unknown kind.
@@ -268,7 +270,12 @@ class BaseNetwork(JointNetwork):
     """One encoder and one decoder, whose features all heads share (Elmahdy 2021, Fig. 1a).
 
     Args:
-        in_channels, classes, widths, dropout, dropout_kind, **which: as of `JointNetwork`.
+        in_channels: as of `JointNetwork`.
+        classes: as of `JointNetwork`.
+        widths: as of `JointNetwork`.
+        dropout: as of `JointNetwork`.
+        dropout_kind: as of `JointNetwork`.
+        **which: as of `JointNetwork`.
     """
 
     def __init__(self, in_channels, classes, widths, dropout, dropout_kind, **which):

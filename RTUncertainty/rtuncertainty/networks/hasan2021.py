@@ -45,7 +45,11 @@ class MTCTL(VNet):
     `features`, `draw` and the weights of that part are a `vnet`'s. 15,664,759 parameters with all of them.
 
     Args:
-        in_channels, classes, width, levels, dropout: as of `VNet`.
+        in_channels: as of `VNet`.
+        classes: as of `VNet`.
+        width: as of `VNet`.
+        levels: as of `VNet`.
+        dropout: as of `VNet`.
         decoders: which of "distance", "uncertainty", "auxiliary" it has.
     """
 

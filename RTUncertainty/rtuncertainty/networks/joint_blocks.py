@@ -20,7 +20,8 @@ class Unit(nn.Sequential):
     even edge on one side only, which would centre it on 2i + 1.) Weights are N(0, 0.02) as in the paper, biases 0.
 
     Args:
-        inputs, outputs: channels.
+        inputs: channels of the input.
+        outputs: channels of the output.
         stride: 1 or 2.
     """
 
@@ -88,7 +89,8 @@ class CrossStitch(nn.Module):
         """Both paths, mixed.
 
         Args:
-            first, second: [n, channels, z, y, x].
+            first: [n, channels, z, y, x].
+            second: [n, channels, z, y, x].
 
         Returns:
             Two tensors of that shape.
@@ -133,7 +135,8 @@ class Heads(nn.ModuleList):
     Args:
         widths: channels of the levels, high to low.
         outputs: channels that each gives.
-        dropout, kind: as of `HeadDropout`.
+        dropout: as of `HeadDropout`.
+        kind: as of `HeadDropout`.
     """
 
     def __init__(self, widths, outputs: int, dropout: float, kind: str):

@@ -50,7 +50,8 @@ class Level(nn.Sequential):
     """Conv 5×5 and conv 3×3 of one dilation, each followed by BN, ELU and spatial dropout (Kaushik 2022, Sec. II-B a).
 
     Args:
-        inputs, outputs: channels.
+        inputs: channels of the input.
+        outputs: channels of the output.
         dilation: of both convolutions.
         dropout: probability of a channel to be dropped.
     """

@@ -44,7 +44,8 @@ def block(inputs: int, outputs: int, count: int) -> nn.Sequential:
     """Convolutions 3³ that keep the size.
 
     Args:
-        inputs, outputs: channels.
+        inputs: channels of the input.
+        outputs: channels of the output.
         count: how many.
 
     Returns:

@@ -54,7 +54,8 @@ class Fields:
         """Thin winding sheets, 0 to 1: where a smooth field crosses zero.
 
         Args:
-            in_plane, along: of the smooth field, mm.
+            in_plane: of the smooth field, mm.
+            along: of the smooth field, mm.
             width: of the sheets, about, mm.
 
         Returns:

@@ -92,7 +92,8 @@ def digital_limb(
 
     Args:
         seed: the same seed gives the same limb, and other seeds other sizes, shapes, fat, bones and tumours.
-        size, spacing: voxels and mm, (x, y, z). The limb is scaled to the field of view, up to 1.3 times.
+        size: voxels, (x, y, z). The limb is scaled to the field of view, up to 1.3 times.
+        spacing: mm, (x, y, z).
         noise: SD of the Gaussian noise in the real and in the imaginary channel (the magnitude is Rician), as a share
             of the signal of fat. 0 for none.
         bias: largest absolute logarithm of the smooth multiplicative field; 0.25 is about ±25 %. 0 for none.

@@ -52,7 +52,8 @@ class Canvas:
         Args:
             share: 0 to 1.
             tissue: a key of the canvas's tissues, or None.
-            mr, ct: signal and HU in place of the tissue's; numbers or arrays.
+            mr: signal in place of the tissue's, number or array.
+            ct: HU in place of the tissue's, number or array.
         """
         mr = self.tissues[tissue][0] if mr is None else mr
         ct = self.tissues[tissue][1] if ct is None else ct
@@ -130,7 +131,9 @@ def septa(x, y, u, radius: float, muscles=MUSCLES):
     """The boundaries between muscles: a power diagram about the bellies' middles, which drift along the axis.
 
     Args:
-        x, y, u: see the module.
+        x: see the module.
+        y: see the module.
+        u: see the module.
         radius: of the compartment, mm.
         muscles: the bellies.
 
@@ -162,9 +165,13 @@ def capsule(x, y, z, start, end, start_radius: float, end_radius: float) -> np.n
     """Distance to a rod with round ends whose radius changes evenly along it.
 
     Args:
-        x, y, z: of the voxels, mm.
-        start, end: (x, y, z), mm.
-        start_radius, end_radius: mm.
+        x: of the voxels, mm.
+        y: of the voxels, mm.
+        z: of the voxels, mm.
+        start: (x, y, z), mm.
+        end: (x, y, z), mm.
+        start_radius: mm.
+        end_radius: mm.
 
     Returns:
         mm, negative inside.
@@ -182,7 +189,9 @@ def ellipsoid(x, y, z, middle, axes) -> np.ndarray:
     """About the distance to an ellipsoid; exact on its surface and on its axes.
 
     Args:
-        x, y, z: of the voxels, mm.
+        x: of the voxels, mm.
+        y: of the voxels, mm.
+        z: of the voxels, mm.
         middle: (x, y, z), mm.
         axes: half axes (x, y, z), mm.
 

@@ -101,7 +101,8 @@ def digital_pelvis(
 
     Args:
         seed: the same seed gives the same man and the same visits; other seeds other ones.
-        size, spacing: voxels and mm, (x, y, z). The pelvis keeps its size: a small field of view cuts it.
+        size: voxels, (x, y, z). The pelvis keeps its size: a small field of view cuts it.
+        spacing: mm, (x, y, z).
         noise: SD of the noise in the MR's real and imaginary channels as a share of the signal of fat. 0 for none.
         bias: largest absolute logarithm of the MR's smooth multiplicative field; 0.3 is about ±30 %. 0 for none.
         ct_noise: SD of both CTs' noise in HU. 0 for none.

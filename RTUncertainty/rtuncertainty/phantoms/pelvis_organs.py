@@ -63,7 +63,9 @@ def build(
         patient: whose organs.
         space: coordinates of the grid.
         textures: {name: random field}.
-        bones, muscles, fascia: distances, mm [z, y, x].
+        bones: distance to them, mm [z, y, x].
+        muscles: distance to them, mm [z, y, x].
+        fascia: distance to it, mm [z, y, x].
         voxel_ml: volume of a voxel.
 
     Returns:

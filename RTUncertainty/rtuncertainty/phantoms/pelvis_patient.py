@@ -97,7 +97,9 @@ class Space:
     """Anatomical coordinates of every voxel of a grid, or of a part of it: bent, turned and scaled as the patient is.
 
     Args:
-        x, y, z: anatomical, mm.
+        x: anatomical, mm.
+        y: anatomical, mm.
+        z: anatomical, mm.
         edge: the voxels' width in mm, which sets how wide partial volume reaches.
         nominal: the same coordinates without bending and turning, three 1-D arrays.
     """
@@ -112,7 +114,9 @@ class Space:
         Args:
             patient: who lies there.
             fields: of random numbers.
-            x, y, z: 1-D, mm, 0 between the femoral heads.
+            x: 1-D, mm, 0 between the femoral heads.
+            y: 1-D, mm, 0 between the femoral heads.
+            z: 1-D, mm, 0 between the femoral heads.
 
         Returns:
             Of the whole grid.
@@ -135,7 +139,8 @@ class Space:
         """The voxels between two corners.
 
         Args:
-            low, high: (x, y, z), mm.
+            low: corner (x, y, z), mm.
+            high: corner (x, y, z), mm.
             margin: mm, room for how much the patient is turned and bent.
 
         Returns:

@@ -55,7 +55,8 @@ def worst_slice(first: np.ndarray, second: np.ndarray | None, otherwise: int | N
     """The slice in which most voxels of two masks differ.
 
     Args:
-        first, second: bool [z, y, x]; the second may be None.
+        first: bool [z, y, x].
+        second: bool [z, y, x], or None.
         otherwise: the answer where they do not differ or there is one only; None is the middle slice of the structure.
 
     Returns:

@@ -84,7 +84,8 @@ def of_segmentation(
 
     Args:
         name: of the structure.
-        mean, variance: of its probability over the samples, [z, y, x] on `grid`.
+        mean: of its probability over the samples, [z, y, x] on `grid`.
+        variance: the same.
         grid: the working grid.
         mask: bool [z, y, x] on the grid of the daily CT.
         daily: the daily CT, for its grid.

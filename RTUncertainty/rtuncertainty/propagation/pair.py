@@ -76,7 +76,8 @@ def make_pair(
     """Brings both CTs and the planning structures onto the working grid.
 
     Args:
-        planning, daily: CTs in HU, axial (`geometry.to_axial`).
+        planning: CT in HU, axial (`geometry.to_axial`).
+        daily: CT in HU, axial.
         structures: {name: mask} on the planning CT.
         spacing: of the working grid, (x, y, z), mm.
         align: whether to look for a rigid transform first.

@@ -36,12 +36,13 @@ def refined(
 
     Args:
         displacement: [1, 3, z, y, x], voxels.
-        fixed, moving: [1, 1, z, y, x], daily and planning CT in the network's units.
+        fixed: [1, 1, z, y, x], the daily CT in the network's units.
+        moving: the same of the planning CT.
         valid: [1, 1, z, y, x], 1 where both scans are known, else 0.
         mode: a key of `ITERATIONS`.
         progress: takes the stages; its token cancels.
-        moving_labels, segmented: [1, K, z, y, x], masks (0 to 1) of the planning organs and of the direct segmentation,
-            or None.
+        moving_labels: [1, K, z, y, x], masks (0 to 1) of the planning organs, or None.
+        segmented: the same of the direct segmentation.
         bending: weight of the bending energy.
 
     Returns:

@@ -29,8 +29,10 @@ def register(
     voxel counts, one thread adds up.
 
     Args:
-        daily, planning: CTs, HU.
-        daily_body, planning_body: masks on their grids.
+        daily: CT, HU.
+        planning: CT, HU.
+        daily_body: mask on the daily grid.
+        planning_body: mask on the planning grid.
 
     Returns:
         From points of the daily to points of the planning CT (LPS, mm; ITK's convention).

@@ -41,7 +41,8 @@ def mean(there: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
     """The symmetric deformation of two that should be each other's inverse.
 
     Args:
-        there, back: displacements [n, 3, z, y, x], voxels.
+        there: displacement [n, 3, z, y, x], voxels.
+        back: of the same shape and unit.
 
     Returns:
         exp((there − back) / 2), of the same shape and unit.

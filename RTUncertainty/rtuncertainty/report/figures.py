@@ -110,7 +110,8 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Round numbers within a range.
 
     Args:
-        low, high: of the range.
+        low: end of the range.
+        high: end of the range.
         about: how many are wanted.
 
     Returns:
@@ -339,7 +340,8 @@ def draw(
         view: what the pixels are of.
         rgb: uint8 [rows, columns, 3].
         lines: contours, drawn in their order.
-        caption, key: see `Figure`.
+        caption: see `Figure`.
+        key: see `Figure`.
         scale: of the legend below it; None: no legend.
         strip: whether there is room for a legend although it has none, so that a row is even.
         bar: whether it has a bar of 5 cm (1 cm on a small field).
@@ -455,8 +457,10 @@ def chart(
 
     Args:
         series: what is drawn, in this order.
-        x_title, y_title: what the axes say.
-        x_range, y_range: ends of the axes; None: from the data, the vertical one from 0.
+        x_title: what the horizontal axis says.
+        y_title: what the vertical axis says.
+        x_range: ends of the axis; None: from the data.
+        y_range: ends of the axis; None: from the data, from 0.
         marks: places on the horizontal axis that get a dotted line.
         height: of the drawing.
 

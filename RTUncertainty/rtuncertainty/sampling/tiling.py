@@ -27,7 +27,8 @@ def ramp(length: int, start: int, size: int, overlap: int) -> np.ndarray:
 
     Args:
         length: of the axis, pixels.
-        start, size: of the tile.
+        start: of the tile, pixels.
+        size: of the tile, pixels.
         overlap: pixels of the ramp.
 
     Returns:
@@ -46,7 +47,8 @@ def window(start: int, size: int, length: int, margin: int, border: int) -> tupl
     """What a tile sees: `margin` pixels around it, as far as the padded axis goes.
 
     Args:
-        start, size: of the tile, pixels.
+        start: of the tile, pixels.
+        size: of the tile, pixels.
         length: of the axis.
         margin: of context on each side.
         border: by which the axis was padded on each side.

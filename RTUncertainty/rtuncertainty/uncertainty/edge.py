@@ -62,7 +62,8 @@ def applied(
         q: as `probability` gives it.
         body: bool [z, y, x].
         synct: HU [z, y, x].
-        intrinsic, parameter: variances, HU² [z, y, x].
+        intrinsic: variance, HU² [z, y, x].
+        parameter: variance, HU² [z, y, x].
         air: HU outside of the body.
 
     Returns:

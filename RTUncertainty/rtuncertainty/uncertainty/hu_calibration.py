@@ -35,7 +35,8 @@ class Recalibration:
 
         Args:
             synct: predicted HU, any shape.
-            intrinsic, parameter: variances, HU², of that shape.
+            intrinsic: variance, HU², of that shape.
+            parameter: variance, HU², of that shape.
 
         Returns:
             (intrinsic, parameter), HU²; the residual is intrinsic.

@@ -93,7 +93,8 @@ def called_air(synct: np.ndarray, reference: np.ndarray, region: np.ndarray) -> 
     """The share of the tissue (> -300 HU) of a reference CT for which a synthetic CT says air (<= -400 HU).
 
     Args:
-        synct, reference: HU [z, y, x].
+        synct: HU [z, y, x].
+        reference: HU [z, y, x].
         region: bool [z, y, x].
 
     Returns:
@@ -120,7 +121,8 @@ def psnr(image: np.ndarray, reference: np.ndarray, mask: np.ndarray, data_range:
     """Peak signal-to-noise ratio inside a mask.
 
     Args:
-        image, reference: HU [z, y, x].
+        image: HU [z, y, x].
+        reference: HU [z, y, x].
         mask: bool [z, y, x].
         data_range: HU; 3000 is from air to dense cortical bone.
 
@@ -140,7 +142,8 @@ def ssim(image: np.ndarray, reference: np.ndarray, mask: np.ndarray, data_range:
     0.01, K2 = 0.03, population (co)variances.
 
     Args:
-        image, reference: HU [z, y, x].
+        image: HU [z, y, x].
+        reference: HU [z, y, x].
         mask: bool [z, y, x].
         data_range: HU.
 
@@ -165,7 +168,8 @@ def fuzzy_dice(probability: np.ndarray, reference: np.ndarray) -> float:
     """Dice of fuzzy sets, 2·Σmin(p, q) / (Σp + Σq) (Crum 2006).
 
     Args:
-        probability, reference: 0 to 1, of one shape; either may be a mask.
+        probability: 0 to 1, or a mask.
+        reference: of the same shape, 0 to 1 or a mask.
 
     Returns:
         0 to 1; NaN when both are empty.
@@ -179,7 +183,8 @@ def z_scores(error: np.ndarray, sd: np.ndarray) -> np.ndarray:
     """error / SD.
 
     Args:
-        error, sd: of one shape and unit.
+        error: any shape.
+        sd: of the same shape and unit.
 
     Returns:
         float32; NaN where the SD is not positive.
@@ -333,7 +338,8 @@ def error_sd_correlation(error: np.ndarray, sd: np.ndarray, largest: int = 20000
     """Spearman's correlation of |error| with the predictive SD.
 
     Args:
-        error, sd: of one shape and unit.
+        error: any shape.
+        sd: of the same shape and unit.
         largest: the most values that are used, drawn without replacement.
         seed: of the drawing.
 
@@ -391,12 +397,14 @@ def evaluate(
     """Every metric of a synthetic CT against a reference CT; arrays [z, y, x] on one grid.
 
     Args:
-        synct, reference: HU; see `reference_on` for a reference on another grid.
+        synct: HU.
+        reference: HU; see `reference_on` for one on another grid.
         predictive_sd: HU; None: there are no rows on uncertainty.
         body: bool.
         valid: bool, leaves voxels out, for example where the reference's field of view ends; None: all count.
         spacing: (x, y, z), mm.
-        structures, reference_structures: masks by name; a Dice for each name that both have.
+        structures: masks by name.
+        reference_structures: masks by name; a Dice for each name that both have.
         probabilities: 0 to 1 by name; a fuzzy Dice besides.
         step_mm: the lattice of the goodness-of-fit test; None: the measured correlation length, at least 10 mm.
         seed: of the subsample for Spearman's correlation.

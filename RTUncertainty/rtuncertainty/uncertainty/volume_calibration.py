@@ -104,7 +104,8 @@ def own_width(p5_ml, p95_ml):
     """What margins of conformal_scaled are multiplied with: the width of the network's own 90 % interval, limited.
 
     Args:
-        p5_ml, p95_ml: 5th and 95th percentile of a volume, numbers or arrays.
+        p5_ml: 5th percentile of a volume, number or array.
+        p95_ml: 95th percentile.
 
     Returns:
         In x, of their shape.
@@ -133,7 +134,9 @@ def margin_to(end, truth, limit):
     """The margin with which `moved_out` reaches a truth.
 
     Args:
-        end, truth, limit: in x.
+        end: in x.
+        truth: in x.
+        limit: in x.
 
     Returns:
         In x.

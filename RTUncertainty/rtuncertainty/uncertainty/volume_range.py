@@ -15,7 +15,8 @@ def beyond(ml: float, least_ml: float, most_ml: float) -> float:
 
     Args:
         ml: the volume.
-        least_ml, most_ml: the range.
+        least_ml: end of the range.
+        most_ml: end of the range.
 
     Returns:
         1 inside, infinite for a volume of 0.

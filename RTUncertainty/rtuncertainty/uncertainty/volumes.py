@@ -40,7 +40,8 @@ def probability_of_being_inside(mean: np.ndarray, variance: np.ndarray) -> np.nd
     probability can have, m(1 − m), is a coin toss with mean m.
 
     Args:
-        mean, variance: of one shape.
+        mean: any shape.
+        variance: of the same shape.
 
     Returns:
         The same shape.

@@ -25,7 +25,8 @@ def mean_curve(network: Network, curve: str, x: str, y: str) -> tuple[np.ndarray
     Args:
         network: with its curves.
         curve: its name.
-        x, y: names of its axes.
+        x: name of its axis.
+        y: name of its axis.
 
     Returns:
         (x, mean of y, number of patients with a value), or None when no patient has it.

@@ -60,7 +60,8 @@ def signed_rank(a, b) -> tuple[int, float]:
     scipy's p: exact up to 50 pairs without ties and up to 13 with ties.
 
     Args:
-        a, b: [n].
+        a: [n].
+        b: [n].
 
     Returns:
         (pairs that differ, p); p = 1 where none does.

@@ -19,7 +19,8 @@ def weighted_mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Mean over voxels by weight. In a run of several processes it is the mean over the voxels of all of them.
 
     Args:
-        values, weight: of one shape.
+        values: any shape.
+        weight: of the same shape.
 
     Returns:
         A scalar; 0 where no voxel counts, so that no NaN arises.
@@ -33,7 +34,8 @@ def regression_nll(mean, log_variance, target, weight, printed=False, beta=0.0, 
     Args:
         mean: [n, 1, y, x].
         log_variance: s of σ² = exp(s) + floor, [n, 1, y, x].
-        target, weight: [n, 1, y, x].
+        target: [n, 1, y, x].
+        weight: [n, 1, y, x].
         printed: the paper's log σ² without the half, under which σ² becomes half of the true variance.
         beta: 0 to 1; multiplies each voxel's loss by its (detached) σ^(2·beta), which lets the mean go on learning
             where the variance is large, at bone say (Seitzer et al. 2022, "On the pitfalls of heteroscedastic
@@ -83,7 +85,8 @@ class HomoscedasticWeights(nn.Module):
     to the optimiser.
 
     Args:
-        regressions, classifications: how many losses of each kind.
+        regressions: how many losses of that kind.
+        classifications: how many losses of that kind.
         printed: log σ² in place of ½·log σ² (Bragman 2018).
     """
 

@@ -50,7 +50,8 @@ class VolumeFeed(PairFeed):
         Args:
             seed: of the patches.
             start: the first batch.
-            rank, world: of several processes each has its part.
+            rank: this process, from 0; each has its part.
+            world: how many there are.
 
         Returns:
             Endless.
@@ -62,7 +63,8 @@ class VolumeFeed(PairFeed):
         """What a validation looks at: whole scans, of several processes as many for each.
 
         Args:
-            rank, world: this process and how many there are.
+            rank: this process, from 0.
+            world: how many there are.
 
         Returns:
             One scan at a time.
@@ -115,7 +117,10 @@ class VolumePatches(NumberedPatches):
         cases: the training scans.
         size: voxels along an edge.
         seed: of the patches.
-        start, batch, rank, world: as of `NumberedPatches`.
+        start: as of `NumberedPatches`.
+        batch: as of `NumberedPatches`.
+        rank: as of `NumberedPatches`.
+        world: as of `NumberedPatches`.
     """
 
     def __init__(

@@ -23,7 +23,8 @@ def log_likelihood(log_p, labels, present):
 
     Args:
         log_p: log probabilities [n, K, z, y, x].
-        labels, present: see the module.
+        labels: see the module.
+        present: see the module.
 
     Returns:
         [n, z, y, x].
@@ -40,7 +41,10 @@ def cross_entropy(logits, labels, present, known):
     """−mean log likelihood over the voxels that count.
 
     Args:
-        logits, labels, present, known: see the module.
+        logits: see the module.
+        labels: see the module.
+        present: see the module.
+        known: see the module.
 
     Returns:
         (a scalar, class probabilities [n, K, z, y, x]).
@@ -56,7 +60,10 @@ def heteroscedastic(logits, sd, labels, present, known, samples: int):
     Noise goes into logits before the softmax, so nothing of it is ever added to a variance of probabilities.
 
     Args:
-        logits, labels, present, known: see the module.
+        logits: see the module.
+        labels: see the module.
+        present: see the module.
+        known: see the module.
         sd: σ, [n, 1, z, y, x]; the noise is drawn for each class from torch's own generator.
         samples: T.
 
@@ -77,7 +84,9 @@ def dice(probabilities, labels, present, known):
 
     Args:
         probabilities: [n, K, z, y, x].
-        labels, present, known: see the module.
+        labels: see the module.
+        present: see the module.
+        known: see the module.
 
     Returns:
         A scalar.

@@ -25,7 +25,8 @@ def sides(
 
     Args:
         table: prepare.csv.
-        folds, fold: the parts, and the one that validates.
+        folds: how many parts.
+        fold: the one that validates, from 0.
         command: what writes that table.
         unit: what it calls its cases.
         cross_fit: deal all patients even where the data say who validates.
@@ -109,7 +110,8 @@ class PairFeed:
         Args:
             seed: of the patches.
             start: the first batch.
-            rank, world: of several processes each has its part.
+            rank: this process, from 0; each has its part.
+            world: how many there are.
 
         Returns:
             Endless.
@@ -123,7 +125,8 @@ class PairFeed:
         """What a validation looks at: whole pairs, of several processes as many for each.
 
         Args:
-            rank, world: this process and how many there are.
+            rank: this process, from 0.
+            world: how many there are.
 
         Returns:
             One pair at a time.
@@ -168,7 +171,10 @@ class PairPatches(NumberedPatches):
         cases: the training pairs.
         size: voxels along an edge, a multiple of 4, at least 44.
         seed: of the patches.
-        start, batch, rank, world: as of `NumberedPatches`.
+        start: as of `NumberedPatches`.
+        batch: as of `NumberedPatches`.
+        rank: as of `NumberedPatches`.
+        world: as of `NumberedPatches`.
         rare: each organ as often as any other at all, by drawing the organ before the patient.
     """
 

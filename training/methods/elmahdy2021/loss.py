@@ -31,7 +31,9 @@ def ncc_loss(fixed, warped, valid):
     `deformation.objective.correlation`.
 
     Args:
-        fixed, warped, valid: [n, 1, z, y, x].
+        fixed: [n, 1, z, y, x].
+        warped: [n, 1, z, y, x].
+        valid: [n, 1, z, y, x].
 
     Returns:
         A scalar.
@@ -44,7 +46,8 @@ def overlap_loss(found, truth, present, valid, absent: float = 0.0):
     """1 − Dice of each structure that was drawn, mean over them (Elmahdy 2021, Eq. 1, with squared denominators).
 
     Args:
-        found, truth: probabilities or one-hot labels without the background, [n, K, z, y, x].
+        found: probabilities or one-hot labels without the background, [n, K, z, y, x].
+        truth: the same, true ones.
         present: 1 where the structure was drawn in this patient, [n, K].
         valid: 1 where a voxel counts, [n, 1, z, y, x].
         absent: 0: a structure that is drawn but lies in no part of a patch has nothing to overlap with, and is left

@@ -53,7 +53,8 @@ class Adversary(nn.Module):
 
     Args:
         kind: "cross-entropy" (SASSNet) or "geman-mcclure" (MT-CTL, Eq. 1).
-        in_channels, width: of the `Discriminator`.
+        in_channels: of the `Discriminator`.
+        width: of the `Discriminator`.
     """
 
     def __init__(self, kind: str, in_channels: int, width: int):
@@ -88,7 +89,9 @@ class Adversary(nn.Module):
         """One step of the discriminator on what the network made of a batch.
 
         Args:
-            image, distance, labelled: as of `fooling`.
+            image: as of `fooling`.
+            distance: as of `fooling`.
+            labelled: as of `fooling`.
 
         Returns:
             Its loss, detached.

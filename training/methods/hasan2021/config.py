@@ -46,7 +46,8 @@ class Hasan2021(Config):
         """As `Config.read`, and parts that MT-CTL has.
 
         Args:
-            given, files: as of `Config.read`.
+            given: as of `Config.read`.
+            files: as of `Config.read`.
 
         Returns:
             The settings.

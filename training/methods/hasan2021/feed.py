@@ -93,7 +93,8 @@ def cross_fitted(table: Path, labelled: int, folds: int, fold: int) -> Sides:
     Args:
         table: prepare.csv.
         labelled: of the others the first so many are labelled; 0: all.
-        folds, fold: the parts, and the one that validates.
+        folds: how many parts.
+        fold: the one that validates, from 0.
 
     Returns:
         The three sides.
@@ -178,7 +179,8 @@ class FewLabelsFeed:
         Args:
             seed: of the crops.
             start: the first batch.
-            rank, world: of several processes each has its part.
+            rank: this process, from 0; each has its part.
+            world: how many there are.
 
         Returns:
             Endless.
@@ -192,7 +194,8 @@ class FewLabelsFeed:
         """What a validation looks at: whole scans.
 
         Args:
-            rank, world: this process and how many there are.
+            rank: this process, from 0.
+            world: how many there are.
 
         Returns:
             One scan at a time.
@@ -208,10 +211,14 @@ class Crops(NumberedPatches):
     known all the same. Batches are numbered: see `NumberedPatches`.
 
     Args:
-        labelled, unlabelled: scans as `stacked` gives them.
+        labelled: scans as `stacked` gives them.
+        unlabelled: scans as `stacked` gives them.
         size: (x, y, z) voxels; it may exceed the scan, beyond which there is what is darkest in it.
         seed: of the crops.
-        start, batch, rank, world: as of `NumberedPatches`.
+        start: as of `NumberedPatches`.
+        batch: as of `NumberedPatches`.
+        rank: as of `NumberedPatches`.
+        world: as of `NumberedPatches`.
         unlabelled_batch: crops of a batch that are of unlabelled scans.
         augmentation: "quarter turns" in the axial plane and flips, as the published methods do; or "turns and
             contrast", turns of up to 15°, scaling, flips between left and right alone, and another scanner's gain,

@@ -27,7 +27,8 @@ def supervised(logits, labels):
     (`L_seg`).
 
     Args:
-        logits, labels: see the module.
+        logits: see the module.
+        labels: see the module.
 
     Returns:
         A scalar.
@@ -42,7 +43,8 @@ def dice_loss(probabilities, labels):
     Of a class that the batch lacks it is Σp / (Σp + 1), so that there is no division by nothing.
 
     Args:
-        probabilities, labels: see the module.
+        probabilities: see the module.
+        labels: see the module.
 
     Returns:
         A scalar.
@@ -74,7 +76,8 @@ def distance_loss(found, truth):
     """Mean squared error of the distance map (Hasan 2021, `L_dis`).
 
     Args:
-        found, truth: [n, 1, z, y, x].
+        found: [n, 1, z, y, x].
+        truth: [n, 1, z, y, x].
 
     Returns:
         A scalar.
@@ -86,7 +89,8 @@ def cross_task(probabilities, distance):
     """Mean of ‖f1 − π⁻¹(f2)‖² over the voxels, foreground against foreground (Hasan 2021, `L_cross-task`).
 
     Args:
-        probabilities, distance: see the module.
+        probabilities: see the module.
+        distance: see the module.
 
     Returns:
         A scalar.
@@ -113,7 +117,8 @@ def guidance(probabilities, distance, uncertainty, threshold: float):
     """`cross_task` of the voxels of which the network is sure (Hasan 2021, `L_G`).
 
     Args:
-        probabilities, distance: see the module.
+        probabilities: see the module.
+        distance: see the module.
         uncertainty: [n, 1, z, y, x], nats.
         threshold: nats.
 
@@ -169,7 +174,8 @@ def mean_teacher(student, teacher, uncertainty, threshold: float):
     4).
 
     Args:
-        student, teacher: probabilities [n, K, z, y, x].
+        student: probabilities [n, K, z, y, x].
+        teacher: of the same shape.
         uncertainty: the teacher's, [n, 1, z, y, x], nats.
         threshold: nats.
 
@@ -187,7 +193,8 @@ def geman_mcclure(labelled, unlabelled, beta: float = BETA):
     with b = D(unlabelled), so that what it makes of unlabelled scans is taken for that of labelled ones.
 
     Args:
-        labelled, unlabelled: a and b, [n].
+        labelled: a, [n].
+        unlabelled: b, [n].
         beta: β.
 
     Returns:
@@ -219,7 +226,8 @@ def follow(teacher: torch.nn.Module, student: torch.nn.Module, step: int, decay:
     own.
 
     Args:
-        teacher, student: of one architecture.
+        teacher: changed in place.
+        student: of the same architecture.
         step: from 0.
         decay: the largest α.
     """

@@ -17,7 +17,9 @@ def global_mae(found, target, valid):
     """Mean absolute error over all measured voxels (1TN-GL; Kaushik 2022, Eq. 1).
 
     Args:
-        found, target, valid: see the module.
+        found: see the module.
+        target: see the module.
+        valid: see the module.
 
     Returns:
         A scalar.
@@ -33,7 +35,9 @@ def weighted_mae(found, target, region, valid):
     MAE.
 
     Args:
-        found, target, valid: see the module.
+        found: see the module.
+        target: see the module.
+        valid: see the module.
         region: k, a mask as floats.
 
     Returns:
@@ -51,7 +55,9 @@ def dice_loss(probability, truth, valid):
     """1 − 2·Σxy / (Σx² + Σy²) (Kaushik 2022, Eq. 3).
 
     Args:
-        probability, truth, valid: see the module.
+        probability: see the module.
+        truth: see the module.
+        valid: see the module.
 
     Returns:
         A scalar; 0 where the batch holds no true voxel, so that the term is silent there.
@@ -72,7 +78,8 @@ def three_task_loss(out, target, body, bone, valid, weights=WEIGHTS) -> dict:
     Args:
         out: an `AtrousOutput`.
         target: HU/1000, air outside the body.
-        body, bone: masks as floats.
+        body: mask as floats.
+        bone: mask as floats.
         valid: see the module.
         weights: of the three terms.
 

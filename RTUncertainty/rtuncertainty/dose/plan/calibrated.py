@@ -32,7 +32,8 @@ class DoseCalibration:
         """The calibrated intervals of the difference from the CT.
 
         Args:
-            lower, upper: ends of the samples' band by dose, percent of the prescription.
+            lower: end of the samples' band by dose, percent of the prescription.
+            upper: the other end.
 
         Returns:
             {dose: (lower, upper)}, percent of the prescription.

@@ -120,7 +120,8 @@ def compare(
     """Compares doses of one plan, on one grid.
 
     Args:
-        ct_dose, other: Gy.
+        ct_dose: Gy.
+        other: Gy.
         regions: by name.
         prescription: Gy.
         members: doses on samples of the other image, for bands of 5 to 95 %.

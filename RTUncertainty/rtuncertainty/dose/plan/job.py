@@ -130,7 +130,9 @@ def dose_to_folder(
     _upper.nii.gz (5 and 95 % of each voxel), and with `page` dvh.html. The folder appears whole or not at all.
 
     Args:
-        ct, structure_file, synct: paths; see `read_synct` and `rtuncertainty.dose.structures.read`.
+        ct: path of a file or DICOM folder.
+        structure_file: path, see `rtuncertainty.dose.structures.read`.
+        synct: path, see `read_synct`, or None.
         output: the folder.
         plan: path of a JSON file; None: the simple plan of `modality`.
         modality: photon or proton.

@@ -56,10 +56,12 @@ def of_images(
     axes.
 
     Args:
-        ct, synct: HU.
+        ct: HU.
+        synct: HU.
         sd: of the synthetic CT, HU.
         body: of the MR that the synthetic CT was made from; None: where the CT shows the patient.
-        ct_name, synct_name: what messages call them.
+        ct_name: what messages call the CT.
+        synct_name: what messages call the synthetic CT.
 
     Returns:
         The patient.

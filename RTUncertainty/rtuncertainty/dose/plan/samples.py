@@ -81,7 +81,8 @@ def field_members(
     `mean`.
 
     Args:
-        mean, sd: HU [z, y, x].
+        mean: HU [z, y, x].
+        sd: HU [z, y, x].
         spacing: (x, y, z), mm.
         samples: how many.
         seed: the same seed gives the same members.

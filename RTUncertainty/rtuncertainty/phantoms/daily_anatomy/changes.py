@@ -239,7 +239,8 @@ def levels(anatomy: Anatomy, z: np.ndarray, course: np.ndarray) -> np.ndarray:
 
     Args:
         anatomy: of the planning scan.
-        z, course: as `spine` gives them.
+        z: as `spine` gives it.
+        course: as `spine` gives it.
 
     Returns:
         [z, y, x], mm.

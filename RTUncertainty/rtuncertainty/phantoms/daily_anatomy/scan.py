@@ -16,8 +16,8 @@ def daily_grid(planning: sitk.Image, spacing_ratio, lower_mm, upper_mm) -> sitk.
     Args:
         planning: the image.
         spacing_ratio: how many times as large its voxels are, (x, y, z).
-        lower_mm, upper_mm: (x, y, z) by which the faces at the first and the last voxel move outwards (inwards if
-            negative).
+        lower_mm: (x, y, z) by which the faces at the first voxel move outwards (inwards if negative).
+        upper_mm: the same at the last voxel.
 
     Returns:
         An image to be used as a grid.
