@@ -23,7 +23,7 @@ def replaced(path: Path):
     Raises:
         InputError: in one line, for a full disk or a place that cannot be written to.
     """
-    # before the first dot: the format of "ct.nii.gz" is told from all that follows it
+    # before the first dot: the format of "ct.nii.gz" is known from all that follows it
     name, dot, suffixes = path.name.partition(".")
     temporary = path.with_name(f"{name}.part{dot}{suffixes}")
     try:

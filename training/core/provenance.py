@@ -1,10 +1,10 @@
-"""Who was trained on: patients are told by the content of their images, never by their names.
+"""Who was trained on: patients are known by the content of their images, never by their names.
 
 A patient's identity are the SHA-256 of the input images of all his prepared cases, as they lie in their files
 (`identities`); two days of one patient share it. They are computed once and kept in `hashes.json` beside prepare.csv. A
 card says in `training.patients` whom each of its checkpoints has seen, with all weights that it began with, as salted
 hashes: {checkpoints: [{seen: [{salt, hashes}], unknown: [bundle, …]}], validation: {salt, hashes}}. `unknown` are
-bundles that it began with and that do not tell. Cards of earlier versions have names (`case_names`) alone: a name that
+bundles that it began with and that do not say. Cards of earlier versions have names (`case_names`) alone: a name that
 was seen is seen, any other is unknown.
 """
 

@@ -30,12 +30,12 @@ class Evaluated:
 
     name: str
     case: Case
-    synct: np.ndarray  # HU
-    sd: np.ndarray | None = None  # predictive sd, HU; None for a network that tells none
-    intrinsic_sd: np.ndarray | None = None  # HU
-    parameter_sd: np.ndarray | None = None  # HU
-    probability: np.ndarray | None = None  # [K, z, y, x], channel k for label k; K = 0 or None without class outputs
-    labels: np.ndarray | None = None  # by default the likeliest class inside the body
+    synct: np.ndarray
+    sd: np.ndarray | None = None
+    intrinsic_sd: np.ndarray | None = None
+    parameter_sd: np.ndarray | None = None
+    probability: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
     def __post_init__(self):
         if self.case.ct is None:

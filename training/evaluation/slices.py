@@ -293,7 +293,7 @@ def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], 
     }
     shown["share of the tissue called air"] = "tissue called air"
     table = {k: mean(c, 4 if c == "tissue called air" else 2) for k, c in shown.items()}
-    # of the recalibrated sd, which is what `predict` will show with this card
+    # of the recalibrated SD, which is what `predict` will show with this card
     synct = {
         "z_mean": mean(RECALIBRATED[0], 3),
         "z_sd": mean(RECALIBRATED[1], 3),

@@ -1,4 +1,4 @@
-"""Whether a predictive sd finds the errors (sparsification) and whether its intervals hold what they promise.
+"""Whether a predictive SD finds the errors (sparsification) and whether its intervals hold what they promise.
 
 Functions take one-dimensional arrays over the scored voxels of one patient, in HU.
 """
@@ -62,10 +62,10 @@ class Sparsification:
         ause_random: what an SD that knows nothing of the errors comes to.
     """
 
-    mae: list[float]  # at each of REMOVED, the most uncertain voxels gone
-    oracle: list[float]  # the same, the largest errors gone
-    ause: float  # mean over all parts of mae − oracle: 0 for a perfect ranking
-    ause_random: float  # what an sd that knows nothing of the errors comes to
+    mae: list[float]
+    oracle: list[float]
+    ause: float
+    ause_random: float
 
 
 def sparsification(error: np.ndarray, sd: np.ndarray, removed=REMOVED, seed: int = 0) -> Sparsification | None:

@@ -15,7 +15,7 @@ from . import bragman2018, eatonrosen2018, elmahdy2021, hasan2021, kaushik2022
 
 # hasan2021 before eatonrosen2018: a V-Net is the former's where no method is named
 METHODS = {m.Config.METHOD: m for m in (bragman2018, kaushik2022, elmahdy2021, hasan2021, eatonrosen2018)}
-# what a budget says to the study besides: how to evaluate, and what all networks begin with (see run/common_start.py)
+# what a budget says to the experiment besides: how to evaluate, and what all networks begin with (run/common_start.py)
 OF_THE_STUDY = ("evaluation", "common")
 # the network of a config that names none
 DEFAULT = bragman2018.Config.NETWORKS[0]

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from scipy import ndimage, stats
 
-# of each statistic: whether a high value is the bad one, and how it is told
+# of each statistic: whether a high value is the bad one, and the text of its warning
 MEASURES = {
     "noise": (True, "The noise is {value:.1%} of the contrast in the body"),
     "sharpness": (False, "The edges in a slice rise by {value:.1%} of the contrast per mm"),
@@ -90,7 +90,7 @@ def histogram_distance(own, typical) -> float:
         Their mean distance, in typical SDs.
     """
     typical = np.asarray(typical, float)
-    # the span of the 5th to the 95th percentile is 3.29 sds of a normal distribution
+    # the span of the 5th to the 95th percentile is 3.29 SDs of a normal distribution
     return float(np.abs(np.asarray(own, float) - typical).mean() / max((typical[-1] - typical[0]) / 3.29, 1e-6))
 
 

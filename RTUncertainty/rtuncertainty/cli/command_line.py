@@ -179,7 +179,7 @@ def main(arguments=None) -> int:
 
 
 def _quiet_itk(debug: bool) -> None:
-    """Keep ITK's warnings, several lines of C++ each, off standard error: what a user should know is told by us."""
+    """Keep ITK's warnings, several lines of C++ each, off standard error: what a user should know we say."""
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalWarningDisplay(debug)

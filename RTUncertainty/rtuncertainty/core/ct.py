@@ -11,7 +11,7 @@ from .errors import InputError
 
 TISSUE_HU = -300.0
 AIR_HU = -1000.0
-# HU that the networks tell apart, and the HU of one unit
+# HU that the networks distinguish, and the HU of one unit
 WINDOW = (-500.0, 1000.0)
 UNIT = 500.0
 

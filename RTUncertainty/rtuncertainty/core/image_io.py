@@ -433,6 +433,6 @@ class _Writing:
                 raise InputError(f"{self.place}: no permission to write there; choose another folder.") from error
             raise InputError(f"{self.place} cannot be written: {error.strerror or error}.") from error
         if isinstance(error, RuntimeError) and "rite" in str(error):
-            # SimpleITK tells no errno; a full disk is by far the usual cause
+            # SimpleITK gives no errno; a full disk is by far the usual cause
             raise InputError(f"{self.place}: an image could not be written; is the disk full?") from error
         return False

@@ -5,9 +5,8 @@ moving image, and Slicer reads them as the transform *from* parent. A planning C
 the transform node therefore move onto the daily scan as they should, without anything to invert or tick; "to parent",
 the way points and surfaces go, is Slicer's own numerical inverse of the field. Between voxels Slicer interpolates the
 field by cubic splines (its voxels are met exactly), and beyond the grid it goes on with the outermost displacements.
-The file must hold one
-field: a composite of rigid and field arrives as a general transform and no longer as a grid. So a rigid pre-alignment
-is worked into the field here.
+The file must hold one field: a composite of rigid and field arrives as a general transform and no longer as a grid. So
+a rigid pre-alignment is worked into the field here.
 
 SimpleITK writes 64-bit numbers and does not compress them: 24 bytes a voxel.
 """

@@ -117,7 +117,7 @@ def export_result(
 
 @contextlib.contextmanager
 def _without_values(kind: str):
-    """A context in which what a library did not expect becomes an error that tells where, but quotes no value of the
+    """A context in which what a library did not expect becomes an error that says where, but quotes no value of the
     series.
     """
     try:

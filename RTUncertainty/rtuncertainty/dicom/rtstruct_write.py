@@ -18,7 +18,7 @@ from .outlines import polygons
 from .series import Series
 
 _STUDY = UID("1.2.840.10008.3.1.2.3.1")
-# names that tell of a target: the rest are organs
+# names that mean a target: the rest are organs
 _ROLES = (
     (r"^i?gtv", "GTV"),
     (r"^ctv", "CTV"),
@@ -83,7 +83,7 @@ def make_structure_set(
 
 
 def role_of(s: Structure) -> str:
-    """The RT ROI interpreted type: that of the structure, or what its name tells."""
+    """The RT ROI interpreted type: that of the structure, or what its name says."""
     return s.role or next((role for pattern, role in _ROLES if re.match(pattern, s.name.strip().lower())), "ORGAN")
 
 

@@ -1,9 +1,9 @@
 """DVHs of an uncertain structure or dose: pointwise bands of the curve, and intervals of its numbers.
 
 Members of the distribution are DVHs: of sampled masks, of sampled doses, or of the nested contours that a result folder
-holds as inside_<structure>.nii.gz (Eaton-Rosen 2018: all voxels of a structure move together, so its percentiles are
-contours). Where the folder tells calibrated volumes, the member of a percentile is the nested contour that has the
-calibrated volume of that percentile: the band is then that of the calibrated distribution, whose spread may be narrower
+holds as inside_<structure>.nii.gz (Eaton-Rosen 2018: all voxels of a structure are correlated, so its percentiles are
+contours). Where the folder holds calibrated volumes, the member of a percentile is the nested contour that has the
+calibrated volume of that percentile: the band is then that of the calibrated distribution, which may be narrower
 or wider than that of the network's own contours.
 """
 

@@ -3,9 +3,9 @@
 Even-odd rule in every plane: what lies inside of an odd number of its contours is inside, so that a contour in a
 contour is a hole (the XOR of CLOSEDPLANAR_XOR; keyhole contours work as well). A plane stands for the slab that reaches
 half-way to its neighbours; a gap of more than 1.5 of the usual distances stays a gap. How far a structure goes on
-beyond its end planes no contour tells, and
-systems differ in it: here by default half of a distance, which makes the volume that of Cavalieri's estimator (without
-bias) and that of a mask with a slice for each plane. Eclipse's volumes are those of a quarter (`ends=0.5`).
+beyond its end planes no contour says, and systems differ in it: here by default half of a distance, which makes the
+volume that of Cavalieri's estimator (without bias) and that of a mask with a slice for each plane. Eclipse's volumes
+are those of a quarter (`ends=0.5`).
 """
 
 from __future__ import annotations

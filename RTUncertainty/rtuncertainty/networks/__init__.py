@@ -38,7 +38,7 @@ def names() -> list[str]:
 
 
 def build(name: str, **arguments):
-    """A network by its name, with its paper's sizes unless told otherwise.
+    """A network by its name, with its paper's sizes unless the arguments say otherwise.
 
     Args:
         name: one of `names`; "1tn_gl" and "1tn_fl" are "1tn-gl" and "1tn-fl".

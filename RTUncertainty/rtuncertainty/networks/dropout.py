@@ -1,4 +1,4 @@
-"""Dropout whose masks come from a generator: a sample is told by its seed, and the global state of torch is left
+"""Dropout whose masks come from a generator: a sample is known by its seed, and the global state of torch is left
 alone.
 """
 

@@ -77,7 +77,7 @@ class HighRes3D(nn.Module):
     """The common part of the four networks, which is HR-drop-last (Eaton-Rosen 2018, Sec. 2).
 
     By default the normalisation of the head keeps its learnt scale and shift alone (`OutputNorm`): with the batch's own
-    mean and variance the logits of an organ would be spread alike in patches with and without it. The number of
+    mean and variance the logits of an organ would vary alike in patches with and without it. The number of
     parameters is the same.
 
     Args:

@@ -99,7 +99,7 @@ class AtrousUNet(nn.Module):
 
     # half of the receptive field of 181
     margin = 90
-    # beyond the image there is only air: fewer columns of it tell the same
+    # beyond the image there is only air: fewer columns of it say the same
     border = 32
 
     def __init__(self, in_channels=1, tasks=3, filters=32, dropout=0.1, printed=False):

@@ -36,7 +36,7 @@ class Organs:
     vesicles: np.ndarray
     bladder: np.ndarray
     course: tuple
-    bladder_base: tuple  # x, y, z where it is held
+    bladder_base: tuple
     prostate_middle: tuple
     prostate_axes: tuple
 

@@ -55,26 +55,26 @@ class Prediction:
         seconds: by stage.
     """
 
-    synct: sitk.Image | None  # int16, HU
-    intrinsic_sd: sitk.Image | None  # float32, HU
+    synct: sitk.Image | None
+    intrinsic_sd: sitk.Image | None
     parameter_sd: sitk.Image | None
     predictive_sd: sitk.Image | None
-    structures: sitk.Image  # uint8 labels
-    entropy: sitk.Image  # predictive entropy, nats
-    mutual_information: sitk.Image  # nats
+    structures: sitk.Image
+    entropy: sitk.Image
+    mutual_information: sitk.Image
     probabilities: dict[str, sitk.Image]
-    body: sitk.Image  # uint8; the sds go on beyond it, see `edge`
+    body: sitk.Image
     volumes: list[volumes.Volume]
-    assessed: list[volume_assessment.Assessed]  # the same structures' distributions of volume, and quality
+    assessed: list[volume_assessment.Assessed]
     flags: list[flags.Flag]
     card: dict
     options: dict
     input_name: str
     device_used: str
     bias_field_corrected: bool
-    measured: np.ndarray | None = None  # bool [z, y, x], the input's field of view; None: all of it
+    measured: np.ndarray | None = None
     reference: sitk.Image | None = None
-    error: sitk.Image | None = None  # synCT − CT, HU
+    error: sitk.Image | None = None
     zscore: sitk.Image | None = None
     metrics: list = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -276,7 +276,7 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
     labels, out["assessed"] = sitk.GetArrayViewFromImage(out["structures"]), []
     for k, s in enumerate(card["outputs"]["structures"][: len(out["probabilities"])], 1):
         p = sitk.GetArrayViewFromImage(out["probabilities"][s["name"]])
-        # between voxels of one organ the samples move together: sds are interpolated, not variances
+        # between voxels of one organ the samples are correlated: SDs are interpolated, not variances
         sd = on_input(statistics.probability_variance[:, k].clamp_min(0).sqrt()) * inside
         out["assessed"].append(
             volume_assessment.assess(

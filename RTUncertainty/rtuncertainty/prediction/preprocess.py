@@ -196,7 +196,7 @@ def _tidy(mask: np.ndarray, spacing, name: str) -> np.ndarray:
 
 
 def _wider(core, root, threshold, fov, spacing, name) -> tuple[np.ndarray, np.ndarray]:
-    """The body from its core, see `body_mask`, and what is doubtful."""
+    """The body from its core, see `body_mask`, and what is uncertain."""
     air = root[fov & (distance_inside(~core, spacing) > 8.0)]
     if air.size >= 500:
         middle, high = np.percentile(air, [50, 95])

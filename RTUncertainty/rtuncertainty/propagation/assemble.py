@@ -1,4 +1,4 @@
-"""From the working grid to the daily CT's: images of the deformation, contours, and their spread."""
+"""From the working grid to the daily CT's: images of the deformation, contours, and their SDs."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def _volume(mask: np.ndarray, ml: float, assessed, card: dict) -> tuple:
 def _cut_off(mask: sitk.Image, field: sitk.Image, daily: sitk.Image) -> float:
     """The part of a planning structure that the deformation puts outside of the daily scan.
 
-    One step of the inverse is taken for it, which is near enough to tell inside from outside.
+    One step of the inverse is taken for it, which is near enough to distinguish inside from outside.
     """
     index = np.argwhere(sitk.GetArrayViewFromImage(mask) > 0)[:, ::-1]
     matrix, origin = axes(mask)

@@ -52,7 +52,7 @@ def of_deformation(
 
 
 def _moved_together(name, mask, sd_mm, daily, card, rule) -> Assessed:
-    """With the surface moving by as many of its sds everywhere."""
+    """With the surface moving by as many of its SDs everywhere."""
     size = np.prod([s.stop - s.start for s in geometry.bounding_box(mask)]) if mask.any() else 0
     coarse = max(1, math.ceil(math.sqrt(size / LARGEST)))
     # distances over millions of voxels take minutes: of a whole body they are taken on every second or third

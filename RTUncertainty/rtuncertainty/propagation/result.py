@@ -47,9 +47,9 @@ class Contour:
     segmented_sd_mm: float
     agreement: Agreement
     default: str
-    cut_off: float = 0.0  # the part of the planning structure that lies outside of the daily scan
-    role: str = ""  # DICOM's RT ROI interpreted type, if the planning structures came with one
-    assessed: volume_assessment.Assessed | None = None  # of the default path; None without samples
+    cut_off: float = 0.0
+    role: str = ""
+    assessed: volume_assessment.Assessed | None = None
 
     @property
     def mask(self) -> sitk.Image:
@@ -82,10 +82,10 @@ class Propagation:
     """
 
     field: sitk.Image
-    warped_planning: sitk.Image  # int16, HU
+    warped_planning: sitk.Image
     jacobian: sitk.Image
-    displacement_sd: sitk.Image | None  # mm
-    entropy: sitk.Image | None  # nats, of the direct segmentation
+    displacement_sd: sitk.Image | None
+    entropy: sitk.Image | None
     contours: list[Contour]
     flags: list[flags.Flag]
     similarity: dict

@@ -7,7 +7,7 @@ import SimpleITK as sitk
 
 from ..core import geometry
 
-# HU outside of which nothing more is told about where bone and soft tissue are
+# HU outside of which nothing more is said about where bone and soft tissue are
 WINDOW = (-300.0, 700.0)
 SPACING = 4.0  # mm, of the images that are compared
 BEHIND = 0.2  # of correlation, by which a start may be behind another on coarse voxels

@@ -1,4 +1,4 @@
-"""The joint network on a pair of scans: deformation and organs with the spread over dropout samples.
+"""The joint network on a pair of scans: deformation and organs with their SD over dropout samples.
 
 Everything before dropout runs once, in tiles; what the heads see is kept, and each sample is one 1³ convolution of it.
 The moments are accumulated as samples come, so memory does not depend on their number.

@@ -1,8 +1,8 @@
-"""The calibrated spread of a deformation: what a card's `calibration.spread` does to the covariance over the samples.
+"""The calibrated SD of a deformation: what a card's `calibration.spread` does to the covariance over the samples.
 
-Dropout tells which places are less certain than others, not by how many millimetres the deformation errs: it knows
+Dropout shows which places are less certain than others, not by how many millimetres the deformation errs: it knows
 nothing of what the network never learnt. On validation pairs, whose true deformation is known, the sampled covariance Σ
-is scaled and a residual added, a²·Σ + b²·1, so that errors over sd have an sd of 1. Training's side, the fit, is
+is scaled and a residual added, a²·Σ + b²·1, so that errors over SD have an SD of 1. Training's side, the fit, is
 training/calibration/spread.py.
 """
 

@@ -16,7 +16,7 @@ SD_COLORS = {
     "predictive": "#d55e00",
     "intrinsic": "#009e73",
     "parameter": "#0072b2",
-}  # Okabe and Ito: told apart with any colour vision
+}  # Okabe and Ito: distinct with any colour vision
 
 
 def text(found) -> str:

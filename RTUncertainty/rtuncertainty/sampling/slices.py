@@ -33,7 +33,7 @@ class Statistics:
         expected_entropy: mean of the samples' entropies, nats, c = 1.
     """
 
-    mean: Any  # tensors; None of networks that give no image
+    mean: Any
     intrinsic: Any
     parameter: Any
     probability: torch.Tensor
@@ -209,7 +209,7 @@ class _Collected:
             return zeros(channels) if moments.mean is None else moments.mean
 
         def variance(moments, channels):
-            # one deterministic network: no spread is known
+            # one deterministic network: no SD is known
             return (
                 moments.variance()
                 if moments.samples > 1

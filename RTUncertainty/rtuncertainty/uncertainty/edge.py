@@ -16,7 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 # of the fall; between soft tissue and air; q where something is seen outside of the mask (see `preprocess.regions`); d
-# beyond which q is 0; up to this q (32 HU) the edge leaves a voxel's sd to the network
+# beyond which q is 0; up to this q (32 HU) the edge leaves a voxel's SD to the network
 SCALE_MM, STEP_HU, UNCERTAIN, REACH_MM, CERTAIN = 0.7, 1000.0, 0.1, 6.0, 0.001
 
 

@@ -1,4 +1,4 @@
-"""How good a contour is likely to be, told without a truth: expected Dice, and the entropy along its surface."""
+"""How good a contour is likely to be, without a truth: expected Dice, and the entropy along its surface."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class QualityCalibration:
     level: float = 0.9
     cases: int = 0
     patients: int = 0
-    scores: dict = field(default_factory=dict)  # of cross-validation, for the card alone
+    scores: dict = field(default_factory=dict)
 
     def apply(self, expected: float) -> tuple[float, float, float]:
         """The true Dice to expect.

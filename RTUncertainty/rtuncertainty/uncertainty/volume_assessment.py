@@ -57,7 +57,7 @@ def assess(
     """
     probability = inside if probability is None else probability
     membership = np.zeros(labelled.shape, np.float32)
-    # an organ is a small part of a scan; a voxel around it tells where its surface is. What is no number is kept, to be
+    # an organ is a small part of a scan; a voxel around it shows where its surface is. What is no number is kept, to be
     # refused
     some = ~(inside < SURE) | (probability > structure_quality.LEAST) | labelled
     box = geometry.bounding_box(some, 1) if some.any() else (slice(0, 1),) * 3

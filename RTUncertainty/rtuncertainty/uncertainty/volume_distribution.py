@@ -2,7 +2,7 @@
 
 A network with dropout gives a voxel's probability p many times. The contour of percentile q holds the voxels whose
 q-quantile of p lies above one half, which is where P(p > ½) > 1 − q. Contours are nested, and their volumes are the
-distribution: all voxels move together ("maximising the correlation"), since the volumes of single samples hardly
+distribution: all voxels are correlated ("maximising the correlation"), since the volumes of single samples hardly
 differ.
 
 P(p > ½) needs two running moments (`volumes.probability_of_being_inside`, a Beta fit). `restricted` makes of it the
@@ -20,7 +20,7 @@ from ..core.geometry import bounding_box
 from .volumes import SURE
 
 PERCENTILES = (0.5, 1, 2.5, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 97.5, 99, 99.5)
-# of the intervals that a result tells
+# of the intervals that a result states
 LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)
 # what the median contour holds lies above one half by so much
 ABOVE_HALF = 1e-3
@@ -106,7 +106,7 @@ def from_surface(mask: np.ndarray, sd_mm, spacing) -> np.ndarray:
     whole, out = mask, mask.astype(np.float32)
     if not mask.any():
         return out
-    # further than 3 sds from the surface there is nothing to tell
+    # further than 3 SDs from the surface there is nothing to say
     box = bounding_box(mask, [int(3 * float(np.max(sd)) / s) + 2 for s in tuple(spacing)[::-1]])
     mask = mask[box]
     if mask.all():

@@ -1,8 +1,8 @@
-"""Is a volume one that a patient may have? The card's `calibration.flags.usual_volume` tells what the training patients
+"""Is a volume one that a patient may have? The card's `calibration.flags.usual_volume` says what the training patients
 had.
 
 A network that misses a structure may be sure of the little that it found: neither its interval nor its expected Dice
-then tells. That nobody's parotid holds 2 ml does.
+then says so. That nobody's parotid holds 2 ml does.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from scipy import stats
 from ...core.files import replaced
 from .store import Network
 
-# Okabe and Ito's colours, told apart with any colour vision; networks beyond the seventh come dashed
+# Okabe and Ito's colours, distinct with any colour vision; networks beyond the seventh come dashed
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222")
 DASHES = ("-", "--", "-.")
 NAMES = ("bone_dice.png", "z_histogram.png", "calibration.png", "sparsification.png")

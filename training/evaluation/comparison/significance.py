@@ -34,12 +34,12 @@ class Test:
     metric: str
     a: str
     b: str
-    n: int  # patients
-    different: int  # patients in whom the two differ; the test stands on these
-    median: float  # of a − b
+    n: int
+    different: int
+    median: float
     p: float
     p_holm: float = math.nan
-    family: int = 0  # tests that were corrected together
+    family: int = 0
 
     @property
     def smallest(self) -> float:

@@ -16,7 +16,7 @@ from ..elmahdy2021.feed import PairFeed
 AIR = float(normalised(np.float32(AIR_HU)))
 # share of the patches that are centred near an organ
 ON_ORGANS = 0.75
-# augmentation: sd of the three angles (degrees), of log(scale), of the HU's gain and offset; the most sd of added noise
+# augmentation: SD of the three angles (degrees), of log(scale), of the HU's gain and offset; the most SD of added noise
 # (HU)
 ANGLE, SCALE, GAIN, OFFSET_HU, NOISE_HU = 5.0, 0.06, 0.02, 5.0, 25.0
 

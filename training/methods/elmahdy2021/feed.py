@@ -69,7 +69,7 @@ class PairFeed:
         SystemExit: as of `sides`.
     """
 
-    # what prepared them, what they are called, and how many classes a network has that is not told
+    # what prepared them, what they are called, and how many classes a network has where nothing is said
     command, unit, classes = "pairs", "pairs", 5
     read_case = staticmethod(pair_case.load)
 

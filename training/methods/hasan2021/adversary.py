@@ -1,4 +1,4 @@
-"""The discriminator of SASSNet and MT-CTL, which tells labelled from unlabelled scans by image and distance map."""
+"""The discriminator of SASSNet and MT-CTL, which parts labelled from unlabelled scans by image and distance map."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from .config import AUGMENTATIONS
 
 # of the first 48 scans in the customary order the last 8 validate; any behind them are unlabelled
 FIRST, VALIDATION = 48, 8
-# of "turns and contrast": the largest angle (radians) and scaling, sd of log gain and of the offset (sd of the image),
+# of "turns and contrast": the largest angle (radians) and scaling, SD of log gain and of the offset (SD of the image),
 # range of gamma
 ANGLE, SCALE, GAIN, OFFSET, GAMMA = math.pi / 12, 0.1, 0.15, 0.15, (0.75, 1.33)
 

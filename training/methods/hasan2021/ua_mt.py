@@ -10,7 +10,7 @@ from . import loss
 from .task import FewLabels
 
 SAMPLES = 8
-# of the noise that perturbs what the teacher sees: sd, and where it is cut
+# of the noise that perturbs what the teacher sees: SD, and where it is cut
 NOISE, LARGEST = 0.1, 0.2
 
 

@@ -37,9 +37,9 @@ class Delivery:
     table: Table
     grid: DoseGrid
     patient: Patient
-    fields: Any  # PhotonFields or ProtonFields, once they are made
-    body: torch.Tensor  # bool, on the grid
-    ct_dose: torch.Tensor = field(default=None)  # Gy, on the grid
+    fields: Any
+    body: torch.Tensor
+    ct_dose: torch.Tensor = field(default=None)
 
     def volume(self, hu: np.ndarray) -> torch.Tensor:
         """An image as the beams' medium on the dose grid.

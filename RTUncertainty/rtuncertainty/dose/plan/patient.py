@@ -33,11 +33,11 @@ class Patient:
     """
 
     grid: sitk.Image
-    ct: np.ndarray  # float32, HU
-    body: np.ndarray  # bool
-    measured: np.ndarray  # bool
-    synct: np.ndarray | None = None  # float32, HU
-    sd: np.ndarray | None = None  # float32, HU: predictive standard deviation
+    ct: np.ndarray
+    body: np.ndarray
+    measured: np.ndarray
+    synct: np.ndarray | None = None
+    sd: np.ndarray | None = None
 
     def ready(self, hu: np.ndarray) -> np.ndarray:
         """`hu` as beams are to see it."""

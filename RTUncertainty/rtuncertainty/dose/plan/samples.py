@@ -3,12 +3,12 @@ voxels.
 
 What the error of one voxel does to a dose is nothing; what the errors along a beam do depends on how far they go
 together. Independent errors average out over some tens of voxels and give a band that is far too narrow; one error for
-the whole image gives the widest. Here member = mean + sd × field, with a Gaussian random field of mean 0 and variance
-1. On the five validation patients of `limb-t1-synct` the errors in units of their sd go together like `MEASURED`: half
-of their variance is gone after 4 mm, a quarter goes on over centimetres, and a few percent are one error for the whole
-image (`training/results/dose.md` has the curve beside this one). The field carries the whole predictive
-variance: real dropout samples are as smooth as the network's masks, voxel by voxel, and their part in that variance is
-a few percent.
+the whole image gives the widest. Here member = mean + SD × field, with a Gaussian random field of mean 0 and variance
+1. On the five validation patients of `limb-t1-synct` the errors in units of their SD are correlated like `MEASURED`:
+half of their variance is gone after 4 mm, a quarter goes on over centimetres, and a few percent are one error for the
+whole image (`training/results/dose.md` has the curve beside this one). The field carries the whole predictive variance:
+real dropout samples are as smooth as the network's masks, voxel by voxel, and their part in that variance is a few
+percent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
-# (part of the variance, distance over which it goes together in mm): the part of 0 mm is the noise of single voxels
+# (part of the variance, distance over which it is correlated in mm): the part of 0 mm is the noise of single voxels
 MEASURED = ((0.16, 0.0), (0.33, 3.0), (0.25, 9.0), (0.22, 25.0), (0.04, float("inf")))
 # HU that a CT can hold
 RANGE = (-1024.0, 3071.0)
@@ -56,7 +56,7 @@ def smooth_field(shape, spacing, correlation_mm: float | None, generator: np.ran
         return sum(np.float32(np.sqrt(part)) * smooth_field(shape, spacing, mm, generator) for part, mm in MEASURED)
     if np.isinf(correlation_mm):
         return np.full(shape, generator.standard_normal(), np.float32)
-    # white noise through a Gaussian of sd s has the correlation exp(−d²/4s²)
+    # white noise through a Gaussian of SD s has the correlation exp(−d²/4s²)
     kernels = [_kernel(correlation_mm / 2 / s) for s in reversed(spacing)]
     wide = [n + len(k) - 1 for n, k in zip(shape, kernels)]
     field = generator.standard_normal(wide, np.float32)
@@ -68,7 +68,7 @@ def smooth_field(shape, spacing, correlation_mm: float | None, generator: np.ran
 
 
 def _kernel(sd: float) -> np.ndarray:
-    """A Gaussian of `sd` voxels to 3.5 sd, whose squares sum to 1."""
+    """A Gaussian of `sd` voxels to 3.5 SDs, whose squares sum to 1."""
     half = int(np.ceil(3.5 * sd))
     kernel = np.exp(-0.5 * (np.arange(-half, half + 1) / max(sd, 1e-6)) ** 2)
     return kernel / np.sqrt((kernel**2).sum())
