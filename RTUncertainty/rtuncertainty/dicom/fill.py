@@ -12,18 +12,12 @@ ON_SLICE = 0.1
 
 
 def rasterised(polygons, shape) -> np.ndarray:
-    """The voxels whose centres lie inside of an odd number of polygons.
+    """The voxels [row, column] (bool) whose centres lie inside of an odd number of `polygons` [n, 2] (column, row;
+    voxels).
 
     A polygon inside of another one is a hole, one inside of that an island; a line there and back, as in a keyhole
     contour, leaves nothing. Of two polygons with a common edge each centre on it belongs to one. Exact for vertices
     anywhere between centres.
-
-    Args:
-        polygons: [n, 2] each (column, row; voxels).
-        shape: (rows, columns).
-
-    Returns:
-        bool [row, column].
     """
     height, width = shape
     starts = np.concatenate([np.asarray(p, float) for p in polygons])
@@ -72,19 +66,12 @@ def _distance(mask: np.ndarray, spacing) -> np.ndarray:
 
 
 def stacked(planes: dict[float, np.ndarray], count: int, spacing) -> tuple[np.ndarray, int, list[float]]:
-    """A mask of shapes in planes.
+    """(mask [slice, row, column], slices filled between contours, gaps left open, in slices) of the shapes at `planes`.
 
-    A slice takes the shape that lies on it. Between two shapes further apart than the slices it is interpolated, where
-    they overlap and the distance is about the structure's usual one (to 1.5 times its median); a larger gap stays open.
-    Otherwise the nearest shape within half a slice counts. Beyond the first and the last nothing is added.
-
-    Args:
-        planes: {position in slices: bool [row, column]}.
-        count: of slices.
-        spacing: of rows and columns, mm.
-
-    Returns:
-        (mask [slice, row, column], slices filled between contours, gaps left open, in slices).
+    Keys are positions in slices. A slice takes the shape that lies on it. Between two shapes further apart than the
+    slices it is interpolated, where they overlap and the distance is about the structure's usual one (to 1.5 times its
+    median); a larger gap stays open. Otherwise the nearest shape within half a slice counts. Beyond the first and the
+    last nothing is added.
     """
     at = np.array(sorted(planes))
     steps = np.diff(at)

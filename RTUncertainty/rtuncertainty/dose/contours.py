@@ -3,9 +3,9 @@
 Even-odd rule in every plane: what lies inside of an odd number of its contours is inside, so that a contour in a
 contour is a hole (the XOR of CLOSEDPLANAR_XOR; keyhole contours work as well). A plane stands for the slab that reaches
 half-way to its neighbours; a gap of more than 1.5 of the usual distances stays a gap. How far a structure goes on
-beyond its end planes no contour says, and systems differ in it: here by default half of a distance, which makes the
-volume that of Cavalieri's estimator (without bias) and that of a mask with a slice for each plane. Eclipse's volumes
-are those of a quarter (`ends=0.5`).
+beyond its end planes no contour tells, and
+systems differ in it: here by default half of a distance, which makes the volume that of Cavalieri's estimator (without
+bias) and that of a mask with a slice for each plane. Eclipse's volumes are those of a quarter (`ends=0.5`).
 """
 
 from __future__ import annotations
@@ -24,19 +24,17 @@ GAP = 1.5
 
 
 class ContourRegion:
-    """A structure of closed polygons in parallel planes, which are those of the patient's axes (axial, sagittal or
-    coronal) or oblique.
+    """A structure of closed polygons.
 
     Args:
         polygons: arrays [n, 3] of points in LPS (mm), first point repeated or not; fewer than three points are left
-            out.
+        out.
         thickness_mm: of the slab of a structure with a single plane.
-        name: what messages call it.
         ends: how far the end slabs reach beyond their planes, in halves of the planes' distance: 1 as far as inwards, 0
-            not at all.
+        not at all.
 
-    Raises:
-        InputError: polygons that are not planar and parallel, or a single plane without `thickness_mm`.
+    All polygons lie in parallel planes, which are those of the patient's axes (axial, sagittal or coronal) or oblique.
+    Raises `InputError` for polygons that are not planar and parallel, and a single plane without `thickness_mm`.
     """
 
     reason = "has no closed contour with an area"
@@ -66,7 +64,7 @@ class ContourRegion:
         self.empty = self.volume_ml == 0
 
     def box(self) -> np.ndarray:
-        """The corners of the structure's bounding box, [8, 3], LPS in mm."""
+        """The corners [8, 3] of the structure's bounding box, LPS in mm."""
         ends = np.concatenate([e.reshape(-1, 2) for _, _, e in self.planes])
         low = [*ends.min(0), min(a for a, _, _ in self.planes)]
         high = [*ends.max(0), max(b for _, b, _ in self.planes)]

@@ -29,13 +29,9 @@ POINTS = 1 << 18
 
 @dataclass
 class Gamma:
-    """γ of a dose.
+    """γ at every voxel of the reference, float32 [z, y, x], at most `max_gamma`; NaN where it was not evaluated.
 
-    Attributes:
-        values: at every voxel of the reference, float32 [z, y, x], at most `max_gamma`; NaN where it was not evaluated.
-        max_gamma: where the search ended.
-        evaluated: the number of voxels that were.
-        outside: those above the cut-off that lie beyond the evaluated dose.
+    `evaluated`: the number of voxels that were; `outside`: those above the cut-off that lie beyond the evaluated dose.
     """
 
     values: torch.Tensor

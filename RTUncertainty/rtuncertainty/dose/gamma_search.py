@@ -14,16 +14,10 @@ BOXES = 1 << 18
 
 
 class Search:
-    """Branch and bound in one evaluated dose. Inside, all lengths are in distances to agreement, doses in tolerances
-    and γ is squared.
+    """Branch and bound in one evaluated dose; called with points (index [n, 3]), doses and tolerances [n], it returns γ
+    [n].
 
-    Args:
-        evaluated: dose [z, y, x], Gy.
-        spacing: of its voxels, (z, y, x), mm.
-        distance: to agreement, mm.
-        largest: γ where the search ends.
-        step: boxes are not halved below this edge.
-        device: of torch.
+    Inside, all lengths are in distances to agreement, doses in tolerances and γ is squared.
     """
 
     def __init__(self, evaluated, spacing, distance, largest, step, device):
