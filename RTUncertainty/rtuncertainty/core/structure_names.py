@@ -76,15 +76,7 @@ def organ(name: str) -> str | None:
 
 
 def match(names, organs) -> dict[str, str]:
-    """Which structures are organs of a model.
-
-    Args:
-        names: of structures.
-        organs: of the model; of two names for one organ the first stands.
-
-    Returns:
-        {name: organ}.
-    """
+    """{name: organ} of those of `names` that are one of `organs`; of two names for one organ the first stands."""
     found: dict[str, str] = {}
     for name in names:
         title = name if name in organs else organ(name)

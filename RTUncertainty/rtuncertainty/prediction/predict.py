@@ -95,29 +95,15 @@ def predict(
     progress: Progress | None = None,
     before=None,
 ) -> Prediction:
-    """Predicts synthetic CT and structures, or what of the two the model is for, with uncertainty (Bragman 2018;
-    Eaton-Rosen 2018). Writes nothing.
+    """Predict synthetic CT and structures, or what of the two the model is for, with uncertainty from an MR or a CT.
 
-    Args:
-        image: MR or CT in HU: `SimpleITK.Image` (3-D, any orientation) or a path to a file or DICOM folder.
-        bundle: name or folder.
-        samples: T ≥ 2, rounded up to pairs where they are antithetic.
-        seed: of the dropout masks.
-        device: auto, cpu, cuda, cuda:n.
-        bias_field: auto, on, off (N4).
-        reference: a CT (image or path) in the same frame; adds error, z-scores and metrics.
-        on_event: called with progress events (dicts).
-        cancel: a token; the run ends soon after it is set.
-        progress: in place of `on_event` and `cancel`.
-        before: called with the checked image before anything costly begins, to raise what speaks against the run.
-
-    Returns:
-        Images on the grid of the input; HU, nats, ml.
-
-    Raises:
-        InputError: an image, model or option that will not do.
-        OutOfMemoryError: the smallest tiles on the CPU do not fit.
-        Cancelled: `cancel` was set.
+    image: `SimpleITK.Image` (3-D, any orientation) or a path to a file or DICOM folder. bundle: name or folder.
+    samples: T >= 2, rounded up to pairs where they are antithetic. device: auto, cpu, cuda, cuda:n. bias_field: auto,
+    on, off (N4).
+    reference: a CT (image or path) in the same frame; adds error, z-scores and metrics. on_event: called with progress
+    events (dicts). cancel: a token; `Cancelled` is raised soon after it is set. before: called with the checked image
+    before anything costly begins, to raise what speaks against the run.
+    Raises `InputError`, `OutOfMemoryError` or `Cancelled`; nothing is written by this function.
     """
     progress = progress or Progress(on_event, cancel or CancelToken())
     progress.stage("read", 0.0, "Reading the image and the model")

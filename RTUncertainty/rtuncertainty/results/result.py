@@ -60,12 +60,12 @@ SDS = {
 class Result:
     """One result of `predict` or `propagate`.
 
-    Attributes:
+    Args:
         summary: what `summary.json` says; `write` fills in its "files".
         content: key -> what the file of that key holds, in memory: a `SimpleITK.Image` (`IMAGES`, `SEGMENTATIONS` with
-            Slicer's header, "transform": the displacement field in mm, daily to planning points), {structure: image}
-            (`PER_STRUCTURE`), or the rows of a table (`tables.COLUMNS`). None: there is none. Empty for a result that
-            was read.
+        Slicer's header,
+            "transform": the displacement field in mm, daily to planning points), {structure: image} (`PER_STRUCTURE`),
+            or the rows of a table (`tables.COLUMNS`). None: there is none. Empty for a result that was read.
         folder: where it was read from.
     """
 
@@ -315,16 +315,8 @@ class Result:
         return tables.read(self.path(key), tables.COLUMNS[key]) if self.has(key) else []
 
     def structures(self, key: str = "structures") -> dict[str, structure_set.Structure]:
-        """The structures of a segmentation, with colour, code and role; some may be empty.
-
-        Args:
-            key: of `SEGMENTATIONS`.
-
-        Returns:
-            {name: structure}.
-
-        Raises:
-            InputError: the file is missing or cannot be read.
+        """The structures of a segmentation (`SEGMENTATIONS`) by name, with colour, code and role; some may be empty.
+        Raises `InputError`.
         """
         given = self.content[key] if self.folder is None else self.path(key)
         found = structure_set.read(given, empty=True)
@@ -426,16 +418,7 @@ def file_names(prefix: str, structures) -> dict[str, str]:
 
 
 def require_space(image: sitk.Image, output, structures: int) -> None:
-    """Raises when a disk cannot hold a result; about 3 bytes a voxel and map.
-
-    Args:
-        image: that is described.
-        output: the place.
-        structures: how many there will be.
-
-    Raises:
-        InputError: there is too little room.
-    """
+    """Raise `InputError` when the disk of `output` cannot hold a result of `image`; about 3 bytes a voxel and map."""
     needed = image.GetNumberOfPixels() * (3 * (9 + structures) + structures)
     place = next(p for p in [Path(output).absolute(), *Path(output).absolute().parents] if p.exists())
     free = shutil.disk_usage(place).free

@@ -28,15 +28,9 @@ ABOVE_HALF = 1e-3
 
 @dataclass(frozen=True)
 class VolumeDistribution:
-    """Volumes of a structure at rising percentiles.
+    """Volumes in ml at rising percentiles (0 to 100, among them 50: the contour that is shown).
 
-    Attributes:
-        structure: its name.
-        percentiles: 0 to 100, rising, among them 50: the contour that is shown.
-        ml: the volume at each.
-
-    Raises:
-        ValueError: volumes that are not finite, negative or falling; it names the structure.
+    Raises `ValueError`, which names the structure, for volumes that are not finite, negative or falling.
     """
 
     structure: str
