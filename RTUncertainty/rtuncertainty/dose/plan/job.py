@@ -57,17 +57,7 @@ class SyntheticCT:
 
 
 def read_synct(path) -> SyntheticCT:
-    """A synthetic CT.
-
-    Args:
-        path: an image file, a DICOM folder, or a folder that predict wrote.
-
-    Returns:
-        The image and what came with it.
-
-    Raises:
-        InputError: there is none, or it cannot be read.
-    """
+    """A synthetic CT from an image file, a DICOM folder, or a folder that predict wrote. Raises `InputError`."""
     path = Path(path)
     if not (path / "summary.json").is_file():
         return SyntheticCT(image_io.read(path), str(path))
