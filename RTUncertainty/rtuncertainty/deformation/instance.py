@@ -1,0 +1,157 @@
+"""Instance optimisation: the deformation of one pair, from a start, by gradient descent from coarse to fine.
+
+After Siebert 2021 and 2024 (Adam on self-similarities, smooth lattice, diffusion), with correlation within a window
+beside the self-similarities: together they see vessels in a lung as well as soft tissue, and survive gas, contrast
+agent and the grey values of a cone beam.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from .features import box, mind
+from .objective import bending_energy, soft_dice
+from .warp import warp_tensor
+
+
+@dataclass(frozen=True)
+class Level:
+    """`factor`: voxels that become one; `steps` of Adam of `rate` voxels (of this level); weights of the terms, and
+    `smooth`, by how many means over 3³ nodes the lattice is smoothed."""
+
+    factor: int
+    steps: int
+    rate: float = 0.5
+    similarity: float = 12.0
+    correlation: float = 0.0
+    diffusion: float = 1.0
+    bending: float = 0.0
+    overlap: float = 0.0
+    lattice: int = 1
+    smooth: int = 3
+
+
+LEVELS = {
+    "fast": (Level(2, 40),),
+    "full": (Level(2, 50), Level(1, 16, rate=0.3, similarity=0.0, correlation=1.0, lattice=2, smooth=1)),
+}
+
+
+def optimised(
+    displacement: torch.Tensor,
+    fixed: torch.Tensor,
+    moving: torch.Tensor,
+    valid: torch.Tensor,
+    levels: tuple[Level, ...],
+    features: tuple[torch.Tensor, torch.Tensor] | None = None,
+    labels: tuple[torch.Tensor, torch.Tensor] | None = None,
+    report=None,
+) -> torch.Tensor:
+    """The displacement [1, 3, z, y, x] (voxels) after all levels.
+
+    Args:
+        displacement: the start, [1, 3, z, y, x].
+        fixed, moving: images [1, 1, z, y, x].
+        valid: [1, 1, z, y, x], 1 where both scans count.
+        features: their self-similarities (see `mind`), taken here if they are not given.
+        labels: structures of the moving and of the fixed scan [1, K, z, y, x].
+        report: called with 0 to 1.
+    """
+    features = features or (mind(fixed), mind(moving))
+    total, done = sum(level.steps for level in levels), 0
+    for level in levels:
+        displacement = _level(
+            displacement,
+            (fixed, moving, valid, *features, *(labels or (None, None))),
+            level,
+            None if report is None else (lambda step, d=done: report((d + step) / total)),
+        )
+        done += level.steps
+    return displacement
+
+
+def _level(displacement, given, level: Level, report):
+    shape = displacement.shape[2:]
+
+    def shrunk(x):
+        if x is None or level.factor == 1:
+            return x
+        return F.avg_pool3d(x, level.factor, ceil_mode=True, count_include_pad=False)
+
+    wanted = list(given)
+    if not level.similarity:
+        wanted[3] = wanted[4] = None
+    if not level.correlation:
+        wanted[0] = wanted[1] = None
+    if not level.overlap:
+        wanted[5] = wanted[6] = None
+    fixed, moving, valid, features, moving_features, labels, fixed_labels = [shrunk(x) for x in wanted]
+    start = shrunk(displacement) / level.factor
+    small = start.shape[2:]
+    lattice = torch.zeros((1, 3, *(-(-n // level.lattice) for n in small)), device=start.device, requires_grad=True)
+    optimiser = torch.optim.Adam([lattice], level.rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, level.steps, 0.1 * level.rate)
+    count = valid.sum().clamp_min(1.0)
+    windowed = None if fixed is None else _Windowed(fixed, valid)
+
+    def current():
+        d = lattice
+        for _ in range(level.smooth):
+            d = box(d, 1)
+        if level.lattice > 1:
+            d = F.interpolate(d, size=small, mode="trilinear", align_corners=False)
+        return start + d
+
+    for step in range(level.steps):
+        if report is not None:
+            report(step)
+        d = current()
+        loss = level.diffusion * sum(
+            (d.narrow(k, 1, d.shape[k] - 1) - d.narrow(k, 0, d.shape[k] - 1)).square().mean() for k in (2, 3, 4)
+        )
+        if level.bending:
+            loss = loss + level.bending * bending_energy(d)
+        if features is not None:
+            apart = (warp_tensor(moving_features, d) - features).square().mean(1, keepdim=True)
+            loss = loss + level.similarity * (apart * valid).sum() / count
+        if windowed is not None:
+            loss = loss + level.correlation * (1 - windowed(warp_tensor(moving, d)))
+        if labels is not None:
+            loss = loss + level.overlap * (1 - soft_dice(warp_tensor(labels, d, 0.0), fixed_labels, valid)).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    with torch.no_grad():
+        correction = current() - start
+        if level.factor > 1:
+            correction = F.interpolate(
+                correction, scale_factor=level.factor, mode="trilinear", align_corners=False
+            )[(..., *(slice(0, n) for n in shape))]
+    return displacement + level.factor * correction
+
+
+class _Windowed:
+    """The squared correlation of a fixed image with another in overlapping cubes of 4 voxels, every second voxel; mean
+    over the valid ones. What is known of the fixed image is taken once."""
+
+    def __init__(self, fixed: torch.Tensor, valid: torch.Tensor):
+        self._fixed, self._mean = fixed, _cubes(fixed)
+        self._variance = (_cubes(fixed * fixed) - self._mean**2).clamp_min(0)
+        self._valid = _cubes(valid)
+        self._total = self._valid.sum().clamp_min(1.0)
+        self._usual = 1e-3 * self._variance.mean() + 1e-9
+
+    def __call__(self, other: torch.Tensor) -> torch.Tensor:
+        mean = _cubes(other)
+        variance = (_cubes(other * other) - mean**2).clamp_min(0)
+        both = _cubes(self._fixed * other) - self._mean * mean
+        squared = both * both / ((self._variance + self._usual) * (variance + self._usual))
+        return (squared * self._valid).sum() / self._total
+
+
+def _cubes(x: torch.Tensor) -> torch.Tensor:
+    return F.avg_pool3d(x, 4, stride=2, ceil_mode=True, count_include_pad=False)
