@@ -39,7 +39,9 @@ class Scan:
 
 
 def require(card: dict, scan: Scan, name: str) -> None:
-    """Raise `InputError` when the scan cannot be what the model was trained for."""
+    """Raise `InputError` when the scan cannot be what the model was trained for. A card whose modality is null takes
+    any.
+    """
     wanted, is_ct = card["input"].get("modality", "MR"), image_io.is_ct(scan.array, scan.modality)
     if wanted == "MR" and is_ct:
         raise InputError(

@@ -53,9 +53,7 @@ class Side:
 
 
 @torch.no_grad()
-def start(
-    fixed: Side, moving: Side, searches=SEARCHES, report=None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def start(fixed: Side, moving: Side, searches=SEARCHES, report=None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(there, back, apart): two displacements [1, 3, z, y, x] (voxels) that are each other's inverse, fixed → moving
     and moving → fixed, and how far (voxels) the two last searches had been from that [1, 1, z, y, x].
 

@@ -14,6 +14,9 @@ _PAIRS = [
     if sum((i - j) ** 2 for i, j in zip(a, b)) == 2
 ]
 
+# of images whose unit is 500 HU: twice the variance of a noise of 15 HU
+NOISE = 2 * (15 / 500) ** 2
+
 
 def box(x: torch.Tensor, radius: int) -> torch.Tensor:
     """The mean over a cube of 2·radius + 1 voxels of `x` [n, c, z, y, x]; beyond the faces the outermost values go on.
@@ -33,12 +36,13 @@ def box(x: torch.Tensor, radius: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def mind(image: torch.Tensor, radius: int = 1, dilation: int = 2) -> torch.Tensor:
+def mind(image: torch.Tensor, radius: int = 1, dilation: int = 2, noise: float = NOISE) -> torch.Tensor:
     """The 12 self-similarities [1, 12, z, y, x] of an image [1, 1, z, y, x], each from 0 to 1.
 
     Args:
         radius: of the cubes (voxels) that are compared.
         dilation: how far (voxels) the six neighbours lie away.
+        noise: a mean squared difference that is no contrast yet.
 
     exp(−D/V): D the mean squared difference of two neighbouring cubes less the least of the twelve, V its mean over the
     twelve, which is the local contrast. What an intensity means, and how a scan's grey values drift, does not matter.
@@ -56,7 +60,5 @@ def mind(image: torch.Tensor, radius: int = 1, dilation: int = 2) -> torch.Tenso
     for k, (a, b) in enumerate(_PAIRS):
         found[:, k : k + 1] = box((shifted(a) - shifted(b)) ** 2, radius)
     found -= found.amin(1, keepdim=True)
-    contrast = found.mean(1, keepdim=True)
-    usual = contrast.mean()
-    contrast = contrast.clamp(1e-3 * float(usual) + 1e-12, 1e3 * float(usual) + 1e-12)
+    contrast = found.mean(1, keepdim=True) + noise
     return found.div_(contrast).neg_().exp_()

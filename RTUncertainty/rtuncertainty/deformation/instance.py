@@ -12,15 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from .features import box, mind
-from .objective import bending_energy, soft_dice
+from .features import NOISE, box, mind
 from .warp import warp_tensor
 
 
 @dataclass(frozen=True)
 class Level:
-    """`factor`: voxels that become one; `steps` of Adam of `rate` voxels (of this level); weights of the terms, and
-    `smooth`, by how many means over 3³ nodes the lattice is smoothed."""
+    """`factor`: voxels that become one; `steps` of Adam of `rate` voxels (of this level); weights of the terms; what is
+    optimised is a lattice of every `lattice`-th voxel after `smooth` means over 3³ of its nodes."""
 
     factor: int
     steps: int
@@ -28,8 +27,6 @@ class Level:
     similarity: float = 12.0
     correlation: float = 0.0
     diffusion: float = 1.0
-    bending: float = 0.0
-    overlap: float = 0.0
     lattice: int = 1
     smooth: int = 3
 
@@ -47,7 +44,6 @@ def optimised(
     valid: torch.Tensor,
     levels: tuple[Level, ...],
     features: tuple[torch.Tensor, torch.Tensor] | None = None,
-    labels: tuple[torch.Tensor, torch.Tensor] | None = None,
     report=None,
 ) -> torch.Tensor:
     """The displacement [1, 3, z, y, x] (voxels) after all levels.
@@ -57,7 +53,6 @@ def optimised(
         fixed, moving: images [1, 1, z, y, x].
         valid: [1, 1, z, y, x], 1 where both scans count.
         features: their self-similarities (see `mind`), taken here if they are not given.
-        labels: structures of the moving and of the fixed scan [1, K, z, y, x].
         report: called with 0 to 1.
     """
     features = features or (mind(fixed), mind(moving))
@@ -65,7 +60,7 @@ def optimised(
     for level in levels:
         displacement = _level(
             displacement,
-            (fixed, moving, valid, *features, *(labels or (None, None))),
+            (fixed, moving, valid, *features),
             level,
             None if report is None else (lambda step, d=done: report((d + step) / total)),
         )
@@ -86,9 +81,7 @@ def _level(displacement, given, level: Level, report):
         wanted[3] = wanted[4] = None
     if not level.correlation:
         wanted[0] = wanted[1] = None
-    if not level.overlap:
-        wanted[5] = wanted[6] = None
-    fixed, moving, valid, features, moving_features, labels, fixed_labels = [shrunk(x) for x in wanted]
+    fixed, moving, valid, features, moving_features = [shrunk(x) for x in wanted]
     start = shrunk(displacement) / level.factor
     small = start.shape[2:]
     lattice = torch.zeros((1, 3, *(-(-n // level.lattice) for n in small)), device=start.device, requires_grad=True)
@@ -112,15 +105,11 @@ def _level(displacement, given, level: Level, report):
         loss = level.diffusion * sum(
             (d.narrow(k, 1, d.shape[k] - 1) - d.narrow(k, 0, d.shape[k] - 1)).square().mean() for k in (2, 3, 4)
         )
-        if level.bending:
-            loss = loss + level.bending * bending_energy(d)
         if features is not None:
             apart = (warp_tensor(moving_features, d) - features).square().mean(1, keepdim=True)
             loss = loss + level.similarity * (apart * valid).sum() / count
         if windowed is not None:
             loss = loss + level.correlation * (1 - windowed(warp_tensor(moving, d)))
-        if labels is not None:
-            loss = loss + level.overlap * (1 - soft_dice(warp_tensor(labels, d, 0.0), fixed_labels, valid)).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -128,9 +117,8 @@ def _level(displacement, given, level: Level, report):
     with torch.no_grad():
         correction = current() - start
         if level.factor > 1:
-            correction = F.interpolate(
-                correction, scale_factor=level.factor, mode="trilinear", align_corners=False
-            )[(..., *(slice(0, n) for n in shape))]
+            finer = F.interpolate(correction, scale_factor=level.factor, mode="trilinear", align_corners=False)
+            correction = finer[(..., *(slice(0, n) for n in shape))]
     return displacement + level.factor * correction
 
 
@@ -143,13 +131,12 @@ class _Windowed:
         self._variance = (_cubes(fixed * fixed) - self._mean**2).clamp_min(0)
         self._valid = _cubes(valid)
         self._total = self._valid.sum().clamp_min(1.0)
-        self._usual = 1e-3 * self._variance.mean() + 1e-9
 
     def __call__(self, other: torch.Tensor) -> torch.Tensor:
         mean = _cubes(other)
         variance = (_cubes(other * other) - mean**2).clamp_min(0)
         both = _cubes(self._fixed * other) - self._mean * mean
-        squared = both * both / ((self._variance + self._usual) * (variance + self._usual))
+        squared = both * both / ((self._variance + NOISE) * (variance + NOISE))
         return (squared * self._valid).sum() / self._total
 
 

@@ -44,16 +44,14 @@ def digital_chest(
     grid = sitk.Image(size, sitk.sitkUInt8)
     grid.SetSpacing([float(s) for s in spacing])
     grid.SetOrigin([-180.0 + spacing[0] / 2, -132.0 + spacing[1] / 2, -190.0 + spacing[2] / 2])
-    points = [
-        np.arange(n, dtype=np.float32) * s + o for n, s, o in zip(size, grid.GetSpacing(), grid.GetOrigin())
-    ]
+    points = [np.arange(n, dtype=np.float32) * s + o for n, s, o in zip(size, grid.GetSpacing(), grid.GetOrigin())]
     z, y, x = np.meshgrid(*points[::-1], indexing="ij")
     tree = [_vessels(rng, middle) for middle in LUNGS]
     textures = {name: _texture(rng, z.shape, width) for name, width in (("liver", 3.0), ("soft", 2.0), ("lung", 1.2))}
     drawn = _vessel_image(tree, x, y, z)
-    planning, structures = _render(x, y, z, drawn, textures, np.zeros(3))
+    planning, structures = _render(x, y, z, drawn, textures)
     # daily: each voxel looks up what was there on the planning scan, within the pleura and outside by other rules
-    inside = _displaced(x, y, z, breath_mm, rng)
+    inside = _displaced(x, y, z, breath_mm)
     outside = np.stack([0 * x, 0.012 * breath_mm * np.clip(-y / 60, -1, 1), 0.06 * breath_mm * np.clip(-y / 90, 0, 1)])
     pleura = _within(x, y, z)
     where = np.where(pleura, inside, outside)
@@ -70,7 +68,7 @@ def digital_chest(
     moved["body"] = structures["body"]
     at = np.array([fork for lung_tree in tree for fork in lung_tree[1]])
     kept = at[_visible(at, grid)]
-    found = _inverse(kept, breath_mm, seed)
+    found = _inverse(kept, breath_mm)
     good = np.abs(found[:, 2]) < 150
     kept, found = kept[good], found[good]
 
@@ -103,7 +101,7 @@ def _within(x, y, z):
     return (np.abs(x) / 134) ** 2.4 + (np.abs(y) / 88) ** 2.4 < np.clip((APEX + 14 - z) / 90, 0, 1) ** 0.8
 
 
-def _displaced(x, y, z, breath, rng=None):
+def _displaced(x, y, z, breath):
     """[3, …] mm from a daily to its planning point, within the pleura: breathed out, tissue lies higher by `breath` at
     the dome, less above and behind the sternum, and the lung is wider by little."""
     down = np.clip((APEX - z) / LENGTH, 0, 1.05)
@@ -119,7 +117,7 @@ def _displaced(x, y, z, breath, rng=None):
     ).astype(np.float32)
 
 
-def _inverse(points, breath, seed):
+def _inverse(points, breath):
     """Daily points of planning points: fixed-point iterations of what `_displaced` says."""
     found = points.astype(float).copy()
     for _ in range(200):
@@ -153,8 +151,9 @@ def _vessels(rng, middle: float):
 def _vessel_image(tree, x, y, z):
     """Share of vessel in each voxel, 0 to 1."""
     out = np.zeros(x.shape, np.float32)
-    low, step = np.array([a.flat[0] for a in (x, y, z)]), np.array(
-        [x[0, 0, 1] - x[0, 0, 0], y[0, 1, 0] - y[0, 0, 0], z[1, 0, 0] - z[0, 0, 0]]
+    low, step = (
+        np.array([a.flat[0] for a in (x, y, z)]),
+        np.array([x[0, 0, 1] - x[0, 0, 0], y[0, 1, 0] - y[0, 0, 0], z[1, 0, 0] - z[0, 0, 0]]),
     )
     for tubes, _ in tree:
         for start, end, radius in tubes:
@@ -174,7 +173,7 @@ def _texture(rng, shape, width):
     return noise / noise.std()
 
 
-def _render(x, y, z, vessels, textures, _shift):
+def _render(x, y, z, vessels, textures):
     """(HU, structures) of the planning scan."""
     body = (np.abs(x) / 165) ** 2.6 + (np.abs(y) / 112) ** 2.6 < np.clip((APEX + 45 - z) / 60, 0.25, 1)
     within = _within(x, y, z)
@@ -206,7 +205,8 @@ def _render(x, y, z, vessels, textures, _shift):
     hu = np.where(cord, 20.0, hu)
     hu = ndimage.gaussian_filter(hu, 0.5).astype(np.float32)
     left, right = lung & (x > 0), lung & (x < 0)
-    return hu, {"lung_left": left, "lung_right": right, "heart": heart, "liver": liver, "spinal_cord": cord & body, "body": body}
+    names = ("lung_left", "lung_right", "heart", "liver", "spinal_cord", "body")
+    return hu, dict(zip(names, (left, right, heart, liver, cord & body, body)))
 
 
 def _visible(points, grid):

@@ -74,6 +74,7 @@ def as_result(found: Propagation) -> Result:
             ],
             "similarity": found.similarity,
             "folding": found.folding,
+            "checks": {name: round(v, 4) if math.isfinite(v) else None for name, v in found.checks.items()},
             "rigid": _rigid(found.rigid),
             "jacobian": {
                 "mean": statistics.mean,

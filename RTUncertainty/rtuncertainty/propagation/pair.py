@@ -13,13 +13,14 @@ from ..core.ct import AIR_HU
 from . import rigid as rigidly
 
 MARGIN_MM = 8.0  # of air that is left around the daily body
+MOST_VOXELS = 3_000_000  # of a scan of any region, on working voxels; about half of them are the patient
 
 
 @dataclass
 class Pair:
     """Arrays [z, y, x] on `grid`, the working grid over the daily body: `daily` and `planning` (float32, HU), `body`
     (bool, the daily one), `known` (bool, where the planning CT was taken), `labels` {name: float32 0 to 1, the planning
-    structure}.
+    structure}, `planning_body` (bool).
 
     `rigid` maps points of the daily to the planning CT; `planning` and `labels` were resampled by it.
     """
@@ -31,6 +32,7 @@ class Pair:
     known: np.ndarray
     labels: dict[str, np.ndarray]
     rigid: sitk.Transform
+    planning_body: np.ndarray
 
 
 def cropped(image: sitk.Image, mask: np.ndarray, margin_mm: float) -> sitk.Image:
@@ -46,6 +48,15 @@ def through(image: sitk.Image, grid: sitk.Image, transform: sitk.Transform, outs
     return sitk.GetArrayFromImage(
         sitk.Resample(geometry.smoothed_for(image, grid), grid, transform, sitk.sitkLinear, outside, sitk.sitkFloat32)
     )
+
+
+def working_spacing(daily: sitk.Image, finest) -> list[float]:
+    """Voxels (mm) for a scan of any region: `finest`, or the scan's own where they are larger; larger in proportion
+    where there would be more than `MOST_VOXELS`."""
+    own = geometry.to_axial(daily).GetSpacing()
+    spacing = np.maximum(np.array(finest, float), own)
+    extent = np.prod(np.array(daily.GetSize(), float) * daily.GetSpacing())
+    return list(map(float, spacing * max(1.0, (extent / np.prod(spacing) / MOST_VOXELS) ** (1 / 3))))
 
 
 def make_pair(
@@ -76,6 +87,7 @@ def make_pair(
         _field_of_view(planning, grid, transform),
         labels,
         transform,
+        sitk.GetArrayFromImage(sitk.Resample(planning_body, grid, transform, sitk.sitkNearestNeighbor, 0)) > 0,
     )
 
 
