@@ -207,8 +207,7 @@ def evidence(case: Case, found: registration.Registered, displacement=None) -> d
     arrays = np.stack([pair.planning, pair.planning_body, pair.known]).astype(np.float32)
     d = found.displacement if displacement is None else displacement
     warped, body, known = warp_tensor(torch.from_numpy(arrays)[None], d)[0].numpy()
-    fixed, moving = registration.images(pair, torch.device("cpu"))
-    residual = registration.residual_of(d, *registration.sides(pair, fixed, moving))
+    residual = registration.residual(pair, d)
     apart = found.there_and_back.numpy() * float(np.mean(pair.grid.GetSpacing()))
     return checks.measured(
         pair.daily, warped, pair.body, body > 0.5, known > 0.99, pair.grid.GetSpacing(), True, apart, residual

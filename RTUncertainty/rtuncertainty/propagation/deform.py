@@ -15,6 +15,9 @@ from . import refine as refining
 from . import registration, sampling
 from .pair import Pair, label_array
 
+# of the features, beyond which the network's deformation is taken for wrong
+UNLIKE = 0.06
+
 
 @dataclass
 class Found:
@@ -82,7 +85,20 @@ def run(
             likeliest = found.probability.argmax(0)
             segmented = torch.stack([(likeliest == k).float() for k in pulling])[None]
         displacement = refining.refined(displacement, fixed, moving, inside, mode, progress, labels, segmented, bending)
-    return Found(found, displacement[0].detach(), _similarity(fixed, moving, inside, displacement))
+    displacement, residual = displacement.detach(), None
+    if mode != "off":
+        residual = registration.residual(pair, displacement)
+        if residual > UNLIKE:
+            # what a network that learnt other motion, or another region, leaves: begin again without it
+            alone = registration.run(pair, mode, 0, seed, device, progress, both_ways)
+            if alone.residual < residual:
+                progress.note(
+                    "The network's deformation does not fit these scans; registration alone was taken instead (the "
+                    "uncertainty is still that of the network, and too small)."
+                )
+                displacement, residual = alone.displacement.detach(), alone.residual
+    similarity = _similarity(fixed, moving, inside, displacement)
+    return Found(found, displacement[0], similarity, residual=residual)
 
 
 @torch.no_grad()

@@ -92,7 +92,7 @@ def propagate(
     from ..sampling import inference  # torch is needed from here on
 
     where = inference.choose_device(device)
-    card, networks = bundles.load(card["folder"], where)
+    networks = bundles.load(card["folder"], where)[1]
 
     progress.stage("align", 0.0, "Aligning the scans rigidly" if rigid == "on" else "Bringing the scans onto one grid")
     organs = {s["name"]: s for s in card["outputs"]["structures"]}

@@ -57,11 +57,9 @@ def _mask(array: np.ndarray, device) -> torch.Tensor:
 def residual_of(displacement: torch.Tensor, fixed: Side, moving: Side) -> float:
     """The mean squared difference of the features in the body, on voxels of twice the size."""
     a, b = fixed.pooled(2), moving.pooled(2)
-    small = a.features.shape[2:]
     d = F.avg_pool3d(displacement, 2, ceil_mode=True, count_include_pad=False) / 2
     moved = b.moved(d)
     weight = a.inside * moved.seen
-    assert moved.features.shape[2:] == small
     apart = (moved.features - a.features).square().mean(1, keepdim=True)
     return float((apart * weight).sum() / weight.sum().clamp_min(1.0))
 
@@ -74,6 +72,12 @@ def sides(pair: Pair, fixed: torch.Tensor, moving: torch.Tensor) -> tuple[Side, 
         Side(mind(fixed), _mask(pair.body & pair.known, device), torch.ones_like(known)),
         Side(mind(moving), _mask(pair.planning_body, device), known),
     )
+
+
+def residual(pair: Pair, displacement: torch.Tensor) -> float:
+    """`residual_of` a displacement [1, 3, z, y, x] of this pair."""
+    fixed, moving = images(pair, displacement.device)
+    return residual_of(displacement, *sides(pair, fixed, moving))
 
 
 def run(pair: Pair, mode: str, samples: int, seed: int, device, progress: Progress, both_ways: bool) -> Registered:
