@@ -1,5 +1,7 @@
 """Propagation without a model: features, search, optimisation, rigid starts and checks, on motion that is known."""
 
+import json
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -8,11 +10,13 @@ from make_pair import SPACING, image, make_patient
 from scipy import ndimage
 
 import rtuncertainty
-from rtuncertainty.core import ct, surfaces
+from rtuncertainty.cli import command_line
+from rtuncertainty.core import ct, structure_set, surfaces
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.deformation import compose_tensor, discrete, features, instance, transform_points, warp_tensor
 from rtuncertainty.phantoms.chest import digital_chest
-from rtuncertainty.propagation import checks, kinds, rigid
+from rtuncertainty.propagation import pair, rigid
+from rtuncertainty.uncertainty import checks
 
 
 def array(i):
@@ -72,7 +76,7 @@ def test_two_directions_become_each_others_inverse():
     back = -1.2 * there
     missed = compose_tensor(there, back).norm(dim=1).max()
     after = compose_tensor(*discrete.inverse_consistent(there, back)).norm(dim=1).max()
-    assert missed > 0.4 and after < 0.02
+    assert missed > 0.4 and after < 0.1 * missed
 
 
 def test_instance_optimisation_finds_a_wave():
@@ -139,7 +143,7 @@ def test_two_mrs_and_one_of_each(patient):
             rtuncertainty.propagate(one, masks, other, samples=2)
         assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="shows nothing"):
-        kinds.like_ct(image(np.zeros((8, 8, 8)), np.float32), "the MR")
+        pair.like_ct(image(np.zeros((8, 8, 8)), np.float32), "the MR")
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +195,7 @@ def test_a_registration_that_failed_is_red(chest, monkeypatch):
 
 def test_checks_measure_distances():
     """Two cylinders 6 mm apart; a scan without bone or lung says nothing of them."""
-    z, y, x = np.indices((20, 50, 60))
+    z, y, x = np.indices((50, 50, 60))
     first, second = (np.hypot(y - 25, x - c) < 12 for c in (27, 30))
     hu = [np.where(m, 40.0, -1000.0) for m in (first, second)]
     everywhere = np.ones(first.shape, bool)
@@ -204,3 +208,20 @@ def test_checks_measure_distances():
     assert len(found.failures(limits)) == 1 and found.flags(limits)[0].severity == "serious"
     gone = checks.measured(hu[0], hu[1], first, second & False, everywhere, (2.0, 2.0, 3.0), True)
     assert gone.values["bodies"] == np.inf
+
+
+def test_the_command_line_without_a_model(patient, tmp_path):
+    planning, masks, daily, *_ = patient
+    segmentation = structure_set.as_segmentation(list(structure_set.read(masks).values()))
+    files = {"planning": planning, "structures": segmentation, "daily": daily}
+    arguments = ["propagate", "--samples", "2", "--refine", "off", "--report", "--progress", "none"]
+    for name, given in files.items():
+        path = tmp_path / (f"{name}.seg.nrrd" if name == "structures" else f"{name}.nii.gz")
+        sitk.WriteImage(given, str(path))
+        arguments += [f"--{name}", str(path)]
+    assert command_line.main([*arguments, "--output", str(tmp_path / "r")]) == 0
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["model"]["name"] == "registration" and summary["options"]["refine"] == "off"
+    assert set(summary["checks"]) == set(checks.LIMITS) and summary["checks"]["bodies"] < 2
+    assert not (tmp_path / "r" / "segmented.seg.nrrd").exists()
+    assert "registration" in (tmp_path / "r" / "report.html").read_text(encoding="utf-8").lower()

@@ -31,9 +31,10 @@ from rtuncertainty.core.events import Progress  # noqa: E402
 from rtuncertainty.deformation import from_voxels, transform_points, warp_tensor  # noqa: E402
 from rtuncertainty.phantoms.chest import digital_chest  # noqa: E402
 from rtuncertainty.phantoms.daily_anatomy import daily_scan  # noqa: E402
-from rtuncertainty.propagation import checks, registration  # noqa: E402
+from rtuncertainty.propagation import registration  # noqa: E402
 from rtuncertainty.propagation.pair import Pair, make_pair  # noqa: E402
 from rtuncertainty.propagation.sampling import PAIRS  # noqa: E402
+from rtuncertainty.uncertainty import checks  # noqa: E402
 from training.calibration import spread  # noqa: E402
 from training.data.prepare import pairs as prepared  # noqa: E402
 
@@ -202,7 +203,7 @@ def compare(args) -> None:
 
 
 def evidence(case: Case, found: registration.Registered, displacement=None) -> dict[str, float]:
-    """What `propagation.checks` measures of a displacement."""
+    """What `uncertainty.checks` measures of a displacement."""
     pair = case.pair
     arrays = np.stack([pair.planning, pair.planning_body, pair.known]).astype(np.float32)
     d = found.displacement if displacement is None else displacement

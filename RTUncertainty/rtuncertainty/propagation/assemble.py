@@ -13,8 +13,8 @@ from ..core import geometry, structures, surfaces
 from ..core.ct import normalised
 from ..deformation.field import axes
 from ..deformation.objective import correlation
-from ..uncertainty import flags, volume_assessment
-from . import assess, checks, spread
+from ..uncertainty import checks, flags, volume_assessment
+from . import assess, spread
 from . import pair as pairs
 from .agreement import judge, limits_of
 from .result import LEVEL, Contour

@@ -17,7 +17,6 @@ from ..core.options import require_sampling
 from ..core.structure_set import Structure
 from ..dicom import structure_input
 from ..uncertainty import flags
-from . import kinds
 from . import pair as pairs
 from .result import Propagation
 
@@ -75,9 +74,9 @@ def propagate(
     # what the scans are compared by; MRs are brought into the range of a CT
     shown = (plan, day)
     if alone:
-        card["input"]["modality"] = kinds.kind_of_pair(plan, day, (plan_name, day_name))
+        card["input"]["modality"] = pairs.kind_of_pair(plan, day, (plan_name, day_name))
         if card["input"]["modality"] == "MR":
-            shown = (kinds.like_ct(plan, plan_name), kinds.like_ct(day, day_name))
+            shown = (pairs.like_ct(plan, plan_name), pairs.like_ct(day, day_name))
     given = structure_input.read(structures, grid=plan, tell=progress.note, grid_name=plan_name)
     if rigid == "off":
         geometry.require_overlap(day, plan, day_name, plan_name)

@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core import geometry
-from . import rigid_search
+from ..deformation import rigid_search
 
 # HU outside of which nothing more is told about where bone and soft tissue are
 WINDOW = (-300.0, 700.0)
@@ -26,8 +26,8 @@ def register(
 
     Correlation of the CTs between -300 and 700 HU inside the daily body, on voxels of 4 mm, from three starts: as they
     lie, bodies centred, and bodies centred in the transverse plane only (for fields of view of different length); and
-    from what a search over all shifts and several turns finds (`rigid_search`), where that is none of these. Of
-    those that are not far behind on coarse voxels the one that is best on fine ones is taken. Deterministic: every
+    from what a search over all shifts and several turns finds (`deformation.rigid_search`), where that is none of these.
+    Of those that are not far behind on coarse voxels the one that is best on fine ones is taken. Deterministic: every
     voxel counts, one thread adds up.
     """
     fixed, moving = (_coarse(i) for i in (daily, planning))

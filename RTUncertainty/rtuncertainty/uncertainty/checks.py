@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ..uncertainty.flags import Flag
+from .flags import Flag
 
 BONE_HU, LUNG_HU = 250.0, -400.0
 # structures of less (ml) are no check
@@ -75,7 +75,7 @@ def measured(
         daily, warped: HU.
         body, warped_body: masks of the patient; known: where the planning scan was taken, warped.
         spacing: (x, y, z) in mm. is_ct: whether bones and lungs can be told by their HU.
-        there_and_back: mm. residual: see `registration.residual_of`.
+        there_and_back: mm. residual: see `propagation.registration.residual_of`.
     """
     pairs = {"bodies": (body, warped_body)}
     if is_ct:
