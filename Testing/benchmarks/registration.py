@@ -1,7 +1,7 @@
 """Registration without a model (`propagate` without --model), measured on pairs whose deformation is known.
 
     python Testing/benchmarks/registration.py compare [--data OPENKBP] [--rivals elastix convexAdam] [--chests 2] …
-    python Testing/benchmarks/registration.py calibrate --data OPENKBP [--patients 6] [--pelves 3] [--chests 2]
+    python Testing/benchmarks/registration.py calibrate --data OPENKBP [--patients pt_202 …] [--pelves 3] [--chests 2]
 
 `compare` prints a table. `calibrate` writes error bars, limits of the checks and accuracy into the card
 Resources/Models/registration/model.json. Cases come from several generators, so that nothing is tuned to one:
@@ -17,6 +17,7 @@ import json
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,17 +133,24 @@ def patient(given, organs, kind: str, spacing, seed: int) -> Case:
     return Case(f"{given.name}, {kind}", kind, pair, truth, prepared.residual(field, pair))
 
 
-def cases(args):
-    """All that were asked for, one after the other."""
-    for seed in range(args.chests):
-        yield chest(seed, 25.0 + 10.0 * (seed % 2))
-    if args.data is not None:
-        names = sorted((args.data / "validation").iterdir(), key=lambda p: (len(p.name), p.name))
-        for given in prepared.openkbp(args.data, [p.name for p in names[: args.patients]]):
-            yield patient(given, prepared.HEADNECK, "simulated day", COARSE, 11)
-            yield patient(given, prepared.HEADNECK, "B-spline", COARSE, 12)
-    for given in prepared.pelves(args.pelves):
-        yield patient(given, prepared.PELVIS, "pelvis day", (4.0, 4.0, 4.0), 13)
+def cases(args) -> dict:
+    """{name: function that makes the case} of all that were asked for."""
+    made = {f"chest {seed}": partial(chest, seed, 25.0 + 10.0 * (seed % 2)) for seed in range(args.chests)}
+    for name in args.patients if args.data is not None else []:
+        for kind, seed in (("simulated day", 11), ("B-spline", 12)):
+            made[f"{name}, {kind}"] = partial(_neck, args.data, name, kind, seed)
+    for number in range(args.pelves):
+        made[f"PELVIS_{number:03d}, pelvis day"] = partial(_pelvis, number)
+    return made
+
+
+def _neck(data: Path, name: str, kind: str, seed: int) -> Case:
+    return patient(next(prepared.openkbp(data, [name])), prepared.HEADNECK, kind, COARSE, seed)
+
+
+def _pelvis(number: int) -> Case:
+    given = next(prepared.pelves(number + 1, [f"PELVIS_{number:03d}"]))
+    return patient(given, prepared.PELVIS, "pelvis day", (4.0, 4.0, 4.0), 13)
 
 
 def ours(case: Case, mode: str, samples: int = 0) -> registration.Registered:
@@ -192,8 +200,8 @@ def compare(args) -> None:
     methods |= {name: rivals[name] for name in args.rivals}
     print("| case | " + " | ".join(f"{m}: error, MSD (mm), s" for m in methods) + " |")
     print("|---" * (len(methods) + 1) + "|")
-    for case in cases(args):
-        cells = []
+    for make in cases(args).values():
+        case, cells = make(), []
         for method in methods.values():
             started = time.process_time()
             found = method(case)
@@ -215,28 +223,47 @@ def evidence(case: Case, found: registration.Registered, displacement=None) -> d
     ).values
 
 
+def measure(case: Case, samples: int) -> dict:
+    """What `calibrate` needs of a case, as JSON has it."""
+    found = ours(case, "full", samples)
+    row = {
+        "kind": case.kind,
+        "before": case.error_mm(torch.zeros_like(found.displacement)),
+        "error": case.error_mm(found.displacement),
+        "msd": case.msd_mm(found.displacement),
+        "good": evidence(case, found),
+        "bad": [],
+    }
+    # the same pair some 35 mm off: what a failure looks like
+    for shift in ((0.0, 0.0, 35.0), (30.0, -18.0, 0.0)):
+        voxels = torch.tensor([s / v for s, v in zip(shift, case.pair.grid.GetSpacing())], dtype=torch.float32)
+        row["bad"].append(evidence(case, found, found.displacement + voxels.view(1, 3, 1, 1, 1)))
+    if case.displacement is not None:
+        mm = case.pair.grid.GetSpacing()
+        mm2 = found.covariance.numpy() * np.reshape([mm[a] * mm[b] for a, b in PAIRS], (6, 1, 1, 1))
+        row["spread"] = spread.drawn(case.errors(found.displacement), mm2, case.where)
+    return row
+
+
 def calibrate(args) -> None:
-    """Fit error bars and limits, and write them into the card."""
-    rows, good, bad, table = {}, [], [], {}
-    for case in cases(args):
-        found = ours(case, "full", args.samples)
-        error, msd = case.error_mm(found.displacement), case.msd_mm(found.displacement)
-        group = {"chest": "breathing chests", "pelvis day": "pelves"}.get(case.kind, f"necks, {case.kind}")
-        table.setdefault(group, []).append((case.error_mm(torch.zeros_like(found.displacement)), error, msd))
-        good.append(evidence(case, found))
-        # the same pair left where it lay, and 35 mm off: what a failure looks like
-        for shift in ((0.0, 0.0, 35.0), (30.0, -18.0, 0.0)):
-            voxels = torch.tensor([s / v for s, v in zip(shift, case.pair.grid.GetSpacing())], dtype=torch.float32)
-            bad.append(evidence(case, found, found.displacement + voxels.view(1, 3, 1, 1, 1)))
-        if case.displacement is not None:
-            mm = case.pair.grid.GetSpacing()
-            mm2 = found.covariance.numpy() * np.reshape([mm[a] * mm[b] for a, b in PAIRS], (6, 1, 1, 1))
-            rows[f"{case.name.partition(',')[0]}_day{len(rows)}"] = spread.drawn(
-                case.errors(found.displacement), mm2, case.where
-            )
-        print(
-            case.name, f"{error:.2f} mm, MSD {msd:.2f} mm,", {k: round(v, 3) for k, v in good[-1].items()}, flush=True
-        )
+    """Fit error bars and limits, and write them into the card; cases that lie in --out are not measured again."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    measured = {}
+    for name, make in cases(args).items():
+        file = args.out / f"{name}.json"
+        if not file.exists():
+            file.write_text(json.dumps(measure(make(), args.samples)), encoding="utf-8")
+        measured[name] = json.loads(file.read_text(encoding="utf-8"))
+        print(name, {k: v for k, v in measured[name].items() if k not in ("bad", "spread")}, flush=True)
+    if args.measure_only:
+        return
+    table: dict[str, list] = {}
+    for row in measured.values():
+        group = {"chest": "breathing chests", "pelvis day": "pelves"}.get(row["kind"], f"necks, {row['kind']}")
+        table.setdefault(group, []).append([row[k] for k in ("before", "error", "msd")])
+    good = [row["good"] for row in measured.values()]
+    bad = [spoilt for row in measured.values() for spoilt in row["bad"]]
+    rows = {f"{n.partition(',')[0]}_day{k}": r["spread"] for k, (n, r) in enumerate(measured.items()) if "spread" in r}
     fitted, left_out = spread.fit(list(rows.values())), spread.left_out(rows)
     card = json.loads(CARD.read_text(encoding="utf-8"))
     card["calibration"]["spread"] = {
@@ -275,7 +302,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("what", choices=["compare", "calibrate"])
     parser.add_argument("--data", type=Path, help="OpenKBP, as training/README.md lays it out")
-    parser.add_argument("--patients", type=int, default=2, help="of its validation patients")
+    parser.add_argument("--patients", nargs="*", default=["pt_202", "pt_204"], help="names of its patients")
+    parser.add_argument("--out", type=Path, default=Path("runs/registration"), help="calibrate: one file a case")
+    parser.add_argument("--measure-only", action="store_true", help="calibrate: leave the card as it is")
     parser.add_argument("--chests", type=int, default=2)
     parser.add_argument("--pelves", type=int, default=1)
     parser.add_argument("--samples", type=int, default=10)

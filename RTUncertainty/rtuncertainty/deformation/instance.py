@@ -16,6 +16,9 @@ from .features import NOISE, box, mind
 from .warp import warp_tensor
 
 
+SLOWER = 0.5  # of the usual gradient: nodes with less of it move less than Adam's rate
+
+
 @dataclass(frozen=True)
 class Level:
     """`factor`: voxels that become one; `steps` of Adam of `rate` voxels (of this level); weights of the terms; what is
@@ -33,7 +36,7 @@ class Level:
 
 def fine(steps: int) -> Level:
     """On voxels as they are: correlation alone, which costs a twelfth of the self-similarities."""
-    return Level(1, steps, rate=0.3, similarity=0.0, correlation=1.0, lattice=2, smooth=1)
+    return Level(1, steps, rate=0.3, similarity=0.0, correlation=1.0, diffusion=2.0, lattice=2, smooth=1)
 
 
 LEVELS = {
@@ -115,9 +118,13 @@ def _level(displacement, given, level: Level, report):
             apart = (warp_tensor(moving_features, d) - features).square().mean(1, keepdim=True)
             loss = loss + level.similarity * (apart * valid).sum() / count
         if windowed is not None:
-            loss = loss + level.correlation * (1 - windowed(warp_tensor(moving, d)))
+            loss = loss + level.correlation * windowed(warp_tensor(moving, d))
         optimiser.zero_grad()
         loss.backward()
+        if not step:
+            # Adam would move nodes that hardly matter as far as those that do: noise would move flat tissue
+            usual = float(lattice.grad.square().mean().sqrt())
+            optimiser.param_groups[0]["eps"] = max(SLOWER * usual, 1e-3 / lattice.numel())
         optimiser.step()
         schedule.step()
     with torch.no_grad():
@@ -129,8 +136,13 @@ def _level(displacement, given, level: Level, report):
 
 
 class _Windowed:
-    """The squared correlation of a fixed image with another in overlapping cubes of 4 voxels, every second voxel; mean
-    over the valid ones. What is known of the fixed image is taken once."""
+    """How unlike a fixed image and another are in overlapping cubes of 4 voxels, every second voxel: (variance +
+    variance − 2·covariance) / (variance + variance), from 0 for the same to 2 for the opposite; mean over the valid
+    ones.
+
+    Unlike 1 − correlation it keeps its least value, and no gradient, where the two are the same although noise is added
+    to the variances: a scan and itself stand still. What is known of the fixed image is taken once.
+    """
 
     def __init__(self, fixed: torch.Tensor, valid: torch.Tensor):
         self._fixed, self._mean = fixed, _cubes(fixed)
@@ -139,11 +151,12 @@ class _Windowed:
         self._total = self._valid.sum().clamp_min(1.0)
 
     def __call__(self, other: torch.Tensor) -> torch.Tensor:
+        difference = self._fixed - other
         mean = _cubes(other)
         variance = (_cubes(other * other) - mean**2).clamp_min(0)
-        both = _cubes(self._fixed * other) - self._mean * mean
-        squared = both * both / ((self._variance + NOISE) * (variance + NOISE))
-        return (squared * self._valid).sum() / self._total
+        apart = (_cubes(difference * difference) - (self._mean - mean) ** 2).clamp_min(0)
+        unlike = apart / (self._variance + variance + 2 * NOISE)
+        return (unlike * self._valid).sum() / self._total
 
 
 def _cubes(x: torch.Tensor) -> torch.Tensor:

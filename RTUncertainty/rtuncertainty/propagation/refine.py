@@ -6,16 +6,14 @@ import torch
 from torch.nn import functional as F
 
 from ..core.events import Progress
-from ..deformation import instance, warp_tensor
+from ..deformation import warp_tensor
 from ..deformation.objective import bending_energy, correlation, soft_dice
 
-# iterations on voxels of twice the size
-ITERATIONS = {"off": 0, "fast": 40, "full": 80}
-# then, on the working grid: correlation within a window, which sees what the correlation of the whole does not
-FINE = {"off": (), "fast": (), "full": (instance.fine(24),)}
+# iterations on voxels of twice the size, and on the working grid
+ITERATIONS = {"off": (0, 0), "fast": (40, 0), "full": (80, 60)}
 STEP = 0.15  # voxels, the first step of Adam
 BENDING = 0.5
-OVERLAP = 0.1  # weight of 1 − Dice: the CTs tell more than the segmentation does
+OVERLAP = 0.1  # weight of 1 − Dice: the CTs say more than the segmentation does
 # an organ whose two contours overlap by less than this Dice may be segmented wrongly, and must not pull
 TRUSTED = 0.8
 
@@ -36,31 +34,27 @@ def refined(
     fixed, moving [1, 1, z, y, x] in the network's units; valid [1, 1, z, y, x]: 1 where both scans are known.
     moving_labels and segmented [1, K, z, y, x]: masks (0 to 1) of the planning organs and of the direct segmentation,
     if there are any.
-    The loss is that of training: (1 − correlation) + `OVERLAP`·(1 − Dice) + `bending`·bending energy, on voxels of
-    twice the size; full goes on with `deformation.instance` on the working grid. What is optimised is a correction on a
-    lattice of every second voxel, which keeps it smooth.
+    The loss is that of training: (1 − correlation) + `OVERLAP`·(1 − Dice) + `bending`·bending energy. What is optimised
+    is a correction on a lattice of every second voxel, which keeps it smooth.
     """
-    count, fine = ITERATIONS[mode], FINE[mode]
-    total = count + sum(level.steps for level in fine)
-
-    def report(step):
-        progress.stage("refine", step / total, f"Refining, step {step + 1} of {total}")
-
+    coarse, fine = ITERATIONS[mode]
     if moving_labels is not None:
         moving_labels, segmented = _trusted(displacement, valid, moving_labels, segmented)
-    if count:
-        displacement = _optimised(
-            displacement, fixed, moving, valid, moving_labels, segmented, count, 2, bending, report
-        )
-    if fine:
-        displacement = instance.optimised(
-            displacement,
-            fixed,
-            moving,
-            valid,
-            fine,
-            report=lambda part: report(count + round(part * (total - count))),
-        )
+    for level, (count, factor) in enumerate(((coarse, 2), (fine, 1))):
+        if count:
+            displacement = _optimised(
+                displacement,
+                fixed,
+                moving,
+                valid,
+                moving_labels,
+                segmented,
+                count,
+                factor,
+                bending,
+                progress,
+                (level * coarse, coarse + fine),
+            )
     return displacement
 
 
@@ -71,7 +65,7 @@ def _trusted(displacement, valid, labels, segmented):
     return (labels[:, kept], segmented[:, kept]) if len(kept) else (None, None)
 
 
-def _optimised(displacement, fixed, moving, valid, labels, segmented, count, factor, bending, report):
+def _optimised(displacement, fixed, moving, valid, labels, segmented, count, factor, bending, progress, done):
     shape = displacement.shape[2:]
 
     def shrunk(x):
@@ -88,7 +82,7 @@ def _optimised(displacement, fixed, moving, valid, labels, segmented, count, fac
         return F.interpolate(correction, size=size, mode="trilinear", align_corners=True)
 
     for step in range(count):
-        report(step)
+        progress.stage("refine", (done[0] + step) / done[1], f"Refining, step {done[0] + step + 1} of {done[1]}")
         d = start + on(small)
         loss = _loss(d, images, bending)
         optimiser.zero_grad()

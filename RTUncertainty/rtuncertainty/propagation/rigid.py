@@ -26,7 +26,7 @@ def register(
 
     Correlation of the CTs between -300 and 700 HU inside the daily body, on voxels of 4 mm, from three starts: as they
     lie, bodies centred, and bodies centred in the transverse plane only (for fields of view of different length); and
-    from what a search over all shifts and several turns finds (`deformation.rigid_search`), where that is none of these.
+    from a search over all shifts and several turns (`deformation.rigid_search`), where it is none of them.
     Of those that are not far behind on coarse voxels the one that is best on fine ones is taken. Deterministic: every
     voxel counts, one thread adds up.
     """
