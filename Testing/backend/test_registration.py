@@ -225,3 +225,14 @@ def test_the_command_line_without_a_model(patient, tmp_path):
     assert set(summary["checks"]) == set(checks.LIMITS) and summary["checks"]["bodies"] < 2
     assert not (tmp_path / "r" / "segmented.seg.nrrd").exists()
     assert "registration" in (tmp_path / "r" / "report.html").read_text(encoding="utf-8").lower()
+
+
+def test_a_card_for_any_scan_warns_of_none():
+    from rtuncertainty.bundles import bundle, compatibility
+
+    card, networks = bundle.load("registration")
+    assert networks == [None] and card["input"]["modality"] is None
+    for modality in ("CT", "MR"):
+        scan = compatibility.Scan(np.zeros((8, 8, 8)), np.ones(3), np.full(3, 8), modality)
+        compatibility.require(card, scan, "the scan")
+        assert compatibility.warnings(card, scan) == []

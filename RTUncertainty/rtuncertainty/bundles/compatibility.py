@@ -76,7 +76,7 @@ def require_reference(image: sitk.Image, name: str) -> None:
 def warnings(card: dict, scan: Scan) -> list[str]:
     """What does not match the card but need not stop a run: modality, spacing and field of view; whole sentences."""
     wanted, out = card["input"], []
-    asked = str(wanted.get("modality", "")).upper()
+    asked = str(wanted.get("modality") or "").upper()
     if scan.modality and asked and scan.modality != asked:
         out.append(f"It is {scan.modality} by its DICOM tag; the model was trained on {asked}.")
     for key, words, values, digits in (

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from .features import NOISE, box, mind
 from .warp import warp_tensor
 
-
 SLOWER = 0.5  # of the usual gradient: nodes with less of it move less than Adam's rate
 
 
