@@ -155,7 +155,8 @@ def sha256(path: Path) -> str:
 
 
 def load(folder, device="cpu"):
-    """(card, list of networks in evaluation mode) of a bundle; weights are checked against the card's SHA-256.
+    """(card, list of networks in evaluation mode) of a bundle; weights are checked against the card's SHA-256. The list
+    of a card without a network holds None.
 
     Raises `InputError` for weights that are missing, truncated, tampered with, or do not fit the architecture.
     """
@@ -164,6 +165,8 @@ def load(folder, device="cpu"):
     from .. import networks
 
     card = read_card(find(folder))
+    if card["architecture"]["name"] == card_check.REGISTRATION:
+        return card, [None]
     name = card["weights"].get("file", "")
     path = Path(card["folder"]) / Path(name).name
     if not path.is_file():

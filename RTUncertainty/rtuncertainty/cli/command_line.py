@@ -41,7 +41,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--output", required=True, help="folder for the results")
 
     p = commands.add_parser("propagate", help="planning CT and structures to a daily CT")
-    p.add_argument("--model", required=True, help="name of a shipped model or folder of a bundle")
+    p.add_argument(
+        "--model",
+        help="name of a shipped model or folder of a bundle (default: registration alone, for two scans of any region)",
+    )
     p.add_argument("--planning", required=True, help="planning CT: NIfTI, NRRD, MHA or a folder with one DICOM series")
     p.add_argument(
         "--structures",
@@ -51,7 +54,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--daily", required=True, help="daily CT")
     p.add_argument("--rigid", default="on", choices=["on", "off"], help="rigid pre-alignment")
     p.add_argument(
-        "--refine", default="fast", choices=["off", "fast", "full"], help="steps of optimisation after the network"
+        "--refine",
+        choices=["off", "fast", "full"],
+        help="steps of optimisation after the network (default: fast; full without a model)",
     )
     p.add_argument(
         "--symmetric", default="on", choices=["on", "off"], help="on: swapping the scans gives the inverse deformation"
