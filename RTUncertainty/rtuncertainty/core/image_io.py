@@ -3,44 +3,56 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import json
 import os
-import struct
 import tempfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from . import slice_stack
 from .errors import InputError
+from .scans import dicom_scan, headers
+from .scans.headers import from_border
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 # scalar products of axes that count as 0; headers are rounded. No field of view is longer than a patient, mm
 RIGHT_ANGLE, LARGEST_MM = 1e-3, 3000.0
 
 
-def read(path, padded: bool = False) -> sitk.Image:
+def read(path, padded: bool = False, tell=None) -> sitk.Image:
     """A 3-D scalar image from a NIfTI, NRRD or MetaImage file, or from a folder with one DICOM series. `padded`: see
-    `check`.
+    `check`; `tell`: called with notes, lines of text, on what the file leaves open.
 
     Raises `InputError` that names the file, what is wrong with it and what to do.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist; give an image file or a folder with a DICOM series.")
-    if path.is_dir():
-        return _read_dicom(path)
-    check_nifti(path, padded)
+    if path.is_dir() or dicom_scan.is_dicom(path):
+        image = dicom_scan.read(path, tell)
+        checked = check(image, str(path), padded)
+        for key in ("modality", "frame_of_reference"):
+            if image.HasMetaDataKey(key):
+                checked.SetMetaData(key, image.GetMetaData(key))
+        return checked
+    image = _read_file(
+        path, f"{path} cannot be read as an image ({{}}); give NIfTI, NRRD, MHA or a DICOM folder.", padded, tell
+    )
+    return check(image, str(path), padded)
+
+
+def _read_file(path: Path, wrong: str, padded: bool = False, tell=None) -> sitk.Image:
+    """An image file as it is stored, at its place. `wrong`: the text of the error where it cannot be read, {} in it for
+    the reason.
+    """
+    header = headers.read_nifti(path, padded)
+    headers.require_place(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        raise InputError(
-            f"{path} cannot be read as an image ({_reason(error)}); give NIfTI, NRRD, MHA or a DICOM folder."
-        ) from error
-    return check(image, str(path), padded)
+        raise InputError(wrong.replace("{}", _reason(error))) from error
+    return headers.placed(image, header, path, tell)
 
 
 def _reason(error: RuntimeError) -> str:
@@ -57,101 +69,9 @@ def _reason(error: RuntimeError) -> str:
 def read_stored(path, wrong: str) -> sitk.Image:
     """An image file as it is stored: with its own pixel type, and unlike `read` one that holds a single value, too.
 
-    Raises `InputError` as `check_nifti`, or with the text `wrong` where it cannot be read.
+    Raises `InputError` as `read` does, or with the text `wrong` where it cannot be read.
     """
-    check_nifti(path)
-    try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise InputError(wrong) from error
-
-
-def check_nifti(path, padded: bool = False) -> None:
-    """Raise `InputError` for a NIfTI-1 file that is cut short, holds NaN or infinite values, or whose header makes no
-    image.
-
-    With `padded`, NaN that reaches in from the border is background and no fault.
-    ITK reads a truncated file without a word, turns NaN into 0 and a voxel size of 0 into 1 mm, so the file itself is
-    looked at. Files of other kinds are not.
-    """
-    path = Path(path)
-    if not path.name.lower().endswith((".nii", ".nii.gz")):
-        return
-    opened = gzip.open if path.name.lower().endswith(".gz") else open
-    try:
-        with opened(path, "rb") as f:
-            header = f.read(352)
-            order = next((o for o in "<>" if len(header) >= 348 and struct.unpack(o + "i", header[:4])[0] == 348), None)
-            if order is None:
-                return  # NIfTI-2, Analyze or no NIfTI at all: ITK will say
-            dimensions, *shape = struct.unpack(order + "8h", header[40:56])
-            kind, bits = struct.unpack(order + "2h", header[70:74])
-            size, offset = struct.unpack(order + "3f", header[80:92]), struct.unpack(order + "f", header[108:112])[0]
-            if not 1 <= dimensions <= 7 or shape[0] < 1 or bits < 1 or not np.isfinite(offset):
-                raise InputError(f"{path} cannot be read as an image (its header is damaged); copy it again.")
-            if not np.isfinite(size[:dimensions]).all() or 0 in size[:dimensions]:
-                raise InputError(
-                    f"{path} states a voxel size of {' × '.join(f'{s:g}' for s in size)} mm; every one must be "
-                    "positive: repair the header."
-                )
-            expected = int(np.prod([max(1, n) for n in shape[:dimensions]], dtype=np.int64)) * bits // 8
-            f.seek(max(352, int(offset)))
-            found, unlike, wide = 0, [], 4 if kind == 16 else 8
-            while block := f.read(1 << 24):
-                found += len(block)
-                if kind in (16, 64):
-                    values = np.frombuffer(block[: len(block) // wide * wide], f"{order}f{wide}")
-                    unlike.append(np.where(np.isnan(values), 1, np.where(np.isfinite(values), 0, 2)).astype(np.uint8))
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(
-            f"{path} cannot be read as an image (it is damaged or cut short: {error}); copy it again."
-        ) from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if found < expected:
-        raise InputError(
-            f"{path} cannot be read as an image (it is cut short: {found} of {expected} bytes of voxels); copy it "
-            "again."
-        )
-    bad = sum(int(np.count_nonzero(u)) for u in unlike)
-    if bad:
-        shape = [max(1, n) for n in shape[:dimensions]][::-1]
-        whole = np.concatenate(unlike)[: int(np.prod(shape))].reshape(shape)
-        if not (padded and (whole < 2).all() and np.array_equal(from_border(whole == 1), whole == 1)):
-            raise InputError(f"{path} holds {bad} values that are NaN or infinite; repair or mask them first.")
-
-
-def from_border(mask: np.ndarray) -> np.ndarray:
-    """The connected parts of a mask that reach the border of the image."""
-    from scipy import ndimage
-
-    labels, _ = ndimage.label(mask)
-    faces = [np.unique(np.take(labels, (0, -1), axis)) for axis in range(mask.ndim)]
-    return mask & np.isin(labels, np.unique(np.concatenate(faces)))
-
-
-def _read_dicom(folder: Path) -> sitk.Image:
-    reader = sitk.ImageSeriesReader()
-    names = reader.GetGDCMSeriesIDs(str(folder))
-    if not names:
-        raise InputError(f"{folder} holds no DICOM series; give the folder in which the slices lie.")
-    if len(names) > 1:
-        found = [len(reader.GetGDCMSeriesFileNames(str(folder), n)) for n in names]
-        raise InputError(
-            f"{folder} holds {len(names)} DICOM series (of {', '.join(map(str, found))} files); give a folder with one."
-        )
-    files = reader.GetGDCMSeriesFileNames(str(folder), names[0])
-    header = slice_stack.require(folder, files)
-    reader.SetFileNames(files)
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise InputError(f"{folder}: the DICOM series cannot be read ({_reason(error)}); copy it again.") from error
-    image = check(image, str(folder))
-    for key, tag in (("modality", "0008|0060"), ("frame_of_reference", "0020|0052")):
-        if tag in header:
-            image.SetMetaData(key, header[tag])
-    return image
+    return _read_file(Path(path), wrong)
 
 
 def check(image: sitk.Image, name: str, padded: bool = False) -> sitk.Image:
