@@ -21,6 +21,9 @@ def add(commands) -> None:
         "--bands", metavar="DIR", help="folder that predict or propagate wrote: its inside_ images become 5-95 %% bands"
     )
     p.add_argument(
+        "--scan", help="the scan that the structures were drawn on: thickness of those with contours in one plane only"
+    )
+    p.add_argument(
         "--prescription", type=float, metavar="GY", help="also tell doses in percent of it, and V95, V100, V107"
     )
     p.add_argument(
@@ -74,6 +77,7 @@ def dvh(args) -> int:
         args.structures,
         args.output,
         band_folder=args.bands,
+        scan=args.scan,
         unit=args.dose_unit,
         prescription=args.prescription,
         device=choose_device(args.device),
@@ -106,7 +110,10 @@ def gamma(args) -> int:
         max_gamma=args.max_gamma,
     )
     if found.outside:
-        _note(f"{found.outside} voxels above the cut-off lie beyond the evaluated dose and do not count.")
+        _note(
+            f"{found.outside} voxels above the cut-off lie beyond the evaluated dose, or so near to its end that "
+            "whether they pass cannot be known; they do not count."
+        )
     print(
         f"{found.pass_rate():.2f} % of {found.evaluated} voxels pass {args.dose_percent:g} %/{args.distance_mm:g} mm "
         f"({'local' if args.local else 'global'}, cut-off {args.cutoff:g} %); mean gamma {found.mean():.3f}"

@@ -29,6 +29,7 @@ def dvh_to_files(
     output,
     *,
     band_folder=None,
+    scan=None,
     unit=None,
     prescription=None,
     device="cpu",
@@ -41,6 +42,8 @@ def dvh_to_files(
     Args:
         dose, structure_file: paths, see `dose_image.read` and `structures.read`.
         band_folder: a result folder, see `bands.read`.
+        scan: path of the scan that the structures were drawn on; the distance of its slices is the thickness of
+        structures with contours in one plane only.
         unit: of the dose; prescription: in Gy; note: called with sentences that the user should know.
         progress: with the shares `SHARES`.
 
@@ -55,14 +58,18 @@ def dvh_to_files(
     image = dose_image.read(dose, unit, note)
     frame = image.GetMetaData("frame_of_reference") if image.HasMetaDataKey("frame_of_reference") else ""
     image = geometry.to_axial(image)
-    regions = structures.read(structure_file, note, image.GetSpacing()[2], frame)
+    thickness = geometry.to_axial(image_io.read(scan, tell=note)).GetSpacing()[2] if scan is not None else None
+    regions = structures.read(structure_file, note, thickness, frame)
     rows = []
     for number, (name, region) in enumerate(regions.items()):
         progress.stage("dvh", number / len(regions), f"DVH of {name}")
         rows.append(_row(name, region, image, device))
     if all(r.dvh is None for r in rows):
+        whole = [r.note for r in rows if "nothing tells" in r.note]
         raise InputError(
-            f"none of the structures of {structure_file} lies in {dose}; "
+            f"{structure_file}: {whole[0]}"
+            if whole
+            else f"none of the structures of {structure_file} lies in {dose}; "
             "give dose and structures of one patient in one frame of reference."
         )
     if band_folder is not None:
@@ -125,6 +132,9 @@ def gamma_to_file(reference, evaluated, output=None, *, unit=None, note=None, **
     if output is not None:
         _require_other(output, reference, evaluated)
     first, second = (dose_image.read(path, unit, note) for path in (reference, evaluated))
+    frames = [i.GetMetaData("frame_of_reference") for i in (first, second) if i.HasMetaDataKey("frame_of_reference")]
+    if len(set(frames)) > 1:
+        raise InputError(f"{evaluated}: its frame of reference is not that of {reference}; give two doses on one scan.")
     geometry.require_overlap(first, second, str(reference), str(evaluated))
     found = gamma(first, second, **options)
     if found.evaluated == 0:
