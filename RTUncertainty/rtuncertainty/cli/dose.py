@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from .output import say
 
 
 def add(commands) -> None:
@@ -60,7 +60,7 @@ def _common(p):
 
 
 def _note(message: str) -> None:
-    print(f"note: {message}", file=sys.stderr, flush=True)
+    say(f"note: {message}", error=True)
 
 
 def dvh(args) -> int:
@@ -87,7 +87,7 @@ def dvh(args) -> int:
     if events:
         _done(paths[0], args)
     else:
-        print("\n".join(map(str, paths)))
+        say("\n".join(map(str, paths)))
     return 0
 
 
@@ -114,12 +114,12 @@ def gamma(args) -> int:
             f"{found.outside} voxels above the cut-off lie beyond the evaluated dose, or so near to its end that "
             "whether they pass cannot be known; they do not count."
         )
-    print(
+    say(
         f"{found.pass_rate():.2f} % of {found.evaluated} voxels pass {args.dose_percent:g} %/{args.distance_mm:g} mm "
         f"({'local' if args.local else 'global'}, cut-off {args.cutoff:g} %); mean gamma {found.mean():.3f}"
     )
     if args.output:
-        print(args.output)
+        say(args.output)
     return 0
 
 

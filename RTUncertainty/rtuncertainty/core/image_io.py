@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -191,14 +192,19 @@ class Staging:
 
     def __enter__(self) -> Staging:
         with self.writing():
-            if self.output.exists() and not self.output.is_dir():
-                raise InputError(f"{self.output} is a file; give a folder for the results.")
+            if os.path.lexists(self.output) and not self.output.is_dir():
+                what = "a file" if self.output.is_file() else "no folder, but a device or a link to nothing"
+                raise InputError(f"{self.output} is {what}; give a folder for the results.")
             self.output.parent.mkdir(parents=True, exist_ok=True)
+            home = self.output.parent
             if self.output.is_dir():
                 # what would lose hours of computing at their end is found out before they begin
                 tempfile.TemporaryFile(dir=self.output).close()
+                # a mount, a link to another disk, a folder of ours in one of somebody else: only inside is it sure
+                # that files can be moved to their place
+                home = self.output
             # a name of its own: in containers every process has the same number
-            self.folder = Path(tempfile.mkdtemp(".part", f".{self.output.name}.", self.output.parent))
+            self.folder = Path(tempfile.mkdtemp(".part", f".{self.output.name}.", home))
         return self
 
     def writing(self):
@@ -221,28 +227,85 @@ class Staging:
             self.output.mkdir(exist_ok=True)
             earlier = _files_of_result(self.output)
             new = sorted(p.name for p in self.folder.iterdir())
-            in_the_way = [name for name in new if (self.output / name).is_dir() and not (self.folder / name).is_dir()]
+            in_the_way = [name for name in new if not _replaceable(self.output / name, self.folder / name)]
             if in_the_way:
-                for number in range(1, 1000):
-                    other = self.output.with_name(f"{self.output.name}-{number}")
-                    if not other.exists():
-                        break
-                os.replace(self.folder, other)
+                other = self._aside()
+                place = self.output / in_the_way[0]
+                what = "a folder" if place.is_dir() else "no regular file"
                 raise InputError(
-                    f"{self.output / in_the_way[0]} is a folder where a file of the result would go; nothing was "
-                    f"changed there, and the result is in {other}."
+                    f"{place} is {what} where a file of the result would go; nothing was changed there, and the result "
+                    f"is in {other}."
                 )
             for name in new:
-                os.replace(self.folder / name, self.output / name)
+                _move(self.folder / name, self.output / name)
             for name in earlier.difference(new):
                 (self.output / name).unlink(missing_ok=True)
             self.folder.rmdir()
 
-    def __exit__(self, *_):
-        import shutil
+    def _aside(self) -> Path:
+        """Move the whole staged folder to a new name beside its place, or in it where that cannot be."""
+        for home in (self.output.parent, self.output):
+            names = (home / f"{self.output.name}-{number}" for number in range(1, 1000))
+            other = next(n for n in names if not os.path.lexists(n))
+            try:
+                os.replace(self.folder, other)
+            except OSError:
+                continue
+            return other
+        raise OSError(errno.EACCES, "Permission denied")
 
+    def __exit__(self, *_):
         if self.folder.exists():
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _replaceable(place: Path, new: Path) -> bool:
+    """Whether `new` may go where `place` is: only a regular file is ever replaced, by a file."""
+    return not os.path.lexists(place) or (_regular(place) and new.is_file())
+
+
+def _move(source: Path, place: Path) -> None:
+    try:
+        os.replace(source, place)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.move(source, place)  # the folder was mounted meanwhile
+
+
+def require_regular(output) -> None:
+    """Raise `InputError` for a file to write that is a device, a pipe or a folder, or would go into a folder of such:
+    only regular files and new names are ever written.
+    """
+    output = Path(output)
+    stands = os.path.lexists(output)
+    if (stands and not output.is_file()) or output.absolute().parts[1:2] in (("dev",), ("proc",), ("sys",)):
+        what = "is a folder" if output.is_dir() else "is no regular file"
+        raise InputError(f"{output} {what}; give the name of a file to write.")
+
+
+def write_file(output, writer) -> None:
+    """Call `writer` with a place to write a file to, and move that to `output` when it is whole. Through a symbolic
+    link the file behind it is written.
+
+    Raises `InputError` for a place that cannot be written to, is full, or is no regular file (`require_regular`).
+    """
+    require_regular(output)
+    output = Path(output).resolve()
+    with _Writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        # a file of ours may stand in a folder of somebody else
+        beside = output.parent if os.access(output.parent, os.W_OK) or not output.is_file() else None
+        with tempfile.TemporaryDirectory(".part", f".{output.name[:100]}.", beside) as folder:
+            place = Path(folder) / output.name
+            writer(place)
+            try:
+                os.replace(place, output)
+            except OSError as error:
+                # mounted by itself, on another disk, or in a folder that may not be changed: written in place
+                if not output.is_file() or error.errno not in (errno.EXDEV, errno.EBUSY, errno.EACCES, errno.EPERM):
+                    raise
+                shutil.copyfile(place, output)
 
 
 def _files_of_result(folder: Path) -> set[str]:
@@ -254,7 +317,11 @@ def _files_of_result(folder: Path) -> set[str]:
     found: set = {"summary.json", "scene.mrb", "report.html"}
     for value in named:
         found.update(v for v in (value.values() if isinstance(value, dict) else [value]) if isinstance(v, str))
-    return {name for name in found if isinstance(name, str) and name == Path(name).name and (folder / name).is_file()}
+    return {name for name in found if isinstance(name, str) and name == Path(name).name and _regular(folder / name)}
+
+
+def _regular(place: Path) -> bool:
+    return place.is_file() and not place.is_symlink()
 
 
 class _Writing:

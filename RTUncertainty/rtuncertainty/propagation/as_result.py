@@ -66,6 +66,7 @@ def as_result(found: Propagation) -> Result:
                     "color": list(c.color),
                     "code": c.code,
                     "planning_name": c.planning_name,
+                    "organ": c.organ or None,
                     "role": c.role,
                     "default": c.default,
                     "paths": ["propagated"] + ["segmented"] * (c.segmented is not None),

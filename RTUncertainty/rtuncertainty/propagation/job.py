@@ -61,7 +61,7 @@ def propagate(
             raise InputError(f"{name} is '{value}'; it is one of {', '.join(choices)}.")
     require_sampling(samples, seed)
     (plan, plan_name), (day, day_name) = (
-        _image(image, name) for image, name in ((planning, "the planning CT"), (daily, "the daily CT"))
+        _image(image, name, progress.note) for image, name in ((planning, "the planning CT"), (daily, "the daily CT"))
     )
     card = bundles.read_card(bundles.find(bundle))
     if "deformation" not in card["outputs"]:
@@ -194,9 +194,11 @@ def _on_device(run, network, device, progress: Progress):
     raise OutOfMemoryError(f"Out of memory on {where}; close other programs or use scans with a smaller field of view.")
 
 
-def _image(given, name: str) -> tuple[sitk.Image, str]:
+def _image(given, name: str, tell) -> tuple[sitk.Image, str]:
     """The image and its name. Raises `InputError` for what is no volume."""
-    return (image_io.check(given, name), name) if isinstance(given, sitk.Image) else (image_io.read(given), str(given))
+    if isinstance(given, sitk.Image):
+        return image_io.check(given, name), name
+    return image_io.read(given, tell=tell), str(given)
 
 
 def _usable(given: dict[str, Structure], plan: sitk.Image, plan_name: str, progress: Progress):

@@ -21,7 +21,8 @@ class Contour:
     samples or calibration); sd_mm of each path: the sampled spread of its surface, mean over the surface.
     """
 
-    name: str
+    name: str  # the clinic's, as in the planning structures
+    organ: str  # what the model knows it as; empty where it does not
     planning_name: str
     color: tuple
     code: dict | None
