@@ -10,6 +10,8 @@ from pydicom.data import get_testdata_file
 
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.dose import dose_image
+from rtuncertainty.dose.gamma import gamma
+from rtuncertainty.dose.job import gamma_to_file
 
 
 def write(path, **changes):
@@ -96,3 +98,40 @@ def test_a_spoilt_dose_is_right_or_refused(tmp_path_factory, offsets, lost, slop
         return
     assert not lost and offsets == OFFSETS and found.GetSpacing() == (10, 10, 5)
     assert np.allclose(sitk.GetArrayViewFromImage(found), d.pixel_array * float(d.DoseGridScaling), rtol=1e-5)
+
+
+# ------------------------------------------------------------------ gamma
+def hill(shape=(11, 12, 13)):
+    """A dose of a hill in Gy, on voxels of 2 mm."""
+    z, y, x = np.meshgrid(*[np.arange(n) - n // 2 for n in shape], indexing="ij")
+    image = sitk.GetImageFromArray((60 * np.exp(-(x**2 + y**2 + z**2) / 60)).astype(np.float32))
+    image.SetSpacing((2, 2, 2))
+    return image
+
+
+@pytest.mark.parametrize("max_gamma", [1.1, 2, 5])
+@pytest.mark.parametrize("crop", [(slice(3, 11),) * 3, (slice(None), slice(None), slice(4, 9))])
+def test_identical_doses_pass_on_a_cropped_grid(max_gamma, crop):
+    dose = hill()
+    found = gamma(dose, dose[crop], 2, 2, max_gamma=max_gamma)
+    assert found.pass_rate() == 100 and found.outside > 0 and found.mean() < 1e-3
+    above = sitk.GetArrayFromImage(dose) >= 6
+    assert found.evaluated + found.outside == above.sum()
+    assert found.evaluated == above[tuple(crop[::-1])].sum()
+
+
+def test_a_voxel_that_might_pass_beyond_the_end_does_not_count():
+    """A dose moved by 2 mm: its match lies 2 mm further, for the last plane beyond the cropped end."""
+    dose, moved = hill(), hill()
+    moved.SetOrigin((2, 0, 0))
+    whole = gamma(dose, moved, 0.5, 2.5, cutoff=30)
+    cropped = gamma(dose, moved[:6, :, :], 0.5, 2.5, cutoff=30)
+    assert whole.pass_rate() == cropped.pass_rate() == 100 and cropped.evaluated < whole.evaluated
+
+
+def test_doses_of_two_frames_of_reference_are_refused(tmp_path):
+    write(tmp_path / "a.dcm")
+    write(tmp_path / "b.dcm", FrameOfReferenceUID="1.2.3")
+    assert gamma_to_file(tmp_path / "a.dcm", tmp_path / "a.dcm").pass_rate() == 100
+    with pytest.raises(InputError, match="b.dcm: its frame of reference"):
+        gamma_to_file(tmp_path / "a.dcm", tmp_path / "b.dcm")
