@@ -228,8 +228,11 @@ def test_a_tag_that_only_some_slices_have_is_no_fault(tmp_path):
 
 # ------------------------------------------------------------------ 4: damage and distances
 @pytest.mark.parametrize("left", [0, 100, 400, 1000, -100])
-def test_a_damaged_slice_is_not_left_out(tmp_path, left):
+@pytest.mark.parametrize("suffix", [".dcm", ""])
+def test_a_damaged_slice_is_not_left_out(tmp_path, left, suffix):
     place = write_series(phantom(), tmp_path / "ct")
+    for file in place.iterdir():
+        file.rename(file.with_suffix(suffix))
     last = sorted(place.iterdir(), key=lambda f: float(pydicom.dcmread(f).ImagePositionPatient[2]))[-1]
     last.write_bytes(last.read_bytes()[:left])
     with pytest.raises(InputError, match=re.escape(last.name)):

@@ -48,7 +48,7 @@ def _read_file(path: Path, wrong: str, padded: bool = False, tell=None) -> sitk.
     the reason.
     """
     header = headers.read_nifti(path, padded)
-    headers.require_place(path)
+    headers.require_place(path, tell)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:

@@ -14,7 +14,7 @@ import numpy as np
 NONE, ALL = 0.01, 0.99
 # two contours one inside the other are the same one drawn again where the ring between them is on average thinner than
 # this in mm, and than this part of the root of the area: no wall that is drawn is
-WALL_MM, WALL = 1.0, 0.05
+WALL_MM, WALL = 0.5, 0.025
 # scan lines across a contour
 LINES = 128
 # two heights are one plane within this in mm, and this part of the usual distance of planes
@@ -87,18 +87,16 @@ def grouped(polygons, spacing=(1.0, 1.0), xor: bool = False) -> tuple[list[list[
     if len(polygons) == 1:
         return [polygons], set()
     scaled = [p * spacing for p in polygons]
-    boxes = [(p.min(0), p.max(0)) for p in scaled]
+    low, high = (np.array([f(p, 0) for p in scaled]) for f in (np.min, np.max))
+    meet = (np.minimum(high[:, None], high[None]) > np.maximum(low[:, None], low[None])).all(2)
     areas = [area([[p]], LINES) for p in scaled]
     home, told = list(range(len(polygons))), set()
-    for i in range(len(polygons)):
-        for j in range(i):
-            if (np.minimum(boxes[i][1], boxes[j][1]) <= np.maximum(boxes[i][0], boxes[j][0])).any():
-                continue
-            small, large = (i, j) if areas[i] <= areas[j] else (j, i)
-            kind = _relation(scaled[small], scaled[large], areas[small], areas[large])
-            told |= {kind} if kind and not (xor and kind != "twice") else set()
-            if kind == "twice" or (kind == "overlap" and not xor):
-                home = [home[i] if h == home[j] else h for h in home]
+    for i, j in np.argwhere(np.tril(meet, -1)):
+        small, large = (i, j) if areas[i] <= areas[j] else (j, i)
+        kind = _relation(scaled[small], scaled[large], areas[small], areas[large])
+        told |= {kind} if kind and not (xor and kind != "twice") else set()
+        if kind == "twice" or (kind == "overlap" and not xor):
+            home = [home[i] if h == home[j] else h for h in home]
     return [[p for p, h in zip(polygons, home) if h == number] for number in dict.fromkeys(home)], told
 
 

@@ -67,11 +67,8 @@ def dvh_to_files(
         progress.stage("dvh", number / len(regions), f"DVH of {name}")
         rows.append(_row(name, region, image, device))
     if all(r.dvh is None for r in rows):
-        whole = [r.note for r in rows if "nothing tells" in r.note]
         raise InputError(
-            f"{structure_file}: {whole[0]}"
-            if whole
-            else f"none of the structures of {structure_file} lies in {dose}; "
+            f"none of the structures of {structure_file} lies in {dose}; "
             "give dose and structures of one patient in one frame of reference."
         )
     if band_folder is not None:

@@ -55,6 +55,7 @@ ALIKE = (
 )
 # of a CT; "US" is unspecified, which of a CT's slices means HU
 HU = ("", "HU", "HU_MOD", "US")
+CT_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.2{end}" for end in ("", ".1", ".2"))
 # HU; a CT has air or at least fat in it
 FAT = -50.0
 IMAGE_CLASS = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(1|2|4|7|12|20|128|130)(\.[0-9.]+)?\0?$")
@@ -143,7 +144,8 @@ def _modality(file: str) -> str:
 
 def _left_out(folder: Path, files, listed) -> Path | None:
     """A file that GDCM passed over though it was a slice: damaged, cut short or empty."""
-    suffixes = {Path(f).suffix.lower() for f in files}
+    suffixes = {Path(f).suffix.lower() for f in files} - {""}
+    shapes = {re.sub(r"\d+", "0", Path(f).name) for f in files}
     for path in sorted(folder.iterdir()):
         if path.name in listed or path.name.startswith(".") or not path.is_file():
             continue
@@ -155,7 +157,7 @@ def _left_out(folder: Path, files, listed) -> Path | None:
             stored = start[at + 8 : at + 8 + int.from_bytes(start[at + 6 : at + 8], "little")] if at > 0 else b""
             if at < 0 and start[128:132] == b"DICM" or IMAGE_CLASS.match(stored):
                 return path
-        elif path.suffix and path.suffix.lower() in suffixes or path.stat().st_size == 0:
+        elif path.suffix.lower() in suffixes or re.sub(r"\d+", "0", path.name) in shapes or path.stat().st_size == 0:
             return path
     return None
 
@@ -252,7 +254,7 @@ def require_scaling(place, headers, names) -> None:
         headers: of each slice or frame what it says, by keyword (`TAGS`).
         names: what messages call each of them.
     """
-    is_ct = any(h.get("Modality") == "CT" for h in headers)
+    is_ct = any(h.get("Modality") == "CT" or h.get("SOPClassUID") in CT_CLASSES for h in headers)
     scaled = [bool(h.get("RescaleSlope")) and bool(h.get("RescaleIntercept")) for h in headers]
     tags = f"{tag_of('RescaleSlope')} or {tag_of('RescaleIntercept')}"
     if not all(scaled) and (is_ct or any(scaled) or any(h.get("RescaleSlope") for h in headers)):

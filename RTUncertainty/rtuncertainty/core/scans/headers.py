@@ -36,15 +36,19 @@ def is_nifti(path) -> bool:
     return Path(path).name.lower().endswith((".nii", ".nii.gz"))
 
 
-def require_place(path) -> None:
-    """Raise `InputError` for a file whose kind or header gives its voxels no size: a picture, or a NRRD or MetaImage
-    that states none. ITK takes 1 mm.
+def require_place(path, tell=None) -> None:
+    """Raise `InputError` for a file whose kind or header gives its voxels no size: a picture, Analyze, or a NRRD or
+    MetaImage that states none. ITK takes 1 mm. `tell`: called with a note where only the directions are missing.
     """
     kind = sitk.ImageFileReader.GetImageIOFromFileName(str(path))
     if kind and kind not in WITH_PLACE:
         raise InputError(
             f"{path} is a file of the kind {kind.removesuffix('ImageIO')}, in which voxels have no size and no place; "
             "give NIfTI, NRRD, MHA or a DICOM folder."
+        )
+    if kind == "NiftiImageIO" and not is_nifti(path):
+        raise InputError(
+            f"{path} is Analyze, or NIfTI in two files, which is not read; save it as .nii.gz, NRRD or MHA."
         )
     if kind not in ("NrrdImageIO", "MetaImageIO"):
         return
@@ -58,6 +62,11 @@ def require_place(path) -> None:
         raise InputError(
             f"{path} states no voxel size ({' or '.join(s.decode().rstrip(':') for s in sizes)}); repair its header."
         )
+    axes = (
+        (b"space:", b"space dimension:") if kind == "NrrdImageIO" else (b"transformmatrix", b"orientation", b"rotation")
+    )
+    if whole and tell is not None and not any(a in head for a in axes):
+        tell(f"{path}: states no orientation; left, front and head may be mistaken.")
 
 
 def read_nifti(path, padded: bool = False) -> Nifti | None:
