@@ -44,6 +44,7 @@ OFFSETS = [5.0 * k for k in range(15)]
         ({"DoseGridScaling": 0}, "DoseGridScaling"),
         ({"DoseGridScaling": None, "RescaleSlope": 1e-6, "RescaleIntercept": 0}, "DoseGridScaling"),
         ({"DoseType": "ERROR"}, "DoseType"),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "MONOCHROME1"),
     ],
 )
 def test_a_dose_whose_place_or_scale_is_not_known_is_refused(tmp_path, changes, words):

@@ -202,6 +202,7 @@ SPOILT_SLICES = [
     (only([3], PatientID="another"), "PatientID"),
     (only([3], FrameOfReferenceUID="1.2.3"), "FrameOfReferenceUID"),
     (only([3], PhotometricInterpretation="MONOCHROME1"), "PhotometricInterpretation"),
+    (only(range(8), PhotometricInterpretation="MONOCHROME1"), "MONOCHROME1"),
     (only([3], PixelSpacing=None), "PixelSpacing"),
     (only([3], ImagePositionPatient=None), "ImagePositionPatient"),
     (only([3], PixelSpacing=[1.25, 1.6]), "pixel spacing"),

@@ -87,6 +87,8 @@ def _read_rtdose(path: Path, note=None) -> sitk.Image:
         raise InputError(f"{path} holds a dose in units '{units or 'unknown'}'; export the dose in Gy.")
     if tag("3004|0004").upper() == "ERROR":
         raise InputError(f"{path} holds a difference of doses (DoseType, 3004,0004, is ERROR); give a dose.")
+    if tag("0028|0004") not in ("", "MONOCHROME2"):  # of MONOCHROME1 GDCM turns the numbers round
+        raise InputError(f"{path} states PhotometricInterpretation (0028,0004) {tag('0028|0004')}; export it again.")
     if frames.is_short(path):
         raise InputError(f"{path} holds fewer pixels than it says; it is damaged, copy it again.")
     image = _placed(path, _scaled(path, image, tag), tag)

@@ -197,6 +197,9 @@ def _require_scan(place, header, file) -> None:
         raise InputError(f"{file} is {header['Modality']}, no scan; give the folder of the CT or MR.")
     if header.get("SamplesPerPixel", "1") != "1":
         raise InputError(f"{file} is a picture in colours, no scan; give the folder of the CT or MR.")
+    kind = header.get("PhotometricInterpretation", "MONOCHROME2")
+    if kind != "MONOCHROME2":  # of MONOCHROME1 GDCM turns the numbers round
+        raise InputError(f"{file} states {tag_of('PhotometricInterpretation')} {kind}; export it as MONOCHROME2.")
 
 
 def _slices(place: Path, files, headers):

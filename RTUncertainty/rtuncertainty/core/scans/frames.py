@@ -229,6 +229,7 @@ def _heads(file, dataset) -> list[dict]:
 def _stored(file, dataset) -> np.ndarray:
     """The stored numbers [frame, row, column], not scaled."""
     shape = (int(dataset.get("NumberOfFrames") or 1), int(dataset.Rows), int(dataset.Columns))
+    # what is left to see where the header of GDCM was missing
     if int(dataset.get("SamplesPerPixel") or 1) != 1 or dataset.get("PhotometricInterpretation") != "MONOCHROME2":
         raise InputError(
             f"{file} is a picture ({dataset.get('PhotometricInterpretation')}), no scan; give the "
