@@ -131,6 +131,13 @@ def test_missing_planes_are_open_and_told_by_both(tmp_path):
         assert any("1 gap of up to 9" in n for n in notes), notes
 
 
+def test_a_plane_missing_of_four_and_one_of_three(tmp_path):
+    for number, (heights, ml) in enumerate((((0, 3, 12), 3.6), ((0, 3, 6, 15), 4.8))):
+        path = write_structure_set(tmp_path / f"{number}.dcm", [("square", [square(z) for z in heights])], FRAME)
+        by_contour, by_mask, _, _ = volumes(path, scan(below=6))
+        assert by_contour["square"] == pytest.approx(ml) == by_mask["square"]
+
+
 def test_very_thin_slices(tmp_path):
     """A mouse: 2 × 2 mm on 21 planes of 0.1, 0.05 and 0.02 mm."""
     for step in (0.1, 0.05, 0.02):

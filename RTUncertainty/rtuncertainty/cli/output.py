@@ -15,7 +15,7 @@ def prepare() -> None:
     """Letters that a stream's encoding has not are escaped from now on, instead of ending the run."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # no stream at all, or one of somebody else's making
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def say(text: str, error: bool = False, end: str = "\n") -> bool:

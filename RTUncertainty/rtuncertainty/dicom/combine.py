@@ -19,6 +19,8 @@ WALL_MM, WALL = 0.5, 0.025
 LINES = 128
 # two heights are one plane within this in mm, and this part of the usual distance of planes
 SAME_MM, SAME = 0.05, 0.05
+# of two distances, the larger one is the usual one where it is so many times the other
+CLOSE = 5
 TELL = {
     "twice": "in {} a contour comes twice, or nearly; it counts once.",
     "overlap": "in {} contours overlap; all that lies inside of one counts.",
@@ -42,6 +44,8 @@ def _usual(steps) -> float:
     long = np.sort(steps[steps > 1e-4])
     if not long.size:
         return 0.0
+    if long.size == 2:  # either a plane is missing, or one was drawn close to another
+        return float(long[0] if long[1] < CLOSE * long[0] else long[1])
     weight = np.cumsum(np.minimum(long, 2 * long[(long.size - 1) // 2]))
     return float(long[np.searchsorted(weight, weight[-1] / 2 - 1e-9)])
 

@@ -69,7 +69,8 @@ class ContourRegion:
             )
         lower, upper = _slabs(levels, usual, thickness_mm, name, ends)
         nearest = np.abs(heights[:, None] - levels[None]).argmin(1)
-        self.planes, told = [], {}
+        self.planes: list[tuple] = []
+        told: dict[str, int] = {}
         for i, (a, b) in enumerate(zip(lower, upper)):
             groups, kinds = combine.grouped([p[:, :2] for p, k in zip(local, nearest) if k == i], xor=xor)
             self.planes.append((a, b, groups))
@@ -77,7 +78,7 @@ class ContourRegion:
                 told[kind] = told.get(kind, 0) + 1
         self.notes += combine.notes(name, told)
         steps = np.diff(levels)
-        gaps = steps[steps > GAP * usual] if usual else []
+        gaps = steps[steps > GAP * usual] if usual else steps
         if len(gaps):
             self.notes.append(
                 f"{name}: has no contours in {len(gaps)} {'gap' if len(gaps) == 1 else 'gaps'} of up to "

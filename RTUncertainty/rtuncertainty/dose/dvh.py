@@ -19,8 +19,8 @@ from ..core.errors import InputError
 
 # edge of a sub-voxel in mm, and the most sub-voxels that a structure is given
 FINE_MM, MOST_VOXELS = 1.0, 4_000_000
-# sub-voxels across the smallest structure, and the smallest edge, mm
-ACROSS, FINEST_MM = 12, 0.02
+# what is no wider, mm, has so many sub-voxels across, of this edge at least
+TINY_MM, ACROSS, FINEST_MM = 5.0, 12, 0.02
 
 
 @dataclass
@@ -229,7 +229,7 @@ def _parts(part, divide, extent) -> list[int]:
     """
     if divide is not None:
         return [int(divide)] * 3
-    edges = [min(FINE_MM, max(e / ACROSS, FINEST_MM)) for e in extent]
+    edges = [max(e / ACROSS, FINEST_MM) if e <= TINY_MM else FINE_MM for e in extent]
     parts = [int(np.ceil(s / e - 1e-6)) for s, e in zip(part.GetSpacing(), edges)]
     while max(parts) > 1 and part.GetNumberOfPixels() * int(np.prod(parts)) > MOST_VOXELS:
         parts = [max(1, p - 1) for p in parts]

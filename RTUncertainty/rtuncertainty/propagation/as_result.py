@@ -66,11 +66,11 @@ def as_result(found: Propagation) -> Result:
                     "color": list(c.color),
                     "code": c.code,
                     "planning_name": c.planning_name,
-                    "organ": c.organ or None,
                     "role": c.role,
                     "default": c.default,
                     "paths": ["propagated"] + ["segmented"] * (c.segmented is not None),
                 }
+                | ({"organ": c.organ} if c.organ not in ("", c.name) else {})
                 for k, c in enumerate(found.contours, 1)
             ],
             "similarity": found.similarity,

@@ -109,7 +109,7 @@ def read(place: Path, files):
         stored, found = _frames(file)
         values.append(stored)
         heads += found
-    names = [f"frame {k + 1} of {h['file']}" for h in heads for k in (h["number"],)]
+    names = [f"frame {h['number'] + 1} of {h['file']}" for h in heads]
     for sequence, keyword, what in ONE:
         kinds = {h[keyword] for h in heads if h[keyword] != ""}
         if len(kinds) > 1:
@@ -229,7 +229,6 @@ def _heads(file, dataset) -> list[dict]:
 def _stored(file, dataset) -> np.ndarray:
     """The stored numbers [frame, row, column], not scaled."""
     shape = (int(dataset.get("NumberOfFrames") or 1), int(dataset.Rows), int(dataset.Columns))
-    # what is left to see where the header of GDCM was missing
     if int(dataset.get("SamplesPerPixel") or 1) != 1 or dataset.get("PhotometricInterpretation") != "MONOCHROME2":
         raise InputError(
             f"{file} is a picture ({dataset.get('PhotometricInterpretation')}), no scan; give the "

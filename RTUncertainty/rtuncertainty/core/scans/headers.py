@@ -193,7 +193,7 @@ def placed(image: sitk.Image, header: Nifti | None, path, tell=None) -> sitk.Ima
     if header.sform is not None and header.qform is not None and _apart(header.sform, header.qform, size):
         tell(f"{path}: its sform and qform disagree on the place of the image; the sform was taken.")
     here = _affine(image)
-    scale = np.linalg.norm(here[:3, 0]) / max(np.linalg.norm(stated[:3, 0]), 1e-12)
+    scale = float(np.linalg.norm(here[:3, 0])) / max(float(np.linalg.norm(stated[:3, 0])), 1e-12)
     if any(abs(scale / unit - 1) < SAME for unit in (1e3, 1e-3)):  # metres and micrometres, which ITK knows
         return image
     if not _apart(stated, here, size):
