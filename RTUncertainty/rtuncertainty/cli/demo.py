@@ -10,6 +10,7 @@ from ..core.errors import InputError
 from ..core.events import Progress
 from ..jobs import prediction as job
 from ..results import Result
+from .output import say
 
 
 def find_image(folder: Path, stem: str) -> Path | None:
@@ -62,10 +63,7 @@ def run(
     if case is None:
         from ..phantoms import limb
 
-        print(
-            f"Making a digital limb (an MR, its true CT and structures, seed {limb_seed}) in {output / 'input'}",
-            flush=True,
-        )
+        say(f"Making a digital limb (an MR, its true CT and structures, seed {limb_seed}) in {output / 'input'}")
         limb.write_limb(output / "input", limb_seed)
         folder = output / "input"
     else:
@@ -76,7 +74,7 @@ def run(
     if mr is None:
         raise InputError(f"{folder} holds no mr (mr.nii.gz, mr.nrrd, mr.mha or a DICOM folder called mr).")
     time = "this takes about a minute on two cores" if case is None else "the time grows with the size of the body"
-    print(f"Running the model; {time}.", flush=True)
+    say(f"Running the model; {time}.")
     result = job.predict_to_folder(
         mr,
         model,
@@ -88,7 +86,7 @@ def run(
         samples=samples,
         device=device,
     )
-    print("\n".join(["", *summary_lines(result, folder / "labels.nii.gz" if case is None else None), ""]), flush=True)
+    say("\n".join(["", *summary_lines(result, folder / "labels.nii.gz" if case is None else None), ""]))
     return result
 
 

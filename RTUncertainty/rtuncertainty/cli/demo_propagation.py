@@ -11,6 +11,7 @@ from ..core import image_io, structure_set, surfaces
 from ..core.events import Progress
 from ..jobs.propagation import propagate_to_folder
 from ..results import Result
+from .output import say
 
 MODEL = "pelvis-ct-propagation-phantom"
 # far from the digital pelves that the model was trained on, which are numbered from 0
@@ -62,14 +63,13 @@ def run(
     """
     output = Path(output)
     case = output / "input"
-    print(
+    say(
         f"Making a digital pelvis and another day of it (planning CT, structures, daily CT and truth, seed {seed}) in "
         f"{case}",
-        flush=True,
     )
     with image_io.Staging(output / "result").writing():
         make_case(case, seed)
-    print("Running the model; this takes about half a minute on two cores.", flush=True)
+    say("Running the model; this takes about half a minute on two cores.")
     result = propagate_to_folder(
         case / "planning.nii.gz",
         case / "structures.seg.nrrd",
@@ -82,7 +82,7 @@ def run(
         samples=samples,
         device=device,
     )
-    print("\n".join(["", *summary_lines(result, case), ""]), flush=True)
+    say("\n".join(["", *summary_lines(result, case), ""]))
     return result
 
 

@@ -134,6 +134,6 @@ class Progress:
             self.listener(event)
 
 
-def as_json(event: dict) -> str:
-    """One JSON line of an event."""
-    return json.dumps(event, ensure_ascii=False)
+def as_json(event: dict, ascii_only: bool = False) -> str:
+    """One JSON line of an event; ascii_only: other letters are escaped."""
+    return json.dumps(event, ensure_ascii=ascii_only)

@@ -133,7 +133,11 @@ def _without_values(kind: str):
 
 def _require_new(output: Path) -> None:
     try:
-        if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        # what a run left that was killed is no export
+        left = f".{output.name}."
+        if not output.exists() or (
+            output.is_dir() and all(p.name.startswith(left) and p.name.endswith(".part") for p in output.iterdir())
+        ):
             return
     except PermissionError:
         raise InputError(f"{output}: no permission to write there; choose another folder.") from None

@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
 from pathlib import Path
 
 import pydicom
-from pydicom import config
 from pydicom.errors import BytesLengthException
 from pydicom.filereader import data_element_generator
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.core.scans.frames import quiet
 
 from .structure_input import is_dicom
 
 # of elements with this length the end is marked instead
 _UNDEFINED = 0xFFFFFFFF
-
-
-@contextlib.contextmanager
-def quiet():
-    """A context in which DICOM libraries say nothing: their warnings quote values, a patient's name among them."""
-    logs = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
-    levels, settings = [log.level for log in logs], config.settings
-    modes = settings.reading_validation_mode, settings.writing_validation_mode
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for log in logs:
-            log.setLevel(logging.CRITICAL + 1)
-        settings.reading_validation_mode = settings.writing_validation_mode = config.IGNORE
-        try:
-            yield
-        finally:
-            settings.reading_validation_mode, settings.writing_validation_mode = modes
-            for log, level in zip(logs, levels):
-                log.setLevel(level)
 
 
 def read_header(path: Path):

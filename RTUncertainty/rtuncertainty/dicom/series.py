@@ -9,8 +9,9 @@ import numpy as np
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
-from rtuncertainty.core import slice_stack
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.core.scans import slice_stack
+from rtuncertainty.core.scans.dicom_scan import NO_SCAN
 from rtuncertainty.deformation.field import between
 
 from . import files
@@ -18,8 +19,6 @@ from . import files
 # how far a voxel may lie from its place, in voxels: NIfTI files have 32 bits, DICOM ones 16 characters a number
 PLACE = 0.02
 REQUIRED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
-# objects with pixels that are no scans; a folder of a scan may hold them too
-NO_SCAN = ("SEG", "RTDOSE", "RTIMAGE", "PR", "SR", "OT")
 
 
 @dataclass

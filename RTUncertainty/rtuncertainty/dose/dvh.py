@@ -19,6 +19,8 @@ from ..core.errors import InputError
 
 # edge of a sub-voxel in mm, and the most sub-voxels that a structure is given
 FINE_MM, MOST_VOXELS = 1.0, 4_000_000
+# what is no wider, mm, has so many sub-voxels across, of this edge at least
+TINY_MM, ACROSS, FINEST_MM = 5.0, 12, 0.02
 
 
 @dataclass
@@ -130,9 +132,7 @@ def of_region(dose: sitk.Image, region, divide: int | None = None, device="cpu")
         )
     values, fraction, voxel_ml = found
     result = of_voxels(values.to(device), fraction.to(device), voxel_ml)
-    covered = result.volume_ml / region.volume_ml
-    # what little the strips of contours differ by is no part outside
-    result.covered = 1.0 if covered > 0.998 else covered
+    result.covered = _covered(dose, region, result.volume_ml)
     result.volume_ml = region.volume_ml
     return result
 
@@ -165,9 +165,19 @@ def of_regions(dose: sitk.Image, regions, device="cpu"):
             yield None
             continue
         result = Dvh(values[inside], fraction[inside] * voxel_ml, region.volume_ml)
-        covered = float(result.volume.sum()) / region.volume_ml
-        result.covered = 1.0 if covered > 0.998 else covered
+        result.covered = _covered(dose, region, float(result.volume.sum()))
         yield result
+
+
+def _covered(dose: sitk.Image, region, ml: float) -> float:
+    """The part of a region inside of the dose grid, `ml` of which was found there. Of one that lies inside as a whole
+    that is all of it, whatever little the sub-voxels of a tiny or oblique structure differ by.
+    """
+    index = _index(dose, region)
+    if (index >= -0.5 - 1e-6).all() and (index <= np.array(dose.GetSize()) - 0.5 + 1e-6).all():
+        return 1.0
+    covered = ml / region.volume_ml
+    return 1.0 if covered > 0.998 else covered
 
 
 def sampled(dose: sitk.Image, region, divide: int | None = None):
@@ -202,7 +212,7 @@ def _fine_doses(dose: sitk.Image, regions, divide: int | None):
     if any(a >= b for a, b in zip(low, high)):
         return None
     part = dose[tuple(slice(int(a), int(b)) for a, b in zip(low, high))]
-    parts = _parts(part, divide)
+    parts = _parts(part, divide, [min(s) for s in zip(*(_extent(part, region) for region in regions))])
     fine = geometry.resampled_grid(part, [s / p for s, p in zip(part.GetSpacing(), parts)])
     values = torch.from_numpy(sitk.GetArrayFromImage(sitk.Cast(part, sitk.sitkFloat32)))
     first = [int(a) * p for a, p in zip(low, parts)]
@@ -244,16 +254,30 @@ def _box(dose, region):
     """First and past-the-last voxel (x, y, z) of the dose around a region, with a voxel more on each side to
     interpolate with.
     """
-    index = np.array([dose.TransformPhysicalPointToContinuousIndex([float(v) for v in p]) for p in region.box()])
+    index = _index(dose, region)
     low = np.clip(np.floor(index.min(0) + 0.5) - 1, 0, None)
     high = np.minimum(np.ceil(index.max(0) + 0.5) + 1, dose.GetSize())
     return low.astype(int), high.astype(int)
 
 
-def _parts(part, divide) -> list[int]:
+def _index(dose, region) -> np.ndarray:
+    """The corners [8, 3] of a region's box as continuous indices."""
+    return np.array([dose.TransformPhysicalPointToContinuousIndex([float(v) for v in p]) for p in region.box()])
+
+
+def _extent(dose, region) -> np.ndarray:
+    """The extent of a region along the axes of the dose, mm."""
+    return np.ptp(_index(dose, region), 0) * np.array(dose.GetSpacing())
+
+
+def _parts(part, divide, extent) -> list[int]:
+    """Sub-voxels along each edge: of a millimetre, and where the smallest region has a small `extent` (mm) so small
+    that its doses are those of places inside of it.
+    """
     if divide is not None:
         return [int(divide)] * 3
-    parts = [int(np.ceil(s / FINE_MM - 1e-6)) for s in part.GetSpacing()]
+    edges = [max(e / ACROSS, FINEST_MM) if e <= TINY_MM else FINE_MM for e in extent]
+    parts = [int(np.ceil(s / e - 1e-6)) for s, e in zip(part.GetSpacing(), edges)]
     while max(parts) > 1 and part.GetNumberOfPixels() * int(np.prod(parts)) > MOST_VOXELS:
         parts = [max(1, p - 1) for p in parts]
     return parts

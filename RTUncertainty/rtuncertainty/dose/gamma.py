@@ -31,7 +31,8 @@ POINTS = 1 << 18
 class Gamma:
     """γ at every voxel of the reference, float32 [z, y, x], at most `max_gamma`; NaN where it was not evaluated.
 
-    `evaluated`: the number of voxels that were; `outside`: those above the cut-off that lie beyond the evaluated dose.
+    `evaluated`: the number of voxels that were; `outside`: those above the cut-off that lie beyond the evaluated dose,
+    or so near to its end that they do not pass inside of it and might beyond.
     """
 
     values: torch.Tensor
@@ -113,6 +114,7 @@ def gamma(
         max_gamma,
         distance_mm / interp_fraction,
         torch.device(device),
+        _cut(points, evaluated.GetSize()[::-1]),
     )
     parts = [
         search(points[i : i + POINTS], dose[i : i + POINTS], tolerance[i : i + POINTS].clamp(min=1e-6 * largest))
@@ -123,6 +125,13 @@ def gamma(
     values[tuple(torch.from_numpy(c).to(device) for c in chosen)] = found
     outside = int(found.isnan().sum())
     return Gamma(values, max_gamma, len(found) - outside, outside)
+
+
+def _cut(points: np.ndarray, size) -> tuple:
+    """At which lower and upper ends (z, y, x) of a grid points [n, 3] (indices) lie beyond it."""
+    if not len(points):
+        return ((False,) * 3,) * 2
+    return points.min(0) < -0.5, points.max(0) > np.array(size) - 0.5
 
 
 def _index_in(image, grid, voxels) -> np.ndarray:

@@ -112,7 +112,7 @@ def predict(
     require_sampling(samples, seed)
     card = bundles.read_card(bundles.find(bundle))
     of_ct = card["input"].get("modality") == "CT"
-    mr, name = _image(image, "the image", padded=not of_ct)
+    mr, name = _image(image, "the image", padded=not of_ct, tell=progress.note)
     if not of_ct and not image_io.looks_like_ct(mr):  # a CT given by mistake keeps its air, by which it is recognised
         mr = preprocess.without_padding(mr)
     if "deformation" in card["outputs"]:
@@ -134,7 +134,7 @@ def predict(
         progress.note(flag.reason)
     ct = None
     if reference is not None:
-        ct, ct_name = _image(reference, "the reference")
+        ct, ct_name = _image(reference, "the reference", tell=progress.note)
         compatibility.require_reference(ct, ct_name)
         geometry.require_overlap(mr, ct, name, ct_name)
 
@@ -203,10 +203,10 @@ def predict(
     return prediction
 
 
-def _image(given, fallback: str, padded: bool = False) -> tuple[sitk.Image, str]:
+def _image(given, fallback: str, padded: bool = False, tell=None) -> tuple[sitk.Image, str]:
     if isinstance(given, sitk.Image):
         return image_io.check(given, fallback, padded), fallback
-    return image_io.read(given, padded), str(given)
+    return image_io.read(given, padded, tell), str(given)
 
 
 def _assemble(statistics, box, ready, mr, card, progress) -> dict:

@@ -78,6 +78,7 @@ def as_result(found: Propagation) -> Result:
                     "default": c.default,
                     "paths": ["propagated"] + ["segmented"] * (c.segmented is not None),
                 }
+                | ({"organ": c.organ} if c.organ not in ("", c.name) else {})
                 for k, c in enumerate(found.contours, 1)
             ],
             "similarity": found.similarity,

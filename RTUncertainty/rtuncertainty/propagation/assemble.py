@@ -172,6 +172,7 @@ def contours(
         if failures:
             agreement = replace(agreement, light="red", reason="; ".join(failures))
         planning_ml = float(sitk.GetArrayViewFromImage(s.mask).astype(bool).sum()) * plan_ml
+        # the card's limits and calibration go by the model's name, everything that is shown by the clinic's
         title, rule = entry.get("name", name), entry.get("rule")
         assessed = {
             "propagated": None if about is None else assess.of_deformation(title, kept, *about, daily, card, rule),
@@ -183,11 +184,15 @@ def contours(
                 for t in (sampled.probability, sampled.probability_variance)
             )
             assessed["segmented"] = assess.of_segmentation(title, mean, variance, pair.grid, direct, daily, card, rule)
+        for found_by in filter(None, assessed.values()):
+            found_by.distribution = replace(found_by.distribution, structure=name, organ=title)
+            found_by.quality = replace(found_by.quality, structure=name)
         default = (
             "segmented" if direct is not None and direct.any() and entry.get("path") == "segmented" else "propagated"
         )
         contour = Contour(
-            title,
+            name,
+            title if organ is not None else "",
             name,
             tuple(entry.get("color", s.color)),
             entry.get("code", s.code),
@@ -205,7 +210,10 @@ def contours(
             assessed[default],
         )
         out.append(contour)
-        raised += _flags(contour, card) + _broken(title, s.mask, kept)
+        raised += _flags(contour, card) + _broken(name, s.mask, kept)
+    renamed = [f"{c.name} as {c.organ}" for c in out if c.organ and c.organ != c.name]
+    if renamed:
+        progress.note(f"The model knows {', '.join(renamed)}.")
     return out, raised
 
 

@@ -64,7 +64,7 @@ def propagate(
     _require_options(rigid, refine, symmetric)
     require_sampling(samples, seed)
     (plan, plan_name), (day, day_name) = (
-        _image(image, name) for image, name in ((planning, "the planning CT"), (daily, "the daily CT"))
+        _image(image, name, progress.note) for image, name in ((planning, "the planning CT"), (daily, "the daily CT"))
     )
     if "deformation" not in card["outputs"]:
         raise InputError(f"model '{card['name']}' is for {card['task']}; choose one that propagates structures.")
@@ -216,9 +216,11 @@ def _on_device(run, network, device, progress: Progress):
     raise OutOfMemoryError(f"Out of memory on {where}; close other programs or use scans with a smaller field of view.")
 
 
-def _image(given, name: str) -> tuple[sitk.Image, str]:
+def _image(given, name: str, tell) -> tuple[sitk.Image, str]:
     """The image and its name. Raises `InputError` for what is no volume."""
-    return (image_io.check(given, name), name) if isinstance(given, sitk.Image) else (image_io.read(given), str(given))
+    if isinstance(given, sitk.Image):
+        return image_io.check(given, name), name
+    return image_io.read(given, tell=tell), str(given)
 
 
 def _usable(given: dict[str, Structure], plan: sitk.Image, plan_name: str, progress: Progress):

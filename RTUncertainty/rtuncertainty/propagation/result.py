@@ -34,7 +34,8 @@ class Contour:
         assessed: distribution and quality of the default path; None without samples.
     """
 
-    name: str
+    name: str  # the clinic's, as in the planning structures
+    organ: str  # what the model knows it as; empty where it does not
     planning_name: str
     color: tuple
     code: dict | None

@@ -201,7 +201,7 @@ class VolumeCalibration:
         Intervals of a higher level hold those of a lower one. A structure that was not found (a shown volume of 0)
         keeps the network's own: validation cases with a volume say nothing of it, and ratios to 0 nothing at all.
         """
-        group = self.group(structure or distribution.structure)
+        group = self.group(structure or distribution.organ or distribution.structure)
         if group is None or distribution.volume_ml <= 0:
             return Interval(
                 *distribution.interval(level),
@@ -223,7 +223,7 @@ class VolumeCalibration:
                 distribution,
                 level,
                 group,
-                *limits(self.usual, structure or distribution.structure, distribution.volume_ml),
+                *limits(self.usual, structure or distribution.organ or distribution.structure, distribution.volume_ml),
             )
         )
         return Interval(lower, upper, enough, group.cases, note)
@@ -232,7 +232,7 @@ class VolumeCalibration:
         """The calibrated volumes (ml) at the distribution's percentiles: ends of intervals. None where it is not
         calibrated so far out.
         """
-        group, out = self.group(structure or distribution.structure), []
+        group, out = self.group(structure or distribution.organ or distribution.structure), []
         for q in distribution.percentiles:
             found = self.interval(distribution, abs(2 * q - 100) / 100, structure)
             out.append(None if group is None or not found.calibrated else found.lower if q < 50 else found.upper)

@@ -28,7 +28,8 @@ ABOVE_HALF = 1e-3
 
 @dataclass(frozen=True)
 class VolumeDistribution:
-    """Volumes in ml at rising percentiles (0 to 100, among them 50: the contour that is shown).
+    """Volumes in ml at rising percentiles (0 to 100, among them 50: the contour that is shown). `organ`: what the card
+    calls the structure, whose calibration serves it; empty where that is its name.
 
     Raises `ValueError`, which names the structure, for volumes that are not finite, negative or falling.
     """
@@ -36,6 +37,7 @@ class VolumeDistribution:
     structure: str
     percentiles: tuple[float, ...]
     ml: tuple[float, ...]
+    organ: str = ""
 
     def __post_init__(self):
         q, ml = np.asarray(self.percentiles, float), np.asarray(self.ml, float)

@@ -56,11 +56,11 @@ class SyntheticCT:
         return self.card["name"] if self.card else None
 
 
-def read_synct(path) -> SyntheticCT:
+def read_synct(path, tell=None) -> SyntheticCT:
     """A synthetic CT from an image file, a DICOM folder, or a folder that predict wrote. Raises `InputError`."""
     path = Path(path)
     if not (path / "summary.json").is_file():
-        return SyntheticCT(image_io.read(path), str(path))
+        return SyntheticCT(image_io.read(path, tell=tell), str(path))
     result = Result.read(path)
     if not result.card.get("name"):
         raise InputError(f"{path}: its summary.json cannot be read as that of a model's result; run predict again.")
@@ -155,10 +155,11 @@ def dose_to_folder(
         )
     chosen = plans.read_plan(plan) if plan is not None else plans.DEFAULTS[modality]
     lookup = read_table(density) if density is not None else SCHNEIDER
-    ct_image = image_io.read(ct)
-    other = read_synct(synct) if synct is not None else None
+    ct_image = image_io.read(ct, tell=progress.note)
+    other = read_synct(synct, progress.note) if synct is not None else None
     frame = ct_image.GetMetaData("frame_of_reference") if ct_image.HasMetaDataKey("frame_of_reference") else ""
-    regions = structures.read(structure_file, progress.note, ct_image.GetSpacing()[2], frame)
+    thickness = geometry.to_axial(ct_image).GetSpacing()[2]
+    regions = structures.read(structure_file, progress.note, thickness, frame)
     name = target_of(regions, target)
     person = patient.of_images(
         ct_image, other and other.image, other and other.sd, other and other.body, str(ct), other.name if other else ""

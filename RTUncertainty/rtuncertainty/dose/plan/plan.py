@@ -89,7 +89,7 @@ def read_plan(path) -> Plan:
         InputError: names the file, the entry and what it may be.
     """
     try:
-        given = json.loads(Path(path).read_text(encoding="utf-8"))
+        given = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}; give a plan as a JSON file.") from error
     except ValueError as error:
