@@ -11,6 +11,8 @@ try:
 except ImportError:  # in a checkout that is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "RTUncertainty"))
 
+from rtuncertainty.core.runtime import ends_with_its_reader
+
 
 def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(prog="python -m training", description=__doc__.split("\n\n")[0])
@@ -462,6 +464,7 @@ def named_folders(given: list[str]) -> dict[str, list[Path]]:
     return found
 
 
+@ends_with_its_reader
 def main(arguments=None) -> int:
     args = parser().parse_args(arguments)
     from rtuncertainty.core.errors import InputError

@@ -12,7 +12,7 @@ from pathlib import Path
 from .. import __version__
 from ..core.errors import Cancelled, InputError, RTUncertaintyError
 from ..core.events import CancelToken, Progress, as_json
-from ..core.runtime import prepare
+from ..core.runtime import ends_with_its_reader, prepare
 from . import dose, plan
 
 
@@ -129,6 +129,7 @@ def _common(p):
     p.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
+@ends_with_its_reader
 def main(arguments=None) -> int:
     """Run a command line; returns the exit code."""
     prepare()
@@ -156,7 +157,7 @@ def main(arguments=None) -> int:
             "dose": _dose,
         }[args.command](args)
     except (Exception, KeyboardInterrupt) as error:
-        if "--debug" in arguments:
+        if "--debug" in arguments or isinstance(error, BrokenPipeError):
             raise
         if isinstance(error, KeyboardInterrupt):  # before a command looks after signals itself
             error = Cancelled("Cancelled; nothing was written.")
@@ -198,6 +199,8 @@ def _models(args) -> int:
         for one in (card, *(c for c in hidden if c["name"] == card["name"])):
             unused = "" if one is card else "  (not used: see above)"
             print(f"{one['name']:{width}} {one['version']:8} {one['title']}  {one['folder']}{unused}")
+    for line in bundle.missing_folders():
+        print(line, file=sys.stderr)
     for fault in bundle.broken_bundles().values():
         print(f"broken: {fault}", file=sys.stderr)
     if not cards and not args.json:
