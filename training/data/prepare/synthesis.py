@@ -225,7 +225,8 @@ def _run(data: Path, out: Path, only, dataset: layouts.Dataset, options: Options
         make_folder(out / sub)
     rows, findings = [], {}
     started = told = time.monotonic()
-    made = parallel.over(_prepared, sources, processes, out, options, rules, dataset.layout == "dicom")
+    work = _prepared, sources, processes, out, options, rules, dataset.layout == "dicom"
+    made = parallel.over(*work, apart=options.register != "none")
     for number, (source, (row, found, lines)) in enumerate(zip(sources, made), 1):
         rows.append(row)
         findings[source.name] = found
