@@ -168,12 +168,9 @@ def _slices(prepared: Path) -> tuple:
         "bias_field": options.get("bias_field", "auto"),
     }
     structures = sorted((n for n, v in classes.items() if v), key=classes.__getitem__)
-    return (
-        "synthetic CT and segmentation" if with_ct else "segmentation",
-        structures,
-        image,
-        "Bragman 2018, Kaushik 2022",
-    )
+    if not with_ct:
+        return "segmentation", structures, image, "Eaton-Rosen 2018"
+    return "synthetic CT and segmentation", structures, image, "Bragman 2018, Kaushik 2022"
 
 
 def _cases(prepared: Path) -> list[Path]:

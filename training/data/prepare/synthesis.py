@@ -192,6 +192,10 @@ def _settle(dataset: layouts.Dataset, only, options: Options) -> tuple[list, Opt
             f"{', '.join(s.name for s in dataset.sources[:8])}, …"
         )
     rules = dataset.rules if options.labels is None else label_rules.parse_all(options.labels)
+    if sources and all(s.mr is None and s.ct is not None for s in sources):
+        raise SystemExit(
+            f"the {len(sources)} cases are CTs without an MR: 'python -m training organs' prepares them, to segment."
+        )
     there = sorted({n for s in dataset.sources for n in s.labels})
     lost = (
         [r.file for r in rules if r.file and r.file != "ct" and r.file not in there]
@@ -226,7 +230,7 @@ def _run(data: Path, out: Path, only, dataset: layouts.Dataset, options: Options
     rows, findings = [], {}
     started = told = time.monotonic()
     work = _prepared, sources, processes, out, options, rules, dataset.layout == "dicom"
-    made = parallel.over(*work, apart=options.register != "none")
+    made = parallel.over(*work, apart=options.register != "none" and any(s.ct is not None for s in sources))
     for number, (source, (row, found, lines)) in enumerate(zip(sources, made), 1):
         rows.append(row)
         findings[source.name] = found
