@@ -246,7 +246,8 @@ def test_an_interruption_ends_what_leaves_python_no_time(tmp_path, processes):
             sys.executable,
             "-c",
             f"""
-import runpy, sys
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which who runs tests behind may have taken away
 from training.__main__ import main
 from training.data.prepare import synthesis
 synthesis.run = lambda *_: runpy.run_path({str(tmp_path / "held.py")!r}, run_name="__main__")

@@ -79,7 +79,7 @@ def _openkbp(data: Path) -> list[Source]:
             ct, place = image_io.read(folder / "ct.nii.gz"), folder / "structures_bits.nii.gz"
             if not place.is_file():
                 raise InputError(f"{place} is missing.")
-            array = sitk.GetArrayViewFromImage(sitk.ReadImage(str(place)))
+            array = sitk.GetArrayFromImage(sitk.ReadImage(str(place)))
             masks = {n: (array >> bit) & 1 for n, bit in bits.items()}
             return ct, {n: geometry.like(m, ct, np.uint8) for n, m in masks.items() if m.any()}
 
