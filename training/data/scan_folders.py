@@ -75,8 +75,8 @@ def find(
 
 def of_layout(data: Path, modality: str | None) -> list[ScanSource]:
     """The cases of a layout that says more than a folder for each patient does; none of another."""
-    named = (layouts.LAYOUTS[n](data, False) for n in ("learn2reg", "nnunet", "synthrad", "left_atrium"))
-    found = next((d for d in named if d and d.sources), None)
+    named = (layouts.learn2reg, layouts.nnunet, layouts.synthrad, layouts.left_atrium)
+    found = next((d for layout in named if (d := layout(data, False)) and d.sources), None)
     if found is None:
         return []
     rules = tuple(r for r in found.rules if r.file != "ct")
