@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 try:
@@ -343,7 +344,7 @@ def organs(args):
 
 def _told(rows: list[dict], unit: str, out: Path) -> str:
     kept = sum(r["kept"] == "yes" for r in rows)
-    left = f", {len(rows) - kept} patients left out" if kept < len(rows) else ""
+    left = f", {len(rows) - kept} left out" if kept < len(rows) else ""
     return f"{kept} {unit}{left}; see prepare.csv, checks.csv and overlays/ in {out}"
 
 
@@ -373,11 +374,11 @@ def scans(args):
 def left_atrium(args):
     from .data.prepare import left_atrium as packed
 
-    return f"{len(packed.run(args.data, args.out, args.spacing))} scans in {args.out}"
+    return _told(packed.run(args.data, args.out, args.spacing), "scans", args.out)
 
 
 def train(args):
-    from . import methods
+    from . import methods  # which takes its time, and that counts
     from .run import train as training
 
     return training.run(
@@ -389,6 +390,7 @@ def train(args):
         args.device,
         args.budget,
         methods.changes_of(args.set),
+        args.started,
     )
 
 
@@ -480,7 +482,9 @@ def named_folders(given: list[str]) -> dict[str, list[Path]]:
 
 @ends_with_its_reader
 def main(arguments=None) -> int:
+    started = time.monotonic()
     args = parser().parse_args(arguments)
+    args.started = started
     from rtuncertainty.core.errors import InputError
     from rtuncertainty.core.runtime import prepare as prepare_runtime
 

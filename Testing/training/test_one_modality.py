@@ -185,7 +185,7 @@ def test_who_cannot_be_used_stops_no_one(tmp_path, kind, capsys):
     more = ["--days", 1] if kind == "pairs" else []
     command_line = [kind, "--data", data, "--out", out, "--organs", "bladder", "rectum", "--spacing", *SPACING, *more]
     run(*command_line)
-    assert "2 " + ("pairs" if kind == "pairs" else "scans") + ", 6 patients left out" in capsys.readouterr().out
+    assert "2 " + ("pairs" if kind == "pairs" else "scans") + ", 6 left out" in capsys.readouterr().out
     why = left_out(out)
     assert set(why) == set(TOLD) and all(words in why[n] for n, words in TOLD.items()), why
     kept = [r["case"] for r in table(out / "prepare.csv") if r["kept"] == "yes"]

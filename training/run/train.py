@@ -36,12 +36,14 @@ def run(
     device: str = "auto",
     budget: Path | None = None,
     changes: dict | None = None,
+    started: float | None = None,
 ) -> Path:
     """Train the config in `file` on the cases that `prepare` kept, into the run folder `out`.
 
     Args:
         minutes, stop_after: end the run early in good order, after so many minutes or steps; the next call resumes it.
         budget, changes: what overrides the config, see `methods.load`.
+        started: when the minutes began (`time.monotonic()`), now where it is not said.
     Returns:
         The last checkpoint.
     Raises:
@@ -53,11 +55,11 @@ def run(
     from . import progress
 
     with progress.quiet():
-        return _run(prepared, file, out, minutes, stop_after, device, budget, changes)
+        return _run(prepared, file, out, minutes, stop_after, device, budget, changes, started)
 
 
-def _run(prepared, file, out, minutes, stop_after, device, budget, changes) -> Path:
-    started = time.monotonic()
+def _run(prepared, file, out, minutes, stop_after, device, budget, changes, started) -> Path:
+    started = time.monotonic() if started is None else started
     import lightning
     import torch
 

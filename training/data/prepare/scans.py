@@ -128,7 +128,7 @@ def _run(data, out, options):
             print(f"{source.name}: left out, {bad}", flush=True)
             continue
         findings[source.name], facts[source.name] = found, known
-        _draw(path, out / "overlays" / f"{source.name}.png", scale)
+        draw(path, out / "overlays" / f"{source.name}.png", scale)
         rows.append(
             {
                 "case": source.name,
@@ -208,7 +208,7 @@ def by_content(rows: list[dict], stated: list[str], digests: dict[str, str]) -> 
     return sorted(rows, key=key)
 
 
-def _draw(path: Path, picture: Path, scale: str) -> None:
+def draw(path: Path, picture: Path, scale: str) -> None:
     """The overlay of a prepared scan, where there is none that is younger."""
     if picture.exists() and picture.stat().st_mtime_ns >= path.stat().st_mtime_ns:
         return
