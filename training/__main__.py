@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 try:
     import rtuncertainty  # noqa: F401
 except ImportError:  # in a checkout that is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "RTUncertainty"))
+
+from rtuncertainty.core.runtime import ends_with_its_reader
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,13 +69,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--data",
         type=Path,
-        help="planning CTs with structures: openkbp, or PATIENT/{ct,structures}; without it digital pelves",
+        help="planning CTs with structures, in any layout of training/README.md; without it digital pelves",
     )
     p.add_argument("--out", type=Path, required=True)
     p.add_argument(
         "--organs",
         nargs="+",
-        help="what the networks segment (default: seven organs of head and neck, or five of the pelvis)",
+        help="what the networks segment (default: what dataset.json names, seven organs of head and neck, or five of "
+        "the pelvis)",
     )
     p.add_argument(
         "--spacing", nargs=3, type=float, default=[4.0, 4.0, 3.0], metavar="MM", help="of the working grid, x y z"
@@ -88,10 +92,14 @@ def parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("organs", help="bring planning CTs and their organs onto one grid, to segment")
     p.add_argument(
-        "--data", type=Path, required=True, help="planning CTs with structures: openkbp, or PATIENT/{ct,structures}"
+        "--data", type=Path, required=True, help="planning CTs with structures, in any layout of training/README.md"
     )
     p.add_argument("--out", type=Path, required=True)
-    p.add_argument("--organs", nargs="+", help="what the networks segment (default: seven organs of head and neck)")
+    p.add_argument(
+        "--organs",
+        nargs="+",
+        help="what the networks segment (default: what dataset.json names, or seven organs of head and neck)",
+    )
     p.add_argument(
         "--spacing", nargs=3, type=float, default=[4.0, 4.0, 3.0], metavar="MM", help="of the working grid, x y z"
     )
@@ -315,20 +323,29 @@ def cohort(args):
 
 def pairs(args):
     from .data.prepare import pairs as made
+    from .data.prepare import patients
 
-    names = args.organs or (made.PELVIS if args.data is None else made.HEADNECK)
+    names = args.organs or patients.organs_of(args.data, made.PELVIS if args.data is None else made.HEADNECK)
     found = made.run(
         args.data, args.out, names, args.spacing, args.days, args.seed, args.patients, args.severity, args.only
     )
-    return f"{len(found)} pairs in {args.out}"
+    return _told(found, "pairs", args.out)
 
 
 def organs(args):
     from .data.prepare import organs as packed
     from .data.prepare import pairs as made
+    from .data.prepare import patients
 
-    found = packed.run(args.data, args.out, args.organs or made.HEADNECK, args.spacing, args.only)
-    return f"{len(found)} scans in {args.out}"
+    names = args.organs or patients.organs_of(args.data, made.HEADNECK)
+    found = packed.run(args.data, args.out, names, args.spacing, args.only)
+    return _told(found, "scans", args.out)
+
+
+def _told(rows: list[dict], unit: str, out: Path) -> str:
+    kept = sum(r["kept"] == "yes" for r in rows)
+    left = f", {len(rows) - kept} left out" if kept < len(rows) else ""
+    return f"{kept} {unit}{left}; see prepare.csv, checks.csv and overlays/ in {out}"
 
 
 def scans(args):
@@ -357,11 +374,11 @@ def scans(args):
 def left_atrium(args):
     from .data.prepare import left_atrium as packed
 
-    return f"{len(packed.run(args.data, args.out, args.spacing))} scans in {args.out}"
+    return _told(packed.run(args.data, args.out, args.spacing), "scans", args.out)
 
 
 def train(args):
-    from . import methods
+    from . import methods  # which takes its time, and that counts
     from .run import train as training
 
     return training.run(
@@ -373,6 +390,7 @@ def train(args):
         args.device,
         args.budget,
         methods.changes_of(args.set),
+        args.started,
     )
 
 
@@ -462,8 +480,11 @@ def named_folders(given: list[str]) -> dict[str, list[Path]]:
     return found
 
 
+@ends_with_its_reader
 def main(arguments=None) -> int:
+    started = time.monotonic()
     args = parser().parse_args(arguments)
+    args.started = started
     from rtuncertainty.core.errors import InputError
     from rtuncertainty.core.runtime import prepare as prepare_runtime
 

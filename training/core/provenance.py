@@ -155,6 +155,15 @@ def _sources(prepared: Path) -> dict[str, str]:
         return {}
 
 
+def _contents(prepared: Path) -> dict[str, str]:
+    """{patient: the least of the hashes of his scans} of prepare.csv, where it says them."""
+    patient, found = patients(prepared), {}
+    for case, sha256 in _sources(prepared).items():
+        name = patient.get(case, case)
+        found[name] = min(sha256, found.get(name, sha256))
+    return found
+
+
 def identities(prepared: Path, cases) -> dict[str, list[str]]:
     """The hashes of all prepared cases of a case's patient, and of the scans that they were made of where prepare.csv
     says them.
@@ -184,10 +193,12 @@ def identities(prepared: Path, cases) -> dict[str, list[str]]:
 def deal(prepared: Path, names, folds: int) -> dict[str, int]:
     """{patient: fold}, frozen in `folds.json` of the prepared folder at its first use.
 
-    The first time the patients, in order of the SHA-256 of their names, are dealt to the folds in turn (see `split`).
-    Who is known keeps his fold ever after; who is new goes to the smallest, so that no one else moves.
+    The first time the patients are dealt to the folds in turn (see `split`): in order of the SHA-256 of their scans as
+    they came, where prepare.csv says it, which nobody chose; of others in that of their names. Who is known keeps his
+    fold ever after; who is new goes to the smallest, so that no one else moves.
     """
-    names = sorted(set(names), key=lambda n: hashlib.sha256(n.encode()).hexdigest())
+    contents = _contents(prepared)
+    names = sorted(set(names), key=lambda n: contents.get(n) or hashlib.sha256(n.encode()).hexdigest())
     stored = read_json(prepared / FOLDS)
     known = stored.get(str(folds), {})
     found = {n: known[n] for n in names if n in known}

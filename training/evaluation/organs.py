@@ -12,7 +12,6 @@ import numpy as np
 import SimpleITK as sitk
 
 from rtuncertainty.bundles import bundle
-from rtuncertainty.core.ct import normalised
 from rtuncertainty.core.events import Progress
 from rtuncertainty.core.structures import tidy_labels
 from rtuncertainty.networks.uncertainty import entropy
@@ -72,7 +71,7 @@ def sampled(
         On the scan's working grid.
     """
     box = bounding_box(case.body)
-    volume = np.ascontiguousarray(normalised(case.hu)[box])
+    volume = np.ascontiguousarray(case.image[box])
     found, _, _ = inference.run(networks, volume, samples, seed, inference.choose_device(device), Progress())
     count = len(case.classes) + 1
     mean, variance = (np.zeros((count, *case.hu.shape), np.float32) for _ in range(2))
@@ -142,7 +141,8 @@ def run(
         case = organ_case.load(prepared / "cases" / f"{name}.npz")
         found = sampled(networks, card, case, samples, device=device)
         rows += volume_rows(run_folder.name, found, card)
-        mine = contours.organ_rows(case.labels, found.labels, case.classes, case.present, case.spacing)
+        labels = found.labels if case.known is None else np.where(case.known, found.labels, 0)
+        mine = contours.organ_rows(case.labels, labels, case.classes, case.present, case.spacing)
         scores += [{"case": name, **r} for r in mine]
         print(f"{name}: Dice {np.mean([r['dsc'] for r in mine]):.3f}", flush=True)
     out.mkdir(parents=True, exist_ok=True)

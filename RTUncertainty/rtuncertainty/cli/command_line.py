@@ -170,7 +170,7 @@ def main(arguments=None) -> int:
             "dose": _dose,
         }[args.command](args)
     except (Exception, KeyboardInterrupt) as error:
-        if "--debug" in arguments:
+        if "--debug" in arguments or isinstance(error, BrokenPipeError):
             raise
         if isinstance(error, KeyboardInterrupt):  # before a command looks after signals itself
             error = Cancelled("Cancelled; nothing was written.")
@@ -212,6 +212,8 @@ def _models(args) -> int:
         for one in (card, *(c for c in hidden if c["name"] == card["name"])):
             unused = "" if one is card else "  (not used: see above)"
             say(f"{one['name']:{width}} {one['version']:8} {one['title']}  {one['folder']}{unused}")
+    for line in bundle.missing_folders():
+        say(line, error=True)
     for fault in bundle.broken_bundles().values():
         say(f"broken: {fault}", error=True)
     if not cards and not args.json:

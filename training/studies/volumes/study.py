@@ -199,7 +199,7 @@ def write(files: dict[str, Path], results: Path, hardware: str) -> Path:
     names = list(dict.fromkeys(r["organ"] for r in every))
     cases = {r["case"] for r in every}
     lines = [
-        "# Organs in CT on validation patients",
+        "# Organs on validation patients",
         f"{len(cases)} patients on whom nothing was trained; scored are the organs that were drawn, after the rules of "
         "the card. An organ that "
         f"was not found has a Dice of 0 and no distances. Trained on {hardware}. Mean ± sd over patients.",
