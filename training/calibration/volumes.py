@@ -56,6 +56,7 @@ class VolumeRow:
     dice: float = math.nan
     expected_dice: float = math.nan
     surface_entropy: float = math.nan
+    fold: int = -1
 
     def __post_init__(self):
         if len(self.ml) != len(PERCENTILES):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ...data import scan
 from ...data.prepare import input_statistics, left_atrium, scans
 from ...evaluation import few_labels
 from ...methods.hasan2021 import feed
-from ...run import budgeted, export
+from ...run import budgeted, export, joined
 from ...run import card as cards
 from . import quality as few_labels_quality
 from . import tables
@@ -154,24 +155,35 @@ def run(
 
 
 def evaluate_one(
-    prepared: Path, run_folder: Path, model: Path, out: Path, samples: int, device: str, unseen: bool = False
+    prepared: Path,
+    run_folder: Path | Sequence[Path],
+    model: Path,
+    out: Path,
+    samples: int,
+    device: str,
+    unseen: bool = False,
+    until: float | None = None,
 ) -> Path:
-    """Score one bundle, of whatever run; returns the folder with rows.json, quality.json, evaluation.json (for
-    `export`) and few_labels.md.
+    """Score one bundle, of whatever run or of the folds of a study (`joined.runs`); returns the folder with
+    rows.json, quality.json, evaluation.json (for `export`) and few_labels.md.
     """
-    rows = few_labels.run(prepared, run_folder, model, out, samples=samples, device=device, unseen=unseen)
-    quality = few_labels_quality.run(prepared, run_folder, model, out, samples, device, unseen=unseen)
+    rows = few_labels.run(prepared, run_folder, model, out, samples=samples, device=device, unseen=unseen, until=until)
+    quality = few_labels_quality.run(prepared, run_folder, model, out, samples, device, unseen=unseen, until=until)
     tables.for_card(rows, out / "evaluation.json", quality, _statistics(prepared, run_folder))
     found = json.loads(rows.read_text(encoding="utf-8"))
     one = Run("", found["network"], found["labelled"], model.name)
     return tables.write(
-        {model.name: rows}, {model.name: one}, out, budgeted.hardware(run_folder), {model.name: quality}
+        {model.name: rows},
+        {model.name: one},
+        out,
+        budgeted.hardware(joined.runs(run_folder)[0]),
+        {model.name: quality},
     )
 
 
-def _statistics(prepared: Path, run_folder: Path) -> dict | None:
+def _statistics(prepared: Path, run_folder: Path | Sequence[Path]) -> dict | None:
     """What images a run was trained on, for its card."""
-    names = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["training"]
+    names = joined.sides(run_folder).training
     return input_statistics.of_scans(scan.load(prepared / "scans" / f"{n}.npz") for n in names)
 
 

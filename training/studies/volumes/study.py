@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from ...data import organ_case
 from ...data.prepare import input_statistics, organs
 from ...evaluation import organs as volume_evaluation
 from ...evaluation.comparison import tables
-from ...run import budgeted, common_start, export
+from ...run import budgeted, common_start, export, joined
 from . import noise as noise_experiment
 from . import tables as volume_tables
 
@@ -119,14 +120,21 @@ def run(
 
 
 def evaluate_one(
-    prepared: Path, run_folder: Path, model: Path, out: Path, samples: int, device: str, unseen: bool = False
+    prepared: Path,
+    run_folder: Path | Sequence[Path],
+    model: Path,
+    out: Path,
+    samples: int,
+    device: str,
+    unseen: bool = False,
+    until: float | None = None,
 ) -> Path:
-    """Score one bundle, of whatever run; returns the folder with rows.json, evaluation.json (for `export`) and
-    organs.md.
+    """Score one bundle, of whatever run or of the folds of a study (`joined.runs`); returns the folder with
+    rows.json, evaluation.json (for `export`) and organs.md.
     """
-    rows = volume_evaluation.run(prepared, run_folder, model, out, samples, device, unseen)
+    rows = volume_evaluation.run(prepared, run_folder, model, out, samples, device, unseen, until)
     for_card(rows, prepared, run_folder, out / "evaluation.json")
-    return write({model.name: rows}, out, budgeted.hardware(run_folder))
+    return write({model.name: rows}, out, budgeted.hardware(joined.runs(run_folder)[0]))
 
 
 def calibrated(
@@ -226,7 +234,7 @@ def write(files: dict[str, Path], results: Path, hardware: str) -> Path:
     return results
 
 
-def for_card(file: Path, prepared: Path, run_folder: Path, out: Path) -> Path:
+def for_card(file: Path, prepared: Path, run_folder: Path | Sequence[Path], out: Path) -> Path:
     """evaluation.json for `export`: the accuracy of each organ, the calibration, and what images were trained on.
 
     `file`: rows.json of the run in `run_folder`, which was trained on scans of `prepared`.
@@ -244,13 +252,13 @@ def for_card(file: Path, prepared: Path, run_folder: Path, out: Path) -> Path:
     made = provenance.told(found) | {
         "weights_sha256": found["weights_sha256"],
         "accuracy": {
-            "cases": f"{len(cases)} validation patients of the same collection, {provenance.none_trained_on(found)}",
+            "cases": provenance.described(len(cases), "validation patients of the same collection", found),
             "n": len(cases),
             "table": table,
         },
         "calibration": {"synct": None, "volumes": None},
     }
-    names = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["training"]
+    names = joined.sides(run_folder).training
     made["input_statistics"] = input_statistics.of_organs(
         organ_case.load(prepared / "cases" / f"{n}.npz") for n in names
     )
