@@ -236,8 +236,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--noise", type=Path, help="noise.json of the experiment on worse images")
     p.add_argument(
         "--method",
-        choices=["log_affine", "conformal", "conformal_scaled"],
-        help="default: the narrower of the conformal ones where there are patients enough",
+        choices=["log_affine", "conformal", "conformal_scaled", "cv_plus"],
+        help="default: cv_plus of several folds, else the narrower conformal one where there are patients enough",
     )
     p.set_defaults(func=calibrate)
 

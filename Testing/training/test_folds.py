@@ -10,14 +10,14 @@ import yaml
 
 pytest.importorskip("lightning")
 
+from test_trust import CARD, SMALL, add_case
+
 from rtuncertainty.bundles import bundle
 from rtuncertainty.uncertainty import volume_calibration
 from training import __main__ as command
 from training.core import provenance
 from training.evaluation import kept, slices
 from training.run import export, joined, train
-
-from test_trust import CARD, SMALL, add_case
 
 FOLDS = 3
 

@@ -77,7 +77,8 @@ def sampled(
 
 def volume_rows(network: str, found: Sampled, card: dict) -> list[VolumeRow]:
     """One row for each organ of `card`: the distribution of its volume, and the true volume as it was drawn."""
-    case, doubt, rows = found.case, found.entropy, []
+    # a card that is calibrated already tells a mapped Dice, on which nothing may be fitted again
+    case, doubt, rows, card = found.case, found.entropy, [], card | {"calibration": {}}
     grid = sitk.GetImageFromArray(found.labels)
     grid.SetSpacing(case.spacing)
     for k, s in enumerate(card["outputs"]["structures"], 1):

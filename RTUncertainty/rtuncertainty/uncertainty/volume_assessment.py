@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from ..core import geometry
 from . import quality as structure_quality
 from . import volume_calibration, volume_distribution
+from .cross_conformal import Told
 from .quality import Quality
 from .volume_distribution import VolumeDistribution
 from .volumes import SURE, Volume
@@ -18,11 +19,13 @@ from .volumes import SURE, Volume
 @dataclass
 class Assessed:
     """One structure: the distribution of its volume, how much of it holds each voxel (uint8, percent, on the contour's
-    grid), and the quality of its contour."""
+    grid), and the quality of its contour; `members`: what each checkpoint says of it, where they are asked one by one
+    (for the calibration cv_plus), or all together."""
 
     distribution: VolumeDistribution
     inside: sitk.Image
     quality: Quality
+    members: tuple[Told, ...] = ()
 
     @property
     def name(self) -> str:
@@ -56,10 +59,13 @@ def assess(
     quality = structure_quality.assess(
         name, probability[box], labelled[box], None if entropy is None else entropy[box], card, rule
     )
-    return Assessed(distribution, geometry.like(volume_distribution.percent(membership), grid, np.uint8), quality)
+    raw = structure_quality.expected_dice(probability[box], labelled[box], rule) if quality.calibrated else None
+    told = Told(distribution, quality.expected_dice if raw is None else raw, quality.surface_entropy)
+    percent = geometry.like(volume_distribution.percent(membership), grid, np.uint8)
+    return Assessed(distribution, percent, quality, (told,))
 
 
 def volume(found: Assessed, card: dict, level: float) -> Volume:
     """The structure's row of volumes.csv: an interval only where the card calibrates it for the level."""
-    interval = volume_calibration.of_card(card).interval(found.distribution, level)
+    interval = volume_calibration.of_card(card).interval(found.distribution, level, members=found.members)
     return Volume(found.name, found.distribution.volume_ml, *interval.shown, level, interval.calibrated)
