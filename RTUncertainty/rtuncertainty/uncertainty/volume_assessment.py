@@ -49,20 +49,45 @@ def assess(
     labelled: the contour that is shown; entropy: predictive, nats, or None; rule: the structure's (`structures.tidy`).
     """
     probability = inside if probability is None else probability
+    membership, box, distribution = _distributed(name, inside, probability, labelled, grid.GetSpacing(), rule)
+    quality = structure_quality.assess(
+        name, probability[box], labelled[box], None if entropy is None else entropy[box], card, rule
+    )
+    raw = quality.expected_dice
+    if quality.calibrated:
+        raw = structure_quality.expected_dice(probability[box], labelled[box], rule)
+    percent = geometry.like(volume_distribution.percent(membership), grid, np.uint8)
+    return Assessed(distribution, percent, quality, (Told(distribution, raw, quality.surface_entropy),))
+
+
+def told(
+    name: str,
+    inside: np.ndarray,
+    probability: np.ndarray,
+    labelled: np.ndarray,
+    entropy: np.ndarray,
+    spacing,
+    rule: dict | None = None,
+) -> Told:
+    """The same of one checkpoint, as far as a calibration of volumes asks; `spacing` (x, y, z; mm)."""
+    _, box, distribution = _distributed(name, inside, probability, labelled, spacing, rule)
+    return Told(
+        distribution,
+        structure_quality.expected_dice(probability[box], labelled[box], rule),
+        structure_quality.surface_entropy(entropy[box], labelled[box]),
+    )
+
+
+def _distributed(name, inside, probability, labelled, spacing, rule):
+    """(membership, the box in which there is any, distribution of the volume) of a structure."""
     membership = np.zeros(labelled.shape, np.float32)
     # an organ is a small part of a scan; a voxel around it tells where its surface is. What is no number is kept, to be
     # refused
     some = ~(inside < SURE) | (probability > structure_quality.LEAST) | labelled
     box = geometry.bounding_box(some, 1) if some.any() else (slice(0, 1),) * 3
     membership[box] = volume_distribution.restricted(inside[box], labelled[box], rule)
-    distribution = volume_distribution.of_membership(name, membership, float(np.prod(grid.GetSpacing())) / 1000)
-    quality = structure_quality.assess(
-        name, probability[box], labelled[box], None if entropy is None else entropy[box], card, rule
-    )
-    raw = structure_quality.expected_dice(probability[box], labelled[box], rule) if quality.calibrated else None
-    told = Told(distribution, quality.expected_dice if raw is None else raw, quality.surface_entropy)
-    percent = geometry.like(volume_distribution.percent(membership), grid, np.uint8)
-    return Assessed(distribution, percent, quality, (told,))
+    distribution = volume_distribution.of_membership(name, membership, float(np.prod(spacing)) / 1000)
+    return membership, box, distribution
 
 
 def volume(found: Assessed, card: dict, level: float) -> Volume:
