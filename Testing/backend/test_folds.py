@@ -68,6 +68,18 @@ def test_what_comes_before_dropout_is_computed_once_for_each(name, before, behin
     assert counts == {"before": 4, "behind": 20 if behind else 40}
 
 
+def test_a_trunk_in_bfloat16_gives_nearly_the_same():
+    (network,) = built("m4", 1)
+    x = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        exact = network.trunk(x)
+        with folds.trunk_in_bfloat16(network):
+            found = network.trunk(x)
+        again = network.trunk(x)
+    assert found.dtype == torch.float32 and not torch.equal(found, exact) and torch.equal(again, exact)
+    assert float((found - exact).abs().mean() / exact.abs().mean()) < 0.01
+
+
 def test_moments_are_those_of_a_sample_of_any_checkpoint():
     """Against plain means and variances of many samples, and of checkpoints of a known difference."""
     rng, each = np.random.default_rng(1), []

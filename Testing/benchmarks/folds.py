@@ -74,8 +74,8 @@ def main():
             print(f"{count} checkpoints: {spent[count]:.1f} s of the processor (stages, wall: {stages})", flush=True)
     size = "×".join(map(str, args.size))
     print(
-        f"{args.network}, {size}, T = {args.samples}, {torch.get_num_threads()} threads: {args.checkpoints} checkpoints "
-        f"take {spent[args.checkpoints] / spent[1]:.2f} of one"
+        f"{args.network}, {size}, T = {args.samples}, {torch.get_num_threads()} threads: {args.checkpoints} "
+        f"checkpoints take {spent[args.checkpoints] / spent[1]:.2f} of one"
     )
 
 
