@@ -271,7 +271,10 @@ def parser() -> argparse.ArgumentParser:
     p = commands.add_parser("reproduce", help="all of an experiment in one resumable command")
     p.add_argument(
         "name",
-        choices=["limb", "mr_only", "pelvis", "propagation", "propagation_pelvis", "volumes", "few_labels", "dose"],
+        choices=[
+            *("limb", "mr_only", "pelvis", "propagation", "propagation_pelvis", "volumes", "few_labels", "dose"),
+            *("volumes_folds", "left_atrium_folds", "limb_folds"),
+        ],
     )
     p.add_argument("--data", type=Path, help="the patients, or what prepare wrote; the digital pelves need none")
     p.add_argument("--out", type=Path, required=True)
@@ -288,7 +291,7 @@ def parser() -> argparse.ArgumentParser:
         "--fold",
         type=int,
         metavar="N",
-        help="mr_only, pelvis: validate on another part of the patients; `compare` joins folds",
+        help="mr_only, pelvis: validate on another part of the patients; `compare` joins folds; …_folds: train it alone",
     )
     p.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     p.set_defaults(func=reproduce)

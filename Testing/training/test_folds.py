@@ -32,6 +32,11 @@ def fold(prepared, number, name=None, **changes):
     return out
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    monkeypatch.setattr(slices, "picture", lambda *_: None)
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("folds")
@@ -173,6 +178,25 @@ def test_figures_of_one_fold_do_not_go_into_the_card_of_all(study, tmp_path):
     assert sorted(rows["cases"]) == sorted(held)
     with pytest.raises(SystemExit, match="all of its checkpoints were trained on"):
         evaluate(prepared, runs, two, tmp_path / "more")
+
+
+def test_one_command_trains_scores_and_exports(study, tmp_path, monkeypatch):
+    prepared, runs = study
+    out, config = tmp_path / "out", tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(SMALL | {"folds": FOLDS, "cross_fit": True}), encoding="utf-8")
+    for k, r in enumerate(runs[1:], 1):
+        shutil.copytree(r, out / "folds" / str(k))
+    words = ["reproduce", "limb_folds", "--data", str(prepared), "--out", str(out), "--config", str(config)]
+    with pytest.raises(SystemExit, match="not trained to the end yet: fold 0; give the command again"):
+        command.main([*words, "--device", "cpu", "--minutes", "0"])
+    assert command.main([*words, "--device", "cpu"]) == 0
+    card = bundle.read_card(out / "bundle" / "limb-t1-synct")
+    assert card["checkpoints"] == FOLDS and "out-of-fold, 10 patients" in card["accuracy"]["cases"]
+    assert "Interval score" in (out / "results" / "volumes.md").read_text(encoding="utf-8")
+    alone = tmp_path / "alone.yaml"
+    alone.write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+    with pytest.raises(SystemExit, match="cross_fit: true"):
+        command.main(["reproduce", "limb_folds", "--data", str(prepared), "--out", str(out), "--config", str(alone)])
 
 
 def test_what_was_kept_is_read_back_as_it_was(tmp_path):

@@ -113,14 +113,14 @@ def run(
     started = time.monotonic()
     budget = budget or budgeted.budget_for(FOLDER, device)
     how = (yaml.safe_load(budget.read_text(encoding="utf-8")) or {}).get("evaluation", {})
-    prepared = _prepared(data, out, how.get("spacing"))
+    prepared = prepared_in(data, out, how.get("spacing"))
     runs, shipped = runs_of(prepared)
     budgeted.require_known(only, runs)
     if runs is not RUNS and only and len(only) == 1:
         shipped = only[0]
     configs = {n: _config(out, n, r) for n, r in runs.items()}
     until = None if minutes is None else started + 60 * minutes * (1 - RESERVE)
-    card = _card(out, prepared)  # before the training: it may be still to be filled in
+    card = card_of(out, prepared)  # before the training: it may be still to be filled in
     chosen = only or [n for n, r in runs.items() if not r.part_of]
     budgeted.train_left({n: configs[n] for n in chosen}, prepared, out, budget, device, until)
     files, quality = {}, {}
@@ -187,7 +187,8 @@ def _statistics(prepared: Path, run_folder: Path | Sequence[Path]) -> dict | Non
     return input_statistics.of_scans(scan.load(prepared / "scans" / f"{n}.npz") for n in names)
 
 
-def _prepared(data: Path | None, out: Path, spacing: float | None) -> Path:
+def prepared_in(data: Path | None, out: Path, spacing: float | None) -> Path:
+    """What `left_atrium` or `scans` wrote: `data`, or made of it in `out`."""
     if data is None:
         raise SystemExit(
             "--data is missing: give the folder of the scans, or what 'python -m training scans' or left_atrium wrote."
@@ -198,7 +199,7 @@ def _prepared(data: Path | None, out: Path, spacing: float | None) -> Path:
     return out / "prepared"
 
 
-def _card(out: Path, prepared: Path) -> Path:
+def card_of(out: Path, prepared: Path) -> Path:
     """The challenge's card with the spacing of the prepared scans, or a hospital's own (`run.card`), written
     into `out`. Raises `SystemExit` where that is still to be filled in.
     """

@@ -71,7 +71,7 @@ def run(
     budget = budget or budgeted.budget_for(FOLDER, device)
     how = (yaml.safe_load(budget.read_text(encoding="utf-8")) or {}).get("evaluation", {})
     noise_patients = how.pop("noise_patients", NOISE_PATIENTS)
-    prepared = _prepared(data, out)
+    prepared = prepared_in(data, out)
     until = None if minutes is None else started + 60 * minutes * (1 - RESERVE)
     common = common_start.run(budget, SHIPPED, prepared, out, CARD, device, until)
     configs = {n: _config(out, n, common) for n in TITLES}
@@ -177,7 +177,8 @@ def _noise(prepared: Path, out: Path, bundle: Path, patients: int, samples: int,
     return found
 
 
-def _prepared(data: Path | None, out: Path) -> Path:
+def prepared_in(data: Path | None, out: Path) -> Path:
+    """What `organs` wrote: `data`, or made of it in `out`."""
     if data is None:
         raise SystemExit(
             "--data is missing: give the folder of the planning CTs, or what 'python -m training organs' wrote."
