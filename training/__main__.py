@@ -242,6 +242,15 @@ def parser() -> argparse.ArgumentParser:
     p.set_defaults(func=calibrate)
 
     p = commands.add_parser(
+        "observers", help="compare a model's intervals of volumes with what two observers differ by"
+    )
+    p.add_argument("--data", type=Path, required=True, help="PATIENT/{oncologist,radiographer}.nii.gz and labels.json")
+    p.add_argument("--rows", type=Path, required=True, help="rows.json or volumes.json that evaluate wrote")
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--evaluation", type=Path, help="evaluation.json, which gets the comparison for its card")
+    p.set_defaults(func=observers)
+
+    p = commands.add_parser(
         "dose_calibrate",
         help="calibrate the dose bands of a synthetic CT on what 'reproduce dose' computed, for its card",
     )
@@ -291,7 +300,7 @@ def parser() -> argparse.ArgumentParser:
         "--fold",
         type=int,
         metavar="N",
-        help="mr_only, pelvis: validate on another part of the patients; `compare` joins folds; …_folds: train it alone",
+        help="mr_only, pelvis: validate on another part of the patients; `compare` joins them; …_folds: train it alone",
     )
     p.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     p.set_defaults(func=reproduce)
@@ -456,6 +465,13 @@ def calibrate(args):
 
     files = {name: paths[0] for name, paths in named_folders(args.files).items()}
     return study.calibrated(files, args.out, args.evaluation, args.noise, args.method)
+
+
+def observers(args):
+    from .evaluation import observers as compared
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    return compared.run(args.data, args.rows, args.out, args.evaluation)
 
 
 def dose_calibrate(args):

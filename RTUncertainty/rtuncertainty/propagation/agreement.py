@@ -12,6 +12,8 @@ from ..core import surfaces
 # where a card says nothing: what clinics correct (3 mm) and what they redraw
 LIMITS = {"amber": {"msd_mm": 1.5, "dice": 0.80, "sd_mm": 1.5}, "red": {"msd_mm": 3.0, "dice": 0.65, "sd_mm": 3.0}}
 LIGHTS = ("green", "amber", "red")
+# of what two observers differ by in a structure, where a card says it (`calibration.observers`)
+TIMES_OBSERVERS = {"amber": 2.0, "red": 3.0}
 
 
 @dataclass
@@ -26,13 +28,23 @@ class Agreement:
     reason: str
 
 
-def limits_of(card: dict) -> dict:
+def limits_of(card: dict, structure: str = "") -> dict:
     """The limits of the lights, as `LIMITS`: earned on validation pairs (`calibration.lights`) where the card says so,
-    over those it sets itself (`outputs.deformation.limits`), over the fixed ones."""
+    over those it sets itself (`outputs.deformation.limits`), over `TIMES_OBSERVERS` what two observers differ by in the
+    structure, over the fixed ones. A surface distance below the fixed limit is never asked for: voxels do not show it.
+    """
+    people = (card["calibration"].get("observers") or {}).get(structure)
+    scale: dict[str, dict[str, float]] = {}
+    for level, times in TIMES_OBSERVERS.items() if people else ():
+        distance = max(times * people["msd_mm"], LIMITS[level]["msd_mm"])
+        scale[level] = {"dice": 1 - times * (1 - people["dice"]), "msd_mm": distance}
     given = card["outputs"]["deformation"].get("limits") or {}
     earned = card["calibration"].get("lights") or {}
     return {
-        level: fixed | given.get(level, {}) | {name: e["threshold"] for name, e in earned.get(level, {}).items()}
+        level: fixed
+        | scale.get(level, {})
+        | given.get(level, {})
+        | {name: e["threshold"] for name, e in earned.get(level, {}).items()}
         for level, fixed in LIMITS.items()
     }
 

@@ -137,7 +137,7 @@ def contours(
         )
         sd, direct_sd, point, about = _spreads(found, pair, name, organ, organs, mm2, card)
         otherwise = None if point is None else round(day.TransformPhysicalPointToContinuousIndex(point)[2])
-        agreement = judge(kept, direct, day.GetSpacing(), sd, otherwise, limits_of(card))
+        agreement = judge(kept, direct, day.GetSpacing(), sd, otherwise, limits_of(card, organ or ""))
         planning_ml = float(sitk.GetArrayViewFromImage(s.mask).astype(bool).sum()) * plan_ml
         title, rule = entry.get("name", name), entry.get("rule")
         assessed = {
