@@ -59,8 +59,8 @@ def test_a_models_intervals_beside_it(data, tmp_path):
     made = json.loads(evaluation.read_text(encoding="utf-8"))
     assert made["accuracy"]["table"]["Dice of two observers, parotid_left"] == pytest.approx(0.903, abs=1e-3)
     model = observers.of_model(rows)["parotid_left"]
-    # errors of a gamma distribution with an SD of about 0.1·√3·1.1; intervals say about the same. Of 60 patients 80 % is
-    # 2.6 standard errors below 90 %
+    # errors of a gamma distribution with an SD of about 0.1·√3·1.1; intervals say about the same. 80 % of 60 patients
+    # is 2.6 standard errors below 90 %
     assert 0.1 < model["volume_sd"] < 0.3 and 0.1 < model["interval_sd"] < 0.35 and model["within_90"] > 0.8
     # the lights take two and three times their disagreement
     card = {"calibration": made["calibration"], "outputs": {"deformation": {}}}
