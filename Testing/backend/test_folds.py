@@ -58,7 +58,7 @@ def test_what_comes_before_dropout_is_computed_once_for_each(name, before, behin
         finished = slices.Moments.add
 
         def add(self, a, b=None):
-            counts["behind"] += 1
+            counts["behind"] += b is not None  # what pools the checkpoints takes no pairs
             return finished(self, a, b)
 
         monkeypatch.setattr(slices.Moments, "add", add)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from . import inference
+from .moments import Moments
 from .slices import Statistics
 
 
@@ -60,41 +61,30 @@ class Pooled:
     """
 
     def __init__(self) -> None:
-        self.count = 0
-        self.sums: dict[str, torch.Tensor] = {}
+        self.found: dict[str, Moments] = {}
 
     def add(self, found: Statistics, samples: int) -> None:
         """Take in the statistics of one checkpoint, of so many samples."""
-        self.count += 1
         for name in ("mean", "intrinsic", "probability", "expected_entropy"):
             self._put(name, getattr(found, name))
-        for name, of in (("parameter", found.mean), ("probability_variance", found.probability)):
+        for name in ("parameter", "probability_variance"):
             within = getattr(found, name)
-            if within is not None:
-                # what the noise of the samples adds to the variance between is taken off here; where the sum is more
-                # than there is between, it stays: a variance is never below what is left within
-                self._put(name, within * (1 - 1 / samples))
-                self._put(f"{name} squared", of.double() ** 2)
+            # what the noise of the samples adds to the variance between is taken off here; where that is more than
+            # there is between, it stays: a variance is never below what is left within
+            self._put(name, None if within is None else within * (1 - 1 / samples))
 
     def _put(self, name: str, value) -> None:
         if value is not None:
-            self.sums[name] = value.clone() if name not in self.sums else self.sums[name] + value
+            self.found.setdefault(name, Moments()).add(value)
 
     def statistics(self) -> Statistics:
         """Of all that was taken in."""
-        k = self.count
 
         def mean(name: str) -> Any:
-            return self.sums[name] / k if name in self.sums else None
+            return self.found[name].mean if name in self.found else None
 
         def variance(name: str, of: str) -> Any:
-            if name not in self.sums:
-                return None
-            within, middle = self.sums[name] / k, mean(of)
-            if k < 2:
-                return within
-            between = ((self.sums[f"{name} squared"] - k * middle.double() ** 2) / (k - 1)).clamp_min(0).float()
-            return within + between
+            return mean(name) + self.found[of].variance() if name in self.found else None
 
         return Statistics(
             mean("mean"),
