@@ -7,6 +7,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,8 @@ class Kept:
                 raise SystemExit(f"{self.folder}: no time left at {case}; the same command goes on there.")
             plain, arrays = make()
             with replaced(file) as part:
-                np.savez_compressed(part, _mark=mark, _plain=json.dumps(plain, default=lambda v: v.item()), **arrays)
+                told: dict[str, Any] = {"_mark": mark, "_plain": json.dumps(plain, default=lambda v: v.item())}
+                np.savez_compressed(part, **told, **arrays)
             # as it will be read: a run that was cut and one that was not give the same
             found = _read(file, mark)
             assert found is not None

@@ -35,7 +35,9 @@ def limits_of(card: dict, structure: str = "") -> dict:
     """
     people = (card["calibration"].get("observers") or {}).get(structure)
     scale: dict[str, dict[str, float]] = {}
-    for level, times in TIMES_OBSERVERS.items() if people else ():
+    for level, times in TIMES_OBSERVERS.items():
+        if not people:
+            break
         distance = max(times * people["msd_mm"], LIMITS[level]["msd_mm"])
         scale[level] = {"dice": 1 - times * (1 - people["dice"]), "msd_mm": distance}
     given = card["outputs"]["deformation"].get("limits") or {}
