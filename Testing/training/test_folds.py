@@ -25,7 +25,8 @@ def fold(prepared, number, name=None, **changes):
     out = prepared.parent / "folds" / (name or str(number))
     config = prepared.parent / f"{out.name}.yaml"
     config.write_text(
-        yaml.safe_dump(SMALL | {"folds": FOLDS, "cross_fit": True, "fold": number} | changes), encoding="utf-8"
+        yaml.safe_dump(SMALL | {"folds": FOLDS, "cross_fit": True, "fold": number, "seed": number} | changes),
+        encoding="utf-8",
     )
     train.run(prepared, config, out, device="cpu")
     return out

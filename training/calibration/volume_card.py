@@ -108,7 +108,7 @@ def _score(held) -> float:
     """The mean interval score over the true volume (`volumes.interval_score`)."""
     ends = np.array([i for _, i in held])
     truth = np.array([r.true_ml for r, _ in held])
-    return round(float(volume_calibration.interval_score(*ends.T, truth, LEVEL).mean()), 3)
+    return round(float(volume_calibration.interval_score(ends[:, 0], ends[:, 1], truth, LEVEL).mean()), 3)
 
 
 def _by_patient(held) -> dict:

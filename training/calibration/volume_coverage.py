@@ -161,7 +161,10 @@ def _coverage(told: list[_Told]) -> Coverage:
     inside = (ends[..., 0] - 1e-9 <= truth[:, None]) & (truth[:, None] <= ends[..., 1] + 1e-9)
     out.coverage = dict(zip(LEVELS, inside.mean(0).tolist()))
     out.width = dict(zip(LEVELS, np.median((ends[..., 1] - ends[..., 0]) / median[:, None], axis=0).tolist()))
-    scored = [volume_calibration.interval_score(*ends[:, k].T, truth, level).mean() for k, level in enumerate(LEVELS)]
+    scored = [
+        volume_calibration.interval_score(ends[:, k, 0], ends[:, k, 1], truth, level).mean()
+        for k, level in enumerate(LEVELS)
+    ]
     out.score = dict(zip(LEVELS, map(float, scored)))
     names, at_90 = np.array([t.row.patient for t in told]), inside[:, LEVELS.index(0.9)]
     out.by_patient = [float(at_90[names == n].mean()) for n in dict.fromkeys(names.tolist())]

@@ -46,7 +46,7 @@ class Kept:
             plain, arrays = make()
             with replaced(file) as part:
                 told: dict[str, Any] = {"_mark": mark, "_plain": json.dumps(plain, default=lambda v: v.item())}
-                np.savez_compressed(part, **told, **arrays)
+                np.savez_compressed(part, **(told | arrays))
             # as it will be read: a run that was cut and one that was not give the same
             found = _read(file, mark)
             assert found is not None

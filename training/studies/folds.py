@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from .. import methods
+from ..core.config import Config
 from ..data.prepare import synthesis
 from ..evaluation import slices
 from ..run import budgeted, export, train
@@ -78,6 +79,11 @@ STUDIES = {
 }
 
 
+def _of_fold(plain: Config, fold: int) -> dict:
+    """What the config of a fold changes: each has a seed of its own."""
+    return {"fold": fold, "seed": plain.seed + fold}
+
+
 def run(
     name: str,
     data: Path | None,
@@ -106,14 +112,14 @@ def run(
     training_until = None if minutes is None else started + 60 * minutes * (1 - RESERVE)
     runs = [out / "folds" / str(k) for k in range(plain.folds)]
     for k in range(plain.folds) if fold is None else [fold]:
-        own = methods.load(config or study.config, None, {"fold": k})
+        own = methods.load(config or study.config, None, _of_fold(plain, k))
         left = None if training_until is None else (training_until - time.monotonic()) / 60
         if not budgeted.finished(runs[k], own) and (left is None or left > 0.2):
-            train.run(prepared, config or study.config, runs[k], left, device=device, changes={"fold": k})
+            train.run(prepared, config or study.config, runs[k], left, device=device, changes=_of_fold(plain, k))
     missing = [
         str(k)
         for k in range(plain.folds)
-        if not budgeted.finished(runs[k], methods.load(config or study.config, None, {"fold": k}))
+        if not budgeted.finished(runs[k], methods.load(config or study.config, None, _of_fold(plain, k)))
     ]
     if missing:
         raise SystemExit(f"{out}: not trained to the end yet: fold {', '.join(missing)}; give the command again.")

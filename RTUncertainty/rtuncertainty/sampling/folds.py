@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
+from ..core.events import Progress
 from . import inference
 from .moments import Moments
 from .slices import Statistics
@@ -134,7 +135,13 @@ def run(
         with trunk_in_bfloat16(network) if fast else nullcontext():
             # where memory ran out for the first it would run out for the others
             found, device, tile = inference.run(
-                [network], volume, count, seed + 104_729 * number, device, part, (tile,) if tile else None
+                [network],
+                volume,
+                count,
+                seed + 104_729 * number,
+                device,
+                cast(Progress, part),
+                (tile,) if tile else None,
             )
         pooled.add(found, count)
         if each is not None:

@@ -220,7 +220,7 @@ class VolumeCalibration:
             out.append(None if group is None or not found.calibrated else found.lower if q < 50 else found.upper)
         return out
 
-    def _cv_plus(self, distribution, level, group, members):
+    def _cv_plus(self, distribution, level, group, members) -> tuple[float, float]:
         """The shown contour's volume is always inside; beyond what the patients allow the network's own interval."""
         if level <= 0:
             return distribution.volume_ml, distribution.volume_ml
