@@ -138,6 +138,10 @@ def test_runs_that_do_not_belong_together(study, tmp_path):
         joined.require_together([runs[0], fold(prepared, 0, "again", seed=3)])
     with pytest.raises(SystemExit, match="learning_rate is 0.5"):
         joined.require_together([runs[0], fold(prepared, 1, "faster", learning_rate=0.5)])
+    export.run([runs[1]], CARD, tmp_path / "one")
+    longer = fold(prepared, 1, "longer", initialise=str(tmp_path / "one"), steps=1, learning_rate=1e-4)
+    joined.require_together([runs[0], longer])  # it went on from its own fold
+    assert joined.entry([runs[0], longer])["went_on"] == [1]
     with pytest.raises(SystemExit, match="no fold of a cross-fitted"):
         joined.require_together([fold(prepared, 0, "alone", cross_fit=False), runs[1]])
     other = tmp_path / "other"

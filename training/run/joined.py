@@ -13,6 +13,9 @@ from pathlib import Path
 from .. import methods
 from .folder import is_done
 
+# how long a fold was trained, and from where: may differ where one went on from an earlier run of its own fold
+_LENGTH = ("initialise", "steps", "learning_rate", "warm_up", "schedule", "dice_until")
+
 
 @dataclass(frozen=True)
 class Sides:
@@ -71,7 +74,8 @@ def sides(given: Path | Sequence[Path]) -> Sides:
 
 def require_together(folders: Sequence[Path]) -> None:
     """Raise `SystemExit`, naming the first that does not belong, unless the runs are different folds of one study: of
-    the same network and settings (but the seed), and of the same images of the same patients, dealt to the same folds.
+    the same network and settings (but the seed; and how long, where one goes on from another run by `initialise`), and
+    of the same images of the same patients, dealt to the same folds.
     """
     first, plain = _split(folders[0]), methods.of_run(folders[0]).plain()
     if not first.get("cross_fit"):
@@ -80,11 +84,12 @@ def require_together(folders: Sequence[Path]) -> None:
     validates: dict[str, Path] = {}
     for folder in folders:
         split, config = _split(folder), methods.of_run(folder)
+        free = {"fold", "seed", *(_LENGTH if config.initialise or plain.get("initialise") else ())}
         differs = f"{folder} does not belong to {folders[0]}:"
         changed = [
             f"{f.name} is {config.plain()[f.name]}, there {plain.get(f.name)}"
             for f in config.settings()
-            if f.metadata["learnt"] and f.name not in ("fold", "seed") and config.plain()[f.name] != plain.get(f.name)
+            if f.metadata["learnt"] and f.name not in free and config.plain()[f.name] != plain.get(f.name)
         ]
         if config.method != methods.of_run(folders[0]).method:
             changed = [f"its method is {config.method}, there {methods.of_run(folders[0]).method}"]
@@ -118,10 +123,20 @@ def _split(folder: Path) -> dict:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def told(folders: Sequence[Path]) -> dict:
+def entry(folders: Sequence[Path]) -> dict:
     """What a card's `training` says of the folds; nothing of a run that is none."""
     splits = [_split(f) for f in folders]
     if not splits[0].get("cross_fit"):
         return {}
     folds: list[int] = [s["fold"] for s in splits]
-    return {"cross_fit": True, "folds": splits[0]["folds"], "fold": folds if len(folds) > 1 else folds[0]}
+    configs = [methods.of_run(f) for f in folders]
+    went_on = {
+        "went_on": [k for k, c in zip(folds, configs) if c.initialise],
+        "steps_of_folds": [c.steps for c in configs],
+    }
+    return {
+        "cross_fit": True,
+        "folds": splits[0]["folds"],
+        "fold": folds if len(folds) > 1 else folds[0],
+        **(went_on if len(folds) > 1 and went_on["went_on"] else {}),
+    }
