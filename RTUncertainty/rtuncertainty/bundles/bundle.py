@@ -46,7 +46,17 @@ def search_path() -> list[Path]:
 
 
 def find(model) -> Path:
-    """The folder of a bundle, by its card's name, its folder's or by path. Raises `InputError` when there is none."""
+    """The folder of a bundle.
+
+    Args:
+        model: name in its card, name of its folder, or a path.
+
+    Returns:
+        The folder with the model.json.
+
+    Raises:
+        InputError: there is none.
+    """
     path = Path(model)
     if (path / "model.json").is_file():
         return path
@@ -61,7 +71,17 @@ def find(model) -> Path:
 
 
 def read_card(folder) -> dict:
-    """The card of the bundle in `folder`, plus "folder". Raises `InputError` that names the file and what is wrong."""
+    """The card of a bundle, checked.
+
+    Args:
+        folder: of the bundle.
+
+    Returns:
+        What model.json says, and "folder".
+
+    Raises:
+        InputError: names the file and what is wrong in it.
+    """
     path = Path(folder) / "model.json"
     try:
         card = json.loads(path.read_text(encoding="utf-8"))

@@ -131,7 +131,14 @@ def _common(p):
 
 
 def main(arguments=None) -> int:
-    """Run a command line; returns the exit code."""
+    """Runs a command line; errors become one line on standard error.
+
+    Args:
+        arguments: without the program's name; None: those of the process.
+
+    Returns:
+        The exit code.
+    """
     prepare()
     output.prepare()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -174,7 +181,7 @@ def main(arguments=None) -> int:
 
 
 def _quiet_itk(debug: bool) -> None:
-    """Keep ITK's warnings, several lines of C++ each, off standard error: what a user should know is told by us."""
+    """Keep ITK's warnings, several lines of C++ each, off standard error: what a user should know we say."""
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalWarningDisplay(debug)

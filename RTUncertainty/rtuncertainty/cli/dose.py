@@ -64,7 +64,17 @@ def _note(message: str) -> None:
 
 
 def dvh(args) -> int:
-    """Run `dvh`; prints the paths of both tables, or events."""
+    """Runs `dvh`; prints the paths of both tables, or events.
+
+    Args:
+        args: parsed.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: what `dose` raises.
+    """
     from ..core.events import Progress
     from ..dose.job import SHARES, dvh_to_files
     from ..sampling.inference import choose_device
@@ -92,7 +102,17 @@ def dvh(args) -> int:
 
 
 def gamma(args) -> int:
-    """Run `gamma`; prints the pass rate in one line."""
+    """Runs `gamma`; prints the pass rate in one line.
+
+    Args:
+        args: parsed.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: what `dose` raises.
+    """
     from ..dose.job import gamma_to_file
     from ..sampling.inference import choose_device
 

@@ -67,19 +67,28 @@ def _reason(error: RuntimeError) -> str:
     )
 
 
-def read_stored(path, wrong: str) -> sitk.Image:
+def read_stored(path, wrong: str, tell=None) -> sitk.Image:
     """An image file as it is stored: with its own pixel type, and unlike `read` one that holds a single value, too.
+    `tell`: see `read`.
 
     Raises `InputError` as `read` does, or with the text `wrong` where it cannot be read.
     """
-    return _read_file(Path(path), wrong)
+    return _read_file(Path(path), wrong, tell=tell)
 
 
 def check(image: sitk.Image, name: str, padded: bool = False) -> sitk.Image:
-    """The image as float32 when it is a 3-D scalar image with finite, varying values and positive spacing.
+    """An image, checked: 3-D, scalar, finite, varying, at right angles, of a size that a scanner holds.
 
-    `padded`: an MR, whose background may be NaN (it then becomes 0; NaN inside is refused). A fourth dimension of one
-    entry is dropped. Raises `InputError` otherwise.
+    Args:
+        image: any; a fourth dimension of one entry is dropped.
+        name: what messages call it.
+        padded: an MR, whose background may be NaN (it then becomes 0; NaN inside is refused).
+
+    Returns:
+        float32.
+
+    Raises:
+        InputError: it is none of that.
     """
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
@@ -105,8 +114,13 @@ def check(image: sitk.Image, name: str, padded: bool = False) -> sitk.Image:
 
 
 def without_border_nan(array: np.ndarray) -> np.ndarray:
-    """The voxels with 0 in place of NaN that reaches in from the border; the very array where there is none, or NaN
-    inside too.
+    """The voxels with 0 in place of NaN that reaches in from the border.
+
+    Args:
+        array: any.
+
+    Returns:
+        A copy; the very array where there is no NaN, or NaN inside too.
     """
     if array.dtype.kind != "f" or not np.isnan(array).any():
         return array
@@ -115,7 +129,15 @@ def without_border_nan(array: np.ndarray) -> np.ndarray:
 
 
 def require_values(array: np.ndarray, name: str) -> None:
-    """Raise `InputError` unless all voxels are finite and they differ."""
+    """Raises unless all voxels are finite and they differ.
+
+    Args:
+        array: voxels.
+        name: what messages call the image.
+
+    Raises:
+        InputError: NaN, infinite or constant values.
+    """
     bad = int(array.size - np.count_nonzero(np.isfinite(array))) if array.dtype.kind == "f" else 0
     if bad:
         raise InputError(f"{name} holds {bad} values that are NaN or infinite; repair or mask them first.")
@@ -124,13 +146,30 @@ def require_values(array: np.ndarray, name: str) -> None:
 
 
 def require_slices(size, name: str) -> None:
-    """Raise `InputError` for a single slice; `size` in voxels."""
+    """Raises for a single slice.
+
+    Args:
+        size: voxels.
+        name: what messages call the image.
+
+    Raises:
+        InputError: it is one slice.
+    """
     if min(size) == 1 and sorted(size)[1] > 1:
         raise InputError(f"{name} is a single slice ({'×'.join(map(str, size))}); a volume is needed.")
 
 
 def require_extent(spacing, size, name: str) -> None:
-    """Raise `InputError` for an image that is longer than what a scanner holds; `spacing` in mm, `size` in voxels."""
+    """Raises for an image that is longer than what a scanner holds.
+
+    Args:
+        spacing: mm.
+        size: voxels, in the same order.
+        name: what messages call the image.
+
+    Raises:
+        InputError: it is longer.
+    """
     extent = np.multiply(spacing, size)
     if extent.max() > LARGEST_MM:
         raise InputError(
@@ -140,8 +179,15 @@ def require_extent(spacing, size, name: str) -> None:
 
 
 def require_geometry(image: sitk.Image, name: str) -> None:
-    """Raise `InputError` unless a 3-D image has positive spacings, axes at right angles, and the size of something
-    that a scanner holds.
+    """Raises unless a 3-D image has positive spacings, axes at right angles, and the size of something that a scanner
+    holds.
+
+    Args:
+        image: 3-D.
+        name: what messages call it.
+
+    Raises:
+        InputError: it has not.
     """
     spacing, axes = np.array(image.GetSpacing()), np.array(image.GetDirection()).reshape(3, 3)
     if not np.all(np.isfinite(spacing) & (spacing > 0)):
@@ -165,7 +211,15 @@ def looks_like_ct(image: sitk.Image) -> bool:
 
 
 def is_ct(array: np.ndarray, tag: str = "") -> bool:
-    """The same of voxels and the DICOM modality that they are tagged with, empty when it is not known."""
+    """Whether voxels are more likely a CT in HU than an MR.
+
+    Args:
+        array: voxels.
+        tag: the DICOM modality that they are tagged with; empty when it is not known.
+
+    Returns:
+        True or False.
+    """
     if tag:
         return tag == "CT"
     return bool(array.min() < -500 and np.count_nonzero((array > -1200) & (array < -800)) > 0.02 * array.size)
@@ -183,7 +237,13 @@ def stem(path) -> str:
 class Staging:
     """A folder of results, written beside its place and moved in by `commit`; gone again if that never comes.
 
-    Used as a context. Raises `InputError` for a place that cannot be written to or is full.
+    Used as a context.
+
+    Args:
+        output: the place.
+
+    Raises:
+        InputError: a place that cannot be written to or is full.
     """
 
     def __init__(self, output):
@@ -212,17 +272,37 @@ class Staging:
         return _Writing(self.output)
 
     def image(self, image: sitk.Image, name: str) -> None:
-        """Write one image, compressed, into the staging folder."""
+        """Writes one image, compressed, into the staging folder.
+
+        Args:
+            image: any.
+            name: of the file; its suffix says the format.
+
+        Raises:
+            InputError: it cannot be written.
+        """
         with self.writing():
             sitk.WriteImage(image, str(self.folder / name), True, 1)
 
     def text(self, text: str, name: str) -> None:
-        """Write one text file, UTF-8, into the staging folder."""
+        """Writes one text file, UTF-8, into the staging folder.
+
+        Args:
+            text: all of it.
+            name: of the file.
+
+        Raises:
+            InputError: it cannot be written.
+        """
         with self.writing():
             (self.folder / name).write_text(text, encoding="utf-8")
 
     def commit(self) -> None:
-        """Move everything to its place. All that an earlier result there had written goes, other files stay."""
+        """Moves everything to its place. All that an earlier result there had written goes, other files stay.
+
+        Raises:
+            InputError: a folder lies where a file would go, or the place cannot be written to.
+        """
         with self.writing():
             self.output.mkdir(exist_ok=True)
             earlier = _files_of_result(self.output)
@@ -341,6 +421,6 @@ class _Writing:
                 raise InputError(f"{self.place}: no permission to write there; choose another folder.") from error
             raise InputError(f"{self.place} cannot be written: {error.strerror or error}.") from error
         if isinstance(error, RuntimeError) and "rite" in str(error):
-            # SimpleITK tells no errno; a full disk is by far the usual cause
+            # SimpleITK gives no errno; a full disk is by far the usual cause
             raise InputError(f"{self.place}: an image could not be written; is the disk full?") from error
         return False

@@ -52,9 +52,15 @@ def words(name: str) -> list[str]:
 
 
 def organ(name: str) -> str | None:
-    """The organ's name in our cards, such as "parotid_left", or None where the name tells of none that is known.
+    """The organ that a structure is, by its name.
 
     Sided organs need a side, others must have none. Margins and targets ("PRV", "PTV") are no organs.
+
+    Args:
+        name: in whatever spelling.
+
+    Returns:
+        The name in our cards, such as "parotid_left"; None where it says none that is known.
     """
     found = words(name)
     if any(OTHER.match(w) for w in found):

@@ -19,7 +19,17 @@ _UNDEFINED = 0xFFFFFFFF
 
 
 def read_header(path: Path):
-    """The dataset of a file without its pixels, or None for what is no DICOM file or cannot be parsed."""
+    """A file without its pixels.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The dataset, or None for what is no DICOM file or cannot be parsed.
+
+    Raises:
+        InputError: no permission to read it.
+    """
     if not is_dicom(path):
         return None
     try:
@@ -32,8 +42,16 @@ def read_header(path: Path):
 
 
 def read_whole(path: Path):
-    """The dataset of a file, every element of it. Raises `InputError` for a file that is missing, damaged or cut
-    short.
+    """A file, every element of it.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        InputError: a file that is missing, damaged or cut short.
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such file.")
@@ -73,7 +91,16 @@ def _is_cut_short(path: Path, dataset) -> bool:
 
 
 def value(dataset, keyword: str, default=""):
-    """The value of an element, or `default` where it is missing, empty or not of its kind."""
+    """The value of an element.
+
+    Args:
+        dataset: of pydicom.
+        keyword: of the element.
+        default: where it is missing, empty or not of its kind.
+
+    Returns:
+        As pydicom has it.
+    """
     try:
         with quiet():
             found = dataset.get(keyword)
@@ -83,7 +110,16 @@ def value(dataset, keyword: str, default=""):
 
 
 def numbers(dataset, keyword: str, count: int) -> list[float] | None:
-    """The `count` numbers of an element; None where there are not so many."""
+    """The numbers of an element.
+
+    Args:
+        dataset: of pydicom.
+        keyword: of the element.
+        count: how many there must be.
+
+    Returns:
+        None where there are not so many.
+    """
     found = value(dataset, keyword, None)
     try:
         found = [float(v) for v in found]

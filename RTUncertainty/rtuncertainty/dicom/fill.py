@@ -27,8 +27,18 @@ def rasterised(groups, shape) -> np.ndarray:
 
 
 def between(first: np.ndarray, second: np.ndarray, weight: float, spacing) -> np.ndarray:
-    """The shape (bool) at `weight` (0 to 1) of the way from one slice to another, by their signed distances (Raya and
-    Udupa 1990, IEEE Trans Med Imaging 9:32). `spacing`: of rows and columns, mm."""
+    """The shape on the way from one slice to another, by their signed distances (Raya and Udupa 1990, IEEE Trans Med
+    Imaging 9:32).
+
+    Args:
+        first: bool [row, column].
+        second: bool [row, column].
+        weight: of the second, 0 to 1.
+        spacing: of rows and columns, mm.
+
+    Returns:
+        bool [row, column].
+    """
     rows, columns = (np.flatnonzero((first | second).any(axis)) for axis in (1, 0))
     if not rows.size:
         return np.zeros_like(first)

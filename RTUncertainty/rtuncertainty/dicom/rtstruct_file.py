@@ -33,12 +33,27 @@ class Roi:
     thickness_mm: float | None = None
 
     def leave_out(self, why: str, count: int = 1) -> None:
-        """Count contours that are not used, by the reason why."""
+        """Counts contours that are not used.
+
+        Args:
+            why: the reason.
+            count: how many.
+        """
         self.left_out[why] = self.left_out.get(why, 0) + count
 
 
 def find(path: Path) -> Path:
-    """`path` itself, or the only structure set in a folder. Raises `InputError` where there is none or are several."""
+    """A structure set.
+
+    Args:
+        path: a file, or a folder with only one.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: there is none or are several.
+    """
     if not path.is_dir():
         return path
     try:
@@ -59,7 +74,17 @@ def _is_structure_set(path: Path) -> bool:
 
 
 def rois_of(path: Path) -> list[Roi]:
-    """All ROIs of a structure set, in its order. Raises `InputError` for a file that is none, or not a whole one."""
+    """All ROIs of a structure set, in its order.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        With their contours.
+
+    Raises:
+        InputError: a file that is none, or not a whole one.
+    """
     dataset = files.read_whole(path)
     if files.value(dataset, "SOPClassUID") != RTSTRUCT:
         raise InputError(

@@ -24,16 +24,24 @@ PIXEL_MM = 1.0
 def read_structures(
     path, grid: sitk.Image | None = None, tell=None, image_name: str = "the image"
 ) -> dict[str, Structure]:
-    """The structures of an RTSTRUCT file, or of the only one in a folder, by name, as masks on the voxels of `grid`.
+    """The structures of an RTSTRUCT as masks, by name.
 
-    grid: the image that they were drawn on; its metadata "frame_of_reference", if there is any, is compared. Without a
-    grid one is
-    made around the contours: their planes, pixels of 1 mm. tell: called with every note, a line of text.
     A voxel is inside when its centre is (`fill.rasterised`); slices between contours that are further apart than the
     slices are interpolated (`fill.stacked`), and a note says so. Only CLOSED_PLANAR and CLOSEDPLANAR_XOR contours
-    count, others are told of. A ROI without contours is an empty structure. Equal names get a number.
-    Raises `InputError` for a file that is no whole structure set, for another frame of reference, and where no contour
-    lies in `grid`.
+    count, of others a note says so. A ROI without contours is an empty structure. Equal names get a number.
+
+    Args:
+        path: a file, or a folder with only one.
+        grid: the image that they were drawn on; its metadata "frame_of_reference", if there is any, is compared. None:
+            one is made around the contours: their planes, pixels of 1 mm.
+        tell: called with every note, a line of text.
+        image_name: what messages call `grid`.
+
+    Returns:
+        Masks on the voxels of the grid.
+
+    Raises:
+        InputError: no whole structure set, another frame of reference, or no contour in `grid`.
     """
     path, tell = find(Path(path)), tell or (lambda note: None)
     rois = rois_of(path)

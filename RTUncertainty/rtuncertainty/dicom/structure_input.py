@@ -18,7 +18,14 @@ def may_hold_dicom(path) -> bool:
 
 
 def require_pydicom(wanted_for: str) -> None:
-    """Raises `InputError`, which says what pydicom was `wanted_for` and how to get it, where it is missing."""
+    """Raises where pydicom is missing.
+
+    Args:
+        wanted_for: what it is wanted for.
+
+    Raises:
+        InputError: says so and how to get it.
+    """
     try:
         importlib.import_module("pydicom")
     except ImportError:
@@ -47,7 +54,7 @@ def read(
         InputError: the file cannot be read, or holds no structures.
     """
     if isinstance(given, (dict, sitk.Image)) or not may_hold_dicom(given):
-        return structure_set.read(given, name, empty)
+        return structure_set.read(given, name, empty, tell)
     require_pydicom("an RTSTRUCT")
     from .rtstruct_read import read_structures
 

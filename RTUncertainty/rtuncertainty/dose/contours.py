@@ -96,8 +96,14 @@ class ContourRegion:
         return corners @ self.axes
 
     def fraction(self, grid: sitk.Image) -> np.ndarray:
-        """The filled fraction of every voxel of `grid`, [z, y, x]; on a grid oblique to the planes by way of a fine
-        mask in the planes.
+        """The filled fraction of every voxel of a grid; on one oblique to the planes by way of a fine mask in the
+        planes.
+
+        Args:
+            grid: any 3-D image.
+
+        Returns:
+            float64 [z, y, x], 0 to 1.
         """
         if self.empty:
             return np.zeros(grid.GetSize()[::-1])

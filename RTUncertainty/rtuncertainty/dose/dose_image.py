@@ -21,16 +21,20 @@ IMPOSSIBLE = 1e5
 
 
 def read(path, unit: str | None = None, note=None) -> sitk.Image:
-    """A dose as a 3-D float32 image in Gy, never negative.
+    """A dose in Gy, never negative.
 
     Args:
         path: NRRD, NIfTI or MetaImage, an RTDOSE file, or a folder with one, in which no other DICOM file lies.
         unit: of an image file, "Gy" (also None) or "cGy". An RTDOSE brings its own, and its DoseGridScaling, whatever
-        `unit` says.
+            `unit` says.
         note: called with a sentence where nobody said the unit and the numbers look like another one.
 
-    The metadata "frame_of_reference" is the RTDOSE's. Raises `InputError` for what `image_io.read` refuses, negative
-    and impossible doses, relative doses, frames of uneven distance and a modality other than RTDOSE.
+    Returns:
+        3-D, float32; the metadata "frame_of_reference" is the RTDOSE's.
+
+    Raises:
+        InputError: what `image_io.read` refuses, negative and impossible doses, relative doses, frames of uneven
+            distance and a modality other than RTDOSE.
     """
     path = Path(path)
     if unit is not None and unit not in UNITS:

@@ -25,10 +25,13 @@ TINY_MM, ACROSS, FINEST_MM = 5.0, 12, 0.02
 
 @dataclass
 class Dvh:
-    """A structure's doses in Gy, falling, and the volume in ml that goes with each; float64 tensors [n].
+    """A structure's cumulative dose-volume histogram, without bins.
 
-    `volume_ml` is that of the whole structure, `covered` the fraction of it inside the dose grid, on which all else
-    stands.
+    Attributes:
+        dose: Gy, falling, float64 [n].
+        volume: ml of each dose, float64 [n].
+        volume_ml: of the whole structure.
+        covered: the fraction of it inside the dose grid, on which all else stands.
     """
 
     dose: torch.Tensor
@@ -41,9 +44,15 @@ class Dvh:
         return (self.dose * self.volume).sum() / self.volume.sum()
 
     def dose_at_volume(self, percent: float) -> torch.Tensor:
-        """Dx in Gy: what `percent` of the volume get at least. Differentiable by doses and volumes.
+        """Dx: what some of the volume gets at least (ICRU 83). Differentiable by doses and volumes.
 
         Linear between the middles of the sorted voxels' volumes; beyond the first and last it is their dose.
+
+        Args:
+            percent: x, of the volume.
+
+        Returns:
+            A scalar, Gy.
         """
         if len(self.dose) == 1:
             return self.dose[0]
@@ -55,9 +64,14 @@ class Dvh:
         return self.dose[above - 1] * (1 - share) + self.dose[above] * share
 
     def volume_at_dose(self, gray, width_gy: float = 0.0) -> torch.Tensor:
-        """The volumes in percent that get at least the doses `gray` (a number or [m]); same shape.
+        """The volumes that get at least some doses.
 
-        A step in the doses; `width_gy` > 0 makes it a logistic one of that width, for gradients.
+        Args:
+            gray: Gy, a number or [m].
+            width_gy: 0 for a step in the doses; above, a logistic one of that width, for gradients.
+
+        Returns:
+            Percent, of the shape of `gray`.
         """
         gray = torch.as_tensor(gray, dtype=self.dose.dtype, device=self.dose.device)
         if width_gy > 0:
@@ -70,9 +84,18 @@ class Dvh:
 
 
 def of_voxels(dose: torch.Tensor, fraction: torch.Tensor, voxel_ml: float) -> Dvh:
-    """The DVH of doses (Gy) and the fraction of every voxel inside the structure (0 to 1), tensors of one shape.
+    """The DVH of voxels.
 
-    Raises `ValueError` when the structure fills no part of any voxel.
+    Args:
+        dose: Gy.
+        fraction: of every voxel inside the structure, 0 to 1, a tensor of that shape.
+        voxel_ml: volume of a voxel.
+
+    Returns:
+        The DVH.
+
+    Raises:
+        ValueError: the structure fills no part of any voxel.
     """
     inside = fraction > 0
     if not bool(inside.any()):
@@ -85,10 +108,20 @@ def of_voxels(dose: torch.Tensor, fraction: torch.Tensor, voxel_ml: float) -> Dv
 
 
 def of_region(dose: sitk.Image, region, divide: int | None = None, device="cpu") -> Dvh | None:
-    """The DVH of a region (`structure_region`, `contours`) in a dose image in Gy; None where the region is empty.
+    """The DVH of a region in a dose.
 
-    divide: sub-voxels along each edge of a dose voxel; by default so many that none is longer than a millimetre, as far
-    as their number allows. Raises `InputError` when no part of the region lies in the dose grid.
+    Args:
+        dose: Gy.
+        region: of `structure_region` or `contours`.
+        divide: sub-voxels along each edge of a dose voxel; None: so many that none is longer than a millimetre, as far
+            as their number allows.
+        device: of torch.
+
+    Returns:
+        The DVH; None where the region is empty.
+
+    Raises:
+        InputError: no part of the region lies in the dose grid.
     """
     if region.empty:
         return None
@@ -105,10 +138,17 @@ def of_region(dose: sitk.Image, region, divide: int | None = None, device="cpu")
 
 
 def of_regions(dose: sitk.Image, regions, device="cpu"):
-    """Yields the DVH of each of many regions around one place, such as nested contours; None for one that is empty or
-    outside the dose.
+    """The DVH of each of many regions around one place, such as nested contours.
 
-    The same numbers as `of_region`'s, but the doses are interpolated and sorted once for all; `regions` is a list.
+    The same numbers as `of_region`'s, but the doses are interpolated and sorted once for all.
+
+    Args:
+        dose: Gy.
+        regions: a list.
+        device: of torch.
+
+    Yields:
+        A DVH; None for a region that is empty or outside the dose.
     """
     there = [r for r in regions if not r.empty]
     grid = _fine_doses(dose, there, None) if there else None
@@ -141,8 +181,15 @@ def _covered(dose: sitk.Image, region, ml: float) -> float:
 
 
 def sampled(dose: sitk.Image, region, divide: int | None = None):
-    """(doses in Gy, fraction inside, ml of a voxel) on the sub-voxels around a region, float32 and float64 [z, y,
-    x]; None without overlap.
+    """Doses on the sub-voxels around a region.
+
+    Args:
+        dose: Gy.
+        region: of `structure_region` or `contours`.
+        divide: as of `of_region`.
+
+    Returns:
+        (Gy float32 [z, y, x], fraction inside float64 [z, y, x], ml of a voxel); None without overlap.
     """
     found = _fine_doses(dose, [region], divide)
     if found is None:

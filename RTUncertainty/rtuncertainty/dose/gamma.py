@@ -62,20 +62,27 @@ def gamma(
     interp_fraction: float = 50.0,
     device="cpu",
 ) -> Gamma:
-    """γ of `evaluated` at every voxel of `reference`, both 3-D images in Gy on grids of any geometry.
+    """γ of a dose at every voxel of a reference (Low et al. 1998); both on grids of any geometry.
 
     Args:
-        dose_percent: tolerance in percent of `normalisation` (by default the reference's largest dose), or with `local`
-        of the voxel's own.
+        reference: 3-D image, Gy.
+        evaluated: 3-D image, Gy.
+        dose_percent: tolerance in percent of `normalisation`, or with `local` of the voxel's own dose.
         distance_mm: distance to agreement.
         cutoff: voxels below this percentage of `normalisation` are not evaluated.
-        max_gamma: the search ends where γ would exceed it; above 1, or a voxel that fails could not be told from one
-        that just passes.
+        local: see `dose_percent`.
+        normalisation: Gy; None: the reference's largest dose.
+        max_gamma: the search ends where γ would exceed it; above 1, or a voxel that fails could not be distinguished
+            from one that just passes.
         interp_fraction: boxes are halved at most until no edge is longer than distance_mm / interp_fraction; few ever
-        are.
+            are.
+        device: of torch.
 
-    Raises `InputError` for tolerances that are not positive, a cut-off outside of 0 to 100 and doses that do not
-    overlap.
+    Returns:
+        γ of every voxel.
+
+    Raises:
+        InputError: tolerances that are not positive, a cut-off outside of 0 to 100 and doses that do not overlap.
     """
     for name, value in (
         ("dose percent", dose_percent),

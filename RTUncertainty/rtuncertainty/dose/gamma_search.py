@@ -48,6 +48,16 @@ class Search:
         )
 
     def __call__(self, points: np.ndarray, dose, tolerance):
+        """The smallest γ of some points.
+
+        Args:
+            points: indices [n, 3] in the evaluated dose.
+            dose: of the reference there, Gy [n].
+            tolerance: of the dose, Gy [n].
+
+        Returns:
+            γ [n].
+        """
         at = torch.from_numpy(points).to(self.device).T
         # doubles until here: a coordinate's fraction is to keep float32's digits
         first = torch.minimum(at.floor().clamp(min=0).long(), self.size - 2)

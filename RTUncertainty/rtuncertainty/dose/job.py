@@ -34,19 +34,27 @@ def dvh_to_files(
     note=None,
     progress: Progress | None = None,
 ) -> tuple[Path, Path]:
-    """Write the DVHs of all structures: numbers to `output`, curves beside it (dvh.csv, dvh_curves.csv); returns both
-    paths.
+    """Writes the DVHs of all structures: numbers to `output`, curves beside it (dvh.csv, dvh_curves.csv).
 
     Args:
-        dose, structure_file: paths, see `dose_image.read` and `structures.read`.
+        dose: path, see `dose_image.read`.
+        structure_file: path, see `structures.read`.
+        output: of the numbers.
         band_folder: a result folder, see `bands.read`.
         scan: path of the scan that the structures were drawn on; the distance of its slices is the thickness of
         structures with contours in one plane only.
-        unit: of the dose; prescription: in Gy; note: called with sentences that the user should know.
+        unit: of the dose.
+        prescription: Gy, or None.
+        device: of torch.
+        note: called with sentences that the user should know.
         progress: with the shares `SHARES`.
 
-    Raises `InputError` for what cannot be read or written, and when no structure lies in the dose, `Cancelled` when it
-    was.
+    Returns:
+        Both paths.
+
+    Raises:
+        InputError: what cannot be read or written, and no structure in the dose.
+        Cancelled: the user cancelled.
     """
     if prescription is not None and not (prescription > 0 and math.isfinite(prescription)):
         raise InputError(f"the prescription is {prescription:g} Gy; give a positive dose in Gy.")
@@ -103,11 +111,11 @@ def _add_bands(rows, dose, folder, prescription, device, note, progress):
         if r.structure not in found:
             r.note = "; ".join(filter(None, [r.note, "no band: its distribution is not in the result folder"]))
             continue
-        told_step = functools.partial(_step, progress, number, len(rows), r.structure)
-        r.band, told = bands.of_structure(
-            dose, found[r.structure], axis, prescription=prescription, device=device, step=told_step
+        report_step = functools.partial(_step, progress, number, len(rows), r.structure)
+        r.band, band_note = bands.of_structure(
+            dose, found[r.structure], axis, prescription=prescription, device=device, step=report_step
         )
-        r.note = "; ".join(filter(None, [r.note, told]))
+        r.note = "; ".join(filter(None, [r.note, band_note]))
     uncalibrated = [r.structure for r in rows if r.band is not None and r.band.calibrated == "no"]
     if uncalibrated:
         note(f"The bands of {', '.join(uncalibrated)} are not calibrated.")
@@ -118,11 +126,21 @@ def _step(progress, number, count, name, part):
 
 
 def gamma_to_file(reference, evaluated, output=None, *, unit=None, note=None, **options) -> Gamma:
-    """γ of two dose files; with `output` also written as an image on the reference's grid, −1 where it was not
-    evaluated.
+    """γ of two dose files.
 
-    `options` are those of `gamma`. Raises `InputError` for what cannot be read or written, and doses without common
-    voxels.
+    Args:
+        reference: path, see `dose_image.read`.
+        evaluated: path, see `dose_image.read`.
+        output: also written as an image on the reference's grid, −1 where it was not evaluated; None: not written.
+        unit: of the doses.
+        note: called with sentences that the user should know.
+        **options: of `gamma`.
+
+    Returns:
+        γ of every voxel.
+
+    Raises:
+        InputError: what cannot be read or written, and doses without common voxels.
     """
     if output is not None and not Path(output).name.lower().endswith(image_io.SUFFIXES):
         raise InputError(f"{output}: an image of gamma is written as {', '.join(image_io.SUFFIXES)}; give such a name.")

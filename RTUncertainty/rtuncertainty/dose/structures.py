@@ -15,21 +15,25 @@ from .structure_region import MaskRegion, NoRegion
 
 
 def read(path, tell=None, thickness_mm: float | None = None, frame: str = "") -> dict:
-    """Regions by name, from a `.seg.nrrd`, a label image (`structure_set.read`) or an RTSTRUCT (file, or folder with
-    one; needs pydicom).
+    """Structures from a file as regions. One that has no region is a `NoRegion`, which says why.
 
     Args:
+        path: a `.seg.nrrd`, a label image (`structure_set.read`) or an RTSTRUCT (file, or folder with one; needs
+            pydicom).
         tell: called with notes on contours that are left out.
         thickness_mm: of a structure with contours in one plane only, the distance of the slices that it was drawn on.
         None: what its contours say (ContourSlabThickness), or else the planes' distance of the other structures, which
         is told.
         frame: the frame of reference of the dose, if known; an RTSTRUCT's must be the same.
 
-    A structure that has no region is a `NoRegion`, which says why. Raises `InputError` for a file that holds no
-    structures.
+    Returns:
+        {name: region}.
+
+    Raises:
+        InputError: a file that holds no structures.
     """
     if not may_hold_dicom(path):
-        return {name: MaskRegion(s.mask) for name, s in structure_set.read(path).items()}
+        return {name: MaskRegion(s.mask) for name, s in structure_set.read(path, tell=tell).items()}
     require_pydicom("an RTSTRUCT")
     from ..dicom import rtstruct_file
 

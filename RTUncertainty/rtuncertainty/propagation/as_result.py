@@ -16,7 +16,14 @@ from .result import LEVEL, Contour, Propagation
 
 
 def as_result(found: Propagation) -> Result:
-    """The result to write."""
+    """The result to write of a propagation.
+
+    Args:
+        found: what `propagate` found.
+
+    Returns:
+        Images, tables and summary in memory; `Result.write` makes a folder of them.
+    """
     content = {
         "transform": found.field,
         "warped_planning": found.warped_planning,

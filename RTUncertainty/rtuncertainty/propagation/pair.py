@@ -34,14 +34,31 @@ class Pair:
 
 
 def cropped(image: sitk.Image, mask: np.ndarray, margin_mm: float) -> sitk.Image:
-    """The part of `image` around `mask` (bool [z, y, x]) with a margin, as far as the image goes."""
+    """The part of an image around a mask, as far as the image goes.
+
+    Args:
+        image: 3-D.
+        mask: bool [z, y, x] on its grid.
+        margin_mm: left on each side.
+
+    Returns:
+        The part, at its place in space.
+    """
     box = geometry.bounding_box(mask, np.ceil(margin_mm / np.array(image.GetSpacing()[::-1])))[::-1]
     return sitk.RegionOfInterest(image, [s.stop - s.start for s in box], [s.start for s in box])
 
 
 def through(image: sitk.Image, grid: sitk.Image, transform: sitk.Transform, outside: float) -> np.ndarray:
-    """`image` [z, y, x] float32 on `grid`, looked up where `transform` points at; smoothed first where voxels become
-    larger.
+    """An image on another grid, looked up where a transform points at; smoothed first where voxels become larger.
+
+    Args:
+        image: 3-D scalar.
+        grid: the image whose grid the result has.
+        transform: from points of `grid` to points of `image` (LPS, mm).
+        outside: value beyond the image.
+
+    Returns:
+        float32 [z, y, x] on `grid`, linear interpolation.
     """
     return sitk.GetArrayFromImage(
         sitk.Resample(geometry.smoothed_for(image, grid), grid, transform, sitk.sitkLinear, outside, sitk.sitkFloat32)
@@ -56,10 +73,21 @@ def make_pair(
     align: bool = True,
     names: tuple[str, str] = ("the planning CT", "the daily CT"),
 ) -> Pair:
-    """Bring both CTs (HU, axial; see `geometry.to_axial`) and the planning structures {name: mask} onto the working
-    grid.
+    """Brings both CTs and the planning structures onto the working grid.
 
-    `align`: whether to look for a rigid transform first. Raises `InputError` for a CT without a patient.
+    Args:
+        planning: CT in HU, axial (`geometry.to_axial`).
+        daily: CT in HU, axial.
+        structures: {name: mask} on the planning CT.
+        spacing: of the working grid, (x, y, z), mm.
+        align: whether to look for a rigid transform first.
+        names: what messages call the planning and the daily CT.
+
+    Returns:
+        The pair.
+
+    Raises:
+        InputError: a CT without a patient.
     """
     # bodies are looked for on the working voxels: on those of a scanner it takes ten times as long
     coarse = [geometry.resample(i, geometry.resampled_grid(i, spacing), background=AIR_HU) for i in (planning, daily)]
@@ -80,8 +108,15 @@ def make_pair(
 
 
 def label_array(masks: dict[str, np.ndarray], organs, shape) -> np.ndarray:
-    """Masks (0 to 1) as one array [z, y, x] of labels 1, 2, … in the order of `organs`; in each voxel the largest,
-    if above one half.
+    """Masks as one array of labels; in each voxel the largest, if above one half.
+
+    Args:
+        masks: {organ: 0 to 1, [z, y, x]}.
+        organs: names in the order of the labels 1, 2, …; some may have no mask.
+        shape: (z, y, x).
+
+    Returns:
+        uint8 [z, y, x].
     """
     labels = np.zeros(shape, np.uint8)
     best = np.full(labels.shape, 0.5, np.float32)

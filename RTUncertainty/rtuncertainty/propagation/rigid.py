@@ -7,25 +7,35 @@ import SimpleITK as sitk
 
 from ..core import geometry
 
-# HU outside of which nothing more is told about where bone and soft tissue are
+# HU outside of which nothing more is said about where bone and soft tissue are
 WINDOW = (-300.0, 700.0)
 SPACING = 4.0  # mm, of the images that are compared
 BEHIND = 0.2  # of correlation, by which a start may be behind another on coarse voxels
 
 
 def identity() -> sitk.Euler3DTransform:
+    """The transform that moves nothing."""
     return sitk.Euler3DTransform()
 
 
 def register(
     daily: sitk.Image, planning: sitk.Image, daily_body: sitk.Image, planning_body: sitk.Image
 ) -> sitk.Euler3DTransform:
-    """The rigid transform from points of the daily to points of the planning CT (LPS, mm; ITK's convention).
+    """The rigid transform that aligns a planning to a daily CT.
 
     Correlation of the CTs between -300 and 700 HU inside the daily body, on voxels of 4 mm, from three starts: as they
     lie, bodies centred, and bodies centred in the transverse plane only (for fields of view of different length). Of
     those that are not far behind on coarse voxels the one that is best on fine ones is taken. Deterministic: every
     voxel counts, one thread adds up.
+
+    Args:
+        daily: CT, HU.
+        planning: CT, HU.
+        daily_body: mask on the daily grid.
+        planning_body: mask on the planning grid.
+
+    Returns:
+        From points of the daily to points of the planning CT (LPS, mm; ITK's convention).
     """
     fixed, moving = (_coarse(i) for i in (daily, planning))
     mask = sitk.Cast(geometry.resample(daily_body, fixed, "nearest"), sitk.sitkUInt8)

@@ -130,8 +130,8 @@ def _run(data, out, options):
                 f"{rule.name}_ml": known["ml"] or "",
             }
         )
-        told = f"{known['ml']} ml" if known["ml"] else "without labels"
-        print(f"{source.name}: {' × '.join(map(str, known['voxels']))} voxels, {told}", flush=True)
+        description = f"{known['ml']} ml" if known["ml"] else "without labels"
+        print(f"{source.name}: {' × '.join(map(str, known['voxels']))} voxels, {description}", flush=True)
     _require_one_size([f["spacing_mm"] for f in facts.values()], options.spacing)
     rows = arranged(rows, options.validation, rule.name)
     settings = wanted | {
@@ -271,8 +271,10 @@ def _fingerprint(source: ScanSource) -> str:
         for p in (getattr(place, "files", None) or [place])
         if p is not None
     ]
-    told = [(str(p), Path(p).stat().st_size, Path(p).stat().st_mtime_ns) for p in files if isinstance(p, (str, Path))]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    description = [
+        (str(p), Path(p).stat().st_size, Path(p).stat().st_mtime_ns) for p in files if isinstance(p, (str, Path))
+    ]
+    return hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]
 
 
 def prepared(source: ScanSource, rule, options: dict) -> tuple[scan.Scan, list[Finding], dict]:
