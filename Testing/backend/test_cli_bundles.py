@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from make_bundle import make_bundle
@@ -62,6 +65,14 @@ def test_broken_bundles(place, capsys, name, spoil, words):
         ("dropout", None, "dropout is"),
         ("calibration", "none", "calibration is"),
         ("weights.file", 3, "weights.file is"),
+        ("input.bias_feild", "off", "input.bias_feild is no entry of a card (did you mean bias_field?)"),
+        ("output", {}, "output is no entry of a card (did you mean outputs?)"),
+        ("dropout.sideways", 1, "dropout.sideways is no entry of a card; known are p, where"),
+        (
+            "outputs.structures",
+            [{"name": "a", "label": 1, "color": [1, 2, 3], "rule": {"bigest": 1}}],
+            "outputs.structures, 1: rule.bigest is no entry of a card (did you mean largest?)",
+        ),
     ],
 )
 def test_cards_that_say_nonsense(place, capsys, monkeypatch, entry, value, words):
@@ -171,3 +182,28 @@ def test_models_are_found_by_the_name_that_is_printed(place, monkeypatch, capsys
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("test-synct")]
     assert len(lines) == 2 and str(first) in lines[0] and f"{second}  (not used" in lines[1]
     assert bundle.find("test-synct") == first and bundle.find("folder-b") == second
+
+
+def test_a_folder_of_models_that_is_none_is_told(place, monkeypatch, capsys):
+    monkeypatch.setenv("RTU_MODELS", os.pathsep.join([str(place), str(place / "gone")]))
+    assert command_line.main(["models"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "RTU_MODELS" in line]
+    assert told == [f"RTU_MODELS: {place / 'gone'} is no folder; no model is looked for there."]
+    refused(place, capsys, ["neither a folder", f"{place / 'gone'} is no folder"], model="in-the-folder-that-is-gone")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a pipe without a reader is no error of its own")
+@pytest.mark.parametrize("program", [["rtuncertainty", "models", "--json"], ["training", "settings", "m4"]])
+def test_who_stops_reading_is_told_nothing(program):
+    root = Path(__file__).resolve().parents[2]
+    path = os.pathsep.join([str(root / "RTUncertainty"), str(root)])
+    process = subprocess.Popen(
+        [sys.executable, "-m", *program],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()  # as `head` does, before anything is written
+    said = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait(60) == 141 and said == ""

@@ -5,12 +5,17 @@ The trainings are made small by `--set`, and nothing else is changed.
 
 import csv
 import json
+import os
 import shlex
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from test_documentation import GUIDE, ROOT, commands
+from tiny_scans import write_scans
 
 pytest.importorskip("lightning")
 
@@ -21,6 +26,9 @@ from training import __main__ as training  # noqa: E402
 
 SMALL = {
     "runs/limb/m4": "arguments.width=4 arguments.features=8 arguments.branch_width=4 steps=2 batch=2 patch=16",
+    "runs/limb/m4-two": "arguments.width=4 arguments.features=8 arguments.branch_width=4 steps=2 batch=2 patch=16",
+    "runs/propagation/runs/cross_stitch": "arguments.widths=[2,3,4] steps=1 batch=1 patch=44",
+    "runs/volumes/runs/hr_drop_last": "arguments.width=2 arguments.features=4 steps=2 batch=1 patch=14 folds=2",
     "runs/try/run": "arguments.width=2 arguments.levels=2 discriminator_width=2 steps=2 patch=[16,16,16]",
 }
 NAMES = ("Zoë 01", "a_b-c", "knee (left)", "7")
@@ -32,10 +40,17 @@ def run(lines: list[str]) -> None:
         if words[0] == "rtuncertainty":
             assert command_line.main(words[1:]) == 0, line
             continue
-        words = words[words.index("training") + 1 :]
+        launcher, words = words[: words.index("training") + 1], words[words.index("training") + 1 :]
         if words[0] == "train":
             for change in (*SMALL[words[words.index("--out") + 1]].split(), "settle_batches=1", "warm_up=0"):
                 words += ["--set", change]
+        if launcher[0] == "torchrun":  # which is this module
+            launcher = [sys.executable, "-m", "torch.distributed.run", *launcher[1:]]
+            path = os.pathsep.join([str(ROOT), str(ROOT / "RTUncertainty")])
+            command = [*launcher, *words, "--device", "cpu"]
+            done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr[-2000:]
+            continue
         assert training.main(words) == 0, line
 
 
@@ -80,6 +95,12 @@ def test_from_patients_to_a_model_of_synthetic_ct(place):
     assert {n for n, k in kept.items() if k == "yes"} == set(NAMES) and len(kept) == 8
     card = bundle.read_card("runs/limb/models/my-limb")
     assert card["name"] == "my-limb" and card["accuracy"]["n"] == 1 and "McGill" not in json.dumps(card)
+    for name in ("m4", "m2b"):  # two networks' evaluations
+        shutil.copytree("runs/limb/evaluation", f"runs/mr_only/evaluation/{name}")
+    [several], compare = torchrun(), printed(" compare ")
+    run([several, *compare])
+    assert len(compare) == 1 and (place / "runs/mr_only/results").is_dir()
+    assert json.loads((place / "runs/limb/m4-two/versions.json").read_text(encoding="utf-8"))["processes"] == 2
 
 
 def test_your_own_organ_from_few_labels(place, monkeypatch):
@@ -102,9 +123,48 @@ def test_your_own_organ_from_few_labels(place, monkeypatch):
     assert (place / "runs/try/result").is_dir()
 
 
-def test_the_line_for_several_processes_parses():
-    [line] = [line for line in GUIDE.read_text(encoding="utf-8").splitlines() if line.startswith("torchrun ")]
-    words = shlex.split(line)
-    assert words[1:5] == ["--nproc_per_node", "2", "-m", "training"]
-    args = training.parser().parse_args(words[5:])
-    assert args.command == "train" and "devices=2" in args.set
+ORGANS = ("Brainstem", "SpinalCord", "Parotid_R", "Parotid_L", "Esophagus", "Larynx", "Mandible")
+
+
+def test_organs_and_propagation_of_planning_cts(place):
+    z, y, x = np.mgrid[:12, :40, :44]
+    for k, name in enumerate((*NAMES, "empty", "cut short")):
+        (place / "DATA" / name).mkdir(parents=True)
+        if name == "empty":
+            continue
+        body = (y - 20) ** 2 + (x - 22) ** 2 < 330
+        labels = np.zeros(body.shape, np.uint8)
+        for n, (cy, cx) in enumerate(((12, 22), (28, 22), (20, 10), (20, 34), (28, 30), (20, 22), (12, 32)), 1):
+            labels[(abs(z - 6) < 4) & (abs(y - cy) < 3) & (abs(x - cx - k % 2) < 3)] = n
+        noise = 15 * np.random.default_rng(k).standard_normal(body.shape)
+        ct = sitk.GetImageFromArray((np.where(body, 0, -1000) + 30 * labels + noise).astype(np.float32))
+        drawn = sitk.GetImageFromArray(labels)
+        for stem, image in (("ct", ct), ("structures", drawn)):
+            image.SetSpacing((4.0, 4.0, 3.0))
+            write(image, place / "DATA" / name / f"{stem}.nii.gz")
+        table = {n: v for v, n in enumerate(ORGANS, 1)}
+        (place / "DATA" / name / "structures.json").write_text(json.dumps(table), encoding="utf-8")
+    short = place / "DATA" / "cut short" / "ct.nii.gz"
+    short.write_bytes(short.read_bytes()[:900])
+    lines = printed("runs/volumes", "runs/propagation/")
+    did = ["pairs", "train", "organs", "train", "card", "export", "evaluate", "calibrate", "export"]
+    assert [c.split()[3] for c in lines] == did
+    run(lines)
+    card = bundle.read_card("runs/volumes/models/my-organs")
+    assert card["accuracy"]["n"] == 2 and [s["name"] for s in card["outputs"]["structures"]][2] == "parotid_right"
+    for name, count in (("volumes", 4), ("propagation", 8)):
+        with open(f"runs/{name}/prepared/prepare.csv", newline="", encoding="utf-8") as f:
+            kept = {r["case"]: r["kept"] for r in csv.DictReader(f)}
+        assert sum(k == "yes" for k in kept.values()) == count and {kept["empty"], kept["cut short"]} == {"no"}
+
+
+def test_the_left_atrium(place):
+    names = write_scans(place / "DATA", 3)
+    [line] = printed(" left_atrium ")
+    run([line])
+    with open("runs/la/prepared/prepare.csv", newline="", encoding="utf-8") as f:
+        assert [r["case"] for r in csv.DictReader(f)] == names
+
+
+def torchrun() -> list[str]:
+    return [line for line in GUIDE.read_text(encoding="utf-8").splitlines() if line.startswith("torchrun ")]

@@ -55,6 +55,11 @@ def test_a_card_that_is_not_filled_in_is_refused(place, tmp_path, capsys):
         command.main(export)
     assert not (tmp_path / "model").exists()
     file.write_text(file.read_text(encoding="utf-8").replace(cards.FILL, "written"), encoding="utf-8")
+    mistyped = tmp_path / "mistyped.yaml"
+    mistyped.write_text(file.read_text(encoding="utf-8").replace("bias_field", "bias_feild"), encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"mistyped.yaml: input.bias_feild is no entry .*did you mean bias_field\?"):
+        command.main([*export[:4], str(mistyped), *export[5:]])
+    assert not (tmp_path / "model").exists()
     command.main(export)
     assert bundle.read_card(tmp_path / "model")["outputs"]["structures"][1]["name"] == "gtv"
     with pytest.raises(SystemExit, match="no such entry"):

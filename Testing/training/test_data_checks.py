@@ -4,7 +4,13 @@ import csv
 import errno
 import gzip
 import json
+import os
+import signal
 import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -218,6 +224,49 @@ def test_an_interruption_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(synthesis, "run", interrupt)
     with pytest.raises(SystemExit, match="^Interrupted; the same command goes on where it stopped.$"):
         command.main(["prepare", "--data", str(tmp_path), "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="holds Python up by a call of the C library")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_interruption_ends_what_leaves_python_no_time(tmp_path, processes):
+    """As elastix does, `sleep` called with Python's lock held keeps the process from looking after signals."""
+    (tmp_path / "held.py").write_text(
+        "import ctypes, os, sys\n"
+        "from training.core import parallel\n"
+        "def held(case):\n"
+        "    os.write(1, b'begun\\n')\n"
+        "    ctypes.PyDLL(None).sleep(100)\n"
+        "if __name__ == '__main__':\n"
+        f"    list(parallel.over(held, [0, 1, 2], {processes}, apart=True))\n",
+        encoding="utf-8",
+    )
+    root = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"""
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which who runs tests behind may have taken away
+from training.__main__ import main
+from training.data.prepare import synthesis
+synthesis.run = lambda *_: runpy.run_path({str(tmp_path / "held.py")!r}, run_name="__main__")
+main(["prepare", "--data", ".", "--out", "out"])
+""",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "RTUncertainty"), str(tmp_path)])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(processes):
+        assert process.stdout.readline() == "begun\n", process.stderr.read()
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert said.splitlines() == ["Interrupted; the same command goes on where it stopped."]
+    assert process.returncode == 1 and time.monotonic() - started < 30
 
 
 def test_other_options_prepare_a_case_again_and_the_same_do_not(cohort, tmp_path, capsys):

@@ -192,6 +192,21 @@ def test_scans_are_prepared_in_their_order_as_predict_sees_them(challenge, prepa
     assert (prepared / "scans" / f"{names[1]}.npz").stat().st_mtime_ns == before
 
 
+def test_a_bad_scan_is_left_out_and_moves_nobody(tmp_path):
+    names = tiny_scans.write_scans(tmp_path / "data", 14)
+    before = left_atrium.run(tmp_path / "data", tmp_path / "whole", 2.0)
+    sides = few_labels_feed.sides(tmp_path / "whole" / "prepare.csv", 3)
+    whole = tmp_path / "data" / "train" / names[1] / "mr.nii.gz"
+    whole.write_bytes(whole.read_bytes()[:300])
+    rows = left_atrium.run(tmp_path / "data", tmp_path / "out", 2.0)
+    assert [r["case"] for r in rows] == [r["case"] for r in before] == names
+    assert [r["order"] for r in rows if r["kept"] == "no"] == [2] and "cut short" in rows[1]["why"]
+    found = few_labels_feed.sides(tmp_path / "out" / "prepare.csv", 3)
+    assert found.validation == sides.validation and found.labelled == [names[0], *names[2:4]]
+    assert {p.stem for p in (tmp_path / "out" / "overlays").iterdir()} == set(names) - {names[1]}
+    assert f"{names[1]},error,failed" in (tmp_path / "out" / "checks.csv").read_text(encoding="utf-8")
+
+
 def table(folder, rows):
     with open(folder / "prepare.csv", "w", newline="", encoding="utf-8") as f:
         csv.writer(f).writerows(

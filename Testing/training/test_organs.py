@@ -21,6 +21,7 @@ from training import __main__ as command
 from training import methods
 from training.calibration import volumes as volume_calibration
 from training.core import provenance
+from training.core.files import write_csv
 from training.data import organ_case
 from training.data.prepare import organs, pairs
 from training.evaluation import organs as volume_evaluation
@@ -64,7 +65,7 @@ def prepared(tmp_path_factory):
     ]
     for c in cases:
         organ_case.save(c, folder / "cases" / f"{c.name}.npz")
-    organs.write_csv(folder / "prepare.csv", rows)
+    write_csv(folder / "prepare.csv", rows)
     (folder / organs.SETTINGS).write_text("{}", encoding="utf-8")
     return folder, cases
 
@@ -93,7 +94,7 @@ def plain_folder(folder):
         (folder / name).mkdir()
         z, y, x = np.meshgrid(*[np.arange(n) for n in (30, 60, 70)], indexing="ij")
         body = ((y - 30) / 25) ** 2 + ((x - 35) / 30) ** 2 < 1
-        ct = sitk.GetImageFromArray(np.where(body, 40, -1000).astype(np.int16))
+        ct = sitk.GetImageFromArray(np.where(body, 40 + (name == "B"), -1000).astype(np.int16))
         block = (y >= 22) & (y < 38) & (z > 8) & (z < 21)
         labels = [("Parotid_L", (x >= 40) & (x < 56) & block), ("Mandible", (x >= 52) & (x < 60) & block)]
         layers = np.stack([m.astype(np.uint8) for _, m in labels[: 1 + (name == "A")]], -1)

@@ -13,7 +13,8 @@ import yaml
 
 pytest.importorskip("lightning")
 
-from training.run import progress, train
+from training.methods.bragman2018.task import HighResTask
+from training.run import folder, progress, train
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
@@ -92,6 +93,95 @@ def test_a_run_that_is_stopped_settles_for_a_bounded_time(fit, monkeypatch):
     started = time.monotonic()
     run = fit(stop_after=2, changes={"settle_batches": 100_000})
     assert time.monotonic() - started < 60 and (run / "checkpoints" / "final.ckpt").exists()
+
+
+class Clock:
+    """Seconds that pass where somebody says so."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+    def passes(self, seconds, function):
+        def timed(*args):
+            self.now += seconds
+            return function(*args)
+
+        return timed
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Networks that take 2 s a batch, and a validation of three slices that takes 51 s."""
+    found = Clock()
+    for module in (train, progress):
+        monkeypatch.setattr(module, "time", found)
+    monkeypatch.setattr(HighResTask, "run_network", found.passes(2.0, HighResTask.run_network))
+    monkeypatch.setattr(HighResTask, "validation_step", found.passes(15.0, HighResTask.validation_step))
+    return found
+
+
+@pytest.mark.parametrize("validate_every", [7, 1000])
+def test_minutes_are_kept_with_validation_and_settling(fit, clock, validate_every):
+    long = {"steps": 1000, "validate_every": validate_every, "checkpoint_every": 500, "settle_batches": 50}
+    run = fit(minutes=3, changes=long)
+    assert 120 < clock.now - 1000 < 210 and (run / "checkpoints" / "final.ckpt").exists()
+    assert folder.stage(run) == folder.TRAINING and rows(run)[-1]["val/score"]
+
+
+def test_what_is_trained_but_has_no_time_to_settle_is_settled_later(fit, clock, capsys):
+    changes = {"settle_batches": 60, "validate_every": 6}
+    run = fit(minutes=2.5, changes=changes)
+    assert clock.now - 1000 < 180 and folder.stage(run) == folder.TRAINED
+    assert "stopped at step 6 of 6, not settled yet; the same command goes on" in capsys.readouterr().out
+    fit(changes=changes)
+    assert folder.stage(run) == folder.DONE and "finished, step 6 of 6" in capsys.readouterr().out
+
+
+def test_a_logger_that_is_not_installed_is_told(fit, monkeypatch):
+    real = progress.importlib.util.find_spec
+    monkeypatch.setattr(
+        progress.importlib.util, "find_spec", lambda name: None if name in ("wandb", "mlflow") else real(name)
+    )
+    for kind in ("wandb", "mlflow"):
+        with pytest.raises(SystemExit, match=f"c.yaml: logger: {kind} is not installed: 'pip install {kind}', or set"):
+            fit(changes={"logger": kind})
+    with pytest.raises(SystemExit, match="logger 'tensorbord' is not one of .*did you mean tensorboard"):
+        fit(changes={"logger": "tensorbord"})
+
+
+def test_a_picture_of_a_validation_patient(fit, monkeypatch):
+    """Of the slice in which most is drawn, at every other validation: MR, CT, synthetic CT, truth, what is found."""
+    drawn = []
+
+    class TensorBoardLogger(progress.Metrics):
+        @property
+        def experiment(self):
+            return self
+
+        def add_image(self, *what):
+            drawn.append(what)
+
+    monkeypatch.setattr(progress, "loggers", lambda kind, run, done: [TensorBoardLogger(run / "own", done)])
+    monkeypatch.setattr(progress, "require_logger", lambda *_: None)
+    fit(changes={"logger": "tensorboard", "images_every": 2, "validate_every": 2})
+    assert [(name, step) for name, _, step in drawn] == [("validation", 2), ("validation", 6)]
+    picture = drawn[0][1][0]
+    assert picture.shape == (40, 5 * 40) and picture.dtype == "uint8"
+    truth = picture[:, 3 * 40 : 4 * 40]
+    assert set(truth.ravel().tolist()) == {0, 128, 255} and (truth == 255).sum() == 4 * 10
+    assert picture[:, 40:80][truth == 128].min() > 150  # bone is bright in the CT
+
+
+def test_tensorboard_writes_what_is_logged(fit):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = fit(changes={"logger": "tensorboard", "images_every": 1})
+    found = EventAccumulator(str(run / "tensorboard")).Reload()
+    assert [e.step for e in found.Images("validation")] == [3, 6] and "val/score" in found.Tags()["scalars"]
 
 
 def test_nothing_that_nobody_asked_for(fit, tmp_path):

@@ -18,6 +18,7 @@ from training import __main__ as command  # noqa: E402
 from training import methods
 from training.core import provenance  # noqa: E402
 from training.data.case import Case, save_case  # noqa: E402
+from training.methods.bragman2018.task import HighResTask
 from training.methods.elmahdy2021.feed import sides  # noqa: E402
 from training.methods.hasan2021.feed import cross_fitted  # noqa: E402
 from training.run import export, folder, train
@@ -189,6 +190,38 @@ def test_figures_of_who_was_trained_on_do_not_go_into_a_card(prepared, tmp_path)
     file.write_text(json.dumps(made | {"scored": {"p": split["hashes"][split["training"][0]]}}), encoding="utf-8")
     with pytest.raises(SystemExit, match="p was trained on"):
         export.run(one, CARD, tmp_path / "model", file)
+
+
+def test_a_killed_run_has_the_card_of_an_uncut_one(prepared, tmp_path, monkeypatch):
+    """Killed as it learns and as it settles, and stopped in good order: weights, figures and card are the same."""
+
+    def killed(*_, **__):
+        raise MemoryError
+
+    def card(run):
+        out = tmp_path / run.name / "model"
+        export.run(run, CARD, out)
+        assert evaluate(prepared, run, out, tmp_path / run.name / "ev") == 0
+        export.run(run, CARD, out, tmp_path / run.name / "ev" / "evaluation.json")
+        return (out / "model.json").read_text(encoding="utf-8")
+
+    steps = {"steps": 6, "fold": 1, "folds": 3}
+    whole = fit(prepared, "whole", **steps)
+    step = HighResTask.training_step
+    with monkeypatch.context() as m, pytest.raises(MemoryError):
+        m.setattr(HighResTask, "training_step", lambda t, *a: killed() if t.global_step == 2 else step(t, *a))
+        fit(prepared, "cut", **steps)
+    with pytest.raises(SystemExit, match="was stopped before its end"):
+        export.run(tmp_path / "cut", CARD, tmp_path / "none")
+    fit(prepared, "cut", 4, **steps)
+    with monkeypatch.context() as m, pytest.raises(MemoryError):
+        m.setattr(train, "settle_batch_norm", killed)
+        fit(prepared, "cut", **steps)
+    assert folder.stage(tmp_path / "cut") == folder.TRAINED
+    cut = fit(prepared, "cut", **steps)
+    ours, theirs = (json.loads(card(run)) for run in (cut, whole))
+    assert ours["accuracy"]["n"] == 2 and ours["accuracy"]["table"] and ours["calibration"]["synct"]["recalibration"]
+    assert ours == theirs and ours["weights"]["sha256"] == theirs["weights"]["sha256"]
 
 
 def test_a_split_is_dealt_once(prepared):

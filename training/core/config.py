@@ -84,6 +84,18 @@ class Config:
     validate_every: int = setting(500, "steps", least=1)
     checkpoint_every: int = setting(250, "steps", least=1, learnt=False)
     log_every: int = setting(25, "steps", least=1, learnt=False)
+    logger: str = setting(
+        "csv",
+        "who besides log/metrics.csv is told; mlflow and wandb write where their own variables say, else to the run",
+        choices=("csv", "tensorboard", "mlflow", "wandb"),
+        learnt=False,
+    )
+    images_every: int = setting(
+        0,
+        "validations from one picture of a validation patient to the next, for the logger; 0: none",
+        least=0,
+        learnt=False,
+    )
     early_stop: int = setting(0, "validations without a better score after which training ends; 0: never", least=0)
     settle_batches: int = setting(
         200, "batches for the final statistics of batch normalisation; 0: the running ones stay", least=0

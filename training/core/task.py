@@ -28,6 +28,10 @@ class Task(lightning.LightningModule):
         self.save_hyperparameters(config.plain())
         self.config = config
         self.network = self.build_network().to(memory_format=self.LAYOUT)
+        # the picture of a validation, where one is wanted: see `show`
+        self.wants_picture = False
+        self.picture: torch.Tensor | None = None
+        self.drawn = 0
 
     def build_network(self) -> torch.nn.Module:
         """The network to be trained."""
@@ -41,6 +45,20 @@ class Task(lightning.LightningModule):
     def settle_batches(self) -> int:
         """Batches of patches over which the statistics of batch normalisation are taken at the end; 0: they stay."""
         return self.config.settle_batches
+
+    def show(self, drawn, **images) -> None:
+        """Keep a picture [y, x], 0 to 1, of the slice of a validation in which most is drawn, where one is wanted.
+
+        drawn: labels [z, y, x]; images: [z, y, x] each, with the values that are shown black and white; side by side.
+        """
+        if not self.wants_picture:
+            return
+        counts = (drawn > 0).flatten(1).sum(1)
+        z = int(counts.argmax())
+        if self.picture is None or int(counts[z]) > self.drawn:
+            self.drawn = int(counts[z])
+            shown = [((image[z].float() - low) / (high - low)).clamp(0, 1) for image, low, high in images.values()]
+            self.picture = torch.cat(shown, -1).detach().cpu()
 
     def losses(self, batch) -> dict:
         """The terms of the loss and their sum "loss".

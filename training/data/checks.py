@@ -182,16 +182,17 @@ def check_pair(mr: sitk.Image, ct: sitk.Image, registered: bool) -> list[Finding
     ]
 
 
-def check_label(image: sitk.Image, mr: sitk.Image, name: str) -> list[Finding]:
-    """Whether a label image has labels, and where the MR is."""
+def check_label(image: sitk.Image, mr: sitk.Image, name: str, of: str = "MR") -> list[Finding]:
+    """Whether a label image has labels, and where the MR (or CT, see `of`) is."""
     if not (sitk.GetArrayViewFromImage(image) > 0).any():
         return [Finding("warning", "empty label", f"the label image '{name}' is empty")]
     try:
-        geometry.require_overlap(image, mr, "label image", "MR")
+        geometry.require_overlap(image, mr, "label image", of)
     except InputError:
-        return [Finding("warning", "overlap", f"the label image '{name}' and the MR do not overlap in space")]
+        return [Finding("warning", "overlap", f"the label image '{name}' and the {of} do not overlap in space")]
     if not geometry.same_grid(geometry.to_axial(mr), geometry.to_axial(image)):
-        return [Finding("warning", "grid", f"the label image '{name}' is on another grid than the MR; it is resampled")]
+        example = f"the label image '{name}' is on another grid than the {of}; it is resampled"
+        return [Finding("warning", "grid", example)]
     return []
 
 

@@ -1,4 +1,4 @@
-"""A CT with organs on the working grid, and the file in which it waits."""
+"""A CT, or an MR that `prepare --for segmentation` wrote, with organs on the working grid, and its file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from rtuncertainty.core.ct import normalised
+
 from ..core.files import replaced
+from .case import Case, load_case
 
 
 @dataclass
@@ -23,12 +26,19 @@ class OrganCase:
 
     name: str
     patient: str
-    hu: np.ndarray  # float32
+    hu: np.ndarray  # float32, HU; of an MR the z-score in the body
     labels: np.ndarray  # uint8
     body: np.ndarray  # bool
     spacing: tuple  # (x, y, z) in mm
     classes: list[str]
     drawn_ml: dict[str, float]
+    ct: bool = True
+    known: np.ndarray | None = None  # bool, where it is known what is what; None: everywhere
+
+    @property
+    def image(self) -> np.ndarray:
+        """As the network sees it, float32."""
+        return normalised(self.hu) if self.ct else self.hu
 
     @property
     def present(self) -> list[str]:
@@ -54,7 +64,11 @@ def save(case: OrganCase, path: Path) -> None:
 
 
 def load(path: Path) -> OrganCase:
-    """Read what `save` wrote."""
+    """Read what `save` wrote, or the `case.Case` of a patient without a CT."""
+    with np.load(path, allow_pickle=False) as f:
+        of_mr = "mr" in f
+    if of_mr:
+        return _of_mr(load_case(path))
     with np.load(path, allow_pickle=False) as f:
         labels, about = f["labels"], json.loads(str(f["about"]))
         body = np.unpackbits(f["body"], count=labels.size).reshape(labels.shape).astype(bool)
@@ -68,3 +82,24 @@ def load(path: Path) -> OrganCase:
             about["classes"],
             about["drawn_ml"],
         )
+
+
+def _of_mr(case: Case) -> OrganCase:
+    """A patient who is only segmented. Beyond the body nothing is an organ, measured or not."""
+    classes = sorted((n for n, v in case.classes.items() if v), key=case.classes.__getitem__)
+    counts = {n: int((case.labels == case.classes[n]).sum()) for n in classes}
+    ml = float(np.prod(case.spacing)) / 1000
+    drawn = {n: count * ml for n, count in counts.items() if count}
+    known = case.valid | ~case.body
+    return OrganCase(
+        case.name,
+        case.name,
+        case.mr,
+        np.where(known, case.labels, 0).astype(np.uint8),
+        case.body,
+        case.spacing,
+        classes,
+        drawn,
+        False,
+        None if known.all() else known,
+    )

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from rtuncertainty.core import geometry, image_io, structure_names
+from rtuncertainty.core import geometry, image_io, structure_names, structure_set
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.dicom import structure_input
 
-from . import dicom, reading
+from . import dicom, layouts, reading
 from . import labels as label_rules
 
 # names that an image has by itself
@@ -26,7 +26,8 @@ FRAME = "0020|0052"
 @dataclass(frozen=True)
 class ScanSource:
     """One scan. `image`: a path, or an object with `read()` (see `reading`); `drawn`: label images, segmentations and
-    RTSTRUCTs by name; `problem` says why it cannot be used."""
+    RTSTRUCTs by name; `rules`: what the values of the only label image mean, where the data say so; `problem` says why
+    it cannot be used."""
 
     name: str
     patient: str
@@ -34,23 +35,32 @@ class ScanSource:
     drawn: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     problem: str = ""
+    rules: tuple[label_rules.Rule, ...] = ()
 
 
 def find(
-    data: Path, image: str | None = None, modality: str | None = None, series: str | None = None
+    data: Path,
+    image: str | None = None,
+    modality: str | None = None,
+    series: str | None = None,
+    name: str | None = None,
 ) -> list[ScanSource]:
-    """The scans in `data`, by name.
+    """The scans in `data`, by name. nnU-Net, Learn2Reg, SynthRAD and left atrium (.h5) as `layouts` has them: of MR and
+    CT the one of `modality`, or else the MR.
 
-    Each folder in `data` is a patient. An image file in it is a scan; else each of its subfolders that holds one
-    (several scans of one patient); else the DICOM series below it, the one of `modality` (MR, CT or either) with the
-    most voxels, or whose description holds `series`. Two DICOM folders with one patient's ID are one patient. `image`:
-    the image's name without suffix, by default the one of `USUAL`, or the only file. What else is there, and has none
-    of these names, was drawn, RTSTRUCT included.
+    Of other data each folder in `data` is a patient. An image file in it is a scan; else each of its subfolders that
+    holds one (several scans of one patient); else the DICOM series below it, the one of `modality` (MR, CT or either)
+    with the most voxels, or whose description holds `series`. Two DICOM folders with one patient's ID are one patient.
+    `image`: the image's name without suffix, by default `name` where that is there, the one of `USUAL`, or the only
+    file. What else is there, and has none of these names, was drawn, RTSTRUCT included.
     Raises `SystemExit` where there is no folder, or no patient in it.
     """
     if not data.is_dir():
         raise SystemExit(f"{data}: no such folder; give the folder of the patients with --data.")
-    found = [s for folder in _folders(data) for s in _scans(folder, image, modality, series)]
+    found = of_layout(data, modality)
+    if found:
+        return found
+    found = [s for folder in _folders(data) for s in _scans(folder, image, modality, series, name)]
     if not found:
         raise SystemExit(f"{data}: no folder of a patient is in it; each patient needs one of his own.")
     first: dict[str, str] = {}  # an ID is compared, and told to no one
@@ -63,17 +73,32 @@ def find(
     ]
 
 
+def of_layout(data: Path, modality: str | None) -> list[ScanSource]:
+    """The cases of a layout that says more than a folder for each patient does; none of another."""
+    named = (layouts.learn2reg, layouts.nnunet, layouts.synthrad, layouts.left_atrium)
+    found = next((d for layout in named if (d := layout(data, False)) and d.sources), None)
+    if found is None:
+        return []
+    rules = tuple(r for r in found.rules if r.file != "ct")
+    out = []
+    for s in sorted(found.sources, key=lambda s: s.name):
+        place = s.ct if modality == "CT" or (modality is None and s.mr is None) else s.mr
+        problem = "" if place is not None else s.problem or f"it has no {modality or 'image'}"
+        out.append(ScanSource(s.name, s.name, place, dict(s.labels), s.notes, problem, rules))
+    return out
+
+
 def _folders(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
 
 
-def _scans(folder: Path, image, modality, series) -> list[ScanSource]:
+def _scans(folder: Path, image, modality, series, usual) -> list[ScanSource]:
     patient = folder.name
     if _files(folder):
-        return [_of_files(folder, patient, patient, image)]
+        return [_of_files(folder, patient, patient, image, usual)]
     below = [f for f in _folders(folder) if _files(f)]
     if below:
-        return [_of_files(f, f"{patient}_{f.name}", patient, image) for f in below]
+        return [_of_files(f, f"{patient}_{f.name}", patient, image, usual) for f in below]
     return [_of_dicom(folder, modality, series)]
 
 
@@ -86,8 +111,9 @@ def _files(folder: Path) -> dict[str, Path]:
     }
 
 
-def _of_files(folder: Path, name: str, patient: str, image: str | None) -> ScanSource:
+def _of_files(folder: Path, name: str, patient: str, image: str | None, first: str | None = None) -> ScanSource:
     files = _files(folder)
+    image = image or (first if first in files else None)
     usual = [image] if image else [u for u in USUAL if u in files] or (list(files) if len(files) == 1 else [])
     chosen = [u for u in usual if u in files and not files[u].name.lower().endswith(".seg.nrrd")]
     if len(chosen) != 1:
@@ -146,6 +172,30 @@ def read_image(source: ScanSource) -> sitk.Image:
     return image
 
 
+def all_structures(source: ScanSource, image: sitk.Image, tell) -> dict[str, sitk.Image]:
+    """Every structure of a scan by name, as masks (0 or 1) on their own grids: what the data's table of labels names,
+    segments and ROIs, the values of a label image by their names in NAME.json beside it, and other label images by
+    their files' names. Raises `InputError` for what cannot be read."""
+    found: dict[str, sitk.Image] = {}
+    for stem, place in source.drawn.items():
+        if _named(place):
+            structures = structure_input.read(place, grid=image, tell=tell, empty=True)
+        elif source.rules:
+            label = reading.read_label(place)
+            array, rules = sitk.GetArrayViewFromImage(label), [r for r in source.rules if r.file in (None, stem)]
+            masks = {r.name: np.isin(array, r.values) if r.values else array > 0 for r in rules}
+            found.update({n: geometry.like(m, label, np.uint8) for n, m in masks.items() if m.any()})
+            continue
+        elif stem == "structures" or (Path(place).parent / f"{stem}.json").exists():
+            structures = structure_set.read(place, empty=True)
+        else:
+            label = reading.read_label(place)
+            found[stem] = geometry.like(sitk.GetArrayViewFromImage(label) > 0, label, np.uint8)
+            continue
+        found.update({n: s.mask for n, s in structures.items()})
+    return found
+
+
 def parse(text: str) -> label_rules.Rule:
     """--structure NAME, NAME=VALUE, NAME=FILE, NAME=FILE:VALUE or NAME=ROI. Raises `SystemExit` for another."""
     if "=" in text:
@@ -165,6 +215,9 @@ def read_structure(source: ScanSource, rule: label_rules.Rule, image: sitk.Image
     """
     plain = {n: p for n, p in source.drawn.items() if not _named(p)}
     wanted = rule.file or rule.name
+    named = {r.name: r for r in source.rules}
+    if not rule.values and wanted not in plain and _same(wanted, named) is not None:
+        rule = replace(named[str(_same(wanted, named))], name=rule.name)
     if rule.values:
         file = label_rules.file_of(rule, plain)
         return None if file is None else _checked(_of_values(plain[file], rule.values), f"{plain[file]}: label {rule}")

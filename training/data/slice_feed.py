@@ -44,7 +44,7 @@ class SliceFeed:
         if without:
             raise SystemExit(
                 f"{', '.join(without)}: prepared without a CT, from which no synthetic CT can be learnt; prepare again "
-                "with one."
+                "with one, or take a network that segments (hr_drop_last, or vnet with method: eatonrosen2018)."
             )
         classes = next(iter(self.cases.values())).classes
         for line in fold_warnings(

@@ -11,6 +11,8 @@ from ..core.distributed import total
 from ..core.task import Task
 
 BONE_HU = 250.0
+# of pictures, HU that are black and white
+SHOWN_HU = -300.0, 900.0
 OPTIMISERS = {"adam": torch.optim.Adam, "nadam": torch.optim.NAdam}
 
 
@@ -34,12 +36,18 @@ class Synthesis(Task):
         """MAE (HU) in the region and in bone, and Dice of the classes, without dropout, over whole slices."""
         found = self.network.interpret(self.run_network(batch))
         inside = batch["weight"] > 0
+        shown = {"mr": (batch["mr"][0], -2, 2.5), "ct": (batch["ct"][0], *SHOWN_HU)}
         sums = []
         if found.mean is not None:
+            shown["synct"] = found.mean[0] * self.config.hu_scale, *SHOWN_HU
             error = (found.mean.float() * self.config.hu_scale - batch["ct"]).abs()[:, 0]
             bone = inside & (batch["ct"][:, 0] > BONE_HU)
             sums = [error[inside].sum(), inside.sum(), error[bone].sum(), bone.sum()]
         truth = self.truth(batch)
+        if self.network.classes > 1:
+            last = self.network.classes - 1
+            shown |= {"truth": (truth, 0, last), "found": (found.probabilities.argmax(1), 0, last)}
+        self.show(truth, **shown)
         for k in range(1, self.network.classes):
             a, b = (found.probabilities.argmax(1) == k) & inside, (truth == k) & inside
             sums += [2 * (a & b).sum(), a.sum() + b.sum()]

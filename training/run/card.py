@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from rtuncertainty.bundles import card as card_check
 from rtuncertainty.core import structure_names
 from rtuncertainty.prediction import preprocess
 
@@ -77,6 +78,11 @@ def read(file: Path) -> dict:
         raise SystemExit(f"{file}: this is not YAML ({getattr(error, 'problem', None) or error}).") from None
     if not isinstance(card, dict):
         raise SystemExit(f"{file}: this is no card; 'python -m training card' writes one.")
+    # what `export` takes out, see there
+    outputs = {k: v for k, v in (card.get("outputs") or {}).items() if k != "structures_of"}
+    unknown = card_check.unknown_entry({**card, "outputs": outputs})
+    if unknown:
+        raise SystemExit(f"{file}: {unknown}.")
     missing = left(card)
     if missing:
         raise SystemExit(f"{file}: {', '.join(missing)} still to be filled in (where it says '{FILL}').")
@@ -162,12 +168,9 @@ def _slices(prepared: Path) -> tuple:
         "bias_field": options.get("bias_field", "auto"),
     }
     structures = sorted((n for n, v in classes.items() if v), key=classes.__getitem__)
-    return (
-        "synthetic CT and segmentation" if with_ct else "segmentation",
-        structures,
-        image,
-        "Bragman 2018, Kaushik 2022",
-    )
+    if not with_ct:
+        return "segmentation", structures, image, "Eaton-Rosen 2018"
+    return "synthetic CT and segmentation", structures, image, "Bragman 2018, Kaushik 2022"
 
 
 def _cases(prepared: Path) -> list[Path]:

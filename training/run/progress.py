@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import logging
 import os
 import time
@@ -146,6 +147,101 @@ class Progress(Callback):
         found = {k: trainer.callback_metrics.get(v) for k, v in metrics.items()}
         scores = "".join(f", {k} {float(v):.4g}" for k, v in found.items() if v is not None)
         print(f"step {trainer.global_step} of {self.steps}, {rate(speed)}, about {left} left{scores}", flush=True)
+
+
+class Deadline(Callback):
+    """Ends a run in good order so that it is over by `end` (`time.monotonic()`): what comes after the last step, a
+    validation and `after` seconds, is taken off.
+
+    How long a validation takes is told by one batch of it before the first step, and then by the last one.
+    """
+
+    def __init__(self, end: float, after: float, validate_every: int):
+        self.end, self.after, self.validate_every = end, after, validate_every
+        self.step = self.validation = 0.0
+
+    def on_train_start(self, trainer, module):
+        import torch
+
+        loader = trainer.val_dataloaders
+        self.before = started = time.monotonic()
+        if not len(loader):
+            return
+        with torch.no_grad():
+            module.eval()
+            module.on_validation_epoch_start()
+            module.validation_step(module.transfer_batch_to_device(next(iter(loader)), module.device, 0), 0)
+            module.train()
+        self.validation = (time.monotonic() - started) * len(loader)
+        self.before = time.monotonic()
+
+    def on_validation_start(self, trainer, module):
+        self.began = time.monotonic()
+
+    def on_validation_end(self, trainer, module):
+        self.before = time.monotonic()
+        self.validation = self.before - self.began
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+        now = time.monotonic()
+        self.step = max(now - self.before, 0.9 * self.step)
+        self.before = now
+        # Lightning validates once more where a run is stopped
+        due = self.validation if trainer.global_step % self.validate_every == 0 else 0.0
+        late = now + due + self.step + self.validation + self.after > self.end
+        if trainer.strategy.broadcast(late) if trainer.world_size > 1 else late:
+            trainer.should_stop = True
+
+
+class Pictures(Callback):
+    """A picture of a validation patient (`Task.show`) for the loggers that take one, every so many validations."""
+
+    def __init__(self, every: int):
+        self.every, self.count = every, 0
+
+    def on_validation_start(self, trainer, module):
+        module.wants_picture, module.picture, module.drawn = self.count % self.every == 0, None, 0
+        self.count += 1
+
+    def on_validation_end(self, trainer, module):
+        if module.picture is None or not trainer.is_global_zero:
+            return
+        step = trainer.global_step
+        array = (255 * module.picture).round().byte().numpy()
+        for logger in trainer.loggers:
+            kind = type(logger).__name__
+            if kind == "TensorBoardLogger":
+                logger.experiment.add_image("validation", array[None], step)
+            elif kind == "MLFlowLogger":
+                logger.experiment.log_image(logger.run_id, array, f"validation-{step}.png")
+            elif kind == "WandbLogger":
+                logger.log_image("validation", [array], step=step)
+
+
+# of each `logger` one of the packages that it needs
+PACKAGES = {"csv": ("csv",), "tensorboard": ("tensorboard", "tensorboardX"), "mlflow": ("mlflow",), "wandb": ("wandb",)}
+
+
+def require_logger(kind: str, file) -> None:
+    """Raise `SystemExit` where the package of a `logger` is not installed."""
+    if not any(importlib.util.find_spec(name) for name in PACKAGES[kind]):
+        raise SystemExit(f"{file}: logger: {kind} is not installed: 'pip install {kind}', or set logger to csv.")
+
+
+def loggers(kind: str, run: Path, done: int) -> list:
+    """Lightning's own logger of that `kind` (none for csv), of a run that goes on from the step `done`."""
+    from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
+
+    part = f"-from-{done}" if done else ""
+    if kind == "tensorboard":
+        return [TensorBoardLogger(run, name=None, version="tensorboard" + part)]
+    if kind == "mlflow":
+        where = os.environ.get("MLFLOW_TRACKING_URI") or (run.absolute() / "mlruns").as_uri()
+        return [MLFlowLogger(run.absolute().parent.name, run.name + part, where)]
+    if kind == "wandb":
+        run.mkdir(parents=True, exist_ok=True)
+        return [WandbLogger(run.name + part, run, offline="WANDB_API_KEY" not in os.environ)]
+    return []
 
 
 def bar() -> bool:

@@ -8,7 +8,6 @@ at all.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import platform
@@ -22,8 +21,10 @@ from rtuncertainty.core.errors import InputError
 
 from . import folder
 
-# seconds that a run which was stopped before its end may settle for
-SETTLE_LIMIT = 10.0
+# seconds that a run which was stopped before its end may settle for, and the part of its `minutes`
+SETTLE_LIMIT, SETTLE_SHARE = 10.0, 0.1
+# seconds in which the last checkpoints are written
+CLOSING = 2.0
 
 
 def run(
@@ -35,12 +36,14 @@ def run(
     device: str = "auto",
     budget: Path | None = None,
     changes: dict | None = None,
+    started: float | None = None,
 ) -> Path:
     """Train the config in `file` on the cases that `prepare` kept, into the run folder `out`.
 
     Args:
         minutes, stop_after: end the run early in good order, after so many minutes or steps; the next call resumes it.
         budget, changes: what overrides the config, see `methods.load`.
+        started: when the minutes began (`time.monotonic()`), now where it is not said.
     Returns:
         The last checkpoint.
     Raises:
@@ -52,11 +55,11 @@ def run(
     from . import progress
 
     with progress.quiet():
-        return _run(prepared, file, out, minutes, stop_after, device, budget, changes)
+        return _run(prepared, file, out, minutes, stop_after, device, budget, changes, started)
 
 
-def _run(prepared, file, out, minutes, stop_after, device, budget, changes) -> Path:
-    started = time.monotonic()
+def _run(prepared, file, out, minutes, stop_after, device, budget, changes, started) -> Path:
+    started = time.monotonic() if started is None else started
     import lightning
     import torch
 
@@ -65,7 +68,7 @@ def _run(prepared, file, out, minutes, stop_after, device, budget, changes) -> P
     from .initial import begin_with
 
     config = methods.load(file, budget, changes)
-    _require_possible(config, budget, device)
+    _require_possible(config, file, budget, device)
     lightning.seed_everything(config.seed, verbose=False)
     feed = methods.feed(prepared, config)
     last, state = folder.last_good(out)
@@ -80,8 +83,11 @@ def _run(prepared, file, out, minutes, stop_after, device, budget, changes) -> P
         )
         return kept
     feed.load(file)
-    seconds = None if minutes is None else max(1.0, 60 * minutes - (time.monotonic() - started))
-    trainer, task = _built(config, file, lambda: _trainer(config, out, seconds, stop_after, device, done, last == kept))
+    end = None if minutes is None else started + 60 * minutes
+    settling = min(SETTLE_LIMIT, SETTLE_LIMIT if minutes is None else SETTLE_SHARE * 60 * minutes)
+    trainer, task = _built(
+        config, file, lambda: _trainer(config, out, end, settling, stop_after, device, done, last == kept)
+    )
     if not state:
         before = {"seen": [], "unknown": []}
         if config.initialise:
@@ -109,20 +115,23 @@ def _run(prepared, file, out, minutes, stop_after, device, budget, changes) -> P
         chosen = torch.load(best, map_location="cpu", weights_only=False)
         task.load_state_dict(chosen["state_dict"])
         done = chosen["global_step"]
+    settled = True
     if task.settle_batches:
         task.network.to(trainer.strategy.root_device)  # Lightning has taken it off
         if trainer.is_global_zero:
             print(f"settling the statistics of batch normalisation over {task.settle_batches} batches", flush=True)
-        settle_batch_norm(task, feed.patches(config.seed + 1), None if trained else SETTLE_LIMIT)
+        limit = settling if not trained else None if end is None else max(settling, end - time.monotonic())
+        settled = settle_batch_norm(task, feed.patches(config.seed + 1), limit)
     if trainer.is_global_zero:
         folder.saved(
             {"state_dict": {k: v.detach().cpu() for k, v in task.state_dict().items()}, "global_step": done}, final
         )
-        if trained:
+        finished = trained and settled
+        if finished:
             folder.mark(out, folder.DONE, done, provenance.read_json(out / "stage.json").get("ended", ""))
-        reported = f"step {done} of {config.steps}"
+        reported = f"step {done} of {config.steps}" + (", not settled yet" if trained and not settled else "")
         print(
-            f"{out}: " + (f"finished, {reported}" if trained else f"stopped at {reported}; the same command goes on"),
+            f"{out}: " + (f"finished, {reported}" if finished else f"stopped at {reported}; the same command goes on"),
             flush=True,
         )
     return kept
@@ -141,10 +150,15 @@ def _fit(trainer, task, loaders, last: Path | None) -> None:
         ) from None
 
 
-def _require_possible(config, budget: Path | None, device: str) -> None:
-    """Raise `SystemExit` for a budget that only `reproduce` can follow, and for a GPU that is not there."""
+def _require_possible(config, file: Path, budget: Path | None, device: str) -> None:
+    """Raise `SystemExit` for a budget that only `reproduce` can follow, a GPU that is not there, and a logger that is
+    not installed.
+    """
     import torch
 
+    from . import progress
+
+    progress.require_logger(config.logger, file)
     if budget is not None and not config.initialise:
         if (yaml.safe_load(budget.read_text(encoding="utf-8")) or {}).get("common"):
             raise SystemExit(
@@ -204,11 +218,10 @@ def _stopped_early(state: dict | None) -> bool:
     )
 
 
-def _trainer(config, out, seconds, stop_after, device, done, last_is_good):
+def _trainer(config, out, end, settling, stop_after, device, done, last_is_good):
     import lightning
     import torch
     from lightning.pytorch.callbacks import EarlyStopping
-    from lightning.pytorch.loggers import TensorBoardLogger
 
     from . import progress
 
@@ -222,16 +235,17 @@ def _trainer(config, out, seconds, stop_after, device, done, last_is_good):
         callbacks.append(EarlyStopping("val/score", patience=config.early_stop))
     metrics = progress.Metrics(out / "log", done)
     callbacks.append(progress.Progress(config.steps, metrics, not progress.bar()))
-    loggers = [metrics]
-    if importlib.util.find_spec("tensorboard") or importlib.util.find_spec("tensorboardX"):
-        loggers.append(TensorBoardLogger(out, name=None, version="tensorboard" + (f"-from-{done}" if done else "")))
+    if config.images_every and config.logger != "csv":
+        callbacks.append(progress.Pictures(config.images_every))
+    if end is not None:
+        callbacks.append(progress.Deadline(end, settling + CLOSING, config.validate_every))
+    loggers = [metrics, *progress.loggers(config.logger, out, done)]
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),
         devices=config.devices,
         num_nodes=config.num_nodes,
         max_steps=min(config.steps, stop_after or config.steps),
         max_epochs=-1,
-        max_time={"seconds": seconds} if seconds else None,
         precision=precision,
         logger=loggers,
         log_every_n_steps=config.log_every,
@@ -272,13 +286,13 @@ def _describe(out: Path, config, split: dict, trainer) -> None:
     )
 
 
-def settle_batch_norm(task, patches, seconds: float | None = None) -> None:
+def settle_batch_norm(task, patches, seconds: float | None = None) -> bool:
     """Replace the running statistics of batch normalisation by the plain mean over many batches of training patches.
 
     With small batches the running ones, which remember some ten batches, move the validation error up and down from
     one step to the next (Wu & Johnson 2021, "Rethinking batch in batch norm", Sec. 3). Weights do not change, nor
     does what a resumed run goes on to learn. `seconds`: after which it ends with fewer batches. What it has come to is
-    printed every so often.
+    printed every so often. Returns whether it was over all of them.
     """
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
@@ -295,10 +309,12 @@ def settle_batch_norm(task, patches, seconds: float | None = None) -> None:
     device = next(network.parameters()).device
     network.train()
     started = reported = time.monotonic()
+    whole = True
     with torch.no_grad():
         for batch in range(task.settle_batches):
             now = time.monotonic()
             if batch and seconds is not None and now - started > seconds:
+                whole = False
                 break
             if batch and now - reported > progress.EVERY:
                 reported, left = now, (now - started) / batch * (task.settle_batches - batch)
@@ -307,3 +323,4 @@ def settle_batch_norm(task, patches, seconds: float | None = None) -> None:
             task.run_network({k: torch.stack([d[k] for d in drawn]).to(device) for k in drawn[0]})
     for m, value in zip(norms, momentum):
         m.momentum = value
+    return whole

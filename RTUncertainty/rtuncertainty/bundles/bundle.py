@@ -45,6 +45,12 @@ def search_path() -> list[Path]:
     return given + own
 
 
+def missing_folders() -> list[str]:
+    """A line for each folder in RTU_MODELS that is none."""
+    given = [p for p in os.environ.get("RTU_MODELS", "").split(os.pathsep) if p]
+    return [f"RTU_MODELS: {p} is no folder; no model is looked for there." for p in given if not Path(p).is_dir()]
+
+
 def find(model) -> Path:
     """The folder of a bundle.
 
@@ -67,7 +73,14 @@ def find(model) -> Path:
         if str(model) and (folder / str(model) / "model.json").is_file():
             return folder / str(model)
     known = ", ".join(c["name"] for c in list_bundles()) or "none"
-    raise InputError(f"model '{model}' is neither a folder with a model.json nor one of the known names ({known}).")
+    raise InputError(
+        " ".join(
+            [
+                f"model '{model}' is neither a folder with a model.json nor one of the known names ({known}).",
+                *missing_folders(),
+            ]
+        )
+    )
 
 
 def read_card(folder) -> dict:
@@ -155,7 +168,8 @@ def sha256(path: Path) -> str:
 
 
 def load(folder, device="cpu"):
-    """(card, list of networks in evaluation mode) of a bundle; weights are checked against the card's SHA-256.
+    """(card, list of networks in evaluation mode) of a bundle; weights are checked against the card's SHA-256. The list
+    of a card without a network holds None.
 
     Raises `InputError` for weights that are missing, truncated, tampered with, or do not fit the architecture.
     """
@@ -164,6 +178,8 @@ def load(folder, device="cpu"):
     from .. import networks
 
     card = read_card(find(folder))
+    if card["architecture"]["name"] == card_check.REGISTRATION:
+        return card, [None]
     name = card["weights"].get("file", "")
     path = Path(card["folder"]) / Path(name).name
     if not path.is_file():

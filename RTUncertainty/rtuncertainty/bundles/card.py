@@ -4,18 +4,27 @@ before a run ends.
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
+
+# the architecture of a card without a network: it has no weights
+REGISTRATION = "registration"
 
 
 def fault(card: dict) -> str | None:
     """What is wrong with a card that has all required entries, in words that name the entry; None where nothing is."""
+    weightless = (card.get("architecture") or {}).get("name") == REGISTRATION
     for path, (test, wanted, optional) in _ENTRIES.items():
+        optional = optional or (weightless and path == "weights.file")
         value = card
         for key in path.split("."):
             value = value.get(key) if value is not None else None
         if (value is None and not optional) or (value is not None and not test(value)):
             return f"{path} is {str(value)[:60]!r}; it must be {wanted}"
+    unknown = unknown_entry(card)
+    if unknown:
+        return unknown
     synct = card["outputs"].get("synct") or {}
     if "synct" in card["outputs"] and (synct.get("scale") is None or synct.get("offset") is None):
         return "outputs.synct needs scale and offset"
@@ -27,6 +36,28 @@ def fault(card: dict) -> str | None:
     for key in ("name", "label"):
         if len({s[key] for s in structures}) < len(structures):
             return f"two structures have the same {key}"
+    return None
+
+
+def unknown_entry(card: dict) -> str | None:
+    """What a card says that nobody would read, in words; None where there is nothing of that kind.
+
+    Training, accuracy and calibration are looked at by name alone: what is in them is told, and steers nothing.
+    """
+    outputs = card.get("outputs")
+    structures = outputs.get("structures") if isinstance(outputs, dict) else None
+    parts = [("", card, None)] + [(f"{name}.", card.get(name), name) for name in _KNOWN if name in card]
+    for number, structure in enumerate(structures if isinstance(structures, list) else [], 1):
+        where = f"outputs.structures, {number}: "
+        parts += [(where, structure, "structure")]
+        parts += [(f"{where}rule.", structure.get("rule"), "rule")] if isinstance(structure, dict) else []
+    for where, part, kind in parts:
+        known = _TOP if kind is None else _KNOWN[kind]
+        for key in part if isinstance(part, dict) else ():
+            if key not in known:
+                close = difflib.get_close_matches(str(key), known, 1, 0.6)
+                meant = f" (did you mean {close[0]}?)" if close else f"; known are {', '.join(known)}"
+                return f"{where}{key} is no entry of a card{meant}"
     return None
 
 
@@ -91,3 +122,20 @@ _STRUCTURE = {
     "label": (lambda v: isinstance(v, int) and not isinstance(v, bool) and 0 < v < 256, "a whole number from 1 to 255"),
     "color": (lambda v: _numbers(v, 3, lambda c: _number(c) and 0 <= c <= 255), "three numbers from 0 to 255"),
 }
+# all entries of a card, and of those parts of it that steer what is computed
+_TOP = (
+    "format", "name", "version", "title", "task", "architecture", "input", "outputs", "dropout", "checkpoints",
+    "training", "accuracy", "calibration", "intended_use", "licence", "weights",
+)  # fmt: skip
+_KNOWN = {
+    "architecture": ("name", "arguments", "parameters"),
+    "input": (
+        "modality", "sequence", "region", "spacing_mm", "spacing_range_mm", "minimum_size", "field_of_view_mm",
+        "normalisation", "bias_field", "statistics",
+    ),
+    "outputs": ("synct", "structures", "deformation"),
+    "dropout": ("p", "where"),
+    "weights": ("file", "sha256", "bytes"),
+    "structure": ("name", "label", "color", "code", "rule", "description", "path", "segment"),
+    "rule": ("largest", "fill_holes", "smallest_ml"),
+}  # fmt: skip

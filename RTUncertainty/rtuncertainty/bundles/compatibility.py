@@ -45,7 +45,9 @@ class Scan:
 
 
 def require(card: dict, scan: Scan, name: str) -> None:
-    """Raise `InputError` when the scan cannot be what the model was trained for."""
+    """Raise `InputError` when the scan cannot be what the model was trained for. A card whose modality is null takes
+    any.
+    """
     wanted, is_ct = card["input"].get("modality", "MR"), image_io.is_ct(scan.array, scan.modality)
     if wanted == "MR" and is_ct:
         raise InputError(
@@ -95,7 +97,7 @@ def warnings(card: dict, scan: Scan) -> list[str]:
         Whole sentences; none where all matches.
     """
     wanted, out = card["input"], []
-    asked = str(wanted.get("modality", "")).upper()
+    asked = str(wanted.get("modality") or "").upper()
     if scan.modality and asked and scan.modality != asked:
         out.append(f"It is {scan.modality} by its DICOM tag; the model was trained on {asked}.")
     for key, words, values, digits in (

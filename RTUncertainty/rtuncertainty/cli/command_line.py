@@ -12,7 +12,7 @@ from pathlib import Path
 from .. import __version__
 from ..core.errors import Cancelled, InputError, RTUncertaintyError
 from ..core.events import CancelToken, Progress
-from ..core.runtime import prepare
+from ..core.runtime import ends_with_its_reader, prepare
 from . import dose, output, plan
 from .output import say, say_event
 
@@ -42,7 +42,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--output", required=True, help="folder for the results")
 
     p = commands.add_parser("propagate", help="planning CT and structures to a daily CT")
-    p.add_argument("--model", required=True, help="name of a shipped model or folder of a bundle")
+    p.add_argument(
+        "--model",
+        help="name of a shipped model or folder of a bundle (default: registration alone, for two scans of any region)",
+    )
     p.add_argument("--planning", required=True, help="planning CT: NIfTI, NRRD, MHA or a folder with one DICOM series")
     p.add_argument(
         "--structures",
@@ -52,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--daily", required=True, help="daily CT")
     p.add_argument("--rigid", default="on", choices=["on", "off"], help="rigid pre-alignment")
     p.add_argument(
-        "--refine", default="fast", choices=["off", "fast", "full"], help="steps of optimisation after the network"
+        "--refine",
+        choices=["off", "fast", "full"],
+        help="steps of optimisation after the network (default: fast; full without a model)",
     )
     p.add_argument(
         "--symmetric", default="on", choices=["on", "off"], help="on: swapping the scans gives the inverse deformation"
@@ -130,6 +135,7 @@ def _common(p):
     p.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
+@ends_with_its_reader
 def main(arguments=None) -> int:
     """Runs a command line; errors become one line on standard error.
 
@@ -165,7 +171,7 @@ def main(arguments=None) -> int:
             "dose": _dose,
         }[args.command](args)
     except (Exception, KeyboardInterrupt) as error:
-        if "--debug" in arguments:
+        if "--debug" in arguments or isinstance(error, BrokenPipeError):
             raise
         if isinstance(error, KeyboardInterrupt):  # before a command looks after signals itself
             error = Cancelled("Cancelled; nothing was written.")
@@ -207,6 +213,8 @@ def _models(args) -> int:
         for one in (card, *(c for c in hidden if c["name"] == card["name"])):
             unused = "" if one is card else "  (not used: see above)"
             say(f"{one['name']:{width}} {one['version']:8} {one['title']}  {one['folder']}{unused}")
+    for line in bundle.missing_folders():
+        say(line, error=True)
     for fault in bundle.broken_bundles().values():
         say(f"broken: {fault}", error=True)
     if not cards and not args.json:

@@ -12,8 +12,18 @@ from .errors import Cancelled
 
 # stage -> share of a run's time, measured on a 256 × 256 × 80 MR with 20 samples on two cores
 SHARES = {"read": 0.02, "preprocess": 0.06, "network": 0.80, "assemble": 0.06, "write": 0.06}
-# the same of a propagation, of 128 × 128 × 110 voxels with 20 samples and 20 structures
-PROPAGATION = {"read": 0.05, "align": 0.10, "network": 0.35, "refine": 0.25, "assemble": 0.15, "write": 0.10}
+# the same of a propagation, of 128 × 128 × 110 voxels with 20 samples and 20 structures; without a network it searches
+# in its place and samples after the refinement
+PROPAGATION = {
+    "read": 0.05,
+    "align": 0.10,
+    "search": 0.0,
+    "network": 0.35,
+    "refine": 0.25,
+    "sample": 0.0,
+    "assemble": 0.15,
+    "write": 0.10,
+}
 EXTRA = {"scene": 0.05, "report": 0.03}
 
 

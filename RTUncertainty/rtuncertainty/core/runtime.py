@@ -1,10 +1,13 @@
 """Settings of the process that cost nothing and save much time on CPUs; for programs, not for importers."""
 
 import ctypes
+import functools
 import os
 import sys
 
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+# exit code of a program whose reader is gone, as a shell has it (128 + SIGPIPE)
+READER_GONE = 141
 # mallopt's parameters in glibc, and the size (bytes) of blocks that are kept for the next allocation
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, KEPT = -1, -3, 1 << 28
 
@@ -34,3 +37,21 @@ def keep_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, KEPT)
         mallopt(M_TRIM_THRESHOLD, 2 * KEPT)
+
+
+def ends_with_its_reader(main):
+    """A `main(arguments) -> exit code` that ends without a word where nobody reads its output any more (`… | head`)."""
+
+    @functools.wraps(main)
+    def run(arguments=None) -> int:
+        try:
+            try:
+                return main(arguments)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            # what is left in the buffer has nowhere to go, and would be an error as the program ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return READER_GONE
+
+    return run

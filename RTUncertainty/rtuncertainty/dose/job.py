@@ -42,7 +42,7 @@ def dvh_to_files(
         output: of the numbers.
         band_folder: a result folder, see `bands.read`.
         scan: path of the scan that the structures were drawn on; the distance of its slices is the thickness of
-        structures with contours in one plane only.
+            structures with contours in one plane only.
         unit: of the dose.
         prescription: Gy, or None.
         device: of torch.

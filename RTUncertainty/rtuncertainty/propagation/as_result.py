@@ -7,6 +7,7 @@ import os
 
 import SimpleITK as sitk
 
+from ..bundles.card import REGISTRATION
 from ..core import image_io
 from ..core.structure_set import Structure, as_segmentation
 from ..results import tables
@@ -91,9 +92,17 @@ def as_result(found: Propagation) -> Result:
             },
             "seconds": found.seconds,
             "versions": versions(),
-        },
+        }
+        | _checks(found),
         content,
     )
+
+
+def _checks(found: Propagation) -> dict:
+    """What registration alone was checked by; a network's summary stays as it was, its flags say what failed."""
+    if found.card["architecture"]["name"] != REGISTRATION:
+        return {}
+    return {"checks": {name: round(v, 4) if math.isfinite(v) else None for name, v in found.checks.items()}}
 
 
 def _rigid(transform: sitk.Euler3DTransform) -> dict:

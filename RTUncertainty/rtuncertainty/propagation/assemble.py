@@ -13,16 +13,16 @@ from ..core import geometry, structures, surfaces
 from ..core.ct import normalised
 from ..deformation.field import axes
 from ..deformation.objective import correlation
-from ..uncertainty import flags, volume_assessment
+from ..uncertainty import checks, flags, volume_assessment
 from . import assess, spread
 from . import pair as pairs
 from .agreement import judge, limits_of
 from .result import LEVEL, Contour
 
 
-def images(found, pair, plan: sitk.Image, daily: sitk.Image, card: dict, progress) -> dict:
+def images(found, pair, plan: sitk.Image, daily: sitk.Image, compared: sitk.Image, card: dict, progress) -> dict:
     """The deformation as one field over the daily CT, the warped planning CT, the Jacobian and the spread, as in
-    `Propagation`.
+    `Propagation`; `compared`: the planning scan in HU, which is `plan` unless that is an MR.
     """
     import torch
 
@@ -33,8 +33,10 @@ def images(found, pair, plan: sitk.Image, daily: sitk.Image, card: dict, progres
     field = deformation.after_rigid(deformation.resample_field(local, grid), pair.rigid)
     transform = sitk.DisplacementFieldTransform(sitk.Image(field))
     progress.stage("assemble", 0.1, "Warping the planning CT")
+    in_hu = card["input"].get("modality") != "MR"
+    outside = pairs.AIR_HU if in_hu else min(0.0, float(sitk.GetArrayViewFromImage(plan).min()))
     warped = sitk.Resample(
-        geometry.smoothed_for(plan, daily), daily, transform, sitk.sitkLinear, pairs.AIR_HU, sitk.sitkFloat32
+        geometry.smoothed_for(plan, daily), daily, transform, sitk.sitkLinear, outside, sitk.sitkFloat32
     )
     determinant = deformation.jacobian_determinant(field)
     inside = sitk.Resample(
@@ -43,7 +45,9 @@ def images(found, pair, plan: sitk.Image, daily: sitk.Image, card: dict, progres
     statistics = deformation.jacobian_statistics(determinant, sitk.GetArrayFromImage(inside) > 0)
     out = {
         "field": field,
-        "warped_planning": sitk.Cast(sitk.Round(sitk.Clamp(warped, sitk.sitkFloat32, -1024, 3071)), sitk.sitkInt16),
+        "warped_planning": sitk.Cast(sitk.Round(sitk.Clamp(warped, sitk.sitkFloat32, -1024, 3071)), sitk.sitkInt16)
+        if in_hu
+        else warped,
         "jacobian": _on(determinant, daily, 1.0),
         "displacement_sd": None,
         "entropy": None,
@@ -63,12 +67,36 @@ def images(found, pair, plan: sitk.Image, daily: sitk.Image, card: dict, progres
             torch.from_numpy(a.astype(np.float32))[None, None]
             for a in (
                 normalised(pair.daily),
-                normalised(pairs.through(plan, pair.grid, sitk.Transform(), pairs.AIR_HU)),
+                normalised(pairs.through(compared, pair.grid, sitk.Transform(), pairs.AIR_HU)),
                 pair.body,
             )
         ]
         out["similarity"] = {"before": correlation(*tensors).item(), **found.similarity}
     return out
+
+
+def evidence(found, pair, card: dict) -> checks.Evidence:
+    """What speaks for and against the deformation; see `checks`."""
+    import torch
+
+    arrays = np.stack([pair.planning, pair.planning_body, pair.known]).astype(np.float32)
+    device = found.displacement.device
+    moved = deformation.warp_tensor(torch.from_numpy(arrays)[None].to(device), found.displacement[None])[0]
+    warped, body, known = moved.cpu().numpy()
+    there_and_back = found.there_and_back
+    if there_and_back is not None:
+        there_and_back = there_and_back.cpu().numpy() * float(np.mean(pair.grid.GetSpacing()))
+    return checks.measured(
+        pair.daily,
+        warped,
+        pair.body,
+        body > 0.5,
+        (known > 0.99),
+        pair.grid.GetSpacing(),
+        card["input"].get("modality") != "MR",
+        there_and_back,
+        found.residual,
+    )
 
 
 def _shown(probability, card: dict):
@@ -116,10 +144,12 @@ def contours(
     daily: sitk.Image,
     card: dict,
     progress,
+    failures: list[str] | None = None,
 ):
     """(contours, flags): each structure by the deformation, those that the model segments by direct segmentation too.
 
     An organ whose entry in the card says "segment": false was segmented badly on the validation pairs; it is not shown.
+    `failures`: of the checks of the deformation; with any, no contour that it moved is better than red.
     """
     sampled = found.sampled
     segmented = _segmented(sampled, pair, organs, daily) if sampled.probability is not None else None
@@ -138,7 +168,9 @@ def contours(
         )
         sd, direct_sd, point, about = _spreads(found, pair, name, organ, organs, mm2, card)
         otherwise = None if point is None else round(daily.TransformPhysicalPointToContinuousIndex(point)[2])
-        agreement = judge(kept, direct, daily.GetSpacing(), sd, otherwise, limits_of(card))
+        agreement = judge(kept, direct, daily.GetSpacing(), sd, otherwise, limits_of(card, organ or ""))
+        if failures:
+            agreement = replace(agreement, light="red", reason="; ".join(failures))
         planning_ml = float(sitk.GetArrayViewFromImage(s.mask).astype(bool).sum()) * plan_ml
         # the card's limits and calibration go by the model's name, everything that is shown by the clinic's
         title, rule = entry.get("name", name), entry.get("rule")

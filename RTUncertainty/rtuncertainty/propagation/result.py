@@ -99,3 +99,4 @@ class Propagation:
     device_used: str
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    checks: dict[str, float] = field(default_factory=dict)  # see `uncertainty.checks`

@@ -37,7 +37,7 @@ class Sampled:
     probability_variance: torch.Tensor | None = None
 
 
-class _Covariance:
+class Covariance:
     """Covariance [6, ...] (see `PAIRS`) of displacements [3, ...] as they come (Welford 1962)."""
 
     def __init__(self):
@@ -92,7 +92,7 @@ def run(
         if segmentation is not None:
             found.probability = network.segmentation_heads[0](segmentation)[0].softmax(0)
         return found
-    classes, motion = Moments(), _Covariance()
+    classes, motion = Moments(), Covariance()
     for number in range(samples):
         progress.stage("network", 0.5 + 0.5 * number / samples, f"Sample {number + 1} of {samples}")
         network.set_sampling(True, seed * 100_003 + number)

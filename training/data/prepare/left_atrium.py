@@ -18,8 +18,9 @@ from rtuncertainty.core.errors import InputError
 from rtuncertainty.prediction import preprocess
 
 from ...core.files import make_folder, write_csv
+from .. import checks, layouts, reading, scan
 from .. import labels as label_rules
-from .. import layouts, reading, scan
+from ..checks import Finding
 from . import scans
 
 STRUCTURE = "left_atrium"
@@ -36,9 +37,10 @@ def order(data: Path, names: list[str]) -> list[str]:
 def run(data: Path, out: Path, spacing=None) -> list[dict]:
     """Prepare the scans of `data` on voxels of `spacing` mm (None keeps their own); returns the rows of prepare.csv.
 
-    Columns: case, kept, order (1, 2, … in the customary order), labelled (yes | no), left_atrium_ml. A scan whose file
-    is there already is not made again. Raises `SystemExit` in one line where a scan cannot be prepared: the customary
-    order has no gaps.
+    Columns: case, kept (yes | no), why (not), order (1, 2, … in the customary order), labelled (yes | no),
+    left_atrium_ml. A scan whose file is there already is not made again. One that cannot be prepared is listed with its
+    reason and left out; it keeps its place in the order, so that no other changes sides. Raises `SystemExit` where none
+    can be.
     """
     try:
         return _run(data, out, [spacing] * 3)
@@ -48,24 +50,38 @@ def run(data: Path, out: Path, spacing=None) -> list[dict]:
 
 def _run(data, out, spacing):
     sources = {s.name: s for s in layouts.find(data).sources}
-    make_folder(out / "scans")
-    options, rows = {"spacing_mm": spacing, "normalisation": preprocess.WHOLE_IMAGE}, []
+    for sub in ("scans", "overlays"):
+        make_folder(out / sub)
+    options, rows, findings = {"spacing_mm": spacing, "normalisation": preprocess.WHOLE_IMAGE}, [], {}
     for number, name in enumerate(order(data, list(sources)), 1):
         path = out / "scans" / f"{name}.npz"
+        findings[name] = [Finding("note", "source", n) for n in sources[name].notes]
         if scan.options_of(path) != options:
-            scan.save(_prepared(sources[name], options), path, options)
+            try:
+                made = _prepared(sources[name], options)
+            except Exception as error:  # one bad scan must not end the run: it is listed with its reason
+                why = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+                findings[name].append(Finding("error", "failed", " ".join(why.split())))
+                rows.append({"case": name, "kept": "no", "why": findings[name][-1].message, "order": number})
+                print(f"{number}. {name}: left out, {why}", flush=True)
+                continue
+            scan.save(made, path, options)
         found = scan.load(path)
+        scans.draw(path, out / "overlays" / f"{name}.png", preprocess.WHOLE_IMAGE)
         drawn = found.labels is not None and found.labels.any()
         ml = round(float((found.labels == 1).sum() * np.prod(found.spacing) / 1000), 2) if drawn else ""
-        rows.append(
-            {"case": name, "kept": "yes", "order": number, "labelled": "yes" if drawn else "no", f"{STRUCTURE}_ml": ml}
-        )
+        known = {"order": number, "labelled": "yes" if drawn else "no", f"{STRUCTURE}_ml": ml}
+        rows.append({"case": name, "kept": "yes", "why": ""} | known)
         print(
             f"{number}. {name}: {' × '.join(map(str, found.image.shape[::-1]))} voxels"
             + (f", {ml} ml" if drawn else ", without labels"),
             flush=True,
         )
-    write_csv(out / "prepare.csv", rows)
+    write_csv(out / "prepare.csv", rows, ["case", "kept", "why", "order", "labelled", f"{STRUCTURE}_ml"])
+    write_csv(out / "checks.csv", checks.rows(findings), list(checks.COLUMNS))
+    print(checks.summary(findings), flush=True)
+    if not any(r["kept"] == "yes" for r in rows):
+        raise InputError(f"{data}: none of the {len(rows)} scans can be used; see above why.")
     return rows
 
 

@@ -13,15 +13,16 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from rtuncertainty.core import geometry, structure_names
+from rtuncertainty.core import geometry
 from rtuncertainty.core.ct import AIR_HU, body_mask
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.propagation.pair import MARGIN_MM, cropped, label_array
 
-from ...core import provenance
-from ...core.files import make_folder, merged, write_csv
+from ...core.files import make_folder
 from .. import organ_case
-from . import pairs
+from ..checks import BadCase, Finding
+from . import pairs, patients
+from .patients import Patient
 
 SETTINGS = "organs.json"
 # share of an organ that must lie on the grid, for the grid to tell its volume
@@ -31,51 +32,40 @@ FILLED = (0.2, 0.8)
 
 
 def run(data: Path, out: Path, organs=pairs.HEADNECK, spacing=(4.0, 4.0, 3.0), only=None) -> list[dict]:
-    """Write a case for every patient of `data` (layouts of `pairs.patients`) and prepare.csv; returns its rows.
+    """Write a case for every patient of `data` (`patients.find`), overlays/, prepare.csv and checks.csv; returns the
+    rows of prepare.csv: case, kept (yes | no), why (not), …
 
     `organs`: names as the cards have them; a patient's structures are told by theirs in any common spelling. `spacing`:
     mm, x y z. What is there already is not made again. Raises `SystemExit` for a folder that holds cases made with
     other settings, and where no patient can be used.
     """
-    make_folder(out / "cases")
+    for sub in ("cases", "overlays"):
+        make_folder(out / sub)
     pairs.claim(out / SETTINGS, {"organs": list(organs), "spacing": [float(s) for s in spacing]})
-    rows = []
-    for patient in pairs.patients(data, 0, only):
-        named = structure_names.match(patient.structures, organs)
+    table = patients.Table(out, ["organs", *(f"{o}_ml" for o in organs)])
+    for patient, named in table.patients(patients.find(data, only=only), organs):
         path = out / "cases" / f"{patient.name}.npz"
-        if not named:
-            print(f"{patient.name}: left out, none of its structures is one of {', '.join(organs)}", flush=True)
-            continue
         if not path.exists():
             try:
-                organ_case.save(prepared(patient, named, organs, spacing), path)
+                organ_case.save(prepared(patient, named, organs, spacing, table.findings[patient.name]), path)
             except InputError as error:
-                print(f"{patient.name}: left out, {error}", flush=True)
+                table.leave_out(patient.name, BadCase([Finding("error", "failed", str(error))]))
                 continue
         case = organ_case.load(path)
-        rows.append(
-            {
-                "case": path.stem,
-                "kept": "yes",
-                "patient": patient.name,
-                "set": patient.side,
-                "source_sha256": provenance.of_scan(sitk.GetArrayViewFromImage(patient.ct)),
-                "organs": len(case.present),
-                **{f"{o}_ml": round(case.drawn_ml[o], 2) if o in case.drawn_ml else "" for o in organs},
-            }
-        )
+        ml = {f"{o}_ml": round(case.drawn_ml[o], 2) if o in case.drawn_ml else "" for o in organs}
+        table.keep(path.stem, patient, {"organs": len(case.present), **ml})
+        patients.draw(out, case.name, case.hu, case.labels, case.body, case.spacing, case.classes)
         print(
             f"{case.name}: {' × '.join(map(str, case.labels.shape[::-1]))} voxels, {', '.join(case.present)}",
             flush=True,
         )
-    if not rows:
-        raise SystemExit(f"{data}: no patient with a CT and any of {', '.join(organs)}.")
-    write_csv(out / "prepare.csv", merged(out / "prepare.csv", rows) if only else rows)
+    rows = table.write(only)
+    patients.require_some(data, rows, organs)
     return rows
 
 
-def prepared(patient: pairs.Patient, named: dict[str, str], organs, spacing) -> organ_case.OrganCase:
-    """A patient on the working grid; `named`: the organ that each structure is.
+def prepared(patient: Patient, named: dict[str, str], organs, spacing, found=None) -> organ_case.OrganCase:
+    """A patient on the working grid; `named`: the organ that each structure is; `found`: gets what there is to say.
 
     An organ has as many voxels as it has ml (`preserving`). Where organs overlap, the one that fills more of a voxel
     has it, the earlier of `organs` where they fill it alike: classes of a softmax exclude each other. An organ of which
@@ -95,11 +85,10 @@ def prepared(patient: pairs.Patient, named: dict[str, str], organs, spacing) -> 
         filled = sitk.GetArrayFromImage(geometry.resample(sitk.Cast(sitk.NotEqual(mask, 0), sitk.sitkFloat32), grid))
         within = float(filled.sum()) * float(np.prod(grid.GetSpacing())) / 1000
         if within < WITHIN * ml:
-            print(
-                f"{patient.name}: {organ} counts as not drawn, {within:.1f} of its {ml:.1f} ml lie where the patient "
-                "was found",
-                flush=True,
-            )
+            told = f"{organ} counts as not drawn, {within:.1f} of its {ml:.1f} ml lie where the patient was found"
+            print(f"{patient.name}: {told}", flush=True)
+            if found is not None:
+                found.append(Finding("warning", "beyond", told))
         elif count:
             drawn_ml[organ] = ml
             masks[organ] = preserving(filled, ml * 1000 / float(np.prod(grid.GetSpacing())))

@@ -7,95 +7,24 @@ The deformation of every pair is known. Pairs go through the same pre-alignment 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from rtuncertainty.core import geometry, image_io, structure_names, structure_set
+from rtuncertainty.core import geometry
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.phantoms.daily_anatomy import DailyOptions, daily_scan
 from rtuncertainty.propagation.pair import Pair, label_array, make_pair
 
-from ...core import provenance
-from ...core.files import make_folder, merged, write_csv
+from ...core.files import make_folder
 from .. import pair_case
+from ..checks import BadCase, Finding
+from . import patients
+from .patients import Patient
 
 HEADNECK = ("brainstem", "spinal_cord", "parotid_right", "parotid_left", "esophagus", "larynx", "mandible")
 PELVIS = ("bladder", "rectum", "prostate", "femoral_head_left", "femoral_head_right")
-
-
-@dataclass(frozen=True)
-class Patient:
-    """A planning CT with its structures {name: mask}; `side` is "train", "validation" or "" where the data do not
-    say.
-    """
-
-    name: str
-    ct: sitk.Image
-    structures: dict[str, sitk.Image]
-    side: str = ""
-
-
-def openkbp(data: Path, only=None) -> Iterator[Patient]:
-    """The layout train|validation/pt_n/{ct,structures_bits}.nii.gz with structure_bits.json."""
-    bits = json.loads((data / "structure_bits.json").read_text(encoding="utf-8"))
-    for side in ("train", "validation"):
-        for folder in sorted((data / side).glob("*"), key=lambda p: (len(p.name), p.name)):
-            if only and folder.name not in only:
-                continue
-            ct, image = image_io.read(folder / "ct.nii.gz"), sitk.ReadImage(str(folder / "structures_bits.nii.gz"))
-            array = sitk.GetArrayViewFromImage(image)
-            masks = {
-                name: geometry.like((array >> bit) & 1, ct, np.uint8)
-                for name, bit in bits.items()
-                if ((array >> bit) & 1).any()
-            }
-            yield Patient(folder.name, ct, masks, side)
-
-
-def plain(data: Path, only=None) -> Iterator[Patient]:
-    """A folder for each patient with ct.* and structures.* (.seg.nrrd, or a label image with structures.json)."""
-    for folder in sorted(p for p in data.iterdir() if p.is_dir()):
-        if only and folder.name not in only:
-            continue
-        files = {
-            stem: next(
-                (f for f in sorted(folder.iterdir()) if f.name.split(".")[0] == stem and f.suffix != ".json"), None
-            )
-            for stem in ("ct", "structures")
-        }
-        if None in files.values():
-            print(
-                f"{folder.name}: left out, it has no {' and no '.join(k for k, f in files.items() if f is None)}",
-                flush=True,
-            )
-            continue
-        found = structure_set.read(files["structures"])
-        yield Patient(folder.name, image_io.read(files["ct"]), {n: s.mask for n, s in found.items()})
-
-
-def pelves(count: int, only=None) -> Iterator[Patient]:
-    """Digital pelves."""
-    from rtuncertainty.phantoms.pelvis import LABELS, digital_pelvis
-
-    for number in range(count):
-        name = f"PELVIS_{number:03d}"
-        if not only or name in only:
-            pelvis = digital_pelvis(number)
-            masks = {n: sitk.Equal(pelvis.labels, v) for n, v in LABELS.items() if n not in ("background", "bone")}
-            yield Patient(name, pelvis.ct, masks)
-
-
-def patients(data: Path | None, count: int, only=None) -> Iterator[Patient]:
-    """Of `data` in either layout, or `count` digital pelves without. Raises `SystemExit` where there are none."""
-    if data is None:
-        return pelves(count, only)
-    if not data.is_dir():
-        raise SystemExit(f"{data}: there is no such folder.")
-    return openkbp(data, only) if (data / "structure_bits.json").exists() else plain(data, only)
 
 
 def run(
@@ -109,44 +38,33 @@ def run(
     severity: float = 1.0,
     only=None,
 ) -> list[dict]:
-    """Write `days` pairs for every patient and prepare.csv; returns its rows. What is there already is not made again.
+    """Write `days` pairs for every patient (`patients.find`), overlays/, prepare.csv and checks.csv; returns the rows
+    of prepare.csv: case, kept (yes | no), why (not), … What is there already is not made again.
 
     Raises `SystemExit` for a folder that holds pairs made with other settings, and where no patient can be used.
     """
-    make_folder(out / "cases")
+    for sub in ("cases", "overlays"):
+        make_folder(out / sub)
     settings = {"organs": list(organs), "spacing": list(spacing), "days": days, "seed": seed, "severity": severity}
     claim(out / "pairs.json", settings)
-    rows = []
-    for patient in patients(data, count, only):
-        named = structure_names.match(patient.structures, organs)
-        if not named:
-            print(f"{patient.name}: left out, none of its structures is one of {', '.join(organs)}", flush=True)
-            continue
+    table = patients.Table(out, ["displacement_mm", "p95_mm", "organ_dice", "organs"])
+    for patient, named in table.patients(patients.find(data, count, only), organs):
         for day in range(days):
             path = out / "cases" / f"{patient.name}_day{day}.npz"
             if not path.exists():
                 try:
                     _write(patient, named, organs, spacing, _seed(seed, patient.name, day), severity, path)
                 except InputError as error:
-                    print(f"{patient.name}: left out, {error}", flush=True)
-                    continue
-            rows.append(
-                {
-                    "case": path.stem,
-                    "kept": "yes",
-                    "patient": patient.name,
-                    "set": patient.side,
-                    "source_sha256": provenance.of_scan(sitk.GetArrayViewFromImage(patient.ct)),
-                    **_scores(pair_case.load(path)),
-                }
-            )
-            print(
-                ", ".join(f"{k} {v}" for k, v in rows[-1].items() if k not in ("kept", "patient", "source_sha256")),
-                flush=True,
-            )
-    if not rows:
-        raise SystemExit(f"{data}: no patient with a CT and any of {', '.join(organs)}.")
-    write_csv(out / "prepare.csv", merged(out / "prepare.csv", rows) if only else rows)
+                    table.leave_out(patient.name, BadCase([Finding("error", "failed", str(error))]))
+                    break
+            case = pair_case.load(path)
+            scores = _scores(case)
+            table.keep(path.stem, patient, scores)
+            patients.draw(out, path.stem, case.daily, case.daily_labels, case.body, case.spacing, case.classes)
+            told = {"case": path.stem, "set": patient.side} | scores
+            print(", ".join(f"{k} {v}" for k, v in told.items()), flush=True)
+    rows = table.write(only)
+    patients.require_some(data, rows, organs)
     return rows
 
 

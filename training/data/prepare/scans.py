@@ -3,12 +3,13 @@ labels is trained on.
 
 Every scan is brought onto the voxels and into the scale in which `predict` will show it to the network
 (`rtuncertainty.prediction.preprocess.for_card`), and cropped to the body where `predict` does so. Writes
-`scans/NAME.npz`, prepare.csv, checks.csv and scans.json.
+`scans/NAME.npz`, `overlays/NAME.png`, prepare.csv, checks.csv and scans.json.
 
-The order is that of `train_order.txt` or `train.list` in the data, else that of the SHA-256 of the patients' names: no
-one's choice, and not the order in which patients came. Scans in which the structure was drawn come first: a config with
-`labelled: 8` learns from the labels of the first eight that do not validate, and takes all others as unlabelled. Of the
-patients with labels some validate, by name or by number; all their scans are kept from training.
+The order is that of `train_order.txt` or `train.list` in the data, else that of the SHA-256 of the images: no one's
+choice, whatever the patients are called, and not the order in which they came. Scans in which the structure was drawn
+come first: a config with `labelled: 8` learns from the labels of the first eight that do not validate, and takes all
+others as unlabelled. Of the patients with labels some validate, by name or by number; all their scans are kept from
+training.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from rtuncertainty.core import geometry, image_io
+from rtuncertainty.core.ct import UNIT
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.prediction import preprocess
 from rtuncertainty.prediction.predict import bounding_box
@@ -30,8 +32,11 @@ from rtuncertainty.prediction.predict import bounding_box
 from ...core.files import make_folder, replaced, write_csv
 from .. import checks, scan, scan_folders
 from .. import labels as label_rules
+from ..case import Case
 from ..checks import BadCase, Finding
+from ..overlay import overlay
 from ..scan_folders import ScanSource
+from .patients import SHOWN_HU
 
 ORDER = ("train_order.txt", "train.list")
 SETTINGS = "scans.json"
@@ -106,11 +111,14 @@ def _run(data, out, options):
         "bias_field": options.bias_field,
     }
     print(f"{data}: {len(sources)} scans, {modality}, {scale}; {rule.name}", flush=True)
-    make_folder(out / "scans")
+    for sub in ("scans", "overlays"):
+        make_folder(out / sub)
     rows, findings, facts, seen = [], {}, {}, {}
-    for source in in_order(sources, stated_order(data)):
+    stated = stated_order(data)
+    for source in in_order(sources, stated):
+        path = out / "scans" / f"{source.name}.npz"
         try:
-            found, known = _cached_or_made(source, out / "scans" / f"{source.name}.npz", rule, wanted)
+            found, known = _cached_or_made(source, path, rule, wanted)
             twin = seen.setdefault(known["digest"], source.name)
             if twin != source.name:
                 raise BadCase([*found, Finding("error", "twice", f"the same image as {twin}")])
@@ -120,6 +128,7 @@ def _run(data, out, options):
             print(f"{source.name}: left out, {bad}", flush=True)
             continue
         findings[source.name], facts[source.name] = found, known
+        draw(path, out / "overlays" / f"{source.name}.png", scale)
         rows.append(
             {
                 "case": source.name,
@@ -133,7 +142,8 @@ def _run(data, out, options):
         description = f"{known['ml']} ml" if known["ml"] else "without labels"
         print(f"{source.name}: {' × '.join(map(str, known['voxels']))} voxels, {description}", flush=True)
     _require_one_size([f["spacing_mm"] for f in facts.values()], options.spacing)
-    rows = arranged(rows, options.validation, rule.name)
+    digests = {r["case"]: facts[r["case"]]["digest"] for r in rows if r["case"] in facts}
+    rows = arranged(by_content(rows, stated, digests), options.validation, rule.name)
     settings = wanted | {
         "structure": rule.name,
         "rule": str(rule),
@@ -179,6 +189,36 @@ def in_order(sources: list[ScanSource], stated: list[str]) -> list[ScanSource]:
         )
 
     return sorted(sources, key=key)
+
+
+def by_content(rows: list[dict], stated: list[str], digests: dict[str, str]) -> list[dict]:
+    """The rows as `stated` (names of scans or patients), then by the least of the `digests` of a patient's scans: no
+    one's choice, whatever the patients are called. Rows without a digest come last.
+    """
+    place = {name: k for k, name in reversed(list(enumerate(stated)))}
+    least: dict[str, str] = {}
+    for r in rows:
+        digest = digests.get(r["case"], "~")
+        least[r["patient"]] = min(digest, least.get(r["patient"], digest))
+
+    def key(r):
+        at = min(place.get(r["case"], len(stated)), place.get(r["patient"], len(stated)))
+        return at, least[r["patient"]], r["case"]
+
+    return sorted(rows, key=key)
+
+
+def draw(path: Path, picture: Path, scale: str) -> None:
+    """The overlay of a prepared scan, where there is none that is younger."""
+    if picture.exists() and picture.stat().st_mtime_ns >= path.stat().st_mtime_ns:
+        return
+    made = scan.load(path)
+    labels = np.zeros(made.image.shape, np.uint8) if made.labels is None else made.labels
+    unit = UNIT / SHOWN_HU if scale == preprocess.HOUNSFIELD else 1.0
+    body = np.ones(labels.shape, bool)
+    drawn = ", ".join(n for n, v in made.classes.items() if v and (labels == v).any()) or "without labels"
+    shown = Case(made.name, made.image * unit, None, labels, body, body, made.spacing, made.classes)
+    overlay(shown, picture, f"{made.name}   {drawn}")
 
 
 def arranged(rows: list[dict], validation, structure: str) -> list[dict]:
@@ -268,13 +308,14 @@ def _fingerprint(source: ScanSource) -> str:
     files = [
         p
         for place in (source.image, *source.drawn.values())
-        for p in (getattr(place, "files", None) or [place])
+        for p in (getattr(place, "files", None) or [getattr(place, "path", place)])
         if p is not None
     ]
     description = [
         (str(p), Path(p).stat().st_size, Path(p).stat().st_mtime_ns) for p in files if isinstance(p, (str, Path))
     ]
-    return hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]
+    said = [description, [str(r) for r in source.rules]] if source.rules else description
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
 def prepared(source: ScanSource, rule, options: dict) -> tuple[scan.Scan, list[Finding], dict]:

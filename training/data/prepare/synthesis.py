@@ -192,6 +192,10 @@ def _settle(dataset: layouts.Dataset, only, options: Options) -> tuple[list, Opt
             f"{', '.join(s.name for s in dataset.sources[:8])}, …"
         )
     rules = dataset.rules if options.labels is None else label_rules.parse_all(options.labels)
+    if sources and all(s.mr is None and s.ct is not None for s in sources):
+        raise SystemExit(
+            f"the {len(sources)} cases are CTs without an MR: 'python -m training organs' prepares them, to segment."
+        )
     there = sorted({n for s in dataset.sources for n in s.labels})
     lost = (
         [r.file for r in rules if r.file and r.file != "ct" and r.file not in there]
@@ -225,7 +229,8 @@ def _run(data: Path, out: Path, only, dataset: layouts.Dataset, options: Options
         make_folder(out / sub)
     rows, findings = [], {}
     started = reported = time.monotonic()
-    made = parallel.over(_prepared, sources, processes, out, options, rules, dataset.layout == "dicom")
+    work = _prepared, sources, processes, out, options, rules, dataset.layout == "dicom"
+    made = parallel.over(*work, apart=options.register != "none" and any(s.ct is not None for s in sources))
     for number, (source, (row, found, lines)) in enumerate(zip(sources, made), 1):
         rows.append(row)
         findings[source.name] = found

@@ -1,4 +1,6 @@
-"""What 3-D networks that segment CTs are trained and validated on: patches of scans with organs, and whole scans."""
+"""What 3-D networks that segment CT or MR are trained and validated on: patches of scans with organs, and whole
+scans.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,10 @@ ON_ORGANS = 0.75
 # augmentation: SD of the three angles (degrees), of log(scale), of the HU's gain and offset; the most SD of added noise
 # (HU)
 ANGLE, SCALE, GAIN, OFFSET_HU, NOISE_HU = 5.0, 0.06, 0.02, 5.0, 25.0
+# the last three for MR, whose scale is less certain, in SDs of the body; see data.patches
+OF_MR = 0.1, 0.08, 0.12
+# voxels may differ so much from case to case
+UNEVEN = 1.15
 
 
 class VolumeFeed(PairFeed):
@@ -39,10 +45,17 @@ class VolumeFeed(PairFeed):
         channels = self.config.network_arguments() | self.config.arguments
         if channels["in_channels"] != 1:
             raise SystemExit(
-                f"{config}: arguments: the network takes {channels['in_channels']} images, and a case is one CT: set "
+                f"{config}: arguments: the network takes {channels['in_channels']} images, and a case is one: set "
                 "in_channels to 1."
             )
         super().load(config)
+        spacings = np.array([c.spacing for c in self.cases.values()])
+        if (spacings.max(0) > UNEVEN * spacings.min(0)).any():
+            middle = " ".join(f"{v:.3g}" for v in np.median(spacings, 0))
+            raise SystemExit(
+                f"{self.prepared}: the voxels differ from case to case, and the network sees one size; prepare again "
+                f"with --spacing {middle}, their median."
+            )
 
     def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> VolumePatches:
         """Random patches of the training scans.
@@ -83,9 +96,9 @@ def tensors(case: OrganCase) -> dict:
         image [1, z, y, x] (normalised), labels [z, y, x] (uint8), known [z, y, x] (float), present [K].
     """
     return {
-        "image": torch.from_numpy(normalised(case.hu))[None],
+        "image": torch.from_numpy(case.image)[None],
         "labels": torch.from_numpy(case.labels),
-        "known": torch.ones(case.labels.shape),
+        "known": torch.ones(case.labels.shape) if case.known is None else torch.from_numpy(case.known).float(),
         "present": torch.tensor([float(c in case.drawn_ml) for c in case.classes]),
     }
 
@@ -135,7 +148,13 @@ class VolumePatches(NumberedPatches):
     ):
         super().__init__(start, batch, rank, world)
         self.cases, self.size, self.seed = cases, size, seed
-        self.images = [normalised(c.hu) for c in cases]
+        self.images = [c.image for c in cases]
+        self.air = [AIR if c.ct else float(i.min()) for c, i in zip(cases, self.images)]
+        # labels + 1; 0 stands for "not known"
+        self.labels = [
+            c.labels + np.uint8(1) if c.known is None else np.where(c.known, c.labels + np.uint8(1), np.uint8(0))
+            for c in cases
+        ]
         self.body = [np.flatnonzero(c.body) for c in cases]
         count = len(cases[0].classes)
         # (case, places) by organ, of the patients who have it
@@ -176,16 +195,21 @@ class VolumePatches(NumberedPatches):
             "output_shape": (self.size,) * 3,
             "mode": "constant",
         }
-        image = ndimage.affine_transform(self.images[which], order=1, cval=AIR, **where)
-        # one more for "beyond the scan"
-        labels = ndimage.affine_transform(case.labels + np.uint8(1), order=0, cval=0, **where)
+        air = self.air[which]
+        image = ndimage.affine_transform(self.images[which], order=1, cval=air, **where)
+        labels = ndimage.affine_transform(self.labels[which], order=0, cval=0, **where)
         known = (labels > 0).astype(np.float32)
         labels = np.maximum(labels, 1) - np.uint8(1)
         present = np.array([float(c in case.drawn_ml) for c in case.classes], np.float32)
         if mirror:
             labels, present = np.concatenate([[0], self.partner + 1]).astype(np.uint8)[labels], present[self.partner]
-        gain, offset, sd = rng.normal(1, GAIN), rng.normal(0, OFFSET_HU) / UNIT, rng.uniform(0, NOISE_HU) / UNIT
-        image = (image - AIR) * gain + AIR + offset + sd * rng.standard_normal(image.shape, np.float32)
+        *amounts, unit = (GAIN, OFFSET_HU, NOISE_HU, UNIT) if case.ct else (*OF_MR, 1.0)
+        gain, offset, sd = (
+            rng.normal(1, amounts[0]),
+            rng.normal(0, amounts[1]) / unit,
+            rng.uniform(0, amounts[2]) / unit,
+        )
+        image = (image - air) * gain + air + offset + sd * rng.standard_normal(image.shape, np.float32)
         return {
             "image": torch.from_numpy(image.astype(np.float32))[None],
             "labels": torch.from_numpy(labels),

@@ -12,6 +12,9 @@ from ...core.distributed import total
 from ...core.task import Task
 from . import loss
 
+# of pictures, what is black and white: z-scores, or HU in units of 500
+SHOWN = -1.0, 2.0
+
 
 class OrganTask(Task):
     """The training on CTs with organs, some of which were not drawn: those count as unknown (Eaton-Rosen 2018, Sec. 2).
@@ -82,6 +85,13 @@ class OrganTask(Task):
         missing = [-n % self.network.multiple for n in size]
         padded = F.pad(image - image.min(), [v for m in reversed(missing) for v in (0, m)]) + image.min()
         found = self.run_network({"image": padded}).logits.argmax(1)[(..., *map(slice, size))]
+        last = self.network.classes - 1
+        self.show(
+            batch["labels"][0],
+            image=(image[0, 0], *SHOWN),
+            truth=(batch["labels"][0], 0, last),
+            found=(found[0], 0, last),
+        )
         for k in range(1, self.network.classes):
             a, b = found == k, batch["labels"] == k
             there = batch["present"][:, k - 1] * b.flatten(1).any(1)

@@ -41,7 +41,7 @@ def sides(
         raise SystemExit(f"{table} is missing: run 'python -m training {command}' first.")
     with open(table, newline="", encoding="utf-8") as f:
         rows = [r for r in csv.DictReader(f) if r["kept"] == "yes"]
-    if rows and all(r["set"] for r in rows) and not cross_fit:
+    if rows and all(r.get("set") for r in rows) and not cross_fit:
         if fold:
             raise SystemExit(
                 f"{table} says itself who validates, so there is no fold {fold}; set cross_fit: true to deal all "
@@ -49,8 +49,9 @@ def sides(
             )
         found = tuple(sorted(r["case"] for r in rows if (r["set"] == "validation") == late) for late in (False, True))
     else:
-        patients = provenance.dealt(table.parent, {r["patient"] for r in rows}, folds, fold)
-        found = tuple(sorted(r["case"] for r in rows if r["patient"] in side) for side in patients)
+        patient = {r["case"]: r.get("patient") or r["case"] for r in rows}
+        patients = provenance.dealt(table.parent, set(patient.values()), folds, fold)
+        found = tuple(sorted(c for c, p in patient.items() if p in side) for side in patients)
     if not all(found):
         raise SystemExit(
             f"{table}: {len(found[0])} {unit} to train on and {len(found[1])} to validate; both are needed."

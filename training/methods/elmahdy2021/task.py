@@ -140,6 +140,13 @@ class JointTask(Task):
             found[0] = warp_tensor(one_hot(batch["moving_labels"], self.classes), displacement, 0.0) > 0.5
         if logits is not None:
             found[1] = one_hot(logits.argmax(1), self.classes) > 0
+        shown = {"daily": (batch["fixed"][0, 0], -1, 2), "planning": (batch["moving"][0, 0], -1, 2)}
+        shown["truth"] = batch["fixed_labels"][0], 0, self.classes - 1
+        for name, labels in zip(("warped", "segmented"), found):
+            if labels is not None:
+                values = torch.arange(1, self.classes, device=labels.device).view(-1, 1, 1, 1)
+                shown[name] = (labels[0] * values).amax(0), 0, self.classes - 1
+        self.show(batch["fixed_labels"][0], **shown)
         for path, labels in enumerate(found):
             if labels is not None:
                 a, b = labels.float() * known, truth * known

@@ -67,9 +67,11 @@ def sides(table: Path, labelled: int) -> Sides:
             )
         names = [r["case"] for r in (drawn[:labelled] if labelled else drawn)]
         return Sides(names, [r["case"] for r in others if r["case"] not in names], [r["case"] for r in held_back])
-    first = rows[:FIRST]
-    held = max(1, round(len(first) * VALIDATION / FIRST)) if len(first) < FIRST else VALIDATION
-    validation, rest = first[len(first) - held :], first[: len(first) - held] + rows[FIRST:]
+    # by their places in the order: who cannot be used leaves a gap there, and moves nobody to the other side
+    last = min(FIRST, max((int(r["order"]) for r in rows), default=0))
+    held = max(1, round(last * VALIDATION / FIRST)) if last < FIRST else VALIDATION
+    late = [last - held < int(r["order"]) <= last for r in rows]
+    validation, rest = ([r for r, v in zip(rows, late) if v == side] for side in (True, False))
     if labelled > len(rest):
         raise SystemExit(
             f"{table}: {labelled} labelled scans are asked for; there are {len(rest)} beside the {held} for validation."
@@ -77,7 +79,7 @@ def sides(table: Path, labelled: int) -> Sides:
     chosen = rest[:labelled] if labelled else [r for r in rest if r["labelled"] == "yes"]
     names = {id(r) for r in chosen}
     bare = [r["case"] for r in (*chosen, *validation) if r["labelled"] != "yes"]
-    if bare or not chosen:
+    if bare or not chosen or not validation:
         raise SystemExit(
             f"{table}: {', '.join(bare) or 'every scan'} has no labels, which training and validation need."
         )

@@ -100,6 +100,7 @@ class FewLabels(Task):
         missing = [-n % self.network.multiple for n in size]
         padded = F.pad(image - image.min(), [v for m in reversed(missing) for v in (0, m)]) + image.min()
         foreground = (self.network(padded).logits.argmax(1) > 0)[(..., *map(slice, size))]
+        self.show(batch["labels"][0], image=(image[0, 0], -1, 2), truth=(truth[0], 0, 1), found=(foreground[0], 0, 1))
         self.found.append(2 * (foreground & truth).sum() / (foreground.sum() + truth.sum()).clamp_min(1))
 
     def on_validation_epoch_end(self):
