@@ -358,7 +358,7 @@ def test_slices_that_make_no_volume(place, capsys):
     damaged = series("damaged")
     file = sorted(damaged.iterdir())[3]
     file.write_bytes(file.read_bytes()[:300])
-    refused(place, capsys, ["damaged", "make no volume"], input=damaged)
+    refused(place, capsys, ["damaged/IM", "copy it again"], input=damaged)
 
 
 def test_an_mr_as_reference(place, capsys):

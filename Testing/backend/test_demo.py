@@ -30,8 +30,8 @@ def run(case, capsys, *more):
     code = command_line.main(
         ["demo", "--case", str(folder), "--model", str(bundle), "--output", str(output), "--samples", "2", *more]
     )
-    told = capsys.readouterr()
-    return code, told.out, told.err.strip().splitlines()
+    summary_lines = capsys.readouterr()
+    return code, summary_lines.out, summary_lines.err.strip().splitlines()
 
 
 def test_own_folder_with_a_ct(case, capsys):
@@ -63,7 +63,7 @@ def test_truth_of_a_digital_limb_is_told(case, capsys):
     sitk.WriteImage(geometry.like(labels, found, np.uint8), str(truth))
     same = sitk.GetArrayFromImage(found) == 1
     dice = 2 * (same & (labels == 1)).sum() / (same.sum() + 300)
-    bone = next(line for line in demo.told(result, truth) if line.strip().startswith("bone "))
+    bone = next(line for line in demo.summary_lines(result, truth) if line.strip().startswith("bone "))
     assert f"true: {300 * np.prod(found.GetSpacing()) / 1000:.1f} ml, Dice {dice:.2f}" in bone
 
 

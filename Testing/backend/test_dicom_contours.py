@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
+from rtuncertainty.dicom import combine
 from rtuncertainty.dicom.fill import between, rasterised, stacked
 from rtuncertainty.dicom.outlines import polygons
 
@@ -33,10 +34,10 @@ def test_every_voxel_comes_back_and_none_besides(mask):
     found = polygons(mask)
     assert found or not mask.any()
     if found:
-        assert np.array_equal(rasterised(found, mask.shape), mask)
+        assert np.array_equal(rasterised(combine.grouped(found)[0], mask.shape), mask)
         # a reader that takes a polygon after the other and adds them up sees the same: no hole hides in a second
         # contour
-        assert np.array_equal(np.logical_or.reduce([rasterised([p], mask.shape) for p in found]), mask)
+        assert np.array_equal(np.logical_or.reduce([rasterised([[p]], mask.shape) for p in found]), mask)
 
 
 @settings(max_examples=40, deadline=None)
@@ -62,7 +63,7 @@ def test_thin_and_single_voxels():
     mask[1, 1] = mask[4, 2:8] = True  # a dot, a line
     mask[range(5, 9), range(5, 9)] = True  # a diagonal
     found = polygons(mask)
-    assert len(found) == 3 - 1 and np.array_equal(rasterised(found, mask.shape), mask)
+    assert len(found) == 3 - 1 and np.array_equal(rasterised(combine.grouped(found)[0], mask.shape), mask)
     [dot] = polygons(mask[:3, :3])
     assert sorted(map(tuple, dot)) == [(0.5, 1.0), (1.0, 0.5), (1.0, 1.5), (1.5, 1.0)]
 
@@ -71,7 +72,7 @@ def test_thin_and_single_voxels():
 @given(st.lists(st.tuples(st.floats(-3, 15), st.floats(-3, 13)), min_size=3, max_size=9))
 def test_polygons_between_voxels_are_filled_where_their_winding_is_odd(points):
     polygon = np.array(points)
-    inside = rasterised([polygon], (10, 12))
+    inside = rasterised([[polygon]], (10, 12))
     for y, x in np.ndindex(inside.shape):
         (x0, y0), (x1, y1) = (polygon - (x, y)).T, (np.roll(polygon, -1, 0) - (x, y)).T
         near = np.abs(x0 * y1 - x1 * y0) <= 1e-6 * (1 + np.hypot(x1 - x0, y1 - y0))
@@ -83,24 +84,24 @@ def test_holes_islands_and_keyholes():
     def square(low, high):
         return np.array([(low, low), (high, low), (high, high), (low, high)], float)
 
-    ring = rasterised([square(0.5, 9.5), square(2.5, 7.5)], (11, 11))
+    ring = rasterised([[square(0.5, 9.5)], [square(2.5, 7.5)]], (11, 11))
     assert ring.sum() == 81 - 25 and not ring[5, 5]
-    assert rasterised([square(0.5, 9.5), square(2.5, 7.5), square(4.5, 5.5)], (11, 11))[5, 5]
+    assert rasterised([[square(0.5, 9.5)], [square(2.5, 7.5)], [square(4.5, 5.5)]], (11, 11))[5, 5]
     # in and out by one channel, which runs through voxel centres here
     outer, inner = square(0.5, 9.5), square(2.5, 7.5)[::-1]
     keyhole = np.concatenate([outer, outer[:1], inner, inner[:1]])
-    assert np.array_equal(rasterised([keyhole], (11, 11)), ring)
+    assert np.array_equal(rasterised([[keyhole]], (11, 11)), ring)
 
 
 def test_neighbours_share_an_edge_but_no_voxel():
     left, right = np.array([(0, 0), (5, 0), (5, 8), (0, 8)], float), np.array([(5, 0), (9, 0), (9, 8), (5, 8)], float)
-    a, b = rasterised([left], (10, 10)), rasterised([right], (10, 10))
+    a, b = rasterised([[left]], (10, 10)), rasterised([[right]], (10, 10))
     assert not (a & b).any() and (a | b).sum() == 9 * 8
 
 
 def test_beyond_the_image_is_cut():
-    whole = rasterised([np.array([(-50, -50), (50, -50), (50, 50), (-50, 50)], float)], (4, 6))
-    assert whole.all() and not rasterised([np.array([(7.0, 1), (9, 1), (9, 3)])], (4, 6)).any()
+    whole = rasterised([[np.array([(-50, -50), (50, -50), (50, 50), (-50, 50)], float)]], (4, 6))
+    assert whole.all() and not rasterised([[np.array([(7.0, 1), (9, 1), (9, 3)])]], (4, 6)).any()
 
 
 def disc(radius, shape=(41, 41), x=20, y=20):

@@ -187,7 +187,7 @@ def test_a_propagation(propagated, tmp_path, capfd):
         all(np.array_equal(sitk.GetArrayFromImage(found[n].mask), m) for n, m in want.items())
         and want["PTV"].sum() > 1000
     )
-    assert {n: s.role for n, s in found.items()} == {"bladder": "ORGAN", "rectum": "AVOIDANCE", "PTV": "PTV"}
+    assert {n: s.role for n, s in found.items()} == {"Bladder": "ORGAN", "Rectum": "AVOIDANCE", "PTV": "PTV"}
     reg, transform = (
         pydicom.dcmread(tmp_path / "dicom" / "registration.dcm"),
         sitk.ReadTransform(str(propagated / "result" / "transform.h5")),
@@ -206,23 +206,23 @@ def test_other_contours_of_a_propagation(propagated, tmp_path, capfd):
     code, said = export(capfd, propagated, tmp_path / "dicom", "--structures", "propagated", "--what", "rtstruct", "ct")
     assert code == 0 and "deformed planning CT" in said, said
     assert [r.ROIName for r in pydicom.dcmread(tmp_path / "dicom" / "rtstruct.dcm").StructureSetROISequence] == [
-        "bladder",
-        "rectum",
+        "Bladder",
+        "Rectum",
         "PTV",
     ]
     code, said = export(capfd, propagated, tmp_path / "all")
     assert code == 0 and "--dicom-planning" in said and not (tmp_path / "all" / "registration.dcm").exists()
-    cropped = structure_set.read(propagated / "result" / "propagated.seg.nrrd")["bladder"]
+    cropped = structure_set.read(propagated / "result" / "propagated.seg.nrrd")["Bladder"]
     box = [(int(v.min()), int(v.max()) + 1) for v in np.nonzero(sitk.GetArrayFromImage(cropped.mask))[::-1]]
     cropped.mask = cropped.mask[tuple(slice(*b) for b in box)]
     sitk.WriteImage(structure_set.as_segmentation([cropped]), str(tmp_path / "accepted.seg.nrrd"))
     code, said = export(capfd, propagated, tmp_path / "accepted", "--structures", tmp_path / "accepted.seg.nrrd")
     assert code == 0, said
     back = dicom.read_structures(tmp_path / "accepted" / "rtstruct.dcm", dicom.read_series(propagated / "scan").grid)[
-        "bladder"
+        "Bladder"
     ].mask
     assert np.array_equal(
-        sitk.GetArrayFromImage(back), masks_of(propagated / "result" / "propagated.seg.nrrd")["bladder"]
+        sitk.GetArrayFromImage(back), masks_of(propagated / "result" / "propagated.seg.nrrd")["Bladder"]
     )
     said = [
         pydicom.dcmread(tmp_path / name / "rtstruct.dcm").StructureSetROISequence[0].ROIGenerationAlgorithm
@@ -231,7 +231,7 @@ def test_other_contours_of_a_propagation(propagated, tmp_path, capfd):
     assert said == ["AUTOMATIC", "SEMIAUTOMATIC"]
     # and as another program sends them back
     code, said = export(capfd, propagated, tmp_path / "back", "--structures", tmp_path / "accepted" / "rtstruct.dcm")
-    assert code == 0 and masks_of(tmp_path / "back" / "rtstruct.dcm").keys() == {"bladder"}, said
+    assert code == 0 and masks_of(tmp_path / "back" / "rtstruct.dcm").keys() == {"Bladder"}, said
 
 
 def test_a_prediction_that_found_nothing(predicted, tmp_path, capfd):

@@ -42,15 +42,15 @@ def test_where_the_field_of_view_cuts_the_body_it_does_not_end():
 
 def test_air_by_decree_is_not_certain():
     body, spacing = half()
-    doubtful = np.zeros(body.shape, bool)
-    doubtful[:, :5, 50:] = True
-    q = edge.probability(body, np.ones(body.shape, bool), spacing, doubtful)
+    uncertain = np.zeros(body.shape, bool)
+    uncertain[:, :5, 50:] = True
+    q = edge.probability(body, np.ones(body.shape, bool), spacing, uncertain)
     synct, intrinsic, parameter, _ = edge.applied(
         q, body, np.full(body.shape, 40.0), np.full(body.shape, 100.0), np.full(body.shape, 9.0), -1000.0
     )
     assert (synct[~body] == -1000).all() and (synct[body] == 40).all() and not parameter[~body].any()
     assert (
-        (intrinsic[doubtful] == edge.DOUBT * edge.STEP_HU**2).all()
+        (intrinsic[uncertain] == edge.UNCERTAIN * edge.STEP_HU**2).all()
         and (intrinsic[body] >= 100).all()
         and intrinsic[0, 20, 55] == 0
     )
@@ -62,11 +62,11 @@ def test_a_large_dark_patch_at_the_border_and_a_faint_one_in_air_are_doubtful():
     values[:, 44:56, 94:106] = 120
     noise = np.random.default_rng(0).standard_normal((2, *values.shape)) * 10
     image = sitk.GetImageFromArray((np.hypot(values + noise[0], noise[1]) + 1).astype(np.float32))
-    body, _, doubtful = (
+    body, _, uncertain = (
         sitk.GetArrayFromImage(i) > 0 for i in preprocess.regions(geometry.like(sitk.GetArrayFromImage(image), image))
     )
-    seen = body | doubtful
+    seen = body | uncertain
     assert (
         seen[:, 25:55, 2:25].mean() > 0.95 and seen[:, 46:54, 96:104].mean() > 0.95 and seen[:, 70:, 70:].mean() < 0.02
     )
-    assert flags.of_edge(float(doubtful.sum()) / 1000) and not flags.of_edge(1.0)
+    assert flags.of_edge(float(uncertain.sum()) / 1000) and not flags.of_edge(1.0)

@@ -54,7 +54,7 @@ def array(i):
 
 def test_refinement_finds_the_true_motion(found, patient):
     _, _, daily, truth, field = patient
-    assert [c.name for c in found.contours] == ["bladder", "rectum", "PTV"] and [
+    assert [c.name for c in found.contours] == ["Bladder", "Rectum", "PTV"] and [
         c.planning_name for c in found.contours
     ] == ["Bladder", "Rectum", "PTV"]
     for c in found.contours:
@@ -160,7 +160,7 @@ def test_what_is_written(files, model, tmp_path):
     ]
     with open(out / "structures.csv", newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
-    assert [r["structure"] for r in rows] == ["bladder", "rectum", "PTV"] and rows[2]["dice"] == "" == rows[2][
+    assert [r["structure"] for r in rows] == ["Bladder", "Rectum", "PTV"] and rows[2]["dice"] == "" == rows[2][
         "segmented_ml"
     ]
     assert all(r["light"] in agreement.LIGHTS and r["reason"] and 0 <= int(r["worst_slice"]) < 30 for r in rows)
@@ -184,7 +184,7 @@ def test_a_structure_that_cannot_be_propagated_is_told_and_left_out(patient, mod
     far = image(array(masks["PTV"]), np.uint8, origin=(5000.0, 0.0, 0.0))
     given = {"Bladder": masks["Bladder"], "nothing": image(np.zeros_like(array(masks["PTV"])), np.uint8), "far": far}
     found = rtuncertainty.propagate(planning, given, daily, model, samples=2, refine="off")
-    assert [c.name for c in found.contours] == ["bladder"]
+    assert [(c.name, c.organ) for c in found.contours] == [("Bladder", "bladder")]
     assert {f.subject: f.flag for f in found.flags if f.flag == "left out"} == {
         "nothing": "left out",
         "far": "left out",

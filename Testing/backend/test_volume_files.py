@@ -89,17 +89,19 @@ def test_what_was_never_calibrated_is_shown_without_an_interval(result):
     text = report(result).read_text(encoding="utf-8").replace("&#39;", "'")
     assert "bone: no interval: this model's volumes were never calibrated" in text and text.count("not calibrated") >= 2
     assert ">nan<" not in text and 'stroke-dasharray="4 2"' not in text  # no bar
-    told = volume_texts(Result.read(result))
-    assert set(told) == {"bone", "gtv"} and all(t.endswith(" ml, no interval, not calibrated.") for t in told.values())
-    assert sum("ml   (no interval, not calibrated)" in line for line in demo.told(result)) == 2
+    summary_lines = volume_texts(Result.read(result))
+    assert set(summary_lines) == {"bone", "gtv"} and all(
+        t.endswith(" ml, no interval, not calibrated.") for t in summary_lines.values()
+    )
+    assert sum("ml   (no interval, not calibrated)" in line for line in demo.summary_lines(result)) == 2
 
 
 def test_numbers_of_earlier_versions_are_read(result, tmp_path):
     shutil.copytree(result, tmp_path / "old")
     table = (tmp_path / "old" / "volumes.csv").read_text(encoding="utf-8").replace(",,,", ",0.5,0.7,")
     (tmp_path / "old" / "volumes.csv").write_text(table, encoding="utf-8")
-    told = volume_texts(Result.read(tmp_path / "old"))
-    assert all(t.endswith("90% interval 0.5 to 0.7 ml, not calibrated.") for t in told.values())
+    summary_lines = volume_texts(Result.read(tmp_path / "old"))
+    assert all(t.endswith("90% interval 0.5 to 0.7 ml, not calibrated.") for t in summary_lines.values())
 
 
 def test_a_small_volume_that_was_not_found_is_flagged_without_a_calibration():
@@ -112,7 +114,7 @@ def test_a_small_volume_that_was_not_found_is_flagged_without_a_calibration():
 
 
 def test_files_agree_with_each_other_and_with_the_segmentation(result):
-    told = {
+    summary_lines = {
         (r["structure"], float(r["percentile"])): float(r["volume_ml"])
         for r in rows(result / "volume_distribution.csv")
     }
@@ -127,9 +129,11 @@ def test_files_agree_with_each_other_and_with_the_segmentation(result):
         assert inside.max() <= 100 and np.array_equal(inside > 50, labels == label)
         for q in PERCENTILES:
             if q == int(q):
-                assert told[name, q] == pytest.approx((inside > 100 - q).sum() * ml, abs=1e-3)
-        assert float(row["volume_ml"]) == told[name, 50] == pytest.approx((labels == label).sum() * ml, abs=1e-3)
-        spread += told[name, 95] - told[name, 5]
+                assert summary_lines[name, q] == pytest.approx((inside > 100 - q).sum() * ml, abs=1e-3)
+        assert (
+            float(row["volume_ml"]) == summary_lines[name, 50] == pytest.approx((labels == label).sum() * ml, abs=1e-3)
+        )
+        spread += summary_lines[name, 95] - summary_lines[name, 5]
     assert spread > 0
 
 
@@ -192,12 +196,12 @@ def test_an_image_unlike_the_training_data_is_flagged(tmp_path):
     }
     model = make_bundle(tmp_path / "m")
     with_card(model, input={"statistics": usual})
-    told = [f for f in predict(limb(), model, samples=2).flags if f.subject == "input" and "noise" in f.reason]
+    summary_lines = [f for f in predict(limb(), model, samples=2).flags if f.subject == "input" and "noise" in f.reason]
     assert (
-        len(told) == 1
-        and told[0].flag == "unlike the training data"
-        and "0.2% to 0.3%" in told[0].reason
-        and told[0].severity == "warning"
+        len(summary_lines) == 1
+        and summary_lines[0].flag == "unlike the training data"
+        and "0.2% to 0.3%" in summary_lines[0].reason
+        and summary_lines[0].severity == "warning"
     )
 
 

@@ -42,16 +42,16 @@ def test_console_to_contours(scene, untrained):
     nodes = logic.propagate(
         planning, structures, daily, str(folder), samples=2, refine="full", device="cpu", show=False
     )
-    assert nodes.names == ["bladder", "rectum", "PTV"] and set(nodes.overlays) == {
+    assert nodes.names == ["Bladder", "Rectum", "PTV"] and set(nodes.overlays) == {
         "displacement_sd",
         "jacobian",
         "segmented_entropy",
     }
-    assert nodes.paths("bladder") == ["propagated", "segmented"] and nodes.paths("PTV") == ["propagated"]
+    assert nodes.paths("Bladder") == ["propagated", "segmented"] and nodes.paths("PTV") == ["propagated"]
     accepted = logic.accept(nodes, dict.fromkeys(nodes.names, "propagated"))
-    for name, planning_name in (("bladder", "Bladder"), ("rectum", "Rectum"), ("PTV", "PTV")):
-        expected = np.argwhere(sitk.GetArrayFromImage(truth[planning_name]) > 0).mean(0)[::-1]
-        x, y, z = truth[planning_name].TransformContinuousIndexToPhysicalPoint(expected.tolist())
+    for name in ("Bladder", "Rectum", "PTV"):
+        expected = np.argwhere(sitk.GetArrayFromImage(truth[name]) > 0).mean(0)[::-1]
+        x, y, z = truth[name].TransformContinuousIndexToPhysicalPoint(expected.tolist())
         bounds = [0.0] * 6
         segmentation = accepted.GetSegmentation()
         segmentation.GetSegment(segmentation.GetSegmentIdBySegmentName(name)).GetRepresentation(

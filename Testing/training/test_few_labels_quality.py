@@ -64,7 +64,7 @@ def rows(patients, noise=0.02, clean_bad=True, seed=0):
         ):
             dice = best - 0.06 * k
             expected = 1 - (1 - dice) / 2 + noise * rng.standard_normal()
-            told = {
+            summary = {
                 **dict.fromkeys(few_labels_flags.FLAGS, 1.0),
                 "dice": dice,
                 "expected_dice": expected,
@@ -74,7 +74,7 @@ def rows(patients, noise=0.02, clean_bad=True, seed=0):
             volume = VolumeRow(
                 "", f"P{p}", "organ", ml, 20 + rng.standard_normal(), True, f"P{p}", dice, expected, 1 - expected
             )
-            out.append(QualityRow(f"P{p}", f"P{p}", kind, amount, told, volume))
+            out.append(QualityRow(f"P{p}", f"P{p}", kind, amount, summary, volume))
     return out
 
 
@@ -95,7 +95,7 @@ def test_scans_as_they_are_weigh_half():
             r.patient,
             r.kind,
             r.amount,
-            r.told | {"expected_dice": 0.9, "dice": 0.9 if r.clean else 0.5},
+            r.summary | {"expected_dice": 0.9, "dice": 0.9 if r.clean else 0.5},
             r.volume,
         )
         for r in rows(8)
@@ -121,7 +121,7 @@ def test_scores_of_scans_as_they_are_and_made_worse():
     assert good["bad"] == 0 and math.isnan(good["auroc"]) and "not defined" in few_labels_flags.auroc(good)
     # with a predictor that knows nothing, nothing is told
     blind = [
-        QualityRow(r.case, r.patient, r.kind, r.amount, r.told | {"expected_dice": float(v)}, r.volume)
+        QualityRow(r.case, r.patient, r.kind, r.amount, r.summary | {"expected_dice": float(v)}, r.volume)
         for r, v in zip(rows(12), np.random.default_rng(1).random(72))
     ]
     s = few_labels_quality.scores(blind)["all"]
@@ -133,7 +133,7 @@ def test_no_scan_tells_of_itself():
     many = rows(8)
     other = [
         QualityRow(
-            r.case, r.patient, r.kind, r.amount, r.told | {"dice": 0.1} if r.patient == "P3" else r.told, r.volume
+            r.case, r.patient, r.kind, r.amount, r.summary | {"dice": 0.1} if r.patient == "P3" else r.summary, r.volume
         )
         for r in many
     ]
@@ -159,8 +159,8 @@ def test_what_the_card_gets_is_what_a_result_shows():
     card = {"calibration": calibration}
     mapped, low, high = structure_quality.of_card(card).apply(0.9)
     assert low < mapped < high and mapped == pytest.approx(0.8, abs=0.03)
-    earned = calibration["flags"]["expected_dice"]
-    assert earned["caught"] + earned["missed"] == sum(r.told["dice"] < 0.85 for r in many)
+    validated = calibration["flags"]["expected_dice"]
+    assert validated["caught"] + validated["missed"] == sum(r.summary["dice"] < 0.85 for r in many)
     ball = np.linalg.norm(np.mgrid[:20, :20, :20] - 9.5, axis=0)
     doubtful = structure_quality.assess("organ", 1 / (1 + np.exp(ball - 6)), ball < 6, None, card)
     raised = flags.of_uncertainty(Volume("organ", 10.0, 9.9, 10.1, 0.9, True), doubtful, card)
@@ -254,11 +254,11 @@ def test_from_a_hospitals_folder_to_a_flag_in_a_result(tmp_path):
         str(tmp_path / "bundle"),
     ]
     assert command.main(export) == 0
-    told = json.loads((out / "evaluation" / "mt_ctl-3" / "evaluation.json").read_text(encoding="utf-8"))
-    told |= {"weights_sha256": bundle.read_card(tmp_path / "bundle")["weights"]["sha256"]}
+    summary = json.loads((out / "evaluation" / "mt_ctl-3" / "evaluation.json").read_text(encoding="utf-8"))
+    summary |= {"weights_sha256": bundle.read_card(tmp_path / "bundle")["weights"]["sha256"]}
     raw = _predicted(tmp_path, data, "raw")
     (tmp_path / "evaluation.json").write_text(
-        json.dumps(told | {"calibration": {"synct": None} | few_labels_quality.for_card(rows(10))}), encoding="utf-8"
+        json.dumps(summary | {"calibration": {"synct": None} | few_labels_quality.for_card(rows(10))}), encoding="utf-8"
     )
     assert command.main([*export, "--evaluation", str(tmp_path / "evaluation.json")]) == 0
     shown = _predicted(tmp_path, data, "calibrated")

@@ -615,6 +615,10 @@ def test_an_organ_weighs_as_much_as_it_is_told_to():
     assert found[1] == pytest.approx(
         -float((20 * organ.sum() + background.sum()) / (20 * len(organ) + len(background))), rel=1e-5
     )
+    ended = task(organ_weight=20.0, dice_until=0.0).eval()  # the last steps weigh all voxels alike
+    with torch.no_grad():
+        terms = ended.losses(batch)
+    assert float(terms["likelihood"]) == pytest.approx(found[0], rel=1e-5) and terms["loss"] == terms["likelihood"]
 
 
 @pytest.mark.parametrize("frozen", [True, False])

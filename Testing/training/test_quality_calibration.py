@@ -93,13 +93,13 @@ def test_limits_are_earned_or_not(high):
     sign = -1 if high else 1
     good = earn(sign * (dice + 0.03 * rng.standard_normal(60)), bad, patients, high)
     assert (
-        good.earned
+        good.validated
         and good.caught + good.missed == bad.sum()
         and good.caught >= 0.75 * bad.sum()
         and good.false_alarms < 0.5 * (~bad).sum()
     )
     assert 0.8 < sign * good.threshold < 0.95
-    useless = [earn(rng.standard_normal(60), bad, patients, high).earned for _ in range(60)]
+    useless = [earn(rng.standard_normal(60), bad, patients, high).validated for _ in range(60)]
     assert np.mean(useless) < 0.15
     assert earn(dice, dice < 0.0, patients) is None and earn(dice, bad, np.zeros(60)) is None
 

@@ -70,13 +70,15 @@ def test_what_goes_into_the_card(rows):
     interval = volume_calibration.of_card(card).interval(rows[0].distribution, 0.9)
     assert interval.calibrated and interval.cases == 40
     assert quality.of_card(card).apply(0.85)[0] == pytest.approx(0.75, abs=0.06)
-    earned = card["calibration"]["flags"]
+    validated = card["calibration"]["flags"]
     assert (
-        "expected_dice" in earned and "surface_entropy" not in earned and found.tried["surface_entropy"].earned is False
+        "expected_dice" in validated
+        and "surface_entropy" not in validated
+        and found.tried["surface_entropy"].validated is False
     )
-    assert earned["expected_dice"]["caught"] > 3 * earned["expected_dice"]["missed"]
+    assert validated["expected_dice"]["caught"] > 3 * validated["expected_dice"]["missed"]
     assert (
-        flags.limits(card)["expected_dice"][0] == earned["expected_dice"]["threshold"]
+        flags.limits(card)["expected_dice"][0] == validated["expected_dice"]["threshold"]
         and flags.limits(card)["surface_entropy"][0] is None
     )
 

@@ -1,4 +1,4 @@
-"""Limits of flags and traffic lights, earned on validation cases: what must be exceeded for a bad contour to be found.
+"""Limits of flags and traffic lights, validated on patients: what must be exceeded for a bad contour to be found.
 
 A limit goes into the card only if, on patients whose rows did not choose it, it tells bad from good better than chance
 would (Fisher's exact test, one-sided). Rows of one patient stay together.
@@ -35,7 +35,7 @@ LIGHT_MM = {"amber": LIMITS["amber"]["msd_mm"], "red": LIMITS["red"]["msd_mm"]}
 
 
 @dataclass(frozen=True)
-class Earned:
+class Validated:
     """A limit and what it does on patients who were left out: bad contours caught and missed, good ones flagged
     (false alarms).
     """
@@ -49,7 +49,7 @@ class Earned:
     p: float  # of Fisher's exact test on these counts
 
     @property
-    def earned(self) -> bool:
+    def validated(self) -> bool:
         """Whether it tells bad from good better than chance."""
         return self.p < SIGNIFICANT
 
@@ -79,7 +79,7 @@ def choose(score: np.ndarray, bad: np.ndarray, catch: float = CATCH) -> float:
     return float((last + below.max()) / 2) if below.size else float(np.nextafter(last, -math.inf))
 
 
-def earn(score, bad, patients, high_is_bad: bool = True, catch: float = CATCH) -> Earned | None:
+def earn(score, bad, patients, high_is_bad: bool = True, catch: float = CATCH) -> Validated | None:
     """The limit chosen on all contours, with counts of a cross-validation that leaves one patient out at a time.
 
     A flag is raised beyond the limit: above it, or below it where a low score is bad. None for fewer than `LEAST_BAD`
@@ -101,7 +101,7 @@ def earn(score, bad, patients, high_is_bad: bool = True, catch: float = CATCH) -
     return tested(sign * threshold, flagged, bad, patients)
 
 
-def tested(threshold: float, flagged, bad, patients) -> Earned | None:
+def tested(threshold: float, flagged, bad, patients) -> Validated | None:
     """What a limit does, from which contours it flagged and which are bad. None without a bad contour, or without a
     good one.
     """
@@ -111,11 +111,13 @@ def tested(threshold: float, flagged, bad, patients) -> Earned | None:
     caught, alarms = int((flagged & bad).sum()), int((flagged & ~bad).sum())
     missed, quiet = int(bad.sum()) - caught, int((~bad).sum()) - alarms
     p = float(stats.fisher_exact([[caught, missed], [alarms, quiet]], "greater").pvalue)
-    return Earned(threshold, caught, missed, alarms, len(bad), len(set(np.asarray(patients).tolist())), p)
+    return Validated(threshold, caught, missed, alarms, len(bad), len(set(np.asarray(patients).tolist())), p)
 
 
-def flags(scores: dict[str, np.ndarray], dice, patients, limit: float = BAD, catch: float = CATCH) -> dict[str, Earned]:
-    """{flag: `Earned`} of every score whose contours are enough, whether earned or not. `scores`: by the names of
+def flags(
+    scores: dict[str, np.ndarray], dice, patients, limit: float = BAD, catch: float = CATCH
+) -> dict[str, Validated]:
+    """{flag: `Validated`} of every score whose contours are enough, whether validated or not. `scores`: by the names of
     `rtuncertainty.uncertainty.flags.FIXED`.
     """
     dice, found = np.asarray(dice, float), {}
@@ -129,9 +131,9 @@ def flags(scores: dict[str, np.ndarray], dice, patients, limit: float = BAD, cat
     return found
 
 
-def flags_for_card(found: dict[str, Earned], limit: float = BAD) -> dict | None:
-    """The card's `calibration.flags`: those that were earned; None without any."""
-    return {name: e.as_card(dice_limit=limit) for name, e in found.items() if e.earned} or None
+def flags_for_card(found: dict[str, Validated], limit: float = BAD) -> dict | None:
+    """The card's `calibration.flags`: those that were validated; None without any."""
+    return {name: e.as_card(dice_limit=limit) for name, e in found.items() if e.validated} or None
 
 
 def agreement_rows(found: dict, method: str | None = None) -> list[dict]:
@@ -156,14 +158,14 @@ def agreement_rows(found: dict, method: str | None = None) -> list[dict]:
     ]
 
 
-def lights(rows: list[dict], catch: float = CATCH) -> dict[str, dict[str, Earned]]:
-    """{"amber", "red": {measure: `Earned`}} of the measures of `agreement.LIMITS`, for contours that are off by
+def lights(rows: list[dict], catch: float = CATCH) -> dict[str, dict[str, Validated]]:
+    """{"amber", "red": {measure: `Validated`}} of the measures of `agreement.LIMITS`, for contours that are off by
     `LIGHT_MM`.
 
     A red limit is never laxer than the amber one of its measure.
     """
     patients, true = [r["patient"] for r in rows], np.array([r["true_msd_mm"] for r in rows], float)
-    found: dict[str, dict[str, Earned]] = {level: {} for level in LIGHT_MM}
+    found: dict[str, dict[str, Validated]] = {level: {} for level in LIGHT_MM}
     for level, limit in LIGHT_MM.items():
         for name in LIMITS[level]:
             one = earn(
@@ -182,20 +184,22 @@ def lights(rows: list[dict], catch: float = CATCH) -> dict[str, dict[str, Earned
     return found
 
 
-def lights_for_card(found: dict[str, dict[str, Earned]]) -> dict | None:
-    """The card's `calibration.lights`: of the measures whose amber limit was earned the one with the fewest mistakes;
-    None without any.
+def lights_for_card(found: dict[str, dict[str, Validated]]) -> dict | None:
+    """The card's `calibration.lights`: of the measures with a validated amber limit the one with the fewest
+    mistakes; None without any.
 
     One only: a light comes on where any limit is exceeded, so the false alarms of several would add up. The other
     measures keep their fixed limits. A red limit stands only beside an amber one, so that no fixed amber limit is
-    stricter than an earned red one.
+    stricter than an validated red one.
     """
-    earned = {name: e for name, e in found["amber"].items() if e.earned}
-    if not earned:
+    validated = {name: e for name, e in found["amber"].items() if e.validated}
+    if not validated:
         return None
-    name = min(earned, key=lambda n: (earned[n].missed + earned[n].false_alarms, list(LIMITS["amber"]).index(n)))
+    name = min(
+        validated, key=lambda n: (validated[n].missed + validated[n].false_alarms, list(LIMITS["amber"]).index(n))
+    )
     red = found["red"].get(name)
     return {
-        "amber": {name: earned[name].as_card(true_msd_mm=LIGHT_MM["amber"])},
-        **({"red": {name: red.as_card(true_msd_mm=LIGHT_MM["red"])}} if red is not None and red.earned else {}),
+        "amber": {name: validated[name].as_card(true_msd_mm=LIGHT_MM["amber"])},
+        **({"red": {name: red.as_card(true_msd_mm=LIGHT_MM["red"])}} if red is not None and red.validated else {}),
     }

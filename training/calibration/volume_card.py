@@ -1,4 +1,4 @@
-"""From rows of volumes to what a card says of them: calibrated intervals, expected Dice, and flags that were earned."""
+"""From rows of volumes to what a card says of them: calibrated intervals, expected Dice, validated flags."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import flags as flag_thresholds
 from . import quality as quality_calibration
 from . import volume_coverage, volume_ranges
 from . import volumes as volume_calibration
-from .flags import Earned
+from .flags import Validated
 from .quality import BAD
 from .volumes import VolumeRow
 
@@ -23,12 +23,12 @@ LEVEL = 0.9
 @dataclass
 class Calibrated:
     """`volumes`, `quality` and `flags` for the card's `calibration` (None where nothing could be fitted), and all
-    limits that were tried, whether earned or not."""
+    limits that were tried, whether validated or not."""
 
     volumes: dict | None
     quality: dict | None
     flags: dict | None
-    tried: dict[str, Earned]
+    tried: dict[str, Validated]
 
     def as_card(self) -> dict:
         """The three entries of `calibration`."""
@@ -87,14 +87,14 @@ def fit(
         if len(scored)
         else {}
     )
-    earned = flag_thresholds.flags_for_card(tried, limit) or {}
+    validated = flag_thresholds.flags_for_card(tried, limit) or {}
     usual = volume_ranges.ranges(training or {})
     unusual = volume_ranges.earn(rows, usual)
     if unusual is not None:
         tried["usual_volume"] = unusual
-        if unusual.earned:
-            earned["usual_volume"] = volume_ranges.entry(unusual, usual)
-    return Calibrated(volumes, None if mapping is None else mapping.as_card(), earned or None, tried)
+        if unusual.validated:
+            validated["usual_volume"] = volume_ranges.entry(unusual, usual)
+    return Calibrated(volumes, None if mapping is None else mapping.as_card(), validated or None, tried)
 
 
 def _width(held) -> float:
@@ -104,8 +104,8 @@ def _width(held) -> float:
 
 def _volumes(rows, method, count, training) -> tuple[dict, list]:
     """(the card's entry, each row with its interval of `LEVEL` by a fit on others)."""
-    told = volume_coverage.cross_validated(rows, method, count, training)
-    held = [(r, c.interval(r.distribution, LEVEL)[:2]) for r, c in told]
+    cross_validated = volume_coverage.cross_validated(rows, method, count, training)
+    held = [(r, c.interval(r.distribution, LEVEL)[:2]) for r, c in cross_validated]
     before = [r.distribution.interval(LEVEL) for r in rows]
     entry = volume_calibration.fit(rows, method, usual=volume_ranges.ends(training)).as_card()
     entry |= {

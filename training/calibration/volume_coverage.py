@@ -75,7 +75,7 @@ def uninformed(volumes: list[float], level: float) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Interval:
     """What is told of a row: the interval [levels, 2] at each of LEVELS, and volumes at PERCENTILES (None where
     there is none).
     """
@@ -85,11 +85,11 @@ class _Told:
     ml: list
 
 
-def _told(rows, method, training, count) -> list[_Told]:
+def _intervals(rows, method, training, count) -> list[_Interval]:
     """Of every usable row; a row without any uninformed volume is left out."""
     if method != UNINFORMED:
         return [
-            _Told(
+            _Interval(
                 r,
                 np.array([c.interval(r.distribution, level)[:2] for level in LEVELS]),
                 list(r.ml) if method == "none" else c.quantiles(r.distribution),
@@ -102,7 +102,7 @@ def _told(rows, method, training, count) -> list[_Told]:
             known = (training or {}).get(r.structure) or [o.true_ml for o in others if o.structure == r.structure]
             if known:
                 found.append(
-                    _Told(
+                    _Interval(
                         r,
                         np.array([uninformed(known, level) for level in LEVELS]),
                         list(np.quantile(known, np.array(PERCENTILES) / 100)),
@@ -137,27 +137,29 @@ def evaluate(
     found = {}
     for method in ("none", *METHODS, UNINFORMED):
         try:
-            told = _told(rows, method, training, count)
+            intervals = _intervals(rows, method, training, count)
         except ValueError:
             continue
-        names = list(dict.fromkeys(t.row.structure for t in told))
-        found[method] = {name: _coverage([t for t in told if name in (ALL, t.row.structure)]) for name in [ALL, *names]}
+        names = list(dict.fromkeys(t.row.structure for t in intervals))
+        found[method] = {
+            name: _coverage([t for t in intervals if name in (ALL, t.row.structure)]) for name in [ALL, *names]
+        }
     return found
 
 
-def _coverage(told: list[_Told]) -> Coverage:
-    out = Coverage(len(told), len({t.row.patient for t in told}))
-    if not told:
+def _coverage(intervals: list[_Interval]) -> Coverage:
+    out = Coverage(len(intervals), len({t.row.patient for t in intervals}))
+    if not intervals:
         return out
     ends, truth, median = (
-        np.stack([t.ends for t in told]),
-        np.array([t.row.true_ml for t in told]),
-        np.array([t.row.distribution.volume_ml for t in told]),
+        np.stack([t.ends for t in intervals]),
+        np.array([t.row.true_ml for t in intervals]),
+        np.array([t.row.distribution.volume_ml for t in intervals]),
     )
     inside = (ends[..., 0] - 1e-9 <= truth[:, None]) & (truth[:, None] <= ends[..., 1] + 1e-9)
     out.coverage = dict(zip(LEVELS, inside.mean(0).tolist()))
     out.width = dict(zip(LEVELS, np.median((ends[..., 1] - ends[..., 0]) / median[:, None], axis=0).tolist()))
-    at = np.array([_percentile(t.row.true_ml, t.ml) for t in told])
+    at = np.array([_percentile(t.row.true_ml, t.ml) for t in intervals])
     at = at[np.isfinite(at)]
     out.pit = (np.histogram(at, BINS, (0, 1))[0] / max(1, at.size)).tolist()
     return out

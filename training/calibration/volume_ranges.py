@@ -7,7 +7,7 @@ import math
 
 from rtuncertainty.uncertainty.volume_range import beyond
 
-from .flags import Earned, tested
+from .flags import Validated, tested
 from .volumes import VolumeRow
 
 # the range of n patients leaves 2 of n + 1 new ones outside: so far beyond it is unusual, and a structure needs so many
@@ -35,7 +35,7 @@ def ends(training: dict[str, list[float]] | None) -> dict[str, tuple[float, floa
     return {name: (u["least_ml"], u["most_ml"]) for name, u in ranges(training or {}).items()}
 
 
-def earn(rows: list[VolumeRow], usual: dict[str, dict]) -> Earned | None:
+def earn(rows: list[VolumeRow], usual: dict[str, dict]) -> Validated | None:
     """How the flag does on `usable` validation rows; nothing in it is fitted to them. None without a bad contour or
     without a good one.
     """
@@ -47,6 +47,6 @@ def earn(rows: list[VolumeRow], usual: dict[str, dict]) -> Earned | None:
     return tested(BEYOND, flagged, [r.dice < LOST for r in known], [r.patient for r in known])
 
 
-def entry(found: Earned, usual: dict[str, dict]) -> dict:
+def entry(found: Validated, usual: dict[str, dict]) -> dict:
     """What the card stores as `calibration.flags.usual_volume`."""
     return found.as_card(dice_limit=LOST, structures=usual)

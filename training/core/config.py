@@ -22,10 +22,16 @@ def setting(default, meaning: str, *, choices=(), least=None, most=None, above=N
     """A field of a `Config`.
 
     Args:
+        default: its value where nothing is said.
         meaning: in one line, with unit and source.
         choices: the words that it may be.
-        least, most, above: limits of a number, the last one excluded.
+        least: limit of a number.
+        most: limit of a number.
+        above: limit of a number, which it is not itself.
         learnt: whether it changes what is learnt; a run may go on with another value of one that does not.
+
+    Returns:
+        A field of a dataclass.
     """
     metadata = {"meaning": meaning, "choices": choices, "least": least, "most": most, "above": above, "learnt": learnt}
     if isinstance(default, (dict, list)):
@@ -34,7 +40,15 @@ def setting(default, meaning: str, *, choices=(), least=None, most=None, above=N
 
 
 def meant(word: str, known) -> str:
-    """ " (did you mean …?)" where a word is much like one that is known."""
+    """What somebody may have meant.
+
+    Args:
+        word: that is not known.
+        known: words that are.
+
+    Returns:
+        " (did you mean …?)" where the word is much like one that is known, else empty.
+    """
     close = difflib.get_close_matches(str(word), [str(k) for k in known], 1, 0.6)
     return f" (did you mean {close[0]}?)" if close else ""
 
@@ -93,13 +107,18 @@ class Config:
 
     @classmethod
     def read(cls, given: dict, files="settings"):
-        """The settings of this method as `given`, the others at their defaults.
+        """The settings of this method, those not given at their defaults. Names must be known: `methods.load` sees to
+        it.
 
         Args:
             given: values as YAML has them, by name.
             files: where they are from, for errors: one place, or one for each name.
+
+        Returns:
+            The settings.
+
         Raises:
-            SystemExit: in one line, for a value that there cannot be. Names must be known: `methods.load` sees to it.
+            SystemExit: in one line, for a value that there cannot be.
         """
         place = (lambda key: files.get(key, "settings")) if isinstance(files, dict) else (lambda key: files)
         fields = {f.name: f for f in cls.settings()}
@@ -127,7 +146,14 @@ class Config:
 
     @classmethod
     def arguments_of(cls, network: str) -> dict[str, Any]:
-        """Names and defaults of the arguments that a config may give to a network."""
+        """The arguments that a config may give to a network.
+
+        Args:
+            network: its name.
+
+        Returns:
+            {name: default}.
+        """
         module, name = networks.REGISTRY[cls.BUILT.get(network, network)]
         signature = inspect.signature(getattr(importlib.import_module(f"{networks.__name__}.{module}"), name))
         return {p.name: p.default for p in signature.parameters.values() if p.name not in cls.GIVEN}
@@ -137,7 +163,7 @@ class Config:
         return self.arguments_of(self.network)
 
     def patch_fault(self) -> str | None:
-        """Why patches of this size cannot be trained on."""
+        """Why patches of this size cannot be trained on, as a text; None where they can."""
         return None
 
     def plain(self) -> dict:
@@ -145,7 +171,14 @@ class Config:
         return {f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in self.settings()}
 
     def changed(self, known: dict) -> list[str]:
-        """Names of the settings that differ in `known` (values as `plain` gives them) and change what is learnt."""
+        """The settings that changed and change what is learnt.
+
+        Args:
+            known: values as `plain` gives them.
+
+        Returns:
+            Names.
+        """
         return [f.name for f in self.settings() if f.metadata["learnt"] and known.get(f.name) != self.plain()[f.name]]
 
 

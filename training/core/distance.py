@@ -7,12 +7,17 @@ from scipy import ndimage
 
 
 def signed_distance(mask: np.ndarray, spacing) -> np.ndarray:
-    """π(y): the signed distance of every voxel of a mask (bool [z, y, x]) to its surface, float32 in −1 … 1, negative
-    inside.
+    """π(y): the signed distance of every voxel of a mask to its surface, negative inside (Hasan 2021, Sec. 2).
 
-    Distances (mm, `spacing` x, y, z) from a voxel's centre to the nearest centre on the other side, less half a voxel's
-    mean edge: the surface runs between them. Inside and outside are each divided by their largest distance, as in
-    SASSNet. 1 everywhere without a structure, −1 without anything else.
+    Distances run from a voxel's centre to the nearest centre on the other side, less half a voxel's mean edge: the
+    surface runs between them. Inside and outside are each divided by their largest distance, as in SASSNet.
+
+    Args:
+        mask: bool [z, y, x].
+        spacing: (x, y, z), mm.
+
+    Returns:
+        float32 [z, y, x] in −1 … 1; 1 everywhere without a structure, −1 without anything else.
     """
     if not mask.any() or mask.all():
         return np.full(mask.shape, -1.0 if mask.any() else 1.0, np.float32)

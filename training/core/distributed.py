@@ -33,7 +33,14 @@ def is_distributed() -> bool:
 
 
 def total(value: torch.Tensor) -> torch.Tensor:
-    """`value` summed over all processes, differentiable; `value` itself in a run of one process."""
+    """A sum over all processes, differentiable.
+
+    Args:
+        value: of this process, any shape.
+
+    Returns:
+        The same shape; `value` itself in a run of one process.
+    """
     return _Total.apply(value) if is_distributed() else value
 
 
@@ -69,7 +76,12 @@ GLOBAL = {nn.BatchNorm2d: GlobalBatchNorm2d, nn.BatchNorm3d: GlobalBatchNorm3d}
 
 
 def use_global_batch_norm(network: nn.Module, on: bool = True) -> None:
-    """Let every batch normalisation of `network` work over all processes, or (`on` False) over its own again."""
+    """Lets every batch normalisation of a network work over all processes, or over its own again.
+
+    Args:
+        network: changed in place.
+        on: over all.
+    """
     swap = GLOBAL if on else {theirs: own for own, theirs in GLOBAL.items()}
     for module in network.modules():
         if type(module) in swap:

@@ -12,11 +12,18 @@ from rtuncertainty.core import image_io
 
 @contextmanager
 def replaced(path: Path):
-    """A temporary path beside `path`, which replaces it at the end of the block and is gone if the block fails.
+    """A temporary path beside another, which replaces it at the end of the block and is gone if the block fails.
 
-    Raises `InputError` in one line for a full disk or a place that cannot be written to.
+    Args:
+        path: of the file.
+
+    Yields:
+        The temporary path.
+
+    Raises:
+        InputError: in one line, for a full disk or a place that cannot be written to.
     """
-    # before the first dot: the format of "ct.nii.gz" is told from all that follows it
+    # before the first dot: the format of "ct.nii.gz" is known from all that follows it
     name, dot, suffixes = path.name.partition(".")
     temporary = path.with_name(f"{name}.part{dot}{suffixes}")
     try:
@@ -28,8 +35,13 @@ def replaced(path: Path):
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and clear it of what a killed run left half-written. Raises `InputError` where that is
-    impossible.
+    """Makes a folder and clears it of what a killed run left half-written.
+
+    Args:
+        path: of the folder.
+
+    Raises:
+        InputError: it cannot be made.
     """
     with image_io.Staging(path).writing():
         path.mkdir(parents=True, exist_ok=True)
@@ -38,8 +50,15 @@ def make_folder(path: Path) -> None:
 
 
 def write_csv(path: Path, rows: list[dict], names: list[str] | None = None) -> None:
-    """A table of `rows`, whose columns are `names` or, without them, the keys in the order in which they first
-    occur.
+    """Writes a table, whole or not at all.
+
+    Args:
+        path: of the file.
+        rows: dicts by column.
+        names: of the columns; None: the keys in the order in which they first occur.
+
+    Raises:
+        InputError: it cannot be written.
     """
     names = names or list(dict.fromkeys(k for row in rows for k in row))
     with replaced(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
@@ -50,14 +69,34 @@ def write_csv(path: Path, rows: list[dict], names: list[str] | None = None) -> N
 
 
 def replace_text(path: Path, text: str) -> Path:
-    """Write `text` beside `path` and rename it, so that a killed run leaves no half file."""
+    """Writes a text beside its place and renames it, so that a killed run leaves no half file.
+
+    Args:
+        path: of the file.
+        text: all of it.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     with replaced(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
 
 
 def merged(table: Path, rows: list[dict], made=()) -> list[dict]:
-    """`rows` and, of the cases that are neither in them nor in `made`, what else stands in `table`; by case."""
+    """New rows and the old ones of other cases.
+
+    Args:
+        table: CSV file that may exist.
+        rows: new ones, with "case".
+        made: cases whose old rows go, besides those of `rows`.
+
+    Returns:
+        Rows by case.
+    """
     made = {r["case"] for r in rows} | set(made)
     others: list[dict] = []
     if table.exists():

@@ -1,10 +1,10 @@
-"""Who was trained on: patients are told by the content of their images, never by their names.
+"""Who was trained on: patients are known by the content of their images, never by their names.
 
 A patient's identity are the SHA-256 of the input images of all his prepared cases, as they lie in their files
 (`identities`); two days of one patient share it. They are computed once and kept in `hashes.json` beside prepare.csv. A
 card says in `training.patients` whom each of its checkpoints has seen, with all weights that it began with, as salted
 hashes: {checkpoints: [{seen: [{salt, hashes}], unknown: [bundle, …]}], validation: {salt, hashes}}. `unknown` are
-bundles that it began with and that do not tell. Cards of earlier versions have names (`case_names`) alone: a name that
+bundles that it began with and that do not say. Cards of earlier versions have names (`case_names`) alone: a name that
 was seen is seen, any other is unknown.
 """
 
@@ -26,7 +26,15 @@ IMAGES = ("mr", "hu", "image")
 
 
 def write_json(path: Path, found) -> Path:
-    """Replace a JSON file at once; several processes may do so."""
+    """Replaces a JSON file at once; several processes may do so.
+
+    Args:
+        path: of the file.
+        found: what JSON can hold.
+
+    Returns:
+        The path.
+    """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with open(part, "w", encoding="utf-8") as f:
@@ -48,7 +56,17 @@ def read_json(path: Path) -> dict:
 
 
 def content(file: Path) -> str:
-    """SHA-256 of the input image of a prepared case. Raises `SystemExit` for a file that cannot be read."""
+    """SHA-256 of the input image of a prepared case.
+
+    Args:
+        file: of the case.
+
+    Returns:
+        Hexadecimal digits.
+
+    Raises:
+        SystemExit: a file that cannot be read.
+    """
     try:
         with np.load(file, allow_pickle=False) as f:
             name = next(n for n in IMAGES if n in f)
@@ -66,7 +84,18 @@ def _case_file(prepared: Path, case: str) -> Path:
 
 
 def case_hashes(prepared: Path, cases) -> dict[str, str]:
-    """{case: `content`}, of cases whose file is as it was from `hashes.json`."""
+    """The `content` of cases; of those whose file is as it was from `hashes.json`.
+
+    Args:
+        prepared: the prepared folder.
+        cases: their names.
+
+    Returns:
+        {case: SHA-256}.
+
+    Raises:
+        SystemExit: a file is missing.
+    """
     known, found = read_json(prepared / HASHES), {}
     for case in cases:
         file = _case_file(prepared, case)
@@ -86,7 +115,14 @@ def case_hashes(prepared: Path, cases) -> dict[str, str]:
 
 
 def patients(prepared: Path) -> dict[str, str]:
-    """{case: patient} of prepare.csv, of what was kept."""
+    """Whose the cases of prepare.csv are, of what was kept.
+
+    Args:
+        prepared: the prepared folder.
+
+    Returns:
+        {case: patient}; empty without that table.
+    """
     try:
         with open(prepared / "prepare.csv", newline="", encoding="utf-8") as f:
             return {
@@ -97,8 +133,14 @@ def patients(prepared: Path) -> dict[str, str]:
 
 
 def of_scan(array: np.ndarray) -> str:
-    """SHA-256 of the voxels of a scan as it came (HU), for the column `source_sha256` of prepare.csv: whatever grid
-    it is brought to.
+    """SHA-256 of the voxels of a scan as it came, whatever grid it is brought to; for the column `source_sha256` of
+    prepare.csv.
+
+    Args:
+        array: HU [z, y, x].
+
+    Returns:
+        Hexadecimal digits.
     """
     voxels = np.ascontiguousarray(np.rint(array).astype(np.int32))
     return hashlib.sha256(f"{voxels.shape}".encode() + voxels.tobytes()).hexdigest()
@@ -123,8 +165,18 @@ def _contents(prepared: Path) -> dict[str, str]:
 
 
 def identities(prepared: Path, cases) -> dict[str, list[str]]:
-    """{case: the hashes of all prepared cases of its patient, and of the scans that they were made of where
-    prepare.csv says them}.
+    """The hashes of all prepared cases of a case's patient, and of the scans that they were made of where prepare.csv
+    says them.
+
+    Args:
+        prepared: the prepared folder.
+        cases: their names.
+
+    Returns:
+        {case: hashes}.
+
+    Raises:
+        SystemExit: a file is missing.
     """
     of, sources = patients(prepared), _sources(prepared)
     same: dict[str, list[str]] = {}
@@ -163,7 +215,20 @@ def deal(prepared: Path, names, folds: int) -> dict[str, int]:
 
 
 def dealt(prepared: Path, names, folds: int, fold: int) -> tuple[list[str], list[str]]:
-    """(training, validation) patients: those of `fold` validate. Raises `SystemExit` for a fold that there is not."""
+    """The patients on either side; those of one fold validate.
+
+    Args:
+        prepared: the prepared folder.
+        names: of the patients.
+        folds: how many.
+        fold: which validates, from 0.
+
+    Returns:
+        (training, validation).
+
+    Raises:
+        SystemExit: a fold that there is not.
+    """
     if not 0 <= fold < folds:
         raise SystemExit(f"fold {fold} is not one of 0 to {folds - 1}: the config has {folds} folds.")
     found = deal(prepared, names, folds)
@@ -171,23 +236,47 @@ def dealt(prepared: Path, names, folds: int, fold: int) -> tuple[list[str], list
 
 
 def salted(salt: str, sha256: str) -> str:
+    """SHA-256 of a hash with a salt."""
     return hashlib.sha256((salt + sha256).encode()).hexdigest()
 
 
 def group(salt: str, hashes) -> dict:
-    """What a card says of patients: their hashes with a salt, which tell nobody who does not have the images."""
+    """What a card says of patients: their hashes with a salt, which say nothing to those who do not have the images.
+
+    Args:
+        salt: random text.
+        hashes: of the patients' images.
+
+    Returns:
+        {salt, hashes}.
+    """
     return {"salt": salt, "hashes": sorted({salted(salt, h) for h in hashes})}
 
 
 def holds(entry: dict, hashes) -> bool:
-    """Whether a patient (one hash, or all of his) is in a `group`."""
+    """Whether a patient is in a group.
+
+    Args:
+        entry: of `group`.
+        hashes: one, or all of the patient.
+
+    Returns:
+        True or False.
+    """
     hashes = [hashes] if isinstance(hashes, str) else hashes
     mine = {salted(entry["salt"], h) for h in hashes}
     return bool(mine & set(entry["hashes"]))
 
 
 def upstream(card: dict) -> dict:
-    """What weights that begin with this bundle have seen before: {seen: [group], unknown: [name]}."""
+    """What weights that begin with a bundle have seen before.
+
+    Args:
+        card: of the bundle.
+
+    Returns:
+        {seen: [group], unknown: [name]}.
+    """
     entries = _checkpoints(card)
     if not entries:
         return {"seen": [], "unknown": [f"{card['name']} {card.get('version', '')}".strip()]}
@@ -215,14 +304,21 @@ def for_card(splits: list[dict], salt: str) -> dict | None:
 
 
 def _checkpoints(card: dict) -> list[dict]:
-    told = card.get("training", {}).get("patients")
-    return told.get("checkpoints", []) if isinstance(told, dict) else []
+    training_entry = card.get("training", {}).get("patients")
+    return training_entry.get("checkpoints", []) if isinstance(training_entry, dict) else []
 
 
 def unseen_checkpoints(card: dict, hashes) -> list[int]:
-    """The checkpoints of a bundle that are known not to have seen a patient: one hash, or all of his (`identities`).
+    """The checkpoints of a bundle that are known not to have seen a patient.
 
-    With those alone a bundle of K folds may be scored on him (`out of fold`). Empty for a card that does not tell.
+    With those alone a bundle of K folds may be scored on him (`out of fold`).
+
+    Args:
+        card: of the bundle.
+        hashes: one, or all of the patient (`identities`).
+
+    Returns:
+        Numbers from 0; none for a card that does not say.
     """
     return [
         k
@@ -232,17 +328,40 @@ def unseen_checkpoints(card: dict, hashes) -> list[int]:
 
 
 def seen_checkpoints(card: dict, hashes) -> list[int]:
-    """The checkpoints of a bundle that are known to have seen a patient."""
+    """The checkpoints of a bundle that are known to have seen a patient.
+
+    Args:
+        card: of the bundle.
+        hashes: one, or all of the patient.
+
+    Returns:
+        Numbers from 0.
+    """
     return [k for k, entry in enumerate(_checkpoints(card)) if any(holds(g, hashes) for g in entry["seen"])]
 
 
 def validated(card: dict, hashes) -> bool:
-    """Whether a patient is one of those on whom the bundle's run validated."""
+    """Whether a patient is one of those on whom the bundle's run validated.
+
+    Args:
+        card: of the bundle.
+        hashes: one, or all of the patient.
+
+    Returns:
+        True or False.
+    """
     return holds(card["training"]["patients"]["validation"], hashes)
 
 
 def why_unknown(card: dict) -> str | None:
-    """Why a card cannot tell whom its weights have not seen; None where it can."""
+    """Why a card cannot say whom its weights have not seen.
+
+    Args:
+        card: of the bundle.
+
+    Returns:
+        A text; None where it can.
+    """
     entries = _checkpoints(card)
     if not entries:
         return "its card does not say, by their images, whom it was trained on"
@@ -275,7 +394,7 @@ def require_unseen(card: dict, prepared: Path, cases, stated: bool = False) -> d
     return {"scored": hashes, "unseen": "as stated" if unknown else "by content"}
 
 
-def told(found: dict) -> dict:
+def training_entry(found: dict) -> dict:
     """What a rows.json or evaluation.json says of who was scored, to be passed on."""
     return {k: found[k] for k in ("scored", "unseen") if k in found}
 
@@ -286,11 +405,15 @@ def none_trained_on(found: dict) -> str:
 
 
 def require_scored_unseen(file: Path, found: dict, card: dict) -> None:
-    """The same of what was scored before: `found` in an evaluation.json `file`, against the card of the weights that it
-    is to go into.
+    """Raises when what was scored before may not go into a card.
 
-    Raises `SystemExit` where a patient was seen, or the file does not say who was scored though the card says who was
-    trained on.
+    Args:
+        file: an evaluation.json, for messages.
+        found: what it holds.
+        card: of the weights that it is to go into.
+
+    Raises:
+        SystemExit: a patient was seen, or the file does not say who was scored though the card says who was trained on.
     """
     if not _checkpoints(card):
         return

@@ -15,6 +15,13 @@ FALL = 2500 / 6000
 def configured(optimiser: torch.optim.Optimizer, config: Config) -> dict:
     """What `configure_optimizers` returns: a linear warm-up, then a cosine to 1 % of the peak, the peak to the end, or
     a tenth of it after every `FALL` of the run.
+
+    Args:
+        optimiser: of the weights.
+        config: its `schedule`, `warm_up` and `steps` count.
+
+    Returns:
+        As Lightning takes it.
     """
     kind, warm, steps = config.schedule, config.warm_up, config.steps
 

@@ -12,9 +12,12 @@ from .distributed import is_distributed, use_global_batch_norm
 
 
 class Task(lightning.LightningModule):
-    """A `network` under the settings `config`. Subclasses say what the losses are.
+    """A network under the settings of a training. Subclasses say what the losses are.
 
     A training step is `on_train_batch_start`, `training_step` and in it the subclass's `losses`.
+
+    Args:
+        config: of the method.
     """
 
     # the network's input among what a patch holds, and how it lies in memory
@@ -31,9 +34,11 @@ class Task(lightning.LightningModule):
         self.drawn = 0
 
     def build_network(self) -> torch.nn.Module:
+        """The network to be trained."""
         return networks.build(self.config.network, **self.config.arguments)
 
     def run_network(self, batch):
+        """The network's output for a batch of patches."""
         return self.network(batch[self.INPUT].contiguous(memory_format=self.LAYOUT))
 
     @property
@@ -56,20 +61,42 @@ class Task(lightning.LightningModule):
             self.picture = torch.cat(shown, -1).detach().cpu()
 
     def losses(self, batch) -> dict:
-        """The terms of the loss and their sum "loss" for a batch of patches."""
+        """The terms of the loss and their sum "loss".
+
+        Args:
+            batch: of patches.
+
+        Returns:
+            {term: scalar}.
+        """
         raise NotImplementedError
 
     def on_fit_start(self):
+        """Lightning's; batch normalisation then works over all processes."""
         use_global_batch_norm(self.network, is_distributed())
 
     def on_fit_end(self):
+        """Lightning's; batch normalisation then works over its own process."""
         use_global_batch_norm(self.network, False)
 
     def on_train_batch_start(self, batch, index):
+        """Lightning's; seeds the step."""
         # dropout's masks belong to the step, so a run that was cut and resumed sees the same ones
         torch.manual_seed((self.config.seed * 1_000_003 + self.global_step) * 1_009 + self.global_rank)
 
     def training_step(self, batch, index):
+        """Lightning's; logs the terms.
+
+        Args:
+            batch: of patches.
+            index: of the batch.
+
+        Returns:
+            The loss.
+
+        Raises:
+            RuntimeError: the loss is NaN or infinite.
+        """
         losses = self.losses(batch)
         self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()}, prog_bar=True, sync_dist=True)
         if not torch.isfinite(losses["loss"]):

@@ -285,7 +285,9 @@ def summary(findings: dict[str, list[Finding]]) -> str:
                 c: f.message for c, found in findings.items() for f in found if (f.level, f.check) == (level, kind)
             }
             names = ", ".join(list(cases)[:8]) + (f" and {len(cases) - 8} more" if len(cases) > 8 else "")
-            told = next(iter(cases.values())) if len(set(cases.values())) == 1 else f"e.g. {next(iter(cases.values()))}"
-            lines.append(f"  {level:8}{kind:14}{len(cases):3}: {names} ({told})")
+            example = (
+                next(iter(cases.values())) if len(set(cases.values())) == 1 else f"e.g. {next(iter(cases.values()))}"
+            )
+            lines.append(f"  {level:8}{kind:14}{len(cases):3}: {names} ({example})")
     bad = sum(any(f.level == "error" for f in found) for found in findings.values())
     return "\n".join([f"checks: {len(findings)} cases, {bad} with errors", *lines])

@@ -254,7 +254,7 @@ def dicom_study(data: Path, mr_series: str | None = None) -> Dataset | None:
     for folder, series in found.items():
         if not any(s.modality == "MR" for s in series):
             continue
-        (mr, told), (ct, told_ct) = dicom.choose(series, "MR", mr_series), dicom.choose(series, "CT")
+        (mr, choice), (ct, choice_ct) = dicom.choose(series, "MR", mr_series), dicom.choose(series, "CT")
         other = mr is not None and ct is not None and mr.patient != ct.patient
         warnings = (f"MR and CT carry different patient IDs ({mr.patient}, {ct.patient})",) if other else ()
         sources.append(
@@ -264,9 +264,9 @@ def dicom_study(data: Path, mr_series: str | None = None) -> Dataset | None:
                 ct,
                 None,
                 {},
-                (told, told_ct),
+                (choice, choice_ct),
                 warnings,
-                "" if mr else f"no usable MR ({told})",
+                "" if mr else f"no usable MR ({choice})",
             )
         )
     return Dataset("dicom", sources)

@@ -141,10 +141,10 @@ def _of_dicom(folder: Path, modality: str | None, text: str | None) -> ScanSourc
                 else "there is neither an image file nor a DICOM series in it"
             ),
         )
-    chosen, told = dicom.choose(every, kinds[0], text)
+    chosen, choice = dicom.choose(every, kinds[0], text)
     if chosen is None:
-        return ScanSource(folder.name, folder.name, notes=(told,), problem=f"no usable {kinds[0]} ({told})")
-    return ScanSource(folder.name, folder.name, chosen, _structure_sets(folder), (told,))
+        return ScanSource(folder.name, folder.name, notes=(choice,), problem=f"no usable {kinds[0]} ({choice})")
+    return ScanSource(folder.name, folder.name, chosen, _structure_sets(folder), (choice,))
 
 
 def _structure_sets(folder: Path) -> dict[str, Path]:

@@ -11,15 +11,26 @@ HU_CENTRES = (HU_EDGES[1:] + HU_EDGES[:-1]) / 2
 class MonotoneMap:
     """The monotone map of least absolute error, rising or falling, whichever is better on the training voxels.
 
-    Exact for intensities in `bins` quantile bins and HU in steps of 10: pooling adjacent violators with the medians of
-    the pooled voxels is the L1 isotonic regression (Barlow 1972).
+    Exact for intensities in quantile bins and HU in steps of 10: pooling adjacent violators with the medians of the
+    pooled voxels is the L1 isotonic regression (Barlow 1972).
+
+    Args:
+        bins: how many.
     """
 
     def __init__(self, bins: int = 128):
         self.bins = bins
 
     def fit(self, intensities: np.ndarray, hu: np.ndarray) -> MonotoneMap:
-        """`intensities`, `hu`: voxels [n] of all training patients."""
+        """Learns the map.
+
+        Args:
+            intensities: voxels [n] of all training patients.
+            hu: of the same voxels.
+
+        Returns:
+            Itself.
+        """
         self.edges = np.unique(np.quantile(intensities, np.linspace(0, 1, self.bins + 1)[1:-1]))
         counts = np.zeros((len(self.edges) + 1, len(HU_CENTRES)))
         column = np.clip(np.digitize(hu, HU_EDGES) - 1, 0, len(HU_CENTRES) - 1)

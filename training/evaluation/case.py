@@ -14,18 +14,28 @@ from ..data.prepare.synthesis import Case
 class Evaluated:
     """A network's output for one prepared patient; arrays [z, y, x] on the grid of `case`.
 
-    Raises `SystemExit` for a case without CT, for an array of another shape, and where the synthetic CT or an sd is not
-    a finite number (or an sd is negative) inside the region that is scored.
+    Attributes:
+        name: of the patient.
+        case: MR, CT, labels and regions.
+        synct: HU.
+        sd: predictive SD, HU; None for a network that gives none.
+        intrinsic_sd, parameter_sd: HU, or None.
+        probability: [K, z, y, x], channel k for label k; K = 0 or None without class outputs.
+        labels: by default the likeliest class inside the body.
+
+    Raises:
+        SystemExit: a case without CT, an array of another shape, or a synthetic CT or an SD that is not a finite number
+            (or an SD that is negative) inside the region that is scored.
     """
 
     name: str
     case: Case
-    synct: np.ndarray  # HU
-    sd: np.ndarray | None = None  # predictive sd, HU; None for a network that tells none
-    intrinsic_sd: np.ndarray | None = None  # HU
-    parameter_sd: np.ndarray | None = None  # HU
-    probability: np.ndarray | None = None  # [K, z, y, x], channel k for label k; K = 0 or None without class outputs
-    labels: np.ndarray | None = None  # by default the likeliest class inside the body
+    synct: np.ndarray
+    sd: np.ndarray | None = None
+    intrinsic_sd: np.ndarray | None = None
+    parameter_sd: np.ndarray | None = None
+    probability: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
     def __post_init__(self):
         if self.case.ct is None:
@@ -62,7 +72,7 @@ class Evaluated:
 
     @property
     def classes(self) -> int:
-        """K, the number of classes that the network tells, background included; 0 without class outputs."""
+        """K, the number of classes that the network gives, background included; 0 without class outputs."""
         return 0 if self.probability is None else len(self.probability)
 
     def structures(self) -> dict[str, int]:
@@ -74,6 +84,12 @@ def fingerprint(case: Case) -> int:
     """A checksum of what a patient is scored against: CT (to 1 HU) and labels inside the region, and the region itself.
 
     Two networks' rows of one patient belong together only when it is the same.
+
+    Args:
+        case: of the patient.
+
+    Returns:
+        32 bits.
     """
     region = case.region
     found = zlib.crc32(np.packbits(region).tobytes())

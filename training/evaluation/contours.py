@@ -14,8 +14,14 @@ from ..methods.elmahdy2021.feed import tensors
 
 
 def warped_labels(case: PairCase, displacement: torch.Tensor) -> np.ndarray:
-    """The planning labels moved by a displacement [3, z, y, x] (voxels): in each voxel the likeliest, above one
-    half.
+    """The planning labels moved by a displacement: in each voxel the likeliest, above one half.
+
+    Args:
+        case: the pair.
+        displacement: [3, z, y, x], voxels.
+
+    Returns:
+        [z, y, x].
     """
     best, labels = np.full(case.daily.shape, 0.5, np.float32), np.zeros(case.daily.shape, np.uint8)
     for number in range(1, len(case.classes) + 1):
@@ -27,10 +33,16 @@ def warped_labels(case: PairCase, displacement: torch.Tensor) -> np.ndarray:
 
 
 def contour_rows(case: PairCase, labels: np.ndarray, moved: bool = False) -> list[dict]:
-    """DSC, MSD and 95 % HD (mm) of each organ that was drawn, after its largest component (Elmahdy 2021, Sec. III-C),
-    where a deformation `moved` it after `structures.tidy_moved`, as `propagate` shows it.
+    """DSC, MSD and 95 % HD of each organ that was drawn, after its largest component (Elmahdy 2021, Sec. III-C), only
+    where both scans were taken.
 
-    Only where both scans were taken. An organ that was not found has a DSC of 0 and no distances.
+    Args:
+        case: the pair.
+        labels: [z, y, x].
+        moved: they were moved by a deformation: after `structures.tidy_moved`, as `propagate` shows it.
+
+    Returns:
+        One row an organ, mm. One that was not found has a DSC of 0 and no distances.
     """
     tidy = structures.tidy_moved if moved else structures.tidy
     return organ_rows(
@@ -41,10 +53,18 @@ def contour_rows(case: PairCase, labels: np.ndarray, moved: bool = False) -> lis
 def organ_rows(
     truth_labels: np.ndarray, labels: np.ndarray, classes, present, spacing, tidy=structures.tidy
 ) -> list[dict]:
-    """`contour_rows` of labels against true ones [z, y, x], whose values 1, 2, … are `classes`; `present`: those that
-    were drawn.
+    """`contour_rows` of labels against true ones.
 
-    `tidy`: how the card's rule "one piece" is kept.
+    Args:
+        truth_labels: true ones, [z, y, x].
+        labels: [z, y, x].
+        classes: what the values 1, 2, … mean.
+        present: those that were drawn.
+        spacing: (x, y, z), mm.
+        tidy: how the card's rule "one piece" is kept.
+
+    Returns:
+        One row an organ, mm.
     """
     rows, ml = [], float(np.prod(spacing)) / 1000
     for number, organ in enumerate(classes, 1):
@@ -65,8 +85,14 @@ def organ_rows(
 
 
 def deformation_row(case: PairCase, displacement: torch.Tensor) -> dict:
-    """The distance to the true displacement (mm), sd of the Jacobian, folding (share of voxels) and correlation, in
-    the body.
+    """A displacement against the true one, in the body (Elmahdy 2021, Table 5).
+
+    Args:
+        case: the pair.
+        displacement: [3, z, y, x], voxels.
+
+    Returns:
+        Distance (mm), SD of the Jacobian, folding (share of voxels) and correlation.
     """
     where = case.body & case.known
     d = displacement.cpu()

@@ -41,7 +41,14 @@ SETTINGS = {
 
 
 def displacement(case: PairCase) -> torch.Tensor:
-    """The displacement [3, z, y, x] (voxels, daily to planning) that elastix finds for the rigidly aligned pair."""
+    """What elastix finds for a rigidly aligned pair (Elmahdy 2021, Sec. IV).
+
+    Args:
+        case: the pair.
+
+    Returns:
+        [3, z, y, x], voxels, daily to planning.
+    """
     import itk
 
     def image(array, kind=np.float32):

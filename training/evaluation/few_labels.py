@@ -72,28 +72,33 @@ def sampled(network, case: scan.Scan, samples: int, seed: int) -> Statistics:
 
 
 def summaries(statistics, truth: np.ndarray, rule: dict, spacing) -> dict:
-    """What the samples tell of a scan, by numbers that may flag a bad contour; and the Dice of that contour.
+    """What the samples say of a scan, by numbers that may flag a bad contour; and the Dice of that contour.
 
-    All but `dice` are derived from the maps of the samples (mean probability, its variance, entropy) and the contour
-    that the mean gives.
+    All but `dice` are derived from the maps of the samples and the contour that the mean probability gives.
+    mean_entropy: nats, mean over the image. relative_entropy: its sum over the contour's voxels.
+    mean_mutual_information: the part of the mean entropy that is the model's uncertainty. surface_entropy,
+    expected_dice: as `rtuncertainty.uncertainty.quality` has them. volume_cv: SD over mean of the volume if voxels were
+    fully correlated (sum of the SDs over the sum of probabilities). dice: of the contour, tidied by `rule`.
 
-    statistics: `rtuncertainty.sampling.slices.Statistics` [z, c, y, x]. mean_entropy: nats, mean over the image.
-    relative_entropy: its sum over the contour's voxels. mean_mutual_information: the part of the mean entropy that is
-    the model's doubt. surface_entropy,
-    expected_dice: as `rtuncertainty.uncertainty.quality` has them. volume_cv: sd over mean of the volume if voxels were
-    fully correlated (sum of the sds over the sum of probabilities). dice: of the contour of the mean probability,
-    tidied by `rule`.
+    Args:
+        statistics: `rtuncertainty.sampling.slices.Statistics` [z, c, y, x].
+        truth: bool [z, y, x].
+        rule: of the card.
+        spacing: (x, y, z), mm.
+
+    Returns:
+        The numbers by name.
     """
     mean = statistics.probability.numpy().swapaxes(0, 1)
-    foreground, doubt = 1 - mean[0], entropy(statistics.probability)[:, 0].numpy()
+    foreground, entropy_map = 1 - mean[0], entropy(statistics.probability)[:, 0].numpy()
     contour = structures.tidy(mean.argmax(0) > 0, rule, float(np.prod(spacing)) / 1000)
     sd = np.sqrt(np.maximum(statistics.probability_variance.numpy()[:, 0], 0))
     return {
         "dice": overlap.scores(contour, truth, spacing)["dice"],
-        "mean_entropy": float(doubt.mean()),
-        "relative_entropy": float(doubt.sum() / max(1, contour.sum())),
-        "mean_mutual_information": float((doubt - statistics.expected_entropy[:, 0].numpy()).mean()),
-        "surface_entropy": quality.surface_entropy(doubt, contour),
+        "mean_entropy": float(entropy_map.mean()),
+        "relative_entropy": float(entropy_map.sum() / max(1, contour.sum())),
+        "mean_mutual_information": float((entropy_map - statistics.expected_entropy[:, 0].numpy()).mean()),
+        "surface_entropy": quality.surface_entropy(entropy_map, contour),
         "expected_dice": quality.expected_dice(foreground, contour, rule),
         "volume_cv": float(sd.sum() / max(1e-6, foreground.sum())),
     }

@@ -33,8 +33,11 @@ SAMPLES = 20
 class Sampled:
     """What a network's samples say of a scan, beside the truth; arrays on the scan's working grid.
 
-    mean, variance [K, z, y, x]: of the class probabilities over the samples, background first, outside the body 1 for
-    the background; labels [z, y, x]: the likeliest class, by the card's rules ("one piece"). `case`: scan and truth.
+    Attributes:
+        case: scan and truth.
+        mean, variance: of the class probabilities over the samples, [K, z, y, x], background first, outside the body 1
+            for the background.
+        labels: [z, y, x], the likeliest class, by the card's rules ("one piece").
     """
 
     case: OrganCase
@@ -53,11 +56,19 @@ class Sampled:
 def sampled(
     networks, card: dict, case: OrganCase, samples: int = SAMPLES, seed: int = 0, device: str = "auto"
 ) -> Sampled:
-    """Samples of a bundle's networks (`bundle.load`) on a scan, with what `predict` does: the body's box, in the
-    network's window.
+    """Samples of a bundle's networks on a scan, with what `predict` does: the body's box, in the network's window.
 
-    For another look at the same patient (noise, say) give `dataclasses.replace(case, hu=…)`; the body stays that of
-    `case`.
+    Args:
+        networks: of `bundle.load`.
+        card: of `bundle.load`.
+        case: the scan. For another look at the same patient (noise, say) give `dataclasses.replace(case, hu=…)`; the
+            body stays that of `case`.
+        samples: T.
+        seed: of the masks.
+        device: auto, cpu, cuda, cuda:n.
+
+    Returns:
+        On the scan's working grid.
     """
     box = bounding_box(case.body)
     volume = np.ascontiguousarray(case.image[box])
@@ -75,13 +86,15 @@ def sampled(
 
 def volume_rows(network: str, found: Sampled, card: dict) -> list[VolumeRow]:
     """One row for each organ of `card`: the distribution of its volume, and the true volume as it was drawn."""
-    case, doubt, rows = found.case, found.entropy, []
+    case, entropy_map, rows = found.case, found.entropy, []
     grid = sitk.GetImageFromArray(found.labels)
     grid.SetSpacing(case.spacing)
     for k, s in enumerate(card["outputs"]["structures"], 1):
         truth, labelled = case.labels == k, found.labels == s["label"]
         inside = probability_of_being_inside(found.mean[k], found.variance[k])
-        got = volume_assessment.assess(s["name"], inside, found.mean[k], labelled, doubt, grid, card, s.get("rule"))
+        got = volume_assessment.assess(
+            s["name"], inside, found.mean[k], labelled, entropy_map, grid, card, s.get("rule")
+        )
         drawn = s["name"] in case.drawn_ml
         size = int(labelled.sum() + truth.sum())
         rows.append(

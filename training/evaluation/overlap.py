@@ -23,11 +23,22 @@ METRICS = {
 
 
 def scores(found: np.ndarray, truth: np.ndarray, spacing) -> dict[str, float]:
-    """The figures of METRICS for two masks (bool [z, y, x]); ratios as such, lengths in mm by `spacing` (x, y, z).
+    """The figures of `METRICS` for two masks (Hasan & Linte 2021, Table 1).
 
     hd95: the larger of the two directions' 95th percentile. asd: mean over the surface voxels of both. ravd: (found −
-    true) / true volume, with its sign. Without a voxel found, Dice, Jaccard and recall are 0, and precision and
-    distances unknown (NaN). Raises `ValueError` where the truth is empty.
+    true) / true volume, with its sign.
+
+    Args:
+        found: bool [z, y, x].
+        truth: bool [z, y, x].
+        spacing: (x, y, z), mm.
+
+    Returns:
+        Ratios as such, lengths in mm. Without a voxel found, Dice, Jaccard and recall are 0, and precision and
+        distances unknown (NaN).
+
+    Raises:
+        ValueError: the truth is empty.
     """
     found, truth = np.asarray(found, bool), np.asarray(truth, bool)
     size, true = int(found.sum()), int(truth.sum())

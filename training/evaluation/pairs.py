@@ -44,7 +44,18 @@ ONE_WAY, BOTH_WAYS = "network", "network both ways"
 def predict(
     network, case: PairCase, samples: int = SAMPLES, seed: int = 0, both_ways: bool = False
 ) -> sampling.Sampled:
-    """The network's samples on a pair, on its device; `both_ways`: see `sampling.run`."""
+    """The network's samples on a pair, on its device.
+
+    Args:
+        network: of `networks.elmahdy2021`.
+        case: the pair.
+        samples: T.
+        seed: of the masks.
+        both_ways: see `propagation.sampling.run`.
+
+    Returns:
+        Moments on the pair's grid.
+    """
     device = next(network.parameters()).device
     batch = {k: v[None].to(device) for k, v in tensors(case).items()}
     x = network_input(batch, len(case.classes) + 1)[:, : network.in_channels]
@@ -62,9 +73,18 @@ def predict(
 def refined(
     case: PairCase, displacement: torch.Tensor, probability, mode: str, bending: float, pulling=()
 ) -> torch.Tensor:
-    """The displacement [3, z, y, x] after `rtuncertainty.propagation.refine`, as `propagate` calls it.
+    """The displacement after `rtuncertainty.propagation.refine`, as `propagate` calls it.
 
-    `pulling`: the organs whose direct segmentation takes part; the card names those for which it was the better path.
+    Args:
+        case: the pair.
+        displacement: [3, z, y, x], voxels.
+        probability: of the classes, [K, z, y, x], or None.
+        mode: of `refine.ITERATIONS`.
+        bending: weight of the bending energy.
+        pulling: the organs whose direct segmentation takes part; the card names those for which it was the better path.
+
+    Returns:
+        [3, z, y, x], voxels.
     """
     batch = {k: v[None].to(displacement.device) for k, v in tensors(case).items()}
     labels = segmented = None
@@ -94,10 +114,23 @@ def run(
     device: str = "auto",
     unseen: bool = False,
 ) -> Path:
-    """Score the bundle `model` of `run_folder` on that run's validation pairs; returns rows.json.
+    """Scores a bundle on the validation pairs of its run.
 
-    `refine_modes` are tried on what deforms, as `propagate` does after looking from both sides; each is a method of its
-    own in the rows. Without any, the network is scored as published only. `unseen`: see `provenance.require_unseen`.
+    Args:
+        prepared: the prepared folder.
+        run_folder: of the training.
+        model: the bundle.
+        out: where to.
+        refine_modes: tried on what deforms, as `propagate` does after looking from both sides; each is a method of its
+            own in the rows. Without any, the network is scored as published only.
+        device: auto, cpu, cuda, cuda:n.
+        unseen: see `provenance.require_unseen`.
+
+    Returns:
+        rows.json.
+
+    Raises:
+        SystemExit: patients are on both sides, or one was trained on.
     """
     from rtuncertainty.sampling.inference import choose_device
 
@@ -118,13 +151,22 @@ def run(
             float(card["outputs"]["deformation"].get("bending", 0.5)),
             {s["name"] for s in card["outputs"]["structures"] if s.get("path") == "segmented"},
         )
-        print(name, scores.told(name), flush=True)
+        print(name, scores.summary(name), flush=True)
     usual = input_statistics.of_pairs(pair_case.load(prepared / "cases" / f"{name}.npz") for name in split["training"])
     return scores.write(out, card["weights"]["sha256"], usual, scored)
 
 
 def run_baselines(prepared: Path, names: list[str], out: Path) -> Path:
-    """Score the rigid alignment alone, and elastix, on the pairs `names`; returns rows.json."""
+    """Scores the rigid alignment alone, and elastix.
+
+    Args:
+        prepared: the prepared folder.
+        names: of the pairs.
+        out: where to.
+
+    Returns:
+        rows.json.
+    """
     scores = Scores()
     for name in names:
         case = pair_case.load(prepared / "cases" / f"{name}.npz")
@@ -132,23 +174,34 @@ def run_baselines(prepared: Path, names: list[str], out: Path) -> Path:
         started = _clock()
         found = elastix.displacement(case)
         scores.add_deformation(case, "elastix", found, _clock() - started)
-        print(name, scores.told(name), flush=True)
+        print(name, scores.summary(name), flush=True)
     return scores.write(out, "elastix")
 
 
 def run_baselines_of(prepared: Path, run_folder: Path, out: Path) -> Path:
-    """`run_baselines` on the validation pairs of a run, unless `out` has it; returns rows.json."""
+    """`run_baselines` on the validation pairs of a run, unless it was done.
+
+    Args:
+        prepared: the prepared folder.
+        run_folder: of the training.
+        out: where to.
+
+    Returns:
+        rows.json.
+    """
     if not (out / "rows.json").exists():
         run_baselines(prepared, json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["validation"], out)
     return out / "rows.json"
 
 
 class Scores:
-    """Rows as they come: `contours` (pair, method, path, organ, dsc, msd_mm, hd95_mm), `deformations` (pair, method,
-    seconds, and what `contours.deformation_row` gives), `spreads` (pair, path, organ, sd_mm, msd_mm) and `symmetry`
-    (pair, method, identity_mm, inverse_mm), `errors` (pair, method, and what `spread_calibration.drawn` gives),
-    `agreements` (pair, method, organ, dice and msd_mm of the two paths, sd_mm of the propagated surface, true_msd_mm
-    of it)."""
+    """Rows as they come, by table.
+
+    `contours` (pair, method, path, organ, dsc, msd_mm, hd95_mm), `deformations` (pair, method, seconds, and what
+    `contours.deformation_row` gives), `spreads` (pair, path, organ, sd_mm, msd_mm) and `symmetry` (pair, method,
+    identity_mm, inverse_mm), `errors` (pair, method, and what `calibration.spread.drawn` gives), `agreements` (pair,
+    method, organ, dice and msd_mm of the two paths, sd_mm of the propagated surface, true_msd_mm of it).
+    """
 
     def __init__(self):
         self.rows: dict[str, list] = {
@@ -161,11 +214,33 @@ class Scores:
         }
 
     def add_contours(self, case: PairCase, method: str, path: str, labels: np.ndarray) -> list[dict]:
+        """Adds the contours of a path.
+
+        Args:
+            case: the pair.
+            method: its name.
+            path: "propagated" or "segmented".
+            labels: [z, y, x].
+
+        Returns:
+            `contours.contour_rows`.
+        """
         rows = contours.contour_rows(case, labels, moved=path == "propagated")
         self.rows["contours"] += [{"pair": case.name, "method": method, "path": path, **r} for r in rows]
         return rows
 
     def add_deformation(self, case: PairCase, method: str, displacement: torch.Tensor, seconds: float) -> list[dict]:
+        """Adds a deformation and the contours that it moves.
+
+        Args:
+            case: the pair.
+            method: its name.
+            displacement: [3, z, y, x], voxels.
+            seconds: that it took.
+
+        Returns:
+            `contours.contour_rows`.
+        """
         self.rows["deformations"].append(
             {"pair": case.name, "method": method, "seconds": seconds, **contours.deformation_row(case, displacement)}
         )
@@ -180,8 +255,15 @@ class Scores:
         rows: list[dict],
         sds: dict,
     ) -> None:
-        """How far the two paths agree, as `propagation.agreement` sees it, beside the true error in `rows`; `sds`:
-        {organ: mm}.
+        """Adds how far the two paths agree, as `propagation.agreement` sees it, beside the true error.
+
+        Args:
+            case: the pair.
+            method: its name.
+            displacement: [3, z, y, x], voxels.
+            segmented: labels [z, y, x].
+            rows: of `add_deformation`.
+            sds: {organ: mm}.
         """
         warped = contours.warped_labels(case, displacement)
         for r in rows:
@@ -200,14 +282,28 @@ class Scores:
             )
 
     def add_errors(self, case: PairCase, method: str, displacement: torch.Tensor, mm2: np.ndarray) -> None:
-        """Errors of a displacement against the sampled covariance `mm2`."""
+        """Adds errors of a displacement beside the sampled covariance.
+
+        Args:
+            case: the pair.
+            method: its name.
+            displacement: [3, z, y, x], voxels.
+            mm2: covariance [6, z, y, x], mm².
+        """
         error = (displacement.cpu().numpy() - case.displacement) * np.reshape(case.spacing, (3, 1, 1, 1))
         self.rows["errors"].append(
             {"pair": case.name, "method": method, **spread.drawn(error, mm2, case.body & case.known)}
         )
 
-    def told(self, pair: str) -> str:
-        """The mean surface distance of each method, for the screen."""
+    def summary(self, pair: str) -> str:
+        """The mean surface distance of each method, for the screen.
+
+        Args:
+            pair: its name.
+
+        Returns:
+            A line.
+        """
         found: dict = {}
         for r in self.rows["contours"]:
             if r["pair"] == pair:
@@ -215,7 +311,17 @@ class Scores:
         return ", ".join(f"{k} {np.nanmean(v):.2f} mm" for k, v in found.items())
 
     def write(self, out: Path, weights: str, usual: dict | None = None, scored: dict | None = None) -> Path:
-        """Write rows.json; `usual`: the card's `input.statistics`; `scored`: of `provenance.require_unseen`."""
+        """Writes rows.json.
+
+        Args:
+            out: the folder.
+            weights: SHA-256 of the weights.
+            usual: the card's `input.statistics`.
+            scored: of `provenance.require_unseen`.
+
+        Returns:
+            The file.
+        """
         out.mkdir(parents=True, exist_ok=True)
         return replace_text(
             out / "rows.json",

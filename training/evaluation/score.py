@@ -25,7 +25,15 @@ THRESHOLDS = tuple(range(250, 1501, 50))
 
 
 def tissue_masks(hu: np.ndarray, region: np.ndarray) -> dict[str, np.ndarray]:
-    """A mask for each of TISSUES of an image in HU, inside `region`; they may be empty."""
+    """A mask for each of `TISSUES`; they may be empty.
+
+    Args:
+        hu: [z, y, x].
+        region: bool [z, y, x].
+
+    Returns:
+        {tissue: bool [z, y, x]}.
+    """
     low, high = metrics.SOFT_TISSUE_HU
     return {
         "soft tissue": region & (hu >= low) & (hu <= high),
@@ -41,20 +49,38 @@ def reference_dice(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 
 def bone_dice(synct: np.ndarray, ct: np.ndarray, region: np.ndarray) -> list[float]:
-    """Dice of what exceeds each of THRESHOLDS in the two images; NaN where the reference exceeds it nowhere."""
+    """Dice of what exceeds each of `THRESHOLDS` in the two images (Kaushik 2022, Fig. 3b).
+
+    Args:
+        synct: HU [z, y, x].
+        ct: HU [z, y, x].
+        region: bool [z, y, x].
+
+    Returns:
+        One for each; NaN where the reference exceeds it nowhere.
+    """
     a, b = synct[region], ct[region]
     return [reference_dice(a > t, b > t) for t in THRESHOLDS]
 
 
 def run_case(evaluated: Evaluated) -> dict:
-    """One flat row: the case's name and numbers.
+    """All numbers of a patient (Bragman 2018, Table 1; Kaushik 2022, Tables I and II).
 
-    "tissue called air": the share of the CT's tissue (> -300 HU) of which the synthetic CT says air (<= -400 HU).
-    MAE and ME (HU) of the body, of TISSUES and of each structure; PSNR (dB), SSIM and MS-SSIM as in `synthrad`; Dice of
-    the body (what is denser than air), of TISSUES by HU, and of what exceeds 250 HU; Dice and fuzzy Dice of structures;
-    z-scores, the share of errors beyond 3 sd, a goodness-of-fit test on thinned voxels (`metrics.goodness_of_fit`);
-    Spearman's correlation of |error| and sd; AUSE; calibration error of intervals; the share inside the 90 % interval;
-    mean sds (HU).
+    "tissue called air": the share of the CT's tissue (> -300 HU) of which the synthetic CT says air (<= -400 HU). MAE
+    and ME (HU) of the body, of `TISSUES` and of each structure; PSNR (dB), SSIM and MS-SSIM as in `synthrad`; Dice of
+    the body (what is denser than air), of `TISSUES` by HU, and of what exceeds 250 HU; Dice and fuzzy Dice of
+    structures; z-scores, the share of errors beyond 3 SDs, a goodness-of-fit test on thinned voxels
+    (`metrics.goodness_of_fit`); Spearman's correlation of |error| and SD; AUSE; calibration error of intervals; the
+    share inside the 90 % interval; mean SDs (HU).
+
+    Args:
+        evaluated: the patient.
+
+    Returns:
+        One flat row: the case's name and the numbers.
+
+    Raises:
+        SystemExit: a structure is named as a tissue class is.
     """
     case, region = evaluated.case, evaluated.case.region
     clash = set(evaluated.structures()) & {"body", *TISSUES}
@@ -82,9 +108,18 @@ def run_case(evaluated: Evaluated) -> dict:
 
 
 def curves(evaluated: Evaluated) -> dict[str, dict[str, list[float]]]:
-    """The curves of a patient, each a dict of lists of one length: bone Dice by threshold (HU), and with an sd the
-    coverage by nominal level, the sparsification and its oracle by the part removed, the z-scores' histogram, and the
-    thinned z-scores themselves, so that those of several patients can be tested together."""
+    """The curves of a patient.
+
+    Bone Dice by threshold (HU), and with an SD the coverage by nominal level, the sparsification and its oracle by the
+    part removed, the z-scores' histogram, and the thinned z-scores themselves, so that those of several patients can be
+    tested together.
+
+    Args:
+        evaluated: the patient.
+
+    Returns:
+        {curve: {axis: list}}, the lists of a curve of one length.
+    """
     case, region = evaluated.case, evaluated.case.region
     found = {"bone Dice": {"threshold": list(THRESHOLDS), "dice": bone_dice(evaluated.synct, case.ct, region)}}
     if evaluated.sd is None:

@@ -57,9 +57,9 @@ def predict_case(networks, card, case: Case, samples: int, seed: int = 0, device
         labels = tidy_labels(likeliest, card["outputs"]["structures"], np.prod(case.spacing) / 1000)
     q = edge.probability(case.body, case.valid, case.spacing)
     intrinsic, parameter = (v.numpy()[:, 0] * scale**2 for v in (statistics.intrinsic, statistics.parameter))
-    told = intrinsic.any() or parameter.any()
+    reported = intrinsic.any() or parameter.any()
     synct, intrinsic, parameter, total = edge.applied(
-        q if told else 0 * q,
+        q if reported else 0 * q,
         case.body,
         statistics.mean.numpy()[:, 0] * scale + offset,
         intrinsic,
@@ -82,23 +82,44 @@ def _padding(box, shape) -> tuple:
 
 
 def certain(case: Case) -> np.ndarray:
-    """Where a recalibration of the network's sds is fitted: what is scored, away from the edge of the body, whose
+    """Where a recalibration of the network's SDs is fitted: what is scored, away from the edge of the body, whose
     variance is not the network's.
+
+    Args:
+        case: the patient.
+
+    Returns:
+        bool [z, y, x].
     """
     where = case.region & case.body & (edge.probability(case.body, case.valid, case.spacing) <= edge.CERTAIN)
     return where if where.any() else case.region
 
 
 def every_nth_slice(case: Case, every: int) -> Case:
-    """The case with one slice in `every`, from the middle of the first such group on."""
+    """A case with fewer slices, from the middle of the first such group on.
+
+    Args:
+        case: the patient.
+        every: one slice in so many stays.
+
+    Returns:
+        With its spacing.
+    """
     kept = slice((every - 1) // 2, None, every)
     arrays = {k: getattr(case, k)[kept] for k in ("mr", "ct", "labels", "body", "valid", "ct_body")}
     return replace(case, **arrays, spacing=(*case.spacing[:2], case.spacing[2] * every))
 
 
 def fit_monotone(prepared: Path, names: list[str]) -> MonotoneMap:
-    """The best monotone map from MR intensity to HU on these patients, as many voxels of each so that no large one
+    """The best monotone map from MR intensity to HU on some patients, as many voxels of each so that no large one
     decides.
+
+    Args:
+        prepared: the prepared folder.
+        names: of the patients.
+
+    Returns:
+        The map.
     """
     rng = np.random.default_rng(0)
     intensities, hu = [], []
@@ -153,8 +174,8 @@ def run(
             baselines[baseline][name] = score.record(Evaluated(name, case, synct))
         picture(found, monotone, out / f"{name}.png")
         row = records[name]["row"]
-        told = ("MAE body", "MAE bone > 200 HU", "Dice synCT > 250 HU", "z sd", "AUSE", "ECE")
-        print(name, {k: round(row[k], 2) for k in told}, flush=True)
+        reported = ("MAE body", "MAE bone > 200 HU", "Dice synCT > 250 HU", "z sd", "AUSE", "ECE")
+        print(name, {k: round(row[k], 2) for k in reported}, flush=True)
     for record in (r for rows in (records, *baselines.values()) for r in rows.values()):
         record["row"].update(dict.fromkeys(RECALIBRATED, math.nan))
     if len(voxels) > 1:
@@ -177,7 +198,14 @@ def run(
 
 
 def recalibrated_row(left_out: dict) -> dict:
-    """The columns RECALIBRATED of a patient from what `recalibration.leave_one_out` says."""
+    """The columns `RECALIBRATED` of a patient.
+
+    Args:
+        left_out: what `recalibration.leave_one_out` says.
+
+    Returns:
+        {column: number}.
+    """
     coverage = left_out["coverage"]
     error = float(np.mean([abs(share - level) for level, share in coverage.items()]))
     return dict(zip(RECALIBRATED, (left_out["z mean"], left_out["z sd"], coverage[0.9], error)))
@@ -265,7 +293,7 @@ def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], 
     }
     shown["share of the tissue called air"] = "tissue called air"
     table = {k: mean(c, 4 if c == "tissue called air" else 2) for k, c in shown.items()}
-    # of the recalibrated sd, which is what `predict` will show with this card
+    # of the recalibrated SD, which is what `predict` will show with this card
     synct = {
         "z_mean": mean(RECALIBRATED[0], 3),
         "z_sd": mean(RECALIBRATED[1], 3),
@@ -297,8 +325,13 @@ def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], 
 
 
 def picture(found: Evaluated, monotone: MonotoneMap, path: Path) -> None:
-    """Two slices with much bone: MR with the structures found, CT, synthetic CT, monotone map, error and predictive
-    sd.
+    """Draws two slices with much bone: MR with the structures found, CT, synthetic CT, monotone map, error and
+    predictive SD.
+
+    Args:
+        found: the patient.
+        monotone: the baseline.
+        path: of the PNG.
     """
     import matplotlib
 

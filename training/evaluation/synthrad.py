@@ -26,16 +26,35 @@ SMALLEST_EDGE = (WINDOW - 1) * 2 ** (len(SCALES) - 1) + 1
 
 
 def psnr(synct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=RANGE_2023) -> float:
-    """Peak signal-to-noise ratio in dB inside `mask`, both images clipped to `hu_range`; inf where they are equal."""
+    """Peak signal-to-noise ratio inside a mask (SynthRAD2023).
+
+    Args:
+        synct: HU [z, y, x].
+        ct: HU [z, y, x].
+        mask: bool [z, y, x].
+        hu_range: to which both images are clipped.
+
+    Returns:
+        dB; infinite where they are equal.
+    """
     return metrics.psnr(np.clip(synct, *hu_range), np.clip(ct, *hu_range), mask, hu_range[1] - hu_range[0])
 
 
 def ssim(synct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=RANGE_2023) -> float:
-    """Structural similarity inside `mask` as in SynthRAD2023.
+    """Structural similarity inside a mask (SynthRAD2023).
 
     The images are clipped, set to the lowest HU outside the mask and shifted to begin at 0; then come means and sample
     (co)variances in cubes of 7³ voxels, K1 = 0.01 and K2 = 0.03 (the defaults of scikit-image), and the mean over those
-    voxels of the mask that lie 3 or more from the image's faces. NaN where there are none, as in a scan of six slices.
+    voxels of the mask that lie 3 or more from the image's faces.
+
+    Args:
+        synct: HU [z, y, x].
+        ct: HU [z, y, x].
+        mask: bool [z, y, x].
+        hu_range: to which both images are clipped.
+
+    Returns:
+        −1 to 1; NaN where there are no such voxels, as in a scan of six slices.
     """
     near = ndimage.find_objects(mask.astype(np.uint8))
     if not near or min(mask.shape) < WINDOW:
@@ -52,13 +71,21 @@ def ssim(synct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=RANGE_202
 
 
 def ms_ssim(synct: np.ndarray, ct: np.ndarray, mask: np.ndarray, hu_range=RANGE_2025) -> float:
-    """Multi-scale structural similarity inside `mask` as in SynthRAD2025.
+    """Multi-scale structural similarity inside a mask (SynthRAD2025).
 
     As `ssim`, at five scales: luminance, contrast and structure, each no lower than 0 and raised to the scale's
     exponent, are averaged inside the mask, and the scales' averages multiplied. (The original of Wang 2003 has the
     luminance at the last scale only; the challenge's script has it at all.) Each scale halves the one before: means of
     2³ voxels, and every other voxel of the mask. Edges below 97 voxels are padded with copies of the outermost voxels.
-    NaN where no voxel of the mask is left at a scale.
+
+    Args:
+        synct: HU [z, y, x].
+        ct: HU [z, y, x].
+        mask: bool [z, y, x].
+        hu_range: to which both images are clipped.
+
+    Returns:
+        0 to 1; NaN where no voxel of the mask is left at a scale.
     """
     short = [max(0, SMALLEST_EDGE - n) for n in mask.shape]
     around = [(n // 2, n - n // 2) for n in short]

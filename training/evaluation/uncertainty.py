@@ -1,4 +1,4 @@
-"""Whether a predictive sd finds the errors (sparsification) and whether its intervals hold what they promise.
+"""Whether a predictive SD finds the errors (sparsification) and whether its intervals hold what they promise.
 
 Functions take one-dimensional arrays over the scored voxels of one patient, in HU.
 """
@@ -20,12 +20,28 @@ Z_EDGES = tuple(k / 4 for k in range(-20, 21))
 
 
 def interval_coverage(z: np.ndarray, levels=LEVELS) -> list[float]:
-    """The share of z-scores inside the central Gaussian interval of each level; a voxel without z counts as outside."""
+    """The share of z-scores inside the central Gaussian interval of each level; a voxel without z counts as outside.
+
+    Args:
+        z: [n].
+        levels: 0 to 1 each.
+
+    Returns:
+        One share a level.
+    """
     return list(metrics.coverage(z, levels).values())
 
 
 def calibration_error(observed, levels=LEVELS) -> float:
-    """Expected calibration error of intervals: the mean of |observed − nominal| coverage (Kuleshov 2018, unsquared)."""
+    """Expected calibration error of intervals: the mean of |observed − nominal| coverage (Kuleshov 2018, unsquared).
+
+    Args:
+        observed: share at each level.
+        levels: 0 to 1 each.
+
+    Returns:
+        0 to 1.
+    """
     return float(np.abs(np.asarray(observed) - np.asarray(levels)).mean())
 
 
@@ -37,19 +53,33 @@ def z_histogram(z: np.ndarray) -> list[float]:
 
 @dataclass
 class Sparsification:
-    """Sparsification (Ilg 2018) by MAE, relative to the MAE of all voxels."""
+    """Sparsification (Ilg 2018) by MAE, relative to the MAE of all voxels.
 
-    mae: list[float]  # at each of REMOVED, the most uncertain voxels gone
-    oracle: list[float]  # the same, the largest errors gone
-    ause: float  # mean over all parts of mae − oracle: 0 for a perfect ranking
-    ause_random: float  # what an sd that knows nothing of the errors comes to
+    Attributes:
+        mae: at each of `REMOVED`, the most uncertain voxels gone.
+        oracle: the same, the largest errors gone.
+        ause: mean over all parts of mae − oracle: 0 for a perfect ranking.
+        ause_random: what an SD that knows nothing of the errors comes to.
+    """
+
+    mae: list[float]
+    oracle: list[float]
+    ause: float
+    ause_random: float
 
 
 def sparsification(error: np.ndarray, sd: np.ndarray, removed=REMOVED, seed: int = 0) -> Sparsification | None:
-    """Sparsification of `error` by `sd`, or None where every error is 0. Voxels of equal sd go in random order
-    (`seed`).
+    """Sparsification of errors by an SD. The areas are exact: means over taking away 0, 1, … n − 1 voxels, not over the
+    points of the curve.
 
-    The areas are exact: means over taking away 0, 1, … n − 1 voxels, not over the points of the curve.
+    Args:
+        error: [n], HU.
+        sd: [n], HU.
+        removed: parts at which the curve is given.
+        seed: voxels of equal SD go in random order.
+
+    Returns:
+        The curve and its areas, or None where every error is 0.
     """
     size = np.abs(np.asarray(error, np.float64))
     if not size.any():

@@ -15,24 +15,56 @@ from . import bragman2018, eatonrosen2018, elmahdy2021, hasan2021, kaushik2022
 
 # hasan2021 before eatonrosen2018: a V-Net is the former's where no method is named
 METHODS = {m.Config.METHOD: m for m in (bragman2018, kaushik2022, elmahdy2021, hasan2021, eatonrosen2018)}
-# what a budget says to the study besides: how to evaluate, and what all networks begin with (see run/common_start.py)
+# what a budget says to the experiment besides: how to evaluate, and what all networks begin with (run/common_start.py)
 OF_THE_STUDY = ("evaluation", "common")
 # the network of a config that names none
 DEFAULT = bragman2018.Config.NETWORKS[0]
 
 
 def build(config: Config):
-    """The Lightning module of a training. Raises `InputError` or `ValueError` for impossible arguments."""
+    """The Lightning module of a training.
+
+    Args:
+        config: of any method.
+
+    Returns:
+        A `core.task.Task` with a network to be trained.
+
+    Raises:
+        InputError: arguments that the network has not.
+        ValueError: arguments that it cannot have.
+    """
     return METHODS[config.method].make_task(config)
 
 
 def feed(prepared: Path, config: Config):
-    """The patients of a run, split, and patches of them. Raises `SystemExit` where there is nothing to train on."""
+    """The patients of a run, split, and patches of them.
+
+    Args:
+        prepared: the prepared folder.
+        config: of any method.
+
+    Returns:
+        What the method's `make_feed` gives.
+
+    Raises:
+        SystemExit: there is nothing to train on.
+    """
     return METHODS[config.method].make_feed(prepared, config)
 
 
 def config(**given) -> Config:
-    """Settings from Python: `config(network="m4", steps=100)`."""
+    """Settings from Python: `config(network="m4", steps=100)`.
+
+    Args:
+        **given: as YAML has them.
+
+    Returns:
+        Of the method that trains the network.
+
+    Raises:
+        SystemExit: as of `load`.
+    """
     return _read(given, dict.fromkeys(given, "settings"))
 
 
@@ -44,9 +76,13 @@ def load(path: Path, budget: Path | None = None, changes: dict | None = None) ->
         budget: YAML of what several networks share and, in `networks: {NAME: settings}`, of what is one network's own;
             it overrides the config.
         changes: what overrides both, see `changes_of`.
+
+    Returns:
+        Of the method that trains the network.
+
     Raises:
-        SystemExit: in one line with file and key, for a setting that nobody knows or that another method has, and for
-            a value that it cannot have.
+        SystemExit: in one line with file and key, for a setting that nobody knows or that another method has, and for a
+            value that it cannot have.
     """
     given = _yaml(path)
     if (path.parent / "split.json").exists() and path.name == "config.yaml":
@@ -68,9 +104,16 @@ def load(path: Path, budget: Path | None = None, changes: dict | None = None) ->
 
 
 def changes_of(words: list[str] | None) -> dict:
-    """`--set KEY=VALUE …` as {KEY: value}; "arguments.width" is one argument of the network.
+    """`--set KEY=VALUE …` as a dict; "arguments.width" is one argument of the network.
 
-    Raises `SystemExit` for a word without "=".
+    Args:
+        words: what the command line has, or None.
+
+    Returns:
+        {KEY: value}.
+
+    Raises:
+        SystemExit: a word without "=", or a value that YAML cannot read.
     """
     found = {}
     for word in words or []:
@@ -85,9 +128,17 @@ def changes_of(words: list[str] | None) -> dict:
 
 
 def table(name: str | None = None) -> str:
-    """`python -m training settings`: settings of a method, with type, default and meaning, and its networks' arguments.
+    """What `python -m training settings` prints: settings of a method, with type, default and meaning, and its
+    networks' arguments.
 
-    `name`: a method or a network; without it, what methods there are. Raises `SystemExit` for a name that is none.
+    Args:
+        name: a method or a network; None: what methods there are.
+
+    Returns:
+        Lines of text.
+
+    Raises:
+        SystemExit: a name that is none.
     """
     if name is None:
         return "\n".join(f"{method:<16} {', '.join(m.Config.NETWORKS)}" for method, m in METHODS.items())
@@ -108,16 +159,32 @@ def table(name: str | None = None) -> str:
 
 
 def of_run(run: Path) -> Config:
-    """Settings of a run folder, by whatever version it was begun: what an earlier one wrote of others is left out."""
+    """Settings of a run folder, by whatever version it was begun: what an earlier one wrote of others is left out.
+
+    Args:
+        run: the folder.
+
+    Returns:
+        Of the run's method.
+
+    Raises:
+        SystemExit: as of `load`.
+    """
     file = run / "config.yaml"
     given = _of_run(_yaml(file))
     return _read(given, dict.fromkeys(given, str(file)))
 
 
 def method_of(network: str, method: str | None = None) -> str | None:
-    """The method that trains a network: `method` where it is one, or else the first that has the network; None: nobody.
+    """The method that trains a network.
 
-    A card's `training.method` may be given as well: it says "organs" of what learnt organs in CT.
+    Args:
+        network: its name.
+        method: the one wanted, where it is one; or a card's `training.method`, which says "organs" of what learnt
+            organs in CT.
+
+    Returns:
+        Its name; the first that has the network where `method` is none; None where nobody has it.
     """
     if method in METHODS:
         return method

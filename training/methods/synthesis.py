@@ -22,7 +22,14 @@ class Synthesis(Task):
     INPUT, LAYOUT = "mr", torch.channels_last
 
     def truth(self, batch) -> torch.Tensor:
-        """The labels [n, y, x] that the network's classes mean."""
+        """The labels that the network's classes mean.
+
+        Args:
+            batch: of `PatchDataset`.
+
+        Returns:
+            [n, y, x].
+        """
         return batch["labels"]
 
     def validation_step(self, batch, index):
@@ -48,9 +55,11 @@ class Synthesis(Task):
         self.sums = sums if self.sums is None else self.sums + sums
 
     def on_validation_epoch_start(self):
+        """Lightning's; empties the sums."""
         self.sums = None
 
     def on_validation_epoch_end(self):
+        """Lightning's; logs MAE and Dice, and the score that early stopping looks at."""
         sums = total(self.sums)
         ratios = (sums[0::2] / sums[1::2].clamp_min(1)).float()
         names = [f"dice_{k}" for k in range(1, self.network.classes)]
@@ -62,5 +71,6 @@ class Synthesis(Task):
         self.log("val/score", ratios[0] + 0.2 * ratios[1] if regression else 1 - ratios.mean())
 
     def configure_optimizers(self):
+        """The config's optimiser and schedule."""
         optimiser = OPTIMISERS[self.config.optimiser](self.parameters(), lr=self.config.learning_rate)
         return schedule.configured(optimiser, self.config)

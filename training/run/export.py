@@ -151,8 +151,8 @@ def _as_shipped(config: Config, states: list[dict]) -> tuple[str, list[dict]]:
 def _identity(config: Config, split: dict) -> str:
     """Tells a run by its settings and patients; the same for a run that was cut and resumed, or done again."""
     learnt = {f.name: config.plain()[f.name] for f in config.settings() if f.metadata["learnt"]}
-    told = json.dumps([learnt, split["training"], split["validation"], split.get("hashes")], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    entry = json.dumps([learnt, split["training"], split["validation"], split.get("hashes")], sort_keys=True)
+    return hashlib.sha256(entry.encode()).hexdigest()[:16]
 
 
 def _require_own(out: Path, identity: str) -> None:
@@ -170,10 +170,10 @@ def _steps_of(model: str) -> int | None:
     is gone.
     """
     try:
-        told = bundle.read_card(bundle.find(model))["training"]
+        entry = bundle.read_card(bundle.find(model))["training"]
     except InputError:
         return None
-    return told["steps"] + (told.get("steps_before") or 0)
+    return entry["steps"] + (entry.get("steps_before") or 0)
 
 
 def _structures(card: dict, network: str, classes: int, card_file: Path) -> list[dict]:

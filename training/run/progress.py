@@ -143,8 +143,8 @@ class Progress(Callback):
         self.due = now + EVERY
         speed = done / (now - self.started)
         left = duration((self.steps - trainer.global_step) / speed)
-        told = {"loss": "train/loss", "val score": "val/score"}
-        found = {k: trainer.callback_metrics.get(v) for k, v in told.items()}
+        metrics = {"loss": "train/loss", "val score": "val/score"}
+        found = {k: trainer.callback_metrics.get(v) for k, v in metrics.items()}
         scores = "".join(f", {k} {float(v):.4g}" for k, v in found.items() if v is not None)
         print(f"step {trainer.global_step} of {self.steps}, {rate(speed)}, about {left} left{scores}", flush=True)
 

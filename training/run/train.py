@@ -129,9 +129,9 @@ def _run(prepared, file, out, minutes, stop_after, device, budget, changes, star
         finished = trained and settled
         if finished:
             folder.mark(out, folder.DONE, done, provenance.read_json(out / "stage.json").get("ended", ""))
-        told = f"step {done} of {config.steps}" + (", not settled yet" if trained and not settled else "")
+        reported = f"step {done} of {config.steps}" + (", not settled yet" if trained and not settled else "")
         print(
-            f"{out}: " + (f"finished, {told}" if finished else f"stopped at {told}; the same command goes on"),
+            f"{out}: " + (f"finished, {reported}" if finished else f"stopped at {reported}; the same command goes on"),
             flush=True,
         )
     return kept
@@ -308,7 +308,7 @@ def settle_batch_norm(task, patches, seconds: float | None = None) -> bool:
     torch.manual_seed(config.seed)
     device = next(network.parameters()).device
     network.train()
-    started = told = time.monotonic()
+    started = reported = time.monotonic()
     whole = True
     with torch.no_grad():
         for batch in range(task.settle_batches):
@@ -316,8 +316,8 @@ def settle_batch_norm(task, patches, seconds: float | None = None) -> bool:
             if batch and seconds is not None and now - started > seconds:
                 whole = False
                 break
-            if batch and now - told > progress.EVERY:
-                told, left = now, (now - started) / batch * (task.settle_batches - batch)
+            if batch and now - reported > progress.EVERY:
+                reported, left = now, (now - started) / batch * (task.settle_batches - batch)
                 print(f"settled {batch} of {task.settle_batches}, about {progress.duration(left)} left", flush=True)
             drawn = [patches.patch(batch * config.batch + k) for k in range(config.batch)]
             task.run_network({k: torch.stack([d[k] for d in drawn]).to(device) for k in drawn[0]})

@@ -36,7 +36,7 @@ class JobPanel(SectionJob):
     def __init__(self, ui, logic: JobLogic, torch: TorchProvider | None = None):
         self.ui, self.logic, self.torch = ui, logic, torch or TorchSetup()
         self.parameters, self._checked = None, (None, InputCheck())
-        self._told_for, self._installing = None, False
+        self._message_for, self._installing = None, False
         super().__init__(ui.progressBar, ui.statusLabel, ui.cancelButton, self._load, self.refresh)
         self.results = self.make_results()
         ui.modelComboBox.connect("currentIndexChanged(int)", self._model_chosen)
@@ -203,16 +203,16 @@ class JobPanel(SectionJob):
     def tell(self, text: str, kind: str = "plain") -> None:
         """The status line, about the inputs and the model of this moment."""
         show_message(self.ui.statusLabel, text, kind)
-        self._told_for = (self.inputs(), self.card) if text and self.parameters is not None else None
+        self._message_for = (self.inputs(), self.card) if text and self.parameters is not None else None
 
     def refresh(self) -> None:
         """Bring buttons and lines in step with the inputs."""
         ui = self.ui
         if (
-            self._told_for is not None
+            self._message_for is not None
             and self.parameters is not None
             and not self.running
-            and ((self.inputs(), self.card) != self._told_for)
+            and ((self.inputs(), self.card) != self._message_for)
         ):
             self.tell("")  # the line is about another input
         reason, kind = self._reason_not_to_run()

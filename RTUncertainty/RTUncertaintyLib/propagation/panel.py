@@ -22,8 +22,10 @@ class PropagationPanel(JobPanel):
     stages = {
         "read": _("Reading"),
         "align": _("Aligning"),
+        "search": _("Searching for the tissue"),
         "network": _("Sampling the network"),
         "refine": _("Refining the deformation"),
+        "sample": _("Sampling the deformation"),
         "assemble": _("Putting together"),
         "write": _("Writing"),
     }

@@ -27,9 +27,9 @@ class ReviewLink:
         )
 
     def _open(self) -> None:
-        told = open_review(self._run())
-        if told:
-            show_message(self._ui.statusLabel, told, "error")
+        message = open_review(self._run())
+        if message:
+            show_message(self._ui.statusLabel, message, "error")
 
 
 def open_review(run) -> str:

@@ -52,7 +52,17 @@ def missing_folders() -> list[str]:
 
 
 def find(model) -> Path:
-    """The folder of a bundle, by its card's name, its folder's or by path. Raises `InputError` when there is none."""
+    """The folder of a bundle.
+
+    Args:
+        model: name in its card, name of its folder, or a path.
+
+    Returns:
+        The folder with the model.json.
+
+    Raises:
+        InputError: there is none.
+    """
     path = Path(model)
     if (path / "model.json").is_file():
         return path
@@ -74,7 +84,17 @@ def find(model) -> Path:
 
 
 def read_card(folder) -> dict:
-    """The card of the bundle in `folder`, plus "folder". Raises `InputError` that names the file and what is wrong."""
+    """The card of a bundle, checked.
+
+    Args:
+        folder: of the bundle.
+
+    Returns:
+        What model.json says, and "folder".
+
+    Raises:
+        InputError: names the file and what is wrong in it.
+    """
     path = Path(folder) / "model.json"
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
@@ -148,7 +168,8 @@ def sha256(path: Path) -> str:
 
 
 def load(folder, device="cpu"):
-    """(card, list of networks in evaluation mode) of a bundle; weights are checked against the card's SHA-256.
+    """(card, list of networks in evaluation mode) of a bundle; weights are checked against the card's SHA-256. The list
+    of a card without a network holds None.
 
     Raises `InputError` for weights that are missing, truncated, tampered with, or do not fit the architecture.
     """
@@ -157,6 +178,8 @@ def load(folder, device="cpu"):
     from .. import networks
 
     card = read_card(find(folder))
+    if card["architecture"]["name"] == card_check.REGISTRATION:
+        return card, [None]
     name = card["weights"].get("file", "")
     path = Path(card["folder"]) / Path(name).name
     if not path.is_file():

@@ -8,10 +8,15 @@ import difflib
 import math
 import re
 
+# the architecture of a card without a network: it has no weights
+REGISTRATION = "registration"
+
 
 def fault(card: dict) -> str | None:
     """What is wrong with a card that has all required entries, in words that name the entry; None where nothing is."""
+    weightless = (card.get("architecture") or {}).get("name") == REGISTRATION
     for path, (test, wanted, optional) in _ENTRIES.items():
+        optional = optional or (weightless and path == "weights.file")
         value = card
         for key in path.split("."):
             value = value.get(key) if value is not None else None

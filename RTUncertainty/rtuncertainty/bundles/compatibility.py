@@ -21,8 +21,14 @@ AXES = ("left-right", "front-back", "head-foot")
 
 @dataclass(frozen=True)
 class Scan:
-    """What a card is compared with: voxels (any order of axes), `spacing` (mm) and `size` along `AXES`, and the DICOM
-    modality, empty when it is not known."""
+    """What a card is compared with.
+
+    Attributes:
+        array: voxels, any order of axes.
+        spacing: mm, along `AXES`.
+        size: voxels, along `AXES`.
+        modality: of DICOM; empty when it is not known.
+    """
 
     array: np.ndarray
     spacing: np.ndarray
@@ -39,7 +45,9 @@ class Scan:
 
 
 def require(card: dict, scan: Scan, name: str) -> None:
-    """Raise `InputError` when the scan cannot be what the model was trained for."""
+    """Raise `InputError` when the scan cannot be what the model was trained for. A card whose modality is null takes
+    any.
+    """
     wanted, is_ct = card["input"].get("modality", "MR"), image_io.is_ct(scan.array, scan.modality)
     if wanted == "MR" and is_ct:
         raise InputError(
@@ -59,8 +67,15 @@ def require(card: dict, scan: Scan, name: str) -> None:
 
 
 def require_reference(image: sitk.Image, name: str) -> None:
-    """Raise `InputError` when an image cannot be a CT in HU: not tagged or looking like one, and without air and
-    fat. It may lack either.
+    """Raises when an image cannot be a CT in HU: not tagged or looking like one, and without air and fat. It may lack
+    either.
+
+    Args:
+        image: 3-D.
+        name: what messages call it.
+
+    Raises:
+        InputError: it is no CT in HU.
     """
     if not image_io.looks_like_ct(image) and (
         image_io.modality(image) or sitk.GetArrayViewFromImage(image).min() > FAT_HU
@@ -72,9 +87,17 @@ def require_reference(image: sitk.Image, name: str) -> None:
 
 
 def warnings(card: dict, scan: Scan) -> list[str]:
-    """What does not match the card but need not stop a run: modality, spacing and field of view; whole sentences."""
+    """What does not match the card but need not stop a run: modality, spacing and field of view.
+
+    Args:
+        card: of the model.
+        scan: of the image.
+
+    Returns:
+        Whole sentences; none where all matches.
+    """
     wanted, out = card["input"], []
-    asked = str(wanted.get("modality", "")).upper()
+    asked = str(wanted.get("modality") or "").upper()
     if scan.modality and asked and scan.modality != asked:
         out.append(f"It is {scan.modality} by its DICOM tag; the model was trained on {asked}.")
     for key, words, values, digits in (

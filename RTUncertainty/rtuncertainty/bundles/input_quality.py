@@ -13,7 +13,7 @@ import math
 import numpy as np
 from scipy import ndimage, stats
 
-# of each statistic: whether a high value is the bad one, and how it is told
+# of each statistic: whether a high value is the bad one, and the text of its warning
 MEASURES = {
     "noise": (True, "The noise is {value:.1%} of the contrast in the body"),
     "sharpness": (False, "The edges in a slice rise by {value:.1%} of the contrast per mm"),
@@ -30,14 +30,19 @@ LAPLACE = np.array([[[1, -2, 1], [-2, 4, -2], [1, -2, 1]]], np.float32)
 
 
 def statistics(volume: np.ndarray, body: np.ndarray, spacing) -> dict[str, float]:
-    """{"noise", "sharpness", "sharpness_z"} of an image [z, y, x] in `body` (bool); `spacing` (x, y, z) in mm. NaN
-    where too little of it is there.
+    """Noise and sharpness of an image in the body, over its contrast (the 5th to the 95th percentile of the body).
 
-    noise: sd by the median absolute deviation of Immerkær's Laplacian in the slices (Immerkær 1996; the median keeps
-    edges out).
-    sharpness: the 95th percentile of the slope in the slices, per mm, after smoothing over a voxel, which keeps noise
-    out;
-    sharpness_z: that from slice to slice. All over the contrast: the 5th to the 95th percentile of the body.
+    Noise is the SD by the median absolute deviation of Immerkær's Laplacian in the slices (Immerkær 1996; the median
+    keeps edges out). Sharpness is the 95th percentile of the slope after smoothing over a voxel, which keeps noise out.
+
+    Args:
+        volume: [z, y, x], in the network's scale.
+        body: bool [z, y, x].
+        spacing: (x, y, z), mm.
+
+    Returns:
+        {"noise", "sharpness" in the slices (1/mm), "sharpness_z" from slice to slice (1/mm)}; NaN where too little of
+        the body is there.
     """
     inside = ndimage.binary_erosion(body, np.ones((1, 3, 3)))
     if inside.sum() < 100:
@@ -62,21 +67,45 @@ def statistics(volume: np.ndarray, body: np.ndarray, spacing) -> dict[str, float
 
 
 def quantiles(volume: np.ndarray, body: np.ndarray) -> list[float]:
-    """Of the intensities in the body, at `LEVELS`."""
+    """Quantiles of the intensities in the body.
+
+    Args:
+        volume: [z, y, x].
+        body: bool [z, y, x].
+
+    Returns:
+        One for each of `LEVELS`, in the unit of the volume.
+    """
     return np.quantile(volume[body], LEVELS).tolist()
 
 
 def histogram_distance(own, typical) -> float:
-    """Between two lists of `quantiles`: their mean distance (the first Wasserstein distance without the tails), over
-    the typical sd.
+    """How far two histograms are apart: the first Wasserstein distance without the tails.
+
+    Args:
+        own: of `quantiles`.
+        typical: of `quantiles`.
+
+    Returns:
+        Their mean distance, in typical SDs.
     """
     typical = np.asarray(typical, float)
-    # the span of the 5th to the 95th percentile is 3.29 sds of a normal distribution
+    # the span of the 5th to the 95th percentile is 3.29 SDs of a normal distribution
     return float(np.abs(np.asarray(own, float) - typical).mean() / max((typical[-1] - typical[0]) / 3.29, 1e-6))
 
 
 def measured(volume: np.ndarray, body: np.ndarray, spacing, stored: dict) -> dict[str, float]:
-    """All `MEASURES` of an image; `stored`: the card's `input.statistics`, whose typical quantiles count."""
+    """All `MEASURES` of an image.
+
+    Args:
+        volume: [z, y, x], in the network's scale.
+        body: bool [z, y, x].
+        spacing: (x, y, z), mm.
+        stored: the card's `input.statistics`, whose typical quantiles count.
+
+    Returns:
+        {measure: value}; NaN where it cannot be measured.
+    """
     found = statistics(volume, body, spacing)
     return found | {
         "histogram": histogram_distance(quantiles(volume, body), stored["quantiles"]) if body.any() else math.nan
@@ -84,13 +113,27 @@ def measured(volume: np.ndarray, body: np.ndarray, spacing, stored: dict) -> dic
 
 
 def evened(name: str, value):
-    """A measure on the scale on which it varies alike up and down: the logarithm of a ratio, the root of a distance."""
+    """A measure on the scale on which it varies alike up and down: the logarithm of a ratio, the root of a distance.
+
+    Args:
+        name: of `MEASURES`.
+        value: number or array.
+
+    Returns:
+        The same shape as `value`.
+    """
     return np.sqrt(value) if name == "histogram" else np.log(np.maximum(value, 1e-6))
 
 
 def deviations(found: dict[str, float], stored: dict) -> dict[str, float]:
-    """How far each measure, `evened`, is off to the bad side, in sds of the training images; 0 where it is as usual
-    or better.
+    """How far each measure, `evened`, is off to the bad side.
+
+    Args:
+        found: `measured` of the image.
+        stored: the card's `input.statistics`.
+
+    Returns:
+        {measure: SDs of the training images}; 0 where it is as usual or better, absent where it is NaN.
     """
     out = {}
     for name, known in stored["measures"].items():
@@ -105,22 +148,46 @@ def deviations(found: dict[str, float], stored: dict) -> dict[str, float]:
 
 
 def score(volume: np.ndarray, body: np.ndarray, spacing, stored: dict) -> float:
-    """One number for an image: the largest of its `deviations`; 0 is as good as the training images, and `limit`
-    where warnings begin.
+    """One number for how unlike the training images an image is: the largest of its `deviations`.
+
+    Args:
+        volume: [z, y, x], in the network's scale.
+        body: bool [z, y, x].
+        spacing: (x, y, z), mm.
+        stored: the card's `input.statistics`.
+
+    Returns:
+        SDs; 0 is as good as the training images, `limit` is where warnings begin.
     """
     return max(deviations(measured(volume, body, spacing, stored), stored).values(), default=0.0)
 
 
 def limit(cases: int) -> float:
-    """The deviation beyond which an image is warned of: Student's, as few training images know their spread badly."""
+    """The deviation beyond which an image is warned of: Student's, as few training images know their SD badly.
+
+    Args:
+        cases: number of training images.
+
+    Returns:
+        SDs.
+    """
     return float(stats.t.ppf(CONFIDENCE, max(1, cases - 1)))
 
 
 def warnings(volume: np.ndarray, body: np.ndarray, spacing, card: dict) -> list[str]:
-    """What of an image is worse than in the training images, in words; none for a card that does not know.
+    """What of an image is worse than in the training images.
 
-    Worse than usual by `limit`, and worse than in every training image: their sds take one that is unlike the others
+    Worse than usual by `limit`, and worse than in every training image: their SDs take one that is unlike the others
     for a rare one.
+
+    Args:
+        volume: [z, y, x], in the network's scale.
+        body: bool [z, y, x].
+        spacing: (x, y, z), mm.
+        card: of the model.
+
+    Returns:
+        Whole sentences; none for a card without `input.statistics`.
     """
     stored = card["input"].get("statistics")
     if not stored:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from .. import __version__
 from ..core.errors import Cancelled, InputError, RTUncertaintyError
-from ..core.events import CancelToken, Progress, as_json
+from ..core.events import CancelToken, Progress
 from ..core.runtime import ends_with_its_reader, prepare
-from . import dose, plan
+from . import dose, output, plan
+from .output import say, say_event
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,7 +42,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--output", required=True, help="folder for the results")
 
     p = commands.add_parser("propagate", help="planning CT and structures to a daily CT")
-    p.add_argument("--model", required=True, help="name of a shipped model or folder of a bundle")
+    p.add_argument(
+        "--model",
+        help="name of a shipped model or folder of a bundle (default: registration alone, for two scans of any region)",
+    )
     p.add_argument("--planning", required=True, help="planning CT: NIfTI, NRRD, MHA or a folder with one DICOM series")
     p.add_argument(
         "--structures",
@@ -51,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--daily", required=True, help="daily CT")
     p.add_argument("--rigid", default="on", choices=["on", "off"], help="rigid pre-alignment")
     p.add_argument(
-        "--refine", default="fast", choices=["off", "fast", "full"], help="steps of optimisation after the network"
+        "--refine",
+        choices=["off", "fast", "full"],
+        help="steps of optimisation after the network (default: fast; full without a model)",
     )
     p.add_argument(
         "--symmetric", default="on", choices=["on", "off"], help="on: swapping the scans gives the inverse deformation"
@@ -131,8 +137,16 @@ def _common(p):
 
 @ends_with_its_reader
 def main(arguments=None) -> int:
-    """Run a command line; returns the exit code."""
+    """Runs a command line; errors become one line on standard error.
+
+    Args:
+        arguments: without the program's name; None: those of the process.
+
+    Returns:
+        The exit code.
+    """
     prepare()
+    output.prepare()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_events = (
         any(a == "json" and b == "--progress" for a, b in zip(arguments[1:], arguments))
@@ -157,7 +171,7 @@ def main(arguments=None) -> int:
             "dose": _dose,
         }[args.command](args)
     except (Exception, KeyboardInterrupt) as error:
-        if "--debug" in arguments or isinstance(error, BrokenPipeError):
+        if "--debug" in arguments:
             raise
         if isinstance(error, KeyboardInterrupt):  # before a command looks after signals itself
             error = Cancelled("Cancelled; nothing was written.")
@@ -167,13 +181,13 @@ def main(arguments=None) -> int:
         if code == 1:
             text += " (run again with --debug for the traceback)"
         if as_events:
-            print(as_json({"event": "error", "exit_code": code, "message": text}), flush=True)
-        print(f"rtuncertainty: {text}", file=sys.stderr, flush=True)
+            say_event({"event": "error", "exit_code": code, "message": text})
+        say(f"rtuncertainty: {text}", error=True)
         return code
 
 
 def _quiet_itk(debug: bool) -> None:
-    """Keep ITK's warnings, several lines of C++ each, off standard error: what a user should know is told by us."""
+    """Keep ITK's warnings, several lines of C++ each, off standard error: what a user should know we say."""
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalWarningDisplay(debug)
@@ -193,18 +207,18 @@ def _models(args) -> int:
 
     cards, hidden = bundle.list_bundles(), bundle.hidden_bundles()
     if args.json:
-        print(json.dumps(cards, indent=1))
+        say(json.dumps(cards, indent=1))
     width = max((len(card["name"]) for card in cards), default=0)
     for card in cards if not args.json else []:
         for one in (card, *(c for c in hidden if c["name"] == card["name"])):
             unused = "" if one is card else "  (not used: see above)"
-            print(f"{one['name']:{width}} {one['version']:8} {one['title']}  {one['folder']}{unused}")
+            say(f"{one['name']:{width}} {one['version']:8} {one['title']}  {one['folder']}{unused}")
     for line in bundle.missing_folders():
-        print(line, file=sys.stderr)
+        say(line, error=True)
     for fault in bundle.broken_bundles().values():
-        print(f"broken: {fault}", file=sys.stderr)
+        say(f"broken: {fault}", error=True)
     if not cards and not args.json:
-        print("No models found; set RTU_MODELS to a folder of bundles.")
+        say("No models found; set RTU_MODELS to a folder of bundles.")
     return 0
 
 
@@ -213,27 +227,39 @@ def _show(kind: str):
 
     def text(event):
         if event["event"] == "note":
-            print(f"\nnote: {event['message']}", file=sys.stderr, flush=True)
-        elif event["event"] == "progress" and sys.stderr.isatty():
+            say(f"\nnote: {event['message']}", error=True)
+        elif event["event"] == "progress" and _at_a_terminal():
             left = event["seconds_left"]
             after = f", about {left:.0f} s left" if left is not None else ""
-            print(
-                f"\r{event['overall']:4.0%}  {event['message']}{after}".ljust(79), end="", file=sys.stderr, flush=True
-            )
+            say(f"\r{event['overall']:4.0%}  {event['message']}{after}".ljust(79), error=True, end="")
 
-    return {"json": lambda e: print(as_json(e), flush=True), "text": text, "none": None}[kind]
+    def lines(event):
+        # whoever listened to events may be gone while the terminal is there; where both are, so is who started the run
+        if not say_event(event) and not say("note: nobody reads the events any more; the run goes on.", error=True):
+            raise Cancelled("Left alone by who started it; nothing was written.")
+
+    return {"json": lines, "text": text, "none": None}[kind]
+
+
+def _at_a_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # no standard error, or a closed one
+        return False
 
 
 def _cancel_on_signal() -> CancelToken:
-    """SIGINT and SIGTERM cancel; a second one ends the program at once."""
+    """SIGINT, SIGTERM and SIGHUP cancel; a second one ends the program at once. Under nohup, SIGHUP does nothing."""
     token = CancelToken()
 
     def stop(number, frame):
         signal.signal(number, signal.SIG_DFL)
         token.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    for number in (signal.SIGINT, signal.SIGTERM, hangup):
+        if number is not None and not (number == hangup and signal.getsignal(number) == signal.SIG_IGN):
+            signal.signal(number, stop)
     return token
 
 
@@ -243,7 +269,7 @@ def _predict(args) -> int:
     progress = Progress(
         _show(args.progress), _cancel_on_signal(), tuple(n for n in ("scene", "report") if getattr(args, n))
     )
-    output = job.predict_to_folder(
+    folder = job.predict_to_folder(
         args.input,
         args.model,
         args.output,
@@ -256,7 +282,7 @@ def _predict(args) -> int:
         bias_field=args.bias_field,
         reference=args.reference,
     )
-    _done(output, args)
+    _done(folder, args)
     return 0
 
 
@@ -270,7 +296,7 @@ def _propagate(args) -> int:
         tuple(n for n in ("scene", "report") if getattr(args, n)),
         shares=PROPAGATION,
     )
-    output = propagate_to_folder(
+    folder = propagate_to_folder(
         args.planning,
         args.structures,
         args.daily,
@@ -286,7 +312,7 @@ def _propagate(args) -> int:
         refine=args.refine,
         symmetric=args.symmetric,
     )
-    _done(output, args)
+    _done(folder, args)
     return 0
 
 
@@ -309,27 +335,27 @@ def _export(args) -> int:
     )
     _done(done.folder.absolute(), args)
     if args.progress != "json":
-        print("\n".join(dicom.summary(done)))
+        say("\n".join(dicom.summary(done)))
     return 0
 
 
 def _dose(args) -> int:
     plans = plan.library()
     progress = Progress(_show(args.progress), _cancel_on_signal(), shares=plans.SHARES)
-    output = plan.run(args, progress)
-    _done(output, args)
+    folder = plan.run(args, progress)
+    _done(folder, args)
     if args.progress != "json":
-        print("\n".join(plans.summary(output)))
+        say("\n".join(plans.summary(folder)))
     return 0
 
 
-def _done(output: Path, args) -> None:
+def _done(folder: Path, args) -> None:
     if args.progress == "json":
-        print(as_json({"event": "done", "output": str(output)}), flush=True)
+        say_event({"event": "done", "output": str(folder)})
     else:
-        if sys.stderr.isatty():
-            print(file=sys.stderr)
-        print(output)
+        if _at_a_terminal():
+            say("", error=True)
+        say(str(folder))
 
 
 def _demo(args) -> int:
@@ -345,7 +371,7 @@ def _demo(args) -> int:
             ("scene", "report") if args.scene else ("report",),
             shares=PROPAGATION,
         )
-        output = demo_propagation.run(
+        folder = demo_propagation.run(
             args.output,
             args.model or demo_propagation.MODEL,
             progress,
@@ -358,7 +384,7 @@ def _demo(args) -> int:
         progress = Progress(
             _show(args.progress), _cancel_on_signal(), ("scene", "report") if args.scene else ("report",)
         )
-        output = demo.run(
+        folder = demo.run(
             args.output,
             args.model or "limb-t1-synct",
             progress,
@@ -369,5 +395,5 @@ def _demo(args) -> int:
             device=args.device,
         )
     if args.progress == "json":
-        _done(output, args)
+        _done(folder, args)
     return 0

@@ -10,10 +10,19 @@ from ..core.errors import InputError
 from ..core.events import Progress
 from ..jobs import prediction as job
 from ..results import Result
+from .output import say
 
 
 def find_image(folder: Path, stem: str) -> Path | None:
-    """The image or DICOM folder called `stem` in `folder`, or None."""
+    """The image or DICOM folder of a name.
+
+    Args:
+        folder: where it is looked for.
+        stem: the name without a suffix.
+
+    Returns:
+        Its path, or None.
+    """
     if (folder / stem).is_dir():
         return folder / stem
     return next((folder / (stem + s) for s in image_io.SUFFIXES if (folder / (stem + s)).is_file()), None)
@@ -30,19 +39,31 @@ def run(
     samples: int = 20,
     device: str = "auto",
 ) -> Path:
-    """Predict a digital limb (seeded) or the `mr` (and `ct`) in the folder `case`, with report and, if asked, scene.
+    """Predicts a digital limb, or the `mr` (and `ct`) of a folder, with report and, if asked, scene.
 
-    Prints where the results are and how large the error against the true CT is. Returns the result folder.
-    Raises `InputError` when `case` holds no MR, and what `job.predict_to_folder` raises.
+    Prints where the results are and how large the error against the true CT is.
+
+    Args:
+        output: the result folder.
+        model: name or folder of a bundle.
+        progress: takes the stages; its token cancels.
+        case: a folder with an MR and perhaps a CT; None: the digital limb.
+        scene: whether `scene.mrb` is wanted.
+        limb_seed: of the digital limb.
+        samples: T ≥ 2.
+        device: auto, cpu, cuda, cuda:n.
+
+    Returns:
+        The result folder.
+
+    Raises:
+        InputError: `case` holds no MR, and what `predict_to_folder` raises.
     """
     output = Path(output)
     if case is None:
         from ..phantoms import limb
 
-        print(
-            f"Making a digital limb (an MR, its true CT and structures, seed {limb_seed}) in {output / 'input'}",
-            flush=True,
-        )
+        say(f"Making a digital limb (an MR, its true CT and structures, seed {limb_seed}) in {output / 'input'}")
         limb.write_limb(output / "input", limb_seed)
         folder = output / "input"
     else:
@@ -53,7 +74,7 @@ def run(
     if mr is None:
         raise InputError(f"{folder} holds no mr (mr.nii.gz, mr.nrrd, mr.mha or a DICOM folder called mr).")
     time = "this takes about a minute on two cores" if case is None else "the time grows with the size of the body"
-    print(f"Running the model; {time}.", flush=True)
+    say(f"Running the model; {time}.")
     result = job.predict_to_folder(
         mr,
         model,
@@ -65,26 +86,30 @@ def run(
         samples=samples,
         device=device,
     )
-    print("\n".join(["", *told(result, folder / "labels.nii.gz" if case is None else None), ""]), flush=True)
+    say("\n".join(["", *summary_lines(result, folder / "labels.nii.gz" if case is None else None), ""]))
     return result
 
 
-def told(result: Path, truth: Path | None = None) -> list[str]:
+def summary_lines(result: Path, truth: Path | None = None) -> list[str]:
     """What a result folder holds, in lines for a person: errors, volumes, flags, files.
 
-    `truth`: a label image (values of `phantom.LABELS`) on the grid of the result, or None.
+    Args:
+        result: the folder.
+        truth: a label image (values of `phantoms.limb.LABELS`) on the grid of the result, or None.
+
+    Returns:
+        The lines.
     """
     found = Result.read(result)
     lines = _errors(found.table("metrics"), truth is not None)
     lines.append("Structures")
     known = _truth(found, truth) if truth is not None else {}
     for r in found.table("volumes"):
-        doubt = "" if r["calibrated"] == "yes" else ", not calibrated"
+        note = "" if r["calibrated"] == "yes" else ", not calibrated"
         ends = [float(r[c]) for c in ("lower_ml", "upper_ml") if r[c]]
         interval = "{:.0%} interval {:.1f} to {:.1f} ml".format(float(r["level"]), *ends) if ends else "no interval"
         lines.append(
-            f"  {r['structure']:12} {float(r['volume_ml']):8.1f} ml   ({interval}{doubt})"
-            f"{known.get(r['structure'], '')}"
+            f"  {r['structure']:12} {float(r['volume_ml']):8.1f} ml   ({interval}{note}){known.get(r['structure'], '')}"
         )
     lines += [f"  {r['subject']}: {r['flag']} ({r['severity']}). {r['reason']}" for r in found.table("flags")]
     lines += [f"  {text}" for text in found.missing_sds()]

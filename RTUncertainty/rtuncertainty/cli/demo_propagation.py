@@ -11,6 +11,7 @@ from ..core import image_io, structure_set, surfaces
 from ..core.events import Progress
 from ..jobs.propagation import propagate_to_folder
 from ..results import Result
+from .output import say
 
 MODEL = "pelvis-ct-propagation-phantom"
 # far from the digital pelves that the model was trained on, which are numbered from 0
@@ -18,7 +19,12 @@ FIRST_SEED = 5000
 
 
 def make_case(folder: Path, seed: int) -> None:
-    """Write planning.nii.gz, structures.seg.nrrd, daily.nii.gz and truth.seg.nrrd (on the daily grid) into `folder`."""
+    """Writes planning.nii.gz, structures.seg.nrrd, daily.nii.gz and truth.seg.nrrd (on the daily grid).
+
+    Args:
+        folder: where to.
+        seed: of the digital pelvis and of its day.
+    """
     from ..phantoms.daily_anatomy import daily_scan
     from ..phantoms.pelvis import LABELS, digital_pelvis
 
@@ -36,20 +42,34 @@ def make_case(folder: Path, seed: int) -> None:
 def run(
     output, model: str, progress: Progress, *, scene=False, seed: int = 7, samples: int = 20, device: str = "auto"
 ) -> Path:
-    """Propagate the structures of a digital pelvis (seeded) to its simulated day; returns the result folder.
+    """Propagates the structures of a digital pelvis to its simulated day.
 
-    Prints where the results are and how far the contours are from the truth. Raises what `propagate_to_folder` raises.
+    Prints where the results are and how far the contours are from the truth.
+
+    Args:
+        output: the result folder.
+        model: name or folder of a bundle.
+        progress: takes the stages; its token cancels.
+        scene: whether `scene.mrb` is wanted.
+        seed: of the digital pelvis and of its day.
+        samples: T ≥ 2.
+        device: auto, cpu, cuda, cuda:n.
+
+    Returns:
+        The result folder.
+
+    Raises:
+        InputError: what `propagate_to_folder` raises.
     """
     output = Path(output)
     case = output / "input"
-    print(
+    say(
         f"Making a digital pelvis and another day of it (planning CT, structures, daily CT and truth, seed {seed}) in "
         f"{case}",
-        flush=True,
     )
     with image_io.Staging(output / "result").writing():
         make_case(case, seed)
-    print("Running the model; this takes about half a minute on two cores.", flush=True)
+    say("Running the model; this takes about half a minute on two cores.")
     result = propagate_to_folder(
         case / "planning.nii.gz",
         case / "structures.seg.nrrd",
@@ -62,12 +82,20 @@ def run(
         samples=samples,
         device=device,
     )
-    print("\n".join(["", *told(result, case), ""]), flush=True)
+    say("\n".join(["", *summary_lines(result, case), ""]))
     return result
 
 
-def told(result: Path, case: Path) -> list[str]:
-    """What a result folder holds, in lines for a person: every contour beside the truth in `case`, flags, files."""
+def summary_lines(result: Path, case: Path) -> list[str]:
+    """What a result folder holds, in lines for a person: every contour beside the truth, flags, files.
+
+    Args:
+        result: the folder.
+        case: the folder of `make_case`.
+
+    Returns:
+        The lines.
+    """
     written = Result.read(result)
     truth, planned = (structure_set.read(case / f"{name}.seg.nrrd") for name in ("truth", "structures"))
     found = written.structures()
@@ -84,10 +112,10 @@ def told(result: Path, case: Path) -> list[str]:
                 sitk.Resample(planned[name].mask, daily, sitk.Transform(), sitk.sitkNearestNeighbor), truth[name].mask
             ),
         )
-        light = {"green": "agree", "amber": "look", "red": "check"}.get(row["light"], "one path only")
+        agreement = {"green": "agree", "amber": "look", "red": "check"}.get(row["light"], "one path only")
         lines.append(
             f"  {name:20} {own[0]:.2f}  {own[1]:4.1f} mm   ({left[0]:.2f}  {left[1]:4.1f} mm)   {row['default']}, "
-            f"{light}: {row['reason']}"
+            f"{agreement}: {row['reason']}"
         )
     lines += [f"  {r['subject']}: {r['flag']} ({r['severity']}). {r['reason']}" for r in written.table("flags")]
     lines.append("")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from .output import say
 
 
 def add(commands) -> None:
@@ -19,6 +19,9 @@ def add(commands) -> None:
     )
     p.add_argument(
         "--bands", metavar="DIR", help="folder that predict or propagate wrote: its inside_ images become 5-95 %% bands"
+    )
+    p.add_argument(
+        "--scan", help="the scan that the structures were drawn on: thickness of those with contours in one plane only"
     )
     p.add_argument(
         "--prescription", type=float, metavar="GY", help="also tell doses in percent of it, and V95, V100, V107"
@@ -57,11 +60,21 @@ def _common(p):
 
 
 def _note(message: str) -> None:
-    print(f"note: {message}", file=sys.stderr, flush=True)
+    say(f"note: {message}", error=True)
 
 
 def dvh(args) -> int:
-    """Run `dvh`; prints the paths of both tables, or events."""
+    """Runs `dvh`; prints the paths of both tables, or events.
+
+    Args:
+        args: parsed.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: what `dose` raises.
+    """
     from ..core.events import Progress
     from ..dose.job import SHARES, dvh_to_files
     from ..sampling.inference import choose_device
@@ -74,6 +87,7 @@ def dvh(args) -> int:
         args.structures,
         args.output,
         band_folder=args.bands,
+        scan=args.scan,
         unit=args.dose_unit,
         prescription=args.prescription,
         device=choose_device(args.device),
@@ -83,12 +97,22 @@ def dvh(args) -> int:
     if events:
         _done(paths[0], args)
     else:
-        print("\n".join(map(str, paths)))
+        say("\n".join(map(str, paths)))
     return 0
 
 
 def gamma(args) -> int:
-    """Run `gamma`; prints the pass rate in one line."""
+    """Runs `gamma`; prints the pass rate in one line.
+
+    Args:
+        args: parsed.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: what `dose` raises.
+    """
     from ..dose.job import gamma_to_file
     from ..sampling.inference import choose_device
 
@@ -106,13 +130,16 @@ def gamma(args) -> int:
         max_gamma=args.max_gamma,
     )
     if found.outside:
-        _note(f"{found.outside} voxels above the cut-off lie beyond the evaluated dose and do not count.")
-    print(
+        _note(
+            f"{found.outside} voxels above the cut-off lie beyond the evaluated dose, or so near to its end that "
+            "whether they pass cannot be known; they do not count."
+        )
+    say(
         f"{found.pass_rate():.2f} % of {found.evaluated} voxels pass {args.dose_percent:g} %/{args.distance_mm:g} mm "
         f"({'local' if args.local else 'global'}, cut-off {args.cutoff:g} %); mean gamma {found.mean():.3f}"
     )
     if args.output:
-        print(args.output)
+        say(args.output)
     return 0
 
 

@@ -73,8 +73,13 @@ def add(commands) -> None:
 
 
 def library():
-    """The package `rtuncertainty.dose.plan`. Raises `InputError` that says what to install where it or pydosert is
-    missing.
+    """What computes doses.
+
+    Returns:
+        The package `rtuncertainty.dose.plan`.
+
+    Raises:
+        InputError: it or pydosert is missing; says what to install.
     """
     for name, remedy in (("pydosert", REMEDY), ("rtuncertainty.dose.plan", "install RTUncertainty again")):
         try:
@@ -86,7 +91,18 @@ def library():
 
 
 def run(args, progress) -> Path:
-    """Run `dose`; returns the folder."""
+    """Runs `dose`.
+
+    Args:
+        args: parsed.
+        progress: takes the stages; its token cancels.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: options that do not go with each other, and what `dose_to_folder` raises.
+    """
     from ..report import dose_page
     from ..sampling.inference import choose_device
 

@@ -11,21 +11,36 @@ from .errors import InputError
 
 TISSUE_HU = -300.0
 AIR_HU = -1000.0
-# HU that the networks tell apart, and the HU of one unit
+# HU that the networks distinguish, and the HU of one unit
 WINDOW = (-500.0, 1000.0)
 UNIT = 500.0
 
 
 def normalised(hu: np.ndarray) -> np.ndarray:
-    """HU from -500 to 1000 as -1 to 2, float32."""
+    """HU in the scale of the networks: from -500 to 1000 as -1 to 2.
+
+    Args:
+        hu: any shape.
+
+    Returns:
+        float32, the same shape.
+    """
     return (np.clip(hu, *WINDOW) / UNIT).astype(np.float32)
 
 
 def body_mask(ct: sitk.Image, name: str = "the CT") -> sitk.Image:
-    """Patient against air, couch and mask, uint8: the largest piece above -300 HU after an opening of 4 mm, filled
-    slice by slice.
+    """Patient against air, couch and mask: the largest piece above -300 HU after an opening of 4 mm, filled slice by
+    slice.
 
-    Raises `InputError` when there is none.
+    Args:
+        ct: HU.
+        name: what messages call it.
+
+    Returns:
+        uint8 on the grid of the CT.
+
+    Raises:
+        InputError: there is no patient.
     """
     tissue = sitk.GetArrayViewFromImage(ct) > TISSUE_HU
     reach = [max(1, round(4.0 / s)) for s in ct.GetSpacing()[:2]][::-1]

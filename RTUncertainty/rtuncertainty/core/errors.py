@@ -2,7 +2,7 @@
 
 
 class RTUncertaintyError(Exception):
-    """Base of every error that is told to the user in one line. Exit code 1."""
+    """Base of every error that is shown to the user in one line. Exit code 1."""
 
     exit_code = 1
 

@@ -12,8 +12,18 @@ from .errors import Cancelled
 
 # stage -> share of a run's time, measured on a 256 × 256 × 80 MR with 20 samples on two cores
 SHARES = {"read": 0.02, "preprocess": 0.06, "network": 0.80, "assemble": 0.06, "write": 0.06}
-# the same of a propagation, of 128 × 128 × 110 voxels with 20 samples and 20 structures
-PROPAGATION = {"read": 0.05, "align": 0.10, "network": 0.35, "refine": 0.25, "assemble": 0.15, "write": 0.10}
+# the same of a propagation, of 128 × 128 × 110 voxels with 20 samples and 20 structures; without a network it searches
+# in its place and samples after the refinement
+PROPAGATION = {
+    "read": 0.05,
+    "align": 0.10,
+    "search": 0.0,
+    "network": 0.35,
+    "refine": 0.25,
+    "sample": 0.0,
+    "assemble": 0.15,
+    "write": 0.10,
+}
 EXTRA = {"scene": 0.05, "report": 0.03}
 
 
@@ -24,20 +34,30 @@ class CancelToken:
         self._event = threading.Event()
 
     def cancel(self) -> None:
+        """Asks the job to stop."""
         self._event.set()
 
     def check(self) -> None:
-        """Raise `Cancelled` when `cancel` was called."""
+        """Lets a job go on, or not.
+
+        Raises:
+            Cancelled: `cancel` was called.
+        """
         if self._event.is_set():
             raise Cancelled("Cancelled; nothing was written.")
 
 
 @dataclass
 class Progress:
-    """Turns stages and fractions into events (dicts, see DESIGN) and keeps the time of each stage in `seconds`.
+    """Turns stages and fractions into events (dicts) and keeps the time of each stage.
 
-    `listener` is called with every event. `extra` names the optional stages that will follow ("scene", "report").
-    `shares`: the stages of the job and their shares of its time.
+    Attributes:
+        listener: called with every event.
+        cancel: the token that every stage looks at.
+        extra: names of the optional stages that will follow ("scene", "report").
+        seconds: {stage: its time}.
+        notes: texts for the user, as `note` took them.
+        shares: {stage of the job: its share of the time}.
     """
 
     listener: Callable[[dict], None] | None = None
@@ -54,7 +74,16 @@ class Progress:
         self._stage, self._started, self._stage_started = None, time.monotonic(), time.monotonic()
 
     def stage(self, name: str, fraction: float = 0.0, message: str = "") -> None:
-        """Say how far a stage is (0 to 1); raises `Cancelled` when the job was cancelled."""
+        """Says how far a stage is.
+
+        Args:
+            name: of the stage; another one than before closes that.
+            fraction: 0 to 1.
+            message: a text for the user.
+
+        Raises:
+            Cancelled: the job was cancelled.
+        """
         self.cancel.check()
         now = time.monotonic()
         if name != self._stage:
@@ -92,7 +121,11 @@ class Progress:
             self._stage = None
 
     def note(self, message: str) -> None:
-        """Something that the user should know; kept in `notes` for the summary."""
+        """Something that the user should know; kept in `notes` for the summary.
+
+        Args:
+            message: whole sentences.
+        """
         self.notes.append(message)
         self._tell({"event": "note", "message": message})
 
@@ -101,6 +134,6 @@ class Progress:
             self.listener(event)
 
 
-def as_json(event: dict) -> str:
-    """One JSON line of an event."""
-    return json.dumps(event, ensure_ascii=False)
+def as_json(event: dict, ascii_only: bool = False) -> str:
+    """One JSON line of an event; ascii_only: other letters are escaped."""
+    return json.dumps(event, ensure_ascii=ascii_only)

@@ -13,7 +13,16 @@ from .errors import InputError
 
 
 def same_grid(a: sitk.Image, b: sitk.Image, tolerance: float = 1e-3) -> bool:
-    """Whether two images have voxels in the same places, to `tolerance` of a voxel's edge."""
+    """Whether two images have voxels in the same places.
+
+    Args:
+        a: 3-D image.
+        b: 3-D image.
+        tolerance: of a voxel's edge.
+
+    Returns:
+        True or False.
+    """
     if a.GetSize() != b.GetSize():
         return False
     edge = min(a.GetSpacing())
@@ -29,14 +38,26 @@ def to_axial(image: sitk.Image) -> sitk.Image:
     """The same voxels, axes permuted and flipped to be nearest to LPS: slices are then as axial as they can be.
 
     No interpolation takes place; an oblique image keeps its oblique planes.
+
+    Args:
+        image: 3-D.
+
+    Returns:
+        The image at the same place in space.
     """
     return sitk.DICOMOrient(image, "LPS")
 
 
 def in_patient_axes(directions: np.ndarray, spacing, size) -> tuple[np.ndarray, np.ndarray]:
-    """Spacing (mm) and number of voxels along left-right, front-back and head-foot, by the nearest image axis.
+    """Spacing and size along left-right, front-back and head-foot, by the nearest image axis.
 
-    directions: 3 × 3, a column for each image axis (LPS or RAS); spacing and size along the image's axes.
+    Args:
+        directions: [3, 3], a column for each image axis (LPS or RAS).
+        spacing: along the image's axes, mm.
+        size: along the image's axes, voxels.
+
+    Returns:
+        (spacing in mm, number of voxels).
     """
     cosines, order = np.abs(directions), [0, 0, 0]
     for _pass in range(3):
@@ -47,8 +68,14 @@ def in_patient_axes(directions: np.ndarray, spacing, size) -> tuple[np.ndarray, 
 
 
 def bounding_box(mask: np.ndarray, margin=0) -> tuple[slice, ...]:
-    """The box around a mask that has a voxel, as slices; widened by `margin` voxels (one number, or one for each
-    axis), within the image.
+    """The box around a mask, within the image.
+
+    Args:
+        mask: bool with a voxel, any number of axes.
+        margin: voxels by which it is widened, one number or one for each axis.
+
+    Returns:
+        A slice for each axis.
     """
     margins = np.broadcast_to(np.asarray(margin, int), mask.ndim)
     spans = [np.flatnonzero(mask.any(tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)]
@@ -59,17 +86,33 @@ def bounding_box(mask: np.ndarray, margin=0) -> tuple[slice, ...]:
 
 
 def like(array: np.ndarray, grid: sitk.Image, dtype=np.float32) -> sitk.Image:
-    """An image of `array` [z, y, x] in the geometry of `grid`."""
+    """An image of an array, in the geometry of another.
+
+    Args:
+        array: [z, y, x].
+        grid: the image whose geometry it takes.
+        dtype: of its voxels.
+
+    Returns:
+        The image; a copy.
+    """
     image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=dtype))
     image.CopyInformation(grid)
     return image
 
 
 def resampled_grid(image: sitk.Image, spacing) -> sitk.Image:
-    """An empty grid with the field of view and the directions of `image` and voxels of about `spacing` (x, y, z; mm).
+    """An empty grid with the field of view and the directions of an image and other voxels.
 
-    An entry of `None` keeps the image's own spacing along that axis. The number of voxels is rounded and the spacing
-    then fitted to it, so that the outer faces of both grids coincide exactly.
+    The number of voxels is rounded and the spacing then fitted to it, so that the outer faces of both grids coincide
+    exactly.
+
+    Args:
+        image: 3-D.
+        spacing: (x, y, z), mm, about; None keeps the image's own along that axis.
+
+    Returns:
+        An image to be used as `grid`.
     """
     old_size, old_spacing = np.array(image.GetSize()), np.array(image.GetSpacing())
     wanted = np.array([s if s is not None else o for s, o in zip(spacing, old_spacing)], float)
@@ -86,10 +129,16 @@ def resampled_grid(image: sitk.Image, spacing) -> sitk.Image:
 
 
 def resample(image: sitk.Image, grid: sitk.Image, interpolation="linear", background: float = 0.0) -> sitk.Image:
-    """`image` on the voxels of `grid`; outside of the image's field of view, `background`.
+    """An image on other voxels, smoothed first where they become larger (`smoothed_for`).
 
-    Where voxels become larger it is smoothed first (`smoothed_for`); label images (`interpolation="nearest"`) are never
-    smoothed.
+    Args:
+        image: 3-D scalar.
+        grid: the image whose voxels are wanted.
+        interpolation: "linear", or "nearest" for label images, which are never smoothed.
+        background: outside of the image's field of view.
+
+    Returns:
+        On `grid`.
     """
     if same_grid(image, grid):
         return image
@@ -106,8 +155,16 @@ def resample(image: sitk.Image, grid: sitk.Image, interpolation="linear", backgr
 
 
 def smoothed_for(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
-    """`image` (float32) on its own voxels; where those of `grid` are larger by `ratio`, smoothed by the Gaussian that
-    suppresses aliasing (sd = 0.5·sqrt(ratio² − 1) voxels)."""
+    """An image without what larger voxels could not show: the Gaussian that suppresses aliasing, SD = 0.5·sqrt(ratio² −
+    1) voxels.
+
+    Args:
+        image: 3-D scalar.
+        grid: the image with the voxels that are `ratio` times as large.
+
+    Returns:
+        float32 on the image's own voxels.
+    """
     image = sitk.Cast(image, sitk.sitkFloat32)
     ratio = np.array(grid.GetSpacing()) / np.array(image.GetSpacing())
     if ratio.max() <= 1.05:
@@ -118,7 +175,17 @@ def smoothed_for(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
 
 
 def require_overlap(image: sitk.Image, other: sitk.Image, name: str, other_name: str) -> None:
-    """Raise `InputError` when two images share no volume in space."""
+    """Raises when two images share no volume in space.
+
+    Args:
+        image: 3-D.
+        other: 3-D.
+        name: what messages call the first.
+        other_name: what messages call the other.
+
+    Raises:
+        InputError: they do not overlap.
+    """
 
     def box(i):
         n = np.array(i.GetSize())

@@ -3,44 +3,57 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import json
 import os
-import struct
+import shutil
 import tempfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from . import slice_stack
 from .errors import InputError
+from .scans import dicom_scan, headers
+from .scans.headers import from_border
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 # scalar products of axes that count as 0; headers are rounded. No field of view is longer than a patient, mm
 RIGHT_ANGLE, LARGEST_MM = 1e-3, 3000.0
 
 
-def read(path, padded: bool = False) -> sitk.Image:
+def read(path, padded: bool = False, tell=None) -> sitk.Image:
     """A 3-D scalar image from a NIfTI, NRRD or MetaImage file, or from a folder with one DICOM series. `padded`: see
-    `check`.
+    `check`; `tell`: called with notes, lines of text, on what the file leaves open.
 
     Raises `InputError` that names the file, what is wrong with it and what to do.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist; give an image file or a folder with a DICOM series.")
-    if path.is_dir():
-        return _read_dicom(path)
-    check_nifti(path, padded)
+    if path.is_dir() or dicom_scan.is_dicom(path):
+        image = dicom_scan.read(path, tell)
+        checked = check(image, str(path), padded)
+        for key in ("modality", "frame_of_reference"):
+            if image.HasMetaDataKey(key):
+                checked.SetMetaData(key, image.GetMetaData(key))
+        return checked
+    image = _read_file(
+        path, f"{path} cannot be read as an image ({{}}); give NIfTI, NRRD, MHA or a DICOM folder.", padded, tell
+    )
+    return check(image, str(path), padded)
+
+
+def _read_file(path: Path, wrong: str, padded: bool = False, tell=None) -> sitk.Image:
+    """An image file as it is stored, at its place. `wrong`: the text of the error where it cannot be read, {} in it for
+    the reason.
+    """
+    header = headers.read_nifti(path, padded)
+    headers.require_place(path, tell)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        raise InputError(
-            f"{path} cannot be read as an image ({_reason(error)}); give NIfTI, NRRD, MHA or a DICOM folder."
-        ) from error
-    return check(image, str(path), padded)
+        raise InputError(wrong.replace("{}", _reason(error))) from error
+    return headers.placed(image, header, path, tell)
 
 
 def _reason(error: RuntimeError) -> str:
@@ -57,108 +70,24 @@ def _reason(error: RuntimeError) -> str:
 def read_stored(path, wrong: str) -> sitk.Image:
     """An image file as it is stored: with its own pixel type, and unlike `read` one that holds a single value, too.
 
-    Raises `InputError` as `check_nifti`, or with the text `wrong` where it cannot be read.
+    Raises `InputError` as `read` does, or with the text `wrong` where it cannot be read.
     """
-    check_nifti(path)
-    try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise InputError(wrong) from error
-
-
-def check_nifti(path, padded: bool = False) -> None:
-    """Raise `InputError` for a NIfTI-1 file that is cut short, holds NaN or infinite values, or whose header makes no
-    image.
-
-    With `padded`, NaN that reaches in from the border is background and no fault.
-    ITK reads a truncated file without a word, turns NaN into 0 and a voxel size of 0 into 1 mm, so the file itself is
-    looked at. Files of other kinds are not.
-    """
-    path = Path(path)
-    if not path.name.lower().endswith((".nii", ".nii.gz")):
-        return
-    opened = gzip.open if path.name.lower().endswith(".gz") else open
-    try:
-        with opened(path, "rb") as f:
-            header = f.read(352)
-            order = next((o for o in "<>" if len(header) >= 348 and struct.unpack(o + "i", header[:4])[0] == 348), None)
-            if order is None:
-                return  # NIfTI-2, Analyze or no NIfTI at all: ITK will say
-            dimensions, *shape = struct.unpack(order + "8h", header[40:56])
-            kind, bits = struct.unpack(order + "2h", header[70:74])
-            size, offset = struct.unpack(order + "3f", header[80:92]), struct.unpack(order + "f", header[108:112])[0]
-            if not 1 <= dimensions <= 7 or shape[0] < 1 or bits < 1 or not np.isfinite(offset):
-                raise InputError(f"{path} cannot be read as an image (its header is damaged); copy it again.")
-            if not np.isfinite(size[:dimensions]).all() or 0 in size[:dimensions]:
-                raise InputError(
-                    f"{path} states a voxel size of {' × '.join(f'{s:g}' for s in size)} mm; every one must be "
-                    "positive: repair the header."
-                )
-            expected = int(np.prod([max(1, n) for n in shape[:dimensions]], dtype=np.int64)) * bits // 8
-            f.seek(max(352, int(offset)))
-            found, unlike, wide = 0, [], 4 if kind == 16 else 8
-            while block := f.read(1 << 24):
-                found += len(block)
-                if kind in (16, 64):
-                    values = np.frombuffer(block[: len(block) // wide * wide], f"{order}f{wide}")
-                    unlike.append(np.where(np.isnan(values), 1, np.where(np.isfinite(values), 0, 2)).astype(np.uint8))
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(
-            f"{path} cannot be read as an image (it is damaged or cut short: {error}); copy it again."
-        ) from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if found < expected:
-        raise InputError(
-            f"{path} cannot be read as an image (it is cut short: {found} of {expected} bytes of voxels); copy it "
-            "again."
-        )
-    bad = sum(int(np.count_nonzero(u)) for u in unlike)
-    if bad:
-        shape = [max(1, n) for n in shape[:dimensions]][::-1]
-        whole = np.concatenate(unlike)[: int(np.prod(shape))].reshape(shape)
-        if not (padded and (whole < 2).all() and np.array_equal(from_border(whole == 1), whole == 1)):
-            raise InputError(f"{path} holds {bad} values that are NaN or infinite; repair or mask them first.")
-
-
-def from_border(mask: np.ndarray) -> np.ndarray:
-    """The connected parts of a mask that reach the border of the image."""
-    from scipy import ndimage
-
-    labels, _ = ndimage.label(mask)
-    faces = [np.unique(np.take(labels, (0, -1), axis)) for axis in range(mask.ndim)]
-    return mask & np.isin(labels, np.unique(np.concatenate(faces)))
-
-
-def _read_dicom(folder: Path) -> sitk.Image:
-    reader = sitk.ImageSeriesReader()
-    names = reader.GetGDCMSeriesIDs(str(folder))
-    if not names:
-        raise InputError(f"{folder} holds no DICOM series; give the folder in which the slices lie.")
-    if len(names) > 1:
-        found = [len(reader.GetGDCMSeriesFileNames(str(folder), n)) for n in names]
-        raise InputError(
-            f"{folder} holds {len(names)} DICOM series (of {', '.join(map(str, found))} files); give a folder with one."
-        )
-    files = reader.GetGDCMSeriesFileNames(str(folder), names[0])
-    header = slice_stack.require(folder, files)
-    reader.SetFileNames(files)
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise InputError(f"{folder}: the DICOM series cannot be read ({_reason(error)}); copy it again.") from error
-    image = check(image, str(folder))
-    for key, tag in (("modality", "0008|0060"), ("frame_of_reference", "0020|0052")):
-        if tag in header:
-            image.SetMetaData(key, header[tag])
-    return image
+    return _read_file(Path(path), wrong)
 
 
 def check(image: sitk.Image, name: str, padded: bool = False) -> sitk.Image:
-    """The image as float32 when it is a 3-D scalar image with finite, varying values and positive spacing.
+    """An image, checked: 3-D, scalar, finite, varying, at right angles, of a size that a scanner holds.
 
-    `padded`: an MR, whose background may be NaN (it then becomes 0; NaN inside is refused). A fourth dimension of one
-    entry is dropped. Raises `InputError` otherwise.
+    Args:
+        image: any; a fourth dimension of one entry is dropped.
+        name: what messages call it.
+        padded: an MR, whose background may be NaN (it then becomes 0; NaN inside is refused).
+
+    Returns:
+        float32.
+
+    Raises:
+        InputError: it is none of that.
     """
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
@@ -184,8 +113,13 @@ def check(image: sitk.Image, name: str, padded: bool = False) -> sitk.Image:
 
 
 def without_border_nan(array: np.ndarray) -> np.ndarray:
-    """The voxels with 0 in place of NaN that reaches in from the border; the very array where there is none, or NaN
-    inside too.
+    """The voxels with 0 in place of NaN that reaches in from the border.
+
+    Args:
+        array: any.
+
+    Returns:
+        A copy; the very array where there is no NaN, or NaN inside too.
     """
     if array.dtype.kind != "f" or not np.isnan(array).any():
         return array
@@ -194,7 +128,15 @@ def without_border_nan(array: np.ndarray) -> np.ndarray:
 
 
 def require_values(array: np.ndarray, name: str) -> None:
-    """Raise `InputError` unless all voxels are finite and they differ."""
+    """Raises unless all voxels are finite and they differ.
+
+    Args:
+        array: voxels.
+        name: what messages call the image.
+
+    Raises:
+        InputError: NaN, infinite or constant values.
+    """
     bad = int(array.size - np.count_nonzero(np.isfinite(array))) if array.dtype.kind == "f" else 0
     if bad:
         raise InputError(f"{name} holds {bad} values that are NaN or infinite; repair or mask them first.")
@@ -203,13 +145,30 @@ def require_values(array: np.ndarray, name: str) -> None:
 
 
 def require_slices(size, name: str) -> None:
-    """Raise `InputError` for a single slice; `size` in voxels."""
+    """Raises for a single slice.
+
+    Args:
+        size: voxels.
+        name: what messages call the image.
+
+    Raises:
+        InputError: it is one slice.
+    """
     if min(size) == 1 and sorted(size)[1] > 1:
         raise InputError(f"{name} is a single slice ({'×'.join(map(str, size))}); a volume is needed.")
 
 
 def require_extent(spacing, size, name: str) -> None:
-    """Raise `InputError` for an image that is longer than what a scanner holds; `spacing` in mm, `size` in voxels."""
+    """Raises for an image that is longer than what a scanner holds.
+
+    Args:
+        spacing: mm.
+        size: voxels, in the same order.
+        name: what messages call the image.
+
+    Raises:
+        InputError: it is longer.
+    """
     extent = np.multiply(spacing, size)
     if extent.max() > LARGEST_MM:
         raise InputError(
@@ -219,8 +178,15 @@ def require_extent(spacing, size, name: str) -> None:
 
 
 def require_geometry(image: sitk.Image, name: str) -> None:
-    """Raise `InputError` unless a 3-D image has positive spacings, axes at right angles, and the size of something
-    that a scanner holds.
+    """Raises unless a 3-D image has positive spacings, axes at right angles, and the size of something that a scanner
+    holds.
+
+    Args:
+        image: 3-D.
+        name: what messages call it.
+
+    Raises:
+        InputError: it has not.
     """
     spacing, axes = np.array(image.GetSpacing()), np.array(image.GetDirection()).reshape(3, 3)
     if not np.all(np.isfinite(spacing) & (spacing > 0)):
@@ -244,7 +210,15 @@ def looks_like_ct(image: sitk.Image) -> bool:
 
 
 def is_ct(array: np.ndarray, tag: str = "") -> bool:
-    """The same of voxels and the DICOM modality that they are tagged with, empty when it is not known."""
+    """Whether voxels are more likely a CT in HU than an MR.
+
+    Args:
+        array: voxels.
+        tag: the DICOM modality that they are tagged with; empty when it is not known.
+
+    Returns:
+        True or False.
+    """
     if tag:
         return tag == "CT"
     return bool(array.min() < -500 and np.count_nonzero((array > -1200) & (array < -800)) > 0.02 * array.size)
@@ -262,7 +236,13 @@ def stem(path) -> str:
 class Staging:
     """A folder of results, written beside its place and moved in by `commit`; gone again if that never comes.
 
-    Used as a context. Raises `InputError` for a place that cannot be written to or is full.
+    Used as a context.
+
+    Args:
+        output: the place.
+
+    Raises:
+        InputError: a place that cannot be written to or is full.
     """
 
     def __init__(self, output):
@@ -271,14 +251,19 @@ class Staging:
 
     def __enter__(self) -> Staging:
         with self.writing():
-            if self.output.exists() and not self.output.is_dir():
-                raise InputError(f"{self.output} is a file; give a folder for the results.")
+            if os.path.lexists(self.output) and not self.output.is_dir():
+                what = "a file" if self.output.is_file() else "no folder, but a device or a link to nothing"
+                raise InputError(f"{self.output} is {what}; give a folder for the results.")
             self.output.parent.mkdir(parents=True, exist_ok=True)
+            home = self.output.parent
             if self.output.is_dir():
                 # what would lose hours of computing at their end is found out before they begin
                 tempfile.TemporaryFile(dir=self.output).close()
+                # a mount, a link to another disk, a folder of ours in one of somebody else: only inside is it sure
+                # that files can be moved to their place
+                home = self.output
             # a name of its own: in containers every process has the same number
-            self.folder = Path(tempfile.mkdtemp(".part", f".{self.output.name}.", self.output.parent))
+            self.folder = Path(tempfile.mkdtemp(".part", f".{self.output.name}.", home))
         return self
 
     def writing(self):
@@ -286,43 +271,120 @@ class Staging:
         return _Writing(self.output)
 
     def image(self, image: sitk.Image, name: str) -> None:
-        """Write one image, compressed, into the staging folder."""
+        """Writes one image, compressed, into the staging folder.
+
+        Args:
+            image: any.
+            name: of the file; its suffix says the format.
+
+        Raises:
+            InputError: it cannot be written.
+        """
         with self.writing():
             sitk.WriteImage(image, str(self.folder / name), True, 1)
 
     def text(self, text: str, name: str) -> None:
-        """Write one text file, UTF-8, into the staging folder."""
+        """Writes one text file, UTF-8, into the staging folder.
+
+        Args:
+            text: all of it.
+            name: of the file.
+
+        Raises:
+            InputError: it cannot be written.
+        """
         with self.writing():
             (self.folder / name).write_text(text, encoding="utf-8")
 
     def commit(self) -> None:
-        """Move everything to its place. All that an earlier result there had written goes, other files stay."""
+        """Moves everything to its place. All that an earlier result there had written goes, other files stay.
+
+        Raises:
+            InputError: a folder lies where a file would go, or the place cannot be written to.
+        """
         with self.writing():
             self.output.mkdir(exist_ok=True)
             earlier = _files_of_result(self.output)
             new = sorted(p.name for p in self.folder.iterdir())
-            in_the_way = [name for name in new if (self.output / name).is_dir() and not (self.folder / name).is_dir()]
+            in_the_way = [name for name in new if not _replaceable(self.output / name, self.folder / name)]
             if in_the_way:
-                for number in range(1, 1000):
-                    other = self.output.with_name(f"{self.output.name}-{number}")
-                    if not other.exists():
-                        break
-                os.replace(self.folder, other)
+                other = self._aside()
+                place = self.output / in_the_way[0]
+                what = "a folder" if place.is_dir() else "no regular file"
                 raise InputError(
-                    f"{self.output / in_the_way[0]} is a folder where a file of the result would go; nothing was "
-                    f"changed there, and the result is in {other}."
+                    f"{place} is {what} where a file of the result would go; nothing was changed there, and the result "
+                    f"is in {other}."
                 )
             for name in new:
-                os.replace(self.folder / name, self.output / name)
+                _move(self.folder / name, self.output / name)
             for name in earlier.difference(new):
                 (self.output / name).unlink(missing_ok=True)
             self.folder.rmdir()
 
-    def __exit__(self, *_):
-        import shutil
+    def _aside(self) -> Path:
+        """Move the whole staged folder to a new name beside its place, or in it where that cannot be."""
+        for home in (self.output.parent, self.output):
+            names = (home / f"{self.output.name}-{number}" for number in range(1, 1000))
+            other = next(n for n in names if not os.path.lexists(n))
+            try:
+                os.replace(self.folder, other)
+            except OSError:
+                continue
+            return other
+        raise OSError(errno.EACCES, "Permission denied")
 
+    def __exit__(self, *_):
         if self.folder.exists():
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _replaceable(place: Path, new: Path) -> bool:
+    """Whether `new` may go where `place` is: only a regular file is ever replaced, by a file."""
+    return not os.path.lexists(place) or (_regular(place) and new.is_file())
+
+
+def _move(source: Path, place: Path) -> None:
+    try:
+        os.replace(source, place)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.move(source, place)  # the folder was mounted meanwhile
+
+
+def require_regular(output) -> None:
+    """Raise `InputError` for a file to write that is a device, a pipe or a folder, or would go into a folder of such:
+    only regular files and new names are ever written.
+    """
+    output = Path(output)
+    stands = os.path.lexists(output)
+    if (stands and not output.is_file()) or output.absolute().parts[1:2] in (("dev",), ("proc",), ("sys",)):
+        what = "is a folder" if output.is_dir() else "is no regular file"
+        raise InputError(f"{output} {what}; give the name of a file to write.")
+
+
+def write_file(output, writer) -> None:
+    """Call `writer` with a place to write a file to, and move that to `output` when it is whole. Through a symbolic
+    link the file behind it is written.
+
+    Raises `InputError` for a place that cannot be written to, is full, or is no regular file (`require_regular`).
+    """
+    require_regular(output)
+    output = Path(output).resolve()
+    with _Writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        # a file of ours may stand in a folder of somebody else
+        beside = output.parent if os.access(output.parent, os.W_OK) or not output.is_file() else None
+        with tempfile.TemporaryDirectory(".part", f".{output.name[:100]}.", beside) as folder:
+            place = Path(folder) / output.name
+            writer(place)
+            try:
+                os.replace(place, output)
+            except OSError as error:
+                # mounted by itself, on another disk, or in a folder that may not be changed: written in place
+                if not output.is_file() or error.errno not in (errno.EXDEV, errno.EBUSY, errno.EACCES, errno.EPERM):
+                    raise
+                shutil.copyfile(place, output)
 
 
 def _files_of_result(folder: Path) -> set[str]:
@@ -334,7 +396,11 @@ def _files_of_result(folder: Path) -> set[str]:
     found: set = {"summary.json", "scene.mrb", "report.html"}
     for value in named:
         found.update(v for v in (value.values() if isinstance(value, dict) else [value]) if isinstance(v, str))
-    return {name for name in found if isinstance(name, str) and name == Path(name).name and (folder / name).is_file()}
+    return {name for name in found if isinstance(name, str) and name == Path(name).name and _regular(folder / name)}
+
+
+def _regular(place: Path) -> bool:
+    return place.is_file() and not place.is_symlink()
 
 
 class _Writing:
@@ -354,6 +420,6 @@ class _Writing:
                 raise InputError(f"{self.place}: no permission to write there; choose another folder.") from error
             raise InputError(f"{self.place} cannot be written: {error.strerror or error}.") from error
         if isinstance(error, RuntimeError) and "rite" in str(error):
-            # SimpleITK tells no errno; a full disk is by far the usual cause
+            # SimpleITK gives no errno; a full disk is by far the usual cause
             raise InputError(f"{self.place}: an image could not be written; is the disk full?") from error
         return False

@@ -8,8 +8,14 @@ import importlib
 
 
 def exports(package: str, where: dict[str, str]):
-    """(`__all__`, `__getattr__`, `__dir__`) of `package` (its `__name__`); `where`: name → the module of the package
-    that has it.
+    """What a package needs to load its names when they are used.
+
+    Args:
+        package: its `__name__`.
+        where: name → the module of the package that has it.
+
+    Returns:
+        (`__all__`, `__getattr__`, `__dir__`).
     """
     names = sorted(where)
 

@@ -6,7 +6,15 @@ from .errors import InputError
 
 
 def require_sampling(samples, seed: int) -> None:
-    """Raise `InputError` unless `samples` is a whole number from 2 and `seed` one from 0 to 2³¹ − 1."""
+    """Raises unless a run can be sampled so.
+
+    Args:
+        samples: a whole number from 2.
+        seed: a whole number from 0 to 2³¹ − 1.
+
+    Raises:
+        InputError: either is not.
+    """
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
         raise InputError(f"samples is {samples}; at least 2 are needed to tell a spread.")
     if not 0 <= seed < 2**31:

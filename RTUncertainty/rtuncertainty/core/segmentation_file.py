@@ -11,7 +11,14 @@ ANATOMICAL_STRUCTURE = {"scheme": "SCT", "value": "123037004", "meaning": "Anato
 
 
 def terminology(code: dict | None) -> str:
-    """Slicer's terminology entry of a code {scheme, value, meaning[, category][, modifier]}; empty for None."""
+    """Slicer's terminology entry of a code.
+
+    Args:
+        code: {scheme, value, meaning[, category][, modifier]}, or None.
+
+    Returns:
+        The entry; empty for None.
+    """
     if not code:
         return ""
 
@@ -27,8 +34,14 @@ def terminology(code: dict | None) -> str:
 
 
 def segment_id(name: str, index: int) -> str:
-    """The identifier of a segment: its name, unless that holds what Slicer writes into scene files without escaping
-    it.
+    """The identifier of a segment: its name, unless that holds what Slicer writes into scene files without escaping it.
+
+    Args:
+        name: of the segment.
+        index: its number, which makes a changed name unique.
+
+    Returns:
+        The identifier.
     """
     safe = re.sub(r'[&<>"]', "_", name)
     return name if safe == name else f"{safe}_{index}"
@@ -44,8 +57,19 @@ HEADER = {
 def segment_header(
     index: int, name: str, color, code: dict | None, label: int, layer: int, mask: np.ndarray
 ) -> dict[str, str]:
-    """What the header says of one segment: colour 0–255, `code` as in a card, its label in a layer, and its voxels
-    [z, y, x].
+    """What the header of a `.seg.nrrd` says of one segment.
+
+    Args:
+        index: its number.
+        name: shown.
+        color: 0 to 255 each.
+        code: as in a card, or None.
+        label: its value in its layer.
+        layer: number of the layer.
+        mask: its voxels [z, y, x].
+
+    Returns:
+        Key → text.
     """
     where = np.nonzero(mask)
     extent = (
@@ -70,7 +94,15 @@ def segment_header(
 
 
 def with_segments(labels: sitk.Image, structures: list[dict]) -> sitk.Image:
-    """A copy of a uint8 label image that carries the header of `structures` (name, label, color 0–255, code)."""
+    """A label image that carries the header of its structures.
+
+    Args:
+        labels: uint8.
+        structures: dicts with name, label, color (0 to 255) and code, as in a card.
+
+    Returns:
+        A copy.
+    """
     image, array = sitk.Image(labels), sitk.GetArrayViewFromImage(labels)
     header = HEADER | {"Segmentation_ConversionParameters": " "}
     for index, s in enumerate(structures):

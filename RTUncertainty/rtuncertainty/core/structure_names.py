@@ -52,9 +52,15 @@ def words(name: str) -> list[str]:
 
 
 def organ(name: str) -> str | None:
-    """The organ's name in our cards, such as "parotid_left", or None where the name tells of none that is known.
+    """The organ that a structure is, by its name.
 
     Sided organs need a side, others must have none. Margins and targets ("PRV", "PTV") are no organs.
+
+    Args:
+        name: in whatever spelling.
+
+    Returns:
+        The name in our cards, such as "parotid_left"; None where it says none that is known.
     """
     found = words(name)
     if any(OTHER.match(w) for w in found):
@@ -70,10 +76,16 @@ def organ(name: str) -> str | None:
 
 
 def match(names, organs) -> dict[str, str]:
-    """{name: organ} of those of `names` that are one of `organs`; of two names for one organ the first stands."""
-    found: dict[str, str] = {}
+    """{name: organ} of those of `names` that are one of `organs`, which may be names of clinics too; of two names for
+    one organ the one that is spelled like it stands, else the first.
+    """
+    found = {name: name for name in names if name in organs}
+    known: dict[str, list[str]] = {}
+    for title in organs:
+        known.setdefault(organ(title) or title, []).append(title)
     for name in names:
-        title = name if name in organs else organ(name)
-        if title in organs and title not in found.values():
-            found[name] = title
-    return found
+        # two of the organs may be spellings of one: which is meant is not known
+        titles = known.get(organ(name) or name, [])
+        if name not in found and len(titles) == 1 and titles[0] not in found.values():
+            found[name] = titles[0]
+    return {name: found[name] for name in names if name in found}

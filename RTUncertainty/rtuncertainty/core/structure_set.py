@@ -39,8 +39,14 @@ COLORS = (
 
 @dataclass
 class Structure:
-    """One structure: `mask` (uint8, 0 or 1), `color` (0–255), `code` as in a card, or None; `role`: DICOM's RT ROI
-    interpreted type.
+    """One structure.
+
+    Attributes:
+        name: shown.
+        mask: uint8, 0 or 1.
+        color: 0 to 255 each.
+        code: as in a card, or None.
+        role: DICOM's RT ROI interpreted type; empty when not known.
     """
 
     name: str
@@ -51,12 +57,21 @@ class Structure:
 
 
 def read(given, name: str = "the structures", empty: bool = False) -> dict[str, Structure]:
-    """Structures by name from a `.seg.nrrd` file, a label image (path or `SimpleITK.Image`) or a dict {name: mask}.
+    """Structures of a patient, by name. An RTSTRUCT is read by `rtuncertainty.dicom.structure_input`.
 
     Names of a label image are in FILE.json beside it ({name: value}, for FILE.nii.gz), else "label 1", "label 2", …
-    Structures may overlap (layers of a `.seg.nrrd`). An RTSTRUCT is read by `rtuncertainty.dicom.structure_input`.
-    Raises `InputError` for a file that cannot be read, holds no label image, or no structure with a voxel (unless
-    `empty`).
+    Structures may overlap (layers of a `.seg.nrrd`).
+
+    Args:
+        given: a `.seg.nrrd` file, a label image (path or `SimpleITK.Image`), or a dict {name: mask}.
+        name: what messages call it.
+        empty: whether structures without a voxel will do.
+
+    Returns:
+        {name: structure}, masks on one grid.
+
+    Raises:
+        InputError: a file that cannot be read, holds no label image, or no structure with a voxel (unless `empty`).
     """
     if isinstance(given, dict):
         found = {n: Structure(n, _binary(m), COLORS[i % len(COLORS)]) for i, (n, m) in enumerate(given.items())}
@@ -74,7 +89,19 @@ def read(given, name: str = "the structures", empty: bool = False) -> dict[str, 
 
 
 def checked(found: dict[str, Structure], name: str, empty: bool = False) -> dict[str, Structure]:
-    """The structures that `name` holds. Raises `InputError` for too many, or for none with a voxel (unless `empty`)."""
+    """Structures, unless they are too many or none has a voxel.
+
+    Args:
+        found: {name: structure}.
+        name: what messages call them.
+        empty: whether structures without a voxel will do.
+
+    Returns:
+        `found`.
+
+    Raises:
+        InputError: too many, or none with a voxel (unless `empty`).
+    """
     _require_so_few(len(found), name)
     if not empty and not any(sitk.GetArrayViewFromImage(s.mask).any() for s in found.values()):
         raise InputError(f"{name}: holds no structure with a voxel in it; give one with structures.")
@@ -131,7 +158,15 @@ def _segments(image: sitk.Image, file: str) -> dict[str, Structure]:
 
 
 def unused(name: str, taken) -> str:
-    """`name`, with a number behind it when it is taken."""
+    """A name that is not taken yet, with a number behind it where it is.
+
+    Args:
+        name: wanted.
+        taken: names.
+
+    Returns:
+        The name.
+    """
     number, result = 2, name
     while result in taken:
         result, number = f"{name} {number}", number + 1
@@ -181,7 +216,14 @@ def _labels(image: sitk.Image, given) -> dict[str, Structure]:
 def as_segmentation(structures: list[Structure]) -> sitk.Image:
     """One image with Slicer's header: structures that do not overlap share a layer, others get one of their own.
 
-    uint8, with a component for each layer. All masks lie on one grid. Raises `ValueError` for none or more than 255.
+    Args:
+        structures: masks on one grid.
+
+    Returns:
+        uint8, with a component for each layer.
+
+    Raises:
+        ValueError: none or more than 255.
     """
     if not 0 < len(structures) <= MOST:
         raise ValueError(f"{len(structures)} structures: 1 to {MOST} fit into a segmentation")

@@ -10,10 +10,16 @@ PART = 0.1
 
 
 def tidy(labelled: np.ndarray, rule: dict, ml_per_voxel: float) -> np.ndarray:
-    """The voxels [z, y, x] (bool) that a rule leaves of `labelled`, or adds.
+    """What a card's rule makes of a structure.
 
-    rule: "largest": n keeps the n largest connected pieces; "smallest_ml": v drops pieces below v ml; "fill_holes":
-    true fills holes slice by slice. An empty rule changes nothing.
+    Args:
+        labelled: bool [z, y, x].
+        rule: "largest": n keeps the n largest connected pieces; "smallest_ml": v drops pieces below v ml; "fill_holes":
+            true fills holes slice by slice. An empty rule changes nothing.
+        ml_per_voxel: volume of a voxel.
+
+    Returns:
+        bool [z, y, x].
     """
     if not rule or not labelled.any():
         return labelled
@@ -33,7 +39,16 @@ def tidy(labelled: np.ndarray, rule: dict, ml_per_voxel: float) -> np.ndarray:
 
 
 def tidy_labels(labels: np.ndarray, structures: list[dict], ml_per_voxel: float) -> np.ndarray:
-    """A label image [z, y, x] with every structure's rule applied; holes are filled from background only."""
+    """A label image with every structure's rule applied; holes are filled from background only.
+
+    Args:
+        labels: [z, y, x].
+        structures: of the card, with label and rule.
+        ml_per_voxel: volume of a voxel.
+
+    Returns:
+        The shape and type of `labels`.
+    """
     out = np.zeros_like(labels)
     for s in structures:
         kept = tidy(labels == s["label"], s.get("rule") or {}, ml_per_voxel)
@@ -44,8 +59,13 @@ def tidy_labels(labels: np.ndarray, structures: list[dict], ml_per_voxel: float)
 
 
 def large_pieces(labelled: np.ndarray) -> np.ndarray:
-    """The voxels of the pieces, numbered 1, 2, …, that hold at least `PART` of `labelled` (bool [z, y, x]); pieces
-    touch at corners too.
+    """The pieces that hold at least `PART` of a structure; pieces touch at corners too.
+
+    Args:
+        labelled: bool [z, y, x].
+
+    Returns:
+        int [z, y, x], numbered 1, 2, …; 0 elsewhere.
     """
     pieces, _ = ndimage.label(labelled, np.ones((3, 3, 3)))
     sizes = np.bincount(pieces.ravel())
@@ -55,10 +75,18 @@ def large_pieces(labelled: np.ndarray) -> np.ndarray:
 
 
 def tidy_moved(moved: np.ndarray, rule: dict, ml_per_voxel: float) -> np.ndarray:
-    """`tidy` for a structure that a deformation moved (bool [z, y, x]).
+    """`tidy` for a structure that a deformation moved.
 
     It was drawn as it is, so a large second piece is no stray: a thin one, such as a cord, breaks where it lies between
     voxels, and "largest" would then lose half of it. In its place, pieces below `PART` of the structure are dropped.
+
+    Args:
+        moved: bool [z, y, x].
+        rule: as of `tidy`.
+        ml_per_voxel: volume of a voxel.
+
+    Returns:
+        bool [z, y, x].
     """
     if "largest" not in rule:
         return tidy(moved, rule, ml_per_voxel)
@@ -66,7 +94,15 @@ def tidy_moved(moved: np.ndarray, rule: dict, ml_per_voxel: float) -> np.ndarray
 
 
 def connected_to(contour: np.ndarray, seed: np.ndarray) -> np.ndarray:
-    """The pieces of `contour` (bool [z, y, x]) that touch `seed`; all of it when `seed` is empty."""
+    """The pieces of a contour that touch another.
+
+    Args:
+        contour: bool [z, y, x].
+        seed: bool [z, y, x].
+
+    Returns:
+        bool [z, y, x]; all of the contour when `seed` is empty.
+    """
     if not seed.any():
         return contour
     pieces, count = ndimage.label(contour | seed)

@@ -12,28 +12,58 @@ from .geometry import bounding_box
 
 
 class SurfaceDistance(NamedTuple):
-    """mean and 95th percentile (the larger of the two directions) of the distances between two surfaces, in mm."""
+    """Distances between two surfaces, mm.
+
+    Attributes:
+        mean: over the surface voxels of both.
+        hausdorff95: 95th percentile, the larger of the two directions.
+    """
 
     mean: float
     hausdorff95: float
 
 
 def surface(mask: np.ndarray) -> np.ndarray:
-    """The voxels (bool [z, y, x]) of `mask` that have a neighbour (of six) outside, or lie at the image's edge."""
+    """The voxels of a mask that have a neighbour (of six) outside, or lie at the image's edge.
+
+    Args:
+        mask: bool [z, y, x].
+
+    Returns:
+        bool [z, y, x].
+    """
     return mask & ~ndimage.binary_erosion(mask)
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """Dice coefficient, 2·|a ∩ b| / (|a| + |b|), of two masks; NaN when both are empty."""
+    """Dice coefficient, 2·|a ∩ b| / (|a| + |b|) (Elmahdy 2021, Eq. 9).
+
+    Args:
+        a: mask.
+        b: mask of the same shape.
+
+    Returns:
+        0 to 1; NaN when both are empty.
+    """
     a, b = np.asarray(a, bool), np.asarray(b, bool)
     size = int(a.sum()) + int(b.sum())
     return 2.0 * int((a & b).sum()) / size if size else float("nan")
 
 
 def surface_distance(a: np.ndarray, b: np.ndarray, spacing) -> SurfaceDistance:
-    """Distances between the surface voxels of two masks (bool [z, y, x]); `spacing` (x, y, z) in mm.
+    """Distances between the surface voxels of two masks (Elmahdy 2021, Eqs. 10 and 11; the mean is over both surfaces
+    together, and 95 % stands for the maximum).
 
-    The mean is over the surface voxels of both. NaN when one of the masks is empty.
+    Args:
+        a: bool [z, y, x].
+        b: bool [z, y, x].
+        spacing: (x, y, z), mm.
+
+    Returns:
+        mm; NaN when one of the masks is empty.
+
+    Raises:
+        InputError: masks of different shapes.
     """
     if a.shape != b.shape:
         raise InputError(
@@ -52,8 +82,16 @@ def surface_distance(a: np.ndarray, b: np.ndarray, spacing) -> SurfaceDistance:
 
 
 def normal_sd(covariance: np.ndarray, mask: np.ndarray, spacing) -> np.ndarray:
-    """The sd (mm) across the surface of a displacement with `covariance` [6, z, y, x] (xx, yy, zz, xy, xz, yz; mm²), at
-    the surface voxels of `mask`, in the order of `np.nonzero(surface(mask))`."""
+    """The SD of a displacement across the surface of a mask.
+
+    Args:
+        covariance: [6, z, y, x] (xx, yy, zz, xy, xz, yz), mm².
+        mask: bool [z, y, x].
+        spacing: (x, y, z), mm.
+
+    Returns:
+        mm, at the surface voxels in the order of `np.nonzero(surface(mask))`.
+    """
     at = np.nonzero(surface(mask))
     smooth = ndimage.gaussian_filter(mask.astype(np.float32), 1.0)
     slope = np.stack([g[at] for g in np.gradient(smooth, *tuple(spacing)[::-1])][::-1])
@@ -66,11 +104,18 @@ def normal_sd(covariance: np.ndarray, mask: np.ndarray, spacing) -> np.ndarray:
 
 
 def threshold_sd(mean: np.ndarray, variance: np.ndarray, mask: np.ndarray, spacing) -> np.ndarray:
-    """The sd (mm) of where a probability crosses one half, sd(p) / |∇p|, at the surface voxels of `mask`; to first
-    order.
+    """The SD of where a probability crosses one half, SD(p) / |∇p|, to first order.
 
-    mean, variance [z, y, x] of the probability over the samples. Where the probability is flat the crossing is
-    anywhere: the slope is taken as at least 1 % per mm.
+    Where the probability is flat the crossing is anywhere: the slope is taken as at least 1 % per mm.
+
+    Args:
+        mean: of the probability over the samples, [z, y, x].
+        variance: the same.
+        mask: bool [z, y, x].
+        spacing: (x, y, z), mm.
+
+    Returns:
+        mm, at the surface voxels in the order of `np.nonzero(surface(mask))`.
     """
     at = np.nonzero(surface(mask))
     slope = np.sqrt(sum(g[at] ** 2 for g in np.gradient(mean, *tuple(spacing)[::-1])))

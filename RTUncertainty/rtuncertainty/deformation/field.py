@@ -11,8 +11,18 @@ from ..core.errors import InputError
 
 
 def require_field(field: sitk.Image, name: str = "the deformation") -> sitk.Image:
-    """`field` as a 3-D image of three 64-bit components. Raises `InputError` for any other image and for values that
-    are NaN or infinite."""
+    """A displacement field, checked.
+
+    Args:
+        field: any image.
+        name: what messages call it.
+
+    Returns:
+        3-D, three 64-bit components.
+
+    Raises:
+        InputError: any other image, and values that are NaN or infinite.
+    """
     field = _vectors(field, name)
     _require_finite(sitk.GetArrayViewFromImage(field), name)
     return field
@@ -34,7 +44,15 @@ def _require_finite(array: np.ndarray, name: str = "the deformation") -> None:
 
 
 def field_from_array(array: np.ndarray, grid: sitk.Image) -> sitk.Image:
-    """A displacement field from `array` [z, y, x, 3] (mm, LPS; x, y, z) on the voxels of `grid`."""
+    """A displacement field from an array.
+
+    Args:
+        array: [z, y, x, 3] (mm, LPS; x, y, z).
+        grid: the image whose voxels it is on.
+
+    Returns:
+        64-bit vectors on `grid`.
+    """
     field = sitk.GetImageFromArray(np.ascontiguousarray(array, np.float64), isVector=True)
     field.CopyInformation(grid)
     return field
@@ -46,21 +64,45 @@ def zero_field(grid: sitk.Image) -> sitk.Image:
 
 
 def axes(grid: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
-    """(A, o) with physical point = A·index + o; index, point and o are (x, y, z), A is 3 × 3."""
+    """The affine of a grid: physical point = A·index + o, each (x, y, z).
+
+    Args:
+        grid: any 3-D image.
+
+    Returns:
+        (A [3, 3], o [3]), mm.
+    """
     return np.array(grid.GetDirection()).reshape(3, 3) * np.array(grid.GetSpacing()), np.array(grid.GetOrigin())
 
 
 def between(grid: sitk.Image, other: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
-    """(M, t) with index in `other` = M·index in `grid` + t for the same physical point."""
+    """Indices of one grid in another, for the same physical point: M·index + t.
+
+    Args:
+        grid: 3-D image.
+        other: 3-D image.
+
+    Returns:
+        (M [3, 3], t [3]), voxels of `other`.
+    """
     (a, o), (b, p) = axes(grid), axes(other)
     return np.linalg.solve(b, a), np.linalg.solve(b, o - p)
 
 
 def to_voxels(field: sitk.Image, along: sitk.Image | None = None, device="cpu", slices: slice = slice(None)):
-    """A float32 tensor [1, 3, z, y, x] of displacements in voxels along the axes of `along`, by default the field's
-    own.
+    """Displacements in voxels, of a field in mm.
 
-    Its places are the field's own voxels, of `slices` (z) only.
+    Args:
+        field: mm.
+        along: the image along whose axes they are; None: the field's own grid.
+        device: of torch.
+        slices: of the field's z.
+
+    Returns:
+        float32 [1, 3, z, y, x] at the field's own voxels.
+
+    Raises:
+        InputError: no field, or values that are NaN or infinite.
     """
     import torch
 
@@ -74,10 +116,18 @@ def to_voxels(field: sitk.Image, along: sitk.Image | None = None, device="cpu", 
 
 
 def from_voxels(displacement, grid: sitk.Image, along: sitk.Image | None = None) -> sitk.Image:
-    """A displacement field (mm) on the voxels of `grid`, from a tensor [3, z, y, x] or [1, 3, z, y, x] in voxels along
-    the axes of `along`, by default those of `grid`.
+    """A displacement field in mm, of displacements in voxels.
 
-    Raises `ValueError` for a tensor of another shape.
+    Args:
+        displacement: tensor [3, z, y, x] or [1, 3, z, y, x].
+        grid: the image whose voxels it is on.
+        along: the image along whose axes they are; None: `grid`.
+
+    Returns:
+        mm, on `grid`.
+
+    Raises:
+        ValueError: a tensor of another shape.
     """
     shape = (3, *grid.GetSize()[::-1])
     if tuple(displacement.shape[-4:]) != shape or displacement.numel() != np.prod(shape):
@@ -89,11 +139,20 @@ def from_voxels(displacement, grid: sitk.Image, along: sitk.Image | None = None)
 
 
 def after_rigid(field: sitk.Image, rigid: sitk.Transform) -> sitk.Image:
-    """One field for a field that was found after a rigid (or any other) pre-alignment `rigid`.
+    """One field for a field that was found after a rigid (or any other) pre-alignment.
 
-    `rigid` maps points of the daily to the planning CT, as SimpleITK and elastix give it, and the planning CT had been
-    resampled by it before `field` was found: a point x of the daily CT is rigid(x + field(x)) in the original planning
-    CT.
+    The planning CT had been resampled by `rigid` before `field` was found: a point x of the daily CT is rigid(x +
+    field(x)) in the original planning CT.
+
+    Args:
+        field: mm.
+        rigid: maps points of the daily to the planning CT, as SimpleITK and elastix give it.
+
+    Returns:
+        mm, on the grid of `field`.
+
+    Raises:
+        InputError: no field.
     """
     # a copy, because the transform takes the image's memory
     steps = sitk.CompositeTransform([rigid, sitk.DisplacementFieldTransform(sitk.Image(require_field(field)))])
@@ -103,8 +162,18 @@ def after_rigid(field: sitk.Image, rigid: sitk.Transform) -> sitk.Image:
 
 
 def within(array: np.ndarray, mask: np.ndarray | None, name: str) -> np.ndarray:
-    """The values [n] or vectors [n, 3] of `array` inside `mask`. Raises `InputError` for a mask that is empty or
-    does not fit.
+    """The values of an array inside a mask.
+
+    Args:
+        array: [z, y, x] or [z, y, x, 3].
+        mask: bool [z, y, x]; None: everywhere.
+        name: what messages call the array.
+
+    Returns:
+        [n] or [n, 3].
+
+    Raises:
+        InputError: a mask that is empty or does not fit.
     """
     if mask is None:
         mask = np.ones(array.shape[:3], bool)

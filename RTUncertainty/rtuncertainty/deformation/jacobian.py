@@ -15,11 +15,16 @@ from .field import to_voxels, within
 
 
 def jacobian_tensor(displacement: torch.Tensor) -> torch.Tensor:
-    """det(I + ∂d/∂i) [n, 1, z, y, x] of a displacement [n, 3, z, y, x] in voxels: central differences, one-sided at the
-    faces.
+    """det(I + ∂d/∂i) of a displacement: central differences, one-sided at the faces. Differentiable.
 
     In voxels along the grid's axes it is the determinant in physical space too, whatever spacing and direction: a
-    change of axes does not change a determinant. Differentiable.
+    change of axes does not change a determinant.
+
+    Args:
+        displacement: [n, 3, z, y, x], voxels.
+
+    Returns:
+        [n, 1, z, y, x].
     """
     displacement = displacement.to(torch.promote_types(displacement.dtype, torch.float32))
     # ∂d_c/∂i_a for the axes a = x, y, z, which are the dimensions 4, 3, 2
@@ -37,18 +42,30 @@ def _difference(x, dim):
 
 
 def jacobian_determinant(field: sitk.Image, device="cpu") -> sitk.Image:
-    """The determinant (float32) on the grid of `field`: a small volume V of the fixed image was det·V in the moving
-    one, and where it is 0 or less the deformation folds.
+    """The determinant: a small volume V of the fixed image was det·V in the moving one, and where it is 0 or less the
+    deformation folds.
 
     Right for any direction of the grid; SimpleITK's `DisplacementFieldJacobianDeterminant` takes no account of it and
     is right for the identity only.
+
+    Args:
+        field: mm.
+        device: of torch.
+
+    Returns:
+        float32 on the grid of `field`.
     """
     return geometry.like(jacobian_tensor(to_voxels(field, device=device))[0, 0].cpu().numpy(), field)
 
 
 class JacobianStatistics(NamedTuple):
-    """mean and sd of the determinant, its smallest and largest value, the share of voxels that fold (determinant ≤ 0),
-    and the number of voxels."""
+    """What is known of a determinant.
+
+    Attributes:
+        mean, sd, minimum, maximum: over the voxels.
+        folding_fraction: the share of voxels that fold (determinant ≤ 0).
+        voxels: how many count.
+    """
 
     mean: float
     sd: float
@@ -59,10 +76,17 @@ class JacobianStatistics(NamedTuple):
 
 
 def jacobian_statistics(determinant: sitk.Image, mask: np.ndarray | None = None) -> JacobianStatistics:
-    """See `JacobianStatistics`, inside `mask` (bool [z, y, x]); sd and folding fraction are those of Elmahdy 2021,
-    Table 5.
+    """SD, folding fraction and more of a determinant (Elmahdy 2021, Table 5).
 
-    Raises `InputError` for a mask without a voxel or of another shape.
+    Args:
+        determinant: as `jacobian_determinant` gives it.
+        mask: voxels that count, bool [z, y, x]; None: all.
+
+    Returns:
+        See `JacobianStatistics`.
+
+    Raises:
+        InputError: a mask without a voxel or of another shape.
     """
     values = within(sitk.GetArrayViewFromImage(determinant), mask, "the Jacobian determinant").astype(np.float64)
     return JacobianStatistics(

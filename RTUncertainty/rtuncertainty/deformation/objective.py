@@ -10,10 +10,17 @@ import torch
 
 
 def correlation(fixed: torch.Tensor, warped: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """The normalised cross-correlation [n] of two images [n, 1, z, y, x] over the voxels that count (`valid` 1, else
-    0).
+    """The normalised cross-correlation of two images (Elmahdy 2021, Eq. 2, with the 1/N that it lacks in print).
 
-    With the 1/N that Eq. 2 lacks. An image that is constant, or of which no voxel counts, has a correlation of 0.
+    An image that is constant, or of which no voxel counts, has a correlation of 0.
+
+    Args:
+        fixed: [n, 1, z, y, x].
+        warped: [n, 1, z, y, x].
+        valid: 1 for voxels that count, else 0, of that shape.
+
+    Returns:
+        [n], −1 to 1.
     """
     axes = (1, 2, 3, 4)
     n = valid.sum(axes).clamp_min(1.0)
@@ -27,11 +34,16 @@ def correlation(fixed: torch.Tensor, warped: torch.Tensor, valid: torch.Tensor) 
 
 
 def bending_energy(displacement: torch.Tensor) -> torch.Tensor:
-    """Mean over the voxels of d_xx² + d_yy² + d_zz² + 2·(d_xy² + d_xz² + d_yz²), summed over the components (Eq. 3;
-    Rueckert 1999).
+    """Mean over the voxels of d_xx² + d_yy² + d_zz² + 2·(d_xy² + d_xz² + d_yz²), summed over the components (Elmahdy
+    2021, Eq. 3; Rueckert 1999).
 
-    displacement [n, 3, z, y, x] in voxels. The outermost voxels have no second difference. 0 for every affine
-    deformation.
+    The outermost voxels have no second difference. 0 for every affine deformation.
+
+    Args:
+        displacement: [n, 3, z, y, x], voxels.
+
+    Returns:
+        A scalar, voxels⁻².
     """
     d = displacement
 
@@ -55,8 +67,15 @@ def bending_energy(displacement: torch.Tensor) -> torch.Tensor:
 
 
 def soft_dice(found: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """2·Σpt / (Σp² + Σt²) [n, K] of probabilities and truth [n, K, z, y, x] over the voxels that count ([n, 1, z, y,
-    x]; Eq. 1 has plain sums below).
+    """2·Σpt / (Σp² + Σt²) of each class (Elmahdy 2021, Eq. 1 has plain sums below).
+
+    Args:
+        found: probabilities [n, K, z, y, x].
+        truth: of the same shape, 0 to 1.
+        valid: 1 for voxels that count, else 0, [n, 1, z, y, x].
+
+    Returns:
+        [n, K], 0 to 1.
     """
     axes = (2, 3, 4)
     p, t = found * valid, truth * valid

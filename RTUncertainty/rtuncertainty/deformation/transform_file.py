@@ -5,9 +5,8 @@ moving image, and Slicer reads them as the transform *from* parent. A planning C
 the transform node therefore move onto the daily scan as they should, without anything to invert or tick; "to parent",
 the way points and surfaces go, is Slicer's own numerical inverse of the field. Between voxels Slicer interpolates the
 field by cubic splines (its voxels are met exactly), and beyond the grid it goes on with the outermost displacements.
-The file must hold one
-field: a composite of rigid and field arrives as a general transform and no longer as a grid. So a rigid pre-alignment
-is worked into the field here.
+The file must hold one field: a composite of rigid and field arrives as a general transform and no longer as a grid. So
+a rigid pre-alignment is worked into the field here.
 
 SimpleITK writes 64-bit numbers and does not compress them: 24 bytes a voxel.
 """
@@ -25,11 +24,18 @@ from .field import after_rigid, require_field
 
 
 def write_transform(field: sitk.Image, path, rigid: sitk.Transform | None = None) -> Path:
-    """Write `field` as a displacement field transform; with `rigid`, what `after_rigid` makes of both. Returns the
-    path.
+    """Writes a displacement field transform; beside its place, then renamed.
 
-    Written beside its place and renamed. Raises `InputError` for a name that does not end in .h5 and for a place that
-    cannot be written to.
+    Args:
+        field: mm.
+        path: of an .h5 file; folders are made.
+        rigid: a pre-alignment that is worked in, see `after_rigid`.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: a name that does not end in .h5, or a place that cannot be written to.
     """
     path = Path(path)
     if path.suffix.lower() != ".h5":
@@ -54,10 +60,17 @@ def write_transform(field: sitk.Image, path, rigid: sitk.Transform | None = None
 
 
 def read_transform(path, grid: sitk.Image | None = None) -> sitk.Image:
-    """The displacement field of a transform file: on its own grid, or on the voxels of `grid`, for which any transform
-    that SimpleITK reads will do (rigid, B-spline, composite).
+    """The displacement field of a transform file.
 
-    Raises `InputError` for a file that is missing or damaged, or that holds no field where no grid is given.
+    Args:
+        path: any transform that SimpleITK reads (rigid, B-spline, composite) will do where a grid is given.
+        grid: the image whose voxels are wanted; None: the field's own.
+
+    Returns:
+        mm.
+
+    Raises:
+        InputError: a file that is missing or damaged, or that holds no field where no grid is given.
     """
     path = Path(path)
     if not path.is_file():

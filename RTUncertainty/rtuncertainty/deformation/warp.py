@@ -17,25 +17,48 @@ SLAB = 1 << 22
 
 
 def index_tensor(shape, like: torch.Tensor) -> torch.Tensor:
-    """The voxel indices [1, 3, z, y, x] (x, y, z) of a grid of `shape` (z, y, x), of the type and device of `like`."""
+    """The voxel indices of a grid.
+
+    Args:
+        shape: (z, y, x).
+        like: whose type and device they have.
+
+    Returns:
+        [1, 3, z, y, x] (x, y, z).
+    """
     axes = [torch.arange(n, dtype=like.dtype, device=like.device) for n in shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1])[None]
 
 
 def affine_tensor(matrix: np.ndarray, shift: np.ndarray, positions: torch.Tensor) -> torch.Tensor:
-    """M·p + t for positions [n, 3, z, y, x]."""
+    """M·p + t of positions.
+
+    Args:
+        matrix: M [3, 3].
+        shift: t [3].
+        positions: [n, 3, z, y, x].
+
+    Returns:
+        The same shape.
+    """
     m = torch.as_tensor(matrix, dtype=positions.dtype, device=positions.device)
     t = torch.as_tensor(shift, dtype=positions.dtype, device=positions.device)
     return torch.einsum("ij,nj...->ni...", m, positions) + t.view(1, 3, 1, 1, 1)
 
 
 def sample_tensor(image: torch.Tensor, positions: torch.Tensor, outside: float | None = None) -> torch.Tensor:
-    """`image` [n, c, z, y, x] linearly interpolated at `positions` [n, 3, z', y', x'] (voxels; x, y, z): [n, c, z', y',
-    x'].
+    """An image linearly interpolated at positions.
 
-    One image serves many positions and the other way round. The result has the wider type of the two. As in ITK, the
-    half voxel around the outermost centres takes the nearest values. Beyond it stands `outside`, or with None the
-    nearest value goes on.
+    One image serves many positions and the other way round. As in ITK, the half voxel around the outermost centres
+    takes the nearest values.
+
+    Args:
+        image: [n, c, z, y, x].
+        positions: [n, 3, z', y', x'] (voxels; x, y, z).
+        outside: value beyond the image; None: the nearest value goes on.
+
+    Returns:
+        [n, c, z', y', x'], of the wider type of the two.
     """
     size = torch.as_tensor(image.shape[:1:-1], dtype=positions.dtype, device=positions.device).view(1, 3, 1, 1, 1)
     grid = ((2 * positions + 1) / size - 1).movedim(1, -1)
@@ -51,12 +74,21 @@ def sample_tensor(image: torch.Tensor, positions: torch.Tensor, outside: float |
 def warp_tensor(
     image: torch.Tensor, displacement: torch.Tensor, outside: float | None = None, crop: int = 0, stride: int = 1
 ) -> torch.Tensor:
-    """`image` [n, c, z, y, x] pulled by `displacement` [n, 3, z', y', x']: out[i] = image[crop + stride·(i +
-    displacement[i])].
+    """An image pulled by a displacement: out[i] = image[crop + stride·(i + displacement[i])]. Differentiable in both.
 
-    With the defaults both are on one grid. With a level's crop and stride (`networks.joint.LEVELS`) the image may be
-    the whole input of a joint network, so that what the displacement points at outside of the cropped output is there
-    too. Differentiable in both; `outside` as in `sample_tensor`.
+    With the defaults both are on one grid. With a level's crop and stride (`networks.elmahdy2021.LEVELS`) the image may
+    be the whole input of a joint network, so that what the displacement points at outside of the cropped output is
+    there too.
+
+    Args:
+        image: [n, c, z, y, x].
+        displacement: [n, 3, z', y', x'], voxels.
+        outside: as of `sample_tensor`.
+        crop: of the displacement's grid in the image, voxels.
+        stride: of the displacement's grid in the image, voxels.
+
+    Returns:
+        [n, c, z', y', x'].
     """
     # places in 16 bits would be off by tenths of a voxel
     displacement = displacement.to(torch.promote_types(displacement.dtype, torch.float32))
@@ -66,7 +98,17 @@ def warp_tensor(
 
 
 def positions_in(moving: sitk.Image, field: sitk.Image, device="cpu", slices: slice = slice(None)) -> torch.Tensor:
-    """Where in `moving` (voxels, [1, 3, z, y, x]) the voxels of the field's grid point at, of its `slices` (z) only."""
+    """Where in an image the voxels of a field's grid point at.
+
+    Args:
+        moving: the image.
+        field: mm.
+        device: of torch.
+        slices: of the field's z.
+
+    Returns:
+        [1, 3, z, y, x], voxels of `moving`.
+    """
     displacement = to_voxels(field, device=device, slices=slices)
     matrix, shift = between(field, moving)
     shift = shift + matrix[:, 2] * (slices.start or 0)
@@ -84,9 +126,19 @@ def _slabs(moving: sitk.Image, field: sitk.Image, device):
 
 @torch.no_grad()
 def warp_image(moving: sitk.Image, field: sitk.Image, outside: float = -1000.0, device="cpu") -> sitk.Image:
-    """A scalar image `moving`, on any grid, warped onto the grid of `field`: float32, linear interpolation.
+    """An image warped onto the grid of a field by linear interpolation.
 
-    `outside` is the value of voxels that come from beyond the moving image; the default is air in HU.
+    Args:
+        moving: scalar image on any grid.
+        field: mm, from its grid to points of `moving`.
+        outside: value of voxels that come from beyond the moving image; the default is air in HU.
+        device: of torch.
+
+    Returns:
+        float32 on the grid of `field`.
+
+    Raises:
+        InputError: no field.
     """
     array, field = np.array(sitk.GetArrayViewFromImage(moving), np.float32, order="C"), require_field(field)
     image = torch.from_numpy(array)[None, None].to(device)
@@ -97,8 +149,14 @@ def warp_image(moving: sitk.Image, field: sitk.Image, outside: float = -1000.0, 
 
 
 def transform_points(field: sitk.Image, points) -> np.ndarray:
-    """Points of the fixed image (n × 3, mm, LPS) carried to the moving image: x + d(x), with d interpolated
-    linearly.
+    """Points of the fixed image carried to the moving image: x + d(x), with d interpolated linearly.
+
+    Args:
+        field: mm.
+        points: [n, 3], mm, LPS.
+
+    Returns:
+        [n, 3], mm, LPS.
     """
     points = np.asarray(points, np.float64).reshape(-1, 3)
     matrix, origin = axes(field)

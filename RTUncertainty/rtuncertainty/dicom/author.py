@@ -67,11 +67,19 @@ _NAMES = uuid.UUID("5b0f5bd8-7c0e-5d0f-9d6c-2f7c3d0f5c11")
 
 @dataclass
 class Author:
-    """Who makes the objects of one export: a `model` of a `version`, at a `time`, with new UIDs.
+    """Who makes the objects of one export, with new UIDs.
 
-    UIDs are random, below 2.25 (PS3.5, B.2) or below `prefix`. With a `seed` they follow from it alone: the same seed
-    gives the same UIDs, so it must name the patient, the result and the run. Raises `InputError` for a prefix that is
-    none.
+    UIDs are random, below 2.25 (PS3.5, B.2) or below `prefix`.
+
+    Attributes:
+        model, version: of the model.
+        prefix: of the UIDs.
+        seed: UIDs follow from it alone: the same seed gives the same UIDs, so it must name the patient, the result and
+            the run. None: random ones.
+        time: of the export.
+
+    Raises:
+        InputError: a prefix that is none.
     """
 
     model: str
@@ -104,7 +112,15 @@ class Author:
         return f"Made by model {self.name} of {MANUFACTURER} {rtuncertainty.__version__}. {WARNING}."
 
     def titled(self, what: str, length: int = 64) -> str:
-        """`what`, the model and the warning in one line; where it is too long, the model's name gives way."""
+        """A title with the model and the warning in one line; where it is too long, the model's name gives way.
+
+        Args:
+            what: the object is.
+            length: the most characters.
+
+        Returns:
+            The title.
+        """
         room = length - len(f"{what} () {WARNING}")
         name = self.name if len(self.name) <= room else self.name[: max(room - 2, 0)] + ".."
         return f"{what} ({name}) {WARNING}" if room > 4 else f"{what[: length - len(WARNING) - 1]} {WARNING}"
@@ -112,9 +128,18 @@ class Author:
     def begin(
         self, series: Series, sop_class: UID, modality: str, what: str, number: int, syntax=ExplicitVRLittleEndian
     ) -> Dataset:
-        """A dataset of a new series in the study of `series`, with all that is common to our objects.
+        """A dataset of a new series in the study of another, with all that is common to our objects.
 
-        `what` it is stands in the description of the series, `number` is the series' number.
+        Args:
+            series: the reference.
+            sop_class: of the object.
+            modality: of DICOM.
+            what: it is, in the description of the series.
+            number: of the series.
+            syntax: of the transfer.
+
+        Returns:
+            Without the object's own elements.
         """
         made, first = Dataset(), series.first
         made.file_meta = FileMetaDataset()
@@ -134,7 +159,12 @@ class Author:
 
 
 def copy_patient(source: Dataset, made: Dataset) -> None:
-    """The elements of the patient and the study, as text: the character sets of the two may differ."""
+    """Copies the elements of the patient and the study, as text: the character sets of the two may differ.
+
+    Args:
+        source: read from.
+        made: written to.
+    """
     for keyword in (*PATIENT, *MORE):
         found = files.value(source, keyword)
         if found != "" or keyword in PATIENT:
@@ -151,7 +181,16 @@ def reference(header: Dataset) -> Dataset:
 
 
 def code(scheme: str, value: str, meaning: str) -> Dataset:
-    """An item of a code sequence."""
+    """An item of a code sequence.
+
+    Args:
+        scheme: coding scheme designator.
+        value: code value.
+        meaning: code meaning.
+
+    Returns:
+        The item, its texts cut to what DICOM allows.
+    """
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value[:16], scheme[:16], meaning[:64]
     return item
@@ -170,7 +209,16 @@ def algorithm(author: Author) -> Dataset:
 
 
 def write(dataset: Dataset, path) -> None:
-    """Write a file of DICOM's format. Raises `InputError` where pydicom refuses a value, `OSError` for the disk."""
+    """Writes a file of DICOM's format.
+
+    Args:
+        dataset: what is written.
+        path: of the file.
+
+    Raises:
+        InputError: pydicom refuses a value.
+        OSError: the disk does.
+    """
     try:
         with files.quiet():
             dataset.save_as(path, enforce_file_format=True)

@@ -21,10 +21,20 @@ INTERCEPT = -1024
 
 
 def make_ct_series(image: sitk.Image, series: Series, author: Author, what: str):
-    """Yields the slices (datasets) of a CT series of `image`, whole numbers in HU on the voxels of `series`.
+    """The slices of a CT series (PS3.3, A.3). HU are exact: stored as 16 bits, slope 1. Each slice lies where its
+    reference does.
 
-    what: the name of the image, such as "synthetic CT". HU are exact: stored as 16 bits, slope 1. Each slice lies where
-    its reference does. Raises `InputError` for values beyond 16 bits.
+    Args:
+        image: whole numbers in HU on the voxels of `series`.
+        series: the reference.
+        author: who makes it.
+        what: the name of the image, such as "synthetic CT".
+
+    Yields:
+        A dataset for each slice.
+
+    Raises:
+        InputError: values beyond 16 bits.
     """
     array = sitk.GetArrayViewFromImage(image)
     stored = np.rint(array).astype(np.int32) - INTERCEPT

@@ -30,8 +30,12 @@ SETS = {"default": "structures", "propagated": "propagated", "segmented": "segme
 
 @dataclass
 class Exported:
-    """What was written: for each kind a line about it, and notes about what was not. Neither holds anything of the
-    patient.
+    """What was written; nothing in it is of the patient.
+
+    Attributes:
+        folder: where to.
+        written: for each kind a line about it.
+        notes: about what was not.
     """
 
     folder: Path
@@ -51,15 +55,29 @@ def export_result(
     uid_seed: str | None = None,
     progress: Progress | None = None,
 ) -> Exported:
-    """Write a result folder as DICOM into the new folder `output`, whole or not at all.
+    """Writes a result as DICOM into a new folder, whole or not at all: rtstruct.dcm, ct/0001.dcm …, seg.dcm,
+    probability.dcm, registration.dcm.
 
-    dicom_reference: folder of the series that the result describes (the MR of a prediction, the daily CT of a
-    propagation): it gives patient, study, frame of reference and slices. what: some of `WHAT`; by default all that the
-    result has but probability and, of a propagation, the deformed planning CT. structures: default, propagated,
-    segmented, or a .seg.nrrd or RTSTRUCT file, such as contours that were accepted or corrected in Slicer.
-    dicom_planning: the planning CT's series, which a registration names.
-    uid_prefix, uid_seed: new UIDs lie below the prefix; with a seed, the same export gives the same UIDs.
-    Files: rtstruct.dcm, ct/0001.dcm …, seg.dcm, probability.dcm, registration.dcm. Raises `InputError`.
+    Args:
+        result: the result's folder.
+        dicom_reference: folder of the series that the result describes (the MR of a prediction, the daily CT of a
+            propagation): it gives patient, study, frame of reference and slices.
+        output: the new folder.
+        what: some of `WHAT`; None: all that the result has but probability and, of a propagation, the deformed planning
+            CT.
+        structures: default, propagated, segmented, or a .seg.nrrd or RTSTRUCT file, such as contours that were accepted
+            or corrected in Slicer.
+        dicom_planning: the planning CT's series, which a registration names.
+        uid_prefix: new UIDs lie below it.
+        uid_seed: with one the same export gives the same UIDs.
+        progress: takes the stages; its token cancels.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InputError: what cannot be read, does not belong together or cannot be written.
+        Cancelled: the user cancelled.
     """
     found, output = Result.read(result), Path(output)
     if not (found.card.get("name") and found.card.get("version")):
@@ -99,7 +117,7 @@ def export_result(
 
 @contextlib.contextmanager
 def _without_values(kind: str):
-    """A context in which what a library did not expect becomes an error that tells where, but quotes no value of the
+    """A context in which what a library did not expect becomes an error that says where, but quotes no value of the
     series.
     """
     try:
@@ -115,7 +133,11 @@ def _without_values(kind: str):
 
 def _require_new(output: Path) -> None:
     try:
-        if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        # what a run left that was killed is no export
+        left = f".{output.name}."
+        if not output.exists() or (
+            output.is_dir() and all(p.name.startswith(left) and p.name.endswith(".part") for p in output.iterdir())
+        ):
             return
     except PermissionError:
         raise InputError(f"{output}: no permission to write there; choose another folder.") from None
@@ -169,7 +191,7 @@ class _Job:
         self.progress.note(text)
 
     def _structures(self, which: str):
-        told: dict[str, str] = {}
+        descriptions: dict[str, str] = {}
         if which not in SETS:
             structures = structure_input.read(
                 which, grid=self.series.grid, tell=self.note, grid_name="the reference series"
@@ -178,16 +200,18 @@ class _Job:
             raise InputError(f"{self.found.folder}: has no {'' if which == 'default' else which + ' '}structures.")
         else:
             structures = self.found.structures(SETS[which]).values()
-            told = volume_texts(self.found) if which == "default" else told
+            descriptions = volume_texts(self.found) if which == "default" else descriptions
         # a file may come from Slicer, which crops it
         name, part = (str(self.found.folder), False) if which in SETS else (str(which), True)
         titles = long_strings(s.name for s in structures)
         fitted = [replace(s, name=titles[s.name], mask=self.series.fit(s.mask, name, part)) for s in structures]
-        return fitted, {titles[n]: text for n, text in told.items() if n in titles}
+        return fitted, {titles[n]: text for n, text in descriptions.items() if n in titles}
 
     def write_rtstruct(self, which: str, _planning) -> None:
-        structures, told = self._structures(which)
-        made = rtstruct_write.make_structure_set(structures, self.series, self.author, told, edited=which not in SETS)
+        structures, descriptions = self._structures(which)
+        made = rtstruct_write.make_structure_set(
+            structures, self.series, self.author, descriptions, edited=which not in SETS
+        )
         author.write(made, self.folder / "rtstruct.dcm")
         counts = [len(item.get("ContourSequence") or []) for item in made.ROIContourSequence]
         for s, count in zip(structures, counts):
@@ -242,8 +266,14 @@ class _Job:
 
 
 def long_strings(names) -> dict[str, str]:
-    """{name: what DICOM can keep of it} in elements of the kind LO: 64 characters, and a slash for a backslash,
-    which separates values.
+    """What DICOM can keep of names in elements of the kind LO: 64 characters, and a slash for a backslash, which
+    separates values.
+
+    Args:
+        names: any.
+
+    Returns:
+        {name: what is kept}, no two alike.
     """
     out: dict[str, str] = {}
     for name in names:
@@ -255,7 +285,17 @@ def long_strings(names) -> dict[str, str]:
 
 
 def volume_texts(found: Result) -> dict[str, str]:
-    """What is known of each structure's volume, in words. Raises `InputError`."""
+    """What is known of each structure's volume.
+
+    Args:
+        found: the result.
+
+    Returns:
+        {structure: text}.
+
+    Raises:
+        InputError: its tables cannot be read.
+    """
     texts = {}
     for row in found.table("volumes"):
         volume, lower, upper, level = (

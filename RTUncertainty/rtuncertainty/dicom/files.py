@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
 from pathlib import Path
 
 import pydicom
-from pydicom import config
 from pydicom.errors import BytesLengthException
 from pydicom.filereader import data_element_generator
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.core.scans.frames import quiet
 
 from .structure_input import is_dicom
 
@@ -21,27 +18,18 @@ from .structure_input import is_dicom
 _UNDEFINED = 0xFFFFFFFF
 
 
-@contextlib.contextmanager
-def quiet():
-    """A context in which DICOM libraries say nothing: their warnings quote values, a patient's name among them."""
-    logs = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
-    levels, settings = [log.level for log in logs], config.settings
-    modes = settings.reading_validation_mode, settings.writing_validation_mode
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for log in logs:
-            log.setLevel(logging.CRITICAL + 1)
-        settings.reading_validation_mode = settings.writing_validation_mode = config.IGNORE
-        try:
-            yield
-        finally:
-            settings.reading_validation_mode, settings.writing_validation_mode = modes
-            for log, level in zip(logs, levels):
-                log.setLevel(level)
-
-
 def read_header(path: Path):
-    """The dataset of a file without its pixels, or None for what is no DICOM file or cannot be parsed."""
+    """A file without its pixels.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The dataset, or None for what is no DICOM file or cannot be parsed.
+
+    Raises:
+        InputError: no permission to read it.
+    """
     if not is_dicom(path):
         return None
     try:
@@ -54,8 +42,16 @@ def read_header(path: Path):
 
 
 def read_whole(path: Path):
-    """The dataset of a file, every element of it. Raises `InputError` for a file that is missing, damaged or cut
-    short.
+    """A file, every element of it.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        InputError: a file that is missing, damaged or cut short.
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such file.")
@@ -95,7 +91,16 @@ def _is_cut_short(path: Path, dataset) -> bool:
 
 
 def value(dataset, keyword: str, default=""):
-    """The value of an element, or `default` where it is missing, empty or not of its kind."""
+    """The value of an element.
+
+    Args:
+        dataset: of pydicom.
+        keyword: of the element.
+        default: where it is missing, empty or not of its kind.
+
+    Returns:
+        As pydicom has it.
+    """
     try:
         with quiet():
             found = dataset.get(keyword)
@@ -105,7 +110,16 @@ def value(dataset, keyword: str, default=""):
 
 
 def numbers(dataset, keyword: str, count: int) -> list[float] | None:
-    """The `count` numbers of an element; None where there are not so many."""
+    """The numbers of an element.
+
+    Args:
+        dataset: of pydicom.
+        keyword: of the element.
+        count: how many there must be.
+
+    Returns:
+        None where there are not so many.
+    """
     found = value(dataset, keyword, None)
     try:
         found = [float(v) for v in found]

@@ -1,44 +1,44 @@
-"""From closed polygons to voxels: those whose centre lies inside by the even-odd rule, and slices between two that
-are known.
-"""
+"""From closed polygons to voxels: those whose centre lies inside, and slices between two that are known."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
 
+from . import combine
+
 # slices by which a contour may miss a slice and still lie on it
 ON_SLICE = 0.1
 
 
-def rasterised(polygons, shape) -> np.ndarray:
-    """The voxels [row, column] (bool) whose centres lie inside of an odd number of `polygons` [n, 2] (column, row;
-    voxels).
+def rasterised(groups, shape) -> np.ndarray:
+    """The voxels [row, column] (bool) whose centres lie inside of `groups` of polygons [n, 2] (column, row; voxels),
+    see `combine.grouped`.
 
-    A polygon inside of another one is a hole, one inside of that an island; a line there and back, as in a keyhole
-    contour, leaves nothing. Of two polygons with a common edge each centre on it belongs to one. Exact for vertices
-    anywhere between centres.
+    A line there and back, as in a keyhole contour, leaves nothing. Of two polygons with a common edge each centre on it
+    belongs to one. Exact for vertices anywhere between centres.
     """
     height, width = shape
-    starts = np.concatenate([np.asarray(p, float) for p in polygons])
-    ends = np.concatenate([np.roll(np.asarray(p, float), -1, 0) for p in polygons])
-    # an edge counts in the rows from its upper end on to before its lower one
-    low, high = (np.clip(np.ceil(f(starts[:, 1], ends[:, 1])), 0, height).astype(int) for f in (np.minimum, np.maximum))
-    count = high - low
-    starts, ends, low, count = (v[count > 0] for v in (starts, ends, low, count))
-    first = np.cumsum(count) - count
-    row = np.arange(count.sum()) - np.repeat(first - low, count)
-    (x0, y0), (x1, y1) = np.repeat(starts, count, 0).T, np.repeat(ends, count, 0).T
-    x = x0 + (row - y0) * (x1 - x0) / (y1 - y0)
+    row, x, _ = combine.crossings(groups, np.arange(height, dtype=float))
     # everything from a crossing on changes sides
     column = np.clip(np.ceil(x), 0, width).astype(int)
-    crossings = np.bincount(row * (width + 1) + column, minlength=height * (width + 1)).reshape(height, width + 1)
-    return (np.cumsum(crossings, 1)[:, :-1] & 1).astype(bool)
+    flips = np.bincount(row * (width + 1) + column, minlength=height * (width + 1)).reshape(height, width + 1)
+    return (np.cumsum(flips, 1)[:, :-1] & 1).astype(bool)
 
 
 def between(first: np.ndarray, second: np.ndarray, weight: float, spacing) -> np.ndarray:
-    """The shape (bool) at `weight` (0 to 1) of the way from one slice to another, by their signed distances (Raya and
-    Udupa 1990, IEEE Trans Med Imaging 9:32). `spacing`: of rows and columns, mm."""
+    """The shape on the way from one slice to another, by their signed distances (Raya and Udupa 1990, IEEE Trans Med
+    Imaging 9:32).
+
+    Args:
+        first: bool [row, column].
+        second: bool [row, column].
+        weight: of the second, 0 to 1.
+        spacing: of rows and columns, mm.
+
+    Returns:
+        bool [row, column].
+    """
     rows, columns = (np.flatnonzero((first | second).any(axis)) for axis in (1, 0))
     if not rows.size:
         return np.zeros_like(first)
@@ -59,13 +59,13 @@ def stacked(planes: dict[float, np.ndarray], count: int, spacing) -> tuple[np.nd
     """(mask [slice, row, column], slices filled between contours, gaps left open, in slices) of the shapes at `planes`.
 
     Keys are positions in slices. A slice takes the shape that lies on it. Between two shapes further apart than the
-    slices it is interpolated, where they overlap and the distance is about the structure's usual one (to 1.5 times its
-    median); a larger gap stays open. Otherwise the nearest shape within half a slice counts. Beyond the first and the
-    last nothing is added.
+    slices it is interpolated, where they overlap and the distance is about the structure's usual one (to 1.5 times it);
+    a larger gap stays open. Otherwise the nearest shape within half a slice counts. Beyond the first and the last
+    nothing is added.
     """
     at = np.array(sorted(planes))
     steps = np.diff(at)
-    limit = max(1.5 * float(np.median(steps)), 1.0) if steps.size else 0.0
+    limit = max(1.5 * combine.levels(at)[1], 1.0) if steps.size else 0.0
     shape = next(iter(planes.values())).shape
     mask, filled = np.zeros((count, *shape), np.uint8), 0
     for k in range(max(0, int(np.floor(at[0] - 0.5))), min(count, int(np.ceil(at[-1] + 0.5)) + 1)):
@@ -77,6 +77,7 @@ def stacked(planes: dict[float, np.ndarray], count: int, spacing) -> tuple[np.nd
                 mask[k] = between(planes[low], planes[high], (k - low) / (high - low), spacing)
                 filled += abs(nearest - k) > 0.5
                 continue
-        if abs(nearest - k) <= 0.5:
+        # midway between two slices a contour belongs to one of them
+        if -0.5 + 1e-6 < nearest - k <= 0.5 + 1e-6:
             mask[k] = planes[nearest]
     return mask, filled, [float(s) for s in steps if s > max(limit, 1.5)]

@@ -38,10 +38,13 @@ _PIECES = {
 
 
 def polygons(mask: np.ndarray) -> list[np.ndarray]:
-    """The polygons [n, 2] (column, row; in voxels, centres at whole numbers) around the voxels of a slice [row, column]
-    (bool).
+    """The polygons around the voxels of a slice: one for every piece that hangs together, its holes joined to it.
 
-    One for every piece that hangs together, its holes joined to it. In no polygon does the last point repeat the first.
+    Args:
+        mask: bool [row, column].
+
+    Returns:
+        [n, 2] each (column, row; in voxels, centres at whole numbers); in none does the last point repeat the first.
     """
     outer, holes = [], []
     for loop in _loops(mask):

@@ -22,9 +22,19 @@ from .series import Series
 
 
 def make_registration(field: sitk.Image, daily: Series, planning: Series, author: Author) -> Dataset:
-    """The object of a displacement field (mm, from daily to planning points; see `rtuncertainty.deformation`).
+    """The object of a displacement field (PS3.3, A.39.2 and C.20.3). Vectors are stored in 32 bits.
 
-    Vectors are stored in 32 bits. Raises `InputError` when the field leads nowhere near the planning series.
+    Args:
+        field: mm, from daily to planning points; see `rtuncertainty.deformation`.
+        daily: the daily scan's series.
+        planning: the planning scan's series.
+        author: who makes it.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        InputError: the field leads nowhere near the planning series.
     """
     _check(field, planning)
     field = _right_handed(field)

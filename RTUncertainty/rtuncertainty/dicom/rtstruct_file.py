@@ -18,7 +18,8 @@ RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 @dataclass
 class Roi:
     """One ROI as the file has it. `contours`: closed planar ones, points [n, 3] in mm (LPS); `left_out`: why others
-    were, how many.
+    were, how many. `xor`: they say themselves that overlaps are holes; `thickness_mm`: of their planes, where they say
+    it.
     """
 
     name: str
@@ -28,14 +29,31 @@ class Roi:
     frame: str = ""
     contours: list[np.ndarray] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    xor: bool = False
+    thickness_mm: float | None = None
 
     def leave_out(self, why: str, count: int = 1) -> None:
-        """Count contours that are not used, by the reason why."""
+        """Counts contours that are not used.
+
+        Args:
+            why: the reason.
+            count: how many.
+        """
         self.left_out[why] = self.left_out.get(why, 0) + count
 
 
 def find(path: Path) -> Path:
-    """`path` itself, or the only structure set in a folder. Raises `InputError` where there is none or are several."""
+    """A structure set.
+
+    Args:
+        path: a file, or a folder with only one.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: there is none or are several.
+    """
     if not path.is_dir():
         return path
     try:
@@ -56,7 +74,17 @@ def _is_structure_set(path: Path) -> bool:
 
 
 def rois_of(path: Path) -> list[Roi]:
-    """All ROIs of a structure set, in its order. Raises `InputError` for a file that is none, or not a whole one."""
+    """All ROIs of a structure set, in its order.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        With their contours.
+
+    Raises:
+        InputError: a file that is none, or not a whole one.
+    """
     dataset = files.read_whole(path)
     if files.value(dataset, "SOPClassUID") != RTSTRUCT:
         raise InputError(
@@ -74,6 +102,11 @@ def rois_of(path: Path) -> list[Roi]:
     rois = {}
     for item in dataset.StructureSetROISequence:
         number = str(files.value(item, "ROINumber"))
+        if number in rois:
+            raise InputError(
+                f"{path}: gives two structures one ROINumber (3006,0022), {number or 'none at all'}: whose contours "
+                "are whose cannot be known; export it again."
+            )
         name = files.value(item, "ROIName")
         name = (
             name if isinstance(name, str) else "\\".join(map(str, name))
@@ -98,12 +131,22 @@ def rois_of(path: Path) -> list[Roi]:
                 roi.leave_out("of fewer than 3 points")
             else:
                 roi.contours.append(points)
+                roi.xor |= kind == "CLOSEDPLANAR_XOR"
+                thick = files.value(contour, "ContourSlabThickness", 0.0)
+                roi.thickness_mm = roi.thickness_mm or (float(thick) if _positive(thick) else None)
     for item in files.value(dataset, "RTROIObservationsSequence", []):
         roi = rois.get(str(files.value(item, "ReferencedROINumber")))
         if roi is not None:
             roi.role = str(files.value(item, "RTROIInterpretedType"))
             roi.code = _code(item)
     return list(rois.values())
+
+
+def _positive(number) -> bool:
+    try:
+        return float(number) > 0
+    except (TypeError, ValueError):
+        return False
 
 
 def _points(contour) -> np.ndarray | None:

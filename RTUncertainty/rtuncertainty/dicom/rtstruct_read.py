@@ -12,13 +12,11 @@ from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.structure_set import COLORS, Structure, unused
 from rtuncertainty.deformation.field import axes
 
-from . import fill
+from . import combine, fill
 from .rtstruct_file import Roi, find, rois_of
 
-# voxels by which the points of a contour may leave their plane
-PLANAR = 0.2
-# voxels within which contours lie in one plane
-TOGETHER = 0.05
+# voxels by which the points of a contour may leave their plane, and mm: coordinates are rounded
+PLANAR, ROUNDED_MM = 0.2, 0.12
 # of the grid that is made where no image is given
 PIXEL_MM = 1.0
 
@@ -26,16 +24,24 @@ PIXEL_MM = 1.0
 def read_structures(
     path, grid: sitk.Image | None = None, tell=None, image_name: str = "the image"
 ) -> dict[str, Structure]:
-    """The structures of an RTSTRUCT file, or of the only one in a folder, by name, as masks on the voxels of `grid`.
+    """The structures of an RTSTRUCT as masks, by name.
 
-    grid: the image that they were drawn on; its metadata "frame_of_reference", if there is any, is compared. Without a
-    grid one is
-    made around the contours: their planes, pixels of 1 mm. tell: called with every note, a line of text.
     A voxel is inside when its centre is (`fill.rasterised`); slices between contours that are further apart than the
     slices are interpolated (`fill.stacked`), and a note says so. Only CLOSED_PLANAR and CLOSEDPLANAR_XOR contours
-    count, others are told of. A ROI without contours is an empty structure. Equal names get a number.
-    Raises `InputError` for a file that is no whole structure set, for another frame of reference, and where no contour
-    lies in `grid`.
+    count, of others a note says so. A ROI without contours is an empty structure. Equal names get a number.
+
+    Args:
+        path: a file, or a folder with only one.
+        grid: the image that they were drawn on; its metadata "frame_of_reference", if there is any, is compared. None:
+            one is made around the contours: their planes, pixels of 1 mm.
+        tell: called with every note, a line of text.
+        image_name: what messages call `grid`.
+
+    Returns:
+        Masks on the voxels of the grid.
+
+    Raises:
+        InputError: no whole structure set, another frame of reference, or no contour in `grid`.
     """
     path, tell = find(Path(path)), tell or (lambda note: None)
     rois = rois_of(path)
@@ -109,7 +115,7 @@ def _mask(roi: Roi, name: str, grid: sitk.Image, axis: int, tell) -> np.ndarray:
     shape, planes, outside, oblique = (size[down], size[across]), [], False, 0
     for contour in roi.contours:
         index = np.linalg.solve(matrix, (contour - origin).T).T
-        if np.ptp(index[:, axis]) > PLANAR:
+        if np.ptp(index[:, axis]) > max(PLANAR, ROUNDED_MM / spacing[axis]):
             oblique += 1
             continue
         outside |= bool((index < -0.5 - PLANAR).any() or (index > size - 0.5 + PLANAR).any())
@@ -121,7 +127,15 @@ def _mask(roi: Roi, name: str, grid: sitk.Image, axis: int, tell) -> np.ndarray:
         return np.zeros(size[::-1], np.uint8)
     if outside:
         tell(f"{name}: reaches beyond the image and is cut off there.")
-    shapes = {at: fill.rasterised(found, shape) for at, found in _together(planes).items()}
+    shapes, told, mm2 = {}, {}, 0.0
+    for at, found in _together(planes).items():
+        groups, kinds = combine.grouped(found, spacing[[across, down]], roi.xor)
+        shapes[at] = fill.rasterised(groups, shape)
+        mm2 = max(mm2, combine.area(groups) * float(spacing[across] * spacing[down]))
+        for kind in sorted(kinds):
+            told[kind] = told.get(kind, 0) + 1
+    for note in combine.notes(name, told):
+        tell(note)
     mask, filled, gaps = fill.stacked(shapes, int(size[axis]), (spacing[down], spacing[across]))
     if filled:
         tell(f"{name}: its contours are further apart than the slices; {filled} slices between them were interpolated.")
@@ -130,21 +144,30 @@ def _mask(roi: Roi, name: str, grid: sitk.Image, axis: int, tell) -> np.ndarray:
             f"{name}: has no contours in {len(gaps)} {'gap' if len(gaps) == 1 else 'gaps'} of up to "
             f"{max(gaps) * spacing[axis]:.1f} mm, left open."
         )
+    if not outside and mm2 and not mask.any():
+        tell(
+            f"{name}: is thinner than a voxel, no voxel's middle lies inside: its contours have up to {mm2:.3g} mm² in "
+            f"{len(shapes)} planes ({_volume_ml(planes, spacing, axis, roi.xor):.3g} ml), the mask is empty."
+        )
     # [slice, down, across] as [z, y, x]
     return np.ascontiguousarray(np.transpose(mask, np.argsort([2 - axis, 2 - down, 2 - across])))
 
 
 def _together(planes: list) -> dict[float, list[np.ndarray]]:
     """Polygons by the plane in which they lie; positions that differ by rounding only are one plane."""
-    planes = sorted(planes, key=lambda p: p[0])
+    at, _ = combine.levels([height for height, _ in planes])
     found: dict[float, list[np.ndarray]] = {}
-    start, last = None, 0.0
-    for at, polygon in planes:
-        if start is None or at - last > TOGETHER:
-            start = at
-        last = at
-        found.setdefault(start, []).append(polygon)
+    for height, polygon in sorted(planes, key=lambda p: p[0]):
+        found.setdefault(float(at[np.abs(at - height).argmin()]), []).append(polygon)
     return found
+
+
+def _volume_ml(planes: list, spacing, axis: int, xor: bool) -> float:
+    """The volume of contours, each plane as thick as their usual distance, or a slice where there is only one."""
+    across, down = [a for a in range(3) if a != axis]
+    _, usual = combine.levels([height for height, _ in planes])
+    areas = [combine.area(combine.grouped(f, spacing[[across, down]], xor)[0]) for f in _together(planes).values()]
+    return sum(areas) * float(spacing[across] * spacing[down] * spacing[axis] * (usual or 1.0)) / 1000
 
 
 def _own_grid(rois: list[Roi]) -> sitk.Image:
@@ -161,13 +184,13 @@ def _own_grid(rois: list[Roi]) -> sitk.Image:
     frame = np.stack([first, np.cross(third, first), third])
     points = np.concatenate(contours) @ frame.T
     low, high = points.min(0), points.max(0)
-    steps = np.concatenate(
-        [np.diff(sorted({round(float((c @ third).mean()), 2) for c in roi.contours})) for roi in rois if roi.contours]
-    )
-    step = float(np.median(steps)) if steps.size else 3.0
+    steps = [combine.levels([float((c @ third).mean()) for c in roi.contours])[1] for roi in rois if roi.contours]
+    steps = [s for s in steps if s > 0]
+    step = float(np.median(steps)) if steps else 3.0
     at = float((largest @ third).mean())
     low[2] = at - np.ceil((at - low[2]) / step - 0.01) * step
-    spacing = np.array([PIXEL_MM, PIXEL_MM, step])
+    pixel = min(PIXEL_MM, step)
+    spacing = np.array([pixel, pixel, step])
     low = low - 2 * spacing
     grid = sitk.Image([int(n) for n in np.ceil((high - low) / spacing) + 3], sitk.sitkUInt8)
     grid.SetSpacing([float(s) for s in spacing])

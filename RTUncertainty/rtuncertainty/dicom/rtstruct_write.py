@@ -18,7 +18,7 @@ from .outlines import polygons
 from .series import Series
 
 _STUDY = UID("1.2.840.10008.3.1.2.3.1")
-# names that tell of a target: the rest are organs
+# names that mean a target: the rest are organs
 _ROLES = (
     (r"^i?gtv", "GTV"),
     (r"^ctv", "CTV"),
@@ -32,14 +32,23 @@ def make_structure_set(
     structures: list[Structure],
     series: Series,
     author: Author,
-    told: dict[str, str] | None = None,
+    descriptions: dict[str, str] | None = None,
     edited: bool = False,
 ) -> Dataset:
-    """A structure set of masks that lie on the voxels of `series` (see `Series.fit`). Overlaps are no matter.
+    """A structure set of masks (PS3.3, A.19). Overlaps are no matter.
 
     Contours lie in the slices of the series, run midway between voxels inside and outside (`outlines.polygons`), and
-    are closed planar, a hole being joined to its outline. An empty mask becomes a ROI without contours. told: for a
-    structure's name what its description shall say, such as its volume. edited: a person may have changed them.
+    are closed planar, a hole being joined to its outline. An empty mask becomes a ROI without contours.
+
+    Args:
+        structures: masks on the voxels of `series` (see `Series.fit`).
+        series: the reference.
+        author: who makes it.
+        descriptions: for a structure's name what its description shall say, such as its volume.
+        edited: a person may have changed them.
+
+    Returns:
+        The dataset.
     """
     # long contours do not fit into an element whose length has 16 bits, as it is in explicit VR
     made = author.begin(series, RTStructureSetStorage, "RTSTRUCT", "structures", 9001, ImplicitVRLittleEndian)
@@ -61,7 +70,7 @@ def make_structure_set(
             series.first.FrameOfReferenceUID,
             s.name[:64],
         )
-        roi.ROIDescription = " ".join(filter(None, [(told or {}).get(s.name), author.sentence]))[:1024]
+        roi.ROIDescription = " ".join(filter(None, [(descriptions or {}).get(s.name), author.sentence]))[:1024]
         roi.ROIGenerationAlgorithm, roi.ROIGenerationDescription = (
             "SEMIAUTOMATIC" if edited else "AUTOMATIC",
             author.titled("model"),
@@ -74,7 +83,7 @@ def make_structure_set(
 
 
 def role_of(s: Structure) -> str:
-    """The RT ROI interpreted type: that of the structure, or what its name tells."""
+    """The RT ROI interpreted type: that of the structure, or what its name says."""
     return s.role or next((role for pattern, role in _ROLES if re.match(pattern, s.name.strip().lower())), "ORGAN")
 
 

@@ -39,11 +39,22 @@ UNKNOWN = {"scheme": "SCT", "value": "91723000", "meaning": "Anatomical structur
 def make_segmentation(
     structures: list[Structure], series: Series, author: Author, probability: bool = False, edited: bool = False
 ) -> Dataset:
-    """A SEG of masks, or with `probability` of images from 0 to 1, that lie on the voxels of `series` (see
-    `Series.fit`).
+    """A SEG of masks or probabilities (PS3.3, A.51).
 
-    Masks may overlap; empty ones are left out. Probabilities are stored in steps of 1/255. edited: a person may have
-    changed them. Raises `InputError` where highdicom is missing, and where no structure has a voxel.
+    Masks may overlap; empty ones are left out. Probabilities are stored in steps of 1/255.
+
+    Args:
+        structures: images on the voxels of `series` (see `Series.fit`).
+        series: the reference.
+        author: who makes it.
+        probability: the images go from 0 to 1; otherwise they are masks.
+        edited: a person may have changed them.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        InputError: highdicom is missing, or no structure has a voxel.
     """
     seg, highdicom = _library()
     arrays = {s.name: np.asarray(sitk.GetArrayViewFromImage(s.mask)) for s in structures}

@@ -9,8 +9,9 @@ import numpy as np
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
-from rtuncertainty.core import slice_stack
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.core.scans import slice_stack
+from rtuncertainty.core.scans.dicom_scan import NO_SCAN
 from rtuncertainty.deformation.field import between
 
 from . import files
@@ -18,13 +19,17 @@ from . import files
 # how far a voxel may lie from its place, in voxels: NIfTI files have 32 bits, DICOM ones 16 characters a number
 PLACE = 0.02
 REQUIRED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
-# objects with pixels that are no scans; a folder of a scan may hold them too
-NO_SCAN = ("SEG", "RTDOSE", "RTIMAGE", "PR", "SR", "OT")
 
 
 @dataclass
 class Series:
-    """One image series. `slices`: headers, from one end to the other; `grid`: an empty image with its geometry."""
+    """One image series.
+
+    Attributes:
+        folder: it lies in.
+        slices: headers, from one end to the other.
+        grid: an empty image with its geometry.
+    """
 
     folder: Path
     slices: list[Dataset]
@@ -32,18 +37,28 @@ class Series:
 
     @property
     def first(self) -> Dataset:
+        """The header of the first slice."""
         return self.slices[0]
 
     @property
     def frame_of_reference(self) -> str:
+        """The UID of its frame of reference."""
         return str(self.first.FrameOfReferenceUID)
 
     def fit(self, image: sitk.Image, name: str, part: bool = False) -> sitk.Image:
-        """`image` on the grid of this series, whose voxels it has, if need be with its axes in another order. No value
+        """An image on the grid of this series, whose voxels it has, if need be with its axes in another order. No value
         changes.
 
-        part: the image may cover a part of the series only (3D Slicer crops segmentations), and is 0 elsewhere.
-        Raises `InputError`, which names the image, when its voxels are not those of the series.
+        Args:
+            image: 3-D.
+            name: what messages call it.
+            part: it may cover a part of the series only (3D Slicer crops segmentations), and is 0 elsewhere.
+
+        Returns:
+            On the grid.
+
+        Raises:
+            InputError: its voxels are not those of the series.
         """
         self.require(image, name, part)
         moved = sitk.Resample(image, self.grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, image.GetPixelID())
@@ -54,7 +69,16 @@ class Series:
         return moved
 
     def require(self, image: sitk.Image, name: str, part: bool = False) -> None:
-        """Raise `InputError` unless the voxels of `image` are those of this series, or with `part` some of them."""
+        """Raises unless the voxels of an image are those of this series.
+
+        Args:
+            image: 3-D.
+            name: what messages call it.
+            part: some of the series' voxels will do.
+
+        Raises:
+            InputError: they are not.
+        """
         matrix, shift = between(self.grid, image)
         size, turn, start = np.array(self.grid.GetSize()), np.rint(matrix).astype(int), np.rint(shift)
         # an axis of the one must be an axis of the other, if need be backwards
@@ -73,10 +97,10 @@ class Series:
             )
 
     def _differs(self, image: sitk.Image) -> str:
-        def told(i):
+        def description(i):
             return f"{' × '.join(map(str, i.GetSize()))} voxels of {' × '.join(f'{s:.3g}' for s in i.GetSpacing())} mm"
 
-        here, there = told(self.grid), told(image)
+        here, there = description(self.grid), description(image)
         return (
             f"{there} lie at another place or in another direction"
             if here == there
@@ -85,9 +109,16 @@ class Series:
 
 
 def read_series(folder) -> Series:
-    """The only image series in `folder`; other objects in it, such as structure sets, do not matter.
+    """The only image series in a folder; other objects in it, such as structure sets, do not matter.
 
-    Raises `InputError` for a folder without or with several series, and for slices that make no volume.
+    Args:
+        folder: its path.
+
+    Returns:
+        The series, in order.
+
+    Raises:
+        InputError: a folder without or with several series, and slices that make no volume.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -103,8 +134,8 @@ def read_series(folder) -> Series:
     if not found:
         raise InputError(f"{folder}: holds no DICOM slices; give the folder in which those of the scan lie.")
     if len(found) > 1:
-        told = ", ".join(f"{files.value(s[0], 'Modality', 'unknown')} of {len(s)} files" for s in found.values())
-        raise InputError(f"{folder}: holds {len(found)} DICOM series ({told}); give a folder with one.")
+        description = ", ".join(f"{files.value(s[0], 'Modality', 'unknown')} of {len(s)} files" for s in found.values())
+        raise InputError(f"{folder}: holds {len(found)} DICOM series ({description}); give a folder with one.")
     [slices] = found.values()
     for keyword in REQUIRED:
         if any(not files.value(s, keyword) for s in slices):

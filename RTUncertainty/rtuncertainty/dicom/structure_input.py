@@ -9,21 +9,7 @@ import SimpleITK as sitk
 
 from rtuncertainty.core import structure_set
 from rtuncertainty.core.errors import InputError
-
-
-def is_dicom(path) -> bool:
-    """Whether a file looks like DICOM: by its mark, or without one by the group that every dataset begins with."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(132)
-    except OSError:
-        return False
-    return start[128:] == b"DICM" or start[:4] in (
-        b"\x08\x00\x00\x00",
-        b"\x08\x00\x05\x00",
-        b"\x08\x00\x08\x00",
-        b"\x08\x00\x16\x00",
-    )
+from rtuncertainty.core.scans.dicom_scan import is_dicom
 
 
 def may_hold_dicom(path) -> bool:
@@ -32,7 +18,14 @@ def may_hold_dicom(path) -> bool:
 
 
 def require_pydicom(wanted_for: str) -> None:
-    """Raises `InputError`, which says what pydicom was `wanted_for` and how to get it, where it is missing."""
+    """Raises where pydicom is missing.
+
+    Args:
+        wanted_for: what it is wanted for.
+
+    Raises:
+        InputError: says so and how to get it.
+    """
     try:
         importlib.import_module("pydicom")
     except ImportError:

@@ -1,9 +1,9 @@
 """DVHs of an uncertain structure or dose: pointwise bands of the curve, and intervals of its numbers.
 
 Members of the distribution are DVHs: of sampled masks, of sampled doses, or of the nested contours that a result folder
-holds as inside_<structure>.nii.gz (Eaton-Rosen 2018: all voxels of a structure move together, so its percentiles are
-contours). Where the folder tells calibrated volumes, the member of a percentile is the nested contour that has the
-calibrated volume of that percentile: the band is then that of the calibrated distribution, whose spread may be narrower
+holds as inside_<structure>.nii.gz (Eaton-Rosen 2018: all voxels of a structure are correlated, so its percentiles are
+contours). Where the folder holds calibrated volumes, the member of a percentile is the nested contour that has the
+calibrated volume of that percentile: the band is then that of the calibrated distribution, which may be narrower
 or wider than that of the network's own contours.
 """
 
@@ -29,10 +29,13 @@ MEMBERS = 50
 
 @dataclass
 class Band:
-    """Pointwise `lower` and `upper` of the curve in percent, on the doses they were asked for, and `intervals` {column:
-    (lower, upper)}.
+    """The pointwise band of a DVH, and the intervals of its numbers.
 
-    `level`: the probability that they hold, 0 to 1; `calibrated`: "no", or "volume" (see `table.metrics_table`).
+    Attributes:
+        lower, upper: of the curve, percent, on the doses they were asked for.
+        intervals: {column: (lower, upper)}.
+        level: the probability that they hold, 0 to 1.
+        calibrated: "no", or "volume" (see `table.metrics_table`).
     """
 
     lower: list[float]
@@ -43,36 +46,51 @@ class Band:
 
 
 def band(members: list[dvh.Dvh], axis, level: float = LEVEL, prescription: float | None = None) -> Band:
-    """The band of equally likely DVHs: quantiles at each dose of `axis` (Gy), and of each number, all by themselves.
+    """The band of equally likely DVHs: quantiles at each dose, and of each number, all by themselves.
 
-    No member of a pointwise band need run along it. Raises `ValueError` for fewer than two members.
+    No member of a pointwise band need run along it.
+
+    Args:
+        members: two DVHs or more.
+        axis: doses, Gy.
+        level: of the band, 0 to 1.
+        prescription: Gy, for numbers in percent of it, or None.
+
+    Returns:
+        The band, not calibrated.
+
+    Raises:
+        ValueError: fewer than two members.
     """
-    return _band([_told(m, axis, prescription) for m in members], level)
+    return _band([_curve_and_columns(m, axis, prescription) for m in members], level)
 
 
-def _told(member: dvh.Dvh, axis, prescription) -> tuple[list[float], dict[str, float]]:
+def _curve_and_columns(member: dvh.Dvh, axis, prescription) -> tuple[list[float], dict[str, float]]:
     """All that a band needs of a member, which may have millions of voxels: (curve, numbers)."""
     return member.volume_at_dose(axis).tolist(), numbers(member, prescription)
 
 
-def _band(told: list, level: float) -> Band:
-    if len(told) < 2:
+def _band(samples: list, level: float) -> Band:
+    if len(samples) < 2:
         raise ValueError("a band needs at least two members")
     ends = [(1 - level) / 2, (1 + level) / 2]
     # hazen: each member stands for the middle of its share of the distribution
-    lower, upper = np.quantile([curve for curve, _ in told], ends, axis=0, method="hazen")
-    found = [columns for _, columns in told]
+    lower, upper = np.quantile([curve for curve, _ in samples], ends, axis=0, method="hazen")
+    found = [columns for _, columns in samples]
     intervals = {c: tuple(float(v) for v in np.quantile([f[c] for f in found], ends, method="hazen")) for c in found[0]}
     return Band(lower.tolist(), upper.tolist(), intervals, level)
 
 
 @dataclass
 class Distribution:
-    """A structure's nested contours: `inside` (percent of the distribution in which a voxel lies inside).
+    """A structure's nested contours.
 
-    `percentiles` and `volumes_ml`: the calibrated volume at rising percentiles, both empty where nothing is calibrated;
-    the contour of a percentile is then the one with that volume (`nested.NestedContours`), else the voxels with inside
-    > 100 − percentile. `note`: what the user should know of it.
+    Attributes:
+        inside: percentile map, percent of the distribution in which a voxel lies inside.
+        percentiles, volumes_ml: the calibrated volume at rising percentiles, both empty where nothing is calibrated;
+            the contour of a percentile is then the one with that volume (`nested.NestedContours`), else the voxels with
+            inside > 100 − percentile.
+        note: what the user should know of it.
     """
 
     inside: sitk.Image
@@ -86,7 +104,14 @@ class Distribution:
         return "volume" if self.volumes_ml else "no"
 
     def regions(self, members: int = MEMBERS):
-        """Yields the regions of equally likely contours from the smallest to the largest; some may be empty."""
+        """The regions of equally likely contours from the smallest to the largest.
+
+        Args:
+            members: how many.
+
+        Yields:
+            Regions; some may be empty.
+        """
         at = (np.arange(members) + 0.5) * 100 / members
         if self.volumes_ml:
             nested = NestedContours(self.inside, max(self.volumes_ml))
@@ -109,15 +134,24 @@ def of_structure(
     device="cpu",
     step=None,
 ):
-    """(band or None, note) of a structure's nested contours in one dose. Contours without a voxel have no DVH; the note
-    tells of them.
+    """The band of a structure's nested contours in one dose. Contours without a voxel have no DVH; the note says so.
 
-    step: called after some contours with the part that is done, 0 to 1.
+    Args:
+        dose: Gy.
+        found: the contours.
+        axis: doses of the curve, Gy.
+        level: of the band, 0 to 1.
+        prescription: Gy, for numbers in percent of it, or None.
+        device: of torch.
+        step: called after some contours with the part that is done, 0 to 1.
+
+    Returns:
+        (band or None, note).
     """
     members, missing = [], 0
     for number, member in enumerate(dvh.of_regions(dose, list(found.regions()), device), 1):
         missing += member is None
-        members += [_told(member, axis, prescription)] if member is not None else []
+        members += [_curve_and_columns(member, axis, prescription)] if member is not None else []
         if step is not None and number % 10 == 0:
             step(number / MEMBERS)
     if len(members) < MEMBERS / 2:
@@ -132,11 +166,17 @@ def of_structure(
 
 
 def read(folder, names) -> dict[str, Distribution]:
-    """The distributions that a result folder (predict or propagate) holds of structures, by those of `names` that it
-    knows.
+    """The distributions of structures that a result folder (predict or propagate) holds.
 
-    A name counts as the folder has it, or as another spelling of the same organ. Raises `InputError` where there is no
-    result, it has no inside_ images, or none of these structures.
+    Args:
+        folder: the result.
+        names: of the structures wanted; one counts as the folder has it, or as another spelling of the same organ.
+
+    Returns:
+        Those that it knows, by name.
+
+    Raises:
+        InputError: there is no result, it has no inside_ images, or none of these structures.
     """
     result = Result.read(folder)
     inside = result.of_structures("inside")

@@ -19,14 +19,19 @@ from ..core.errors import InputError
 
 # edge of a sub-voxel in mm, and the most sub-voxels that a structure is given
 FINE_MM, MOST_VOXELS = 1.0, 4_000_000
+# what is no wider, mm, has so many sub-voxels across, of this edge at least
+TINY_MM, ACROSS, FINEST_MM = 5.0, 12, 0.02
 
 
 @dataclass
 class Dvh:
-    """A structure's doses in Gy, falling, and the volume in ml that goes with each; float64 tensors [n].
+    """A structure's cumulative dose-volume histogram, without bins.
 
-    `volume_ml` is that of the whole structure, `covered` the fraction of it inside the dose grid, on which all else
-    stands.
+    Attributes:
+        dose: Gy, falling, float64 [n].
+        volume: ml of each dose, float64 [n].
+        volume_ml: of the whole structure.
+        covered: the fraction of it inside the dose grid, on which all else stands.
     """
 
     dose: torch.Tensor
@@ -39,9 +44,15 @@ class Dvh:
         return (self.dose * self.volume).sum() / self.volume.sum()
 
     def dose_at_volume(self, percent: float) -> torch.Tensor:
-        """Dx in Gy: what `percent` of the volume get at least. Differentiable by doses and volumes.
+        """Dx: what some of the volume gets at least (ICRU 83). Differentiable by doses and volumes.
 
         Linear between the middles of the sorted voxels' volumes; beyond the first and last it is their dose.
+
+        Args:
+            percent: x, of the volume.
+
+        Returns:
+            A scalar, Gy.
         """
         if len(self.dose) == 1:
             return self.dose[0]
@@ -53,9 +64,14 @@ class Dvh:
         return self.dose[above - 1] * (1 - share) + self.dose[above] * share
 
     def volume_at_dose(self, gray, width_gy: float = 0.0) -> torch.Tensor:
-        """The volumes in percent that get at least the doses `gray` (a number or [m]); same shape.
+        """The volumes that get at least some doses.
 
-        A step in the doses; `width_gy` > 0 makes it a logistic one of that width, for gradients.
+        Args:
+            gray: Gy, a number or [m].
+            width_gy: 0 for a step in the doses; above, a logistic one of that width, for gradients.
+
+        Returns:
+            Percent, of the shape of `gray`.
         """
         gray = torch.as_tensor(gray, dtype=self.dose.dtype, device=self.dose.device)
         if width_gy > 0:
@@ -68,9 +84,18 @@ class Dvh:
 
 
 def of_voxels(dose: torch.Tensor, fraction: torch.Tensor, voxel_ml: float) -> Dvh:
-    """The DVH of doses (Gy) and the fraction of every voxel inside the structure (0 to 1), tensors of one shape.
+    """The DVH of voxels.
 
-    Raises `ValueError` when the structure fills no part of any voxel.
+    Args:
+        dose: Gy.
+        fraction: of every voxel inside the structure, 0 to 1, a tensor of that shape.
+        voxel_ml: volume of a voxel.
+
+    Returns:
+        The DVH.
+
+    Raises:
+        ValueError: the structure fills no part of any voxel.
     """
     inside = fraction > 0
     if not bool(inside.any()):
@@ -83,10 +108,20 @@ def of_voxels(dose: torch.Tensor, fraction: torch.Tensor, voxel_ml: float) -> Dv
 
 
 def of_region(dose: sitk.Image, region, divide: int | None = None, device="cpu") -> Dvh | None:
-    """The DVH of a region (`structure_region`, `contours`) in a dose image in Gy; None where the region is empty.
+    """The DVH of a region in a dose.
 
-    divide: sub-voxels along each edge of a dose voxel; by default so many that none is longer than a millimetre, as far
-    as their number allows. Raises `InputError` when no part of the region lies in the dose grid.
+    Args:
+        dose: Gy.
+        region: of `structure_region` or `contours`.
+        divide: sub-voxels along each edge of a dose voxel; None: so many that none is longer than a millimetre, as far
+            as their number allows.
+        device: of torch.
+
+    Returns:
+        The DVH; None where the region is empty.
+
+    Raises:
+        InputError: no part of the region lies in the dose grid.
     """
     if region.empty:
         return None
@@ -97,18 +132,23 @@ def of_region(dose: sitk.Image, region, divide: int | None = None, device="cpu")
         )
     values, fraction, voxel_ml = found
     result = of_voxels(values.to(device), fraction.to(device), voxel_ml)
-    covered = result.volume_ml / region.volume_ml
-    # what little the strips of contours differ by is no part outside
-    result.covered = 1.0 if covered > 0.998 else covered
+    result.covered = _covered(dose, region, result.volume_ml)
     result.volume_ml = region.volume_ml
     return result
 
 
 def of_regions(dose: sitk.Image, regions, device="cpu"):
-    """Yields the DVH of each of many regions around one place, such as nested contours; None for one that is empty or
-    outside the dose.
+    """The DVH of each of many regions around one place, such as nested contours.
 
-    The same numbers as `of_region`'s, but the doses are interpolated and sorted once for all; `regions` is a list.
+    The same numbers as `of_region`'s, but the doses are interpolated and sorted once for all.
+
+    Args:
+        dose: Gy.
+        regions: a list.
+        device: of torch.
+
+    Yields:
+        A DVH; None for a region that is empty or outside the dose.
     """
     there = [r for r in regions if not r.empty]
     grid = _fine_doses(dose, there, None) if there else None
@@ -125,14 +165,31 @@ def of_regions(dose: sitk.Image, regions, device="cpu"):
             yield None
             continue
         result = Dvh(values[inside], fraction[inside] * voxel_ml, region.volume_ml)
-        covered = float(result.volume.sum()) / region.volume_ml
-        result.covered = 1.0 if covered > 0.998 else covered
+        result.covered = _covered(dose, region, float(result.volume.sum()))
         yield result
 
 
+def _covered(dose: sitk.Image, region, ml: float) -> float:
+    """The part of a region inside of the dose grid, `ml` of which was found there. Of one that lies inside as a whole
+    that is all of it, whatever little the sub-voxels of a tiny or oblique structure differ by.
+    """
+    index = _index(dose, region)
+    if (index >= -0.5 - 1e-6).all() and (index <= np.array(dose.GetSize()) - 0.5 + 1e-6).all():
+        return 1.0
+    covered = ml / region.volume_ml
+    return 1.0 if covered > 0.998 else covered
+
+
 def sampled(dose: sitk.Image, region, divide: int | None = None):
-    """(doses in Gy, fraction inside, ml of a voxel) on the sub-voxels around a region, float32 and float64 [z, y,
-    x]; None without overlap.
+    """Doses on the sub-voxels around a region.
+
+    Args:
+        dose: Gy.
+        region: of `structure_region` or `contours`.
+        divide: as of `of_region`.
+
+    Returns:
+        (Gy float32 [z, y, x], fraction inside float64 [z, y, x], ml of a voxel); None without overlap.
     """
     found = _fine_doses(dose, [region], divide)
     if found is None:
@@ -155,7 +212,7 @@ def _fine_doses(dose: sitk.Image, regions, divide: int | None):
     if any(a >= b for a, b in zip(low, high)):
         return None
     part = dose[tuple(slice(int(a), int(b)) for a, b in zip(low, high))]
-    parts = _parts(part, divide)
+    parts = _parts(part, divide, [min(s) for s in zip(*(_extent(part, region) for region in regions))])
     fine = geometry.resampled_grid(part, [s / p for s, p in zip(part.GetSpacing(), parts)])
     values = torch.from_numpy(sitk.GetArrayFromImage(sitk.Cast(part, sitk.sitkFloat32)))
     first = [int(a) * p for a, p in zip(low, parts)]
@@ -197,16 +254,30 @@ def _box(dose, region):
     """First and past-the-last voxel (x, y, z) of the dose around a region, with a voxel more on each side to
     interpolate with.
     """
-    index = np.array([dose.TransformPhysicalPointToContinuousIndex([float(v) for v in p]) for p in region.box()])
+    index = _index(dose, region)
     low = np.clip(np.floor(index.min(0) + 0.5) - 1, 0, None)
     high = np.minimum(np.ceil(index.max(0) + 0.5) + 1, dose.GetSize())
     return low.astype(int), high.astype(int)
 
 
-def _parts(part, divide) -> list[int]:
+def _index(dose, region) -> np.ndarray:
+    """The corners [8, 3] of a region's box as continuous indices."""
+    return np.array([dose.TransformPhysicalPointToContinuousIndex([float(v) for v in p]) for p in region.box()])
+
+
+def _extent(dose, region) -> np.ndarray:
+    """The extent of a region along the axes of the dose, mm."""
+    return np.ptp(_index(dose, region), 0) * np.array(dose.GetSpacing())
+
+
+def _parts(part, divide, extent) -> list[int]:
+    """Sub-voxels along each edge: of a millimetre, and where the smallest region has a small `extent` (mm) so small
+    that its doses are those of places inside of it.
+    """
     if divide is not None:
         return [int(divide)] * 3
-    parts = [int(np.ceil(s / FINE_MM - 1e-6)) for s in part.GetSpacing()]
+    edges = [max(e / ACROSS, FINEST_MM) if e <= TINY_MM else FINE_MM for e in extent]
+    parts = [int(np.ceil(s / e - 1e-6)) for s, e in zip(part.GetSpacing(), edges)]
     while max(parts) > 1 and part.GetNumberOfPixels() * int(np.prod(parts)) > MOST_VOXELS:
         parts = [max(1, p - 1) for p in parts]
     return parts

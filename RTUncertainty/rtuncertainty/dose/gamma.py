@@ -31,7 +31,8 @@ POINTS = 1 << 18
 class Gamma:
     """γ at every voxel of the reference, float32 [z, y, x], at most `max_gamma`; NaN where it was not evaluated.
 
-    `evaluated`: the number of voxels that were; `outside`: those above the cut-off that lie beyond the evaluated dose.
+    `evaluated`: the number of voxels that were; `outside`: those above the cut-off that lie beyond the evaluated dose,
+    or so near to its end that they do not pass inside of it and might beyond.
     """
 
     values: torch.Tensor
@@ -61,20 +62,27 @@ def gamma(
     interp_fraction: float = 50.0,
     device="cpu",
 ) -> Gamma:
-    """γ of `evaluated` at every voxel of `reference`, both 3-D images in Gy on grids of any geometry.
+    """γ of a dose at every voxel of a reference (Low et al. 1998); both on grids of any geometry.
 
     Args:
-        dose_percent: tolerance in percent of `normalisation` (by default the reference's largest dose), or with `local`
-        of the voxel's own.
+        reference: 3-D image, Gy.
+        evaluated: 3-D image, Gy.
+        dose_percent: tolerance in percent of `normalisation`, or with `local` of the voxel's own dose.
         distance_mm: distance to agreement.
         cutoff: voxels below this percentage of `normalisation` are not evaluated.
-        max_gamma: the search ends where γ would exceed it; above 1, or a voxel that fails could not be told from one
-        that just passes.
+        local: see `dose_percent`.
+        normalisation: Gy; None: the reference's largest dose.
+        max_gamma: the search ends where γ would exceed it; above 1, or a voxel that fails could not be distinguished
+            from one that just passes.
         interp_fraction: boxes are halved at most until no edge is longer than distance_mm / interp_fraction; few ever
-        are.
+            are.
+        device: of torch.
 
-    Raises `InputError` for tolerances that are not positive, a cut-off outside of 0 to 100 and doses that do not
-    overlap.
+    Returns:
+        γ of every voxel.
+
+    Raises:
+        InputError: tolerances that are not positive, a cut-off outside of 0 to 100 and doses that do not overlap.
     """
     for name, value in (
         ("dose percent", dose_percent),
@@ -106,6 +114,7 @@ def gamma(
         max_gamma,
         distance_mm / interp_fraction,
         torch.device(device),
+        _cut(points, evaluated.GetSize()[::-1]),
     )
     parts = [
         search(points[i : i + POINTS], dose[i : i + POINTS], tolerance[i : i + POINTS].clamp(min=1e-6 * largest))
@@ -116,6 +125,13 @@ def gamma(
     values[tuple(torch.from_numpy(c).to(device) for c in chosen)] = found
     outside = int(found.isnan().sum())
     return Gamma(values, max_gamma, len(found) - outside, outside)
+
+
+def _cut(points: np.ndarray, size) -> tuple:
+    """At which lower and upper ends (z, y, x) of a grid points [n, 3] (indices) lie beyond it."""
+    if not len(points):
+        return ((False,) * 3,) * 2
+    return points.min(0) < -0.5, points.max(0) > np.array(size) - 0.5
 
 
 def _index_in(image, grid, voxels) -> np.ndarray:

@@ -11,17 +11,23 @@ import torch
 EXACT = 0.005
 # boxes that are halved at a time: some 50 MB
 BOXES = 1 << 18
+# voxels by which a point may lie beyond the last one and still on it; squared γ that passes
+ON_EDGE, PASSES = 1e-3, 1.0002
 
 
 class Search:
     """Branch and bound in one evaluated dose; called with points (index [n, 3]), doses and tolerances [n], it returns γ
     [n].
 
+    cut: at which lower and upper ends (z, y, x) the dose was cut off: points lie beyond. Elsewhere it ends where the
+    points do, and nothing is missed.
     Inside, all lengths are in distances to agreement, doses in tolerances and γ is squared.
     """
 
-    def __init__(self, evaluated, spacing, distance, largest, step, device):
+    def __init__(self, evaluated, spacing, distance, largest, step, device, cut=((False,) * 3,) * 2):
         # a grid of one slice has no voxel to interpolate with in that direction
+        self.cut = [torch.tensor(c, device=device)[:, None] for c in cut]
+        self.last = torch.tensor([n - 1 for n in evaluated.shape], device=device)[:, None]
         evaluated = np.pad(evaluated, [(0, 1 if n == 1 else 0) for n in evaluated.shape], mode="edge")
         self.size = torch.tensor(evaluated.shape, device=device)[:, None]
         self.spacing = torch.tensor(spacing, dtype=torch.float32, device=device)[:, None] / distance
@@ -42,6 +48,16 @@ class Search:
         )
 
     def __call__(self, points: np.ndarray, dose, tolerance):
+        """The smallest γ of some points.
+
+        Args:
+            points: indices [n, 3] in the evaluated dose.
+            dose: of the reference there, Gy [n].
+            tolerance: of the dose, Gy [n].
+
+        Returns:
+            γ [n].
+        """
         at = torch.from_numpy(points).to(self.device).T
         # doubles until here: a coordinate's fraction is to keep float32's digits
         first = torch.minimum(at.floor().clamp(min=0).long(), self.size - 2)
@@ -66,7 +82,12 @@ class Search:
         # boxes are halved when all cells have had their say: most are not worth it any more
         if waiting:
             self._halve(*_joined(waiting), self.spacing, best)
-        return torch.where(reached, best.sqrt(), math.nan)
+        # what lies beyond the grid is not known: neither of a voxel out there, nor of one that does not pass inside
+        # where the distance to agreement leads out. `max_gamma` has no say in it
+        low, high = (torch.where(c, e.float() * self.spacing, math.inf) for c, e in zip(self.cut, (at, self.last - at)))
+        inside = (at >= -ON_EDGE).all(0) & (at <= self.last + ON_EDGE).all(0)
+        known = (best <= PASSES) | (torch.minimum(low, high).amin(0) >= 1 - ON_EDGE)
+        return torch.where(inside & known, best.sqrt(), math.nan)
 
     def _cells(self, within):
         """(least squared distance of any point to the cell, offset of the cell [3]) of the cells in reach, from near

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -29,33 +27,49 @@ def dvh_to_files(
     output,
     *,
     band_folder=None,
+    scan=None,
     unit=None,
     prescription=None,
     device="cpu",
     note=None,
     progress: Progress | None = None,
 ) -> tuple[Path, Path]:
-    """Write the DVHs of all structures: numbers to `output`, curves beside it (dvh.csv, dvh_curves.csv); returns both
-    paths.
+    """Writes the DVHs of all structures: numbers to `output`, curves beside it (dvh.csv, dvh_curves.csv).
 
     Args:
-        dose, structure_file: paths, see `dose_image.read` and `structures.read`.
+        dose: path, see `dose_image.read`.
+        structure_file: path, see `structures.read`.
+        output: of the numbers.
         band_folder: a result folder, see `bands.read`.
-        unit: of the dose; prescription: in Gy; note: called with sentences that the user should know.
+        scan: path of the scan that the structures were drawn on; the distance of its slices is the thickness of
+            structures with contours in one plane only.
+        unit: of the dose.
+        prescription: Gy, or None.
+        device: of torch.
+        note: called with sentences that the user should know.
         progress: with the shares `SHARES`.
 
-    Raises `InputError` for what cannot be read or written, and when no structure lies in the dose, `Cancelled` when it
-    was.
+    Returns:
+        Both paths.
+
+    Raises:
+        InputError: what cannot be read or written, and no structure in the dose.
+        Cancelled: the user cancelled.
     """
     if prescription is not None and not (prescription > 0 and math.isfinite(prescription)):
         raise InputError(f"the prescription is {prescription:g} Gy; give a positive dose in Gy.")
-    _require_other(output, dose, structure_file)
+    output = Path(output)
+    curves = output.with_name(f"{output.stem}_curves.csv")
+    for place in (output, curves):
+        image_io.require_regular(place)
+        _require_other(place, dose, structure_file)
     note, progress = note or (lambda message: None), progress or Progress(shares=SHARES)
     progress.stage("read", 0.0, "Reading dose and structures")
     image = dose_image.read(dose, unit, note)
     frame = image.GetMetaData("frame_of_reference") if image.HasMetaDataKey("frame_of_reference") else ""
     image = geometry.to_axial(image)
-    regions = structures.read(structure_file, note, image.GetSpacing()[2], frame)
+    thickness = geometry.to_axial(image_io.read(scan, tell=note)).GetSpacing()[2] if scan is not None else None
+    regions = structures.read(structure_file, note, thickness, frame)
     rows = []
     for number, (name, region) in enumerate(regions.items()):
         progress.stage("dvh", number / len(regions), f"DVH of {name}")
@@ -70,10 +84,8 @@ def dvh_to_files(
     for r in rows:
         if r.note:
             note(f"{r.structure}: {r.note.rstrip('.')}.")
-    output = Path(output)
-    curves = output.with_name(f"{output.stem}_curves.csv")
-    _write(output, lambda place: place.write_text(table.metrics_table(rows, prescription), encoding="utf-8"))
-    _write(curves, lambda place: place.write_text(table.curves_table(rows), encoding="utf-8"))
+    for place, text in ((output, table.metrics_table(rows, prescription)), (curves, table.curves_table(rows))):
+        image_io.write_file(place, lambda p, text=text: p.write_text(text, encoding="utf-8"))
     return output, curves
 
 
@@ -99,11 +111,11 @@ def _add_bands(rows, dose, folder, prescription, device, note, progress):
         if r.structure not in found:
             r.note = "; ".join(filter(None, [r.note, "no band: its distribution is not in the result folder"]))
             continue
-        told_step = functools.partial(_step, progress, number, len(rows), r.structure)
-        r.band, told = bands.of_structure(
-            dose, found[r.structure], axis, prescription=prescription, device=device, step=told_step
+        report_step = functools.partial(_step, progress, number, len(rows), r.structure)
+        r.band, band_note = bands.of_structure(
+            dose, found[r.structure], axis, prescription=prescription, device=device, step=report_step
         )
-        r.note = "; ".join(filter(None, [r.note, told]))
+        r.note = "; ".join(filter(None, [r.note, band_note]))
     uncalibrated = [r.structure for r in rows if r.band is not None and r.band.calibrated == "no"]
     if uncalibrated:
         note(f"The bands of {', '.join(uncalibrated)} are not calibrated.")
@@ -114,24 +126,38 @@ def _step(progress, number, count, name, part):
 
 
 def gamma_to_file(reference, evaluated, output=None, *, unit=None, note=None, **options) -> Gamma:
-    """γ of two dose files; with `output` also written as an image on the reference's grid, −1 where it was not
-    evaluated.
+    """γ of two dose files.
 
-    `options` are those of `gamma`. Raises `InputError` for what cannot be read or written, and doses without common
-    voxels.
+    Args:
+        reference: path, see `dose_image.read`.
+        evaluated: path, see `dose_image.read`.
+        output: also written as an image on the reference's grid, −1 where it was not evaluated; None: not written.
+        unit: of the doses.
+        note: called with sentences that the user should know.
+        **options: of `gamma`.
+
+    Returns:
+        γ of every voxel.
+
+    Raises:
+        InputError: what cannot be read or written, and doses without common voxels.
     """
     if output is not None and not Path(output).name.lower().endswith(image_io.SUFFIXES):
         raise InputError(f"{output}: an image of gamma is written as {', '.join(image_io.SUFFIXES)}; give such a name.")
     if output is not None:
+        image_io.require_regular(output)
         _require_other(output, reference, evaluated)
     first, second = (dose_image.read(path, unit, note) for path in (reference, evaluated))
+    frames = [i.GetMetaData("frame_of_reference") for i in (first, second) if i.HasMetaDataKey("frame_of_reference")]
+    if len(set(frames)) > 1:
+        raise InputError(f"{evaluated}: its frame of reference is not that of {reference}; give two doses on one scan.")
     geometry.require_overlap(first, second, str(reference), str(evaluated))
     found = gamma(first, second, **options)
     if found.evaluated == 0:
         raise InputError(f"no voxel of {reference} above the cut-off lies in {evaluated}; there is nothing to compare.")
     if output is not None:
         values = np.nan_to_num(found.values.cpu().numpy(), nan=NOT_EVALUATED)
-        _write(Path(output), lambda place: sitk.WriteImage(geometry.like(values, first), str(place), True))
+        image_io.write_file(output, lambda place: sitk.WriteImage(geometry.like(values, first), str(place), True))
     return found
 
 
@@ -139,16 +165,3 @@ def _require_other(output, *inputs) -> None:
     """Raise `InputError` where the output would replace one of the inputs."""
     if any(Path(output).resolve() == Path(given).resolve() for given in inputs):
         raise InputError(f"{output} is one of the inputs and would be replaced; give another file for the output.")
-
-
-def _write(output: Path, writer) -> None:
-    """Call `writer` with a place beside `output`, and move what it wrote there."""
-    place = output.with_name(f".{os.getpid()}.part.{output.name}")
-    try:
-        with image_io.Staging(output).writing():
-            output.parent.mkdir(parents=True, exist_ok=True)
-            writer(place)
-            os.replace(place, output)
-    finally:
-        with contextlib.suppress(OSError):
-            place.unlink(missing_ok=True)

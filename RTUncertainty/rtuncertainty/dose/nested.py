@@ -19,11 +19,14 @@ DEPTH = 1e-3
 
 
 class NestedContours:
-    """The contours of an `inside` image (percent, 0 to 100; 0 alone is a structure that is nowhere), up to
-    `largest_ml`.
+    """The contours of a percentile map.
 
     `least_ml` and `most_ml` are the volumes of the result's own smallest and largest contour, `room_ml` the most that
     there is room for; no more than the image can grow into.
+
+    Args:
+        inside: percent, 0 to 100; 0 alone is a structure that is nowhere.
+        largest_ml: the largest volume that will be asked for.
     """
 
     def __init__(self, inside: sitk.Image, largest_ml: float = 0.0):
@@ -47,10 +50,16 @@ class NestedContours:
         self.room_ml = float(percent.size) * self._voxel_ml
 
     def of_volume(self, ml: float) -> MaskRegion:
-        """The contour of a volume: voxels weigh 1 inside, 0 outside, and a fraction where the contour cuts. Empty for 0
-        ml.
+        """The contour of a volume: voxels weigh 1 inside, 0 outside, and a fraction where the contour cuts.
 
-        Raises `ValueError` when there is no room for it.
+        Args:
+            ml: the volume.
+
+        Returns:
+            A region; empty for 0 ml.
+
+        Raises:
+            ValueError: there is no room for it.
         """
         if ml > self.room_ml * (1 + 1e-9):
             raise ValueError(f"there is no room for {ml:.1f} ml of the structure")
@@ -66,8 +75,14 @@ def _margin(ml: float) -> float:
 
 
 def around(image: sitk.Image, margin_mm: float = 0.0) -> sitk.Image:
-    """The part of an image with its voxels above 0, and a margin around as far as the image reaches; all of it when
-    there are none.
+    """The part of an image with its voxels above 0, as far as the image reaches.
+
+    Args:
+        image: 3-D scalar.
+        margin_mm: around them.
+
+    Returns:
+        The part; all of it when there are none.
     """
     filled = np.nonzero(sitk.GetArrayViewFromImage(image))
     if not len(filled[0]):

@@ -20,7 +20,11 @@ ROUNDING = 1e-6
 
 
 class NoRegion:
-    """A structure that has no place, and the reason."""
+    """A structure that has no place.
+
+    Args:
+        reason: why.
+    """
 
     empty, volume_ml = True, 0.0
 
@@ -29,7 +33,11 @@ class NoRegion:
 
 
 class MaskRegion:
-    """A structure given as an image: 1 inside, 0 outside, or the fraction of each voxel that is inside."""
+    """A structure given as an image.
+
+    Args:
+        mask: 1 inside, 0 outside, or the fraction of each voxel that is inside.
+    """
 
     reason = "has no voxel"
 
@@ -47,16 +55,22 @@ class MaskRegion:
         )
 
     def box(self) -> np.ndarray:
-        """The corners [8, 3] of the structure's bounding box, LPS in mm."""
+        """The corners of the structure's bounding box, [8, 3], LPS in mm."""
         size = self.mask.GetSize()
         corners = [[n - 0.5 if b else -0.5 for n, b in zip(size, bits)] for bits in np.ndindex(2, 2, 2)]
         return np.array([self.mask.TransformContinuousIndexToPhysicalPoint(c) for c in corners])
 
     def fraction(self, grid: sitk.Image) -> np.ndarray:
-        """The filled fraction of every voxel of `grid`, [z, y, x].
+        """The filled fraction of every voxel of a grid.
 
         Exact (overlap of boxes) where the axes of both grids are parallel, else by sub-voxels of at most half the
         mask's spacing.
+
+        Args:
+            grid: any 3-D image.
+
+        Returns:
+            float64 [z, y, x], 0 to 1.
         """
         if self.empty:
             return np.zeros(grid.GetSize()[::-1])
@@ -92,6 +106,15 @@ class MaskRegion:
 
 
 def overlap(lower: np.ndarray, upper: np.ndarray, cells: int) -> np.ndarray:
-    """[cells, n]: how much of each cell the intervals [lower, upper] cover; cell i reaches from i − ½ to i + ½."""
+    """How much of each cell some intervals cover; cell i reaches from i − ½ to i + ½.
+
+    Args:
+        lower: ends of the intervals, [n].
+        upper: ends of the intervals, [n].
+        cells: how many.
+
+    Returns:
+        [cells, n].
+    """
     left = np.arange(cells)[:, None] - 0.5
     return np.clip(np.minimum(upper[None], left + 1) - np.maximum(lower[None], left), 0.0, None)

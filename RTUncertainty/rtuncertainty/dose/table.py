@@ -22,7 +22,15 @@ STEPS = (0.01, 0.1)
 
 @dataclass
 class Row:
-    """One structure: its DVH (None where `note` says why there is none), and with bands (`bands.Band`) those."""
+    """One structure.
+
+    Attributes:
+        structure: its name.
+        dvh: None where `note` says why there is none.
+        band: of the DVH, or None.
+        note: what to know of it.
+        numbers: further columns.
+    """
 
     structure: str
     dvh: Dvh | None = None
@@ -32,7 +40,15 @@ class Row:
 
 
 def numbers(dvh: Dvh, prescription: float | None = None) -> dict[str, float]:
-    """The numbers of a DVH by column: Gy, percent of the volume, and with a `prescription` in Gy its percentages."""
+    """The numbers of a DVH by column.
+
+    Args:
+        dvh: of a structure.
+        prescription: Gy, for doses in percent of it, or None.
+
+    Returns:
+        Gy, percent of the volume, percent of the prescription.
+    """
     doses = {"min": float(dvh.dose[-1]), "mean": float(dvh.mean()), "max": float(dvh.dose[0])}
     doses |= {f"d{v}": float(dvh.dose_at_volume(v)) for v in VOLUMES}
     found = {"volume_ml": dvh.volume_ml} | {f"{name}_gy": dose for name, dose in doses.items()}
@@ -58,6 +74,13 @@ def metrics_table(rows: list[Row], prescription: float | None = None) -> str:
     With bands there are <column>_lower and <column>_upper for every number, their `level`, and `calibrated`: "volume"
     where the nested contours are those of calibrated volumes, "no" where they are as the network's samples are. That
     doses hold their intervals was never checked.
+
+    Args:
+        rows: of the structures.
+        prescription: Gy, or None.
+
+    Returns:
+        CSV.
     """
     whole = next(r for r in rows if r.dvh is not None)
     columns, banded = list(numbers(whole.dvh, prescription)), any(r.band is not None for r in rows)
@@ -86,6 +109,12 @@ def metrics_table(rows: list[Row], prescription: float | None = None) -> str:
 def curves_table(rows: list[Row]) -> str:
     """`dvh_curves.csv` as text: structure, dose_gy, volume_percent (of the volume inside the dose grid), with bands
     lower and upper.
+
+    Args:
+        rows: of the structures.
+
+    Returns:
+        CSV.
     """
     banded = any(r.band is not None for r in rows)
     lines = [["structure", "dose_gy", "volume_percent"] + ["lower_percent", "upper_percent"] * banded]

@@ -23,8 +23,13 @@ def scene_writer():
 
 
 def require_scene_writer(scene: bool) -> None:
-    """Raise `InputError` when a scene is wanted and Slicer's libraries, or what builds scenes with them, are not
-    installed.
+    """Raises when a scene cannot be written.
+
+    Args:
+        scene: whether one is wanted.
+
+    Raises:
+        InputError: Slicer's libraries, or what builds scenes with them, are not installed.
     """
     if scene and importlib.util.find_spec("slicer") is None:
         raise InputError("--scene needs Slicer's libraries: run 'pip install slicer-core', or leave --scene out.")
@@ -44,16 +49,20 @@ def finish(
     report: bool = False,
     structures=None,
 ) -> None:
-    """Write a result and, on request, its scene and report, and move all of it into place.
+    """Writes a result and, on request, its scene and report, and moves all of it into place.
 
     Args:
+        staging: the folder beside the place.
+        result: what is written.
         image: the file or DICOM folder of the image that the result describes.
+        progress: takes the stages.
+        scene: whether a scene is wanted.
+        report: whether a report is wanted.
         structures: the files of the planning structures and the planning CT, for the report.
 
     Raises:
-        RTUncertaintyError: the scene or the report could not be written, told when the result itself is in its place:
-        hours of
-            computing are not lost by it. The exit code is that of the step that failed.
+        RTUncertaintyError: the scene or the report could not be written, raised when the result itself is in its place:
+            hours of computing are not lost by it. The exit code is that of the step that failed.
         Cancelled: before the last step; nothing is left then.
     """
     result.write(staging)
@@ -94,9 +103,18 @@ def _report(staging: image_io.Staging, image, structures) -> None:
 
 
 def write_scene(result: Path, image, progress: Progress) -> None:
-    """`scene.mrb` in a result folder, by the extension's own scene builder in a process of its own.
+    """Writes `scene.mrb` into a result folder, by the extension's own scene builder in a process of its own.
 
     A process, because this package knows nothing of Slicer; cancelling ends it.
+
+    Args:
+        result: the folder.
+        image: the file or DICOM folder of the image that the result describes.
+        progress: its token ends the process.
+
+    Raises:
+        RTUncertaintyError: the scene could not be built.
+        Cancelled: the user cancelled.
     """
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(LIBRARY), os.environ.get("PYTHONPATH", "")]))
     command = [
@@ -115,7 +133,7 @@ def write_scene(result: Path, image, progress: Progress) -> None:
     try:
         while True:
             try:
-                told = process.communicate(timeout=0.5)[0]
+                output = process.communicate(timeout=0.5)[0]
                 break
             except subprocess.TimeoutExpired:
                 progress.cancel.check()
@@ -124,7 +142,7 @@ def write_scene(result: Path, image, progress: Progress) -> None:
         process.communicate()
         raise
     if process.returncode:
-        last = next((line for line in reversed(told.splitlines()) if line.strip()), f"exit code {process.returncode}")
+        last = next((line for line in reversed(output.splitlines()) if line.strip()), f"exit code {process.returncode}")
         error = RTUncertaintyError(f"the scene could not be written: {last}")
         error.exit_code = process.returncode if process.returncode in (2, 3) else 1
         raise error

@@ -16,10 +16,24 @@ from .finish import finish, require_scene_writer
 def predict_to_folder(
     image, model, output, *, progress: Progress | None = None, scene=False, report=False, **options
 ) -> Path:
-    """Run `predict` and write its result folder; returns its absolute path.
+    """Runs `predict` and writes its result folder, which appears whole or not at all.
 
-    `image` is a path; `options` are those of `predict`. The folder appears whole or not at all.
-    Raises what `predict` raises, and `InputError` for a folder that cannot be written.
+    Args:
+        image: path of a file or DICOM folder.
+        model: name or folder of a bundle.
+        output: the result folder.
+        progress: takes the stages; its token cancels.
+        scene: whether `scene.mrb` is wanted.
+        report: whether `report.html` is wanted.
+        **options: of `predict`.
+
+    Returns:
+        The folder's absolute path.
+
+    Raises:
+        InputError: as of `predict`, and for a folder that cannot be written.
+        OutOfMemoryError: as of `predict`.
+        Cancelled: as of `predict`.
     """
     progress = progress or Progress()
     output = Path(output).absolute()

@@ -8,7 +8,7 @@ from ..bundles import bundle
 from ..core import image_io
 from ..core.events import PROPAGATION, Progress
 from ..propagation.as_result import as_result
-from ..propagation.job import propagate
+from ..propagation.job import ANY_REGION, propagate
 from ..results.result import require_space
 from .finish import finish, require_scene_writer
 
@@ -27,13 +27,14 @@ def propagate_to_folder(
 ) -> Path:
     """Run `propagate` and write its result folder; returns its absolute path.
 
-    The inputs are paths; `options` are those of `propagate`. The folder appears whole or not at all.
+    The inputs are paths; `model` None: registration alone. `options` are those of `propagate`. The folder appears whole
+    or not at all.
     Raises what `propagate` raises, and `InputError` for a folder that cannot be written.
     """
     progress = progress or Progress(shares=PROPAGATION)
     output = Path(output).absolute()
     require_scene_writer(scene)
-    card = bundle.read_card(bundle.find(model))
+    card = bundle.read_card(bundle.find(ANY_REGION if model is None else model))
     with image_io.Staging(output) as staging:
         found = propagate(
             planning,

@@ -38,10 +38,17 @@ def names() -> list[str]:
 
 
 def build(name: str, **arguments):
-    """The network `name` as a `torch.nn.Module`; `arguments` override the paper's sizes. "1tn_gl" and "1tn_fl" are
-    "1tn-gl" and "1tn-fl".
+    """A network by its name, with its paper's sizes unless the arguments say otherwise.
 
-    Raises `InputError` for an unknown name or unknown arguments.
+    Args:
+        name: one of `names`; "1tn_gl" and "1tn_fl" are "1tn-gl" and "1tn-fl".
+        **arguments: of the network's class, such as `in_channels`, `classes`, `width`, `dropout`.
+
+    Returns:
+        A `torch.nn.Module` with random weights, in training mode.
+
+    Raises:
+        InputError: an unknown name or unknown arguments.
     """
     name = name.replace("1tn_", "1tn-")
     if name not in REGISTRY:

@@ -1,4 +1,4 @@
-"""Dropout whose masks come from a generator: a sample is told by its seed, and the global state of torch is left
+"""Dropout whose masks come from a generator: a sample is known by its seed, and the global state of torch is left
 alone.
 """
 
@@ -20,7 +20,16 @@ def _factors(device: torch.device) -> torch.Tensor:
 
 
 def random_bytes(count: int, generator: torch.Generator, device) -> torch.Tensor:
-    """`count` random bytes (uint8) for whole words of eight; one number is drawn for each word."""
+    """Random bytes for whole words of eight; one number is drawn for each word.
+
+    Args:
+        count: how many.
+        generator: on `device`.
+        device: of torch.
+
+    Returns:
+        uint8 [count].
+    """
     return (
         torch.empty(-(-count // 8), dtype=torch.int64, device=device)
         .random_(-(1 << 63), None, generator=generator)
@@ -29,10 +38,18 @@ def random_bytes(count: int, generator: torch.Generator, device) -> torch.Tensor
 
 
 def dropped(x: torch.Tensor, p: float, generator: torch.Generator) -> torch.Tensor:
-    """`x` (any shape, float) with each element dropped with probability `p` (to 1/65536), the others divided by 1 − p.
+    """Drops elements at random, the others divided by 1 − p.
 
     The mask depends on the generator's state and device and on the shape only. Random bits serve eight elements a byte
     where p = ½, as drawing a number for each would cost as much as the layers behind it.
+
+    Args:
+        x: any shape, float.
+        p: probability of an element to be dropped, to 1/65536.
+        generator: on the device of `x`.
+
+    Returns:
+        The shape and type of `x`.
     """
     if p == 0:
         return x

@@ -2,8 +2,7 @@
 
 Trunk: conv 3³ → w; residual blocks, three each of w dilation 1, 2w dilation 2, 4w dilation 4; conv 1³ → features. Head:
 conv 1³ → classes. Convolutions without bias, each with batch normalisation and PReLU as in M1 to M4; the head with the
-normalisation and without the PReLU. That convention gives the count of METHODS, 1,819,400 parameters for 4 inputs and 4
-classes.
+normalisation and without the PReLU. That convention gives 1,819,400 parameters for 4 inputs and 4 classes.
 
 All four keep the size of the input. They offer what `rtuncertainty.sampling.volumes` asks of a 3-D network that
 segments.
@@ -27,8 +26,11 @@ INPUT_DROPOUT = 0.05
 
 
 class HighRes3DOutput(NamedTuple):
-    """logits [n, K, z, y, x]; sd [n, 1, z, y, x]: the standard deviation of their noise, None in a network that has
-    none.
+    """What the networks give for a batch.
+
+    Attributes:
+        logits: [n, K, z, y, x].
+        sd: [n, 1, z, y, x], the SD of their noise; None in a network that has none.
     """
 
     logits: torch.Tensor
@@ -36,12 +38,29 @@ class HighRes3DOutput(NamedTuple):
 
 
 def head(inputs: int, outputs: int, printed: bool) -> nn.Sequential:
-    """1³ to `outputs` with a normalisation and no activation; see `HighRes3D` for `printed`."""
+    """1³ with a normalisation and no activation.
+
+    Args:
+        inputs: channels of the input.
+        outputs: channels of the output.
+        printed: see `HighRes3D`.
+
+    Returns:
+        Both layers.
+    """
     return nn.Sequential(conv(inputs, outputs, 1, dimensions=3), (nn.BatchNorm3d if printed else OutputNorm)(outputs))
 
 
 class Trunk3D(nn.Sequential):
-    """All but the head. Every output sees 87 × 87 × 87 voxels of the input."""
+    """All but the head (Eaton-Rosen 2018, Sec. 2): [n, in_channels, z, y, x] → [n, features, z, y, x].
+
+    Every output sees 87 × 87 × 87 voxels of the input.
+
+    Args:
+        in_channels: of the input.
+        width: channels of the first layer.
+        features: channels of the last.
+    """
 
     def __init__(self, in_channels: int, width: int, features: int):
         widths = [width, *(width * d for d in (1, 2, 4) for _ in range(3))]
@@ -55,12 +74,19 @@ class Trunk3D(nn.Sequential):
 
 
 class HighRes3D(nn.Module):
-    """The common part, which is HR-drop-last.
+    """The common part of the four networks, which is HR-drop-last (Eaton-Rosen 2018, Sec. 2).
 
-    `width` is that of the first layer, `features` that of the last; `dropout` the probability to drop an element.
-    `printed`: logits are normalised over the batch. By default the normalisation of the head keeps its learnt scale and
-    shift alone (`OutputNorm`): with the batch's own mean and variance the logits of an organ would be spread alike in
-    patches with and without it. The number of parameters is the same.
+    By default the normalisation of the head keeps its learnt scale and shift alone (`OutputNorm`): with the batch's own
+    mean and variance the logits of an organ would vary alike in patches with and without it. The number of
+    parameters is the same.
+
+    Args:
+        in_channels: of the input.
+        classes: K, background first.
+        width: of the `Trunk3D`.
+        features: of the `Trunk3D`.
+        dropout: probability of an element to be dropped.
+        printed: the logits are normalised over the batch.
     """
 
     dimensions = 3
@@ -78,28 +104,60 @@ class HighRes3D(nn.Module):
         self.make_head(features, printed)
 
     def make_head(self, features: int, printed: bool) -> None:
+        """Builds what stands behind the trunk.
+
+        Args:
+            features: channels of the trunk.
+            printed: see the class.
+        """
         self.head = head(features, self.classes, printed)
 
     def forward(self, x) -> HighRes3DOutput:
-        """The output for x [n, c, z, y, x]: in training with masks from torch's own generator, in evaluation without
-        any.
+        """The output, in training mode with masks from torch's own generator, in evaluation mode without any.
+
+        Args:
+            x: [n, in_channels, z, y, x].
+
+        Returns:
+            Each output [n, c, z, y, x].
         """
         return self.finish(self.features(x), partial(F.dropout, training=self.training))
 
     def features(self, x) -> torch.Tensor:
-        """[n, f, z, y, x]: all that comes before the first dropout."""
+        """All that comes before the first dropout, which is computed once for all samples.
+
+        Args:
+            x: [n, in_channels, z, y, x].
+
+        Returns:
+            [n, features, z, y, x].
+        """
         return self.trunk(x)
 
     def finish(self, features, drop) -> HighRes3DOutput:
-        """All that comes behind `features`; `drop(x, p)` drops."""
+        """All that comes behind `features`.
+
+        Args:
+            features: what `features` gave.
+            drop: `drop(x, p)` drops.
+
+        Returns:
+            Each output [n, c, z, y, x].
+        """
         return HighRes3DOutput(self.head(drop(features, self.dropout)))
 
     def draw(self, features, generator: torch.Generator) -> torch.Tensor:
-        """Class probabilities [n, K, z, y, x] of one sample: masks, and then noise, from `generator` (on the device of
-        `features`).
+        """Class probabilities of one sample: its masks, and then its noise.
 
         Noise is drawn in the logits, so the moments of these samples are those of the probabilities, of the noise and
         of the masks together; a variance of logits is never added to one of probabilities.
+
+        Args:
+            features: what `features` gave.
+            generator: on their device.
+
+        Returns:
+            [n, K, z, y, x].
         """
         out = self.finish(features, partial(dropped, generator=generator))
         logits = out.logits
@@ -110,7 +168,10 @@ class HighRes3D(nn.Module):
 
 
 class HRDefault(HighRes3D):
-    """The baseline, without dropout: one sample says all it knows. 1,819,400 parameters for 4 inputs and 4 classes."""
+    """HR-default, the baseline, without dropout: one sample says all it knows (Eaton-Rosen 2018, Sec. 2).
+
+    1,819,400 parameters for 4 inputs and 4 classes. Arguments as of `HighRes3D`.
+    """
 
     dropped_at = "none"
 
@@ -119,14 +180,18 @@ class HRDefault(HighRes3D):
 
 
 class HRDropLast(HighRes3D):
-    """Dropout on the features that the head sees: they are computed once, each sample is one 1³ convolution."""
+    """HR-drop-last: dropout on the features that the head sees (Eaton-Rosen 2018, Sec. 2).
+
+    They are computed once, each sample is one 1³ convolution. Arguments as of `HighRes3D`.
+    """
 
 
 class HRDropAll(HighRes3D):
-    """Dropout on the input (p = 0.05), behind each of the nine residual blocks and before the head.
+    """HR-drop-all: dropout on the input (p = 0.05), behind each of the nine residual blocks and before the head
+    (Eaton-Rosen 2018, Sec. 2).
 
     The paper has it "after each residual block", "in every layer", and with the low p "in the input layer". A sample is
-    a pass of the whole network.
+    a pass of the whole network. Arguments as of `HighRes3D`.
     """
 
     dropped_at = "input, every residual block and last layer"
@@ -136,6 +201,15 @@ class HRDropAll(HighRes3D):
         return x
 
     def finish(self, features, drop) -> HighRes3DOutput:
+        """The whole network.
+
+        Args:
+            features: the input, [n, in_channels, z, y, x].
+            drop: `drop(x, p)` drops.
+
+        Returns:
+            logits [n, K, z, y, x].
+        """
         x = drop(features, min(INPUT_DROPOUT, self.dropout))
         for layer in self.trunk:
             x = layer(x)
@@ -145,12 +219,21 @@ class HRDropAll(HighRes3D):
 
 
 class HRHetero(HighRes3D):
-    """HR-drop-last with a standard deviation of the logits' noise for every voxel: f + σ·ε, ε ~ N(0, 1) for each class.
+    """HR-hetero: HR-drop-last with an SD of the logits' noise for every voxel (Eaton-Rosen 2018, Sec. 2).
 
-    Two branches, each conv 3³ (`branches`: 120 and 80 filters) with BN and PReLU, then 1³: to the logits, and by a
+    f + σ·ε, ε ~ N(0, 1) for each class. Two branches, each conv 3³ with BN and PReLU, then 1³: to the logits, and by a
     softplus to σ. 2,338,578 parameters for 4 inputs and 4 classes, 519,178 more than the others. The paper does not say
     whether this network drops; it speaks of its predictive uncertainty beside the aleatoric one, so it does, behind the
     trunk.
+
+    Args:
+        in_channels: of the input.
+        classes: K, background first.
+        width: of the `Trunk3D`.
+        features: of the `Trunk3D`.
+        dropout: probability of an element to be dropped.
+        printed: see `HighRes3D`.
+        branches: filters of the two branches.
     """
 
     margin = 44
@@ -161,12 +244,27 @@ class HRHetero(HighRes3D):
         super().__init__(in_channels, classes, width, features, dropout, printed)
 
     def make_head(self, features: int, printed: bool) -> None:
+        """Builds the two branches.
+
+        Args:
+            features: channels of the trunk.
+            printed: see `HighRes3D`.
+        """
         self.branches = nn.ModuleList(
             nn.Sequential(conv_bn_prelu(features, width, 3, dimensions=3), *head(width, outputs, printed))
             for width, outputs in zip(self._branches, (self.classes, 1))
         )
 
     def finish(self, features, drop) -> HighRes3DOutput:
+        """Logits and the SD of their noise.
+
+        Args:
+            features: what `features` gave.
+            drop: `drop(x, p)` drops.
+
+        Returns:
+            logits [n, K, z, y, x] and sd [n, 1, z, y, x].
+        """
         x = drop(features, self.dropout)
         logits, s = (branch(x) for branch in self.branches)
         return HighRes3DOutput(logits, F.softplus(s))

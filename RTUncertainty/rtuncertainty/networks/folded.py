@@ -14,19 +14,41 @@ from .bragman2018 import Branch, HighRes, HighResOutput
 
 
 def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
-    """a and c of a·x + c, which is what batch normalisation does in evaluation mode; per channel."""
+    """a and c of a·x + c, which is what batch normalisation does in evaluation mode.
+
+    Args:
+        norm: in evaluation mode.
+
+    Returns:
+        (a, c), one number for each channel.
+    """
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     return scale, norm.bias - norm.running_mean * scale
 
 
 def fold(weight: torch.Tensor, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight and bias of a convolution that does what one with `weight` and then `norm` do."""
+    """A convolution that does what one without bias and a normalisation behind it do.
+
+    Args:
+        weight: [outputs, inputs, y, x].
+        norm: in evaluation mode.
+
+    Returns:
+        (weight, bias).
+    """
     scale, shift = scale_and_shift(norm)
     return weight * scale[:, None, None, None], shift
 
 
 def folded_heads(network: HighRes) -> FoldedHeads | FoldedLinear:
-    """The branches of `network` in two steps: `first` (features → pre-activations) and `finish` (→ outputs)."""
+    """The branches of a network in two steps: `first` (features → pre-activations) and `finish` (→ outputs).
+
+    Args:
+        network: M1 to M4, in evaluation mode.
+
+    Returns:
+        The same function of the features, in fewer passes over memory.
+    """
     return (FoldedHeads if isinstance(network.branches[0], Branch) else FoldedLinear)(network)
 
 
@@ -37,11 +59,25 @@ class _Folded:
         self.outputs, self.channels = network.outputs, network.channels()
 
     def pair_sum(self, features: torch.Tensor) -> torch.Tensor:
-        """first(2mh) + first(2(1 − m)h) for any mask m: 2·conv(h) + 2·bias."""
+        """first(2mh) + first(2(1 − m)h) for any mask m: 2·conv(h) + 2·bias.
+
+        Args:
+            features: h, [n, f, y, x].
+
+        Returns:
+            [n, c, y, x].
+        """
         return F.conv2d(features, 2 * self.first_weight, 2 * self.first_bias, padding=self.padding)
 
     def first(self, features: torch.Tensor) -> torch.Tensor:
-        """Pre-activations [n, c, y, x] of features that were multiplied by 2m."""
+        """Pre-activations of features that were multiplied by 2m.
+
+        Args:
+            features: 2mh, [n, f, y, x].
+
+        Returns:
+            [n, c, y, x].
+        """
         return F.conv2d(features, self.first_weight, self.first_bias, padding=self.padding)
 
     def _named(self, z: torch.Tensor) -> HighResOutput:
@@ -60,12 +96,12 @@ class FoldedLinear(_Folded):
         self.first_weight = _channels_last(self.first_weight)
 
     def finish(self, z: torch.Tensor) -> HighResOutput:
-        """Outputs behind what `first` gave."""
+        """Outputs behind what `first` gave ([n, c, y, x])."""
         return self._named(z)
 
 
 class FoldedHeads(_Folded):
-    """The branches of M3 and M4."""
+    """The branches of M3 and M4, as groups of one convolution."""
 
     padding = 1
 
@@ -89,7 +125,7 @@ class FoldedHeads(_Folded):
         self.first_weight = _channels_last(self.first_weight)
 
     def finish(self, z: torch.Tensor) -> HighResOutput:
-        """Outputs behind the pre-activations of `first`."""
+        """Outputs behind the pre-activations of `first` ([n, c, y, x])."""
         z = F.prelu(z, self.slopes[0])
         for (weight, bias, padding), slope in zip(self.layers, self.slopes[1:]):
             z = F.prelu(F.conv2d(z, weight, bias, padding=padding, groups=len(self.outputs)), slope)

@@ -12,23 +12,45 @@ DECODERS = ("distance", "uncertainty", "auxiliary")
 
 
 class Branch(nn.Module):
-    """A decoder with a 1³ head of its own."""
+    """A decoder with a 1³ head of its own.
+
+    Args:
+        widths: channels of the levels, finest first.
+        outputs: channels that it gives.
+    """
 
     def __init__(self, widths: list[int], outputs: int):
         super().__init__()
         self.decoder, self.head = Decoder(widths), nn.Conv3d(widths[0], outputs, 1)
 
     def forward(self, features, drop):
+        """The branch's output.
+
+        Args:
+            features: of all levels, as `VNet.features` gives them.
+            drop: `drop(x)` drops.
+
+        Returns:
+            [n, outputs, z, y, x].
+        """
         return self.head(self.decoder(features, drop))
 
 
 class MTCTL(VNet):
-    """A V-Net, which segments, and besides its decoder those named in `decoders`, on the same encoder.
+    """MT-CTL: a V-Net, which segments, and further decoders on the same encoder (Hasan & Linte 2021, Fig. 1).
 
     "distance": the signed distance map, behind tanh. "uncertainty": class logits, sampled with dropout for the map that
     guides the training. "auxiliary": class logits; the paper draws four decoders and names three, so what the fourth
     does is this project's reading (see `training.methods.hasan2021.mt_ctl`). Only the V-Net is used to predict:
-    `features`, `draw` and the weights of that part are a `vnet`'s.
+    `features`, `draw` and the weights of that part are a `vnet`'s. 15,664,759 parameters with all of them.
+
+    Args:
+        in_channels: as of `VNet`.
+        classes: as of `VNet`.
+        width: as of `VNet`.
+        levels: as of `VNet`.
+        dropout: as of `VNet`.
+        decoders: which of "distance", "uncertainty", "auxiliary" it has.
     """
 
     def __init__(self, in_channels=1, classes=2, width=16, levels=5, dropout=0.5, decoders=DECODERS):
@@ -41,17 +63,40 @@ class MTCTL(VNet):
         )
 
     def forward(self, x) -> VNetOutput:
+        """What all decoders give.
+
+        Args:
+            x: [n, in_channels, z, y, x]; every edge a multiple of `multiple`.
+
+        Returns:
+            See `VNetOutput`.
+
+        Raises:
+            ValueError: edges that do not fit.
+        """
         return self.decode(self.features(x))
 
     def decode(self, features) -> VNetOutput:
-        """What all decoders make of the encoder's features."""
+        """What all decoders make of the encoder's features.
+
+        Args:
+            features: of all levels.
+
+        Returns:
+            See `VNetOutput`.
+        """
         found = {name: branch(features, self.drop) for name, branch in self.branches.items()}
         if "distance" in found:
             found["distance"] = found["distance"].tanh()
         return VNetOutput(self.head(self.decoder(features, self.drop)), **found)
 
     def sample(self, features) -> torch.Tensor:
-        """Class probabilities of one pass of the uncertainty decoder, with dropout where the network is in training
-        mode.
+        """Class probabilities of one pass of the uncertainty decoder, with dropout in training mode.
+
+        Args:
+            features: of all levels.
+
+        Returns:
+            [n, K, z, y, x].
         """
         return self.branches["uncertainty"](features, self.drop).softmax(1)

@@ -17,8 +17,13 @@ BONE = 0.25
 
 
 class AtrousOutput(NamedTuple):
-    """body [n, 1, y, x]: HU/1000 everywhere; bone [n, 1, y, x]: HU/1000, meant inside bone only; bone_logit
-    [n, 1, y, x], whose sigmoid is the probability of bone. None what a network has not."""
+    """What the networks give for a batch; None what a network has not.
+
+    Attributes:
+        body: [n, 1, y, x], HU/1000 everywhere.
+        bone: [n, 1, y, x], HU/1000, meant inside bone only.
+        bone_logit: [n, 1, y, x]; its sigmoid is the probability of bone.
+    """
 
     body: torch.Tensor
     bone: torch.Tensor | None = None
@@ -26,18 +31,30 @@ class AtrousOutput(NamedTuple):
 
 
 class SpatialDropout(nn.Module):
-    """Drops whole channels while training, and afterwards while `sampling` is True (Monte Carlo dropout)."""
+    """Drops whole channels while training, and afterwards while `sampling` is True (Monte Carlo dropout).
+
+    Args:
+        p: probability of a channel to be dropped.
+    """
 
     def __init__(self, p: float):
         super().__init__()
         self.p, self.sampling = p, False
 
     def forward(self, x):
+        """The input with some channels dropped; the same shape."""
         return F.dropout2d(x, self.p, self.training or self.sampling)
 
 
 class Level(nn.Sequential):
-    """Conv 5×5 and conv 3×3 of one dilation, each followed by BN, ELU and spatial dropout."""
+    """Conv 5×5 and conv 3×3 of one dilation, each followed by BN, ELU and spatial dropout (Kaushik 2022, Sec. II-B a).
+
+    Args:
+        inputs: channels of the input.
+        outputs: channels of the output.
+        dilation: of both convolutions.
+        dropout: probability of a channel to be dropped.
+    """
 
     def __init__(self, inputs: int, outputs: int, dilation: int, dropout: float):
         layers = []
@@ -62,20 +79,27 @@ class OutputNorm(nn.BatchNorm2d):
     """
 
     def forward(self, x):
+        """Scale and shift of each channel; the same shape."""
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
 
 class AtrousUNet(nn.Module):
-    """`tasks` of 1 (body HU), 2 (and bone HU) or 3 (and bone probability).
+    """The U-Net of dilated convolutions without pooling, with one to three tasks (Kaushik 2022, Fig. 1, Sec. II-B a).
 
-    With three tasks 210,569, 623,625 or 2,125,577 parameters at `filters` = 16, 32 or 64. The paper does not say how
-    much its spatial dropout drops; `dropout` = 0.1 is this project's choice. `printed`: outputs
-    are normalised over the batch, as in the paper, and not as `OutputNorm` does.
+    With three tasks 210,569, 623,625 or 2,125,577 parameters at `filters` = 16, 32 or 64; every output sees 181 × 181
+    pixels.
+
+    Args:
+        in_channels: of the input.
+        tasks: 1 (body HU), 2 (and bone HU) or 3 (and bone probability).
+        filters: f of the first level; the others have f + 4, f + 8, f + 16.
+        dropout: of channels; the paper does not say how much, 0.1 is this project's choice.
+        printed: the outputs are normalised over the batch, as in the paper, and not as `OutputNorm` does.
     """
 
     # half of the receptive field of 181
     margin = 90
-    # beyond the image there is only air: fewer columns of it tell the same
+    # beyond the image there is only air: fewer columns of it say the same
     border = 32
 
     def __init__(self, in_channels=1, tasks=3, filters=32, dropout=0.1, printed=False):
@@ -101,6 +125,14 @@ class AtrousUNet(nn.Module):
             nn.init.constant_(self.heads[1][-1].bias, 0.5)
 
     def forward(self, x) -> AtrousOutput:
+        """The maps of all tasks.
+
+        Args:
+            x: [n, in_channels, y, x], z-scores.
+
+        Returns:
+            See `AtrousOutput`.
+        """
         c1 = self.c1(x)
         c2 = self.c2(c1)
         c3 = self.c3(c2)
@@ -114,10 +146,16 @@ class AtrousUNet(nn.Module):
         return AtrousOutput(*outputs)
 
     def interpret(self, out: AtrousOutput) -> Sample:
-        """The aggregate: inside the predicted bone the bone map replaces the body map (Sec. II-B b).
+        """The aggregate: inside the predicted bone the bone map replaces the body map (Kaushik 2022, Sec. II-B b).
 
         With three tasks bone is where its probability exceeds one half. Two tasks have no such map; there it is where
         the body map itself says bone (above 250 HU), as the paper does not define it.
+
+        Args:
+            out: of `forward`.
+
+        Returns:
+            mean in HU/1000; probabilities of other and bone with three tasks.
         """
         if out.bone is None:
             return Sample(out.body)
@@ -127,28 +165,28 @@ class AtrousUNet(nn.Module):
         return Sample(torch.where(p > 0.5, out.bone, out.body), None, torch.cat([1 - p, p], 1))
 
     def set_sampling(self, on: bool) -> None:
-        """Switch Monte Carlo dropout on or off in evaluation mode."""
+        """Switches Monte Carlo dropout on or off in evaluation mode."""
         for module in self.modules():
             if isinstance(module, SpatialDropout):
                 module.sampling = on
 
 
 class OneTask(AtrousUNet):
-    """1TN-GL and 1TN-FL, which differ in their loss only."""
+    """1TN-GL and 1TN-FL, which differ in their loss only (Kaushik 2022, Sec. III-C). Arguments as of `AtrousUNet`."""
 
     def __init__(self, in_channels=1, filters=32, dropout=0.1, printed=False):
         super().__init__(in_channels, 1, filters, dropout, printed)
 
 
 class TwoTask(AtrousUNet):
-    """2TN: body and bone HU."""
+    """2TN: body and bone HU (Kaushik 2022, Sec. III-C). Arguments as of `AtrousUNet`."""
 
     def __init__(self, in_channels=1, filters=32, dropout=0.1, printed=False):
         super().__init__(in_channels, 2, filters, dropout, printed)
 
 
 class ThreeTask(AtrousUNet):
-    """3TN: body HU, bone HU and bone probability."""
+    """3TN: body HU, bone HU and bone probability (Kaushik 2022, Fig. 1). Arguments as of `AtrousUNet`."""
 
     def __init__(self, in_channels=1, filters=32, dropout=0.1, printed=False):
         super().__init__(in_channels, 3, filters, dropout, printed)

@@ -8,8 +8,13 @@ import torch
 
 
 class Sample(NamedTuple):
-    """mean [n, 1, y, x] and intrinsic variance [n, 1, y, x] of HU in the normalised units of the loss; class
-    probabilities [n, K, y, x]. None where a network has no such output."""
+    """What one pass says, in the normalised units of the loss; None where a network has no such output.
+
+    Attributes:
+        mean: [n, 1, y, x], of HU.
+        variance: [n, 1, y, x], the intrinsic one.
+        probabilities: [n, K, y, x].
+    """
 
     mean: torch.Tensor | None
     variance: torch.Tensor | None = None

@@ -19,10 +19,12 @@ CONVOLUTIONS = (1, 2, 3, 3, 3)
 
 
 class VNetOutput(NamedTuple):
-    """For a batch [n, c, z, y, x]; None what a network has not.
+    """What a V-Net gives for a batch [n, c, z, y, x]; None what a network has not.
 
-    logits [n, K, z, y, x]; distance [n, 1, z, y, x], the signed distance map in −1 … 1, negative inside; `uncertainty`
-    and `auxiliary` [n, K, z, y, x], logits of the decoders of those names (see `mt_ctl`).
+    Attributes:
+        logits: [n, K, z, y, x].
+        distance: [n, 1, z, y, x], the signed distance map in −1 … 1, negative inside.
+        uncertainty, auxiliary: [n, K, z, y, x], logits of the decoders of those names (see `mt_ctl`).
     """
 
     logits: torch.Tensor
@@ -39,12 +41,26 @@ class Unit(nn.Sequential):
 
 
 def block(inputs: int, outputs: int, count: int) -> nn.Sequential:
-    """`count` convolutions 3³ that keep the size."""
+    """Convolutions 3³ that keep the size.
+
+    Args:
+        inputs: channels of the input.
+        outputs: channels of the output.
+        count: how many.
+
+    Returns:
+        `count` units in a row.
+    """
     return nn.Sequential(*[Unit(nn.Conv3d(inputs if i == 0 else outputs, outputs, 3, padding=1)) for i in range(count)])
 
 
 class Encoder(nn.Module):
-    """The features of all levels, finest first, before any dropout."""
+    """The way down: convolutions of each level, 2³ strided ones between them.
+
+    Args:
+        in_channels: of the input.
+        widths: channels of the levels, finest first.
+    """
 
     def __init__(self, in_channels: int, widths: list[int]):
         super().__init__()
@@ -54,6 +70,14 @@ class Encoder(nn.Module):
         self.downs = nn.ModuleList(Unit(nn.Conv3d(a, b, 2, stride=2)) for a, b in zip(widths, widths[1:]))
 
     def forward(self, x) -> tuple[torch.Tensor, ...]:
+        """The features of all levels, finest first, before any dropout.
+
+        Args:
+            x: [n, in_channels, z, y, x].
+
+        Returns:
+            [n, width, z, y, x] of each level, each half the size of the one before.
+        """
         found = [self.blocks[0](x)]
         for down, convolutions in zip(self.downs, self.blocks[1:]):
             found.append(convolutions(down(found[-1])))
@@ -61,7 +85,11 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the features of all levels to those of the finest; `drop` acts on the deepest and on the result."""
+    """The way up: 2³ transposed convolutions, skips that are added, convolutions.
+
+    Args:
+        widths: channels of the levels, finest first.
+    """
 
     def __init__(self, widths: list[int]):
         super().__init__()
@@ -70,6 +98,15 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(block(widths[i], widths[i], CONVOLUTIONS[i]) for i in levels)
 
     def forward(self, features, drop):
+        """From the features of all levels to those of the finest.
+
+        Args:
+            features: as `Encoder` gives them.
+            drop: `drop(x)` acts on the deepest and on the result.
+
+        Returns:
+            [n, width, z, y, x].
+        """
         x = drop(features[-1])
         for up, convolutions, skip in zip(self.ups, self.blocks, features[-2::-1]):
             x = convolutions(up(x) + skip)
@@ -77,18 +114,32 @@ class Decoder(nn.Module):
 
 
 def drop_channels(x: torch.Tensor, p: float, generator: torch.Generator) -> torch.Tensor:
-    """`x` [n, c, z, y, x] without some of its channels, which are drawn from `generator`; the same for all of the
-    batch.
+    """A batch without some of its channels, the same for all of it.
+
+    Args:
+        x: [n, c, z, y, x].
+        p: probability of a channel to be dropped.
+        generator: on the device of `x`.
+
+    Returns:
+        The shape of `x`; what stays is divided by 1 − p.
     """
     return x * dropped(x.new_ones(1, x.shape[1], 1, 1, 1), p, generator)
 
 
 class VNet(nn.Module):
-    """9,448,866 parameters with one input and two classes.
+    """V-Net (Milletari 2016) as Yu 2019 and Hasan 2021 use it; 9,448,866 parameters with one input and two classes.
 
-    `width` is that of the finest level, each next has twice as many channels; `levels` 2 to 5. `distance` adds a second
-    head on the same features, a signed distance map behind tanh (Li 2020, SASSNet). `dropout` is the probability of a
-    channel to go. Raises `ValueError` for a number of levels or a dropout that there cannot be.
+    Args:
+        in_channels: of the input.
+        classes: K, background first.
+        width: channels of the finest level; each next has twice as many.
+        levels: 2 to 5.
+        dropout: probability of a channel to be dropped.
+        distance: adds a second head on the same features, a signed distance map behind tanh (Li 2020, SASSNet).
+
+    Raises:
+        ValueError: a number of levels or a dropout that there cannot be.
     """
 
     dimensions = 3
@@ -108,8 +159,16 @@ class VNet(nn.Module):
         self.distance_head = nn.Conv3d(width, 1, 1) if distance else None
 
     def features(self, x) -> tuple[torch.Tensor, ...]:
-        """All that comes before dropout: the encoder. Raises `ValueError` for edges that are no multiple of
-        `multiple`.
+        """All that comes before dropout: the encoder.
+
+        Args:
+            x: [n, in_channels, z, y, x].
+
+        Returns:
+            The features of all levels, finest first.
+
+        Raises:
+            ValueError: edges that are no multiple of `multiple`.
         """
         if any(n % self.multiple for n in x.shape[2:]):
             raise ValueError(
@@ -124,12 +183,29 @@ class VNet(nn.Module):
         return F.dropout3d(x, self.dropout, self.training)
 
     def forward(self, x) -> VNetOutput:
+        """Logits, and the distance map where it has one.
+
+        Args:
+            x: [n, in_channels, z, y, x]; every edge a multiple of `multiple`.
+
+        Returns:
+            See `VNetOutput`.
+
+        Raises:
+            ValueError: edges that do not fit.
+        """
         last = self.decoder(self.features(x), self.drop)
         return VNetOutput(self.head(last), None if self.distance_head is None else self.distance_head(last).tanh())
 
     def draw(self, features, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Class probabilities [n, K, z, y, x] of one sample, its masks drawn from `generator`; without one, of no
-        dropout.
+        """Class probabilities of one sample.
+
+        Args:
+            features: what `features` gave.
+            generator: its masks are drawn from it; None: no dropout.
+
+        Returns:
+            [n, K, z, y, x].
         """
         if generator is None or self.dropout == 0:
             return self.head(self.decoder(features, lambda x: x)).softmax(1)
@@ -137,10 +213,16 @@ class VNet(nn.Module):
 
 
 def reach(levels: int) -> int:
-    """Voxels on each side that an output of a V-Net of so many levels depends on: 145 for five, 65 for four.
+    """Voxels on each side that an output of a V-Net depends on: 145 for five levels, 65 for four.
 
     The convolutions of a level reach over whole cells of 2^level voxels, so it depends on where in its cell an output
     lies; this is the most.
+
+    Args:
+        levels: of the V-Net.
+
+    Returns:
+        Voxels.
     """
     most = 0
     for start in range(2 ** (levels - 1)):

@@ -7,7 +7,13 @@ from scipy import ndimage
 
 
 class Fields:
-    """Random fields on a grid of `shape` (slices, rows, columns) with voxels of `spacing` (x, y, z; mm)."""
+    """Random fields on a grid.
+
+    Args:
+        rng: random numbers.
+        shape: (z, y, x).
+        spacing: (x, y, z), mm.
+    """
 
     def __init__(self, rng: np.random.Generator, shape, spacing):
         self.rng = rng
@@ -15,10 +21,17 @@ class Fields:
         self.spacing = np.array(spacing, float)[::-1]
 
     def smooth(self, in_plane: float, along: float) -> np.ndarray:
-        """A field of mean 0 and sd about 1, float32, that varies over `in_plane` mm in a slice and `along` mm across.
+        """A field of mean 0 and SD about 1.
 
-        White noise on a grid of those steps, interpolated by cubic B-splines: no voxel-wise random numbers are drawn,
-        so the cost is that of one interpolation.
+        White noise on a coarse grid, interpolated by cubic B-splines: no voxel-wise random numbers are drawn, so the
+        cost is that of one interpolation.
+
+        Args:
+            in_plane: mm over which it varies in a slice.
+            along: mm over which it varies across.
+
+        Returns:
+            float32 [z, y, x].
         """
         steps = np.maximum(np.array([along, in_plane, in_plane]), self.spacing)
         extent = np.array(self.shape) * self.spacing
@@ -38,12 +51,28 @@ class Fields:
         return values * np.float32(_SPLINE_GAIN)
 
     def ridges(self, in_plane: float, along: float, width: float) -> np.ndarray:
-        """Thin winding sheets, 0 to 1: where a smooth field crosses zero, about `width` mm thick."""
+        """Thin winding sheets, 0 to 1: where a smooth field crosses zero.
+
+        Args:
+            in_plane: of the smooth field, mm.
+            along: of the smooth field, mm.
+            width: of the sheets, about, mm.
+
+        Returns:
+            float32 [z, y, x].
+        """
         field = self.smooth(in_plane, along)
         return np.exp(-0.5 * (field * np.float32(in_plane / max(width, 0.3 * min(self.spacing)) * 0.9)) ** 2)
 
     def grain(self, sd_voxels: float) -> np.ndarray:
-        """Voxel-wise noise of sd 1, smoothed in the slice by a Gaussian of `sd_voxels`."""
+        """Voxel-wise noise of SD 1, smoothed in the slice.
+
+        Args:
+            sd_voxels: of the Gaussian.
+
+        Returns:
+            float32 [z, y, x].
+        """
         noise = self.rng.standard_normal(self.shape, dtype=np.float32)
         if sd_voxels > 0:
             noise = ndimage.gaussian_filter(noise, (0, sd_voxels, sd_voxels), mode="wrap")

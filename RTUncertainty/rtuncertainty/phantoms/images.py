@@ -10,9 +10,20 @@ from .fields import Fields
 
 
 def empty_grid(size, spacing, direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), origin=None, name: str = "phantom") -> sitk.Image:
-    """A grid of `size` voxels of `spacing` mm (x, y, z); without an `origin` its middle lies at (0, 0, 0).
+    """A grid without anything on it.
 
-    Raises `InputError`, which names the phantom, for a direction that is not nine cosines of a rotation.
+    Args:
+        size: voxels (x, y, z).
+        spacing: mm (x, y, z).
+        direction: nine direction cosines, row by row.
+        origin: of the first voxel, mm; None: the middle lies at (0, 0, 0).
+        name: what messages call the phantom.
+
+    Returns:
+        An image to be used as a grid.
+
+    Raises:
+        InputError: a direction that is not nine cosines of a rotation.
     """
     grid = sitk.Image([int(n) for n in size], sitk.sitkUInt8)
     grid.SetSpacing([float(s) for s in spacing])
@@ -26,7 +37,16 @@ def empty_grid(size, spacing, direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), origin=None
 
 
 def as_image(array: np.ndarray, grid: sitk.Image, dtype) -> sitk.Image:
-    """`array` [z, y, x] on `grid`, rounded when `dtype` is an integer type."""
+    """An array on a grid.
+
+    Args:
+        array: [z, y, x].
+        grid: the image whose geometry it takes.
+        dtype: of the voxels; rounded for an integer type.
+
+    Returns:
+        The image.
+    """
     if np.issubdtype(dtype, np.integer):
         array = np.rint(array)
     made = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=dtype))
@@ -35,7 +55,16 @@ def as_image(array: np.ndarray, grid: sitk.Image, dtype) -> sitk.Image:
 
 
 def log_bias(fields: Fields, size, strength: float) -> np.ndarray:
-    """Logarithm of a bias field: a coil's smooth fall-off, of second order across the image of `size` (x, y, z)."""
+    """Logarithm of a bias field: a coil's smooth fall-off, of second order across the image.
+
+    Args:
+        fields: of random numbers, on the grid.
+        size: voxels (x, y, z).
+        strength: the largest absolute value.
+
+    Returns:
+        float32 [z, y, x].
+    """
     z, y, x = (np.linspace(-1, 1, n, dtype=np.float32) if n > 1 else np.zeros(1, np.float32) for n in size[::-1])
     z, y, x = z[:, None, None], y[None, :, None], x[None, None]
     c = fields.rng.normal(size=9).astype(np.float32) * np.array([1, 1, 0.7, 0.5, 0.5, 0.5, 0.5, 0.3, 0.3], np.float32)
@@ -56,7 +85,16 @@ def log_bias(fields: Fields, size, strength: float) -> np.ndarray:
 
 
 def rician(signal: np.ndarray, fields: Fields, sd: float) -> np.ndarray:
-    """Magnitude of `signal` with Gaussian noise of `sd` in the real and in the imaginary channel; `sd` 0 for none."""
+    """Magnitude of a signal with Gaussian noise in the real and in the imaginary channel.
+
+    Args:
+        signal: [z, y, x].
+        fields: of random numbers, on the grid.
+        sd: of the noise, in the unit of the signal; 0 for none.
+
+    Returns:
+        [z, y, x].
+    """
     sd = np.float32(sd)
     if not sd > 0:
         return signal
@@ -64,8 +102,15 @@ def rician(signal: np.ndarray, fields: Fields, sd: float) -> np.ndarray:
 
 
 def with_ct_noise(ct: np.ndarray, fields: Fields, sd: float) -> np.ndarray:
-    """`ct` (HU) with noise of `sd` HU, correlated over about a voxel as in a reconstructed CT, and never below
-    -1024.
+    """A CT with noise, correlated over about a voxel as in a reconstructed CT, and never below -1024.
+
+    Args:
+        ct: HU [z, y, x].
+        fields: of random numbers, on the grid.
+        sd: HU; 0 for none.
+
+    Returns:
+        HU [z, y, x].
     """
     if sd > 0:
         # photons are fewer behind more tissue, so air is quieter than the middle of the body

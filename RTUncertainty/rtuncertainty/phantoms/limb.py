@@ -24,8 +24,16 @@ LABELS = {"background": 0, "bone": 1, "gtv": 2}
 
 @dataclass
 class DigitalLimb:
-    """Images on one grid: `mr` int16 (noise and bias field in it), `ct` int16 (HU), `labels` uint8 (see `LABELS`;
-    bone includes its marrow), `mr_noise_free` float32 (neither noise nor bias field), `bias_field` float32 (factor)."""
+    """Images of a digital limb, on one grid.
+
+    Attributes:
+        mr: int16, noise and bias field in it.
+        ct: int16, HU.
+        labels: uint8, see `LABELS`; bone includes its marrow.
+        mr_noise_free: float32, neither noise nor bias field.
+        bias_field: float32, factor.
+        seed: of the limb.
+    """
 
     mr: sitk.Image
     ct: sitk.Image
@@ -35,7 +43,14 @@ class DigitalLimb:
     seed: int
 
     def write(self, folder) -> Path:
-        """Write mr.nii.gz, ct.nii.gz and labels.nii.gz into `folder`, which is made if absent; returns the folder."""
+        """Writes mr.nii.gz, ct.nii.gz and labels.nii.gz.
+
+        Args:
+            folder: made if absent.
+
+        Returns:
+            The folder.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("mr", "ct", "labels"):
@@ -44,7 +59,19 @@ class DigitalLimb:
 
 
 def write_limb(folder, seed: int = 0, **options) -> DigitalLimb:
-    """Make `digital_limb(seed, **options)` and write it into `folder`."""
+    """Makes a digital limb and writes it.
+
+    Args:
+        folder: made if absent.
+        seed: of the limb.
+        **options: of `digital_limb`.
+
+    Returns:
+        The limb.
+
+    Raises:
+        InputError: as of `digital_limb`.
+    """
     limb = digital_limb(seed, **options)
     limb.write(folder)
     return limb
@@ -65,17 +92,22 @@ def digital_limb(
 
     Args:
         seed: the same seed gives the same limb, and other seeds other sizes, shapes, fat, bones and tumours.
-        size, spacing: voxels and mm, (x, y, z). The limb is scaled to the field of view, up to 1.3 times.
-        noise: sd of the Gaussian noise in the real and in the imaginary channel (the magnitude is Rician), as a share
+        size: voxels, (x, y, z). The limb is scaled to the field of view, up to 1.3 times.
+        spacing: mm, (x, y, z).
+        noise: SD of the Gaussian noise in the real and in the imaginary channel (the magnitude is Rician), as a share
             of the signal of fat. 0 for none.
         bias: largest absolute logarithm of the smooth multiplicative field; 0.25 is about ±25 %. 0 for none.
-        ct_noise: sd of the CT's noise in HU, correlated over about a voxel as in a reconstructed CT. 0 for none.
+        ct_noise: SD of the CT's noise in HU, correlated over about a voxel as in a reconstructed CT. 0 for none.
         tumour: whether there is one.
         direction: the nine direction cosines of the grid, row by row. They place the voxels in space (an oblique grid
             holds an obliquely lying limb); the voxels' values do not depend on them.
-        origin: of the first voxel in mm; by default the middle of the image lies at (0, 0, 0).
+        origin: of the first voxel in mm; None: the middle of the image lies at (0, 0, 0).
 
-    Raises `InputError` for a grid that is too small (under 32 mm or 16 voxels across, or no slice) or not a grid.
+    Returns:
+        MR, CT and labels on one grid.
+
+    Raises:
+        InputError: a grid that is too small (under 32 mm or 16 voxels across, or no slice) or not a grid.
     """
     size, spacing = [int(n) for n in size], [float(s) for s in spacing]
     field_of_view = [n * s for n, s in zip(size, spacing)]

@@ -28,7 +28,12 @@ TISSUES = {
 
 
 class Canvas:
-    """MR signal and CT number painted together, so that both share every edge and its partial volume."""
+    """MR signal and CT number painted together, so that both share every edge and its partial volume.
+
+    Args:
+        shape: (z, y, x).
+        tissues: {tissue: (MR signal, HU)}.
+    """
 
     def __init__(self, shape, tissues=TISSUES):
         self.tissues = tissues
@@ -42,7 +47,14 @@ class Canvas:
         return part
 
     def paint(self, share, tissue=None, mr=None, ct=None):
-        """Replace the `share` (0 to 1) of every voxel by a tissue, or by the signal and HU given."""
+        """Replaces a share of every voxel by a tissue, or by the signal and HU given.
+
+        Args:
+            share: 0 to 1.
+            tissue: a key of the canvas's tissues, or None.
+            mr: signal in place of the tissue's, number or array.
+            ct: HU in place of the tissue's, number or array.
+        """
         mr = self.tissues[tissue][0] if mr is None else mr
         ct = self.tissues[tissue][1] if ct is None else ct
         self.mr += share * (np.asarray(mr, np.float32) - self.mr)
@@ -50,12 +62,29 @@ class Canvas:
 
 
 def inside(distance: np.ndarray, edge: float = 1.0) -> np.ndarray:
-    """The share of a voxel that lies inside a surface, from its signed distance; `edge` mm is the voxel's width."""
+    """The share of a voxel that lies inside a surface.
+
+    Args:
+        distance: signed, mm, negative inside.
+        edge: width of a voxel, mm.
+
+    Returns:
+        0 to 1.
+    """
     return np.clip(np.float32(0.5) - distance / np.float32(edge), 0, 1)
 
 
 def sheet(distance: np.ndarray, width, edge: float = 1.0) -> np.ndarray:
-    """The share of a voxel filled by a sheet of `width` mm about a surface; thin sheets fill a part of their voxels."""
+    """The share of a voxel filled by a sheet about a surface; thin sheets fill a part of their voxels.
+
+    Args:
+        distance: signed, mm.
+        width: of the sheet, mm.
+        edge: width of a voxel, mm.
+
+    Returns:
+        0 to 1.
+    """
     half = np.asarray(width, np.float32) / 2
     return (
         np.clip((np.minimum(distance, half - edge / 2) + half + edge / 2) / edge, 0, 1)
@@ -66,7 +95,14 @@ def sheet(distance: np.ndarray, width, edge: float = 1.0) -> np.ndarray:
 
 @dataclass
 class Muscle:
-    """A muscle's belly: its middle in units of the compartment's radius, its size, and the group it belongs to."""
+    """A muscle's belly.
+
+    Attributes:
+        x, y: its middle in units of the compartment's radius.
+        size: of the belly.
+        group: it belongs to.
+        drift: of the middle along the axis.
+    """
 
     x: float
     y: float
@@ -92,10 +128,17 @@ MUSCLES = (
 
 
 def septa(x, y, u, radius: float, muscles=MUSCLES):
-    """Distance to the nearest boundary between two muscles (mm) and whether it parts two groups.
+    """The boundaries between muscles: a power diagram about the bellies' middles, which drift along the axis.
 
-    A power diagram about the bellies' middles, which drift along the axis. Returns (distance float32, between bool,
-    muscle uint8): the index of the muscle a voxel belongs to.
+    Args:
+        x: see the module.
+        y: see the module.
+        u: see the module.
+        radius: of the compartment, mm.
+        muscles: the bellies.
+
+    Returns:
+        (distance to the nearest boundary in mm, float32; whether it parts two groups; index of the muscle, uint8).
     """
     best = np.full(x.shape, np.inf, np.float32)
     second = np.full(x.shape, np.inf, np.float32)
@@ -119,7 +162,20 @@ def septa(x, y, u, radius: float, muscles=MUSCLES):
 
 
 def capsule(x, y, z, start, end, start_radius: float, end_radius: float) -> np.ndarray:
-    """Distance to a rod with round ends from `start` to `end` (x, y, z; mm) whose radius changes evenly along it."""
+    """Distance to a rod with round ends whose radius changes evenly along it.
+
+    Args:
+        x: of the voxels, mm.
+        y: of the voxels, mm.
+        z: of the voxels, mm.
+        start: (x, y, z), mm.
+        end: (x, y, z), mm.
+        start_radius: mm.
+        end_radius: mm.
+
+    Returns:
+        mm, negative inside.
+    """
     a, b = np.asarray(start, np.float32), np.asarray(end, np.float32)
     d = b - a
     x, y, z = x - a[0], y - a[1], z - a[2]
@@ -130,7 +186,18 @@ def capsule(x, y, z, start, end, start_radius: float, end_radius: float) -> np.n
 
 
 def ellipsoid(x, y, z, middle, axes) -> np.ndarray:
-    """About the distance to an ellipsoid with half axes `axes` (x, y, z; mm); exact on its surface and on its axes."""
+    """About the distance to an ellipsoid; exact on its surface and on its axes.
+
+    Args:
+        x: of the voxels, mm.
+        y: of the voxels, mm.
+        z: of the voxels, mm.
+        middle: (x, y, z), mm.
+        axes: half axes (x, y, z), mm.
+
+    Returns:
+        mm, negative inside.
+    """
     x, y, z = x - np.float32(middle[0]), y - np.float32(middle[1]), z - np.float32(middle[2])
     gauge = np.sqrt((x / axes[0]) ** 2 + (y / axes[1]) ** 2 + (z / axes[2]) ** 2)
     r = np.sqrt(x * x + y * y + z * z)
@@ -138,7 +205,15 @@ def ellipsoid(x, y, z, middle, axes) -> np.ndarray:
 
 
 def smooth_minimum(distances, blend: float):
-    """Union of shapes with rounded creases, `blend` mm wide (polynomial smooth minimum)."""
+    """Union of shapes with rounded creases (polynomial smooth minimum).
+
+    Args:
+        distances: of the shapes, mm.
+        blend: width of the creases, mm.
+
+    Returns:
+        mm, negative inside.
+    """
     result = distances[0]
     for d in distances[1:]:
         h = np.clip(0.5 + 0.5 * (d - result) / blend, 0, 1)

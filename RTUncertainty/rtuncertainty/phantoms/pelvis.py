@@ -39,15 +39,23 @@ AROUND = (16.0, 16.0, 20.0)  # mm drawn beyond the MR, which a CT of another pos
 
 @dataclass
 class DigitalPelvis:
-    """All but `ct_as_scanned` lie on the MR's grid.
+    """A digital pelvis; all but `ct_as_scanned` lie on the MR's grid.
 
-    `mr` int16 (noise and bias field in it), `ct` int16 (HU, the truth with a CT's noise), `labels` uint8 (see
-    `LABELS`), `mr_noise_free` (neither noise nor bias field), `ct_noise_free` and `bias_field` (a factor) float32.
-    `ct_as_scanned` int16: the CT of another visit on its own grid, with the couch, another position and fillings.
-    `displacement` vector float32, mm: a point of the MR plus its displacement is the same tissue in `ct_as_scanned`, so
-    `sitk.Resample(ct_as_scanned, mr, sitk.DisplacementFieldTransform(...))` undoes what moved. `rigid` is the rigid
-    part of it, which bones follow. `refilled` uint8: 1 where gas and stool were replaced, which no transform undoes.
-    `facts` holds what was drawn: volumes in ml, lengths in mm.
+    Attributes:
+        mr: int16, noise and bias field in it.
+        ct: int16, HU, the truth with a CT's noise.
+        labels: uint8, see `LABELS`.
+        ct_as_scanned: int16, HU, the CT of another visit on its own grid, with the couch, another position and
+            fillings.
+        displacement: vector float32, mm: a point of the MR plus its displacement is the same tissue in `ct_as_scanned`,
+            so `sitk.Resample(ct_as_scanned, mr, sitk.DisplacementFieldTransform(...))` undoes what moved.
+        rigid: the rigid part of it, which bones follow.
+        refilled: uint8, 1 where gas and stool were replaced, which no transform undoes.
+        mr_noise_free: float32, neither noise nor bias field.
+        ct_noise_free: float32, HU.
+        bias_field: float32, factor.
+        facts: what was drawn: volumes in ml, lengths in mm.
+        seed: of the pelvis.
     """
 
     mr: sitk.Image
@@ -64,8 +72,14 @@ class DigitalPelvis:
     seed: int
 
     def write(self, folder, misregistered: bool = True) -> Path:
-        """Write mr, ct (as scanned, or the truth on the MR's grid) and labels as .nii.gz into `folder`, made if
-        absent.
+        """Writes mr, ct and labels as .nii.gz.
+
+        Args:
+            folder: made if absent.
+            misregistered: the CT as scanned; otherwise the truth on the MR's grid.
+
+        Returns:
+            The folder.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,12 +101,17 @@ def digital_pelvis(
 
     Args:
         seed: the same seed gives the same man and the same visits; other seeds other ones.
-        size, spacing: voxels and mm, (x, y, z). The pelvis keeps its size: a small field of view cuts it.
-        noise: sd of the noise in the MR's real and imaginary channels as a share of the signal of fat. 0 for none.
+        size: voxels, (x, y, z). The pelvis keeps its size: a small field of view cuts it.
+        spacing: mm, (x, y, z).
+        noise: SD of the noise in the MR's real and imaginary channels as a share of the signal of fat. 0 for none.
         bias: largest absolute logarithm of the MR's smooth multiplicative field; 0.3 is about ±30 %. 0 for none.
-        ct_noise: sd of both CTs' noise in HU. 0 for none.
+        ct_noise: SD of both CTs' noise in HU. 0 for none.
 
-    Raises `InputError` for a field of view below 240 x 160 x 100 mm or voxels above 6 x 6 x 10 mm.
+    Returns:
+        MR, CT, the CT of another visit, and the truth.
+
+    Raises:
+        InputError: a field of view below 240 x 160 x 100 mm or voxels above 6 x 6 x 10 mm.
     """
     size, spacing = [int(n) for n in size], [float(s) for s in spacing]
     limits = zip(size, spacing, (240, 160, 100), (6, 6, 10))

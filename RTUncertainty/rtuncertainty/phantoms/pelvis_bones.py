@@ -63,8 +63,17 @@ SACRUM_WIDTH = (3, 6, 10, 22, 35, 46, 53, 57, 56)
 
 @dataclass
 class Bone:
-    """One bone in its box: signed distance (mm), thickness of its cortex (mm), density of its spongiosa as a factor,
-    share of fat in its marrow beyond the patient's, and the distance beyond which it counts as a femoral head."""
+    """One bone in its box.
+
+    Attributes:
+        name: of the bone.
+        box: slices (z, y, x).
+        distance: signed, mm.
+        cortex: its thickness, mm.
+        density: of its spongiosa, as a factor.
+        fat: share in its marrow beyond the patient's.
+        head: distance beyond which it counts as a femoral head, or None.
+    """
 
     name: str
     box: tuple
@@ -76,14 +85,31 @@ class Bone:
 
 
 def build(patient: Patient, space: Space) -> list[Bone]:
-    """All bones, none of which overlaps another."""
+    """All bones, none of which overlaps another.
+
+    Args:
+        patient: whose bones.
+        space: coordinates of the grid.
+
+    Returns:
+        Hip bones, sacrum, vertebra and femurs.
+    """
     bones = [_hip(patient, space, side) for side in (-1, 1)]
     femurs = [_femur(patient, space, side) for side in (-1, 1)]
     return bones + [_sacrum(space, bones), _lumbar(space)] + femurs
 
 
 def distance_to(bones: list[Bone], shape, far: float = 30.0) -> np.ndarray:
-    """Distance to the nearest of `bones` on the whole grid, `far` mm at most."""
+    """Distance to the nearest of some bones on the whole grid.
+
+    Args:
+        bones: each in its box.
+        shape: (z, y, x).
+        far: the most, mm.
+
+    Returns:
+        float32 [z, y, x], mm.
+    """
     nearest = np.full(shape, far, np.float32)
     for bone in bones:
         np.minimum(nearest[bone.box], bone.distance, out=nearest[bone.box])
@@ -216,10 +242,20 @@ def _femur(patient: Patient, space: Space, side: int) -> Bone:
 
 
 def paint(patient: Patient, space: Space, canvas: Canvas, bones: list[Bone], textures: dict) -> dict:
-    """Paint joints and bones; returns the share of every voxel that is {bone, femoral_head_left, femoral_head_right}.
+    """Paints joints and bones.
 
     Spongy bone's HU and its marrow's MR signal share the part of the marrow that is fat; the density of the trabeculae
-    and the fine structure of each modality are its own, so neither image tells the other exactly.
+    and the fine structure of each modality are its own, so neither image gives the other exactly.
+
+    Args:
+        patient: whose bones.
+        space: coordinates of the grid.
+        canvas: painted on.
+        bones: of `build`.
+        textures: {name: random field}.
+
+    Returns:
+        The share of every voxel that is {bone, femoral_head_left, femoral_head_right}.
     """
     shape = space.x.shape
     shares = {name: np.zeros(shape, np.float32) for name in ("bone", "femoral_head_left", "femoral_head_right")}

@@ -20,7 +20,15 @@ BOX = ((-80, -90, -90), (80, 80, 132))
 
 @dataclass
 class Organs:
-    """Signed distances (mm) in `box`; `course` gives the rectum's middle (x, y) and radius for the box's z."""
+    """The organs in their box; signed distances in mm.
+
+    Attributes:
+        box: slices (z, y, x).
+        rectum, prostate, vesicles, bladder: distance to each.
+        course: the rectum's middle (x, y) and radius for the box's z.
+        bladder_base: (x, y, z) where it is held.
+        prostate_middle, prostate_axes: (x, y, z), mm.
+    """
 
     box: tuple
     rectum: np.ndarray
@@ -28,7 +36,7 @@ class Organs:
     vesicles: np.ndarray
     bladder: np.ndarray
     course: tuple
-    bladder_base: tuple  # x, y, z where it is held
+    bladder_base: tuple
     prostate_middle: tuple
     prostate_axes: tuple
 
@@ -49,7 +57,20 @@ def build(
     fascia: np.ndarray,
     voxel_ml: float,
 ) -> Organs:
-    """Organs that touch each other and nothing else, with the volumes that the patient has."""
+    """Organs that touch each other and nothing else, with the volumes that the patient has.
+
+    Args:
+        patient: whose organs.
+        space: coordinates of the grid.
+        textures: {name: random field}.
+        bones: distance to them, mm [z, y, x].
+        muscles: distance to them, mm [z, y, x].
+        fascia: distance to it, mm [z, y, x].
+        voxel_ml: volume of a voxel.
+
+    Returns:
+        The organs.
+    """
     box = space.box(*BOX)
     p = space[box]
     x, y, z = p.x, p.y, p.z
@@ -99,7 +120,18 @@ def build(
 
 
 def paint(patient: Patient, space: Space, canvas: Canvas, organs: Organs, textures: dict) -> dict:
-    """Paint the pelvic floor and the organs, the rectum empty; returns the shares of {prostate, rectum, bladder}."""
+    """Paints the pelvic floor and the organs, the rectum empty.
+
+    Args:
+        patient: whose organs.
+        space: coordinates of the grid.
+        canvas: painted on.
+        organs: of `build`.
+        textures: {name: random field}.
+
+    Returns:
+        The shares of {prostate, rectum, bladder}.
+    """
     p, view, edge = space[organs.box], canvas[organs.box], space.edge
     t = {k: v[organs.box] for k, v in textures.items()}
     _floor(p, view, organs)
@@ -122,7 +154,18 @@ def paint(patient: Patient, space: Space, canvas: Canvas, organs: Organs, textur
 
 
 def fill_rectum(patient: Patient, space: Space, canvas: Canvas, organs: Organs, fields) -> np.ndarray:
-    """Paint one day's stool, and gas above it as the patient lies on his back; returns the share of gas on the grid."""
+    """Paints one day's stool, and gas above it as the patient lies on his back.
+
+    Args:
+        patient: whose rectum.
+        space: coordinates of the grid.
+        canvas: painted on.
+        organs: of `build`.
+        fields: of random numbers.
+
+    Returns:
+        The share of gas on the grid.
+    """
     rng, p, view = patient.rng, space[organs.box], canvas[organs.box]
     _, cy, radius = organs.course
     lumps = fields.smooth(7, 9)[organs.box]

@@ -61,7 +61,7 @@ class Patient:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Patient:
-        """A man of whom every property is drawn on its own, but for fat and build, which go together."""
+        """A man of whom every property is drawn on its own, but for fat and build, which are correlated."""
         build = rng.uniform(0, 1)
         size, width = rng.uniform(0.95, 1.03), rng.uniform(0.96, 1.03)
         fat = tuple(
@@ -96,7 +96,12 @@ class Patient:
 class Space:
     """Anatomical coordinates of every voxel of a grid, or of a part of it: bent, turned and scaled as the patient is.
 
-    `edge` is the voxels' width in mm, which sets how wide partial volume reaches.
+    Args:
+        x: anatomical, mm.
+        y: anatomical, mm.
+        z: anatomical, mm.
+        edge: the voxels' width in mm, which sets how wide partial volume reaches.
+        nominal: the same coordinates without bending and turning, three 1-D arrays.
     """
 
     def __init__(self, x, y, z, edge: float, nominal):
@@ -104,7 +109,18 @@ class Space:
 
     @classmethod
     def of(cls, patient: Patient, fields, x, y, z) -> Space:
-        """From mm on the scanner's axes (three 1-D arrays, 0 between the femoral heads)."""
+        """The coordinates from mm on the scanner's axes.
+
+        Args:
+            patient: who lies there.
+            fields: of random numbers.
+            x: 1-D, mm, 0 between the femoral heads.
+            y: 1-D, mm, 0 between the femoral heads.
+            z: 1-D, mm, 0 between the femoral heads.
+
+        Returns:
+            Of the whole grid.
+        """
         edge = float(max(x[1] - x[0], y[1] - y[0], z[1] - z[0]))
         turned = [
             x.astype(np.float32)[None, None],
@@ -120,8 +136,15 @@ class Space:
         return cls(*bent, edge, [axis / s for axis, s in zip((x, y, z), scale)])
 
     def box(self, low, high, margin: float = 18.0) -> tuple:
-        """Slices of the voxels between two corners (x, y, z; mm), with room for how much the patient is turned and
-        bent.
+        """The voxels between two corners.
+
+        Args:
+            low: corner (x, y, z), mm.
+            high: corner (x, y, z), mm.
+            margin: mm, room for how much the patient is turned and bent.
+
+        Returns:
+            Slices (z, y, x).
         """
         found = []
         for axis, a, b in zip(self.nominal, low, high):

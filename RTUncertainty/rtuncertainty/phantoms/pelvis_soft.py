@@ -85,7 +85,16 @@ def extent(patient: Patient) -> tuple:
 
 
 def outline(patient: Patient, space: Space, fields) -> Outline:
-    """The body: an oval, wide at the hips, with the cleft of the buttocks and a back pressed flat by the couch."""
+    """The body: an oval, wide at the hips, with the cleft of the buttocks and a back pressed flat by the couch.
+
+    Args:
+        patient: whose body.
+        space: coordinates of the grid.
+        fields: of random numbers.
+
+    Returns:
+        Skin and deep fascia.
+    """
     x, y, z = space.x, space.y, space.z
     fat_front, fat_side, fat_back = patient.fat
     belly, back = extent(patient)
@@ -122,7 +131,15 @@ def _tube(patient, space, canvas, points, radius, tissue, side, edge_share=1.0, 
 
 
 def muscles(space: Space, textures: dict):
-    """Distance (mm) to the nearest muscle and to the nearest face between two of them; which one it is (uint8)."""
+    """Where the muscles are.
+
+    Args:
+        space: coordinates of the grid.
+        textures: {name: random field}.
+
+    Returns:
+        (distance to the nearest muscle in mm, to the nearest face between two of them in mm, which one it is, uint8).
+    """
     shape = space.x.shape
     nearest, second = np.full(shape, 20, np.float32), np.full(shape, 20, np.float32)
     which = np.zeros(shape, np.uint8)
@@ -153,7 +170,17 @@ def muscles(space: Space, textures: dict):
 
 
 def paint(patient: Patient, space: Space, canvas: Canvas, body: Outline, muscle: tuple, textures: dict, fields) -> None:
-    """Paint skin, fat, fasciae, muscles, nerves and vessels."""
+    """Paints skin, fat, fasciae, muscles, nerves and vessels.
+
+    Args:
+        patient: whose they are.
+        space: coordinates of the grid.
+        canvas: painted on.
+        body: of `outline`.
+        muscle: of `muscles`.
+        textures: {name: random field}.
+        fields: of random numbers.
+    """
     edge, t = space.edge, textures
     mr, ct = patient.tissues["fat"]
     canvas.paint(inside(body.skin, edge), "skin")
@@ -197,7 +224,17 @@ def _abdominal_wall(space: Space, body: Outline) -> np.ndarray:
 
 
 def bowel(space: Space, canvas: Canvas, free: np.ndarray, fields) -> np.ndarray:
-    """Paint loops of empty bowel where `free` (share of every voxel) allows; returns the share of their lumen."""
+    """Paints loops of empty bowel.
+
+    Args:
+        space: coordinates of the grid.
+        canvas: painted on.
+        free: share of every voxel where it may lie.
+        fields: of random numbers.
+
+    Returns:
+        The share of the loops' lumen.
+    """
     depth = np.abs(fields.smooth(22, 24))
     blur = 0.10 * space.edge / 2
     canvas.paint(free * np.clip((depth - 0.24) / blur, 0, 1), "bowel_wall")
@@ -205,7 +242,17 @@ def bowel(space: Space, canvas: Canvas, free: np.ndarray, fields) -> np.ndarray:
 
 
 def fill_bowel(patient: Patient, canvas: Canvas, lumen: np.ndarray, fields) -> np.ndarray:
-    """Paint one day's content of the bowel, here and there gas; returns the share of gas."""
+    """Paints one day's content of the bowel, here and there gas.
+
+    Args:
+        patient: whose bowel.
+        canvas: painted on.
+        lumen: of `bowel`.
+        fields: of random numbers.
+
+    Returns:
+        The share of gas.
+    """
     kind, lumps = fields.smooth(24, 24), fields.smooth(7, 8)
     mr, ct = patient.tissues["bowel"]
     canvas.paint(lumen, mr=mr + 200 * kind + 60 * lumps, ct=ct + 14 * kind + 5 * lumps)

@@ -18,8 +18,15 @@ from .pelvis_patient import Patient, Space
 
 @dataclass
 class Visit:
-    """What changed: bladder volume (ml), the rectum's radius as a factor, the rigid offset (mm on the scanner's axes
-    and radians about the middle of the image), and the sd of soft tissue's movement with position (mm)."""
+    """What changed since the MR.
+
+    Attributes:
+        bladder_ml: volume of the bladder.
+        rectum: its radius as a factor.
+        shift: of the whole patient, mm on the scanner's axes.
+        turn: of the whole patient about the middle of the image, radians.
+        soft: SD of soft tissue's movement with position, mm.
+    """
 
     bladder_ml: float
     rectum: float
@@ -42,7 +49,19 @@ class Visit:
 
 
 def movement(patient: Patient, visit: Visit, space: Space, organs: Organs, bones: np.ndarray, fields) -> np.ndarray:
-    """u on the grid of `space`, mm on the scanner's axes, float32 [z, y, x, 3]."""
+    """How soft tissue moved; bones are at rest.
+
+    Args:
+        patient: who lies there.
+        visit: what changed.
+        space: coordinates of the grid.
+        organs: of the MR.
+        bones: distance to them, mm [z, y, x].
+        fields: of random numbers.
+
+    Returns:
+        u on the grid of `space`, mm on the scanner's axes, float32 [z, y, x, 3].
+    """
     u = np.stack([np.float32(visit.soft) * fields.smooth(70, 70) for _ in range(3)], axis=-1)
     p = space[organs.box]
     local = np.zeros(p.x.shape + (3,), np.float32)
@@ -73,7 +92,15 @@ def movement(patient: Patient, visit: Visit, space: Space, organs: Organs, bones
 
 
 def rigid(visit: Visit, middle) -> sitk.Euler3DTransform:
-    """R: from the MR's frame to that of the CT as scanned."""
+    """The rigid part of the movement (R), from the MR's frame to that of the CT as scanned.
+
+    Args:
+        visit: what changed.
+        middle: (x, y, z) about which it turns, mm.
+
+    Returns:
+        A transform of points, mm.
+    """
     transform = sitk.Euler3DTransform()
     transform.SetCenter([float(v) for v in middle])
     transform.SetRotation(*[float(v) for v in visit.turn])
@@ -84,8 +111,15 @@ def rigid(visit: Visit, middle) -> sitk.Euler3DTransform:
 def inverse(u: np.ndarray, steps, iterations: int = 10) -> np.ndarray:
     """The movement back: v with x = y + v(y) for y = x + u(x), by fixed-point iteration v = -u(y + v).
 
-    `u` [z, y, x, 3] in mm (x, y, z) on a grid of `steps` mm (z, y, x); returns v on the same grid, by linear
-    interpolation of u; converges where the movement changes by less than its own step.
+    Converges where the movement changes by less than its own step; u is interpolated linearly.
+
+    Args:
+        u: [z, y, x, 3], mm (x, y, z).
+        steps: of the grid, mm (z, y, x).
+        iterations: how many.
+
+    Returns:
+        v on the same grid, mm.
     """
     at = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in u.shape[:3]), indexing="ij"))
     scale = np.array(steps, np.float32)[:, None, None, None]

@@ -16,7 +16,15 @@ from .predict import LEVEL, Prediction
 
 
 def as_result(p: Prediction) -> Result:
-    """The result to write. Maps of what the network cannot know are left out: their zeros would read as certainty."""
+    """The result to write of a prediction. Maps of what the network cannot know are left out: their zeros would read as
+    certainty.
+
+    Args:
+        p: what `predict` found.
+
+    Returns:
+        Images, tables and summary in memory; `Result.write` makes a folder of them.
+    """
     structures = p.card["outputs"]["structures"]
     keys = ("synct", *SDS, "entropy", "mutual_information", "body", "reference", "error", "zscore")
     unknown = set() if structures else {"entropy", "mutual_information"}

@@ -26,31 +26,55 @@ AIR = -1000.0
 
 @dataclass
 class Prediction:
-    """All that `predict` found, on the grid of the input; HU, nats, probabilities and ml as the names say.
+    """All that `predict` found, on the grid of the input.
 
     A model that only segments gives no synthetic CT: `synct` and its three standard deviations are then None.
+
+    Attributes:
+        synct: int16, HU.
+        intrinsic_sd, parameter_sd, predictive_sd: float32, HU; they go on beyond the body, see `edge`.
+        structures: uint8 labels.
+        entropy: predictive entropy, nats.
+        mutual_information: nats.
+        probabilities: {structure: float32, 0 to 1}.
+        body: uint8.
+        volumes: with their intervals, ml.
+        assessed: the same structures' distributions of volume, and quality.
+        flags: what to look at first.
+        card: of the model.
+        options: what the run was asked for.
+        input_name: of the image.
+        device_used: of torch.
+        bias_field_corrected: whether N4's field was applied.
+        measured: bool [z, y, x], the input's field of view; None: all of it.
+        reference: the CT that was given, on the grid of the input.
+        error: synthetic CT − CT, HU.
+        zscore: error / predictive SD.
+        metrics: `uncertainty.metrics.Row` each.
+        notes: for the user.
+        seconds: by stage.
     """
 
-    synct: sitk.Image | None  # int16, HU
-    intrinsic_sd: sitk.Image | None  # float32, HU
+    synct: sitk.Image | None
+    intrinsic_sd: sitk.Image | None
     parameter_sd: sitk.Image | None
     predictive_sd: sitk.Image | None
-    structures: sitk.Image  # uint8 labels
-    entropy: sitk.Image  # predictive entropy, nats
-    mutual_information: sitk.Image  # nats
+    structures: sitk.Image
+    entropy: sitk.Image
+    mutual_information: sitk.Image
     probabilities: dict[str, sitk.Image]
-    body: sitk.Image  # uint8; the sds go on beyond it, see `edge`
+    body: sitk.Image
     volumes: list[volumes.Volume]
-    assessed: list[volume_assessment.Assessed]  # the same structures' distributions of volume, and quality
+    assessed: list[volume_assessment.Assessed]
     flags: list[flags.Flag]
     card: dict
     options: dict
     input_name: str
     device_used: str
     bias_field_corrected: bool
-    measured: np.ndarray | None = None  # bool [z, y, x], the input's field of view; None: all of it
+    measured: np.ndarray | None = None
     reference: sitk.Image | None = None
-    error: sitk.Image | None = None  # synCT − CT, HU
+    error: sitk.Image | None = None
     zscore: sitk.Image | None = None
     metrics: list = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -88,7 +112,7 @@ def predict(
     require_sampling(samples, seed)
     card = bundles.read_card(bundles.find(bundle))
     of_ct = card["input"].get("modality") == "CT"
-    mr, name = _image(image, "the image", padded=not of_ct)
+    mr, name = _image(image, "the image", padded=not of_ct, tell=progress.note)
     if not of_ct and not image_io.looks_like_ct(mr):  # a CT given by mistake keeps its air, by which it is recognised
         mr = preprocess.without_padding(mr)
     if "deformation" in card["outputs"]:
@@ -110,7 +134,7 @@ def predict(
         progress.note(flag.reason)
     ct = None
     if reference is not None:
-        ct, ct_name = _image(reference, "the reference")
+        ct, ct_name = _image(reference, "the reference", tell=progress.note)
         compatibility.require_reference(ct, ct_name)
         geometry.require_overlap(mr, ct, name, ct_name)
 
@@ -179,10 +203,10 @@ def predict(
     return prediction
 
 
-def _image(given, fallback: str, padded: bool = False) -> tuple[sitk.Image, str]:
+def _image(given, fallback: str, padded: bool = False, tell=None) -> tuple[sitk.Image, str]:
     if isinstance(given, sitk.Image):
         return image_io.check(given, fallback, padded), fallback
-    return image_io.read(given, padded), str(given)
+    return image_io.read(given, padded, tell), str(given)
 
 
 def _assemble(statistics, box, ready, mr, card, progress) -> dict:
@@ -204,26 +228,26 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
 
     out: dict = {"body": body}
     if "synct" in card["outputs"]:
-        measured, doubtful = (
+        measured, uncertain = (
             None if i is None else sitk.GetArrayFromImage(geometry.resample(i, mr, "nearest")) > 0
-            for i in (ready.measured, ready.doubtful)
+            for i in (ready.measured, ready.uncertain)
         )
         measured = np.ones(inside.shape, bool) if measured is None else measured
-        q = edge.probability(inside, measured, mr.GetSpacing(), doubtful)
+        q = edge.probability(inside, measured, mr.GetSpacing(), uncertain)
         out |= _synthetic_ct(statistics, card, on_input, mr, inside, q)
         out |= {
             "measured": measured,
             "certain": inside & (q <= edge.CERTAIN),
-            "doubtful_ml": 0.0 if doubtful is None else float(doubtful.sum() * np.prod(mr.GetSpacing()) / 1000),
+            "doubtful_ml": 0.0 if uncertain is None else float(uncertain.sum() * np.prod(mr.GetSpacing()) / 1000),
         }
     progress.stage("assemble", 0.5, "Assembling the structures")
-    best, likeliest, doubt = np.zeros(inside.shape, np.uint8), None, np.zeros(inside.shape, np.float32)
+    best, likeliest, total_entropy = np.zeros(inside.shape, np.uint8), None, np.zeros(inside.shape, np.float32)
     out["probabilities"] = {}
     names = [None] + [s["name"] for s in card["outputs"]["structures"]]
     # a network without classes has no background either
     for k, name in enumerate(names[: statistics.probability.shape[1]]):
         p = on_input(statistics.probability[:, k]).clip(0, 1)
-        doubt -= p * np.log(np.maximum(p, 1e-12))
+        total_entropy -= p * np.log(np.maximum(p, 1e-12))
         if likeliest is None:
             likeliest = p
         else:
@@ -233,12 +257,12 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
     best[~inside] = 0
     ml = float(np.prod(mr.GetSpacing())) / 1000
     out["structures"] = geometry.like(tidy_labels(best, card["outputs"]["structures"], ml), mr, np.uint8)
-    out["entropy"] = image(doubt)
-    out["mutual_information"] = image((doubt - on_input(statistics.expected_entropy[:, 0])).clip(0))
+    out["entropy"] = image(total_entropy)
+    out["mutual_information"] = image((total_entropy - on_input(statistics.expected_entropy[:, 0])).clip(0))
     labels, out["assessed"] = sitk.GetArrayViewFromImage(out["structures"]), []
     for k, s in enumerate(card["outputs"]["structures"][: len(out["probabilities"])], 1):
         p = sitk.GetArrayViewFromImage(out["probabilities"][s["name"]])
-        # between voxels of one organ the samples move together: sds are interpolated, not variances
+        # between voxels of one organ the samples are correlated: SDs are interpolated, not variances
         sd = on_input(statistics.probability_variance[:, k].clamp_min(0).sqrt()) * inside
         out["assessed"].append(
             volume_assessment.assess(
@@ -246,7 +270,7 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
                 volumes.probability_of_being_inside(p, sd**2),
                 p,
                 labels == s["label"],
-                doubt,
+                total_entropy,
                 mr,
                 card,
                 s.get("rule"),

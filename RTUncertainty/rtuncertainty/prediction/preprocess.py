@@ -40,7 +40,7 @@ class Preprocessed:
     bias_field_corrected: bool
     mean: float
     sd: float
-    doubtful: sitk.Image | None = None
+    uncertain: sitk.Image | None = None
     measured: sitk.Image | None = None
 
 
@@ -64,28 +64,59 @@ def without_padding(image: sitk.Image) -> sitk.Image:
 
 
 def body_mask(image: sitk.Image, name: str = "the image") -> sitk.Image:
-    """Tissue against air in an MR, uint8: all of `core_mask`, and beyond it skin, dark tissue and bone at the border.
+    """Tissue against air in an MR: all of `core_mask`, and beyond it skin, dark tissue and bone at the border.
 
     The air's noise is measured farther than 8 mm from the core. Tissue is what is twice as bright as that noise gets
     (in the square root); around it, up to `SKIN_MM`, what is brighter than the noise. Dark patches that the border of
     the image or of the field of view (0 outside) cuts are filled where they are small, bounded by a short piece of that
-    border and within the convex hull of the slice's body: bone. Raises `InputError` when nothing remains.
+    border and within the convex hull of the slice's body: bone.
+
+    Args:
+        image: 3-D MR, any intensity unit, axial.
+        name: what messages call it.
+
+    Returns:
+        uint8 on the image's grid.
+
+    Raises:
+        InputError: nothing remains.
     """
     return regions(image, name)[0]
 
 
 def core_mask(image: sitk.Image, name: str = "the image") -> sitk.Image:
-    """What is surely body, uint8: the mean and sd of a z-score and the bias field are those of this region.
+    """What is surely body: the mean and SD of a z-score and the bias field are those of this region.
 
     Otsu's threshold on the square root, closed, holes filled slice by slice; without the dark rim of skin. Cortical
     bone, gas and vessels inside are part of it, and whatever lies 4 mm deep in `body_mask`.
+
+    Args:
+        image: 3-D MR, axial.
+        name: what messages call it.
+
+    Returns:
+        uint8 on the image's grid.
+
+    Raises:
+        InputError: nothing remains.
     """
     return regions(image, name)[1]
 
 
 def regions(image: sitk.Image, name: str = "the image") -> tuple[sitk.Image, sitk.Image, sitk.Image]:
-    """`body_mask` and `core_mask` of an MR in one go, and what is doubtful: outside of the body, yet brighter than the
-    noise of air, or a dark patch at the border that is too large to be filled as cut bone."""
+    """`body_mask` and `core_mask` of an MR in one go, and what is uncertain.
+
+    Args:
+        image: 3-D MR, axial.
+        name: what messages call it.
+
+    Returns:
+        (body, core, uncertain), uint8 on the image's grid. Uncertain lies outside of the body, yet is brighter than the
+        noise of air, or a dark patch at the border that is too large to be filled as cut bone.
+
+    Raises:
+        InputError: no positive intensities, or no body.
+    """
     array = sitk.GetArrayFromImage(image).astype(np.float32)
     positive = array[array > 0]
     if positive.size < 100:
@@ -99,24 +130,37 @@ def regions(image: sitk.Image, name: str = "the image") -> tuple[sitk.Image, sit
     core = _tidy(ndimage.gaussian_filter(root, (0, 1, 1)) > threshold, spacing, name)
     # less blurred where voxels are wide: beside bright fat, half a voxel of blur is taken for skin
     smooth = ndimage.gaussian_filter(root, (0, *(min(1.0, 1.0 / s) for s in spacing[1::-1])))
-    body, doubtful = _wider(core, smooth, threshold, field_of_view(array), spacing, name)
+    body, uncertain = _wider(core, smooth, threshold, field_of_view(array), spacing, name)
     deep = distance_inside(body, spacing) > 4.0
     return (
         geometry.like(body, image, np.uint8),
         geometry.like(core | deep, image, np.uint8),
-        geometry.like(doubtful, image, np.uint8),
+        geometry.like(uncertain, image, np.uint8),
     )
 
 
 def field_of_view(array: np.ndarray) -> np.ndarray:
-    """Where an MR [z, y, x] was measured: where it is not zero, closed."""
+    """Where an MR was measured: where it is not zero, closed.
+
+    Args:
+        array: intensities [z, y, x].
+
+    Returns:
+        bool [z, y, x].
+    """
     fov = array > 0
     return ndimage.binary_closing(np.pad(fov, 2, mode="edge"), iterations=2)[2:-2, 2:-2, 2:-2]
 
 
 def distance_inside(mask: np.ndarray, spacing) -> np.ndarray:
-    """Distance in mm of each voxel [z, y, x] in `mask` to the nearest one outside of it in its slice; the image's
-    border is none.
+    """Distance of each voxel in a mask to the nearest one outside of it in its slice; the image's border is none.
+
+    Args:
+        mask: bool [z, y, x].
+        spacing: (x, y, z), mm.
+
+    Returns:
+        float32 [z, y, x], mm; 0 outside of the mask.
     """
     around = np.pad(mask, ((0, 0), (1, 1), (1, 1)), mode="edge")
     far = np.full(around.shape[1:], 1e3, np.float32)
@@ -152,7 +196,7 @@ def _tidy(mask: np.ndarray, spacing, name: str) -> np.ndarray:
 
 
 def _wider(core, root, threshold, fov, spacing, name) -> tuple[np.ndarray, np.ndarray]:
-    """The body from its core, see `body_mask`, and what is doubtful."""
+    """The body from its core, see `body_mask`, and what is uncertain."""
     air = root[fov & (distance_inside(~core, spacing) > 8.0)]
     if air.size >= 500:
         middle, high = np.percentile(air, [50, 95])
@@ -167,11 +211,11 @@ def _wider(core, root, threshold, fov, spacing, name) -> tuple[np.ndarray, np.nd
         cross = ndimage.generate_binary_structure(2, 1)[None]
         rim = ndimage.binary_dilation(rim, cross, iterations=reach, mask=(root > noise) & fov) | rim
     body = np.stack([ndimage.binary_fill_holes(s) for s in rim])
-    doubtful = ndimage.binary_opening((root > noise) & fov & ~body, np.ones((1, 3, 3)))
+    uncertain = ndimage.binary_opening((root > noise) & fov & ~body, np.ones((1, 3, 3)))
     # twice as wide and four times the area: bone perhaps, perhaps the gap between two limbs
-    doubtful |= np.stack([_cut_bone(s, f, spacing, 2.0) for s, f in zip(body, fov)])
+    uncertain |= np.stack([_cut_bone(s, f, spacing, 2.0) for s, f in zip(body, fov)])
     body = np.stack([s | _cut_bone(s, f, spacing) for s, f in zip(body, fov)])
-    return body, doubtful & ~body
+    return body, uncertain & ~body
 
 
 def _cut_bone(body: np.ndarray, fov: np.ndarray, spacing, size: float = 1.0) -> np.ndarray:
@@ -219,9 +263,15 @@ def _otsu(values: np.ndarray) -> float:
 
 
 def bias_field(image: sitk.Image, mask: sitk.Image, on_iteration=None) -> sitk.Image:
-    """The multiplicative bias field by N4 (Tustison 2010), fitted on a grid of about 4 mm, float32 on the image's grid.
+    """The multiplicative bias field by N4 (Tustison 2010), fitted on a grid of about 4 mm.
 
-    `on_iteration()` is called after every iteration; an exception it raises ends the fit and is passed on.
+    Args:
+        image: 3-D MR.
+        mask: where it is fitted, uint8 on the same grid.
+        on_iteration: called without arguments after every iteration; what it raises ends the fit and is passed on.
+
+    Returns:
+        float32 on the image's grid; the image divided by it is corrected.
     """
     image = sitk.Cast(image, sitk.sitkFloat32)
     factor = [max(1, min(int(round(4.0 / s)), n // 8)) for s, n in zip(image.GetSpacing(), image.GetSize())]
@@ -251,16 +301,34 @@ def bias_field(image: sitk.Image, mask: sitk.Image, on_iteration=None) -> sitk.I
 
 
 def field_strength(field: sitk.Image, mask: sitk.Image) -> float:
-    """Standard deviation of the log of a bias field inside the body; about the field's relative unevenness."""
+    """How uneven a bias field is.
+
+    Args:
+        field: as `bias_field` gives it.
+        mask: the body, on the same grid.
+
+    Returns:
+        The standard deviation of its logarithm inside the body; about its relative unevenness.
+    """
     inside = sitk.GetArrayViewFromImage(mask) > 0
     return float(np.log(sitk.GetArrayViewFromImage(field)[inside]).std())
 
 
 def z_score(image: sitk.Image, mask: sitk.Image, name: str = "the image") -> tuple[sitk.Image, float, float]:
-    """(image − mean) / sd with both taken inside the body, clipped at the 0.1st and 99.9th percentile of the body.
+    """(image − mean) / SD, both taken inside the body, clipped at its 0.1st and 99.9th percentile.
 
     Outside of the body the image keeps its (scaled) values: noise and artefacts in air are part of what is seen.
-    Raises `InputError` for a body of constant intensity.
+
+    Args:
+        image: 3-D, any intensity unit.
+        mask: the body, on the same grid.
+        name: what messages call it.
+
+    Returns:
+        (image float32, mean, SD), the latter two in the unit of the input.
+
+    Raises:
+        InputError: the intensity is the same everywhere in the body.
     """
     array = sitk.GetArrayFromImage(image).astype(np.float32)
     inside = array[sitk.GetArrayViewFromImage(mask) > 0]
@@ -277,37 +345,59 @@ def z_score(image: sitk.Image, mask: sitk.Image, name: str = "the image") -> tup
 def preprocess(
     image: sitk.Image, spacing, correct: str = "auto", name: str = "the image", on_iteration=None
 ) -> Preprocessed:
-    """Orientation to axial, resampling to `spacing` (mm or None per axis), body, N4 and z-score, in this order.
+    """Orientation to axial, resampling, body, N4 and z-score, in this order.
 
-    `correct`: "on" and "off" do what they say; "auto" applies N4's field when its strength exceeds `ALREADY_CORRECTED`.
+    Args:
+        image: 3-D MR, any orientation.
+        spacing: (x, y, z) in mm; None keeps an axis.
+        correct: "on", "off", or "auto": N4's field is applied when its strength exceeds `ALREADY_CORRECTED`.
+        name: what messages call it.
+        on_iteration: as of `bias_field`.
+
+    Returns:
+        The input of a network that was trained on MR.
+
+    Raises:
+        InputError: there is no body, or it has one intensity everywhere, or `correct` is none of the three.
     """
     if correct not in BIAS_FIELD:
         raise InputError(f"bias field '{correct}' is not one of {', '.join(BIAS_FIELD)}.")
     image = geometry.to_axial(without_padding(image))
     image = geometry.resample(image, geometry.resampled_grid(image, spacing))
     measured = field_of_view(sitk.GetArrayViewFromImage(image))
-    body, core, doubtful = regions(image, name)
+    body, core, uncertain = regions(image, name)
     corrected = False
     if correct != "off":
         field = bias_field(image, core, on_iteration)
         corrected = correct == "on" or field_strength(field, core) > ALREADY_CORRECTED
         if corrected:
             image = sitk.Cast(image, sitk.sitkFloat32) / field
-            body, core, doubtful = regions(image, name)
+            body, core, uncertain = regions(image, name)
     # the dark rim of skin is left out: networks were trained on the scale of what lies inside of it
     image, mean, sd = z_score(image, core, name)
-    return Preprocessed(image, body, corrected, mean, sd, doubtful, geometry.like(measured, image, np.uint8))
+    return Preprocessed(image, body, corrected, mean, sd, uncertain, geometry.like(measured, image, np.uint8))
 
 
 def for_card(
     image: sitk.Image, card: dict, correct: str = "auto", name: str = "the image", on_iteration=None
 ) -> Preprocessed:
-    """`image` as the network of `card` was trained to see it: on its spacing, in its scale; axial.
+    """An image as the network of a card was trained to see it: on its spacing, in its scale; axial.
 
-    A CT is clipped to the networks' window (`propagation.pair.normalised`) and has no bias field. Where the scale is
-    that of the whole image, all of it counts as body: such models are for images cropped to an organ. `correct` "auto"
-    is what the card's `bias_field` says.
-    Raises `InputError` for an image without a body, and for a normalisation that this version does not know.
+    A CT is clipped to the networks' window (`core.ct.normalised`) and has no bias field. Where the scale is that of the
+    whole image, all of it counts as body: such models are for images cropped to an organ.
+
+    Args:
+        image: 3-D MR, or CT in HU, any orientation.
+        card: of the model.
+        correct: as of `preprocess`; "auto" is what the card's `bias_field` says.
+        name: what messages call it.
+        on_iteration: as of `bias_field`.
+
+    Returns:
+        The network's input.
+
+    Raises:
+        InputError: an image without a body, or a normalisation that this version does not know.
     """
     spacing, scale = card["input"]["spacing_mm"], card["input"].get("normalisation", IN_BODY)
     if scale == IN_BODY:

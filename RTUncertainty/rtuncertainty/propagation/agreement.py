@@ -16,8 +16,15 @@ LIGHTS = ("green", "amber", "red")
 
 @dataclass
 class Agreement:
-    """Dice and mean surface distance (mm) of the two paths, NaN with one path only; `worst_slice` is the index along
-    the third axis where they differ most, or where the spread is largest; `light` and `reason` say what to do."""
+    """How well two paths agree on a structure, and what to do.
+
+    Attributes:
+        dice: of the two masks; NaN with one path only.
+        msd_mm: mean surface distance; NaN with one path only.
+        worst_slice: index along z where they differ most, or where the SD is largest.
+        light: green, amber or red.
+        reason: why, for the user.
+    """
 
     dice: float
     msd_mm: float
@@ -27,19 +34,34 @@ class Agreement:
 
 
 def limits_of(card: dict) -> dict:
-    """The limits of the lights, as `LIMITS`: earned on validation pairs (`calibration.lights`) where the card says so,
-    over those it sets itself (`outputs.deformation.limits`), over the fixed ones."""
+    """The limits of green, amber and red of a model.
+
+    Args:
+        card: its validated limits (`calibration.lights`) come before its own (`outputs.deformation.limits`), these
+            before the fixed ones.
+
+    Returns:
+        As `LIMITS`.
+    """
     given = card["outputs"]["deformation"].get("limits") or {}
-    earned = card["calibration"].get("lights") or {}
+    validated = card["calibration"].get("lights") or {}
     return {
-        level: fixed | given.get(level, {}) | {name: e["threshold"] for name, e in earned.get(level, {}).items()}
+        level: fixed | given.get(level, {}) | {name: e["threshold"] for name, e in validated.get(level, {}).items()}
         for level, fixed in LIMITS.items()
     }
 
 
 def worst_slice(first: np.ndarray, second: np.ndarray | None, otherwise: int | None) -> int:
-    """Of two masks (bool [z, y, x]) the slice in which most voxels differ; where they do not, or there is one only,
-    `otherwise`, or the middle one of the structure."""
+    """The slice in which most voxels of two masks differ.
+
+    Args:
+        first: bool [z, y, x].
+        second: bool [z, y, x], or None.
+        otherwise: the answer where they do not differ or there is one only; None is the middle slice of the structure.
+
+    Returns:
+        Index along z.
+    """
     if second is not None and (first ^ second).any():
         return int((first ^ second).sum((1, 2)).argmax())
     if otherwise is not None or not first.any():
@@ -55,11 +77,18 @@ def judge(
     otherwise: int | None = None,
     limits: dict | None = None,
 ) -> Agreement:
-    """Compare the propagated mask with the directly segmented one (or None), both bool [z, y, x] with `spacing` (x, y,
-    z; mm).
+    """Compares the propagated mask with the directly segmented one.
 
-    `sd`: the sampled sd (mm) of the propagated surface, NaN without samples. `otherwise`: see `worst_slice`. `limits`:
-    as `LIMITS`.
+    Args:
+        first: propagated, bool [z, y, x].
+        second: segmented, bool [z, y, x], or None.
+        spacing: (x, y, z), mm.
+        sd: the sampled SD (mm) of the propagated surface, NaN without samples.
+        otherwise: as of `worst_slice`.
+        limits: as `LIMITS`, which are the default.
+
+    Returns:
+        The agreement: the worst of what Dice, distance and SD say.
     """
     limits = {**LIMITS, **(limits or {})}
     dice = surfaces.dice(first, second) if second is not None else math.nan
@@ -71,7 +100,7 @@ def judge(
         light, reasons = "red", ["the direct segmentation found nothing"]
     for level in ("red", "amber"):
         limit = limits[level]
-        told = [
+        messages = [
             text
             for worse, text in (
                 (msd > limit["msd_mm"], f"the two contours are {msd:.1f} mm apart on average"),
@@ -80,8 +109,8 @@ def judge(
             )
             if worse
         ]
-        if told and LIGHTS.index(level) > LIGHTS.index(light):
-            light, reasons = level, told
+        if messages and LIGHTS.index(level) > LIGHTS.index(light):
+            light, reasons = level, messages
     if not reasons:
         reasons = [
             "the two contours agree"

@@ -7,6 +7,7 @@ import os
 
 import SimpleITK as sitk
 
+from ..bundles.card import REGISTRATION
 from ..core import image_io
 from ..core.structure_set import Structure, as_segmentation
 from ..results import tables
@@ -16,7 +17,14 @@ from .result import LEVEL, Contour, Propagation
 
 
 def as_result(found: Propagation) -> Result:
-    """The result to write."""
+    """The result to write of a propagation.
+
+    Args:
+        found: what `propagate` found.
+
+    Returns:
+        Images, tables and summary in memory; `Result.write` makes a folder of them.
+    """
     content = {
         "transform": found.field,
         "warped_planning": found.warped_planning,
@@ -70,6 +78,7 @@ def as_result(found: Propagation) -> Result:
                     "default": c.default,
                     "paths": ["propagated"] + ["segmented"] * (c.segmented is not None),
                 }
+                | ({"organ": c.organ} if c.organ not in ("", c.name) else {})
                 for k, c in enumerate(found.contours, 1)
             ],
             "similarity": found.similarity,
@@ -83,9 +92,17 @@ def as_result(found: Propagation) -> Result:
             },
             "seconds": found.seconds,
             "versions": versions(),
-        },
+        }
+        | _checks(found),
         content,
     )
+
+
+def _checks(found: Propagation) -> dict:
+    """What registration alone was checked by; a network's summary stays as it was, its flags say what failed."""
+    if found.card["architecture"]["name"] != REGISTRATION:
+        return {}
+    return {"checks": {name: round(v, 4) if math.isfinite(v) else None for name, v in found.checks.items()}}
 
 
 def _rigid(transform: sitk.Euler3DTransform) -> dict:

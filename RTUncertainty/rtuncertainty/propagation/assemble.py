@@ -1,8 +1,9 @@
-"""From the working grid to the daily CT's: images of the deformation, contours, and their spread."""
+"""From the working grid to the daily CT's: images of the deformation, contours, and their SDs."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -12,28 +13,30 @@ from ..core import geometry, structures, surfaces
 from ..core.ct import normalised
 from ..deformation.field import axes
 from ..deformation.objective import correlation
-from ..uncertainty import flags, volume_assessment
+from ..uncertainty import checks, flags, volume_assessment
 from . import assess, spread
 from . import pair as pairs
 from .agreement import judge, limits_of
 from .result import LEVEL, Contour
 
 
-def images(found, pair, plan: sitk.Image, day: sitk.Image, card: dict, progress) -> dict:
+def images(found, pair, plan: sitk.Image, daily: sitk.Image, compared: sitk.Image, card: dict, progress) -> dict:
     """The deformation as one field over the daily CT, the warped planning CT, the Jacobian and the spread, as in
-    `Propagation`.
+    `Propagation`; `compared`: the planning scan in HU, which is `plan` unless that is an MR.
     """
     import torch
 
     grid = geometry.resampled_grid(
-        day, [max(a, b) for a, b in zip(_along(day, pair.grid.GetSpacing()), day.GetSpacing())]
+        daily, [max(a, b) for a, b in zip(_along(daily, pair.grid.GetSpacing()), daily.GetSpacing())]
     )
     local = deformation.from_voxels(found.displacement, pair.grid)
     field = deformation.after_rigid(deformation.resample_field(local, grid), pair.rigid)
     transform = sitk.DisplacementFieldTransform(sitk.Image(field))
     progress.stage("assemble", 0.1, "Warping the planning CT")
+    in_hu = card["input"].get("modality") != "MR"
+    outside = pairs.AIR_HU if in_hu else min(0.0, float(sitk.GetArrayViewFromImage(plan).min()))
     warped = sitk.Resample(
-        geometry.smoothed_for(plan, day), day, transform, sitk.sitkLinear, pairs.AIR_HU, sitk.sitkFloat32
+        geometry.smoothed_for(plan, daily), daily, transform, sitk.sitkLinear, outside, sitk.sitkFloat32
     )
     determinant = deformation.jacobian_determinant(field)
     inside = sitk.Resample(
@@ -42,8 +45,10 @@ def images(found, pair, plan: sitk.Image, day: sitk.Image, card: dict, progress)
     statistics = deformation.jacobian_statistics(determinant, sitk.GetArrayFromImage(inside) > 0)
     out = {
         "field": field,
-        "warped_planning": sitk.Cast(sitk.Round(sitk.Clamp(warped, sitk.sitkFloat32, -1024, 3071)), sitk.sitkInt16),
-        "jacobian": _on(determinant, day, 1.0),
+        "warped_planning": sitk.Cast(sitk.Round(sitk.Clamp(warped, sitk.sitkFloat32, -1024, 3071)), sitk.sitkInt16)
+        if in_hu
+        else warped,
+        "jacobian": _on(determinant, daily, 1.0),
         "displacement_sd": None,
         "entropy": None,
         "folding": statistics.folding_fraction,
@@ -53,21 +58,45 @@ def images(found, pair, plan: sitk.Image, day: sitk.Image, card: dict, progress)
     body = pair.body
     if covariance is not None:
         mm2 = _calibrated(_millimetres(covariance.cpu().numpy(), pair.grid.GetSpacing()), card)
-        out["displacement_sd"] = _on(geometry.like(np.sqrt(mm2[:3].sum(0).clip(0)) * body, pair.grid), day, 0.0)
+        out["displacement_sd"] = _on(geometry.like(np.sqrt(mm2[:3].sum(0).clip(0)) * body, pair.grid), daily, 0.0)
     if probability is not None:
         p = _shown(probability, card).clamp_min(1e-12)
-        out["entropy"] = _on(geometry.like((-(p * p.log()).sum(0)).cpu().numpy() * body, pair.grid), day, 0.0)
+        out["entropy"] = _on(geometry.like((-(p * p.log()).sum(0)).cpu().numpy() * body, pair.grid), daily, 0.0)
     with torch.no_grad():
         tensors = [
             torch.from_numpy(a.astype(np.float32))[None, None]
             for a in (
                 normalised(pair.daily),
-                normalised(pairs.through(plan, pair.grid, sitk.Transform(), pairs.AIR_HU)),
+                normalised(pairs.through(compared, pair.grid, sitk.Transform(), pairs.AIR_HU)),
                 pair.body,
             )
         ]
         out["similarity"] = {"before": correlation(*tensors).item(), **found.similarity}
     return out
+
+
+def evidence(found, pair, card: dict) -> checks.Evidence:
+    """What speaks for and against the deformation; see `checks`."""
+    import torch
+
+    arrays = np.stack([pair.planning, pair.planning_body, pair.known]).astype(np.float32)
+    device = found.displacement.device
+    moved = deformation.warp_tensor(torch.from_numpy(arrays)[None].to(device), found.displacement[None])[0]
+    warped, body, known = moved.cpu().numpy()
+    there_and_back = found.there_and_back
+    if there_and_back is not None:
+        there_and_back = there_and_back.cpu().numpy() * float(np.mean(pair.grid.GetSpacing()))
+    return checks.measured(
+        pair.daily,
+        warped,
+        pair.body,
+        body > 0.5,
+        (known > 0.99),
+        pair.grid.GetSpacing(),
+        card["input"].get("modality") != "MR",
+        there_and_back,
+        found.residual,
+    )
 
 
 def _shown(probability, card: dict):
@@ -82,14 +111,14 @@ def _shown(probability, card: dict):
     return torch.cat([background, probability[kept]])
 
 
-def _along(day: sitk.Image, spacing) -> list[float]:
-    """`spacing` of the axial working grid for the axes of `day`, whatever their order."""
-    direction = np.abs(np.array(day.GetDirection()).reshape(3, 3))
+def _along(daily: sitk.Image, spacing) -> list[float]:
+    """`spacing` of the axial working grid for the axes of the daily CT, whatever their order."""
+    direction = np.abs(np.array(daily.GetDirection()).reshape(3, 3))
     return [float(spacing[int(direction[:, axis].argmax())]) for axis in range(3)]
 
 
-def _on(image: sitk.Image, day: sitk.Image, outside: float) -> sitk.Image:
-    return sitk.Resample(image, day, sitk.Transform(), sitk.sitkLinear, outside, sitk.sitkFloat32)
+def _on(image: sitk.Image, daily: sitk.Image, outside: float) -> sitk.Image:
+    return sitk.Resample(image, daily, sitk.Transform(), sitk.sitkLinear, outside, sitk.sitkFloat32)
 
 
 def _millimetres(covariance: np.ndarray, spacing) -> np.ndarray:
@@ -112,36 +141,41 @@ def contours(
     known: dict,
     organs: dict,
     plan: sitk.Image,
-    day: sitk.Image,
+    daily: sitk.Image,
     card: dict,
     progress,
+    failures: list[str] | None = None,
 ):
     """(contours, flags): each structure by the deformation, those that the model segments by direct segmentation too.
 
     An organ whose entry in the card says "segment": false was segmented badly on the validation pairs; it is not shown.
+    `failures`: of the checks of the deformation; with any, no contour that it moved is better than red.
     """
     sampled = found.sampled
-    segmented = _segmented(sampled, pair, organs, day) if sampled.probability is not None else None
+    segmented = _segmented(sampled, pair, organs, daily) if sampled.probability is not None else None
     transform = sitk.DisplacementFieldTransform(sitk.Image(field))
     mm2 = None if sampled.covariance is None else _millimetres(sampled.covariance.cpu().numpy(), pair.grid.GetSpacing())
-    plan_ml, day_ml = (float(np.prod(i.GetSpacing())) / 1000 for i in (plan, day))
+    plan_ml, day_ml = (float(np.prod(i.GetSpacing())) / 1000 for i in (plan, daily))
     out, raised = [], []
     for number, (name, s) in enumerate(given.items()):
         progress.stage("assemble", 0.2 + 0.8 * number / len(given), f"Contour {number + 1} of {len(given)}: {name}")
         organ = known.get(name)
         entry = organs.get(organ, {})
-        moved = _moved(s.mask, day, transform)
+        moved = _moved(s.mask, daily, transform)
         kept = structures.tidy_moved(moved, entry.get("rule") or {}, day_ml)
         direct = (
             segmented == entry["label"] if segmented is not None and entry.get("segment", organ is not None) else None
         )
         sd, direct_sd, point, about = _spreads(found, pair, name, organ, organs, mm2, card)
-        otherwise = None if point is None else round(day.TransformPhysicalPointToContinuousIndex(point)[2])
-        agreement = judge(kept, direct, day.GetSpacing(), sd, otherwise, limits_of(card))
+        otherwise = None if point is None else round(daily.TransformPhysicalPointToContinuousIndex(point)[2])
+        agreement = judge(kept, direct, daily.GetSpacing(), sd, otherwise, limits_of(card))
+        if failures:
+            agreement = replace(agreement, light="red", reason="; ".join(failures))
         planning_ml = float(sitk.GetArrayViewFromImage(s.mask).astype(bool).sum()) * plan_ml
+        # the card's limits and calibration go by the model's name, everything that is shown by the clinic's
         title, rule = entry.get("name", name), entry.get("rule")
         assessed = {
-            "propagated": None if about is None else assess.of_deformation(title, kept, *about, day, card, rule),
+            "propagated": None if about is None else assess.of_deformation(title, kept, *about, daily, card, rule),
             "segmented": None,
         }
         if direct is not None and sampled.probability_variance is not None:
@@ -149,17 +183,21 @@ def contours(
                 t[1 + list(organs).index(organ)].cpu().numpy() * pair.body
                 for t in (sampled.probability, sampled.probability_variance)
             )
-            assessed["segmented"] = assess.of_segmentation(title, mean, variance, pair.grid, direct, day, card, rule)
+            assessed["segmented"] = assess.of_segmentation(title, mean, variance, pair.grid, direct, daily, card, rule)
+        for found_by in filter(None, assessed.values()):
+            found_by.distribution = replace(found_by.distribution, structure=name, organ=title)
+            found_by.quality = replace(found_by.quality, structure=name)
         default = (
             "segmented" if direct is not None and direct.any() and entry.get("path") == "segmented" else "propagated"
         )
         contour = Contour(
-            title,
+            name,
+            title if organ is not None else "",
             name,
             tuple(entry.get("color", s.color)),
             entry.get("code", s.code),
-            geometry.like(kept, day, np.uint8),
-            None if direct is None else geometry.like(direct, day, np.uint8),
+            geometry.like(kept, daily, np.uint8),
+            None if direct is None else geometry.like(direct, daily, np.uint8),
             planning_ml,
             _volume(kept, day_ml, assessed["propagated"], card),
             None if direct is None else _volume(direct, day_ml, assessed["segmented"], card),
@@ -167,29 +205,32 @@ def contours(
             direct_sd if direct is not None else math.nan,
             agreement,
             default,
-            _cut_off(s.mask, field, day),
+            _cut_off(s.mask, field, daily),
             s.role,
             assessed[default],
         )
         out.append(contour)
-        raised += _flags(contour, card) + _broken(title, s.mask, kept)
+        raised += _flags(contour, card) + _broken(name, s.mask, kept)
+    renamed = [f"{c.name} as {c.organ}" for c in out if c.organ and c.organ != c.name]
+    if renamed:
+        progress.note(f"The model knows {', '.join(renamed)}.")
     return out, raised
 
 
-def _moved(mask: sitk.Image, day: sitk.Image, transform) -> np.ndarray:
+def _moved(mask: sitk.Image, daily: sitk.Image, transform) -> np.ndarray:
     """A planning structure on the daily grid, through the deformation: linear, above one half."""
-    moved = sitk.Resample(sitk.Cast(mask, sitk.sitkFloat32), day, transform, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+    moved = sitk.Resample(sitk.Cast(mask, sitk.sitkFloat32), daily, transform, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
     return sitk.GetArrayViewFromImage(moved) > 0.5
 
 
-def _segmented(sampled, pair, organs: dict, day: sitk.Image) -> np.ndarray:
+def _segmented(sampled, pair, organs: dict, daily: sitk.Image) -> np.ndarray:
     """The likeliest organ of every voxel of the daily grid, after the card's rules."""
     best, likeliest = None, None
     for k, channel in enumerate(sampled.probability.cpu().numpy()):
         p = sitk.GetArrayFromImage(
             _on(
                 geometry.like(channel * pair.body if k else np.where(pair.body, channel, 1.0), pair.grid),
-                day,
+                daily,
                 float(k == 0),
             )
         )
@@ -198,7 +239,7 @@ def _segmented(sampled, pair, organs: dict, day: sitk.Image) -> np.ndarray:
             continue
         likeliest[p > best] = list(organs.values())[k - 1]["label"]
         np.maximum(best, p, out=best)
-    return structures.tidy_labels(likeliest, list(organs.values()), float(np.prod(day.GetSpacing())) / 1000)
+    return structures.tidy_labels(likeliest, list(organs.values()), float(np.prod(daily.GetSpacing())) / 1000)
 
 
 def _spreads(found, pair, name: str, organ, organs: dict, mm2, card: dict):
@@ -249,18 +290,18 @@ def _volume(mask: np.ndarray, ml: float, assessed, card: dict) -> tuple:
     return row.volume_ml, row.lower_ml, row.upper_ml
 
 
-def _cut_off(mask: sitk.Image, field: sitk.Image, day: sitk.Image) -> float:
+def _cut_off(mask: sitk.Image, field: sitk.Image, daily: sitk.Image) -> float:
     """The part of a planning structure that the deformation puts outside of the daily scan.
 
-    One step of the inverse is taken for it, which is near enough to tell inside from outside.
+    One step of the inverse is taken for it, which is near enough to distinguish inside from outside.
     """
     index = np.argwhere(sitk.GetArrayViewFromImage(mask) > 0)[:, ::-1]
     matrix, origin = axes(mask)
     points = index[:: max(1, len(index) // 1000)] @ matrix.T + origin
     there = 2 * points - deformation.transform_points(field, points)
-    matrix, origin = axes(day)
+    matrix, origin = axes(daily)
     where = np.linalg.solve(matrix, (there - origin).T).T
-    return 1 - float(((where >= -0.5) & (where <= np.array(day.GetSize()) - 0.5)).all(1).mean())
+    return 1 - float(((where >= -0.5) & (where <= np.array(daily.GetSize()) - 0.5)).all(1).mean())
 
 
 def _broken(name: str, planned: sitk.Image, moved: np.ndarray) -> list:

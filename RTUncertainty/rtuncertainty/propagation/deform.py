@@ -1,4 +1,5 @@
-"""From a pair of scans to a deformation and probabilities: the network, its samples, and the refinement."""
+"""From a pair of scans to a deformation and probabilities: the network, its samples, and the refinement; or, without a
+network, registration alone."""
 
 from __future__ import annotations
 
@@ -11,19 +12,25 @@ from ..core.ct import AIR_HU, normalised
 from ..deformation import warp_tensor
 from ..deformation.objective import correlation
 from . import refine as refining
-from . import sampling
+from . import registration, sampling
 from .pair import Pair, label_array
+
+# of the features, beyond which the network's deformation is taken for wrong
+UNLIKE = 0.06
 
 
 @dataclass
 class Found:
     """On the working grid: `sampled` (see `sampling.Sampled`), the refined `displacement` [3, z, y, x] in voxels, and
     the correlation of the scans before any alignment is left to `before`, after the rigid one and after the
-    deformation."""
+    deformation. `there_and_back` [z, y, x] (voxels) is what the two directions missed each other by, and `residual`
+    the mean squared difference of the features, where they were taken."""
 
     sampled: sampling.Sampled
     displacement: torch.Tensor
     similarity: dict
+    there_and_back: torch.Tensor | None = None
+    residual: float | None = None
 
 
 def run(
@@ -41,8 +48,10 @@ def run(
 ) -> Found:
     """`known`: {planning name: organ}; `organs`: {name: entry of the card} in the order of the network's classes.
 
-    `both_ways`: see `sampling.run`.
+    `network`: None for registration alone. `both_ways`: see `sampling.run`.
     """
+    if network is None:
+        return _registered(pair, samples, seed, device, mode, progress, both_ways)
     masks_of = {organ: pair.labels[name] for name, organ in known.items()}
     channel = (label_array(masks_of, organs, pair.daily.shape) / max(1, len(organs))).astype(np.float32)
     air = float(normalised(np.array(AIR_HU, np.float32)))
@@ -76,9 +85,39 @@ def run(
             likeliest = found.probability.argmax(0)
             segmented = torch.stack([(likeliest == k).float() for k in pulling])[None]
         displacement = refining.refined(displacement, fixed, moving, inside, mode, progress, labels, segmented, bending)
-    with torch.no_grad():
-        similarity = {
-            "rigid": correlation(fixed, moving, inside).item(),
-            "after": correlation(fixed, warp_tensor(moving, displacement), inside).item(),
-        }
-    return Found(found, displacement[0].detach(), similarity)
+    displacement, residual = displacement.detach(), None
+    if mode != "off":
+        residual = registration.residual(pair, displacement)
+        if residual > UNLIKE:
+            # what a network that learnt other motion, or another region, leaves: begin again without it
+            alone = registration.run(pair, mode, 0, seed, device, progress, both_ways)
+            if alone.residual < residual:
+                progress.note(
+                    "The network's deformation does not fit these scans; registration alone was taken instead (the "
+                    "uncertainty is still that of the network, and too small)."
+                )
+                displacement, residual = alone.displacement.detach(), alone.residual
+    similarity = _similarity(fixed, moving, inside, displacement)
+    return Found(found, displacement[0], similarity, residual=residual)
+
+
+@torch.no_grad()
+def _similarity(fixed, moving, inside, displacement) -> dict:
+    return {
+        "rigid": correlation(fixed, moving, inside).item(),
+        "after": correlation(fixed, warp_tensor(moving, displacement), inside).item(),
+    }
+
+
+def _registered(pair: Pair, samples: int, seed: int, device, mode: str, progress, both_ways: bool) -> Found:
+    found = registration.run(pair, mode, samples, seed, device, progress, both_ways)
+    fixed, moving = registration.images(pair, device)
+    inside = torch.from_numpy((pair.body & pair.known).astype(np.float32))[None, None].to(device)
+    displacement = found.displacement.detach()
+    return Found(
+        sampling.Sampled(displacement=displacement[0], covariance=found.covariance),
+        displacement[0],
+        _similarity(fixed, moving, inside, displacement),
+        found.there_and_back,
+        found.residual,
+    )

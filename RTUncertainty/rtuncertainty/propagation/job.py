@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from ..bundles import bundle as bundles
 from ..bundles import compatibility, input_quality
+from ..bundles.card import REGISTRATION
 from ..core import geometry, image_io, structure_names
 from ..core.ct import normalised
 from ..core.errors import InputError, OutOfMemoryError
@@ -20,19 +21,21 @@ from . import pair as pairs
 from .result import Propagation
 
 REFINE = ("off", "fast", "full")
+# the card that is taken without a model: registration alone
+ANY_REGION = "registration"
 
 
 def propagate(
     planning,
     structures,
     daily,
-    bundle,
+    bundle=None,
     *,
     samples: int = 20,
     seed: int = 0,
     device: str = "auto",
     rigid: str = "on",
-    refine: str = "fast",
+    refine: str | None = None,
     symmetric: str = "on",
     on_event=None,
     cancel: CancelToken | None = None,
@@ -42,9 +45,11 @@ def propagate(
     """Propagate planning structures to a daily CT.
 
     planning, daily: CTs in HU (`SimpleITK.Image`, or a path to a file or DICOM folder), on any grids. structures: of
-    the planning CT, as `dicom.structure_input.read` takes them. bundle: name or folder. samples: T ≥ 2. device: auto,
+    the planning CT, as `dicom.structure_input.read` takes them. bundle: name or folder; None for registration alone,
+    of any region, where the two may also be MRs of one kind (see `registration`). samples: T ≥ 2. device: auto,
     cpu, cuda, cuda:n. rigid: on,
-    or off for scans that are aligned. refine: off, fast, full (see `refine`). symmetric: on, so that swapping the scans
+    or off for scans that are aligned. refine: off, fast, full (see `refine`); None for fast with a network and full
+    without. symmetric: on, so that swapping the scans
     gives the inverse and a scan and itself stand still (see `symmetric`), or off, the network as published in half the
     time. on_event, cancel, progress: as for `predict`.
     before: called with the checked daily CT before anything costly begins.
@@ -52,23 +57,26 @@ def propagate(
     """
     progress = progress or Progress(on_event, cancel or CancelToken(), shares=PROPAGATION)
     progress.stage("read", 0.0, "Reading scans, structures and model")
-    for name, value, choices in (
-        ("rigid", rigid, ("on", "off")),
-        ("refine", refine, REFINE),
-        ("symmetric", symmetric, ("on", "off")),
-    ):
-        if value not in choices:
-            raise InputError(f"{name} is '{value}'; it is one of {', '.join(choices)}.")
+    card = bundles.read_card(bundles.find(ANY_REGION if bundle is None else bundle))
+    alone = card["architecture"]["name"] == REGISTRATION
+    if refine is None:
+        refine = "full" if alone else "fast"
+    _require_options(rigid, refine, symmetric)
     require_sampling(samples, seed)
     (plan, plan_name), (day, day_name) = (
-        _image(image, name) for image, name in ((planning, "the planning CT"), (daily, "the daily CT"))
+        _image(image, name, progress.note) for image, name in ((planning, "the planning CT"), (daily, "the daily CT"))
     )
-    card = bundles.read_card(bundles.find(bundle))
     if "deformation" not in card["outputs"]:
         raise InputError(f"model '{card['name']}' is for {card['task']}; choose one that propagates structures.")
     scans = {"planning CT": compatibility.Scan.of(plan), "daily CT": compatibility.Scan.of(day)}
     for scan, name in zip(scans.values(), (plan_name, day_name)):
         compatibility.require(card, scan, name)
+    # what the scans are compared by; MRs are brought into the range of a CT
+    shown = (plan, day)
+    if alone:
+        card["input"]["modality"] = pairs.kind_of_pair(plan, day, (plan_name, day_name))
+        if card["input"]["modality"] == "MR":
+            shown = (pairs.like_ct(plan, plan_name), pairs.like_ct(day, day_name))
     given = structure_input.read(structures, grid=plan, tell=progress.note, grid_name=plan_name)
     if rigid == "off":
         geometry.require_overlap(day, plan, day_name, plan_name)
@@ -83,17 +91,17 @@ def propagate(
     from ..sampling import inference  # torch is needed from here on
 
     where = inference.choose_device(device)
-    card, networks = bundles.load(card["folder"], where)
+    networks = bundles.load(card["folder"], where)[1]
 
     progress.stage("align", 0.0, "Aligning the scans rigidly" if rigid == "on" else "Bringing the scans onto one grid")
     organs = {s["name"]: s for s in card["outputs"]["structures"]}
     known = structure_names.match(given, list(organs))
     axial = {n: geometry.to_axial(s.mask) for n, s in given.items()}
     pair = pairs.make_pair(
-        geometry.to_axial(plan),
+        geometry.to_axial(shown[0]),
         axial,
-        geometry.to_axial(day),
-        card["input"]["spacing_mm"],
+        geometry.to_axial(shown[1]),
+        pairs.working_spacing(shown[1], card["input"]["spacing_mm"]) if alone else card["input"]["spacing_mm"],
         rigid == "on",
         (plan_name, day_name),
     )
@@ -127,12 +135,16 @@ def propagate(
         progress,
     )
     progress.stage("assemble", 0.0, "Assembling images and contours")
-    images = assemble.images(found, pair, plan, day, card, progress)
-    contours, more = assemble.contours(found, pair, images["field"], given, known, organs, plan, day, card, progress)
+    images = assemble.images(found, pair, plan, day, shown[0], card, progress)
+    evidence = assemble.evidence(found, pair, card)
+    contours, more = assemble.contours(
+        found, pair, images["field"], given, known, organs, plan, day, card, progress, evidence.failures(card)
+    )
     result = Propagation(
         **images,
         contours=contours,
-        flags=raised + more,
+        flags=raised + evidence.flags(card) + more,
+        checks=evidence.values,
         rigid=pair.rigid,
         card=card,
         device_used=str(where),
@@ -176,6 +188,16 @@ def propagate(
     return result
 
 
+def _require_options(rigid: str, refine: str, symmetric: str) -> None:
+    for name, value, choices in (
+        ("rigid", rigid, ("on", "off")),
+        ("refine", refine, REFINE),
+        ("symmetric", symmetric, ("on", "off")),
+    ):
+        if value not in choices:
+            raise InputError(f"{name} is '{value}'; it is one of {', '.join(choices)}.")
+
+
 def _on_device(run, network, device, progress: Progress):
     """(what `run` found, where): on the device, or, told in a note, on the CPU when the memory of a GPU runs out."""
     import torch
@@ -184,7 +206,7 @@ def _on_device(run, network, device, progress: Progress):
 
     for where in dict.fromkeys((device, torch.device("cpu"))):
         try:
-            return run(network.to(where), where), where
+            return run(network if network is None else network.to(where), where), where
         except (RuntimeError, MemoryError) as error:
             if not inference.is_out_of_memory(error):
                 raise
@@ -194,9 +216,11 @@ def _on_device(run, network, device, progress: Progress):
     raise OutOfMemoryError(f"Out of memory on {where}; close other programs or use scans with a smaller field of view.")
 
 
-def _image(given, name: str) -> tuple[sitk.Image, str]:
+def _image(given, name: str, tell) -> tuple[sitk.Image, str]:
     """The image and its name. Raises `InputError` for what is no volume."""
-    return (image_io.check(given, name), name) if isinstance(given, sitk.Image) else (image_io.read(given), str(given))
+    if isinstance(given, sitk.Image):
+        return image_io.check(given, name), name
+    return image_io.read(given, tell=tell), str(given)
 
 
 def _usable(given: dict[str, Structure], plan: sitk.Image, plan_name: str, progress: Progress):

@@ -8,18 +8,23 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core import ct as bodies
-from ..core import geometry
-from ..core.ct import AIR_HU
+from ..core import geometry, image_io
+from ..core.ct import AIR_HU, TISSUE_HU
+from ..core.errors import InputError
 from . import rigid as rigidly
 
 MARGIN_MM = 8.0  # of air that is left around the daily body
+MOST_VOXELS = 3_000_000  # of a scan of any region, on working voxels; about half of them are the patient
+
+# of an MR: the share of the tissue's bright end that counts as tissue at all, and what the bright end becomes in HU
+TISSUE, BRIGHT = 0.12, 700.0
 
 
 @dataclass
 class Pair:
     """Arrays [z, y, x] on `grid`, the working grid over the daily body: `daily` and `planning` (float32, HU), `body`
     (bool, the daily one), `known` (bool, where the planning CT was taken), `labels` {name: float32 0 to 1, the planning
-    structure}.
+    structure}, `planning_body` (bool).
 
     `rigid` maps points of the daily to the planning CT; `planning` and `labels` were resampled by it.
     """
@@ -31,21 +36,48 @@ class Pair:
     known: np.ndarray
     labels: dict[str, np.ndarray]
     rigid: sitk.Transform
+    planning_body: np.ndarray
 
 
 def cropped(image: sitk.Image, mask: np.ndarray, margin_mm: float) -> sitk.Image:
-    """The part of `image` around `mask` (bool [z, y, x]) with a margin, as far as the image goes."""
+    """The part of an image around a mask, as far as the image goes.
+
+    Args:
+        image: 3-D.
+        mask: bool [z, y, x] on its grid.
+        margin_mm: left on each side.
+
+    Returns:
+        The part, at its place in space.
+    """
     box = geometry.bounding_box(mask, np.ceil(margin_mm / np.array(image.GetSpacing()[::-1])))[::-1]
     return sitk.RegionOfInterest(image, [s.stop - s.start for s in box], [s.start for s in box])
 
 
 def through(image: sitk.Image, grid: sitk.Image, transform: sitk.Transform, outside: float) -> np.ndarray:
-    """`image` [z, y, x] float32 on `grid`, looked up where `transform` points at; smoothed first where voxels become
-    larger.
+    """An image on another grid, looked up where a transform points at; smoothed first where voxels become larger.
+
+    Args:
+        image: 3-D scalar.
+        grid: the image whose grid the result has.
+        transform: from points of `grid` to points of `image` (LPS, mm).
+        outside: value beyond the image.
+
+    Returns:
+        float32 [z, y, x] on `grid`, linear interpolation.
     """
     return sitk.GetArrayFromImage(
         sitk.Resample(geometry.smoothed_for(image, grid), grid, transform, sitk.sitkLinear, outside, sitk.sitkFloat32)
     )
+
+
+def working_spacing(daily: sitk.Image, finest) -> list[float]:
+    """Voxels (mm) for a scan of any region: `finest`, or the scan's own where they are larger; larger in proportion
+    where there would be more than `MOST_VOXELS`."""
+    own = geometry.to_axial(daily).GetSpacing()
+    spacing = np.maximum(np.array(finest, float), own)
+    extent = np.prod(np.array(daily.GetSize(), float) * daily.GetSpacing())
+    return list(map(float, spacing * max(1.0, (extent / np.prod(spacing) / MOST_VOXELS) ** (1 / 3))))
 
 
 def make_pair(
@@ -56,10 +88,21 @@ def make_pair(
     align: bool = True,
     names: tuple[str, str] = ("the planning CT", "the daily CT"),
 ) -> Pair:
-    """Bring both CTs (HU, axial; see `geometry.to_axial`) and the planning structures {name: mask} onto the working
-    grid.
+    """Brings both CTs and the planning structures onto the working grid.
 
-    `align`: whether to look for a rigid transform first. Raises `InputError` for a CT without a patient.
+    Args:
+        planning: CT in HU, axial (`geometry.to_axial`).
+        daily: CT in HU, axial.
+        structures: {name: mask} on the planning CT.
+        spacing: of the working grid, (x, y, z), mm.
+        align: whether to look for a rigid transform first.
+        names: what messages call the planning and the daily CT.
+
+    Returns:
+        The pair.
+
+    Raises:
+        InputError: a CT without a patient.
     """
     # bodies are looked for on the working voxels: on those of a scanner it takes ten times as long
     coarse = [geometry.resample(i, geometry.resampled_grid(i, spacing), background=AIR_HU) for i in (planning, daily)]
@@ -76,12 +119,20 @@ def make_pair(
         _field_of_view(planning, grid, transform),
         labels,
         transform,
+        sitk.GetArrayFromImage(sitk.Resample(planning_body, grid, transform, sitk.sitkNearestNeighbor, 0)) > 0,
     )
 
 
 def label_array(masks: dict[str, np.ndarray], organs, shape) -> np.ndarray:
-    """Masks (0 to 1) as one array [z, y, x] of labels 1, 2, … in the order of `organs`; in each voxel the largest,
-    if above one half.
+    """Masks as one array of labels; in each voxel the largest, if above one half.
+
+    Args:
+        masks: {organ: 0 to 1, [z, y, x]}.
+        organs: names in the order of the labels 1, 2, …; some may have no mask.
+        shape: (z, y, x).
+
+    Returns:
+        uint8 [z, y, x].
     """
     labels = np.zeros(shape, np.uint8)
     best = np.full(labels.shape, 0.5, np.float32)
@@ -104,3 +155,29 @@ def _field_of_view(image: sitk.Image, grid: sitk.Image, transform: sitk.Transfor
     ones = sitk.Image(image.GetSize(), sitk.sitkUInt8)
     ones.CopyInformation(image)
     return sitk.GetArrayFromImage(sitk.Resample(ones + 1, grid, transform, sitk.sitkNearestNeighbor, 0)) > 0
+
+
+def kind_of_pair(planning: sitk.Image, daily: sitk.Image, names: tuple[str, str]) -> str:
+    """ "CT" or "MR". Raises `InputError` for one of each."""
+    kinds = [
+        "CT" if image_io.is_ct(sitk.GetArrayViewFromImage(i), image_io.modality(i)) else "MR" for i in (planning, daily)
+    ]
+    if kinds[0] == kinds[1]:
+        return kinds[0]
+    ct, other = names if kinds[0] == "CT" else names[::-1]
+    raise InputError(
+        f"{ct} is a CT and {other} is none (no air near -1000 HU): a registration compares two scans of one kind, and "
+        "what it makes of two kinds was never checked; give two CTs (a cone-beam CT in HU too) or two MRs."
+    )
+
+
+def like_ct(mr: sitk.Image, name: str) -> sitk.Image:
+    """An MR with its background at -1000, the faintest tissue at -300 and its bright end at 700 (float32), so that what
+    finds bodies and compares CTs does it here too. Raises `InputError` for an image without any contrast."""
+    array = sitk.GetArrayFromImage(mr).astype(np.float32)
+    positive = array[array > 0]
+    bright = float(np.percentile(positive, 99)) if positive.size else 0.0
+    if bright <= float(array.min()):
+        raise InputError(f"{name} shows nothing (all its voxels are alike); give the patient's scan.")
+    hu = np.interp(array, [0.0, TISSUE * bright, bright], [AIR_HU, TISSUE_HU, BRIGHT])
+    return geometry.like(hu, mr)

@@ -13,7 +13,7 @@ from ..deformation.objective import bending_energy, correlation, soft_dice
 ITERATIONS = {"off": (0, 0), "fast": (40, 0), "full": (80, 60)}
 STEP = 0.15  # voxels, the first step of Adam
 BENDING = 0.5
-OVERLAP = 0.1  # weight of 1 − Dice: the CTs tell more than the segmentation does
+OVERLAP = 0.1  # weight of 1 − Dice: the CTs say more than the segmentation does
 # an organ whose two contours overlap by less than this Dice may be segmented wrongly, and must not pull
 TRUSTED = 0.8
 

@@ -15,13 +15,27 @@ LEVEL = 0.9
 
 @dataclass
 class Contour:
-    """A structure on the daily grid: masks (uint8) of each path, None where there is none, and what is known of them.
+    """A structure on the daily grid: masks of each path, and what is known of them.
 
-    `planning_ml`, and of each path its volume and interval in ml (`*_ml`: volume, lower, upper; bounds NaN without
-    samples or calibration); sd_mm of each path: the sampled spread of its surface, mean over the surface.
+    Attributes:
+        name: shown.
+        planning_name: in the planning structures.
+        color: RGB, 0 to 255.
+        code: its coded meaning, if any.
+        propagated: uint8.
+        segmented: uint8; None where the model does not segment it.
+        planning_ml: volume of the planning structure.
+        propagated_ml, segmented_ml: (volume, lower, upper) of each path; bounds NaN without samples or calibration.
+        propagated_sd_mm, segmented_sd_mm: the sampled SD of each path's surface, mean over the surface.
+        agreement: of the two paths.
+        default: "propagated" or "segmented", the better path on validation pairs.
+        cut_off: the part of the planning structure that lies outside of the daily scan.
+        role: DICOM's RT ROI interpreted type, if the planning structures came with one.
+        assessed: distribution and quality of the default path; None without samples.
     """
 
-    name: str
+    name: str  # the clinic's, as in the planning structures
+    organ: str  # what the model knows it as; empty where it does not
     planning_name: str
     color: tuple
     code: dict | None
@@ -34,26 +48,45 @@ class Contour:
     segmented_sd_mm: float
     agreement: Agreement
     default: str
-    cut_off: float = 0.0  # the part of the planning structure that lies outside of the daily scan
-    role: str = ""  # DICOM's RT ROI interpreted type, if the planning structures came with one
-    assessed: volume_assessment.Assessed | None = None  # of the default path; None without samples
+    cut_off: float = 0.0
+    role: str = ""
+    assessed: volume_assessment.Assessed | None = None
 
     @property
     def mask(self) -> sitk.Image:
-        """That of the default path."""
+        """The mask of the default path (uint8)."""
         return self.segmented if self.default == "segmented" else self.propagated
 
 
 @dataclass
 class Propagation:
-    """All that `propagate` found. Images on the grid of the daily CT; `field` (mm, daily to planning points) covers the
-    daily CT on voxels of the working grid's size."""
+    """All that `propagate` found; images on the grid of the daily CT.
+
+    Attributes:
+        field: mm, daily to planning points; covers the daily CT on voxels of the working grid's size.
+        warped_planning: the planning CT, int16, HU.
+        jacobian: determinant; 0 or less is a fold.
+        displacement_sd: mm; None without samples.
+        entropy: nats, of the direct segmentation; None without one.
+        contours: one for each planning structure.
+        flags: what to look at first.
+        similarity: correlation of the CTs "before", after "rigid" alignment and "after" the deformation.
+        folding: share of voxels that fold, where both scans are known.
+        jacobian_statistics: in the same voxels.
+        rigid: the pre-alignment, daily to planning points.
+        card: of the model.
+        options: what the run was asked for.
+        names: of the inputs.
+        device_used: of torch.
+        notes: for the user.
+        seconds: by stage.
+    """
 
     field: sitk.Image
-    warped_planning: sitk.Image  # int16, HU
+    warped_planning: sitk.Image
     jacobian: sitk.Image
-    displacement_sd: sitk.Image | None  # mm
-    entropy: sitk.Image | None  # nats, of the direct segmentation
+    displacement_sd: sitk.Image | None
+    entropy: sitk.Image | None
     contours: list[Contour]
     flags: list[flags.Flag]
     similarity: dict
@@ -66,3 +99,4 @@ class Propagation:
     device_used: str
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    checks: dict[str, float] = field(default_factory=dict)  # see `uncertainty.checks`

@@ -6,26 +6,39 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core import geometry
+from ..deformation import rigid_search
 
-# HU outside of which nothing more is told about where bone and soft tissue are
+# HU outside of which nothing more is said about where bone and soft tissue are
 WINDOW = (-300.0, 700.0)
 SPACING = 4.0  # mm, of the images that are compared
+FAR = 30.0  # mm, by which a start that was searched for has to differ to be tried
 BEHIND = 0.2  # of correlation, by which a start may be behind another on coarse voxels
 
 
 def identity() -> sitk.Euler3DTransform:
+    """The transform that moves nothing."""
     return sitk.Euler3DTransform()
 
 
 def register(
     daily: sitk.Image, planning: sitk.Image, daily_body: sitk.Image, planning_body: sitk.Image
 ) -> sitk.Euler3DTransform:
-    """The rigid transform from points of the daily to points of the planning CT (LPS, mm; ITK's convention).
+    """The rigid transform that aligns a planning to a daily CT.
 
     Correlation of the CTs between -300 and 700 HU inside the daily body, on voxels of 4 mm, from three starts: as they
-    lie, bodies centred, and bodies centred in the transverse plane only (for fields of view of different length). Of
-    those that are not far behind on coarse voxels the one that is best on fine ones is taken. Deterministic: every
+    lie, bodies centred, and bodies centred in the transverse plane only (for fields of view of different length); and
+    from a search over all shifts and several turns (`deformation.rigid_search`), where it is none of them.
+    Of those that are not far behind on coarse voxels the one that is best on fine ones is taken. Deterministic: every
     voxel counts, one thread adds up.
+
+    Args:
+        daily: CT, HU.
+        planning: CT, HU.
+        daily_body: mask on the daily grid.
+        planning_body: mask on the planning grid.
+
+    Returns:
+        From points of the daily to points of the planning CT (LPS, mm; ITK's convention).
     """
     fixed, moving = (_coarse(i) for i in (daily, planning))
     mask = sitk.Cast(geometry.resample(daily_body, fixed, "nearest"), sitk.sitkUInt8)
@@ -38,6 +51,10 @@ def register(
         start.SetTranslation([float(s) for s in offset])
         starts.append(start)
     rough = [_optimised(fixed, moving, mask, s, (4, 2)) for s in starts]
+    searched = rigid_search.found(fixed, moving, daily_body, planning_body, WINDOW[0])
+    best = min(rough, key=lambda found: found[1])[0]
+    if searched is not None and _apart(searched, best) > FAR:
+        rough.append(_optimised(fixed, moving, mask, searched, (4, 2)))
     least = min(value for _, value in rough)
     different: list[sitk.Euler3DTransform] = []
     for transform, value in rough:

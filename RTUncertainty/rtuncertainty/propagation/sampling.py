@@ -1,4 +1,4 @@
-"""The joint network on a pair of scans: deformation and organs with the spread over dropout samples.
+"""The joint network on a pair of scans: deformation and organs with their SD over dropout samples.
 
 Everything before dropout runs once, in tiles; what the heads see is kept, and each sample is one 1³ convolution of it.
 The moments are accumulated as samples come, so memory does not depend on their number.
@@ -22,11 +22,13 @@ PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 
 @dataclass
 class Sampled:
-    """Over T samples, on the working grid [z, y, x]; None where the network has no such path, or no dropout.
+    """Moments over T samples, on the working grid [z, y, x]; None where the network has no such path, or no dropout.
 
-    displacement [3, ...] (x, y, z; voxels): of the network without dropout, which is the mean over all masks, made
-    symmetric (see `symmetric`) where that was asked for; covariance [6, ...] (see `PAIRS`; voxels²); probability and
-    probability_variance [K, ...], background first.
+    Attributes:
+        displacement: [3, ...] (x, y, z; voxels), of the network without dropout, which is the mean over all masks, made
+            symmetric (see `symmetric`) where that was asked for.
+        covariance: [6, ...] in the order of `PAIRS`, voxels².
+        probability, probability_variance: [K, ...], background first.
     """
 
     displacement: torch.Tensor | None = None
@@ -35,7 +37,7 @@ class Sampled:
     probability_variance: torch.Tensor | None = None
 
 
-class _Covariance:
+class Covariance:
     """Covariance [6, ...] (see `PAIRS`) of displacements [3, ...] as they come (Welford 1962)."""
 
     def __init__(self):
@@ -60,11 +62,20 @@ class _Covariance:
 def run(
     network, volume: torch.Tensor, outside, samples: int, seed: int, progress: Progress, both_ways: bool = False
 ) -> Sampled:
-    """Sample `network` (evaluation mode) on `volume` [1, c, z, y, x], on the network's device.
+    """Samples a joint network on a pair of scans.
 
-    outside: the value of each channel beyond the volume. samples: T ≥ 2; 0 for no sample, which is all that a network
-    without dropout can give. both_ways: look from the planning to the daily scan too, for a symmetric displacement; the
-    spread stays that of one direction.
+    Args:
+        network: of `networks.elmahdy2021`, in evaluation mode.
+        volume: [1, c, z, y, x], the network's input, on its device.
+        outside: the value of each channel beyond the volume.
+        samples: T ≥ 2; 0 for no sample, which is all that a network without dropout can give.
+        seed: of the dropout masks.
+        progress: takes the stages; its token cancels.
+        both_ways: look from the planning to the daily scan too, for a symmetric displacement; the covariance stays that
+            of one direction.
+
+    Returns:
+        Moments, on the network's device.
     """
     both_ways = both_ways and network.registration_heads is not None
     segmentation, registration = _features(network, volume, outside, progress, (0.0, 0.25 if both_ways else 0.5))
@@ -81,7 +92,7 @@ def run(
         if segmentation is not None:
             found.probability = network.segmentation_heads[0](segmentation)[0].softmax(0)
         return found
-    classes, motion = Moments(), _Covariance()
+    classes, motion = Moments(), Covariance()
     for number in range(samples):
         progress.stage("network", 0.5 + 0.5 * number / samples, f"Sample {number + 1} of {samples}")
         network.set_sampling(True, seed * 100_003 + number)

@@ -1,8 +1,8 @@
-"""The calibrated spread of a deformation: what a card's `calibration.spread` does to the covariance over the samples.
+"""The calibrated SD of a deformation: what a card's `calibration.spread` does to the covariance over the samples.
 
-Dropout tells which places are less certain than others, not by how many millimetres the deformation errs: it knows
+Dropout shows which places are less certain than others, not by how many millimetres the deformation errs: it knows
 nothing of what the network never learnt. On validation pairs, whose true deformation is known, the sampled covariance Σ
-is scaled and a residual added, a²·Σ + b²·1, so that errors over sd have an sd of 1. Training's side, the fit, is
+is scaled and a residual added, a²·Σ + b²·1, so that errors over SD have an SD of 1. Training's side, the fit, is
 training/calibration/spread.py.
 """
 
@@ -15,8 +15,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SpreadCalibration:
-    """`scale` a (of the sd), `residual_mm` b, and `factor_90`: half of a 90 % interval of the displacement along an
-    axis, in sds.
+    """What turns a sampled covariance Σ into a calibrated one, a²·Σ + b²·1.
+
+    Attributes:
+        scale: a, of the SD.
+        residual_mm: b.
+        factor_90: half of a 90 % interval of the displacement along an axis, in SDs.
     """
 
     scale: float
@@ -24,7 +28,14 @@ class SpreadCalibration:
     factor_90: float
 
     def apply(self, covariance: np.ndarray) -> np.ndarray:
-        """The calibrated covariance [6, ...] (xx, yy, zz, xy, xz, yz; mm²) of a sampled one."""
+        """The calibrated covariance of a sampled one.
+
+        Args:
+            covariance: [6, ...] (xx, yy, zz, xy, xz, yz), mm².
+
+        Returns:
+            The same shape and unit.
+        """
         out = self.scale**2 * covariance
         out[:3] += self.residual_mm**2
         return out

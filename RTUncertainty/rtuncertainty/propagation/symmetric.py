@@ -19,8 +19,13 @@ MOST_HALVINGS = 10
 
 
 def exponential(velocity: torch.Tensor) -> torch.Tensor:
-    """exp(v) as a displacement [n, 3, z, y, x] (voxels) for a velocity of the same shape and unit (Arsigny 2006,
-    Sec. 3).
+    """The deformation that a stationary velocity makes, by scaling and squaring (Arsigny 2006, Sec. 3).
+
+    Args:
+        velocity: [n, 3, z, y, x], voxels.
+
+    Returns:
+        exp(v) as a displacement of the same shape and unit.
     """
     largest = float(velocity.abs().max())
     halvings = 0
@@ -33,15 +38,31 @@ def exponential(velocity: torch.Tensor) -> torch.Tensor:
 
 
 def mean(there: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
-    """The symmetric deformation of two displacements [n, 3, z, y, x] (voxels) that should be each other's inverse."""
+    """The symmetric deformation of two that should be each other's inverse.
+
+    Args:
+        there: displacement [n, 3, z, y, x], voxels.
+        back: of the same shape and unit.
+
+    Returns:
+        exp((there − back) / 2), of the same shape and unit.
+    """
     return exponential((there - back) / 2)
 
 
 def swapped(volume: torch.Tensor, there: torch.Tensor, organs: int) -> torch.Tensor:
-    """The network's input [1, c, z, y, x] with the scans exchanged: planning first, then daily.
+    """The network's input with the scans exchanged: planning first, then daily.
 
     The third channel, where there is one, holds the structures of the moving scan as label / organs. Those of the daily
-    scan are not known; the planning ones moved by `there` [1, 3, z, y, x] (voxels) stand for them.
+    scan are not known; the planning ones moved by `there` stand for them.
+
+    Args:
+        volume: [1, c, z, y, x].
+        there: displacement [1, 3, z, y, x], voxels.
+        organs: how many the labels count.
+
+    Returns:
+        [1, c, z, y, x].
     """
     exchanged = volume[:, [1, 0]]
     if volume.shape[1] < 3:

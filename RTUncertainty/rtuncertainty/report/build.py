@@ -18,16 +18,15 @@ BOX_COLORS = {"serious": "#b3261e", "warning": "#c77700", "info": "#4a78a8", "go
 
 
 def write_report(result_folder, input_image=None, planning_structures=None) -> Path:
-    """Write `report.html` into a result folder of `predict` or `propagate`.
+    """Writes `report.html` into a result folder of `predict` or `propagate`.
 
     Args:
         result_folder: the result.
-        input_image: what was given to `predict`, or the daily CT, as a `SimpleITK.Image` or a path; when left out,
-        the path in the
-            summary is used if it is there and absolute, and otherwise the page does without pictures of the input and
-            says so.
+        input_image: what was given to `predict`, or the daily CT, as a `SimpleITK.Image` or a path; None: the path in
+            the summary is used if it is there and absolute, and otherwise the page does without pictures of the input
+            and says so.
         planning_structures: paths of the structures that were propagated and of their planning CT. Only files' names
-        are shown.
+            are shown.
 
     Returns:
         The page's path.
@@ -41,16 +40,28 @@ def write_report(result_folder, input_image=None, planning_structures=None) -> P
 
 
 def page(content: data.ReportData, level: float = LEVEL, print_folder: Path | None = None) -> str:
-    """The page as HTML; `level` is that of the intervals, for `print_folder` see `render`."""
+    """The page of a result.
+
+    Args:
+        content: the result.
+        level: of the intervals, 0 to 1.
+        print_folder: see `render`.
+
+    Returns:
+        HTML.
+    """
     return render(context(content, level), print_folder)
 
 
 def render(values: dict, print_folder: Path | None = None) -> str:
-    """The values of `context.context` as HTML.
+    """The values of `context.context` as a page.
 
     Args:
         values: what the page shows.
         print_folder: for Qt's text document instead of a browser: pictures and charts then lie in this folder as files.
+
+    Returns:
+        HTML.
     """
     return (
         _environment(print_folder)
@@ -61,7 +72,14 @@ def render(values: dict, print_folder: Path | None = None) -> str:
 
 
 def dvh_drawing(curves: list[dict]) -> str:
-    """Dose-volume histograms (see `data.dvh_curves`) as a piece of HTML."""
+    """Dose-volume histograms as a drawing.
+
+    Args:
+        curves: see `data.dvh_curves`.
+
+    Returns:
+        A piece of HTML.
+    """
     return str(_environment(None).get_template("macros.html.j2").module.chart(dvh_chart(curves)))
 
 

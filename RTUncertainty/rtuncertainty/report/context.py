@@ -56,6 +56,9 @@ def context(data: ReportData, level: float = LEVEL) -> dict:
     Args:
         data: the result.
         level: of the intervals, where the result has it.
+
+    Returns:
+        Plain values by the names of the template.
     """
     flags, table = flagged(data), structure_table(data, level)
     validated = validation_rows(data.card)
@@ -156,10 +159,13 @@ def names(data: ReportData) -> list[str]:
 
 
 def flagged(data: ReportData) -> list[dict]:
-    """What was flagged, worst first: {"subject", "color" (None when it is no structure), "severity", "flags": [(flag,
-    reason)]}.
+    """What was flagged, worst first. In a propagation, a red or amber agreement that no flag speaks of counts as one.
 
-    In a propagation, a red or amber agreement that no flag speaks of counts as one.
+    Args:
+        data: the result.
+
+    Returns:
+        {"subject", "color" (None when it is no structure), "severity", "flags": [(flag, reason)]} each.
     """
     rows = list(data.rows("flags"))
     known = {r.get("subject") for r in rows}
@@ -189,8 +195,15 @@ def _rank(severity) -> int:
 
 
 def verdict(data: ReportData, flags: list[dict]) -> tuple[str, str]:
-    """(severity or "good", the result in one sentence); what was reviewed need not be checked again, and how far that
-    has come is said."""
+    """The result in one sentence; what was reviewed need not be checked again, and how far that has come is said.
+
+    Args:
+        data: the result.
+        flags: of `flagged`.
+
+    Returns:
+        (severity or "good", the sentence).
+    """
     known = names(data)
     decisions = {
         str(r.get("structure")): r["decision"] for r in data.reviews if r.get("decision") not in (None, "", "open")
@@ -234,8 +247,15 @@ def listed(words: list[str]) -> str:
 
 
 def places(data: ReportData, flags: list[dict]) -> dict | None:
-    """Where each flagged structure is least certain (at most `MOST_PLACES`), or where none is flagged that of the
-    widest interval."""
+    """Where each flagged structure is least certain, or where none is flagged that of the widest interval.
+
+    Args:
+        data: the result.
+        flags: of `flagged`.
+
+    Returns:
+        {"title", "explanation", "entries" (at most `MOST_PLACES`), "rest"}; None where there is no place to show.
+    """
     by_name = {s.name: s for s in data.structures}
     found = [(by_name[f["subject"]], f["flags"]) for f in flags if f["subject"] in by_name and f["severity"] != "info"]
     title, rest = (
@@ -302,7 +322,16 @@ def _widest(data: ReportData) -> list[Structure]:
 
 
 def row_of(rows: list[dict], name: str, level: float | None = None) -> dict | None:
-    """The first row of a structure, of a level where one is given."""
+    """The first row of a structure.
+
+    Args:
+        rows: of a table.
+        name: of the structure.
+        level: of the row, where one is wanted.
+
+    Returns:
+        The row, or None.
+    """
     return next(
         (r for r in rows if r.get("structure") == name and (level is None or abs(value(r, "level") - level) < 1e-6)),
         None,
@@ -310,9 +339,16 @@ def row_of(rows: list[dict], name: str, level: float | None = None) -> dict | No
 
 
 def interval(data: ReportData, name: str, level: float = LEVEL) -> dict:
-    """volume_ml, lower_ml, upper_ml, level, cases (NaN where unknown), calibrated and note of a structure: at `level`
-    where the
-    result has that level, else at the level that it has."""
+    """The volume and its interval of a structure.
+
+    Args:
+        data: the result.
+        name: of the structure.
+        level: wanted, where the result has it; else the level that it has.
+
+    Returns:
+        volume_ml, lower_ml, upper_ml, level, cases (NaN where unknown), calibrated and note.
+    """
     stated = row_of(data.rows("volumes"), name)
     found = row_of(data.rows("volume_intervals"), name, level) or stated
     return {
@@ -324,9 +360,14 @@ def interval(data: ReportData, name: str, level: float = LEVEL) -> dict:
 
 
 def structure_table(data: ReportData, level: float) -> dict | None:
-    """Every structure in a row: {"heads", "rows", "notes"}; None without a structure.
+    """Every structure in a row; of a propagation, the least agreement first.
 
-    Of a propagation, the least agreement first. A cell is a text, or a dict that says how to print it.
+    Args:
+        data: the result.
+        level: of the intervals, 0 to 1.
+
+    Returns:
+        {"heads", "rows", "notes"}; a cell is a text, or a dict that says how to print it. None without a structure.
     """
     order = names(data)
     if not order:
@@ -464,8 +505,14 @@ def status(row: dict | None) -> str:
 
 
 def reviews(data: ReportData) -> dict | None:
-    """Decisions with comment, reviewer and time, and the volume of the contour that was decided on; None where
-    nothing was reviewed."""
+    """Decisions with comment, reviewer and time, and the volume of the contour that was decided on.
+
+    Args:
+        data: the result.
+
+    Returns:
+        {"heads", "rows"}; None where nothing was reviewed.
+    """
     if not data.reviews:
         return None
     by_name, ml, rows = {s.name: s for s in data.structures}, float(np.prod(data.spacing)) / 1000, []
@@ -490,7 +537,14 @@ def reviews(data: ReportData) -> dict | None:
 
 
 def validation_rows(card: dict) -> list[list]:
-    """How each limit behind flags and agreement did on validation patients; none where that was never tested."""
+    """How each limit behind flags and agreement did on validation patients.
+
+    Args:
+        card: of the model.
+
+    Returns:
+        Rows of texts; none where that was never tested.
+    """
     calibration = card.get("calibration") or {}
     limits = [(LIMITS.get(name, name), row) for name, row in (calibration.get("flags") or {}).items()]
     limits += [

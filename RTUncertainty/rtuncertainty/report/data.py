@@ -44,12 +44,11 @@ MOST_POINTS = 200
 class ReportData:
     """A result in memory, of a folder or of a scene.
 
-    Args:
+    Attributes:
         summary: what `summary.json` says.
-        images: key of `IMAGES` or "input" -> array [z, y, x], z to the head, y to the back, x to the patient's left
-        (as nearly as the
-            input's axes allow).
-        spacing: (x, y, z) in mm.
+        images: key of `IMAGES` or "input" -> array [z, y, x], z to the head, y to the back, x to the patient's left (as
+            nearly as the input's axes allow).
+        spacing: (x, y, z), mm.
         oblique_degrees: how far the image planes are tilted against the patient's axes.
         structures: with all their contours.
         tables: key of `rtuncertainty.results.tables.COLUMNS` -> rows.
@@ -70,6 +69,7 @@ class ReportData:
 
     @property
     def job(self) -> str:
+        """ "predict" or "propagate"."""
         return self.summary.get("job") or "predict"
 
     @property
@@ -79,10 +79,18 @@ class ReportData:
 
     @property
     def body(self) -> np.ndarray:
+        """The body, bool [z, y, x]."""
         return self.images["body"] > 0
 
     def in_body(self, key: str) -> np.ndarray:
-        """The finite values of an image in the body, or in all of it where no body was found."""
+        """The finite values of an image in the body, or in all of it where no body was found.
+
+        Args:
+            key: of `images`.
+
+        Returns:
+            [n].
+        """
         values = self.images[key][self.body] if self.body.any() else self.images[key]
         return values[np.isfinite(values)]
 
@@ -103,14 +111,17 @@ class ReportData:
 
 
 def load(folder, input_image=None, planning_structures=None) -> ReportData:
-    """Read a result folder of `predict` or `propagate`.
+    """A result folder of `predict` or `propagate` as what a report shows.
 
     Args:
         folder: the result.
-        input_image: the MR or CT that was predicted from, or the daily CT (image or path); without it, the summary's
-        input is looked for.
+        input_image: the MR or CT that was predicted from, or the daily CT (image or path); None: the summary's input is
+            looked for.
         planning_structures: paths (structures, planning CT) of what was propagated, drawn where the rigid alignment
-        puts it.
+            puts it.
+
+    Returns:
+        The result in memory.
 
     Raises:
         InputError: no result folder, a missing or unreadable file, or images on different grids.
@@ -153,8 +164,15 @@ def load(folder, input_image=None, planning_structures=None) -> ReportData:
 
 
 def in_patient_axes(summary: dict, images: dict[str, sitk.Image]) -> ReportData:
-    """A report's data of images that lie on one grid; where there is no body mask, tissue of the CT counts as the
-    body."""
+    """A report's data of images that lie on one grid; where there is no body mask, tissue of the CT counts as the body.
+
+    Args:
+        summary: what `summary.json` says.
+        images: by key.
+
+    Returns:
+        Arrays in patient axes.
+    """
     axial = geometry.to_axial(next(iter(images.values())))
     cosines = np.abs(np.array(axial.GetDirection()).reshape(3, 3).diagonal())
     arrays = {k: axial_array(i) for k, i in images.items()}
@@ -177,7 +195,15 @@ def color_of(structure: dict) -> tuple[int, int, int]:
 
 
 def value(row: dict | None, key: str) -> float:
-    """A number of a row (text or number); NaN where there is none."""
+    """A number of a row.
+
+    Args:
+        row: of texts or numbers, or None.
+        key: the column.
+
+    Returns:
+        NaN where there is none.
+    """
     try:
         return float((row or {})[key])
     except (KeyError, TypeError, ValueError):
@@ -186,6 +212,10 @@ def value(row: dict | None, key: str) -> float:
 
 def dvh_curves(rows: list[dict], structures: list[Structure]) -> list[dict]:
     """The rows of `DVH` as curves of at most about `MOST_POINTS` points.
+
+    Args:
+        rows: of the table.
+        structures: whose colours the curves have.
 
     Returns:
         Of each structure a dict: name, color (or None), dose (Gy), volume (%), lower and upper (%, None without a

@@ -16,7 +16,7 @@ SD_COLORS = {
     "predictive": "#d55e00",
     "intrinsic": "#009e73",
     "parameter": "#0072b2",
-}  # Okabe and Ito: told apart with any colour vision
+}  # Okabe and Ito: distinct with any colour vision
 
 
 def text(found) -> str:
@@ -43,7 +43,14 @@ def numeric(found: float) -> dict:
 
 
 def dvh_chart(curves: list[dict]) -> dict | None:
-    """Dose-volume histograms with their bands; None without a curve. `curves`: see `data.dvh_curves`."""
+    """Dose-volume histograms with their bands.
+
+    Args:
+        curves: see `data.dvh_curves`.
+
+    Returns:
+        As `figures.chart`; None without a curve.
+    """
     series = [
         Series(
             c["name"],
@@ -85,7 +92,15 @@ def _along_slices(data: ReportData, curves: dict[str, tuple[np.ndarray, str]], u
 
 
 def uncertainty(data: ReportData, further: list) -> dict | None:
-    """How large the uncertainty of the synthetic CT is, its parts, and its course along the slices."""
+    """How large the uncertainty of the synthetic CT is, its parts, and its course along the slices.
+
+    Args:
+        data: the result.
+        further: pictures of more maps.
+
+    Returns:
+        A section of the template, or None.
+    """
     if "predictive_sd" not in data.images or not data.body.any():
         return {"title": "Further maps", "figures": further} if further and data.job != "propagate" else None
     inside = data.in_body("predictive_sd")
@@ -111,8 +126,15 @@ def uncertainty(data: ReportData, further: list) -> dict | None:
 
 
 def deformation(data: ReportData, further: list) -> dict | None:
-    """How alike the scans are before and after, whether the deformation folds, and how much tissue changes its
-    volume."""
+    """How alike the scans are before and after, whether the deformation folds, and how much tissue changes its volume.
+
+    Args:
+        data: the result.
+        further: pictures of more maps.
+
+    Returns:
+        A section of the template, or None.
+    """
     if data.job != "propagate":
         return None
     summary, facts, charts = data.summary, [], []
@@ -169,7 +191,14 @@ def deformation(data: ReportData, further: list) -> dict | None:
 
 
 def reference(data: ReportData) -> dict | None:
-    """z-scores, errors beside their stated size, and metrics, where there is a reference CT."""
+    """z-scores, errors beside their stated size, and metrics.
+
+    Args:
+        data: the result.
+
+    Returns:
+        A section of the template; None without a reference CT.
+    """
     if "reference" not in data.images:
         return None
     said = [
@@ -303,7 +332,14 @@ def model_facts(card: dict) -> list[tuple[str, str]]:
 
 
 def calibration(known: dict) -> str:
-    """What the card says of the predictive SD, in words."""
+    """What the card says of the predictive SD.
+
+    Args:
+        known: its `calibration.synct`; empty where it was never checked.
+
+    Returns:
+        A text.
+    """
     synct = known.get("synct") or {}
     sd, n = synct.get("z_sd"), synct.get("n")
     if not isinstance(sd, (int, float)) or not sd > 0:

@@ -15,7 +15,14 @@ _COLOURS = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 1
 
 
 def page(found: Comparison) -> str:
-    """A page with the DVHs on the CT and on the synthetic CT, its bands shaded."""
+    """The DVHs on the CT and on the synthetic CT, its bands shaded.
+
+    Args:
+        found: both doses and what differs.
+
+    Returns:
+        HTML.
+    """
     largest = max(float(r.dvh.dose[0]) for r in [*found.ct_rows, *found.rows] if r.dvh is not None)
     axis, curves = dose_axis(largest), []
     for number, (ct, other) in enumerate(zip(found.ct_rows, found.rows)):

@@ -72,7 +72,13 @@ COLORS = {
 
 @dataclass(frozen=True)
 class Scale:
-    """How values become colours: a table of `COLORS`, the values at its ends, and the unit at the legend."""
+    """How values become colours.
+
+    Attributes:
+        table: of `COLORS`.
+        low, high: the values at its ends.
+        unit: at the legend.
+    """
 
     table: str
     low: float
@@ -101,7 +107,16 @@ def round_up(value: float) -> float:
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers from `low` to `high`, about as many as asked."""
+    """Round numbers within a range.
+
+    Args:
+        low: end of the range.
+        high: end of the range.
+        about: how many are wanted.
+
+    Returns:
+        Rising.
+    """
     step = 10.0 ** math.floor(math.log10(max((high - low) / about, 1e-12)))
     step *= next(m for m in (1, 2, 2.5, 5, 10) if (high - low) / (m * step) <= about + 1e-9)
     first = math.ceil(low / step - 1e-9)
@@ -109,8 +124,15 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def colored(values: np.ndarray, scale: Scale) -> np.ndarray:
-    """Values of any shape as uint8 RGB with a last axis of 3; beyond the scale the colours of its ends, NaN the
-    lowest."""
+    """Values as colours; beyond the scale the colours of its ends, NaN the lowest.
+
+    Args:
+        values: any shape.
+        scale: how.
+
+    Returns:
+        uint8 RGB with a last axis of 3.
+    """
     anchors = np.array(COLORS[scale.table], float)
     at = (np.nan_to_num(np.asarray(values, np.float32), nan=scale.low) - scale.low) / max(scale.high - scale.low, 1e-12)
     return (
@@ -123,14 +145,14 @@ def colored(values: np.ndarray, scale: Scale) -> np.ndarray:
 class View:
     """A plane of a volume, drawn with square pixels.
 
-    Axial and coronal pictures have the patient's right at the left, sagittal ones the front at the left; the head is
-    at the top.
+    Axial and coronal pictures have the patient's right at the left, sagittal ones the front at the left; the head is at
+    the top.
 
     Args:
         plane: "axial", "coronal" or "sagittal".
         index: number of the slice across the plane.
         box: slices (z, y, x) of the voxels to show.
-        spacing: (x, y, z) in mm.
+        spacing: (x, y, z), mm.
     """
 
     AXES = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
@@ -143,7 +165,14 @@ class View:
         self.shape = tuple(max(1, round(mm * PIXELS / max(self.millimetres))) for mm in self.millimetres)
 
     def cut(self, volume: np.ndarray | Part) -> np.ndarray:
-        """The slice of a volume, interpolated to the picture's pixels, float32."""
+        """The slice of a volume, interpolated to the picture's pixels.
+
+        Args:
+            volume: [z, y, x].
+
+        Returns:
+            float32 [rows, columns].
+        """
         where = list(self.box)
         where[self.across] = self.index
         plane = np.asarray(volume[tuple(where)], np.float32)
@@ -153,7 +182,14 @@ class View:
         )
 
     def pixel(self, voxel) -> tuple[float, float]:
-        """Row and column in the picture of a voxel (z, y, x)."""
+        """Where in the picture a voxel is.
+
+        Args:
+            voxel: (z, y, x).
+
+        Returns:
+            (row, column).
+        """
         row, column = (
             (voxel[axis] + 0.5 - self.box[axis].start) / (self.box[axis].stop - self.box[axis].start) * size
             for axis, size in zip(self.axes, self.shape)
@@ -161,8 +197,16 @@ class View:
         return (row if self.plane == "axial" else self.shape[0] - row), column
 
     def outline(self, mask: np.ndarray | Part, level: float = 0.5, thin: bool = False) -> np.ndarray:
-        """Where the border of a mask (or of values above `level`) runs, boolean: the pixels on either side of it;
-        `thin`: inside only."""
+        """Where the border of a mask runs: the pixels on either side of it.
+
+        Args:
+            mask: [z, y, x], bool or values.
+            level: above which values count as inside.
+            thin: the pixels inside only.
+
+        Returns:
+            bool [rows, columns].
+        """
         inside, edge = self.cut(mask) > level, np.zeros(self.shape, bool)
         for a, b in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
             differ = inside[a] != inside[b]
@@ -173,8 +217,13 @@ class View:
 
 @dataclass(frozen=True)
 class Line:
-    """A contour in a picture: its pixels and colour; `rim`: dark pixels below it, so that it shows on light and dark
-    alike."""
+    """A contour in a picture.
+
+    Attributes:
+        pixels: bool [rows, columns].
+        color: RGB.
+        rim: dark pixels below it, so that it shows on light and dark alike.
+    """
 
     pixels: np.ndarray
     color: tuple
@@ -194,7 +243,16 @@ NESTED = ((5, 0.65), (95, 0.65))
 
 
 def contour_lines(view: View, structures: list[Structure], paths=tuple(CONTOURS)) -> list[Line]:
-    """The contours of some structures by some paths."""
+    """The contours of some structures.
+
+    Args:
+        view: the plane.
+        structures: with their contours.
+        paths: keys of `CONTOURS` that are drawn.
+
+    Returns:
+        Lines in the order in which they are drawn.
+    """
     lines = []
     for path in (p for p in CONTOURS if p in paths):
         for s in structures:
@@ -211,7 +269,15 @@ def contour_lines(view: View, structures: list[Structure], paths=tuple(CONTOURS)
 
 
 def nested_lines(view: View, structure: Structure) -> list[Line]:
-    """The nested contours of a structure: that of percentile q holds the voxels inside in more than 100 − q %."""
+    """The nested contours of a structure: that of percentile q holds the voxels inside in more than 100 − q %.
+
+    Args:
+        view: the plane.
+        structure: with its percentile map.
+
+    Returns:
+        Lines; none without the map.
+    """
     return (
         [Line(view.outline(structure.inside, 100 - q, thin=True), _paler(structure.color, pale)) for q, pale in NESTED]
         if structure.inside
@@ -224,8 +290,15 @@ def _paler(color, share: float) -> tuple[int, ...]:
 
 
 def dashes(pixels: np.ndarray, length: float) -> np.ndarray:
-    """True in every other sector of a picture about the middle of some pixels: a closed line becomes dashes of about
-    `length` pixels."""
+    """Every other sector of a picture about the middle of some pixels: a closed line becomes dashes.
+
+    Args:
+        pixels: bool [rows, columns].
+        length: of a dash, about, pixels.
+
+    Returns:
+        bool [rows, columns].
+    """
     if not pixels.any():
         return pixels
     rows, columns = (index - where.mean() for index, where in zip(np.indices(pixels.shape), np.nonzero(pixels)))
@@ -235,7 +308,13 @@ def dashes(pixels: np.ndarray, length: float) -> np.ndarray:
 
 @dataclass
 class Figure:
-    """A finished picture: its caption, what it shows (a key of the report's images) and the PNG file."""
+    """A finished picture.
+
+    Attributes:
+        caption: below it.
+        key: what it shows, a key of the report's images.
+        png: the file.
+    """
 
     caption: str
     key: str
@@ -255,18 +334,22 @@ def draw(
     cross=None,
     square: bool = False,
 ) -> Figure:
-    """Complete a picture and pack it.
+    """Completes a picture and packs it.
 
     Args:
         view: what the pixels are of.
         rgb: uint8 [rows, columns, 3].
         lines: contours, drawn in their order.
-        caption, key: see `Figure`.
-        scale: of the legend below it; none without.
+        caption: see `Figure`.
+        key: see `Figure`.
+        scale: of the legend below it; None: no legend.
         strip: whether there is room for a legend although it has none, so that a row is even.
         bar: whether it has a bar of 5 cm (1 cm on a small field).
         cross: voxel (z, y, x) at which ticks at the edges point, so that nothing near it is covered.
         square: whether it is put into the middle of a black square.
+
+    Returns:
+        The picture as a PNG.
     """
     rgb = rgb.copy()
     for line in lines:
@@ -343,7 +426,15 @@ def _font(size: int):
 
 @dataclass
 class Series:
-    """A line of a chart (x, y; NaN where there is none), perhaps with a band about it."""
+    """A line of a chart, perhaps with a band about it.
+
+    Attributes:
+        name: in the key of the chart.
+        color: RGB, or a text for HTML.
+        x, y: NaN where there is none.
+        dashed: or not.
+        lower, upper: of the band, or None.
+    """
 
     name: str
     color: tuple | str
@@ -366,10 +457,15 @@ def chart(
 
     Args:
         series: what is drawn, in this order.
-        x_title, y_title: what the axes say.
-        x_range, y_range: ends of the axes; from the data where left out, the vertical one from 0.
+        x_title: what the horizontal axis says.
+        y_title: what the vertical axis says.
+        x_range: ends of the axis; None: from the data.
+        y_range: ends of the axis; None: from the data, from 0.
         marks: places on the horizontal axis that get a dotted line.
         height: of the drawing.
+
+    Returns:
+        What the macro takes.
     """
     left, right, top, floor = 52, 608, 10, height - 40
     values = np.concatenate([np.asarray(s.y, float) for s in series] + [np.zeros(1)])

@@ -29,9 +29,17 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a row: the image `key` in the colours of `scale`, with the contours `lines`. With a `threshold`
-    it lies over the
-    anatomy, where it is that far from `middle`; `masked`: black outside of the body."""
+    """One picture of a row.
+
+    Attributes:
+        key: of the image.
+        title: above it.
+        scale: its colours.
+        lines: the contours on it, keys of `CONTOURS`.
+        threshold: it lies over the anatomy, where it is that far from `middle`; None: it stands alone.
+        middle: see `threshold`.
+        masked: black outside of the body.
+    """
 
     key: str
     title: str
@@ -43,7 +51,14 @@ class Panel:
 
 
 def anatomy(data: ReportData) -> tuple[str, Scale]:
-    """The image on which contours are judged, and its window; ("", a scale) when there is none."""
+    """The image on which contours are judged.
+
+    Args:
+        data: the result.
+
+    Returns:
+        (its key, its window); ("", a scale) when there is none.
+    """
     if "synct" in data.images:
         return "synct", Scale("grey", *CT_WINDOW, "HU")
     if data.job == "propagate":
@@ -73,7 +88,16 @@ def _limit(data: ReportData, key: str, percentile: float = 99.5) -> float:
 
 
 def map_panel(data: ReportData, key: str, lines: tuple[str, ...] = ()) -> Panel:
-    """An uncertainty map or the Jacobian over the anatomy, with its range, threshold and unit."""
+    """An uncertainty map or the Jacobian over the anatomy, with its range, threshold and unit.
+
+    Args:
+        data: the result.
+        key: of the map.
+        lines: the contours on it.
+
+    Returns:
+        The panel.
+    """
     if key == "jacobian":
         reach = min(max(round_up(float(np.percentile(np.abs(data.in_body(key) - 1), 99))), 0.2), 1.0)
         return Panel(key, NAMES[key], Scale("signed", 1 - reach, 1 + reach), lines, JACOBIAN_FROM, 1.0)
@@ -86,7 +110,14 @@ def map_panel(data: ReportData, key: str, lines: tuple[str, ...] = ()) -> Panel:
 
 
 def panels(data: ReportData) -> tuple[list[Panel], list[Panel]]:
-    """(what is shown of every slice, what is shown of one slice more), in reading order."""
+    """What is shown of slices, in reading order.
+
+    Args:
+        data: the result.
+
+    Returns:
+        (of every slice, of one slice more).
+    """
     has, ct = data.images.__contains__, Scale("grey", *CT_WINDOW, "HU")
     if data.job == "propagate":
         soft, paths = Scale("grey", *SOFT_TISSUE, "HU"), {p for s in data.structures for p in s.contours}
@@ -136,7 +167,16 @@ def panels(data: ReportData) -> tuple[list[Panel], list[Panel]]:
 
 
 def row(data: ReportData, view: View, wanted: list[Panel]) -> list[Figure]:
-    """The panels of a slice, side by side."""
+    """The panels of a slice, side by side.
+
+    Args:
+        data: the result.
+        view: the slice.
+        wanted: the panels.
+
+    Returns:
+        A picture for each.
+    """
     inside, shown, found, out = view.cut(data.body) > 0.5, data.shown(), {}, []
     strip = any(p.scale.table != "grey" for p in wanted)
     for position, panel in enumerate(wanted):
@@ -174,6 +214,9 @@ def _grey(data: ReportData, view: View, inside: np.ndarray) -> np.ndarray:
 def overview(data: ReportData) -> tuple[list[dict], list[Figure], list[Panel]]:
     """Up to three axial slices, a coronal and a sagittal cut.
 
+    Args:
+        data: the result.
+
     Returns:
         (rows of {"title", "figures"}, further pictures of the first slice, all panels that are shown).
     """
@@ -200,7 +243,15 @@ def overview(data: ReportData) -> tuple[list[dict], list[Figure], list[Panel]]:
 
 
 def explanation(data: ReportData, wanted: list[Panel]) -> list[str]:
-    """What lines and colours of the pictures mean, in sentences."""
+    """What lines and colours of the pictures mean.
+
+    Args:
+        data: the result.
+        wanted: the panels that are shown.
+
+    Returns:
+        Sentences.
+    """
     paths = {p for panel in wanted for p in panel.lines if any(p in s.contours for s in data.shown())}
     out = ["; ".join(CONTOURS[p] for p in CONTOURS if p in paths)] if paths - {"structure"} else []
     scale = anatomy(data)[1]
@@ -224,8 +275,16 @@ def explanation(data: ReportData, wanted: list[Panel]) -> list[str]:
 
 
 def at_place(data: ReportData, structure: Structure, place) -> list[Figure]:
-    """Three planes through a voxel (z, y, x) of a structure: anatomy with contours and, where it is known, the
-    uncertainty."""
+    """Three planes through a voxel of a structure: anatomy with contours and, where it is known, the uncertainty.
+
+    Args:
+        data: the result.
+        structure: whose place it is.
+        place: voxel (z, y, x).
+
+    Returns:
+        Pictures.
+    """
     box, key = field_of(structure, place, data.body.shape, data.spacing), data.uncertainty()
     panel, others = map_panel(data, key) if key else None, [s for s in data.shown() if s.name != structure.name]
     above, below = [], []
@@ -269,9 +328,18 @@ def at_place(data: ReportData, structure: Structure, place) -> list[Figure]:
 
 
 def field_of(structure: Structure, place, shape, spacing) -> tuple[slice, ...]:
-    """The box (z, y, x) to show: a cube about the place, as large as the structure with `MARGIN_MM` around it, but no
-    smaller than
-    the first and no larger than the second of `EDGES_MM`; the part of it that lies inside the volume."""
+    """The box to show of a place: a cube about it, as large as the structure with `MARGIN_MM` around it, but no smaller
+    than the first and no larger than the second of `EDGES_MM`; the part of it that lies inside the volume.
+
+    Args:
+        structure: whose place it is.
+        place: voxel (z, y, x).
+        shape: of the volume, (z, y, x).
+        spacing: (x, y, z), mm.
+
+    Returns:
+        Slices (z, y, x).
+    """
     steps = [float(s) for s in reversed(spacing)]
     whole = around(structure, spacing, MARGIN_MM)
     edge = float(np.clip(max((b.stop - b.start) * step for b, step in zip(whole, steps)), *EDGES_MM))
@@ -287,7 +355,16 @@ def field_of(structure: Structure, place, shape, spacing) -> tuple[slice, ...]:
 
 
 def box_of(body: np.ndarray, spacing, margin_mm: float = 8.0) -> tuple[slice, ...]:
-    """The slices (z, y, x) of the body with a margin in the plane; all of them when there is no body."""
+    """The body with a margin in the plane.
+
+    Args:
+        body: bool [z, y, x].
+        spacing: (x, y, z), mm.
+        margin_mm: in the plane.
+
+    Returns:
+        Slices (z, y, x); all of them when there is no body.
+    """
     found = ndimage.find_objects(body.astype(np.uint8))
     if not found:
         return tuple(slice(0, n) for n in body.shape)
@@ -305,11 +382,17 @@ def _zoomed(data: ReportData, index: int, box) -> tuple[slice, ...]:
 
 
 def chosen_slices(data: ReportData) -> list[tuple[int, str]]:
-    """Up to three axial slices to show, (index from the lowest, why), from the head downwards.
+    """Up to three axial slices to show, from the head downwards.
 
-    The slice with the highest mean uncertainty in the body, the one in which the structures are largest (each
-    relative to its own largest cross-section), and the middle of the body; one that falls within 3 % of the stack of
-    another moves on to the next best, or to a third of the stack.
+    The slice with the highest mean uncertainty in the body, the one in which the structures are largest (each relative
+    to its own largest cross-section), and the middle of the body; one that falls within 3 % of the stack of another
+    moves on to the next best, or to a third of the stack.
+
+    Args:
+        data: the result.
+
+    Returns:
+        (index from the lowest, why) each.
     """
     body, key = data.body, "predictive_sd" if "predictive_sd" in data.images else data.uncertainty()
     area = body.sum((1, 2)).astype(float)
@@ -338,8 +421,15 @@ def chosen_slices(data: ReportData) -> list[tuple[int, str]]:
 
 
 def cut_position(data: ReportData) -> tuple[int, int]:
-    """Row (y) and column (x) of the coronal and sagittal cut: through the middle of the last structure that is
-    present (the card lists the target last), else of the body."""
+    """Where the coronal and sagittal cut run: through the middle of the last structure that is present (the card lists
+    the target last), else of the body.
+
+    Args:
+        data: the result.
+
+    Returns:
+        (row y, column x).
+    """
     shown = data.shown()
     part = shown[-1].mask if shown else Part.of(data.body)
     where = np.nonzero(part.voxels)

@@ -15,7 +15,12 @@ SMOOTH_MM = 3.0
 class Part:
     """A volume [z, y, x] that is zero outside of a box; indexed by one number and two slices (step 1) it gives a plane.
 
-    Of many structures on a large image only this fits into memory. `box`: slices (z, y, x); `voxels`: what is in it.
+    Of many structures on a large image only this fits into memory.
+
+    Args:
+        shape: of the volume.
+        box: slices (z, y, x).
+        voxels: what is in the box.
     """
 
     def __init__(self, shape, box, voxels):
@@ -29,6 +34,7 @@ class Part:
         return cls(volume.shape, box, volume[box].copy())
 
     def any(self) -> bool:
+        """Whether it has a voxel that is not zero."""
         return bool(np.any(self.voxels))
 
     def __getitem__(self, where) -> np.ndarray:
@@ -53,9 +59,16 @@ class Part:
 
 @dataclass
 class Structure:
-    """`contours` maps a path (structure, propagated, segmented, planning, accepted) to its voxels (bool), `default`
-    is the one that stands for the structure; `inside` (uint8,
-    percent of the distribution in which a voxel lies inside) is None where it is not known."""
+    """A structure of a report.
+
+    Attributes:
+        name: shown.
+        color: RGB, 0 to 255.
+        contours: a path (structure, propagated, segmented, planning, accepted) -> its voxels (bool).
+        default: the path that stands for the structure.
+        inside: percentile map, uint8, percent; None where it is not known.
+        description: beside the name.
+    """
 
     name: str
     color: tuple
@@ -71,8 +84,16 @@ class Structure:
 
 
 def around(structure: Structure, spacing, margin_mm: float) -> tuple[slice, ...] | None:
-    """The box (z, y, x) around all contours of a structure with a margin, inside the volume; None when all are
-    empty."""
+    """The box around all contours of a structure, inside the volume.
+
+    Args:
+        structure: with its contours.
+        spacing: (x, y, z), mm.
+        margin_mm: around them.
+
+    Returns:
+        Slices (z, y, x); None when all are empty.
+    """
     parts = [p for p in (*structure.contours.values(), structure.inside) if p is not None and p.any()]
     if not parts:
         return None
@@ -88,13 +109,19 @@ def around(structure: Structure, spacing, margin_mm: float) -> tuple[slice, ...]
 def least_certain(
     structure: Structure, spacing, uncertainty: np.ndarray | None = None
 ) -> tuple[tuple[int, int, int], str] | None:
-    """Where a structure is least certain: (voxel (z, y, x), what was looked at), None for a structure without a voxel.
+    """Where a structure is least certain.
 
     In this order: where the propagated and the segmented contour differ; where the distribution is divided about the
-    voxel
-    (`inside` near 50 %); where `uncertainty`, a map on the same voxels, is highest within `NEAR_MM` of the contour.
-    Each is smoothed over
+    voxel (`inside` near 50 %); where `uncertainty` is highest within `NEAR_MM` of the contour. Each is smoothed over
     `SMOOTH_MM`, so that a place is found and not a voxel. Else the middle of the structure.
+
+    Args:
+        structure: with its contours.
+        spacing: (x, y, z), mm.
+        uncertainty: a map on the same voxels, or None.
+
+    Returns:
+        (voxel (z, y, x), what was looked at); None for a structure without a voxel.
     """
     box = around(structure, spacing, NEAR_MM + SMOOTH_MM)
     if box is None:

@@ -84,6 +84,9 @@ class Result:
             folder: what `predict` or `propagate` wrote.
             job: "predict" or "propagate", where only that will do.
 
+        Returns:
+            The result.
+
         Raises:
             InputError: it is no result folder, of another format or job, or its summary names a file outside of it.
         """
@@ -199,13 +202,27 @@ class Result:
         return file if file is not None and file.is_file() else None
 
     def input_name(self, key: str = "input") -> str:
-        """Name of an input: "input" of a prediction, "planning", "daily" or "structures_input" of a propagation."""
+        """Name of an input.
+
+        Args:
+            key: "input" of a prediction, "planning", "daily" or "structures_input" of a propagation.
+
+        Returns:
+            The name; the key where it is not known.
+        """
         return str((self.summary.get(key) or {}).get("name") or key)
 
     # -- what it holds
 
     def has(self, key: str) -> bool:
-        """Whether there is such a file, or are such files."""
+        """Whether there is such a file, or are such files.
+
+        Args:
+            key: of `IMAGES`, `SEGMENTATIONS`, `PER_STRUCTURE`, `tables.COLUMNS`, or "transform".
+
+        Returns:
+            True or False.
+        """
         return self.content.get(key) is not None if self.folder is None else bool(self.summary["files"].get(key))
 
     def of_structures(self, key: str) -> list[str]:
@@ -213,7 +230,14 @@ class Result:
         return list((self.content if self.folder is None else self.summary["files"]).get(key) or {})
 
     def require(self, *keys: str) -> None:
-        """Raises `InputError` unless the result has all of these."""
+        """Raises unless the result has some files.
+
+        Args:
+            *keys: as of `has`.
+
+        Raises:
+            InputError: names those that it has not.
+        """
         missing = [key for key in keys if not self.has(key)]
         if missing:
             raise InputError(
@@ -221,7 +245,11 @@ class Result:
             )
 
     def require_files(self) -> None:
-        """Raises `InputError` that names those of the files that are not there."""
+        """Raises unless all files are there.
+
+        Raises:
+            InputError: names those that are not.
+        """
         named = [
             n for v in self.summary["files"].values() for n in (v.values() if isinstance(v, dict) else [v] if v else [])
         ]
@@ -232,8 +260,17 @@ class Result:
             )
 
     def path(self, key: str, structure: str | None = None) -> Path:
-        """The file of a key, and where each structure has one, of that structure. Raises `InputError` when it is not
-        there.
+        """The file of a key.
+
+        Args:
+            key: as of `has`.
+            structure: whose file, where each has one.
+
+        Returns:
+            A file that exists.
+
+        Raises:
+            InputError: it is not there.
         """
         self.require(key)
         value = self.summary["files"][key]
@@ -247,6 +284,13 @@ class Result:
     def image(self, key: str, structure: str | None = None) -> sitk.Image:
         """An image as it was written, with its own pixel type.
 
+        Args:
+            key: of `IMAGES` or `PER_STRUCTURE`.
+            structure: whose image, where each has one.
+
+        Returns:
+            3-D scalar.
+
         Raises:
             InputError: there is none, or its file is missing, cannot be read, or is no 3-D scalar image.
         """
@@ -255,8 +299,16 @@ class Result:
         return read_image(self.path(key, structure))
 
     def table(self, key: str) -> list[dict[str, str]]:
-        """The rows of a table as texts by `tables.COLUMNS`; none where the result has no such table. Raises
-        `InputError`.
+        """The rows of a table.
+
+        Args:
+            key: of `tables.COLUMNS`.
+
+        Returns:
+            Texts by column; no row where the result has no such table.
+
+        Raises:
+            InputError: the file is missing or cannot be read.
         """
         if self.folder is None:
             return self.content.get(key) or []
@@ -274,13 +326,27 @@ class Result:
         return found
 
     def transform(self) -> sitk.Image:
-        """The displacement field in mm, daily to planning points. Raises `InputError` where there is none."""
+        """The displacement field.
+
+        Returns:
+            mm, daily to planning points.
+
+        Raises:
+            InputError: there is none.
+        """
         if not self.has("transform"):
             raise InputError(f"{self.folder}: holds no deformation; only results of 'propagate' do.")
         return self.content["transform"] if self.folder is None else read_transform(self.path("transform"))
 
     def grid(self) -> sitk.Image:
-        """An empty image (uint8) with the geometry of the scan that the result describes. Raises `InputError`."""
+        """An empty image with the geometry of the scan that the result describes.
+
+        Returns:
+            uint8.
+
+        Raises:
+            InputError: there is no image, or it cannot be read.
+        """
         key = next((k for k in ("synct", "warped_planning", "structures", "body") if self.has(k)), None)
         if key is None:
             raise InputError(f"{self.folder}: its summary names no image; run the job again.")
@@ -311,8 +377,16 @@ class Result:
 
 
 def read_image(path) -> sitk.Image:
-    """A 3-D scalar image as it is stored; unlike `image_io.read`, one that is the same everywhere is fine. Raises
-    `InputError`.
+    """An image as it is stored; unlike with `image_io.read`, one that is the same everywhere is fine.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        3-D scalar.
+
+    Raises:
+        InputError: it is damaged or no such image.
     """
     image = image_io.read_stored(path, f"{path}: cannot be read as an image; it is damaged or no image file.")
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
@@ -321,7 +395,15 @@ def read_image(path) -> sitk.Image:
 
 
 def file_names(prefix: str, structures) -> dict[str, str]:
-    """{structure: file of its image, without a suffix}; names that clinics give may hold what no file name may."""
+    """Names of files for images of structures; names that clinics give may hold what no file name may.
+
+    Args:
+        prefix: of each.
+        structures: names.
+
+    Returns:
+        {structure: name of its file, without a suffix}.
+    """
     out: dict[str, str] = {}
     for name in structures:
         # a file name has 255 bytes, a letter up to four
@@ -368,5 +450,13 @@ def versions() -> dict:
 
 
 def write_summary(summary: dict, staging: image_io.Staging) -> None:
-    """Write `summary.json`; a folder with one is a result."""
+    """Writes `summary.json`; a folder with one is a result.
+
+    Args:
+        summary: what JSON can hold.
+        staging: of the folder.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     staging.text(json.dumps(summary, indent=1, ensure_ascii=False), "summary.json")

@@ -59,6 +59,9 @@ def text(columns, rows) -> str:
     Args:
         columns: the names of the columns.
         rows: dicts by column, or sequences in the order of the columns; None and NaN become an empty cell.
+
+    Returns:
+        The file's content, its head first.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -70,7 +73,14 @@ def text(columns, rows) -> str:
 
 
 def read(file, columns=()) -> list[dict[str, str]]:
-    """The rows of a CSV file, each a dict of texts.
+    """The rows of a CSV file.
+
+    Args:
+        file: its path.
+        columns: those it must have.
+
+    Returns:
+        A dict of texts by column for each row.
 
     Raises:
         InputError: the file cannot be read as a table, or lacks some of `columns`.
@@ -92,8 +102,18 @@ def read(file, columns=()) -> list[dict[str, str]]:
 
 
 def number(row: dict, column: str, file: str | Path = "the table") -> float | None:
-    """A cell as a number; None where it is empty or NaN. Raises `InputError` for a text that is none; `file` is
-    where it is from.
+    """A cell as a number.
+
+    Args:
+        row: a row of `read`.
+        column: which cell.
+        file: where the row is from, for the message.
+
+    Returns:
+        The number; None where the cell is empty or NaN.
+
+    Raises:
+        InputError: the cell is a text that is no number.
     """
     cell = (row[column] or "").strip()
     try:
@@ -120,7 +140,7 @@ def _rows(key: str, rows) -> list[dict[str, str]]:
 
 
 def of_volumes(volumes: list[Volume]) -> list[dict[str, str]]:
-    """The rows of volumes.csv."""
+    """The rows of volumes.csv; volumes in ml."""
     return _rows(
         "volumes",
         (
@@ -143,17 +163,27 @@ def of_flags(flags: list[Flag]) -> list[dict[str, str]]:
 
 
 def of_metrics(metrics: list) -> list[dict[str, str]]:
-    """The rows of metrics.csv, of `uncertainty.metrics.Row`."""
+    """The rows of metrics.csv.
+
+    Args:
+        metrics: list of `uncertainty.metrics.Row`.
+
+    Returns:
+        A dict of texts by column for each.
+    """
     return _rows("metrics", ([m.region, m.metric, f"{m.value:.6g}", m.unit] for m in metrics))
 
 
 def of_assessed(found: list[Assessed], card: dict) -> dict[str, list[dict[str, str]]]:
-    """The rows of volume_distribution.csv, volume_intervals.csv and structure_quality.csv by the tables' keys.
+    """The rows of volume_distribution.csv, volume_intervals.csv and structure_quality.csv.
 
     Args:
         found: what is known of each structure's volume and quality.
         card: the model's, whose calibration counts; intervals and calibrated volumes are empty where it was not
-        calibrated so far out.
+            calibrated so far out.
+
+    Returns:
+        {the table's key: its rows}; volumes in ml.
     """
     from ..uncertainty import volume_calibration
     from ..uncertainty.volume_distribution import LEVELS

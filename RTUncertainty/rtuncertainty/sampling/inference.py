@@ -20,7 +20,17 @@ PIXELS = {"cpu": 1 << 16, "cuda": 1 << 20}
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto", "cpu", "cuda" or "cuda:n" as a device. Raises `InputError` for a GPU that is not there."""
+    """A device of torch by its name.
+
+    Args:
+        name: "auto", "cpu", "cuda" or "cuda:n".
+
+    Returns:
+        The device; of "auto" the GPU where there is one.
+
+    Raises:
+        InputError: an unknown name, or a GPU that is not there.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -45,13 +55,26 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def run(networks, volume: np.ndarray, samples: int, seed: int, device: torch.device, progress: Progress, tiles=None):
-    """(statistics, device used, tile edge) for a volume [z, y, x], which is in the network's normalisation.
+    """A whole volume through the sampler.
 
-    The statistics are `sampling.Statistics` with tensors [z, c, y, x] on the CPU; networks with `dimensions` = 3 see
-    cubes (`volumetric.statistics`), all others slices. When memory runs out the whole
-    volume is begun again with smaller tiles, at last on the CPU, and a note tells. Masks are seeded by tile and batch,
-    so the result depends on seed, device and tile edge only.
-    Raises `OutOfMemoryError` when the smallest tile on the CPU does not fit either.
+    Networks with `dimensions` = 3 see cubes (`volumes.statistics`), all others slices. When memory runs out the whole
+    volume is begun again with smaller tiles, at last on the CPU, and a note says so. Masks are seeded by tile and
+    batch, so the result depends on seed, device and tile edge only.
+
+    Args:
+        networks: one or several checkpoints, in evaluation mode on `device`.
+        volume: [z, y, x], in the networks' normalisation.
+        samples: T ≥ 2.
+        seed: of the dropout masks.
+        device: to begin on.
+        progress: takes stages and notes; its token cancels.
+        tiles: edges in pixels to be tried, largest first; None: the usual ones.
+
+    Returns:
+        (`slices.Statistics` with tensors [z, c, y, x] on the CPU, the device used, the tile edge).
+
+    Raises:
+        OutOfMemoryError: the smallest tile on the CPU does not fit either.
     """
     cubes = getattr(networks[0], "dimensions", 2) == 3
     through = volumes.statistics if cubes else _volume

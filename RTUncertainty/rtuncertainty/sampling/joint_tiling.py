@@ -22,8 +22,13 @@ TRIMMED = BORDER - JointNetwork.margin
 
 
 class Tile(NamedTuple):
-    """Slices (z, y, x): `cut` of the padded volume is the network's input; `core` of its high level's output belongs at
-    `place` in the volume."""
+    """A part of a volume, as slices (z, y, x).
+
+    Attributes:
+        cut: of the padded volume, the network's input.
+        core: of its high level's output, what is kept.
+        place: in the volume, where that belongs.
+    """
 
     cut: tuple[slice, slice, slice]
     core: tuple[slice, slice, slice]
@@ -31,9 +36,14 @@ class Tile(NamedTuple):
 
 
 def padded(volume: torch.Tensor, fill=None) -> torch.Tensor:
-    """`volume` [n, c, z, y, x] with 24 voxels before, and after it 24 and what makes every edge a multiple of 4.
+    """A volume with 24 voxels before, and after it 24 and what makes every edge a multiple of 4.
 
-    `fill`: one value for each channel (of air, say, and of no structure); None repeats the outermost voxels.
+    Args:
+        volume: [n, c, z, y, x].
+        fill: one value for each channel (of air, say, and of no structure); None repeats the outermost voxels.
+
+    Returns:
+        [n, c, z', y', x'].
     """
     padding = []
     for n in reversed(volume.shape[2:]):
@@ -47,9 +57,17 @@ def padded(volume: torch.Tensor, fill=None) -> torch.Tensor:
 
 
 def tiles(shape, edge: int = 96) -> list[Tile]:
-    """Tiles of at most `edge` voxels an axis (rounded down to a multiple of 4) that fill a volume of `shape` (z, y, x).
+    """Tiles that fill a volume; axes are shared out evenly.
 
-    Axes are shared out evenly. The network's input is `edge` + 48 voxels. Raises `ValueError` for an edge below 4.
+    Args:
+        shape: of the volume, (z, y, x).
+        edge: the most voxels an axis, rounded down to a multiple of 4; the network's input has 48 more.
+
+    Returns:
+        The tiles, none of which overlaps another.
+
+    Raises:
+        ValueError: an edge below 4.
     """
     if edge < 4:
         raise ValueError(f"tiles of {edge} voxels are too small; at least 4 are needed")
@@ -72,12 +90,19 @@ def tiles(shape, edge: int = 96) -> list[Tile]:
 
 
 def run_tiled(network: JointNetwork, volume: torch.Tensor, fill=None, edge: int = 96, on_tile=None):
-    """(logits [n, K, z, y, x], displacement [n, 3, z, y, x]) of the high level for all of `volume` [n, c, z, y, x].
+    """The high level of a joint network for a whole volume; gradients are not kept.
 
-    The network is in evaluation mode. Either result is None where it has no such path; tiles are moved to its device,
-    results lie on the volume's.
-    `fill` and `edge` as in `padded` and `tiles`; `on_tile(done, total)` is called after every tile. With dropout on,
-    give `set_sampling` a seed and channel dropout, else every tile is another sample. Gradients are not kept.
+    Args:
+        network: in evaluation mode. With dropout on, give `set_sampling` a seed and channel dropout, else every tile is
+            another sample.
+        volume: [n, c, z, y, x]; tiles are moved to the network's device.
+        fill: as of `padded`.
+        edge: as of `tiles`.
+        on_tile: `on_tile(done, total)` is called after every tile.
+
+    Returns:
+        (logits [n, K, z, y, x], displacement [n, 3, z, y, x] in voxels) on the volume's device; None where it has no
+        such path.
     """
     field = padded(volume, fill)
     device = next(network.parameters()).device

@@ -23,7 +23,15 @@ class Moments:
         self._within: Any = None
 
     def add(self, a: torch.Tensor, b: torch.Tensor | None = None) -> None:
-        """Take in a pair, or a single sample when `b` is None; do not mix the two."""
+        """Takes in a pair or a single sample.
+
+        Args:
+            a: of any shape, the same at every call.
+            b: the other of an antithetic pair; None for a single sample.
+
+        Raises:
+            ValueError: pairs and single samples in one accumulator.
+        """
         if self.mean is not None and (b is None) != (self._within is None):
             raise ValueError("pairs and single samples cannot be mixed in one accumulator")
         value = a if b is None else (a + b) / 2
@@ -40,7 +48,14 @@ class Moments:
             self._within += ((a - b) ** 2 / 4 - self._within) / self.count
 
     def variance(self) -> torch.Tensor:
-        """Unbiased estimate of the variance of one sample. Raises `ValueError` for fewer than two samples."""
+        """Unbiased estimate of the variance of one sample.
+
+        Returns:
+            The shape of the samples, in their unit squared.
+
+        Raises:
+            ValueError: fewer than two samples.
+        """
         if self.samples < 2:
             raise ValueError("the variance needs two samples")
         if self.count == 1:

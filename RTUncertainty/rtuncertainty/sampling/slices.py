@@ -1,4 +1,4 @@
-"""T dropout samples of a network (Bragman 2018; METHODS, sampling cost).
+"""T dropout samples of a network (Bragman 2018, Sec. 2).
 
 M2 to M4 drop behind the trunk, which is computed once, with antithetic masks: the features h behind the trunk are
 fixed; a mask m multiplies them by 2(1 − m) or 2m. As the first convolution of the branches is linear, conv(2(1 − m)h) =
@@ -21,13 +21,19 @@ from .moments import Moments
 
 @dataclass
 class Statistics:
-    """What T samples say about a batch of slices; tensors [n, c, y, x] in the normalised units of the loss.
+    """What T samples say about a batch of slices (Bragman 2018, Sec. 2), in the normalised units of the loss.
 
-    mean, intrinsic (mean of σ²), parameter (variance of the sampled means); probability and probability_variance
-    (per class), expected_entropy (nats).
+    Tensors [n, c, y, x], or [n, c, z, y, x] of volumes; None of networks that give no image.
+
+    Attributes:
+        mean: of the sampled means, c = 1.
+        intrinsic: mean of σ², c = 1.
+        parameter: variance of the sampled means, c = 1.
+        probability, probability_variance: of each class, c = K.
+        expected_entropy: mean of the samples' entropies, nats, c = 1.
     """
 
-    mean: Any  # tensors; None of networks that give no image
+    mean: Any
     intrinsic: Any
     parameter: Any
     probability: torch.Tensor
@@ -35,7 +41,9 @@ class Statistics:
     expected_entropy: torch.Tensor
 
     def stacked(self) -> torch.Tensor:
-        """All in one tensor [n, 4 + 2K, y, x], in the order of the fields."""
+        """All in one tensor [n, 4 + 2K, y, x]: mean, intrinsic, parameter, expected entropy, probability and its
+        variance.
+        """
         return torch.cat(
             [
                 self.mean,
@@ -50,7 +58,14 @@ class Statistics:
 
     @staticmethod
     def unstacked(tensor: torch.Tensor) -> Statistics:
-        """The inverse of `stacked`, for any tensor with the channels at axis 1."""
+        """The inverse of `stacked`.
+
+        Args:
+            tensor: any, with the 4 + 2K channels at axis 1.
+
+        Returns:
+            Views of it.
+        """
         k = (tensor.shape[1] - 4) // 2
         return Statistics(
             tensor[:, 0:1], tensor[:, 1:2], tensor[:, 2:3], tensor[:, 4 : 4 + k], tensor[:, 4 + k :], tensor[:, 3:4]
@@ -58,10 +73,18 @@ class Statistics:
 
 
 def bernoulli_mask(shape, generator: torch.Generator, device) -> torch.Tensor:
-    """A float mask [n, c, y, x] of 0 and 1 with p = 0.5, channels last in memory as the features are.
+    """A mask of 0 and 1 with p = 0.5, channels last in memory as the features are.
 
     Eight elements are unpacked from every random byte: drawing one number an element would cost as much as the
     branches.
+
+    Args:
+        shape: (n, c, y, x).
+        generator: on `device`.
+        device: of torch.
+
+    Returns:
+        float32 [n, c, y, x].
     """
     n, c, y, x = shape
     count = n * c * y * x
@@ -71,9 +94,18 @@ def bernoulli_mask(shape, generator: torch.Generator, device) -> torch.Tensor:
 
 
 def masks(shape, samples: int, seed: int, device):
-    """The masks of a run, one for every pair that `samples` (rounded up) needs; the other of a pair is its complement.
+    """The masks of a run; the other of an antithetic pair is a mask's complement.
 
     They depend on the seed, the device's kind and the shape only.
+
+    Args:
+        shape: (n, c, y, x).
+        samples: T, rounded up to pairs.
+        seed: of the generator.
+        device: of torch.
+
+    Yields:
+        A mask [n, c, y, x] for each pair.
     """
     generator = torch.Generator(device=device).manual_seed(seed)
     for _ in range((samples + 1) // 2):
@@ -82,14 +114,23 @@ def masks(shape, samples: int, seed: int, device):
 
 @torch.inference_mode()
 def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -> Statistics:
-    """Statistics of `samples` dropout samples over one or several checkpoints of a network of `networks`.
+    """Statistics of dropout samples over one or several checkpoints of a 2-D network (Bragman 2018, Sec. 2).
 
-    `x` [n, 1, y, x]. With several checkpoints the samples are dealt to them as evenly as whole pairs allow; the
-    number is rounded up to whole pairs each. A network without dropout is one sample, and several of them an ensemble.
-    `on_sample(done, total)` is called after every pair. What a network does not give (intrinsic variance, classes) is 0
-    or has no channels.
-    Raises `ValueError` for fewer than two samples or a dropout behind a trunk other than 0.5, for which no complement
-    exists.
+    What a network does not give (intrinsic variance, classes) is 0 or has no channels.
+
+    Args:
+        networks: the checkpoints, in evaluation mode. Samples are dealt to them as evenly as whole pairs allow. One
+            without dropout is one sample, and several of them an ensemble.
+        x: [n, 1, y, x], z-scores.
+        samples: T ≥ 2, rounded up to whole pairs of each checkpoint.
+        seed: of the masks.
+        on_sample: `on_sample(done, total)` is called after every pair.
+
+    Returns:
+        Tensors [n, c, y, x] on the device of `x`.
+
+    Raises:
+        ValueError: fewer than two samples, or a dropout behind a trunk other than 0.5, for which no complement exists.
     """
     networks = list(networks)
     if samples < 2:
@@ -139,14 +180,16 @@ class _Collected:
     """Running moments of all that the samples give."""
 
     def __init__(self):
-        self.mean, self.intrinsic, self.probability, self.doubt = Moments(), Moments(), Moments(), Moments()
+        self.mean, self.intrinsic, self.probability, self.sample_entropy = Moments(), Moments(), Moments(), Moments()
 
     def add(self, drawn: tuple[bool, list[Sample]]) -> None:
         paired, found = drawn
         self._put(self.mean, paired, [s.mean for s in found])
         self._put(self.intrinsic, paired, [s.variance for s in found])
         self._put(self.probability, paired, [s.probabilities for s in found])
-        self._put(self.doubt, paired, [None if s.probabilities is None else entropy(s.probabilities) for s in found])
+        self._put(
+            self.sample_entropy, paired, [None if s.probabilities is None else entropy(s.probabilities) for s in found]
+        )
 
     @staticmethod
     def _put(moments: Moments, paired: bool, values: list) -> None:
@@ -166,7 +209,7 @@ class _Collected:
             return zeros(channels) if moments.mean is None else moments.mean
 
         def variance(moments, channels):
-            # one deterministic network: no spread is known
+            # one deterministic network: no SD is known
             return (
                 moments.variance()
                 if moments.samples > 1
@@ -179,5 +222,5 @@ class _Collected:
             variance(self.mean, 1),
             mean(self.probability, 0),
             variance(self.probability, 0),
-            mean(self.doubt, 1),
+            mean(self.sample_entropy, 1),
         )

@@ -24,12 +24,21 @@ OVERLAP = 16
 
 @torch.inference_mode()
 def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -> torch.Tensor:
-    """Moments of `samples` samples over one or several checkpoints: [n, 1 + 2K, z, y, x] = expected entropy (nats),
-    mean and variance of the class probabilities.
+    """Moments of dropout samples over one or several checkpoints of a 3-D network.
 
-    x [n, c, z, y, x]. The samples are dealt to the checkpoints evenly; a network without dropout gives one. Without a
-    second sample the variance is 0. `on_sample(done, total)` is called after each.
-    Raises `ValueError` for fewer than two samples.
+    Args:
+        networks: the checkpoints, in evaluation mode. Samples are dealt to them evenly; one without dropout gives one.
+        x: [n, c, z, y, x].
+        samples: T ≥ 2.
+        seed: of the masks.
+        on_sample: `on_sample(done, total)` is called after each.
+
+    Returns:
+        [n, 1 + 2K, z, y, x]: expected entropy (nats), mean and variance of the class probabilities. Without a second
+        sample the variance is 0.
+
+    Raises:
+        ValueError: fewer than two samples.
     """
     if samples < 2:
         raise ValueError("at least two samples are needed to tell a spread")
@@ -39,7 +48,7 @@ def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -
         min(share, 1) if n.dropout == 0 and not getattr(n, "noisy", False) else share
         for n, share in zip(networks, shares)
     ]
-    probability, doubt, done = Moments(), Moments(), 0
+    probability, sample_entropy, done = Moments(), Moments(), 0
     for number, (network, share) in enumerate(zip(networks, shares)):
         if share == 0:
             continue
@@ -48,21 +57,32 @@ def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -
         for _ in range(share):
             drawn = network.draw(features, generator)
             probability.add(drawn)
-            doubt.add(entropy(drawn))
+            sample_entropy.add(entropy(drawn))
             done += 1
             if on_sample is not None:
                 on_sample(done, sum(shares))
     variance = probability.variance() if probability.samples > 1 else torch.zeros_like(probability.mean)
-    return torch.cat([doubt.mean, probability.mean, variance], 1)
+    return torch.cat([sample_entropy.mean, probability.mean, variance], 1)
 
 
 def statistics(
     networks, volume: np.ndarray, samples: int, seed: int, device: torch.device, tile: int, progress
 ) -> Statistics:
-    """`Statistics` [z, c, y, x] on the CPU, of class probabilities only, for `volume` [z, y, x] in cubes of the edge
-    `tile`.
+    """Moments of a whole volume, in cubes that fade into each other.
 
     Masks are seeded by the cube, so the result depends on seed, device and tile only.
+
+    Args:
+        networks: the checkpoints, in evaluation mode on `device`.
+        volume: [z, y, x], in the networks' normalisation.
+        samples: T ≥ 2.
+        seed: of the masks.
+        device: of torch.
+        tile: edge of the cubes, voxels.
+        progress: takes the stages; its token cancels.
+
+    Returns:
+        Class probabilities only, tensors [z, c, y, x] on the CPU.
     """
     margin, multiple = max(n.margin for n in networks), int(np.lcm.reduce([n.multiple for n in networks]))
     overlap = min(OVERLAP, tile // 3)

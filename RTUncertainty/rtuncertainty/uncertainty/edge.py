@@ -16,16 +16,23 @@ import numpy as np
 from scipy import ndimage
 
 # of the fall; between soft tissue and air; q where something is seen outside of the mask (see `preprocess.regions`); d
-# beyond which q is 0; up to this q (32 HU) the edge leaves a voxel's sd to the network
-SCALE_MM, STEP_HU, DOUBT, REACH_MM, CERTAIN = 0.7, 1000.0, 0.1, 6.0, 0.001
+# beyond which q is 0; up to this q (32 HU) the edge leaves a voxel's SD to the network
+SCALE_MM, STEP_HU, UNCERTAIN, REACH_MM, CERTAIN = 0.7, 1000.0, 0.1, 6.0, 0.001
 
 
-def probability(body: np.ndarray, measured: np.ndarray, spacing, doubtful: np.ndarray | None = None) -> np.ndarray:
-    """q of each voxel [z, y, x], float32: that a voxel in `body` is air, and that one outside of it is tissue.
+def probability(body: np.ndarray, measured: np.ndarray, spacing, uncertain: np.ndarray | None = None) -> np.ndarray:
+    """The probability q that a voxel in the body is air, and that one outside of it is tissue.
 
-    Inside, the distance is that to air in the field of view `measured`: where the image cuts the body, it does not end.
-    `spacing` is (x, y, z); `doubtful`: where something outside of the mask is seen. 0 farther than `REACH_MM` from the
-    edge.
+    Inside, the distance is that to air in the field of view: where the image cuts the body, it does not end.
+
+    Args:
+        body: bool [z, y, x].
+        measured: bool [z, y, x], the field of view.
+        spacing: (x, y, z), mm.
+        uncertain: bool [z, y, x], where something outside of the body is seen, or None.
+
+    Returns:
+        float32 [z, y, x]; 0 farther than `REACH_MM` from the edge.
     """
     q = np.zeros(body.shape, np.float32)
     air = measured & ~body
@@ -43,15 +50,26 @@ def probability(body: np.ndarray, measured: np.ndarray, spacing, doubtful: np.nd
         # from the face between the voxels, not from the next one's centre
         distance = np.maximum(distance - min(step) / 2, 0)
         q[box] = np.where(distance <= REACH_MM, 1 / (1 + np.exp(np.minimum(distance, 50 * SCALE_MM) / SCALE_MM)), 0)
-    return q if doubtful is None else np.where(doubtful & ~body, np.maximum(q, DOUBT), q)
+    return q if uncertain is None else np.where(uncertain & ~body, np.maximum(q, UNCERTAIN), q)
 
 
 def applied(
     q: np.ndarray, body: np.ndarray, synct: np.ndarray, intrinsic: np.ndarray, parameter: np.ndarray, air: float
 ) -> tuple:
-    """Synthetic CT (HU), intrinsic, parameter and predictive variance as they are shown: `air` and q · STEP_HU²
-    outside, the latter added inside. A network that tells no intrinsic variance (0 everywhere) has the edge's in the
-    predictive one only."""
+    """Synthetic CT and variances as they are shown: air and q · `STEP_HU`² outside, the latter added inside.
+
+    Args:
+        q: as `probability` gives it.
+        body: bool [z, y, x].
+        synct: HU [z, y, x].
+        intrinsic: variance, HU² [z, y, x].
+        parameter: variance, HU² [z, y, x].
+        air: HU outside of the body.
+
+    Returns:
+        (synthetic CT in HU; intrinsic, parameter and predictive variance in HU²). A network that gives no intrinsic
+        variance (0 everywhere) has the edge's in the predictive one only.
+    """
     intrinsic, parameter, step = np.where(body, intrinsic, 0), np.where(body, parameter, 0), q * STEP_HU**2
     total = intrinsic + parameter + step
     return np.where(body, synct, air), intrinsic + step if intrinsic.any() else intrinsic, parameter, total

@@ -8,15 +8,22 @@ import numpy as np
 
 from . import volume_range
 
-# where a card has earned no limit of its own: an interval wider than half of the volume says that the volume is hardly
-# known. What expected Dice and entropy of a surface are depends on the network: no limit fits all.
+# where a card has no validated limit of its own: an interval wider than half of the volume says that the volume is
+# hardly known. What expected Dice and entropy of a surface are depends on the network: no limit fits all.
 DOUBTFUL_ML = 5.0
 FIXED = {"interval_width": 0.5, "expected_dice": None, "surface_entropy": None}
 
 
 @dataclass
 class Flag:
-    """`subject`: a structure's name, "input" or "synCT"; `severity`: info, warning or serious."""
+    """What to look at, and why.
+
+    Attributes:
+        subject: a structure's name, "input" or "synCT".
+        severity: info, warning or serious.
+        flag: in two or three words.
+        reason: whole sentences for the user.
+    """
 
     subject: str
     severity: str
@@ -25,22 +32,27 @@ class Flag:
 
 
 def limits(card: dict) -> dict[str, tuple[float | None, str]]:
-    """{name of `FIXED`: (limit, where it comes from, in words)}: earned on validation patients where the card says
-    so.
+    """The limits beyond which a structure is flagged.
+
+    Args:
+        card: of the model; limits validated on validation patients come before `FIXED`.
+
+    Returns:
+        {name of `FIXED`: (limit or None, a text that says where it comes from)}.
     """
-    earned = card["calibration"].get("flags") or {}
+    validated = card["calibration"].get("flags") or {}
     out = {name: (limit, "a fixed limit, not tested for this model") for name, limit in FIXED.items()}
     for name in FIXED:
-        if name in earned:
-            e = earned[name]
+        if name in validated:
+            e = validated[name]
             of = f" ({e['images']})" if e.get("images") else ""
-            told = (
+            record = (
                 f"on {e['cases']} validation contours{of} it caught {e['caught']} of {e['caught'] + e['missed']} "
                 "bad ones"
             )
             out[name] = (
                 float(e["threshold"]),
-                f"{told}, with {e['false_alarms']} false alarm{'s' * (e['false_alarms'] != 1)}",
+                f"{record}, with {e['false_alarms']} false alarm{'s' * (e['false_alarms'] != 1)}",
             )
     return out
 
@@ -86,6 +98,14 @@ def of_structure(
 def of_uncertainty(volume, quality=None, card: dict | None = None) -> list[Flag]:
     """Flags of a structure that was found: a wide interval of the volume (none where it is not calibrated), a low
     expected Dice, an uncertain surface.
+
+    Args:
+        volume: `volumes.Volume`.
+        quality: `quality.Quality`, or None.
+        card: whose limits count, or None.
+
+    Returns:
+        None to three flags.
     """
     known, out = limits(card or {"calibration": {}}), []
     limit, source = known["interval_width"]
@@ -129,7 +149,14 @@ def of_uncertainty(volume, quality=None, card: dict | None = None) -> list[Flag]
 
 
 def of_edge(doubtful_ml: float) -> list[Flag]:
-    """A flag where a relevant volume was taken for air although it may be tissue; see `preprocess.regions`."""
+    """A flag where a relevant volume was taken for air although it may be tissue; see `preprocess.regions`.
+
+    Args:
+        doubtful_ml: that volume.
+
+    Returns:
+        One flag, or none below `DOUBTFUL_ML`.
+    """
     if doubtful_ml < DOUBTFUL_ML:
         return []
     return [
@@ -145,8 +172,15 @@ def of_edge(doubtful_ml: float) -> list[Flag]:
 
 
 def of_synct(predictive_sd: np.ndarray, body: np.ndarray, card: dict) -> list[Flag]:
-    """A flag when the mean predictive sd in the body, away from its edge, exceeds all that the model's validation
-    patients had.
+    """A flag when a synthetic CT is less certain than on all of the model's validation patients.
+
+    Args:
+        predictive_sd: HU [z, y, x].
+        body: bool [z, y, x], away from its edge.
+        card: of the model, with the range of the mean SD.
+
+    Returns:
+        One flag, or none.
     """
     seen = (card["calibration"].get("synct") or {}).get("body_sd_range_hu")
     if not seen or not body.any():

@@ -2,7 +2,7 @@
 
 The variance that the samples give is scaled, and a residual variance added, by the predicted HU (air, fat, muscle,
 marrow and compact bone differ in how much too sure a network is); both are interpolated between knots, so that no edge
-appears in the map. An interval of level p is mean ± factor(p)·sd, with factors that are quantiles of |z| on validation
+appears in the map. An interval of level p is mean ± factor(p)·SD, with factors that are quantiles of |z| on validation
 patients: errors have heavier tails than a Gaussian. Training's side of it, the fit, is training/calibration/hu.py.
 """
 
@@ -16,7 +16,14 @@ from scipy import stats
 
 @dataclass
 class Recalibration:
-    """`knots` in HU, rising; `scale` (factor of the sd) and `residual` (HU) at each; `factors` of the sd by level."""
+    """What turns the sampled variances of a synthetic CT into validated ones; linear in the predicted HU between knots.
+
+    Attributes:
+        knots: HU, rising.
+        scale: factor of the SD at each knot.
+        residual: SD in HU that is added at each knot.
+        factors: {level: half of an interval's width in SDs}.
+    """
 
     knots: list[float]
     scale: list[float]
@@ -24,14 +31,28 @@ class Recalibration:
     factors: dict[float, float] = field(default_factory=dict)
 
     def apply(self, synct: np.ndarray, intrinsic: np.ndarray, parameter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(intrinsic, parameter) variances in HU², recalibrated; arrays of one shape. The residual is intrinsic."""
+        """Recalibrated variances.
+
+        Args:
+            synct: predicted HU, any shape.
+            intrinsic: variance, HU², of that shape.
+            parameter: variance, HU², of that shape.
+
+        Returns:
+            (intrinsic, parameter), HU²; the residual is intrinsic.
+        """
         squared = np.interp(synct, self.knots, self.scale) ** 2
         residual = np.interp(synct, self.knots, self.residual) ** 2
         return intrinsic * squared + residual, parameter * squared
 
     def factor(self, level: float) -> float:
-        """Half of the width of an interval of `level` in sds; between known levels by interpolation, Gaussian
-        beyond.
+        """Half of the width of an interval; between known levels by interpolation, Gaussian beyond.
+
+        Args:
+            level: 0 to 1.
+
+        Returns:
+            In SDs.
         """
         levels = sorted(self.factors)
         if not levels or not levels[0] <= level <= levels[-1]:
@@ -49,7 +70,14 @@ class Recalibration:
 
 
 def gaussian_factor(level: float) -> float:
-    """Half of the width of the central interval of a Gaussian, in sds."""
+    """Half of the width of the central interval of a Gaussian.
+
+    Args:
+        level: 0 to 1.
+
+    Returns:
+        In SDs.
+    """
     return float(stats.norm.ppf(0.5 + level / 2))
 
 
@@ -67,6 +95,14 @@ def of_card(card: dict) -> Recalibration | None:
 
 
 def interval_factors(card: dict, levels) -> dict[float, float]:
-    """Half widths of the intervals of `levels` in sds, as the card has them, else Gaussian."""
+    """Half widths of intervals, as the card has them, else Gaussian.
+
+    Args:
+        card: of the model.
+        levels: 0 to 1 each.
+
+    Returns:
+        {level: SDs}.
+    """
     found = of_card(card)
     return {level: found.factor(level) if found else gaussian_factor(level) for level in levels}

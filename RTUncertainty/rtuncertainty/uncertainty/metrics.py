@@ -28,7 +28,14 @@ SMALLEST_STEP_MM = 10.0
 
 
 class Row(NamedTuple):
-    """One line of `metrics.csv`."""
+    """One line of `metrics.csv`.
+
+    Attributes:
+        region: body, bone, …, or a structure.
+        metric: its name.
+        value: in `unit`.
+        unit: empty where there is none.
+    """
 
     region: str
     metric: str
@@ -37,10 +44,18 @@ class Row(NamedTuple):
 
 
 def regions(reference: np.ndarray, body: np.ndarray, valid: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Masks by the reference's HU, all inside `body` and `valid`: body, bone (> 200 HU), soft tissue (−250 to 250 HU),
-    air (below −400 HU: gas, and what the body mask holds of the air outside). Empty regions are left out.
+    """Regions by the reference's HU: body, bone (> 200 HU), soft tissue (−250 to 250 HU), air (below −400 HU: gas, and
+    what the body mask holds of the air outside).
 
     Soft tissue and air are those of Kaushik 2022. Bone starts at 200 HU as in the bone label; marrow is soft tissue.
+
+    Args:
+        reference: HU [z, y, x].
+        body: bool [z, y, x].
+        valid: voxels that count, bool [z, y, x]; None: all.
+
+    Returns:
+        {region: bool [z, y, x]}; empty regions are left out.
     """
     inside = body.astype(bool) if valid is None else body.astype(bool) & valid.astype(bool)
     found = {
@@ -53,10 +68,16 @@ def regions(reference: np.ndarray, body: np.ndarray, valid: np.ndarray | None = 
 
 
 def reference_body(hu: np.ndarray, spacing) -> np.ndarray:
-    """The patient without the couch in a CT, bool [z, y, x]: > -300 HU, opened by 5 mm, holes filled, 2 % of largest.
+    """The patient without the couch in a CT: > -300 HU, opened by 5 mm, holes filled, pieces of 2 % of the largest.
 
-    `spacing` is (x, y, z). Where scores are taken: a body mask of the product itself would leave out what it takes for
-    air.
+    Where scores are taken: a body mask of the product itself would leave out what it takes for air.
+
+    Args:
+        hu: [z, y, x].
+        spacing: (x, y, z), mm.
+
+    Returns:
+        bool [z, y, x].
     """
     radius = max(1, round(5.0 / spacing[0]))
     disc = np.hypot(*np.ogrid[-radius : radius + 1, -radius : radius + 1])[None] <= radius
@@ -69,21 +90,45 @@ def reference_body(hu: np.ndarray, spacing) -> np.ndarray:
 
 
 def called_air(synct: np.ndarray, reference: np.ndarray, region: np.ndarray) -> float:
-    """The share of the tissue (> -300 HU) of a reference CT in `region` for which a synthetic CT says air (<= -400
-    HU).
+    """The share of the tissue (> -300 HU) of a reference CT for which a synthetic CT says air (<= -400 HU).
+
+    Args:
+        synct: HU [z, y, x].
+        reference: HU [z, y, x].
+        region: bool [z, y, x].
+
+    Returns:
+        0 to 1; NaN without tissue.
     """
     tissue = region & (reference > BODY_HU)
     return float((synct[tissue] <= AIR_HU).mean()) if tissue.any() else math.nan
 
 
 def error_statistics(error: np.ndarray) -> dict[str, float]:
-    """MAE, ME and RMSE of a one-dimensional array of errors, in its unit."""
+    """Mean absolute, mean and root mean square error.
+
+    Args:
+        error: [n].
+
+    Returns:
+        {"MAE", "ME", "RMSE"} in the unit of the errors.
+    """
     error = np.asarray(error, np.float64)
     return {"MAE": float(np.abs(error).mean()), "ME": float(error.mean()), "RMSE": float(np.sqrt((error**2).mean()))}
 
 
 def psnr(image: np.ndarray, reference: np.ndarray, mask: np.ndarray, data_range: float = 3000.0) -> float:
-    """Peak signal-to-noise ratio in dB inside `mask`; `data_range` in HU (3000: from air to dense cortical bone)."""
+    """Peak signal-to-noise ratio inside a mask.
+
+    Args:
+        image: HU [z, y, x].
+        reference: HU [z, y, x].
+        mask: bool [z, y, x].
+        data_range: HU; 3000 is from air to dense cortical bone.
+
+    Returns:
+        dB; infinite without an error.
+    """
     mse = float(((image[mask].astype(np.float64) - reference[mask]) ** 2).mean())
     return math.inf if mse == 0 else 10 * math.log10(data_range**2 / mse)
 
@@ -93,8 +138,18 @@ def _smooth(plane: np.ndarray) -> np.ndarray:
 
 
 def ssim(image: np.ndarray, reference: np.ndarray, mask: np.ndarray, data_range: float = 3000.0) -> float:
-    """Mean structural similarity inside `mask`, slice by slice, as Wang 2004: Gaussian of 1.5 voxels cut at 3.5 sd,
-    K1 = 0.01, K2 = 0.03, population (co)variances."""
+    """Mean structural similarity inside a mask, slice by slice (Wang 2004): Gaussian of 1.5 voxels cut at 3.5 SDs, K1 =
+    0.01, K2 = 0.03, population (co)variances.
+
+    Args:
+        image: HU [z, y, x].
+        reference: HU [z, y, x].
+        mask: bool [z, y, x].
+        data_range: HU.
+
+    Returns:
+        −1 to 1; NaN without a voxel.
+    """
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     total, count = 0.0, 0
     for x, y, m in zip(image, reference, mask):
@@ -110,21 +165,44 @@ def ssim(image: np.ndarray, reference: np.ndarray, mask: np.ndarray, data_range:
 
 
 def fuzzy_dice(probability: np.ndarray, reference: np.ndarray) -> float:
-    """Dice of fuzzy sets, 2·Σmin(p, q) / (Σp + Σq) (Crum 2006); either may be a mask. NaN when both are empty."""
+    """Dice of fuzzy sets, 2·Σmin(p, q) / (Σp + Σq) (Crum 2006).
+
+    Args:
+        probability: 0 to 1, or a mask.
+        reference: of the same shape, 0 to 1 or a mask.
+
+    Returns:
+        0 to 1; NaN when both are empty.
+    """
     p, q = np.asarray(probability, np.float64), np.asarray(reference, np.float64)
     size = float(p.sum() + q.sum())
     return 2.0 * float(np.minimum(p, q).sum()) / size if size > 0 else math.nan
 
 
 def z_scores(error: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    """error / sd, float32; NaN where sd is not positive."""
+    """error / SD.
+
+    Args:
+        error: any shape.
+        sd: of the same shape and unit.
+
+    Returns:
+        float32; NaN where the SD is not positive.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(sd > 0, error / sd, np.nan).astype(np.float32)
 
 
 def coverage(z: np.ndarray, levels=LEVELS, factors: dict[float, float] | None = None) -> dict[float, float]:
-    """The share of z-scores inside the central interval of each nominal level: ± `factors[level]`, by default
-    Gaussian.
+    """The share of z-scores inside the central interval of each nominal level.
+
+    Args:
+        z: [n].
+        levels: 0 to 1 each.
+        factors: {level: half of the interval's width in SDs}; Gaussian where it says nothing.
+
+    Returns:
+        {level: share}.
     """
     size = np.abs(z)
     return {level: float((size <= (factors or {}).get(level, gaussian_factor(level))).mean()) for level in levels}
@@ -133,10 +211,19 @@ def coverage(z: np.ndarray, levels=LEVELS, factors: dict[float, float] | None = 
 def correlation_length(
     z: np.ndarray, mask: np.ndarray, spacing, threshold: float = 0.05, longest: float = 60.0
 ) -> float:
-    """The distance in mm at which the autocorrelation of `z` inside `mask` first falls below `threshold`.
+    """The distance at which the autocorrelation of z-scores first falls below a threshold.
 
-    Taken along each axis over pairs of voxels that both lie in the mask, and the largest of the axes returned;
-    `longest` mm where it never falls so far. `spacing` is (x, y, z).
+    Taken along each axis over pairs of voxels that both lie in the mask.
+
+    Args:
+        z: [z, y, x].
+        mask: bool [z, y, x].
+        spacing: (x, y, z), mm.
+        threshold: of the correlation.
+        longest: mm, the answer where it never falls so far.
+
+    Returns:
+        mm, the largest of the axes.
     """
     values = np.where(mask, z, 0).astype(np.float32)
     values[mask] -= values[mask].mean()
@@ -165,7 +252,16 @@ def correlation_length(
 
 
 def thinned(mask: np.ndarray, spacing, step_mm: float) -> np.ndarray:
-    """The mask's voxels on a lattice of at least `step_mm` along each axis, as a boolean array."""
+    """The mask's voxels on a lattice.
+
+    Args:
+        mask: bool [z, y, x].
+        spacing: (x, y, z), mm.
+        step_mm: the least step of the lattice along each axis.
+
+    Returns:
+        bool [z, y, x].
+    """
     steps = [max(1, math.ceil(step_mm / s - 1e-6)) for s in reversed([float(s) for s in spacing])]
     lattice = np.zeros(mask.shape, bool)
     # begin in the middle of the first cell: the image's faces are the least typical of its voxels
@@ -175,7 +271,15 @@ def thinned(mask: np.ndarray, spacing, step_mm: float) -> np.ndarray:
 
 @dataclass
 class GoodnessOfFit:
-    """Tests of z-scores against N(0, 1) on `n` thinned voxels, `step_mm` apart; p is NaN where n is below 20."""
+    """Tests of z-scores against N(0, 1) on thinned voxels.
+
+    Attributes:
+        n: voxels.
+        step_mm: that they are apart.
+        ks, ks_p: Kolmogorov-Smirnov's statistic and its p, NaN where n is below 20.
+        chi_square, chi_square_p: the same of the chi-square test.
+        bins: of the latter.
+    """
 
     n: int
     step_mm: float
@@ -187,12 +291,20 @@ class GoodnessOfFit:
 
 
 def goodness_of_fit(z: np.ndarray, mask: np.ndarray, spacing, step_mm: float | None = None) -> GoodnessOfFit:
-    """Kolmogorov-Smirnov and chi-square test of `z` inside `mask` against N(0, 1), on thinned voxels.
+    """Kolmogorov-Smirnov and chi-square test of z-scores against N(0, 1), on thinned voxels.
 
     Neighbouring voxels are not independent, and over millions of them every test rejects. So only voxels on a lattice
-    are used whose step is the correlation length of z (`correlation_length`), at least 10 mm, or `step_mm`. The
-    chi-square has 10 bins (5 below n = 50) of equal probability. The result says which n it stands on: with few voxels
-    a poor fit may pass.
+    are used. The chi-square has 10 bins (5 below n = 50) of equal probability. The result says which n it stands on:
+    with few voxels a poor fit may pass.
+
+    Args:
+        z: [z, y, x].
+        mask: bool [z, y, x].
+        spacing: (x, y, z), mm.
+        step_mm: of the lattice; None: the `correlation_length` of z, at least 10 mm.
+
+    Returns:
+        Both tests.
     """
     mask = mask & np.isfinite(z)
     if step_mm is None:
@@ -201,7 +313,15 @@ def goodness_of_fit(z: np.ndarray, mask: np.ndarray, spacing, step_mm: float | N
 
 
 def fit_to_normal(sample: np.ndarray, step_mm: float) -> GoodnessOfFit:
-    """The tests of `goodness_of_fit` on independent z-scores [n], which were taken `step_mm` apart."""
+    """The tests of `goodness_of_fit` on independent z-scores.
+
+    Args:
+        sample: [n].
+        step_mm: that they were taken apart.
+
+    Returns:
+        Both tests.
+    """
     sample = np.asarray(sample, np.float64)
     n, bins = sample.size, 10 if sample.size >= 50 else 5
     if n < 20:
@@ -215,9 +335,16 @@ def fit_to_normal(sample: np.ndarray, step_mm: float) -> GoodnessOfFit:
 
 
 def error_sd_correlation(error: np.ndarray, sd: np.ndarray, largest: int = 20000, seed: int = 0) -> float:
-    """Spearman's correlation of |error| with the predictive sd, on at most `largest` values drawn without replacement.
+    """Spearman's correlation of |error| with the predictive SD.
 
-    NaN when there are fewer than three values or when one of the two is constant.
+    Args:
+        error: any shape.
+        sd: of the same shape and unit.
+        largest: the most values that are used, drawn without replacement.
+        seed: of the drawing.
+
+    Returns:
+        −1 to 1; NaN for fewer than three values or when one of the two is constant.
     """
     error, sd = np.abs(np.ravel(error)), np.ravel(sd)
     if error.size > largest:
@@ -231,9 +358,18 @@ def error_sd_correlation(error: np.ndarray, sd: np.ndarray, largest: int = 20000
 def reference_on(
     reference: sitk.Image, grid: sitk.Image, name: str = "the reference CT"
 ) -> tuple[sitk.Image, np.ndarray]:
-    """The reference CT on `grid` (float32 HU) and where its field of view covers that grid (boolean array).
+    """The reference CT on another grid.
 
-    Raises `InputError` when the two do not overlap.
+    Args:
+        reference: HU.
+        grid: the image whose grid is wanted.
+        name: what messages call the reference.
+
+    Returns:
+        (float32 HU on `grid`, bool [z, y, x] where the reference's field of view covers it).
+
+    Raises:
+        InputError: the two do not overlap.
     """
     geometry.require_overlap(reference, grid, name, "the synthetic CT")
     there = geometry.resample(sitk.Cast(reference, sitk.sitkFloat32), grid, "linear", -1000.0)
@@ -258,19 +394,27 @@ def evaluate(
     seed: int = 0,
     factors: dict[float, float] | None = None,
 ) -> list[Row]:
-    """Every metric of a synthetic CT against a reference CT, as rows (region, metric, value, unit).
+    """Every metric of a synthetic CT against a reference CT; arrays [z, y, x] on one grid.
 
     Args:
-        synct, predictive_sd, reference: HU, [z, y, x], on one grid of `spacing` (x, y, z; mm); see `reference_on` for
-            a reference on another grid. Without `predictive_sd` there are no rows on uncertainty.
-        body, valid: masks; `valid` leaves voxels out, for example where the reference's field of view ends.
-        structures, reference_structures: masks by name; a Dice for each name that both have, and with
-            `probabilities` (0 to 1, by name) a fuzzy Dice.
-        step_mm: the lattice of the goodness-of-fit test; by default the measured correlation length, at least 10 mm.
+        synct: HU.
+        reference: HU; see `reference_on` for one on another grid.
+        predictive_sd: HU; None: there are no rows on uncertainty.
+        body: bool.
+        valid: bool, leaves voxels out, for example where the reference's field of view ends; None: all count.
+        spacing: (x, y, z), mm.
+        structures: masks by name.
+        reference_structures: masks by name; a Dice for each name that both have.
+        probabilities: 0 to 1 by name; a fuzzy Dice besides.
+        step_mm: the lattice of the goodness-of-fit test; None: the measured correlation length, at least 10 mm.
         seed: of the subsample for Spearman's correlation.
-        factors: half widths of the intervals in sds by level, see `coverage`.
+        factors: half widths of the intervals in SDs by level, see `coverage`.
 
-    Raises `InputError` when arrays differ in shape or no voxel is left to compare.
+    Returns:
+        Rows (region, metric, value, unit).
+
+    Raises:
+        InputError: arrays differ in shape, or no voxel is left to compare.
     """
     given = {
         "predictive sd": predictive_sd,

@@ -1,4 +1,4 @@
-"""How good a contour is likely to be, told without a truth: expected Dice, and the entropy along its surface."""
+"""How good a contour is likely to be, without a truth: expected Dice, and the entropy along its surface."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ LEAST = 0.01
 
 @dataclass
 class Quality:
-    """`expected_dice` with its interval (NaN where nothing was calibrated), and `surface_entropy`: nats, mean over
-    the surface voxels.
+    """How good a contour is likely to be.
+
+    Attributes:
+        structure: its name.
+        expected_dice: calibrated where the card can, else as `expected_dice` gives it.
+        dice_lower, dice_upper: its interval; NaN where nothing was calibrated.
+        calibrated: whether it was.
+        surface_entropy: nats, mean over the surface voxels.
     """
 
     structure: str
@@ -29,12 +35,21 @@ class Quality:
 
 
 def expected_dice(probability: np.ndarray, labelled: np.ndarray, rule: dict | None = None) -> float:
-    """E[2·|S ∩ Y| / (|S| + |Y|)] of the contour S (`labelled`, bool [z, y, x]) with a truth Y, NaN without a voxel in
-    S.
+    """E[2·|S ∩ Y| / (|S| + |Y|)] of a contour S with a truth Y.
 
-    Y holds each voxel with its `probability`, independently of the others. The ratio of sums is expanded to second
-    order about their means (delta method), which leaves an error of the order of 1/|S|². Where the structure's `rule`
-    keeps pieces only, probabilities of pieces apart from the contour do not count. Raises `ValueError` for NaN.
+    Y holds each voxel with its probability, independently of the others. The ratio of sums is expanded to second order
+    about their means (delta method), which leaves an error of the order of 1/|S|².
+
+    Args:
+        probability: [z, y, x].
+        labelled: S, bool [z, y, x].
+        rule: where it keeps pieces only, probabilities of pieces apart from the contour do not count.
+
+    Returns:
+        0 to 1; NaN without a voxel in S.
+
+    Raises:
+        ValueError: NaN or infinite probabilities.
     """
     labelled = np.asarray(labelled, bool)
     if not labelled.any():
@@ -53,21 +68,36 @@ def expected_dice(probability: np.ndarray, labelled: np.ndarray, rule: dict | No
 
 
 def surface_entropy(entropy: np.ndarray, labelled: np.ndarray) -> float:
-    """Mean of the predictive entropy (nats) over the surface voxels of the contour; NaN without a voxel."""
+    """Mean of the predictive entropy over the surface voxels of a contour.
+
+    Args:
+        entropy: nats [z, y, x].
+        labelled: bool [z, y, x].
+
+    Returns:
+        nats; NaN without a voxel.
+    """
     edge = surface(np.asarray(labelled, bool))
     return float(entropy[edge].mean()) if edge.any() else math.nan
 
 
 def binary_entropy(probability: np.ndarray) -> np.ndarray:
-    """−p log p − (1 − p) log(1 − p), nats."""
+    """−p log p − (1 − p) log(1 − p), in nats."""
     p = np.clip(np.asarray(probability, np.float64), 1e-12, 1 - 1e-12)
     return -p * np.log(p) - (1 - p) * np.log1p(-p)
 
 
 @dataclass(frozen=True)
 class QualityCalibration:
-    """From expected to true Dice, as seen on validation patients: `knots` → `dice`, both rising (isotonic), linear
-    between them; `below` and `above` are what the truth may differ by at the nominal `level` (≤ 0 and ≥ 0)."""
+    """From expected to true Dice, as seen on validation patients.
+
+    Attributes:
+        knots, dice: expected → true, both rising (isotonic), linear between them.
+        below, above: what the truth may differ by at `level` (≤ 0 and ≥ 0).
+        level: nominal, 0 to 1.
+        cases, patients: that it was fitted on.
+        scores: of cross-validation, for the card alone.
+    """
 
     knots: tuple[float, ...]
     dice: tuple[float, ...]
@@ -76,10 +106,17 @@ class QualityCalibration:
     level: float = 0.9
     cases: int = 0
     patients: int = 0
-    scores: dict = field(default_factory=dict)  # of cross-validation, for the card alone
+    scores: dict = field(default_factory=dict)
 
     def apply(self, expected: float) -> tuple[float, float, float]:
-        """(Dice, lower, upper), each within 0 and 1."""
+        """The true Dice to expect.
+
+        Args:
+            expected: as `expected_dice` gives it.
+
+        Returns:
+            (Dice, lower, upper), each within 0 and 1.
+        """
         value = float(np.interp(expected, self.knots, self.dice))
         return value, float(np.clip(value + self.below, 0, 1)), float(np.clip(value + self.above, 0, 1))
 
@@ -117,8 +154,18 @@ def assess(
     card: dict,
     rule: dict | None = None,
 ) -> Quality:
-    """The quality of one contour; arrays [z, y, x], `entropy` None where there is none: then that of the structure
-    against the rest.
+    """The quality of one contour.
+
+    Args:
+        structure: its name.
+        probability: [z, y, x].
+        labelled: the contour, bool [z, y, x].
+        entropy: nats [z, y, x]; None: that of the structure against the rest.
+        card: of the model, whose calibration counts.
+        rule: how the card tidies the structure, or None.
+
+    Returns:
+        Calibrated where the card can.
     """
     raw = expected_dice(probability, labelled, rule)
     out = Quality(

@@ -26,6 +26,7 @@ class Assessed:
 
     @property
     def name(self) -> str:
+        """The structure's name."""
         return self.distribution.structure
 
 
@@ -39,15 +40,24 @@ def assess(
     card: dict,
     rule: dict | None = None,
 ) -> Assessed:
-    """All of one structure; arrays [z, y, x] on `grid`.
+    """Distribution and quality of one structure; arrays [z, y, x] on `grid`.
 
-    inside: P(p > ½), see `volume_distribution`; probability: the mean over the samples, or None: then `inside` in its
-    place;
-    labelled: the contour that is shown; entropy: predictive, nats, or None; rule: the structure's (`structures.tidy`).
+    Args:
+        name: of the structure.
+        inside: P(p > ½), see `volume_distribution`.
+        probability: mean over the samples; None: `inside` in its place.
+        labelled: the contour that is shown, bool.
+        entropy: predictive, nats, or None.
+        grid: image of the contour.
+        card: of the model.
+        rule: the structure's (`structures.tidy`), or None.
+
+    Returns:
+        What is known of it; volumes in ml.
     """
     probability = inside if probability is None else probability
     membership = np.zeros(labelled.shape, np.float32)
-    # an organ is a small part of a scan; a voxel around it tells where its surface is. What is no number is kept, to be
+    # an organ is a small part of a scan; a voxel around it shows where its surface is. What is no number is kept, to be
     # refused
     some = ~(inside < SURE) | (probability > structure_quality.LEAST) | labelled
     box = geometry.bounding_box(some, 1) if some.any() else (slice(0, 1),) * 3

@@ -53,8 +53,13 @@ LEAST_WIDTH, MOST_WIDTH = 0.1, 1.5
 
 
 class Interval(NamedTuple):
-    """`lower`, `upper` in ml, the network's own where not calibrated (`shown` for what a user sees); whether calibrated
-    for the level asked for, on how many validation cases, and what to know of it.
+    """An interval of a volume.
+
+    Attributes:
+        lower, upper: ml, the network's own where not calibrated (`shown` for what a user sees).
+        calibrated: whether it is for the level asked for.
+        cases: validation cases it stands on.
+        note: what to know of it.
     """
 
     lower: float
@@ -70,23 +75,54 @@ class Interval(NamedTuple):
 
 
 def log_ratio(ml, median_ml):
-    """x of volumes in ml, see the module."""
+    """x = log((v + c) / (m + c)) of volumes, see the module.
+
+    Args:
+        ml: v, number or array.
+        median_ml: m, volume of the shown contour.
+
+    Returns:
+        The shape of `ml`.
+    """
     return np.log((np.asarray(ml, float) + OFFSET_ML) / (median_ml + OFFSET_ML))
 
 
 def from_log_ratio(x: float, median_ml: float) -> float:
-    """The volume in ml, at least 0."""
+    """The volume at x, the inverse of `log_ratio`.
+
+    Args:
+        x: see the module.
+        median_ml: volume of the shown contour.
+
+    Returns:
+        ml, at least 0.
+    """
     return max(0.0, math.exp(min(x, 50.0)) * (median_ml + OFFSET_ML) - OFFSET_ML)
 
 
 def own_width(p5_ml, p95_ml):
-    """What margins of conformal_scaled are multiplied with, from the 5th and 95th percentile of a volume (ml)."""
+    """What margins of conformal_scaled are multiplied with: the width of the network's own 90 % interval, limited.
+
+    Args:
+        p5_ml: 5th percentile of a volume, number or array.
+        p95_ml: 95th percentile.
+
+    Returns:
+        In x, of their shape.
+    """
     return np.clip(log_ratio(p95_ml, 0.0) - log_ratio(p5_ml, 0.0), LEAST_WIDTH, MOST_WIDTH)
 
 
 def moved_out(end, margin, limit):
-    """Where the upper end of an interval (in x) lies that moves out by `margin`: at `PACE` beyond `limit` (x;
-    infinite: everywhere alike).
+    """The upper end of an interval after it moved out by a margin: at `PACE` beyond a limit.
+
+    Args:
+        end: in x, number or array.
+        margin: in x.
+        limit: in x; infinite: everywhere alike.
+
+    Returns:
+        In x.
     """
     limit, out = np.maximum(limit, end), end + np.asarray(margin, float)
     return np.where(
@@ -95,7 +131,16 @@ def moved_out(end, margin, limit):
 
 
 def margin_to(end, truth, limit):
-    """The margin with which `moved_out` reaches `truth`."""
+    """The margin with which `moved_out` reaches a truth.
+
+    Args:
+        end: in x.
+        truth: in x.
+        limit: in x.
+
+    Returns:
+        In x.
+    """
     limit = np.maximum(limit, end)
     return np.where(
         truth <= limit, truth - end, limit - end + (truth - np.where(np.isfinite(limit), limit, truth)) / PACE
@@ -108,7 +153,16 @@ def patients_needed(level: float) -> int:
 
 
 def limits(usual: dict[str, tuple[float, float]], structure: str, median_ml: float) -> tuple[float, float]:
-    """(least, most) volume of a structure in x; infinite where nothing is known of it."""
+    """The least and the most that a structure's volume is known to be.
+
+    Args:
+        usual: {structure: (least, most) in ml}.
+        structure: its name.
+        median_ml: volume of the shown contour.
+
+    Returns:
+        (least, most) in x; infinite where nothing is known of it.
+    """
     if structure not in usual:
         return -math.inf, math.inf
     low, high = log_ratio(usual[structure], median_ml)
@@ -147,7 +201,7 @@ class VolumeCalibration:
         Intervals of a higher level hold those of a lower one. A structure that was not found (a shown volume of 0)
         keeps the network's own: validation cases with a volume say nothing of it, and ratios to 0 nothing at all.
         """
-        group = self.group(structure or distribution.structure)
+        group = self.group(structure or distribution.organ or distribution.structure)
         if group is None or distribution.volume_ml <= 0:
             return Interval(
                 *distribution.interval(level),
@@ -169,7 +223,7 @@ class VolumeCalibration:
                 distribution,
                 level,
                 group,
-                *limits(self.usual, structure or distribution.structure, distribution.volume_ml),
+                *limits(self.usual, structure or distribution.organ or distribution.structure, distribution.volume_ml),
             )
         )
         return Interval(lower, upper, enough, group.cases, note)
@@ -178,7 +232,7 @@ class VolumeCalibration:
         """The calibrated volumes (ml) at the distribution's percentiles: ends of intervals. None where it is not
         calibrated so far out.
         """
-        group, out = self.group(structure or distribution.structure), []
+        group, out = self.group(structure or distribution.organ or distribution.structure), []
         for q in distribution.percentiles:
             found = self.interval(distribution, abs(2 * q - 100) / 100, structure)
             out.append(None if group is None or not found.calibrated else found.lower if q < 50 else found.upper)
@@ -243,7 +297,17 @@ class VolumeCalibration:
 
 
 def of_card(card: dict) -> VolumeCalibration:
-    """The calibration that a card brings; method "none" where it brings none."""
+    """The calibration that a card brings.
+
+    Args:
+        card: of the model.
+
+    Returns:
+        Its method is "none" where it brings none.
+
+    Raises:
+        InputError: a method that this version does not know.
+    """
     stored = card["calibration"].get("volumes")
     if not stored:
         return VolumeCalibration()

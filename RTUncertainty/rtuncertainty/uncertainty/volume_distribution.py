@@ -2,7 +2,7 @@
 
 A network with dropout gives a voxel's probability p many times. The contour of percentile q holds the voxels whose
 q-quantile of p lies above one half, which is where P(p > ½) > 1 − q. Contours are nested, and their volumes are the
-distribution: all voxels move together ("maximising the correlation"), since the volumes of single samples hardly
+distribution: all voxels are correlated ("maximising the correlation"), since the volumes of single samples hardly
 differ.
 
 P(p > ½) needs two running moments (`volumes.probability_of_being_inside`, a Beta fit). `restricted` makes of it the
@@ -20,7 +20,7 @@ from ..core.geometry import bounding_box
 from .volumes import SURE
 
 PERCENTILES = (0.5, 1, 2.5, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 97.5, 99, 99.5)
-# of the intervals that a result tells
+# of the intervals that a result states
 LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)
 # what the median contour holds lies above one half by so much
 ABOVE_HALF = 1e-3
@@ -28,7 +28,8 @@ ABOVE_HALF = 1e-3
 
 @dataclass(frozen=True)
 class VolumeDistribution:
-    """Volumes in ml at rising percentiles (0 to 100, among them 50: the contour that is shown).
+    """Volumes in ml at rising percentiles (0 to 100, among them 50: the contour that is shown). `organ`: what the card
+    calls the structure, whose calibration serves it; empty where that is its name.
 
     Raises `ValueError`, which names the structure, for volumes that are not finite, negative or falling.
     """
@@ -36,6 +37,7 @@ class VolumeDistribution:
     structure: str
     percentiles: tuple[float, ...]
     ml: tuple[float, ...]
+    organ: str = ""
 
     def __post_init__(self):
         q, ml = np.asarray(self.percentiles, float), np.asarray(self.ml, float)
@@ -50,20 +52,44 @@ class VolumeDistribution:
         return self.quantile(50)
 
     def quantile(self, percentile: float) -> float:
-        """The volume in ml at a percentile, linear between those known; beyond them the last one."""
+        """The volume at a percentile, linear between those known; beyond them the last one.
+
+        Args:
+            percentile: 0 to 100.
+
+        Returns:
+            ml.
+        """
         return float(np.interp(percentile, self.percentiles, self.ml))
 
     def interval(self, level: float) -> tuple[float, float]:
-        """(lower, upper) in ml of the central interval of `level`, 0 to 1."""
+        """The central interval of a level.
+
+        Args:
+            level: 0 to 1.
+
+        Returns:
+            (lower, upper) in ml.
+        """
         return self.quantile(50 - 50 * level), self.quantile(50 + 50 * level)
 
 
 def from_surface(mask: np.ndarray, sd_mm, spacing) -> np.ndarray:
-    """P(inside) of every voxel [z, y, x] where the surface of `mask` moves along its normal with a Gaussian `sd_mm`.
+    """P(inside) of every voxel where the surface of a mask moves along its normal with a Gaussian SD.
 
-    All of it moves together: Φ(−d / sd) at the signed distance d (mm; positive outside). `sd_mm`: a number, or one for
-    each surface voxel in the order of `np.nonzero(surfaces.surface(mask))`, whose nearest one counts. `spacing` is (x,
-    y, z; mm).
+    All of it is correlated: Φ(−d / SD) at the signed distance d (mm; positive outside).
+
+    Args:
+        mask: bool [z, y, x].
+        sd_mm: a number, or one for each surface voxel in the order of `np.nonzero(surfaces.surface(mask))`, whose
+            nearest one counts.
+        spacing: (x, y, z), mm.
+
+    Returns:
+        [z, y, x], 0 to 1.
+
+    Raises:
+        ValueError: an SD that is NaN or infinite.
     """
     from scipy import ndimage
     from scipy.special import ndtr
@@ -76,7 +102,7 @@ def from_surface(mask: np.ndarray, sd_mm, spacing) -> np.ndarray:
     whole, out = mask, mask.astype(np.float32)
     if not mask.any():
         return out
-    # further than 3 sds from the surface there is nothing to tell
+    # further than 3 SDs from the surface there is nothing to say
     box = bounding_box(mask, [int(3 * float(np.max(sd)) / s) + 2 for s in tuple(spacing)[::-1]])
     mask = mask[box]
     if mask.all():
@@ -109,14 +135,20 @@ def _to_border(mask: np.ndarray, sampling: np.ndarray) -> np.ndarray:
 
 
 def restricted(inside: np.ndarray, labelled: np.ndarray, rule: dict | None = None) -> np.ndarray:
-    """The membership [z, y, x] (float32, 0 to 1) of a structure's voxels: the contour of percentile q is membership > 1
-    − q/100.
+    """The membership of a structure's voxels: the contour of percentile q is membership > 1 − q/100.
 
-    inside: P(p > ½); labelled: the voxels of the contour that is shown, which becomes the median one: what it holds
-    lies above one half, what it does not hold at one half or below. Where the structure's `rule` keeps pieces only
-    (`structures.tidy`), so
-    does every contour: it holds what is connected to the shown one at its own percentile. Nothing shown: all pieces
-    stay. Raises `ValueError` for NaN and for shapes that differ.
+    Args:
+        inside: P(p > ½), [z, y, x].
+        labelled: the contour that is shown, bool [z, y, x]. It becomes the median one: what it holds lies above one
+            half, what it does not hold at one half or below.
+        rule: where it keeps pieces only (`structures.tidy`), so does every contour: it holds what is connected to the
+            shown one at its own percentile. Nothing shown: all pieces stay.
+
+    Returns:
+        float32 [z, y, x], 0 to 1.
+
+    Raises:
+        ValueError: NaN, or shapes that differ.
     """
     inside, labelled = np.asarray(inside, np.float32), np.asarray(labelled, bool)
     if inside.shape != labelled.shape:
@@ -137,12 +169,27 @@ def restricted(inside: np.ndarray, labelled: np.ndarray, rule: dict | None = Non
 
 
 def contour(membership: np.ndarray, percentile: float) -> np.ndarray:
-    """The voxels (bool) of the nested contour of a percentile, 0 to 100."""
+    """The nested contour of a percentile.
+
+    Args:
+        membership: as `restricted` gives it.
+        percentile: 0 to 100.
+
+    Returns:
+        bool [z, y, x].
+    """
     return membership > _thresholds([percentile])[0]
 
 
 def percent(membership: np.ndarray) -> np.ndarray:
-    """Membership as uint8 percent, rounded up: value > 100 − q is the contour of every whole percentile q."""
+    """Membership as a percentile map: value > 100 − q is the contour of every whole percentile q.
+
+    Args:
+        membership: as `restricted` gives it.
+
+    Returns:
+        uint8 [z, y, x], percent, rounded up.
+    """
     out = np.zeros(membership.shape, np.uint8)
     some = membership > 0
     out[some] = np.searchsorted(_thresholds(range(100, 0, -1)), membership[some].astype(np.float32), "left")
@@ -155,7 +202,16 @@ def _thresholds(percentiles) -> np.ndarray:
 
 
 def of_membership(structure: str, membership: np.ndarray, ml_per_voxel: float) -> VolumeDistribution:
-    """The volumes of the nested contours at `PERCENTILES`."""
+    """The volumes of the nested contours at `PERCENTILES` (Eaton-Rosen 2018, Sec. 2.2).
+
+    Args:
+        structure: its name.
+        membership: as `restricted` gives it.
+        ml_per_voxel: volume of a voxel.
+
+    Returns:
+        The distribution, ml.
+    """
     # one sort of the few voxels that are in any contour serves all percentiles
     values = np.sort(membership[membership > 0], axis=None)
     counts = values.size - np.searchsorted(values, _thresholds(PERCENTILES), "right")

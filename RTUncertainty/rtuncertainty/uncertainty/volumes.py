@@ -15,8 +15,14 @@ SURE = 0.0025
 
 @dataclass
 class Volume:
-    """A structure's volume and its interval in ml at a nominal `level`, both bounds NaN where the model's card has no
-    calibration for it (`calibrated`): samples alone say too little (`VolumeDistribution`).
+    """A structure's volume and its interval.
+
+    Attributes:
+        structure: its name.
+        volume_ml: of the contour that is shown.
+        lower_ml, upper_ml: NaN where not calibrated: samples alone say too little (`VolumeDistribution`).
+        level: nominal, of the interval.
+        calibrated: whether the model's card has a calibration for it.
     """
 
     structure: str
@@ -28,10 +34,20 @@ class Volume:
 
 
 def probability_of_being_inside(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """P(p > ½) for a foreground probability p with these moments over the samples, taken as a Beta distribution.
+    """P(p > ½) for a foreground probability p, taken as a Beta distribution with its moments over the samples.
 
-    Same shapes in and out. A voxel without spread, or one that is `SURE`, counts as in or out by its mean; a variance
-    at or beyond what a probability can have, m(1 − m), is a coin toss with mean m. Raises `ValueError` for NaN.
+    A voxel without variance, or one that is `SURE`, counts as in or out by its mean; a variance at or beyond what a
+    probability can have, m(1 − m), is a coin toss with mean m.
+
+    Args:
+        mean: any shape.
+        variance: of the same shape.
+
+    Returns:
+        The same shape.
+
+    Raises:
+        ValueError: NaN or infinite moments.
     """
     mean, variance = np.clip(np.asarray(mean), 0.0, 1.0), np.asarray(variance)
     if not (np.isfinite(mean).all() and np.isfinite(variance).all()):

@@ -62,7 +62,7 @@ def write(out: Path, patients: int = 15, seed: int = 0, misregistered: bool = Tr
             truth.mkdir(parents=True)
             sitk.WriteImage(pelvis.ct, str(truth / "ct.nii.gz"), useCompression=True)
             unfinished.rename(folder)  # a patient's folder appears when all that belongs to him is there
-        print(f"{name}: {_told(pelvis)}", flush=True)
+        print(f"{name}: {_description(pelvis)}", flush=True)
     return folders
 
 
@@ -138,15 +138,15 @@ def prepare_cohort(out: Path, patients: int = 15, seed: int = 0, misregistered: 
                 save_case(true, out / "truth" / path.name, facts)
                 case = misregister(true, pelvis)
                 facts["mae_to_truth"] = round(float(np.abs(case.ct - true.ct)[case.region].mean()), 4)
-            overlay(case, out / "overlays" / f"{name}.png", f"{name}   {_told(pelvis)}")
+            overlay(case, out / "overlays" / f"{name}.png", f"{name}   {_description(pelvis)}")
             save_case(case, path, facts)
-            print(f"{name}: {_told(pelvis)}", flush=True)
+            print(f"{name}: {_description(pelvis)}", flush=True)
         rows.append({"case": name, "kept": "yes", "why": ""} | facts)
     write_csv(out / "prepare.csv", rows)
     return rows
 
 
-def _told(pelvis: DigitalPelvis) -> str:
+def _description(pelvis: DigitalPelvis) -> str:
     f = pelvis.facts
     return (
         f"prostate {f['prostate_ml']:.0f} ml, bladder {f['bladder_ml']:.0f} ml (CT {f['bladder_ml_at_ct']:.0f} ml), "

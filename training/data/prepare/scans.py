@@ -139,8 +139,8 @@ def _run(data, out, options):
                 f"{rule.name}_ml": known["ml"] or "",
             }
         )
-        told = f"{known['ml']} ml" if known["ml"] else "without labels"
-        print(f"{source.name}: {' × '.join(map(str, known['voxels']))} voxels, {told}", flush=True)
+        description = f"{known['ml']} ml" if known["ml"] else "without labels"
+        print(f"{source.name}: {' × '.join(map(str, known['voxels']))} voxels, {description}", flush=True)
     _require_one_size([f["spacing_mm"] for f in facts.values()], options.spacing)
     digests = {r["case"]: facts[r["case"]]["digest"] for r in rows if r["case"] in facts}
     rows = arranged(by_content(rows, stated, digests), options.validation, rule.name)
@@ -311,9 +311,12 @@ def _fingerprint(source: ScanSource) -> str:
         for p in (getattr(place, "files", None) or [getattr(place, "path", place)])
         if p is not None
     ]
-    told = [(str(p), Path(p).stat().st_size, Path(p).stat().st_mtime_ns) for p in files if isinstance(p, (str, Path))]
-    said = [told, [str(r) for r in source.rules]] if source.rules else told
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+    description = [
+        (str(p), Path(p).stat().st_size, Path(p).stat().st_mtime_ns) for p in files if isinstance(p, (str, Path))
+    ]
+    if source.rules:
+        description = [description, [str(r) for r in source.rules]]
+    return hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]
 
 
 def prepared(source: ScanSource, rule, options: dict) -> tuple[scan.Scan, list[Finding], dict]:

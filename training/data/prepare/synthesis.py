@@ -228,7 +228,7 @@ def _run(data: Path, out: Path, only, dataset: layouts.Dataset, options: Options
     for sub in ("cases", "overlays"):
         make_folder(out / sub)
     rows, findings = [], {}
-    started = told = time.monotonic()
+    started = reported = time.monotonic()
     work = _prepared, sources, processes, out, options, rules, dataset.layout == "dicom"
     made = parallel.over(*work, apart=options.register != "none" and any(s.ct is not None for s in sources))
     for number, (source, (row, found, lines)) in enumerate(zip(sources, made), 1):
@@ -236,8 +236,8 @@ def _run(data: Path, out: Path, only, dataset: layouts.Dataset, options: Options
         findings[source.name] = found
         print("\n".join(lines), flush=True)
         now = time.monotonic()
-        if now - told > TELL_EVERY and number < len(sources):
-            told, left = now, (now - started) / number * (len(sources) - number)
+        if now - reported > TELL_EVERY and number < len(sources):
+            reported, left = now, (now - started) / number * (len(sources) - number)
             print(f"{number} of {len(sources)} cases, about {duration(left)} left", flush=True)
     found = checks.rows(findings)
     if only:  # what is known of the others stays
@@ -273,10 +273,10 @@ def _prepared(
     row = {"case": source.name, "kept": "no" if why else "yes", "why": why} | {
         k: round(v, 4) for k, v in scores.items()
     }
-    told = "".join(f"  {k} {scores[v]:.3g}" for k, v in fit.items()) + (
+    reported = "".join(f"  {k} {scores[v]:.3g}" for k, v in fit.items()) + (
         f"  moved {scores['shift_mm']:.1f} mm" if scores else ""
     )
-    lines = [f"{source.name}: {'dropped, ' + why if why else 'kept'}{told}"]
+    lines = [f"{source.name}: {'dropped, ' + why if why else 'kept'}{reported}"]
     return row, found, lines + [f"  {note}" for note in source.notes if notes]
 
 

@@ -9,12 +9,21 @@ from . import figures, significance, store, tables
 
 
 def run(folders: dict[str, Path | list[Path]], out: Path, reference: str | None = None) -> Path:
-    """Compare the networks in `folders` (name → folder with rows.json, or one folder a fold); returns comparison.md.
+    """Compares networks and baselines.
 
-    Writes to `out`: comparison.md (all tables), comparison.csv (every number), summary.csv (mean and sd),
-    significance.csv (every test) and the figures of `figures.NAMES`. With `reference` all are tested against that
-    network or baseline, otherwise every pair of networks. Raises `SystemExit` as `store.gather` does, and for a
-    reference that is not among them.
+    Writes comparison.md (all tables), comparison.csv (every number), summary.csv (mean and SD), significance.csv (every
+    test) and the figures of `figures.NAMES`.
+
+    Args:
+        folders: name → folder with rows.json, or one folder a fold.
+        out: where to.
+        reference: the network or baseline against which all are tested; None: every pair of networks.
+
+    Returns:
+        comparison.md.
+
+    Raises:
+        SystemExit: as of `store.gather`, and for a reference that is not among them.
     """
     networks = store.gather(folders)
     names = [n.name for n in networks]

@@ -13,16 +13,26 @@ from scipy import stats
 from ...core.files import replaced
 from .store import Network
 
-# Okabe and Ito's colours, told apart with any colour vision; networks beyond the seventh come dashed
+# Okabe and Ito's colours, distinct with any colour vision; networks beyond the seventh come dashed
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222")
 DASHES = ("-", "--", "-.")
 NAMES = ("bone_dice.png", "z_histogram.png", "calibration.png", "sparsification.png")
 
 
 def mean_curve(network: Network, curve: str, x: str, y: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """(x, mean over patients of y, number of patients with a value) of a curve, or None when no patient has it.
+    """A curve, mean over patients.
 
-    Raises `SystemExit` when patients have it at different points.
+    Args:
+        network: with its curves.
+        curve: its name.
+        x: name of its axis.
+        y: name of its axis.
+
+    Returns:
+        (x, mean of y, number of patients with a value), or None when no patient has it.
+
+    Raises:
+        SystemExit: patients have it at different points.
     """
     found = [c[curve] for c in network.curves if curve in c]
     if not found:
@@ -37,7 +47,15 @@ def mean_curve(network: Network, curve: str, x: str, y: str) -> tuple[np.ndarray
 
 
 def write(networks: list[Network], out: Path) -> list[Path]:
-    """Draw into `out` what there is to draw of NAMES (without any sd there is only the first); returns the paths."""
+    """Draws what there is to draw of `NAMES`; without any SD there is only the first.
+
+    Args:
+        networks: all in one figure.
+        out: the folder.
+
+    Returns:
+        The figures' paths.
+    """
     styles, known = _styles(networks), []
     for name, draw in zip(NAMES, (_bone_dice, _z_histogram, _calibration, _sparsification)):
         path = out / name

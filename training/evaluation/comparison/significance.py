@@ -18,17 +18,28 @@ HIGHER_IS_BETTER = ("Dice", "fuzzy Dice", "PSNR", "SSIM", "MS-SSIM", "Spearman")
 
 @dataclass
 class Test:
-    """Network `a` against `b` in one metric over the patients that have it in both."""
+    """A network against another in one metric over the patients that have it in both.
+
+    Attributes:
+        metric: its name.
+        a, b: the networks.
+        n: patients.
+        different: patients in whom the two differ; the test stands on these.
+        median: of a − b.
+        p: of the test.
+        p_holm: corrected.
+        family: tests that were corrected together.
+    """
 
     metric: str
     a: str
     b: str
-    n: int  # patients
-    different: int  # patients in whom the two differ; the test stands on these
-    median: float  # of a − b
+    n: int
+    different: int
+    median: float
     p: float
     p_holm: float = math.nan
-    family: int = 0  # tests that were corrected together
+    family: int = 0
 
     @property
     def smallest(self) -> float:
@@ -44,9 +55,16 @@ class Test:
 
 
 def signed_rank(a, b) -> tuple[int, float]:
-    """(n, p) of the two-sided Wilcoxon signed-rank test of paired values, n being the pairs that differ.
+    """The two-sided Wilcoxon signed-rank test of paired values.
 
-    scipy's p: exact up to 50 pairs without ties and up to 13 with ties. No pair that differs: p = 1.
+    scipy's p: exact up to 50 pairs without ties and up to 13 with ties.
+
+    Args:
+        a: [n].
+        b: [n].
+
+    Returns:
+        (pairs that differ, p); p = 1 where none does.
     """
     difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
     # rows are kept to six digits; what differs beyond them is a tie
@@ -57,7 +75,14 @@ def signed_rank(a, b) -> tuple[int, float]:
 
 
 def holm(p) -> list[float]:
-    """Holm's step-down correction (Holm 1979) of several p-values, in their order."""
+    """Holm's step-down correction (Holm 1979).
+
+    Args:
+        p: several p-values.
+
+    Returns:
+        Corrected, in their order.
+    """
     order = np.argsort(p, kind="stable")
     steps = np.maximum.accumulate(np.asarray(p, np.float64)[order] * np.arange(len(p), 0, -1))
     corrected = np.empty(len(p))
@@ -66,8 +91,14 @@ def holm(p) -> list[float]:
 
 
 def metrics_of(networks: list[Network]) -> dict[str, dict[str, list[float]]]:
-    """The metrics that can be better or worse: name → network → values over patients. The z-scores' mean and sd come
-    as |z mean| and |z sd − 1|."""
+    """The metrics that can be better or worse. The z-scores' mean and SD come as |z mean| and |z sd − 1|.
+
+    Args:
+        networks: over the same patients.
+
+    Returns:
+        name → network → values over patients.
+    """
     found = {}
     for column in networks[0].rows[0]:
         if column.startswith((*LOWER_IS_BETTER, *HIGHER_IS_BETTER)) and column != "AUSE random":
@@ -78,10 +109,14 @@ def metrics_of(networks: list[Network]) -> dict[str, dict[str, list[float]]]:
 
 
 def run(networks: list[Network], reference: str | None = None) -> list[Test]:
-    """Tests in every metric: each network and baseline against `reference`, or every pair of networks without
-    baselines.
+    """Tests in every metric. Holm's correction takes the tests of one metric together.
 
-    Holm's correction takes the tests of one metric together. Where fewer than two networks have a metric there is none.
+    Args:
+        networks: over the same patients.
+        reference: what each network and baseline is tested against; None: every pair of networks without baselines.
+
+    Returns:
+        The tests; none of a metric that fewer than two networks have.
     """
     names = [n.name for n in networks if reference or not n.baseline]
     pairs = [(n, reference) for n in names if n != reference] if reference else list(combinations(names, 2))

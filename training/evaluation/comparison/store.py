@@ -15,7 +15,14 @@ FILE = "rows.json"
 
 @dataclass
 class Network:
-    """A network's (or baseline's) rows and curves, one a patient, sorted by the patients' names."""
+    """A network's (or baseline's) rows and curves, one a patient, sorted by the patients' names.
+
+    Attributes:
+        name: of the network.
+        rows: `score.run_case` of each patient.
+        curves: `score.curves` of each patient.
+        baseline: whether it is one.
+    """
 
     name: str
     rows: list[dict]
@@ -24,6 +31,7 @@ class Network:
 
     @property
     def cases(self) -> list[str]:
+        """The patients' names."""
         return [row["case"] for row in self.rows]
 
     def column(self, name: str) -> list[float]:
@@ -39,10 +47,18 @@ def write(
     records: dict[str, dict],
     baselines: dict[str, dict[str, dict]],
 ) -> Path:
-    """Write `folder`/rows.json.
+    """Writes rows.json.
 
-    `card`: the bundle's; `training`: the patients it was trained on; `records`: `score.record` by patient;
-    `baselines`: the same by the baseline's name.
+    Args:
+        folder: where to.
+        card: the bundle's.
+        samples: T.
+        training: the patients it was trained on.
+        records: `score.record` by patient.
+        baselines: the same by the baseline's name.
+
+    Returns:
+        The file.
     """
     found = {
         "format": FORMAT,
@@ -58,7 +74,17 @@ def write(
 
 
 def read(folder: Path) -> dict:
-    """What `write` wrote, NaN where there was no number. Raises `SystemExit` for a file that is missing or not ours."""
+    """What `write` wrote, NaN where there was no number.
+
+    Args:
+        folder: with rows.json.
+
+    Returns:
+        Its content.
+
+    Raises:
+        SystemExit: a file that is missing or not ours.
+    """
     path = Path(folder) / FILE
     if not path.exists():
         raise SystemExit(f"{path} is missing: run 'python -m training evaluate' on that network first.")
@@ -79,11 +105,18 @@ def read(folder: Path) -> dict:
 
 
 def gather(folders: dict[str, Path | list[Path]]) -> list[Network]:
-    """The networks in `folders` by name, then the baselines, all over the same patients.
+    """The networks by name, then the baselines, all over the same patients.
 
-    A network may have several folders, one for each fold of a cross-validation; a patient may be in one of them only.
-    Raises `SystemExit` when networks differ in patients, in what these were compared with, in the patients they were
-    trained on (then the baselines differ too), or in their columns; or when a patient was trained on.
+    Args:
+        folders: name → folder, or several, one for each fold of a cross-validation; a patient may be in one of them
+            only.
+
+    Returns:
+        With their rows and curves.
+
+    Raises:
+        SystemExit: networks differ in patients, in what these were compared with, in the patients they were trained on
+            (then the baselines differ too), or in their columns; or a patient was trained on.
     """
     if not folders:
         raise SystemExit("no network to compare; give at least one folder with rows.json.")

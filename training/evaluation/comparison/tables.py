@@ -39,7 +39,15 @@ def structures(networks: list[Network]) -> list[str]:
 
 
 def cell(values, digits: int) -> str:
-    """Mean ± sd (n − 1) over patients; "(n = …)" where some have no value, "–" where none has."""
+    """Mean ± SD (n − 1) over patients.
+
+    Args:
+        values: one a patient, NaN where there is none.
+        digits: behind the point.
+
+    Returns:
+        "(n = …)" besides where some have no value, "–" where none has.
+    """
     found = np.array([v for v in values if not math.isnan(v)])
     if found.size == 0:
         return "–"
@@ -57,7 +65,15 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
 
 
 def table(networks: list[Network], columns: dict[str, tuple[str, int]]) -> str:
-    """One row a network, mean ± sd over patients; `columns`: heading → (metric, digits)."""
+    """One row a network, mean ± SD over patients.
+
+    Args:
+        networks: the rows.
+        columns: heading → (metric, digits).
+
+    Returns:
+        Markdown.
+    """
     return markdown(
         ["network", *columns], [[n.name, *(cell(n.column(c), d) for c, d in columns.values())] for n in networks]
     )
@@ -111,7 +127,7 @@ def document(networks: list[Network]) -> str:
             "z sd, air": ("z sd air", 2),
             "beyond 3 sd": ("beyond 3 SD", 4),
         }
-        doubt = {
+        uncertainty = {
             "AUSE": ("AUSE", 3),
             "AUSE of a random order": ("AUSE random", 3),
             "Spearman": ("Spearman |error| and sd", 2),
@@ -129,7 +145,7 @@ def document(networks: list[Network]) -> str:
             "length of z "
             "(at least 10 mm); with few voxels a poor fit may pass, and below 20 there is no test.",
             "## Uncertainty",
-            table(sure, doubt),
+            table(sure, uncertainty),
             "AUSE: area between the sparsification curve by predictive sd and the oracle's, relative to the MAE (0 is "
             "a perfect ranking). ECE: mean distance of the observed from the nominal coverage of 10 to 95 % intervals. "
             "SDs in HU.",
@@ -148,7 +164,16 @@ def _z_table(networks, columns):
 
 
 def significance(tests: list[Test], names: list[str], reference: str | None) -> str:
-    """The tests as Markdown: against `reference` one row a network, otherwise a square table for each of MAIN."""
+    """The tests as tables.
+
+    Args:
+        tests: all.
+        names: of the networks.
+        reference: one row a network against it; None: a square table for each of `MAIN`.
+
+    Returns:
+        Markdown.
+    """
     if not tests:
         return "Nothing to test: a test needs two networks that have a metric in common.\n"
     found = {(t.metric, t.a, t.b): t for t in tests}
@@ -206,7 +231,15 @@ def _p(test: Test | None, name: str) -> str:
 
 
 def csv_text(head: list[str], rows) -> str:
-    """Rows as CSV; numbers with six digits, empty where there is none."""
+    """Rows as CSV; numbers with six digits, empty where there is none.
+
+    Args:
+        head: names of the columns.
+        rows: sequences.
+
+    Returns:
+        The file's content.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
@@ -224,7 +257,7 @@ def rows_csv(networks: list[Network]) -> str:
 
 
 def summary_csv(networks: list[Network]) -> str:
-    """Network, metric, n, mean, sd over patients."""
+    """Network, metric, n, mean, SD over patients."""
     rows = []
     for network in networks:
         for column in network.rows[0]:

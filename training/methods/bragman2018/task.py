@@ -10,14 +10,28 @@ from . import loss
 
 
 class HighResTask(Synthesis):
-    """M1, M2a: half the squared error, or cross-entropy. M2b: the likelihood with a variance for every voxel. M3: both
-    tasks, weighed by one learnt variance each. M4: both likelihoods."""
+    """The training of M1 to M4 (Bragman 2018, Sec. 2).
+
+    M1, M2a: half the squared error, or cross-entropy. M2b: the likelihood with a variance for every voxel. M3: both
+    tasks, weighed by one learnt variance each. M4: both likelihoods.
+
+    Args:
+        config: `Bragman2018`.
+    """
 
     def __init__(self, config: Config):
         super().__init__(config)
         self.weights = loss.HomoscedasticWeights(1, 1, config.printed) if config.network == "m3" else None
 
     def losses(self, batch) -> dict:
+        """The terms and their sum "loss" (L = L₁ + L₂).
+
+        Args:
+            batch: of `PatchDataset`: mr, ct (HU) [n, 1, y, x]; labels, weight [n, y, x].
+
+        Returns:
+            {term: scalar}.
+        """
         out = self.run_network(batch)
         terms = {}
         if out.mean is not None:

@@ -18,7 +18,7 @@ from ..elmahdy2021.feed import PairFeed
 AIR = float(normalised(np.float32(AIR_HU)))
 # share of the patches that are centred near an organ
 ON_ORGANS = 0.75
-# augmentation: sd of the three angles (degrees), of log(scale), of the HU's gain and offset; the most sd of added noise
+# augmentation: SD of the three angles (degrees), of log(scale), of the HU's gain and offset; the most SD of added noise
 # (HU)
 ANGLE, SCALE, GAIN, OFFSET_HU, NOISE_HU = 5.0, 0.06, 0.02, 5.0, 25.0
 # the last three for MR, whose scale is less certain, in SDs of the body; see data.patches
@@ -34,7 +34,14 @@ class VolumeFeed(PairFeed):
     read_case = staticmethod(organ_case.load)
 
     def load(self, config):
-        """As `PairFeed.load`. Raises `SystemExit` besides for a network of several images: a case is one CT."""
+        """As `PairFeed.load`.
+
+        Args:
+            config: the file, for messages.
+
+        Raises:
+            SystemExit: besides, a network of several images: a case is one CT.
+        """
         channels = self.config.network_arguments() | self.config.arguments
         if channels["in_channels"] != 1:
             raise SystemExit(
@@ -51,19 +58,42 @@ class VolumeFeed(PairFeed):
             )
 
     def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> VolumePatches:
-        """Random patches of the training scans from batch `start` on; of several processes each has its part."""
+        """Random patches of the training scans.
+
+        Args:
+            seed: of the patches.
+            start: the first batch.
+            rank: this process, from 0; each has its part.
+            world: how many there are.
+
+        Returns:
+            Endless.
+        """
         c = self.config
         return VolumePatches([self.cases[n] for n in self.training], c.patch, seed, start, c.batch, rank, world)
 
     def whole(self, rank: int = 0, world: int = 1) -> WholeCases:
-        """What a validation looks at: whole scans, of several processes as many for each."""
+        """What a validation looks at: whole scans, of several processes as many for each.
+
+        Args:
+            rank: this process, from 0.
+            world: how many there are.
+
+        Returns:
+            One scan at a time.
+        """
         names = self.validation[rank::world][: max(1, len(self.validation) // world)]
         return WholeCases([self.cases[n] for n in names], tensors)
 
 
 def tensors(case: OrganCase) -> dict:
-    """All of a scan: `image` [1, z, y, x] (normalised), `labels` [z, y, x] (uint8), `known` [z, y, x] (float),
-    `present` [K].
+    """All of a scan.
+
+    Args:
+        case: with its organs.
+
+    Returns:
+        image [1, z, y, x] (normalised), labels [z, y, x] (uint8), known [z, y, x] (float), present [K].
     """
     return {
         "image": torch.from_numpy(case.image)[None],
@@ -74,21 +104,36 @@ def tensors(case: OrganCase) -> dict:
 
 
 def mirrored(classes: list[str]) -> list[int]:
-    """For each organ the place in `classes` of what it is in the mirror: left and right exchanged."""
+    """What each organ is in the mirror: left and right exchanged.
+
+    Args:
+        classes: names of the organs.
+
+    Returns:
+        For each its place in `classes`.
+    """
     swap = {"left": "right", "right": "left"}
     names = ["_".join(swap.get(w, w) for w in c.split("_")) for c in classes]
     return [classes.index(n) if n in classes else k for k, n in enumerate(names)]
 
 
 class VolumePatches(NumberedPatches):
-    """Endless cubic patches of `size` voxels, as `tensors` gives them; `known` is 0 where a patch reaches beyond the
-    scan.
+    """Endless cubic patches as `tensors` gives them; `known` is 0 where a patch reaches beyond the scan.
 
     Three quarters are centred near an organ, each organ as often as any other: the organ is drawn first, then a patient
     who has it, so that one that few have is seen as often. The rest lie anywhere in the body. Every patch is turned and
     scaled a little, mirrored (left and right organs change places) every second time, and its HU are moved and made
     noisy. An organ with a side whose counterpart is not among the classes is never mirrored. Batches are numbered: see
     `NumberedPatches`.
+
+    Args:
+        cases: the training scans.
+        size: voxels along an edge.
+        seed: of the patches.
+        start: as of `NumberedPatches`.
+        batch: as of `NumberedPatches`.
+        rank: as of `NumberedPatches`.
+        world: as of `NumberedPatches`.
     """
 
     def __init__(
@@ -123,7 +168,14 @@ class VolumePatches(NumberedPatches):
         self.can_mirror = not any(s and self.partner[k] == k for k, s in enumerate(sided))
 
     def patch(self, index: int) -> dict:
-        """The patch number `index` of this run."""
+        """One patch of this run.
+
+        Args:
+            index: its number.
+
+        Returns:
+            As of `tensors`.
+        """
         rng = np.random.default_rng((self.seed, index))
         which = int(rng.integers(len(self.cases)))
         places = self.body[which]

@@ -17,14 +17,25 @@ SHOWN = -1.0, 2.0
 
 
 class OrganTask(Task):
-    """Cross-entropy, of HR-hetero the likelihood under noisy logits, plus `dice` times the Dice loss, which the paper
-    has not: small organs are learnt in a tenth of the steps with it. Organs that were not drawn in a patient count
-    as unknown."""
+    """The training on CTs with organs, some of which were not drawn: those count as unknown (Eaton-Rosen 2018, Sec. 2).
+
+    Cross-entropy, of HR-hetero the likelihood under noisy logits, plus `dice` times the Dice loss, which the paper has
+    not: small organs are learnt in a tenth of the steps with it.
+    """
 
     def on_train_start(self):
+        """Lightning's; puts frozen normalisations back into evaluation mode."""
         self.train()  # Lightning leaves modules in the mode they are in, and new ones have their normalisation on
 
     def train(self, mode: bool = True):
+        """As of torch, but that frozen normalisations stay in evaluation mode.
+
+        Args:
+            mode: training or evaluation.
+
+        Returns:
+            The module.
+        """
         super().train(mode)
         if self.config.freeze_norm:
             for module in self.network.modules():
@@ -34,13 +45,23 @@ class OrganTask(Task):
 
     @property
     def settle_batches(self):
+        """See `Task.settle_batches`; 0 with `freeze_norm`."""
         return 0 if self.config.freeze_norm else self.config.settle_batches
 
     def losses(self, batch) -> dict:
-        """The terms and their weighted sum "loss", for a batch of `VolumePatches`."""
+        """The terms and their weighted sum "loss".
+
+        Args:
+            batch: of `VolumePatches`.
+
+        Returns:
+            {term: scalar}.
+        """
         out = self.run_network(batch)
         labels, known = batch["labels"].long(), batch["known"]
-        weight = known * torch.where(labels > 0, self.config.organ_weight, 1.0)
+        # what helps to find organs ends together: the last steps see the paper's likelihood alone
+        finding = self.global_step < self.config.dice_until * self.config.steps
+        weight = known * torch.where(labels > 0, self.config.organ_weight if finding else 1.0, 1.0)
         if getattr(out, "sd", None) is None:
             likelihood, p = loss.cross_entropy(out.logits, labels, batch["present"], weight)
         else:
@@ -48,10 +69,14 @@ class OrganTask(Task):
                 out.logits, out.sd, labels, batch["present"], weight, self.config.noise_samples
             )
         dice = loss.dice(p, labels, batch["present"], known)
-        weight_of_dice = self.config.dice if self.global_step < self.config.dice_until * self.config.steps else 0.0
-        return {"likelihood": likelihood, "dice": dice, "loss": likelihood + weight_of_dice * dice}
+        return {
+            "likelihood": likelihood,
+            "dice": dice,
+            "loss": likelihood + (self.config.dice if finding else 0.0) * dice,
+        }
 
     def on_validation_epoch_start(self):
+        """Lightning's; empties the sums."""
         self.sums = torch.zeros(2, self.network.classes - 1, dtype=torch.float64, device=self.device)
 
     def validation_step(self, batch, index):
@@ -75,6 +100,7 @@ class OrganTask(Task):
             self.sums[1, k - 1] += there.sum()
 
     def on_validation_epoch_end(self):
+        """Lightning's; logs the Dice of each organ and the score, 1 − their mean."""
         sums = total(self.sums)
         drawn = sums[1] > 0
         dice = sums[0] / sums[1].clamp_min(1)
@@ -83,4 +109,5 @@ class OrganTask(Task):
         self.log("val/score", (1 - dice[drawn].mean()).float())
 
     def configure_optimizers(self):
+        """Adam (Eaton-Rosen 2018, Sec. 2) with the config's schedule."""
         return schedule.configured(torch.optim.Adam(self.parameters(), lr=self.config.learning_rate), self.config)

@@ -30,4 +30,5 @@ class Elmahdy2021(Config):
     )
 
     def patch_fault(self):
+        """See `Config.patch_fault`."""
         return "a multiple of 4 from 44 on is needed" if self.patch < 44 or self.patch % 4 else None

@@ -20,11 +20,22 @@ from ...data.pair_case import PairCase
 def sides(
     table: Path, folds: int, fold: int, command: str = "pairs", unit: str = "pairs", cross_fit: bool = False
 ) -> tuple[list[str], list[str]]:
-    """(training, validation) cases of prepare.csv, by patient: as the data say; or where they do not, or with
-    `cross_fit` in any case, the patients of `fold` validate (`provenance.deal`).
+    """The cases of prepare.csv on either side, by patient: as the data say; or where they do not, or with `cross_fit`
+    in any case, the patients of one fold validate (`provenance.deal`).
 
-    `command` writes that table, `unit` is what it calls its cases. Raises `SystemExit` where it is missing or one side
-    is empty.
+    Args:
+        table: prepare.csv.
+        folds: how many parts.
+        fold: the one that validates, from 0.
+        command: what writes that table.
+        unit: what it calls its cases.
+        cross_fit: deal all patients even where the data say who validates.
+
+    Returns:
+        (training, validation).
+
+    Raises:
+        SystemExit: the table is missing, one side is empty, or there is no such fold.
     """
     if not table.exists():
         raise SystemExit(f"{table} is missing: run 'python -m training {command}' first.")
@@ -49,9 +60,17 @@ def sides(
 
 
 class PairFeed:
-    """The pairs of a run: `training` and `validation` are their names; no patient is on both sides."""
+    """The pairs of a run: `training` and `validation` are their names; no patient is on both sides.
 
-    # what prepared them, what they are called, and how many classes a network has that is not told
+    Args:
+        prepared: the prepared folder.
+        config: of the run.
+
+    Raises:
+        SystemExit: as of `sides`.
+    """
+
+    # what prepared them, what they are called, and how many classes a network has where nothing is said
     command, unit, classes = "pairs", "pairs", 5
     read_case = staticmethod(pair_case.load)
 
@@ -63,8 +82,13 @@ class PairFeed:
         self.cases: dict[str, PairCase] = {}
 
     def load(self, config: Path) -> None:
-        """Read all of them. Raises `SystemExit` where the network's classes are not theirs, or one occurs in none to
-        train on.
+        """Reads all of them.
+
+        Args:
+            config: the file, for messages.
+
+        Raises:
+            SystemExit: the network's classes are not theirs, or one occurs in none to train on.
         """
         self.cases = {n: self.read_case(self.prepared / "cases" / f"{n}.npz") for n in self.training + self.validation}
         classes = next(iter(self.cases.values())).classes
@@ -82,21 +106,46 @@ class PairFeed:
             )
 
     def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> PairPatches:
-        """Random patches of the training pairs from batch `start` on; of several processes each has its part."""
+        """Random patches of the training pairs.
+
+        Args:
+            seed: of the patches.
+            start: the first batch.
+            rank: this process, from 0; each has its part.
+            world: how many there are.
+
+        Returns:
+            Endless.
+        """
         c = self.config
         return PairPatches(
             [self.cases[n] for n in self.training], c.patch, seed, start, c.batch, rank, world, c.rare_organs
         )
 
     def whole(self, rank: int = 0, world: int = 1) -> WholeCases:
-        """What a validation looks at: whole pairs, of several processes as many for each."""
+        """What a validation looks at: whole pairs, of several processes as many for each.
+
+        Args:
+            rank: this process, from 0.
+            world: how many there are.
+
+        Returns:
+            One pair at a time.
+        """
         names = self.validation[rank::world][: max(1, len(self.validation) // world)]
         return WholeCases([self.cases[n] for n in names], tensors)
 
 
 def tensors(case: PairCase) -> dict:
-    """All of a pair as tensors: `fixed`, `moving` [1, z, y, x] (normalised), `fixed_labels`, `moving_labels` [z, y, x]
-    (uint8), `known` and `body` [1, z, y, x] (float), `present` [K]."""
+    """All of a pair.
+
+    Args:
+        case: with its scans and labels.
+
+    Returns:
+        fixed, moving [1, z, y, x] (normalised); fixed_labels, moving_labels [z, y, x] (uint8); known, body [1, z, y, x]
+        (float); present [K].
+    """
     present = torch.tensor([float(c in case.present) for c in case.classes])
     return {
         "fixed": torch.from_numpy(normalised(case.daily))[None],
@@ -114,11 +163,20 @@ OUTSIDE = {"fixed": float(normalised(np.float32(AIR_HU))), "moving": float(norma
 
 
 class PairPatches(NumberedPatches):
-    """Endless cubic patches of `size` voxels (a multiple of 4, at least 44), as `tensors` gives them.
+    """Endless cubic patches as `tensors` gives them.
 
-    Two thirds are centred near an organ of a patient, each organ as often as any other that he has (`rare`: as any
-    other at all, by drawing the organ before the patient), the rest anywhere in the body. Batches are numbered: see
-    `NumberedPatches`.
+    Two thirds are centred near an organ of a patient, each organ as often as any other that he has, the rest anywhere
+    in the body. Batches are numbered: see `NumberedPatches`.
+
+    Args:
+        cases: the training pairs.
+        size: voxels along an edge, a multiple of 4, at least 44.
+        seed: of the patches.
+        start: as of `NumberedPatches`.
+        batch: as of `NumberedPatches`.
+        rank: as of `NumberedPatches`.
+        world: as of `NumberedPatches`.
+        rare: each organ as often as any other at all, by drawing the organ before the patient.
     """
 
     def __init__(
@@ -148,7 +206,14 @@ class PairPatches(NumberedPatches):
         self.having = [places for places in found if places]
 
     def patch(self, index: int) -> dict:
-        """The patch number `index` of this run."""
+        """One patch of this run.
+
+        Args:
+            index: its number.
+
+        Returns:
+            As of `tensors`.
+        """
         rng = np.random.default_rng((self.seed, index))
         which = rng.integers(len(self.cases))
         points, organs = self.body[which], [p for p in self.organs[which].values() if len(p)]

@@ -14,23 +14,48 @@ ABSENT = 50.0
 
 
 def one_hot(labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """Labels [n, z, y, x] as [n, classes − 1, z, y, x] without the background."""
+    """Labels as one channel each, without the background.
+
+    Args:
+        labels: [n, z, y, x].
+        classes: K, background included.
+
+    Returns:
+        float32 [n, K − 1, z, y, x].
+    """
     return torch.stack([(labels == k).float() for k in range(1, classes)], 1)
 
 
 def ncc_loss(fixed, warped, valid):
-    """1 − the correlation of each pair, mean over the batch; see `rtuncertainty.deformation.objective.correlation`."""
+    """1 − the correlation of each pair, mean over the batch (Elmahdy 2021, Eq. 2); see
+    `deformation.objective.correlation`.
+
+    Args:
+        fixed: [n, 1, z, y, x].
+        warped: [n, 1, z, y, x].
+        valid: [n, 1, z, y, x].
+
+    Returns:
+        A scalar.
+    """
     correlation = objective.correlation(fixed, warped, valid)
     return total((1 - correlation).sum()) / total(correlation.new_tensor(float(len(correlation))))
 
 
 def overlap_loss(found, truth, present, valid, absent: float = 0.0):
-    """1 − Dice of each structure that was drawn, mean over them.
+    """1 − Dice of each structure that was drawn, mean over them (Elmahdy 2021, Eq. 1, with squared denominators).
 
-    found, truth [n, K, z, y, x]: probabilities or one-hot labels without the background; present [n, K]: 1 where the
-    structure was drawn in this patient; valid [n, 1, z, y, x]. A structure that is drawn but lies in no part of a patch
-    has nothing to overlap with, and is left out; with `absent` > 0 (voxels) its loss is Σp² / (Σp² + absent) instead,
-    so that what is found where nothing is costs something.
+    Args:
+        found: probabilities or one-hot labels without the background, [n, K, z, y, x].
+        truth: the same, true ones.
+        present: 1 where the structure was drawn in this patient, [n, K].
+        valid: 1 where a voxel counts, [n, 1, z, y, x].
+        absent: 0: a structure that is drawn but lies in no part of a patch has nothing to overlap with, and is left
+            out; above 0 (voxels) its loss is Σp² / (Σp² + absent) instead, so that what is found where nothing is costs
+            something.
+
+    Returns:
+        A scalar.
     """
     there = ((truth * valid).sum((2, 3, 4)) > 0).to(found.dtype)
     loss, counted = 1 - objective.soft_dice(found, truth, valid), present * there

@@ -20,19 +20,35 @@ from .loss import ABSENT, one_hot
 
 
 def network_input(batch: dict, classes: int) -> torch.Tensor:
-    """[n, 3, z, y, x]: daily CT, planning CT, planning labels scaled to 0 … 1."""
+    """Daily CT, planning CT, planning labels scaled to 0 … 1.
+
+    Args:
+        batch: of `PairPatches`.
+        classes: K, background included.
+
+    Returns:
+        [n, 3, z, y, x].
+    """
     labels = batch["moving_labels"][:, None].float() / (classes - 1)
     return torch.cat([batch["fixed"], batch["moving"], labels], 1)
 
 
 def swapped(batch: dict) -> dict:
-    """The batch and behind it the same with daily and planning scan exchanged (Sec. III-B)."""
+    """The batch and behind it the same with daily and planning scan exchanged (Elmahdy 2021, Sec. III-B).
+
+    Args:
+        batch: of `PairPatches`.
+
+    Returns:
+        Of twice the size.
+    """
     other = {"fixed": "moving", "moving": "fixed", "fixed_labels": "moving_labels", "moving_labels": "fixed_labels"}
     return {k: torch.cat([v, batch[other.get(k, k)]]) for k, v in batch.items()}
 
 
 class JointTask(Task):
-    """L = w0·NCC + w1·DSC(warped) + w2·DSC(segmented) + `bending`·bending energy, mean over the three levels (Eq. 6).
+    """L = w0·NCC + w1·DSC(warped) + w2·DSC(segmented) + `bending`·bending energy, mean over the three levels (Elmahdy
+    2021, Eq. 6).
 
     Seg has the third term only, Reg the first and the last; JRS-reg is Reg with the second. The weights are those of
     `weighting`; that of the bending energy is fixed.
@@ -42,6 +58,9 @@ class JointTask(Task):
     third term, which the paper has not; a model that shows entropy needs it. Voxels of organs weigh `organ_weight`
     times as much in it: background is fifty times as large, and small organs that are not found yet become background
     without.
+
+    Args:
+        config: `Elmahdy2021`.
     """
 
     LAYOUT = torch.contiguous_format
@@ -54,10 +73,18 @@ class JointTask(Task):
         self.weights = weighting.build(config.weighting, terms)
 
     def run_network(self, batch):
+        """The network's output for a batch of `PairPatches`, see `JointOutput`."""
         return self.network(network_input(batch, self.classes))
 
     def losses(self, batch) -> dict:
-        """The terms and their weighted sum "loss", for a batch of `PairPatches`."""
+        """The terms and their weighted sum "loss".
+
+        Args:
+            batch: of `PairPatches`.
+
+        Returns:
+            {term: scalar}.
+        """
         out = self.run_network(batch)
         terms: dict = {}
         for level in range(len(LEVELS)):
@@ -94,9 +121,11 @@ class JointTask(Task):
         return found
 
     def training_step(self, batch, index):
+        """Lightning's; the scans of every batch are exchanged too."""
         return super().training_step(swapped(batch), index)
 
     def on_validation_epoch_start(self):
+        """Lightning's; empties the sums."""
         self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
 
     def validation_step(self, batch, index):
@@ -127,6 +156,7 @@ class JointTask(Task):
                 self.sums[2 * path + 1] += there.sum()
 
     def on_validation_epoch_end(self):
+        """Lightning's; logs the Dice of each path and the score, 1 − their mean."""
         sums = total(self.sums)
         dice = {
             n: (sums[2 * i] / sums[2 * i + 1]).float()
@@ -137,5 +167,6 @@ class JointTask(Task):
         self.log("val/score", 1 - sum(dice.values()) / len(dice))
 
     def configure_optimizers(self):
+        """RAdam (Elmahdy 2021, Sec. III-B) with the config's schedule."""
         # the homoscedastic weights are parameters of this module, and so in the optimiser
         return schedule.configured(torch.optim.RAdam(self.parameters(), lr=self.config.learning_rate), self.config)

@@ -14,14 +14,19 @@ class EqualWeights(nn.Module):
     """The sum of the losses."""
 
     def forward(self, losses):
+        """The sum of scalar losses."""
         return torch.stack(list(losses)).sum()
 
 
 class DynamicWeightAverage(nn.Module):
-    """Σ w_k·L_k with w_k = K·exp(r_k/tmp) / Σ exp(r_i/tmp), r_k the ratio of the loss to the one before (Eq. 8; Liu
-    2019).
+    """Σ w_k·L_k with w_k = K·exp(r_k/tmp) / Σ exp(r_i/tmp), r_k the ratio of the loss to the one before (Elmahdy 2021,
+    Eq. 8; Liu 2019).
 
     In the first two steps every r_k is 1. What was seen is part of the state, so a resumed run goes on with it.
+
+    Args:
+        losses: K.
+        temperature: tmp.
     """
 
     def __init__(self, losses: int, temperature: float = 1.0):
@@ -36,6 +41,7 @@ class DynamicWeightAverage(nn.Module):
         return len(ratio) * torch.softmax(ratio / self.temperature, 0)
 
     def forward(self, losses):
+        """The weighted sum of scalar losses; in training they are remembered."""
         stacked = torch.stack(list(losses))
         result = (self.weights() * stacked).sum()
         if self.training:
@@ -45,10 +51,15 @@ class DynamicWeightAverage(nn.Module):
 
 
 def build(kind: str, losses: int) -> nn.Module:
-    """The weighting `kind` of so many losses: "equal", "homoscedastic" or "dwa".
+    """A weighting of several losses (Elmahdy 2021, Sec. II-D).
 
-    "homoscedastic" is L/σ² + log σ for every loss (Eq. 7; Kendall 2018). σ is a parameter, to be given to the
-    optimiser.
+    Args:
+        kind: "equal", "homoscedastic" (L/σ² + log σ for every loss, Eq. 7; Kendall 2018; σ is a parameter, to be given
+            to the optimiser) or "dwa" (Eq. 8).
+        losses: how many.
+
+    Returns:
+        A module that makes one loss of them.
     """
     if kind == "equal":
         return EqualWeights()

@@ -4,7 +4,14 @@ from .config import Hasan2021 as Config
 
 
 def make_task(config: Config):
-    """The Lightning module: what all share is `task.FewLabels`, which by itself is the V-Net."""
+    """The Lightning module: what all share is `task.FewLabels`, which by itself is the V-Net.
+
+    Args:
+        config: `Hasan2021`.
+
+    Returns:
+        Of the method that trains `config.network`.
+    """
     if config.network == "ua_mt":
         from .ua_mt import UAMT as Task
     elif config.network == "sassnet":

@@ -1,4 +1,4 @@
-"""The discriminator of SASSNet and MT-CTL, which tells labelled from unlabelled scans by image and distance map."""
+"""The discriminator of SASSNet and MT-CTL, which parts labelled from unlabelled scans by image and distance map."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ KINDS = ("cross-entropy", "geman-mcclure")
 
 
 class Discriminator(nn.Module):
-    """One score [n] for an image [n, c, z, y, x] with its distance map [n, 1, z, y, x].
+    """What scores an image with its distance map (Li 2020, with the mean in place of a pooling that fits one size of
+    crop).
 
     Image and map each go through a strided convolution and are added; three more such convolutions of `width`·2, 4, 8
-    channels follow, with LeakyReLU 0.2 and dropout 0.5 of channels, the mean over all voxels and a linear layer (Li
-    2020, with the mean in place of a pooling that fits one size of crop).
+    channels follow, with LeakyReLU 0.2 and dropout 0.5 of channels, the mean over all voxels and a linear layer.
+
+    Args:
+        in_channels: of the image.
+        width: channels of the first convolutions.
     """
 
     def __init__(self, in_channels: int = 1, width: int = 64):
@@ -31,12 +35,26 @@ class Discriminator(nn.Module):
         self.body, self.score = nn.Sequential(*layers), nn.Linear(8 * width, 1)
 
     def forward(self, image, distance):
+        """One score an image.
+
+        Args:
+            image: [n, c, z, y, x].
+            distance: its distance map, [n, 1, z, y, x].
+
+        Returns:
+            [n].
+        """
         return self.score(self.body(self.image(image) + self.distance(distance)).mean((2, 3, 4)))[:, 0]
 
 
 class Adversary(nn.Module):
     """The discriminator with its loss and its optimiser (Adam 1e-4), whose state `optimiser_state` carries into
     checkpoints.
+
+    Args:
+        kind: "cross-entropy" (SASSNet) or "geman-mcclure" (MT-CTL, Eq. 1).
+        in_channels: of the `Discriminator`.
+        width: of the `Discriminator`.
     """
 
     def __init__(self, kind: str, in_channels: int, width: int):
@@ -50,7 +68,15 @@ class Adversary(nn.Module):
     def fooling(self, image, distance, labelled) -> torch.Tensor:
         """The loss by which the network that segments makes unlabelled scans look like labelled ones.
 
-        image, distance: of a whole batch; labelled: [n] bool. The discriminator's own weights get no gradient.
+        The discriminator's own weights get no gradient.
+
+        Args:
+            image: of a whole batch, [n, c, z, y, x].
+            distance: what the network made of it, [n, 1, z, y, x].
+            labelled: bool [n].
+
+        Returns:
+            A scalar.
         """
         self.discriminator.requires_grad_(False)
         score = self._score(image, distance)
@@ -60,7 +86,16 @@ class Adversary(nn.Module):
         return few_labels.geman_mcclure(score[labelled], score[~labelled])
 
     def step(self, image, distance, labelled) -> torch.Tensor:
-        """One step of the discriminator on what the network made of a batch; returns its loss, detached."""
+        """One step of the discriminator on what the network made of a batch.
+
+        Args:
+            image: as of `fooling`.
+            distance: as of `fooling`.
+            labelled: as of `fooling`.
+
+        Returns:
+            Its loss, detached.
+        """
         with torch.enable_grad():
             score = self._score(image, distance.detach())
             if self.kind == "cross-entropy":

@@ -43,6 +43,18 @@ class Hasan2021(Config):
 
     @classmethod
     def read(cls, given, files="settings"):
+        """As `Config.read`, and parts that MT-CTL has.
+
+        Args:
+            given: as of `Config.read`.
+            files: as of `Config.read`.
+
+        Returns:
+            The settings.
+
+        Raises:
+            SystemExit: as of `Config.read`, and for a part that there is not.
+        """
         made = super().read(given, files)
         unknown = [p for p in made.parts or () if p not in PARTS]
         if unknown:
@@ -61,6 +73,7 @@ class Hasan2021(Config):
         return self.network == "sassnet" or (self.network == "mt_ctl" and "adversarial" in self.parts_trained)
 
     def patch_fault(self):
+        """See `Config.patch_fault`."""
         multiple = 2 ** (self.arguments.get("levels", 5) - 1)
         if any(n % multiple for n in self.patch):
             return f"a network of {self.arguments.get('levels', 5)} levels needs multiples of {multiple}"

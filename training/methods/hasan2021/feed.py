@@ -20,13 +20,19 @@ from .config import AUGMENTATIONS
 
 # of the first 48 scans in the customary order the last 8 validate; any behind them are unlabelled
 FIRST, VALIDATION = 48, 8
-# of "turns and contrast": the largest angle (radians) and scaling, sd of log gain and of the offset (sd of the image),
+# of "turns and contrast": the largest angle (radians) and scaling, SD of log gain and of the offset (SD of the image),
 # range of gamma
 ANGLE, SCALE, GAIN, OFFSET, GAMMA = math.pi / 12, 0.1, 0.15, 0.15, (0.75, 1.33)
 
 
 class Sides(NamedTuple):
-    """Names of scans, in the customary order."""
+    """Names of scans, in the customary order.
+
+    Attributes:
+        labelled: whose labels are used.
+        unlabelled: the others that are trained on.
+        validation: held back.
+    """
 
     labelled: list[str]
     unlabelled: list[str]
@@ -34,11 +40,20 @@ class Sides(NamedTuple):
 
 
 def sides(table: Path, labelled: int) -> Sides:
-    """Who is labelled (the first `labelled`; 0: all that have labels), unlabelled and held back for validation.
+    """Who is labelled, unlabelled and held back for validation.
 
     Those validate of whom the table says so (`set`, see `scans`). In a table that does not say it, the challenge's, the
-    last 8 of the first 48 do, of fewer scans the last sixth, at least one. Raises `SystemExit` where the table is
-    missing, or a scan of which the labels are asked for has none.
+    last 8 of the first 48 do, of fewer scans the last sixth, at least one.
+
+    Args:
+        table: prepare.csv.
+        labelled: the first so many are; 0: all that have labels.
+
+    Returns:
+        The three sides.
+
+    Raises:
+        SystemExit: the table is missing, or a scan of which the labels are asked for has none.
     """
     rows = rows_in_order(table)
     if any(r.get("set") for r in rows):
@@ -74,11 +89,20 @@ def sides(table: Path, labelled: int) -> Sides:
 
 
 def cross_fitted(table: Path, labelled: int, folds: int, fold: int) -> Sides:
-    """The sides where all patients who have a label are dealt to `folds` (`provenance.deal`), and the labelled scans of
-    `fold` validate.
+    """The sides where all patients who have a label are dealt to folds (`provenance.deal`), and the labelled scans of
+    one validate. No scan of theirs is trained on.
 
-    No scan of theirs is trained on. `labelled`: of the others the first so many are labelled, 0 all. Raises
-    `SystemExit` where the table is missing, or there are too few.
+    Args:
+        table: prepare.csv.
+        labelled: of the others the first so many are labelled; 0: all.
+        folds: how many parts.
+        fold: the one that validates, from 0.
+
+    Returns:
+        The three sides.
+
+    Raises:
+        SystemExit: the table is missing, or there are too few.
     """
     rows = rows_in_order(table)
     patient = {r["case"]: r.get("patient") or r["case"] for r in rows}
@@ -100,8 +124,14 @@ def cross_fitted(table: Path, labelled: int, folds: int, fold: int) -> Sides:
 
 
 class FewLabelsFeed:
-    """The scans of a run. `training` are those that it sees, labelled ones first; `validation` those that it does
-    not.
+    """The scans of a run. `training` are those that it sees, labelled ones first; `validation` those that it does not.
+
+    Args:
+        prepared: the prepared folder.
+        config: of the run.
+
+    Raises:
+        SystemExit: as of `sides`.
     """
 
     def __init__(self, prepared: Path, config: Config):
@@ -124,7 +154,14 @@ class FewLabelsFeed:
         self.stacks: tuple[list, list] = ([], [])  # of labelled and of unlabelled scans
 
     def load(self, config: Path) -> None:
-        """Read all scans. Raises `SystemExit` for a config that does not fit them."""
+        """Reads all scans.
+
+        Args:
+            config: the file, for messages.
+
+        Raises:
+            SystemExit: it does not fit the scans.
+        """
         c = self.config
         if not c.unlabelled_batch < c.batch:
             raise SystemExit(f"{config}: of a batch of {c.batch} crops {c.unlabelled_batch} cannot be unlabelled.")
@@ -139,31 +176,57 @@ class FewLabelsFeed:
         self.stacks = tuple([stacked(self.scans[n], known) for n in names] for names, known in sides_)
 
     def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> Crops:
-        """Random crops from batch `start` on; of several processes each has its part."""
+        """Random crops.
+
+        Args:
+            seed: of the crops.
+            start: the first batch.
+            rank: this process, from 0; each has its part.
+            world: how many there are.
+
+        Returns:
+            Endless.
+        """
         c = self.config
         return Crops(
             *self.stacks, c.patch, seed, start, c.batch, c.unlabelled_batch, c.augmentation, rank, world, c.on_structure
         )
 
     def whole(self, rank: int = 0, world: int = 1) -> _Whole:
-        """What a validation looks at: whole scans."""
+        """What a validation looks at: whole scans.
+
+        Args:
+            rank: this process, from 0.
+            world: how many there are.
+
+        Returns:
+            One scan at a time.
+        """
         names = self.validation[rank::world][: max(1, len(self.validation) // world)]
         return _Whole([self.scans[n] for n in names])
 
 
 class Crops(NumberedPatches):
-    """Endless crops: dict of `image` [1, z, y, x], `labels` [z, y, x] (int64), `distance` [1, z, y, x] and `labelled`
-    (bool).
+    """Endless crops: image [1, z, y, x], labels [z, y, x] (int64), distance [1, z, y, x] and labelled (bool).
 
-    labelled, unlabelled: scans as `stacked` gives them. The last `unlabelled_batch` crops of each batch are of
-    unlabelled scans, and carry no trace of labels that might be known all the same. `size` is (x, y, z) voxels; it may
-    exceed the scan, beyond which there is what is darkest in it.
+    The last `unlabelled_batch` crops of each batch are of unlabelled scans, and carry no trace of labels that might be
+    known all the same. Batches are numbered: see `NumberedPatches`.
 
-    `augmentation`: "quarter turns" in the axial plane and flips, as the published methods do; or "turns and contrast",
-    turns of up to 15°, scaling, flips between left and right alone, and another scanner's gain, offset and gamma: where
-    time is too short to learn eight poses. `on_structure`: the part of the labelled crops that is centred on a voxel of
-    the structure, as far as the scan allows; in scans of a whole body most crops would miss it.
-    Batches are numbered: see `NumberedPatches`.
+    Args:
+        labelled: scans as `stacked` gives them.
+        unlabelled: scans as `stacked` gives them.
+        size: (x, y, z) voxels; it may exceed the scan, beyond which there is what is darkest in it.
+        seed: of the crops.
+        start: as of `NumberedPatches`.
+        batch: as of `NumberedPatches`.
+        rank: as of `NumberedPatches`.
+        world: as of `NumberedPatches`.
+        unlabelled_batch: crops of a batch that are of unlabelled scans.
+        augmentation: "quarter turns" in the axial plane and flips, as the published methods do; or "turns and
+            contrast", turns of up to 15°, scaling, flips between left and right alone, and another scanner's gain,
+            offset and gamma: where time is too short to learn eight poses.
+        on_structure: the part of the labelled crops that is centred on a voxel of the structure, as far as the scan
+            allows; in scans of a whole body most crops would miss it.
     """
 
     def __init__(
@@ -190,7 +253,14 @@ class Crops(NumberedPatches):
         self.labelled, self.unlabelled, self.on_structure = labelled, unlabelled, on_structure
 
     def patch(self, index: int) -> dict:
-        """The crop number `index` of this run."""
+        """One crop of this run.
+
+        Args:
+            index: its number.
+
+        Returns:
+            See the class.
+        """
         rng = np.random.default_rng((self.seed, index))
         labelled = index % self.batch < self.batch - self.unlabelled_batch
         scans = self.labelled if labelled else self.unlabelled
@@ -252,8 +322,14 @@ class Crops(NumberedPatches):
 
 
 def stacked(case: scan.Scan, labelled: bool) -> torch.Tensor:
-    """[3, z, y, x]: image, foreground and signed distance map; the latter two empty where the scan counts as
-    unlabelled.
+    """Image, foreground and signed distance map of a scan.
+
+    Args:
+        case: the scan.
+        labelled: whether it counts so; otherwise the latter two are empty.
+
+    Returns:
+        float32 [3, z, y, x].
     """
     image = torch.from_numpy(case.image)
     if not labelled:

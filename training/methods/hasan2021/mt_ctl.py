@@ -13,22 +13,23 @@ from .ua_mt import SAMPLES
 
 
 class MTCTLTask(Adversarial):
-    """Segmentation and distance map on one encoder, and those of the setting `parts` (all of them by default):
+    """Segmentation and distance map on one encoder, and the parts of the setting `parts`, all of them by default (Hasan
+    & Linte 2021, Sec. 2):
 
     - cross_task: both agree, on all crops (`L_cross-task`);
     - guidance: they agree where 8 dropout samples of the uncertainty decoder are sure (`L_G`). That decoder learns to
-    segment
-      from the labels, with dropout; the paper names it without saying what it learns. Without this part it is not
-      built;
+      segment from the labels, with dropout; the paper names it without saying what it learns. Without this part it is
+      not built;
     - adversarial: the discriminator, Geman-McClure (Eq. 1); it sees the maps that were predicted, of both kinds of
-    crop, as in
-      SASSNet;
+      crop, as in SASSNet;
     - auxiliary: the fourth decoder, which the paper draws and does not describe. As in cross-consistency training
-    (Ouali
-      2020, the paper's reference 4) it segments from perturbed features, learns from the labels too, and on all crops
-      is to agree with the main decoder. The perturbation is dropout of channels.
+      (Ouali 2020, the paper's reference 4) it segments from perturbed features, learns from the labels too, and on all
+      crops is to agree with the main decoder. The perturbation is dropout of channels.
 
     The consistency terms are weighed by `consistency_weight` and the ramp, as in UA-MT.
+
+    Args:
+        config: `Hasan2021`.
     """
 
     def __init__(self, config):
@@ -38,9 +39,11 @@ class MTCTLTask(Adversarial):
 
     @property
     def parts(self):
+        """The parts that are trained."""
         return self.config.parts_trained
 
     def build_network(self):
+        """The `mt_ctl` with the decoders that the parts need."""
         decoders = [
             "distance",
             *(["uncertainty"] if "guidance" in self.parts else []),
@@ -49,11 +52,13 @@ class MTCTLTask(Adversarial):
         return networks.build("mt_ctl", **self.config.arguments, decoders=decoders)
 
     def run_network(self, batch) -> VNetOutput:
+        """What all decoders give; the encoder's features are kept for the samples."""
         features = self.network.features(batch["image"])
         self.seen = tuple(f.detach() for f in features)  # for the samples: the encoder runs once
         return self.network.decode(features)
 
     def further(self, out, batch):
+        """The terms of the parts and their weighted sum, see `FewLabels.further`."""
         known, progress = batch["labelled"], self.progress_made
         p = out.logits.float().softmax(1)
         consistency = {}

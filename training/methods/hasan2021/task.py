@@ -19,6 +19,9 @@ class FewLabels(Task):
 
     `network` is what is exported: a V-Net, or one that holds a V-Net. What else a method trains or keeps (teacher,
     discriminator) is part of this module, so that a checkpoint resumes all of it.
+
+    Args:
+        config: `Hasan2021`.
     """
 
     def __init__(self, config: Config):
@@ -26,6 +29,7 @@ class FewLabels(Task):
         self.classes = self.network.classes
 
     def build_network(self):
+        """The `vnet` with the config's arguments."""
         return networks.build("vnet", **self.config.arguments)
 
     @property
@@ -34,10 +38,18 @@ class FewLabels(Task):
         return self.global_step / max(1, self.config.steps)
 
     def run_network(self, batch) -> VNetOutput:
+        """The network's output for a batch of `Crops`."""
         return self.network(batch["image"])
 
     def losses(self, batch) -> dict:
-        """The terms and their weighted sum "loss" for a batch of `Crops`."""
+        """The terms and their weighted sum "loss".
+
+        Args:
+            batch: of `Crops`.
+
+        Returns:
+            {term: scalar}.
+        """
         out = self.run_network(batch)
         known = batch["labelled"]
         terms = {"supervised": few_labels.supervised(out.logits[known], batch["labels"][known])}
@@ -48,14 +60,28 @@ class FewLabels(Task):
         return {**terms, **added, "loss": loss}
 
     def further(self, out: VNetOutput, batch) -> tuple[dict, torch.Tensor | float]:
-        """(further terms, their weighted sum)."""
+        """What a method adds to the supervised loss.
+
+        Args:
+            out: of the network.
+            batch: of `Crops`.
+
+        Returns:
+            ({term: scalar}, their weighted sum).
+        """
         return {}, 0.0
 
     def on_fit_start(self):
+        """Lightning's.
+
+        Raises:
+            SystemExit: the run has several processes.
+        """
         if self.trainer.world_size > 1:
             raise SystemExit("learning from few labels runs in one process; set devices and num_nodes to 1.")
 
     def optimizer_step(self, epoch, batch_index, optimiser, closure=None):
+        """Lightning's; what a method does behind it is `after_step`."""
         super().optimizer_step(epoch, batch_index, optimiser, closure)
         # not in on_train_batch_end: a checkpoint is written before that
         self.after_step(self.global_step)
@@ -64,6 +90,7 @@ class FewLabels(Task):
         """What a method does when the weights have made the step number `step` (from 0)."""
 
     def on_validation_epoch_start(self):
+        """Lightning's; empties what was found."""
         self.found = []
 
     def validation_step(self, batch, index):
@@ -77,11 +104,13 @@ class FewLabels(Task):
         self.found.append(2 * (foreground & truth).sum() / (foreground.sum() + truth.sum()).clamp_min(1))
 
     def on_validation_epoch_end(self):
+        """Lightning's; logs the Dice and the score, 1 − Dice."""
         dice = torch.stack(self.found).float().mean()
         self.log("val/dice", dice)
         self.log("val/score", 1 - dice)
 
     def configure_optimizers(self):
+        """SGD (Yu 2019) with the config's schedule."""
         c = self.config
         optimiser = torch.optim.SGD(
             self.network.parameters(), c.learning_rate, momentum=c.momentum, weight_decay=c.weight_decay

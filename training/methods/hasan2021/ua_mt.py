@@ -10,12 +10,13 @@ from . import loss
 from .task import FewLabels
 
 SAMPLES = 8
-# of the noise that perturbs what the teacher sees: sd, and where it is cut
+# of the noise that perturbs what the teacher sees: SD, and where it is cut
 NOISE, LARGEST = 0.1, 0.2
 
 
 class UAMT(FewLabels):
-    """The V-Net learns from its labels, and on unlabelled crops to agree with a teacher, the moving average of itself.
+    """The V-Net learns from its labels, and on unlabelled crops to agree with a teacher, the moving average of itself
+    (Yu 2019).
 
     The teacher sees other noise and other dropout. What counts are voxels in which the entropy of the mean of its 8
     dropout samples is small. The encoder runs once for all of them; in the published code each sample has its own noise
@@ -27,6 +28,7 @@ class UAMT(FewLabels):
         self.teacher = copy.deepcopy(self.network).requires_grad_(False)
 
     def further(self, out, batch):
+        """The agreement with the teacher, see `FewLabels.further`."""
         unknown = ~batch["labelled"]
         image = batch["image"][unknown]
         progress = self.progress_made
@@ -45,4 +47,5 @@ class UAMT(FewLabels):
         return self.teacher.head(self.teacher.decoder(features, self.teacher.drop)).float().softmax(1)
 
     def after_step(self, step):
+        """The teacher follows, see `FewLabels.after_step`."""
         loss.follow(self.teacher, self.network, step, self.config.ema)

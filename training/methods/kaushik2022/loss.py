@@ -14,15 +14,34 @@ WEIGHTS = (1.0, 1.5, 1.3)
 
 
 def global_mae(found, target, valid):
-    """Mean absolute error over all measured voxels (1TN-GL)."""
+    """Mean absolute error over all measured voxels (1TN-GL; Kaushik 2022, Eq. 1).
+
+    Args:
+        found: see the module.
+        target: see the module.
+        valid: see the module.
+
+    Returns:
+        A scalar.
+    """
     return weighted_mean((found - target).abs(), valid)
 
 
 def weighted_mae(found, target, region, valid):
-    """wMAE_k = (N_k'/N)·MAE_k + (N_k/N)·MAE_k' for the region k and the rest k' (Eq. 2), over the whole batch.
+    """wMAE_k = (N_k'/N)·MAE_k + (N_k/N)·MAE_k' for the region k and the rest k' (Kaushik 2022, Eq. 2), over the whole
+    batch.
 
     Where one of the two is missing the other's weight would be 0 and nothing would be learnt: there it is the plain
     MAE.
+
+    Args:
+        found: see the module.
+        target: see the module.
+        valid: see the module.
+        region: k, a mask as floats.
+
+    Returns:
+        A scalar.
     """
     error = (found - target).abs()
     inside, outside = region * valid, (1 - region) * valid
@@ -33,7 +52,16 @@ def weighted_mae(found, target, region, valid):
 
 
 def dice_loss(probability, truth, valid):
-    """1 − 2·Σxy / (Σx² + Σy²) (Eq. 3); 0 where the batch holds no true voxel, so that the term is silent there."""
+    """1 − 2·Σxy / (Σx² + Σy²) (Kaushik 2022, Eq. 3).
+
+    Args:
+        probability: see the module.
+        truth: see the module.
+        valid: see the module.
+
+    Returns:
+        A scalar; 0 where the batch holds no true voxel, so that the term is silent there.
+    """
     p, t = probability * valid, truth * valid
     true = total(t.sum())
     if true == 0:
@@ -42,9 +70,21 @@ def dice_loss(probability, truth, valid):
 
 
 def three_task_loss(out, target, body, bone, valid, weights=WEIGHTS) -> dict:
-    """The terms of Eq. 4 that `out` (an `AtrousOutput`) has, and their weighted sum `loss`.
+    """L = 1.0·wMAE of the body + 1.5·Dice loss of bone + 1.3·MAE of bone (Kaushik 2022, Eq. 4), as far as the network
+    has them.
 
-    target: HU/1000, air outside the body; body, bone: masks as floats. Without bone in the batch its terms are 0.
+    Without bone in the batch its terms are 0.
+
+    Args:
+        out: an `AtrousOutput`.
+        target: HU/1000, air outside the body.
+        body: mask as floats.
+        bone: mask as floats.
+        valid: see the module.
+        weights: of the three terms.
+
+    Returns:
+        {term: scalar}, and their weighted sum "loss".
     """
     terms = {"body": weighted_mae(out.body, target, body, valid)}
     loss = weights[0] * terms["body"]

@@ -14,6 +14,14 @@ class RoiFocusedTask(Synthesis):
     """1TN-GL: the global MAE. 1TN-FL, 2TN, 3TN: the body-weighted MAE, with a bone regression and a bone class."""
 
     def losses(self, batch) -> dict:
+        """The terms and their weighted sum "loss" (Kaushik 2022, Eq. 4).
+
+        Args:
+            batch: of `PatchDataset`: mr, ct (HU) [n, 1, y, x]; body, valid [n, y, x].
+
+        Returns:
+            {term: scalar}.
+        """
         out = self.run_network(batch)
         body = batch["body"][:, None]
         # Couch and clothes are no part of the patient: outside there is air, measured or not. Were only the measured
@@ -27,4 +35,5 @@ class RoiFocusedTask(Synthesis):
         return loss.three_task_loss(out, target, body, (ct >= BONE_HU).float(), valid, self.config.loss_weights)
 
     def truth(self, batch):
+        """Bone in the CT, which the network's one class means."""
         return (batch["ct"][:, 0] >= BONE_HU).long()

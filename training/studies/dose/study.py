@@ -258,7 +258,7 @@ def _compared(delivery, regions, found, correlations: dict[str, float | None], s
     if correlations:
         record["correlation"] = correlation(found["synct"], found["sd"], delivery.patient)
     for row in compared.structures:
-        told = {
+        measured = {
             "volume_ml": row.volume_ml,
             "ct_percent": {d: 100 * v / prescription for d, v in row.ct.items()},
             "difference": row.difference,
@@ -266,7 +266,7 @@ def _compared(delivery, regions, found, correlations: dict[str, float | None], s
                 length: _band(images, regions[row.structure], row, prescription) for length, images in members.items()
             },
         }
-        record |= told if row.structure == TARGET else {row.structure: told}
+        record |= measured if row.structure == TARGET else {row.structure: measured}
     return record
 
 

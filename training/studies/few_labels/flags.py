@@ -131,7 +131,7 @@ def of_worse_scans(files: dict[str, Path]) -> str:
                     f"{100 * s['held']:.0f} %" if math.isfinite(s["held"]) else "–",
                 ]
             )
-    told = (
+    sentence = (
         f"The interval is that of {level:.0%}, the highest level for which there are other scans enough."
         if math.isfinite(level)
         else ""
@@ -146,7 +146,7 @@ def of_worse_scans(files: dict[str, Path]) -> str:
         "of clean scans. Map and "
         "interval are fitted as those of the card, each scan's without any of its versions; scans as they are weigh "
         "half of each patient. Where "
-        f"nothing was found there is no contour to tell of. {told}\n\n"
+        f"nothing was found there is no contour to tell of. {sentence}\n\n"
         + tables.markdown(
             [
                 "run",

@@ -69,7 +69,7 @@ class QualityRow:
     patient: str
     kind: str
     amount: float
-    told: dict
+    summary: dict
     volume: VolumeRow
 
     @property
@@ -114,8 +114,8 @@ def run(
             worse = degraded(case, kind, amount, card["input"]["normalisation"], number)
             rows.append(_row(network, card, worse, patients[name], kind, amount, samples, number))
         print(
-            f"{name}: Dice {rows[-1 - sum(map(len, steps.values()))].told['dice']:.3f}, made worse "
-            + ", ".join(f"{r.told['dice']:.3f}" for r in rows if r.case == name and not r.clean),
+            f"{name}: Dice {rows[-1 - sum(map(len, steps.values()))].summary['dice']:.3f}, made worse "
+            + ", ".join(f"{r.summary['dice']:.3f}" for r in rows if r.case == name and not r.clean),
             flush=True,
         )
     out.mkdir(parents=True, exist_ok=True)
@@ -145,13 +145,13 @@ def _row(network, card, case, patient, kind, amount, samples, seed) -> QualityRo
     s = card["outputs"]["structures"][0]
     rule, truth, ml = s.get("rule") or {}, case.labels > 0, float(np.prod(case.spacing)) / 1000
     found = few_labels.sampled(network, case, samples, seed)
-    told = few_labels.summaries(found, truth, rule, case.spacing)
-    mean, doubt = found.probability.numpy().swapaxes(0, 1), entropy(found.probability)[:, 0].numpy()
+    summary = few_labels.summaries(found, truth, rule, case.spacing)
+    mean, entropy_map = found.probability.numpy().swapaxes(0, 1), entropy(found.probability)[:, 0].numpy()
     labelled = structures.tidy(mean.argmax(0) > 0, rule, ml)
     grid = sitk.GetImageFromArray(labelled.astype(np.uint8))
     grid.SetSpacing(case.spacing)
     inside = probability_of_being_inside(mean[1], np.maximum(found.probability_variance.numpy()[:, 1], 0))
-    got = volume_assessment.assess(s["name"], inside, mean[1], labelled, doubt, grid, {"calibration": {}}, rule)
+    got = volume_assessment.assess(s["name"], inside, mean[1], labelled, entropy_map, grid, {"calibration": {}}, rule)
     volume = VolumeRow(
         "",
         patient,
@@ -160,11 +160,11 @@ def _row(network, card, case, patient, kind, amount, samples, seed) -> QualityRo
         float(truth.sum()) * ml,
         True,
         case.name,
-        told["dice"],
-        told["expected_dice"],
-        told["surface_entropy"],
+        summary["dice"],
+        summary["expected_dice"],
+        summary["surface_entropy"],
     )
-    return QualityRow(case.name, patient, kind, float(amount), told, volume)
+    return QualityRow(case.name, patient, kind, float(amount), summary, volume)
 
 
 def _plain(value):
@@ -190,7 +190,7 @@ def read(file: Path) -> list[QualityRow]:
                 r["patient"],
                 r["kind"],
                 r["amount"],
-                {k: number(v) for k, v in r["told"].items()},
+                {k: number(v) for k, v in r["summary"].items()},
                 VolumeRow(**{**{k: number(v) for k, v in r["volume"].items()}, "ml": tuple(r["volume"]["ml"])}),
             )
             for r in rows
@@ -214,15 +214,15 @@ def words(rows: list[QualityRow]) -> str:
 def arrays(rows: list[QualityRow]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(expected Dice, Dice, patients) of rows in which something was found."""
     return (
-        np.array([r.told[CHOSEN] for r in rows]),
-        np.array([r.told["dice"] for r in rows]),
+        np.array([r.summary[CHOSEN] for r in rows]),
+        np.array([r.summary["dice"] for r in rows]),
         np.array([r.patient for r in rows]),
     )
 
 
 def found_in(rows: list[QualityRow]) -> list[QualityRow]:
     """The rows that have a contour to tell of."""
-    return [r for r in rows if math.isfinite(r.told[CHOSEN]) and math.isfinite(r.told["dice"])]
+    return [r for r in rows if math.isfinite(r.summary[CHOSEN]) and math.isfinite(r.summary["dice"])]
 
 
 def weighed(rows: list[QualityRow]) -> list[QualityRow]:
@@ -271,7 +271,7 @@ def scores(rows: list[QualityRow]) -> dict[str, dict]:
     intervals that hold the Dice, each fitted without its patient at the highest of `LEVELS` that the others allow. NaN
     for what is not defined.
     """
-    known, lost = found_in(rows), [r.clean for r in rows if not math.isfinite(r.told[CHOSEN])]
+    known, lost = found_in(rows), [r.clean for r in rows if not math.isfinite(r.summary[CHOSEN])]
     predictor, dice, patients = arrays(known)
     clean, mapped = np.array([r.clean for r in known], bool), left_out(known)
     held, level = np.full(len(dice), math.nan), math.nan
@@ -284,16 +284,16 @@ def scores(rows: list[QualityRow]) -> dict[str, dict]:
     for title, which in (("as they are", clean), ("made worse", ~clean), ("all", np.ones(len(dice), bool))):
         if not which.any():
             continue
-        told, d, names = predictor[which], dice[which], patients[which]
-        low, high = quality_calibration.auroc_interval(told, d < BAD, names)
+        summary, d, names = predictor[which], dice[which], patients[which]
+        low, high = quality_calibration.auroc_interval(summary, d < BAD, names)
         means = [d[names != n].mean() if (names != n).any() else math.nan for n in names]
         out[title] = {
             "n": len(d),
             "bad": int((d < BAD).sum()),
             "not_found": not_found[title],
             "scans": len(set(names.tolist())),
-            "spearman": quality_calibration.spearman(told, d),
-            "auroc": quality_calibration.auroc(told, d < BAD),
+            "spearman": quality_calibration.spearman(summary, d),
+            "auroc": quality_calibration.auroc(summary, d < BAD),
             "auroc_low": low,
             "auroc_high": high,
             "mae": float(np.abs(d - mapped[which]).mean()),
@@ -306,7 +306,7 @@ def scores(rows: list[QualityRow]) -> dict[str, dict]:
 
 def for_card(rows: list[QualityRow]) -> dict:
     """The card's `calibration`: quality and flags from all rows, volumes from the scans as they are; None where nothing
-    could be fitted or earned.
+    could be fitted or validated.
 
     The scores of expected Dice on the scans as they are stand beside those of all, with what the rest was made of.
     """
@@ -315,17 +315,17 @@ def for_card(rows: list[QualityRow]) -> dict:
     volumes, fitted = volume_card.fit(clean).volumes if enough else None, mapping(rows)
     if fitted is None:
         return {"volumes": volumes, "quality": None, "flags": None}
-    told = {
+    summary = {
         k: {n: None if isinstance(v, float) and math.isnan(v) else round(v, 4) for n, v in s.items()}
         for k, s in scores(rows).items()
     }
-    every = {("held_level" if k == "level" else k): v for k, v in told["all"].items() if k != "scans"}
+    every = {("held_level" if k == "level" else k): v for k, v in summary["all"].items() if k != "scans"}
     quality = (
         fitted.as_card() | every | {"of": "dropout samples: mean probability and its contour", "images": words(rows)}
     )
-    quality |= {"as_they_are": told["as they are"]} if "as they are" in told else {}
+    quality |= {"as_they_are": summary["as they are"]} if "as they are" in summary else {}
     # the flag sees the mapped number, so its limit is chosen on numbers mapped by other patients
-    seen = {CHOSEN: left_out(known), "surface_entropy": np.array([r.told["surface_entropy"] for r in known])}
+    seen = {CHOSEN: left_out(known), "surface_entropy": np.array([r.summary["surface_entropy"] for r in known])}
     flags = flag_thresholds.flags_for_card(flag_thresholds.flags(seen, *arrays(known)[1:]))
     for entry in (flags or {}).values():
         entry["images"] = words(rows)

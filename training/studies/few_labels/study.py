@@ -52,7 +52,7 @@ def _runs(counts=(16, 8)) -> dict[str, Run]:
         "guided": ["cross_task", "guidance"],
         "adversarial": ["cross_task", "guidance", "adversarial"],
     }
-    told = {
+    names = {
         "distance": "+ distance map",
         "cross": "+ cross-task",
         "guided": "+ guidance by uncertainty",
@@ -63,7 +63,7 @@ def _runs(counts=(16, 8)) -> dict[str, Run]:
         "V-Net", "vnet", counts[0], "V-Net on the labelled half of every batch", whole, {"unlabelled_batch": 2}
     )
     for name, given in parts.items():
-        found[f"{whole}-{name}"] = Run("MT-CTL", "mt_ctl", counts[0], told[name], whole, {"parts": given})
+        found[f"{whole}-{name}"] = Run("MT-CTL", "mt_ctl", counts[0], names[name], whole, {"parts": given})
     return found
 
 
@@ -146,10 +146,10 @@ def run(
         quality[shipped] = few_labels_quality.run(
             prepared, run_folder, out / "bundles" / shipped, folder, samples, device
         )
-        told = tables.for_card(
+        names = tables.for_card(
             files[shipped], folder / "evaluation.json", quality[shipped], _statistics(prepared, run_folder)
         )
-        export.run(run_folder, card, out / "bundle" / yaml.safe_load(card.read_text(encoding="utf-8"))["name"], told)
+        export.run(run_folder, card, out / "bundle" / yaml.safe_load(card.read_text(encoding="utf-8"))["name"], names)
     return tables.write(files, runs, out / "results", budgeted.hardware(out / "runs" / next(iter(files))), quality)
 
 

@@ -108,8 +108,8 @@ def write(
             ["run", "told_by", *columns],
             (
                 [run, name, *(s.get(c, math.nan) for c in columns)]
-                for run, told in flags.items()
-                for name, s in told.items()
+                for run, by_score in flags.items()
+                for name, s in by_score.items()
             ),
         ),
     )
@@ -240,7 +240,7 @@ def for_card(file: Path, out: Path, quality: Path | None = None, statistics: dic
             raise SystemExit(f"{file} and {quality} are of different weights; evaluate again.")
         calibration |= few_labels_quality.for_card(few_labels_quality.read(quality))
     made = (
-        provenance.told(found)
+        provenance.training_entry(found)
         | {
             "weights_sha256": found["weights_sha256"],
             "accuracy": {

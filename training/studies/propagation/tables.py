@@ -272,7 +272,7 @@ def for_card(file: Path, out: Path) -> Path:
     shown["Folding (%)"] = round(100 * float(np.mean([r["folding"] for r in mine])), 3)
     rho, n = rank_correlation([r for r in found["spreads"] if r["path"] == "propagated"])
     pairs = {r["pair"] for r in plain}
-    made = provenance.told(found) | {
+    made = provenance.training_entry(found) | {
         "weights_sha256": found["weights_sha256"],
         "paths": paths,
         "not_segmented": unfit,
@@ -296,14 +296,14 @@ def for_card(file: Path, out: Path) -> Path:
     }
     if found.get("input_statistics"):
         made["input_statistics"] = found["input_statistics"]
-    earned = _lights(found, best, made["calibration"]["spread"])
-    if earned:
-        made["calibration"]["lights"] = earned
+    validated = _lights(found, best, made["calibration"]["spread"])
+    if validated:
+        made["calibration"]["lights"] = validated
     return replace_text(out, json.dumps(made, indent=1, ensure_ascii=False))
 
 
 def _lights(found: dict, best: str, spread: dict) -> dict | None:
-    """Limits of the traffic lights that were earned, for the spread as it will be shown: calibrated, where it is."""
+    """Limits of the traffic lights that were validated, for the spread as it will be shown: calibrated, where it is."""
     rows = flags.agreement_rows(found, best)
     if "scale" in spread:
         for r in rows:

@@ -241,7 +241,7 @@ def for_card(file: Path, prepared: Path, run_folder: Path, out: Path) -> Path:
             table[f"Mean surface distance, {organ} (mm)"] = round(float(np.mean(distances)), 2)
     cases = {r["case"] for r in rows}
     found = json.loads(file.read_text(encoding="utf-8"))
-    made = provenance.told(found) | {
+    made = provenance.training_entry(found) | {
         "weights_sha256": found["weights_sha256"],
         "accuracy": {
             "cases": f"{len(cases)} validation patients of the same collection, {provenance.none_trained_on(found)}",

@@ -71,22 +71,22 @@ def write(
     missed = {name: sum(r.present and r.distribution.volume_ml <= 0 for r in mine) for name, mine in networks.items()}
     absent = {(r.patient, r.case, r.structure) for mine in networks.values() for r in mine if not r.present}
     lines = ["# Volumes and their intervals"] + ([intro] if intro else [])
-    told = (
+    caption = (
         f"{len({r.patient for r in rows})} patients on whom nothing was trained. Calibrations are fitted on other "
         "patients (cross-validated by patient). "
     )
     if absent:
-        told += (
+        caption += (
             f"{len(absent)} structure{'s' * (len(absent) > 1)} that a patient lacks "
             f"{'do' if len(absent) > 1 else 'does'} not count. "
         )
     if any(missed.values()):
-        told += (
+        caption += (
             "Not found, and left out of all but the first table: "
             f"{', '.join(f'{n} by {name}' for name, n in missed.items() if n)}. "
         )
     lines += [
-        told + "Width is the median over structures of upper − lower, over the volume of the shown contour.",
+        caption + "Width is the median over structures of upper − lower, over the volume of the shown contour.",
         "## How good the volumes are",
         accuracy_table(networks),
         "## Do intervals hold what they promise?",
@@ -249,7 +249,7 @@ def quality_table(networks: dict[str, list[VolumeRow]]) -> str:
 
 
 def flag_table(networks: dict[str, list[VolumeRow]], training: dict[str, list[float]] | None = None) -> str:
-    """Every limit that was tried, with what it caught and missed on patients left out, and whether it was earned."""
+    """Every limit that was tried, with what it caught and missed on patients left out, and whether it was validated."""
     body = []
     for name, rows in networks.items():
         for flag, e in volume_card.fit(rows, training=training).tried.items():
@@ -263,12 +263,14 @@ def flag_table(networks: dict[str, list[VolumeRow]], training: dict[str, list[fl
                     str(e.missed),
                     str(e.false_alarms),
                     _number(e.p, 3) if e.p >= 0.001 else "< 0.001",
-                    "yes" if e.earned else "no",
+                    "yes" if e.validated else "no",
                 ]
             )
     if not body:
         return "Too few bad contours to choose a limit for any flag."
-    return tables.markdown(["network", "flag", "limit", "n", "caught", "missed", "false alarms", "p", "earned"], body)
+    return tables.markdown(
+        ["network", "flag", "limit", "n", "caught", "missed", "false alarms", "p", "validated"], body
+    )
 
 
 def noise_table(curves: dict[str, list[dict]]) -> str:

@@ -131,7 +131,7 @@ class ReviewDicom:
 
     def _finish(self, run, outcome) -> tuple[str, str]:
         folder, request = self._logic.finish_dicom(run, outcome), run.workspace.request
-        told = ", ".join(job.KINDS[k] for k in request.kinds)
+        kinds = ", ".join(job.KINDS[k] for k in request.kinds)
         where = (
             _("written to {folder}").format(folder=folder)
             if folder is not None
@@ -143,5 +143,5 @@ class ReviewDicom:
             *self.job.notes,
         ]
         return " ".join(
-            [_("{kinds} {where}. NOT FOR CLINICAL USE.").format(kinds=told, where=where), *notes]
+            [_("{kinds} {where}. NOT FOR CLINICAL USE.").format(kinds=kinds, where=where), *notes]
         ), "warning" if notes else "good"

@@ -46,15 +46,15 @@ def problem(node, unit: str) -> str:
         array = volume_array(node)
     except UnusableVolume as error:
         return str(error)
-    name, modality, told = node.GetName(), dicom_modality(node), dose_unit(node)
+    name, modality, stated = node.GetName(), dicom_modality(node), dose_unit(node)
     hounsfield = _coded(node.GetVoxelValueUnits()).lower() in ("hounsfield unit", "[hnsf'u]")
     if modality in ("CT", "MR", "PT") or hounsfield:
         return _("{name} is {what}, no dose: choose the dose, such as an RTDOSE that SlicerRT loaded.").format(
             name=name,
             what=_("a CT") if modality == "CT" or hounsfield else _("an image ({modality})").format(modality=modality),
         )
-    if told and told not in UNITS:
-        return _("{name} is in {unit}: export the dose in Gy or cGy.").format(name=name, unit=told)
+    if stated and stated not in UNITS:
+        return _("{name} is in {unit}: export the dose in Gy or cGy.").format(name=name, unit=stated)
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
         return _("{name} holds NaN or infinite values: it is damaged, export the dose again.").format(name=name)

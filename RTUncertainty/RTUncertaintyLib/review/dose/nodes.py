@@ -110,7 +110,7 @@ def _table(run: Run, rows: list[dict], dose: str):
 def _chart(run: Run, rows: list[dict], points: list[dict], dose: str):
     """The chart: of each structure its curve, and the outline of its band as one thin dashed line."""
     colors = {s.name: s.color for s in ReviewData.of_run(run).structures}
-    told = {row["structure"]: row for row in rows}
+    by_structure = {row["structure"]: row for row in rows}
     kinds = {_band_words(row) for row in rows if row.get("calibrated")}
     # what all bands have in common stands in the title: the legend lies over the curves
     common = f" ({next(iter(kinds))})" if len(kinds) == 1 else ""
@@ -126,7 +126,7 @@ def _chart(run: Run, rows: list[dict], points: list[dict], dose: str):
         color = on_white(colors.get(name, (0.4, 0.4, 0.4)))
         plot.line(name, axis, volume, color, width=3, table="curves", structure=name)
         if np.isfinite(lower).all() and np.isfinite(upper).all():
-            label = "band" if common else _band_words(told[name])
+            label = "band" if common else _band_words(by_structure[name])
             # there and back: one line and one entry of the legend for both edges
             plot.line(
                 f"{name}: {label}",

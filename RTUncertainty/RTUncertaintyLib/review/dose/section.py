@@ -48,11 +48,11 @@ class ReviewDvh:
     def refresh(self) -> None:
         """Bring the section in step with run, dose and unit."""
         ui, node = self._ui, self._ui.doseSelector.currentNode()
-        told = dose_input.dose_unit(node) if node is not None else ""
-        ui.doseUnitComboBox.enabled = told not in dose_input.UNITS and not self.job.running
+        stated = dose_input.dose_unit(node) if node is not None else ""
+        ui.doseUnitComboBox.enabled = stated not in dose_input.UNITS and not self.job.running
         ui.doseUnitComboBox.toolTip = (
-            _("The dose says itself that it is in {unit}.").format(unit=told)
-            if told in dose_input.UNITS
+            _("The dose says itself that it is in {unit}.").format(unit=stated)
+            if stated in dose_input.UNITS
             else _("The dose does not say its unit: choose it.")
         )
         missing = self._missing(node)
@@ -78,8 +78,8 @@ class ReviewDvh:
     def unit(self) -> str:
         """The unit of the chosen dose: its own, else the chosen one."""
         node = self._ui.doseSelector.currentNode()
-        told = dose_input.dose_unit(node) if node is not None else ""
-        return told if told in dose_input.UNITS else self._ui.doseUnitComboBox.currentText
+        stated = dose_input.dose_unit(node) if node is not None else ""
+        return stated if stated in dose_input.UNITS else self._ui.doseUnitComboBox.currentText
 
     def _missing(self, node) -> str:
         if self._nodes is None:
@@ -98,9 +98,9 @@ class ReviewDvh:
     def _dose_chosen(self) -> None:
         node = self._ui.doseSelector.currentNode()
         problem = self._wrong(node) if node is not None else ""
-        told = dose_input.dose_unit(node) if node is not None else ""
-        if told in dose_input.UNITS:
-            self._ui.doseUnitComboBox.setCurrentIndex(self._ui.doseUnitComboBox.findText(told))
+        stated = dose_input.dose_unit(node) if node is not None else ""
+        if stated in dose_input.UNITS:
+            self._ui.doseUnitComboBox.setCurrentIndex(self._ui.doseUnitComboBox.findText(stated))
         if not self.job.running:
             self.job.tell(problem, "error" if problem else "plain")
         self.refresh()

@@ -115,15 +115,15 @@ def _structures(run, review: ReviewData, summary: dict, grid: sitk.Image) -> lis
         sets = {"structure": run.main_segmentation}
     out = []
     for s in review.structures:
-        told = known.get(s.name, {})
+        entry = known.get(s.name, {})
         contours = {path: _part(node, s.name, to_grid @ parent_to_world(node), grid) for path, node in sets.items()}
         if there(run, planning):
-            name = told.get("planning_name") or s.name
+            name = entry.get("planning_name") or s.name
             contours["planning"] = _part(
                 planning, name, to_grid @ _rigid_back(summary) @ parent_to_world(planning), grid
             )
         contours = {path: part for path, part in contours.items() if part is not None}
-        default = told.get("default") or ("propagated" if "propagated" in sets else "structure")
+        default = entry.get("default") or ("propagated" if "propagated" in sets else "structure")
         out.append(
             Structure(
                 s.name,
@@ -131,7 +131,7 @@ def _structures(run, review: ReviewData, summary: dict, grid: sitk.Image) -> lis
                 contours,
                 default,
                 _inside(run, s.name, grid),
-                told.get("description") or "",
+                entry.get("description") or "",
             )
         )
     return out

@@ -33,9 +33,9 @@ def uncertain_point(run: Run, name: str) -> np.ndarray | None:
             share > 0.05,
             share > 0.5,
         )  # what lies outside of the large contour is another structure's doubt
-        doubt = share * (1 - share) * large
+        uncertainty = share * (1 - share) * large
         if large.any():
-            return _in_slice(node, doubt if doubt.any() else share, contour if contour.any() else large)
+            return _in_slice(node, uncertainty if uncertainty.any() else share, contour if contour.any() else large)
     point = run.worst_point(name)
     return _from_map(run, name) if point is None else point
 

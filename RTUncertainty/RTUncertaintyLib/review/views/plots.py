@@ -45,9 +45,9 @@ def volume_distributions(run: Run, names=None, level: float = 0.9):
         plot.line(structure.name + ", uncalibrated" * own, volume, [p.percentile for p in points], color)
         interval = structure.interval(level)
         if interval is not None and interval.lower_ml is not None:
-            told = "calibrated" if interval.calibrated else "not calibrated"
+            calibration = "calibrated" if interval.calibrated else "not calibrated"
             plot.line(
-                f"{structure.name}: {level:.0%} interval, {told}",
+                f"{structure.name}: {level:.0%} interval, {calibration}",
                 [interval.lower_ml, interval.upper_ml],
                 [height, height],
                 color,

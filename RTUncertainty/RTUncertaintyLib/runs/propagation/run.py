@@ -97,13 +97,13 @@ class PropagationRun(Run):
 
     def default_path(self, name: str) -> str:
         """The path that the model proposes for a structure, 'propagated' where it says nothing."""
-        told = [
+        choices = [
             s.get("default")
             for s in read_summary(self).get("structures") or []
             if isinstance(s, dict) and s.get("name") == name
         ]
         row = self._cell(self.names.index(name), "default") if name in self.names else None
-        return row or next(filter(None, told), "propagated")
+        return row or next(filter(None, choices), "propagated")
 
     def paths(self, name: str) -> list[str]:
         """The paths that there are for a structure."""

@@ -5,7 +5,7 @@ package by its name, and only when `dose` is asked for; this package knows the b
 errors.
 
 Research use only. The plans are simple (fields shaped to the target, protons with fitted spot weights) and the engines
-are pencil beams: they tell how far a dose moves from one CT to another, not what a clinic would deliver.
+are pencil beams: they say how far a dose moves from one CT to another, not what a clinic would deliver.
 """
 
 from __future__ import annotations

@@ -14,11 +14,18 @@ PIXEL_MM, FIELD_MM, SOURCE_MM = 1.0, 400, 1000.0
 
 
 def projected(points: np.ndarray, isocentre: np.ndarray, gantry: float, source_mm: float = SOURCE_MM) -> np.ndarray:
-    """Places [n, 2] (across the gantry's axis, along it) in mm at the isocentre's plane of points [n, 3] (x, y, z in
-    LPS, mm).
+    """Points in a beam's eye view, at the isocentre's plane.
 
-    The beam runs along (−sin, cos) in (x, y) at the gantry angle in degrees, as pydosert turns it; across is (cos,
-    sin).
+    The beam runs along (−sin, cos) in (x, y) at the gantry angle, as pydosert turns it; across is (cos, sin).
+
+    Args:
+        points: [n, 3], LPS, mm.
+        isocentre: LPS, mm.
+        gantry: degrees.
+        source_mm: distance of the source from the isocentre.
+
+    Returns:
+        [n, 2] (across the gantry's axis, along it), mm.
     """
     a = math.radians(gantry)
     x, y, z = (np.asarray(points, float) - isocentre).T
@@ -29,10 +36,24 @@ def projected(points: np.ndarray, isocentre: np.ndarray, gantry: float, source_m
 def shaped(
     points: np.ndarray, isocentre, gantry: float, voxel_mm: float, margin_mm: float, leaf_widths
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Leaves [n, 2] (mm, across) and jaws [2] (mm, along) around a target's voxels (middles `points`) and a margin.
+    """Leaves and jaws around a target and a margin.
 
     Each pair of leaves opens to the widest place of the target and margin in its band; pairs that the target does not
-    reach are shut. Raises `InputError` for a target beyond the largest field.
+    reach are shut.
+
+    Args:
+        points: middles of the target's voxels, [n, 3], LPS, mm.
+        isocentre: LPS, mm.
+        gantry: degrees.
+        voxel_mm: edge of a voxel.
+        margin_mm: around the target.
+        leaf_widths: of the pairs, mm.
+
+    Returns:
+        (leaves [n, 2], across; jaws [2], along), mm.
+
+    Raises:
+        InputError: a target beyond the largest field.
     """
     places = projected(points, isocentre, gantry)
     half = FIELD_MM / 2

@@ -16,8 +16,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DoseCalibration:
-    """`level` (0 to 1) that the intervals promise, validation `patients` behind it, and `margins` in percent of the
-    prescription by `compare.DOSES`.
+    """The calibration of a target's doses.
+
+    Attributes:
+        level: that the intervals promise, 0 to 1.
+        patients: of the validation behind it.
+        margins: percent of the prescription by `compare.DOSES`.
     """
 
     level: float
@@ -25,8 +29,14 @@ class DoseCalibration:
     margins: dict[str, float]
 
     def interval(self, lower: dict[str, float], upper: dict[str, float]) -> dict[str, tuple[float, float]]:
-        """(lower, upper) by dose of the difference from the CT in percent of the prescription, from the ends of the
-        samples' band.
+        """The calibrated intervals of the difference from the CT.
+
+        Args:
+            lower: end of the samples' band by dose, percent of the prescription.
+            upper: the other end.
+
+        Returns:
+            {dose: (lower, upper)}, percent of the prescription.
         """
         found = {}
         for dose, margin in self.margins.items():
@@ -37,6 +47,14 @@ class DoseCalibration:
 
 
 def of_card(card: dict | None, modality: str) -> DoseCalibration | None:
-    """The calibration that a card brings for photons or protons; None where it brings none."""
+    """The calibration that a card brings for one kind of radiation.
+
+    Args:
+        card: of the model, or None.
+        modality: photon or proton.
+
+    Returns:
+        None where it brings none.
+    """
     stored = (((card or {}).get("calibration") or {}).get("dose") or {}).get(modality)
     return DoseCalibration(stored["level"], stored["patients"], dict(stored["margins_percent"])) if stored else None

@@ -26,10 +26,17 @@ DOSES = ("d98", "davg", "d2")
 
 @dataclass
 class Compared:
-    """A structure's doses on the CT and on another image: `ct` and `other` in Gy by `DOSES`, `difference` (other − CT)
-    in percent of the prescription, as Table III of Kaushik 2022; `lower` and `upper` of the difference over samples,
-    `holds` whether 0 (the CT) lies in between; `calibrated`: (lower, upper) of the target's, see `calibrated`;
-    `passed`: gamma pass rates in percent inside the structure by `CRITERIA`."""
+    """A structure's doses on the CT and on another image (Kaushik 2022, Table III).
+
+    Attributes:
+        structure: its name.
+        volume_ml: of the structure.
+        ct, other: Gy by `DOSES`.
+        difference: other − CT, percent of the prescription.
+        passed: gamma pass rates inside the structure by `CRITERIA`, percent.
+        lower, upper: of the difference over samples.
+        calibrated: (lower, upper) of the target's, see `calibrated`.
+    """
 
     structure: str
     volume_ml: float
@@ -42,14 +49,26 @@ class Compared:
     calibrated: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def holds(self, dose: str) -> bool | None:
-        """Whether the band of `dose` holds the CT's; None without a band."""
+        """Whether the band over samples holds the CT's dose.
+
+        Args:
+            dose: of `DOSES`.
+
+        Returns:
+            None without a band.
+        """
         return self.lower[dose] <= 0 <= self.upper[dose] if self.lower else None
 
 
 @dataclass
 class Comparison:
-    """All structures (those in the dose grid), pass rates over the whole dose, the gamma image of the first
-    criterion, and the DVHs' rows.
+    """What differs between two doses.
+
+    Attributes:
+        structures: those in the dose grid.
+        passed: pass rates over the whole dose, percent.
+        gamma: image of the first criterion.
+        ct_rows, rows: the DVHs.
     """
 
     structures: list[Compared]
@@ -65,7 +84,15 @@ def doses(found: dvh.Dvh) -> dict[str, float]:
 
 
 def rows_of(dose: sitk.Image, regions: dict) -> list[Row]:
-    """The DVH of every region in a dose; a row without one has a note that says why."""
+    """The DVH of every region in a dose.
+
+    Args:
+        dose: Gy.
+        regions: by name.
+
+    Returns:
+        A row each; one without a DVH has a note that says why.
+    """
     rows = []
     for name, region in regions.items():
         if region.empty:
@@ -90,10 +117,20 @@ def rows_of(dose: sitk.Image, regions: dict) -> list[Row]:
 def compare(
     ct_dose: sitk.Image, other: sitk.Image, regions: dict, prescription: float, members: list[sitk.Image] = ()
 ) -> Comparison:
-    """Compare doses of one plan in Gy, on one grid. members: doses on samples of the other image, for bands of 5 to 95
-    %.
+    """Compares doses of one plan, on one grid.
 
-    Raises `InputError` when no region lies in the dose grid.
+    Args:
+        ct_dose: Gy.
+        other: Gy.
+        regions: by name.
+        prescription: Gy.
+        members: doses on samples of the other image, for bands of 5 to 95 %.
+
+    Returns:
+        What differs.
+
+    Raises:
+        InputError: no region lies in the dose grid.
     """
     ct_rows, rows = rows_of(ct_dose, regions), rows_of(other, regions)
     if all(r.dvh is None for r in ct_rows):
@@ -132,7 +169,16 @@ def _passed(values: torch.Tensor, inside: torch.Tensor) -> float:
 
 
 def interval(found: list[dict], ct: dict, prescription: float) -> tuple[dict, dict]:
-    """5 and 95 % of members' `doses` minus the CT's, each by its name, in percent of the prescription."""
+    """5 and 95 % of the members' doses minus the CT's.
+
+    Args:
+        found: `doses` of each member.
+        ct: `doses` of the CT.
+        prescription: Gy.
+
+    Returns:
+        (lower, upper), each by name of the dose, percent of the prescription.
+    """
     ends = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
     quantiles = {
         d: np.quantile([100 * (f[d] - ct[d]) / prescription for f in found], ends, method="hazen") for d in DOSES
@@ -141,8 +187,14 @@ def interval(found: list[dict], ct: dict, prescription: float) -> tuple[dict, di
 
 
 def table(found: Comparison) -> str:
-    """`comparison.csv` as text: a row for each structure, and one, "(dose above 10 %)", for the pass rates over all
-    of the dose.
+    """`comparison.csv` as text: a row for each structure, and one, "(dose above 10 %)", for the pass rates over all of
+    the dose.
+
+    Args:
+        found: what differs.
+
+    Returns:
+        CSV.
     """
     banded, calibrated = any(c.lower for c in found.structures), any(c.calibrated for c in found.structures)
     head = ["structure", "volume_ml"]

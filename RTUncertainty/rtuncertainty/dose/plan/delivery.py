@@ -21,36 +21,68 @@ from .plan import PHOTON, TARGET, Plan
 
 @dataclass
 class Delivery:
-    """Fields with their monitor units or spot weights, as they were made on the CT; `dose` gives what they deliver
-    elsewhere.
+    """Fields with their monitor units or spot weights, as they were made on the CT.
+
+    Attributes:
+        plan: what was asked for.
+        table: HU to density.
+        grid: of the dose.
+        patient: CT and synthetic CT.
+        fields: `PhotonFields` or `ProtonFields`, once they are made.
+        body: bool [z, y, x] on the grid.
+        ct_dose: Gy [z, y, x] on the grid.
     """
 
     plan: Plan
     table: Table
     grid: DoseGrid
     patient: Patient
-    fields: Any  # PhotonFields or ProtonFields, once they are made
-    body: torch.Tensor  # bool, on the grid
-    ct_dose: torch.Tensor = field(default=None)  # Gy, on the grid
+    fields: Any
+    body: torch.Tensor
+    ct_dose: torch.Tensor = field(default=None)
 
     def volume(self, hu: np.ndarray) -> torch.Tensor:
-        """An image [z, y, x] in HU of the patient's grid as the beams' medium on the dose grid, float32."""
+        """An image as the beams' medium on the dose grid.
+
+        Args:
+            hu: [z, y, x] on the patient's grid.
+
+        Returns:
+            float32 [z, y, x], relative to water.
+        """
         air = float(self.table.relative(AIR, self.plan.modality))
         return self.grid.averaged(self.table.relative(self.patient.ready(hu), self.plan.modality), air)
 
     def dose(self, volumes: torch.Tensor, batch: int = 1) -> torch.Tensor:
-        """Doses [t, z, y, x] in Gy of all fractions on media [t, z, y, x] (see `volume`); nothing outside of the
-        body.
+        """Doses of all fractions; nothing outside of the body.
+
+        Args:
+            volumes: media [t, z, y, x], see `volume`.
+            batch: how many at a time.
+
+        Returns:
+            Gy [t, z, y, x].
         """
         return self.fields.dose(volumes, batch) * self.body
 
 
 def planned(plan: Plan, patient: Patient, target, table: Table, device="cpu", tell=None) -> Delivery:
-    """Make the plan on the patient's CT.
+    """Makes a plan on the patient's CT.
 
-    target: a region (`rtuncertainty.dose.structure_region`). tell: called with the fraction of spots (protons) that are
-    done. Raises `InputError` for a target without a voxel or outside of the patient, an isocentre outside of the
-    patient, a target too large for a field, too deep or with too many spots, and one that the fields give no dose.
+    Args:
+        plan: what is asked for.
+        patient: whose CT.
+        target: a region (`rtuncertainty.dose.structure_region`).
+        table: HU to density.
+        device: of torch.
+        tell: called with the fraction of spots (protons) that are done.
+
+    Returns:
+        The fields, scaled to the prescription.
+
+    Raises:
+        InputError: a target without a voxel or outside of the patient, an isocentre outside of the patient, a target
+            too large for a field, too deep or with too many spots, and one that the fields give no dose.
     """
     if target.empty:
         raise InputError(f"the target {target.reason}; give a structure with a volume.")

@@ -30,9 +30,13 @@ COLUMNS = ("hu", "density", "electron_density", "stopping_power")
 
 @dataclass(frozen=True)
 class Table:
-    """HU (rising) against mass density in g/cm³, and optionally electron density and stopping power relative to water.
+    """HU against density. Linear in between, constant beyond the ends.
 
-    Linear in between, constant beyond the ends. What is not given follows from the mass density.
+    Attributes:
+        hu: rising.
+        density: mass density, g/cm³.
+        electron_density, stopping_power: relative to water; None: they follow from the mass density.
+        name: for messages.
     """
 
     hu: tuple[float, ...]
@@ -42,12 +46,18 @@ class Table:
     name: str = "a table"
 
     def mass_density(self, hu) -> np.ndarray:
-        """g/cm³."""
+        """Mass density of HU, g/cm³."""
         return np.interp(hu, self.hu, self.density).astype(np.float32)
 
     def relative(self, hu, modality: str) -> np.ndarray:
-        """What a beam's depth is counted in, relative to water: electron density for photons, stopping power for
-        protons; float32.
+        """What a beam's depth is counted in.
+
+        Args:
+            hu: any shape.
+            modality: electron density for "photon", stopping power for "proton".
+
+        Returns:
+            float32, relative to water.
         """
         given = self.electron_density if modality == "photon" else self.stopping_power
         if given is not None:
@@ -62,16 +72,29 @@ SCHNEIDER = Table(
 
 
 def relative_electron_density(density: np.ndarray) -> np.ndarray:
-    """Electrons per volume relative to water, of tissues by their mass density in g/cm³; float32."""
+    """Electrons per volume of tissues.
+
+    Args:
+        density: mass density, g/cm³.
+
+    Returns:
+        float32, relative to water.
+    """
     densities, ratios = zip(*_Z_A)
     return (density * np.interp(density, densities, ratios) / _WATER_Z_A).astype(np.float32)
 
 
 def relative_stopping_power(density: np.ndarray) -> np.ndarray:
-    """Stopping power for protons relative to water, of tissues by their mass density in g/cm³; float32.
+    """Stopping power for protons of tissues.
 
     The fit of Fippel and Soukup, Med Phys 31:2263 (2004), for protons of `PROTON_MEV`; linear from lung to fat and from
     air to lung.
+
+    Args:
+        density: mass density, g/cm³.
+
+    Returns:
+        float32, relative to water.
     """
     density = np.asarray(density, np.float64)
 
@@ -83,11 +106,18 @@ def relative_stopping_power(density: np.ndarray) -> np.ndarray:
 
 
 def read_table(path) -> Table:
-    """A table from a CSV file with the columns hu and density, and where wanted electron_density and stopping_power
-    (relative to water).
+    """A table of densities.
 
-    Raises `InputError` for a file that cannot be read, unknown columns, fewer than two rows, HU that do not rise, and
-    negative values.
+    Args:
+        path: a CSV file with the columns hu and density (g/cm³), and where wanted electron_density and stopping_power
+            (relative to water).
+
+    Returns:
+        The table.
+
+    Raises:
+        InputError: a file that cannot be read, unknown columns, fewer than two rows, HU that do not rise, and negative
+            values.
     """
     path = Path(path)
     try:

@@ -20,15 +20,16 @@ class DoseGrid:
     """Voxels of one edge length along the patient's axes (LPS), with the isocentre in the middle of one.
 
     In the axial plane it is a square around the isocentre that holds the body at every gantry angle. Along the patient
-    it reaches `reach_mm` beyond the target; where the images end before that, their last slice goes on, because a
-    patient does.
-    Doses are told for what the images show: `inside` are those slices.
+    it reaches beyond the target; where the images end before that, their last slice goes on, because a patient does.
+    Doses are given for what the images show: `inside` are those slices.
 
     Args:
         source: any image with the geometry of the images that will come, axes along LPS (see `patient.axial`).
         body: bool [z, y, x] on `source`.
-        isocentre: LPS in mm.
-        target: corners [n, 3] of the target's box, LPS in mm.
+        isocentre: LPS, mm.
+        target: corners [n, 3] of the target's box, LPS, mm.
+        spacing: edge of a voxel, mm.
+        reach_mm: beyond the target.
     """
 
     def __init__(
@@ -90,8 +91,17 @@ class DoseGrid:
         return torch.from_numpy(weights.astype(np.float32))
 
     def averaged(self, values, outside: float = 0.0) -> torch.Tensor:
-        """Means over the grid's voxels of `values` [z, y, x] on the source, float32; `outside` beyond the source in
-        the axial plane.
+        """Means over the grid's voxels.
+
+        Args:
+            values: [z, y, x] on the source.
+            outside: value beyond the source in the axial plane.
+
+        Returns:
+            float32 [z, y, x].
+
+        Raises:
+            ValueError: values of another shape than the source's.
         """
         values = torch.as_tensor(np.asarray(values, np.float32)) - outside
         if tuple(values.shape) != self._source:
@@ -101,5 +111,12 @@ class DoseGrid:
         return values.contiguous() + outside
 
     def dose_image(self, dose: torch.Tensor) -> sitk.Image:
-        """A dose [z, y, x] of the grid as an image, of the slices that the images show."""
+        """A dose as an image, of the slices that the images show.
+
+        Args:
+            dose: Gy [z, y, x] of the grid.
+
+        Returns:
+            Gy.
+        """
         return geometry.like(dose[self.inside].cpu().numpy(), self.image[:, :, self.inside])

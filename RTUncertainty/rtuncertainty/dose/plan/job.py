@@ -34,8 +34,14 @@ FEWEST = 10
 
 @dataclass
 class SyntheticCT:
-    """What `--synct` gave: the image, and from a result folder its predictive sd, the body and the model's card;
-    None for what is not there.
+    """What `--synct` gave; None for what is not there.
+
+    Attributes:
+        image: HU.
+        name: for messages.
+        sd: predictive SD, HU.
+        body: of the MR it was made from.
+        card: of the model.
     """
 
     image: sitk.Image
@@ -50,11 +56,11 @@ class SyntheticCT:
         return self.card["name"] if self.card else None
 
 
-def read_synct(path) -> SyntheticCT:
+def read_synct(path, tell=None) -> SyntheticCT:
     """A synthetic CT from an image file, a DICOM folder, or a folder that predict wrote. Raises `InputError`."""
     path = Path(path)
     if not (path / "summary.json").is_file():
-        return SyntheticCT(image_io.read(path), str(path))
+        return SyntheticCT(image_io.read(path, tell=tell), str(path))
     result = Result.read(path)
     if not result.card.get("name"):
         raise InputError(f"{path}: its summary.json cannot be read as that of a model's result; run predict again.")
@@ -65,8 +71,17 @@ def read_synct(path) -> SyntheticCT:
 
 
 def target_of(regions: dict, name: str | None) -> str:
-    """The name of the target: `name`, else the only structure, else the first that is called like one. Raises
-    `InputError`.
+    """The target among some structures.
+
+    Args:
+        regions: by name.
+        name: the one wanted; None: the only structure, else the first that is called like a target.
+
+    Returns:
+        Its name.
+
+    Raises:
+        InputError: there is no such structure, or none is called like a target.
     """
     if name is not None:
         if name not in regions:
@@ -98,24 +113,35 @@ def dose_to_folder(
     page=None,
     progress: Progress | None = None,
 ) -> Path:
-    """Make a plan on `ct`, compute its dose there and, with `synct`, on the synthetic CT and on samples of it; returns
-    the folder.
-
-    Args:
-        ct, structure_file, synct: paths; see `read_synct` and `rtuncertainty.dose.structures.read`.
-        plan: path of a JSON file, by default the simple plan of `modality`; density: path of a table (see
-        `density.read_table`).
-        target: name of the structure to treat, see `target_of`.
-        samples: members of the synthetic CT, none below 2 or where no sd is known; correlation_mm: how far their errors
-        go together,
-            by default as measured on validation patients (see `samples`).
-        page: makes the HTML page of a `compare.Comparison`, such as `rtuncertainty.report.dose_page.page`; None: no
-        page.
+    """Makes a plan on a CT and computes its dose there, on a synthetic CT and on samples of it.
 
     Writes dose_ct.nii.gz, dvh_ct.csv (and its curves), plan.json, summary.json, and with a synthetic CT
     dose_synct.nii.gz, dvh_synct.csv (with bands), comparison.csv, gamma.nii.gz, with samples also dose_synct_lower and
-    _upper.nii.gz (5 and 95 % of each voxel), and with `page` dvh.html. The folder appears whole or not at all. Raises
-    `InputError`.
+    _upper.nii.gz (5 and 95 % of each voxel), and with `page` dvh.html. The folder appears whole or not at all.
+
+    Args:
+        ct: path of a file or DICOM folder.
+        structure_file: path, see `rtuncertainty.dose.structures.read`.
+        synct: path, see `read_synct`, or None.
+        output: the folder.
+        plan: path of a JSON file; None: the simple plan of `modality`.
+        modality: photon or proton.
+        density: path of a table (see `density.read_table`), or None.
+        target: name of the structure to treat, see `target_of`.
+        samples: members of the synthetic CT, none below 2 or where no SD is known.
+        seed: of the members.
+        correlation_mm: how far their errors are correlated; None: as measured on validation patients (see `samples`).
+        device: of torch.
+        page: makes the HTML page of a `compare.Comparison`, such as `rtuncertainty.report.dose_page.page`; None: no
+            page.
+        progress: takes the stages; its token cancels.
+
+    Returns:
+        The folder's absolute path.
+
+    Raises:
+        InputError: what cannot be read, planned or written.
+        Cancelled: the user cancelled.
     """
     progress = progress or Progress(shares=SHARES)
     progress.stage("read", 0.0, "Reading the images")
@@ -129,10 +155,11 @@ def dose_to_folder(
         )
     chosen = plans.read_plan(plan) if plan is not None else plans.DEFAULTS[modality]
     lookup = read_table(density) if density is not None else SCHNEIDER
-    ct_image = image_io.read(ct)
-    other = read_synct(synct) if synct is not None else None
+    ct_image = image_io.read(ct, tell=progress.note)
+    other = read_synct(synct, progress.note) if synct is not None else None
     frame = ct_image.GetMetaData("frame_of_reference") if ct_image.HasMetaDataKey("frame_of_reference") else ""
-    regions = structures.read(structure_file, progress.note, ct_image.GetSpacing()[2], frame)
+    thickness = geometry.to_axial(ct_image).GetSpacing()[2]
+    regions = structures.read(structure_file, progress.note, thickness, frame)
     name = target_of(regions, target)
     person = patient.of_images(
         ct_image, other and other.image, other and other.sd, other and other.body, str(ct), other.name if other else ""
@@ -190,7 +217,7 @@ def dose_to_folder(
             "samples": {
                 "number": used,
                 "seed": seed,
-                "correlation_mm": _told(correlation_mm),
+                "correlation_mm": _correlation_text(correlation_mm),
                 "band": [0.05, 0.95],
                 "calibrated": asdict(calibration) if calibration else False,
                 "how": "mean + predictive sd × smooth Gaussian field, in antithetic pairs; not the network's dropout "
@@ -213,7 +240,7 @@ def dose_to_folder(
     return Path(output).absolute()
 
 
-def _told(correlation_mm: float | None) -> float | str:
+def _correlation_text(correlation_mm: float | None) -> float | str:
     return "as measured" if correlation_mm is None else correlation_mm if math.isfinite(correlation_mm) else "infinite"
 
 
@@ -284,10 +311,22 @@ def _write(staging, ct_dose, doses, ct_rows, found, delivery: Delivery, page) ->
 
 
 def summary(folder) -> list[str]:
-    """A few lines that tell what a folder of `dose_to_folder` holds."""
+    """What a folder of `dose_to_folder` holds.
+
+    Args:
+        folder: its path.
+
+    Returns:
+        A few lines.
+
+    Raises:
+        InputError: it is no such folder.
+    """
     result = Result.read(folder, "dose")
-    told = result.summary
-    lines = [f"{told['modality']} plan, {told['prescription_gy']:g} Gy to half of {told['target']}, {told['engine']}"]
+    known = result.summary
+    lines = [
+        f"{known['modality']} plan, {known['prescription_gy']:g} Gy to half of {known['target']}, {known['engine']}"
+    ]
     return lines + (
         result.path("comparison").read_text(encoding="utf-8").splitlines() if result.has("comparison") else []
     )

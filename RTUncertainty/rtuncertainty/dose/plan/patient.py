@@ -17,19 +17,27 @@ AIR, WATER = -1000.0, 0.0
 
 @dataclass
 class Patient:
-    """Arrays [z, y, x] on `grid`, whose axes run along LPS.
+    """CT and synthetic CT of a patient; arrays [z, y, x] on one grid.
 
-    Outside of `body` both images are air. Inside, where one of the two was not measured (`measured` is False: beyond
-    the CT's field of view), both are water. So what is compared differs only where both say something, and where the
-    MR's field of view cuts the body off, both doses lack what lies beyond.
+    Outside of `body` both images are air. Inside, where one of the two was not measured, both are water. So what is
+    compared differs only where both say something, and where the MR's field of view cuts the body off, both doses lack
+    what lies beyond.
+
+    Attributes:
+        grid: its axes run along LPS.
+        ct: float32, HU.
+        body: bool.
+        measured: bool; False beyond the CT's field of view.
+        synct: float32, HU, or None.
+        sd: float32, HU, predictive SD, or None.
     """
 
     grid: sitk.Image
-    ct: np.ndarray  # float32, HU
-    body: np.ndarray  # bool
-    measured: np.ndarray  # bool
-    synct: np.ndarray | None = None  # float32, HU
-    sd: np.ndarray | None = None  # float32, HU: predictive standard deviation
+    ct: np.ndarray
+    body: np.ndarray
+    measured: np.ndarray
+    synct: np.ndarray | None = None
+    sd: np.ndarray | None = None
 
     def ready(self, hu: np.ndarray) -> np.ndarray:
         """`hu` as beams are to see it."""
@@ -44,11 +52,22 @@ def of_images(
     ct_name: str = "the CT",
     synct_name: str = "the synthetic CT",
 ) -> Patient:
-    """A patient from images in HU in one frame of reference; the grid is the synthetic CT's (else the CT's), turned to
-    LPS axes.
+    """A patient from images in one frame of reference; the grid is the synthetic CT's (else the CT's), turned to LPS
+    axes.
 
-    body: of the MR that the synthetic CT was made from; by default where the CT shows the patient.
-    Raises `InputError` for images that do not overlap or show no patient.
+    Args:
+        ct: HU.
+        synct: HU.
+        sd: of the synthetic CT, HU.
+        body: of the MR that the synthetic CT was made from; None: where the CT shows the patient.
+        ct_name: what messages call the CT.
+        synct_name: what messages call the synthetic CT.
+
+    Returns:
+        The patient.
+
+    Raises:
+        InputError: images that do not overlap or show no patient, or a CT that is not in HU.
     """
     if not image_io.looks_like_ct(ct):
         raise InputError(
@@ -82,8 +101,13 @@ def of_images(
 
 
 def axial(image: sitk.Image) -> sitk.Image:
-    """The image's voxels, axes turned to LPS; an oblique image gives an empty grid of its spacing around its field
-    of view.
+    """An image's voxels, axes turned to LPS.
+
+    Args:
+        image: 3-D.
+
+    Returns:
+        The image; of an oblique one an empty grid of its spacing around its field of view.
     """
     turned = geometry.to_axial(image)
     if np.allclose(turned.GetDirection(), np.eye(3).ravel(), atol=1e-4):

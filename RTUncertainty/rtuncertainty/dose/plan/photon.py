@@ -46,11 +46,17 @@ def _machine(name: str) -> MachineConfig:
 
 @functools.lru_cache(maxsize=8)
 def calibrated(machine: str, spacing: float) -> float:
-    """The energy fluence that gives 1 Gy for the machine's calibration MU, 10 cm deep in water, 10 x 10 cm², for voxels
-    of `spacing` mm.
+    """The energy fluence that gives 1 Gy for the machine's calibration MU, 10 cm deep in water, 10 x 10 cm².
 
     pydosert calibrates an engine on its own grid; a patient's may be less than 10 cm deep, so water of a fixed size is
     used here.
+
+    Args:
+        machine: of pydosert, or the path of its JSON file.
+        spacing: of the voxels, mm.
+
+    Returns:
+        What pydosert's configuration has as `mean_photon_energy_MeV`.
     """
     config = _machine(machine)
     shape = tuple(int(v / spacing) for v in PHANTOM_MM)
@@ -63,8 +69,13 @@ def calibrated(machine: str, spacing: float) -> float:
 class PhotonFields:
     """The fields of a photon plan around a target, ready to give doses.
 
-    target: the middles [n, 3] of the dose voxels in the target, LPS in mm. `mu`: monitor units [beams] of the whole
-    treatment, at first such that 1 Gy would be given in water; see `scale`.
+    `mu`: monitor units [beams] of the whole treatment, at first such that 1 Gy would be given in water; see `scale`.
+
+    Args:
+        plan: what is asked for.
+        grid: of the dose.
+        target: the middles [n, 3] of the dose voxels in the target, LPS, mm.
+        device: of torch.
     """
 
     modality = "photon"
@@ -106,14 +117,21 @@ class PhotonFields:
             )[None]
 
     def scale(self, factor: float) -> None:
-        """Multiply all monitor units."""
+        """Multiplies all monitor units by a factor."""
         self.mu = self.mu * factor
 
     def dose(self, volumes: torch.Tensor, batch: int = 1) -> torch.Tensor:
-        """Doses [t, z, y, x] in Gy on volumes [t, z, y, x] of relative electron density, `batch` of them at a time.
+        """Doses on some media.
 
         The numbers do not depend on `batch`. On a CPU one at a time is the fastest; a GPU gains from more, and pays
         with memory.
+
+        Args:
+            volumes: relative electron density [t, z, y, x].
+            batch: how many at a time.
+
+        Returns:
+            Gy [t, z, y, x].
         """
         parts = []
         with quiet():

@@ -15,19 +15,25 @@ TARGET = "target"
 
 @dataclass(frozen=True)
 class Plan:
-    """Static fields around one isocentre, all of them shaped to the target; angles in degrees, lengths in mm, doses in
-    Gy.
+    """Static fields around one isocentre, all of them shaped to the target.
 
-    modality: photon (a linear accelerator's MLC fields, equal or given `weights` of monitor units) or proton (scanned
-    spots whose weights are fitted to a uniform dose of the target on the CT). machine: a photon machine of pydosert, or
-    the path of its JSON file.
-    isocentre: LPS in mm, or "target" for the middle of the target. beams: gantry angles of IEC 61217 for a patient who
-    lies
-    head first supine: 0 from the front, 90 from the patient's left. margin_mm: around the target in the beam's eye
-    view, for the penumbra (protons: for the width of a spot, 7 mm and more). prescription_gy: the dose that half of the
-    target gets on the CT (D50 % of ICRU 83), in all fractions together. grid_mm: edge of a
-    dose voxel. The rest is for protons: distances of spots and of energy layers (water-equivalent), and a range
-    shifter, without which the lowest energy of the machine (32 MeV) already stops 7 mm deep.
+    Attributes:
+        modality: photon (a linear accelerator's MLC fields) or proton (scanned spots whose weights are fitted to a
+            uniform dose of the target on the CT).
+        beams: gantry angles of IEC 61217 in degrees for a patient who lies head first supine: 0 from the front, 90 from
+            the patient's left.
+        isocentre: LPS in mm, or "target" for the middle of the target.
+        prescription_gy: the dose that half of the target gets on the CT (D50 % of ICRU 83), in all fractions together.
+        fractions: how many.
+        margin_mm: around the target in the beam's eye view, for the penumbra (protons: for the width of a spot, 7 mm
+            and more).
+        grid_mm: edge of a dose voxel.
+        weights: of the monitor units, one a beam; None: equal ones.
+        machine: a photon machine of pydosert, or the path of its JSON file.
+        spot_spacing_mm: of protons.
+        layer_spacing_mm: of protons' energy layers, water-equivalent.
+        range_shifter_mm: of protons; without one the lowest energy of the machine (32 MeV) already stops 7 mm deep.
+        name: of the plan.
     """
 
     modality: str = PHOTON
@@ -73,10 +79,17 @@ _LIMITS = {
 def read_plan(path) -> Plan:
     """The plan in a JSON file; what it leaves out is as in `DEFAULTS` of its modality.
 
-    Raises `InputError` that names the file, the entry and what it may be.
+    Args:
+        path: of the file.
+
+    Returns:
+        The plan, checked.
+
+    Raises:
+        InputError: names the file, the entry and what it may be.
     """
     try:
-        given = json.loads(Path(path).read_text(encoding="utf-8"))
+        given = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}; give a plan as a JSON file.") from error
     except ValueError as error:
@@ -90,7 +103,17 @@ def read_plan(path) -> Plan:
 
 
 def from_dict(given: dict) -> Plan:
-    """The plan of a dict as in the JSON file. Raises `InputError` that names the entry."""
+    """The plan of a dict as in the JSON file.
+
+    Args:
+        given: entries.
+
+    Returns:
+        The plan, checked.
+
+    Raises:
+        InputError: names the entry.
+    """
     modality = given.get("modality", PHOTON)
     if modality not in MODALITIES:
         raise InputError(f"modality is {modality!r}; give photon or proton.")

@@ -33,8 +33,17 @@ UNIT = 1e8
 class ProtonFields:
     """The spots of a proton plan; see `fit` for their weights, which are protons in all fractions together.
 
-    target: bool [z, y, x] on the grid. volume: the stopping powers [z, y, x] that the spots are placed and fitted on,
-    the CT's.
+    Args:
+        plan: what is asked for.
+        grid: of the dose.
+        target: bool [z, y, x] on the grid.
+        volume: the stopping powers [z, y, x] that the spots are placed and fitted on, the CT's.
+        body: bool [z, y, x] on the grid.
+        device: of torch.
+        tell: called with the fraction of spots that are done.
+
+    Raises:
+        InputError: a target too deep or with too many spots.
     """
 
     modality = "proton"
@@ -141,10 +150,15 @@ class ProtonFields:
         )
 
     def fit(self, target: np.ndarray, volume: torch.Tensor, step: float) -> None:
-        """Weights, none negative, that come nearest to 1 Gy in the target and little in a rim around it; spots without
-        any are dropped.
+        """Fits the weights, none negative, that come nearest to 1 Gy in the target and little in a rim around it; spots
+        without any are dropped.
 
         Least squares by accelerated projected gradients.
+
+        Args:
+            target: bool [z, y, x] on the grid.
+            volume: stopping powers [z, y, x].
+            step: edge of a voxel, mm.
         """
         away = ndimage.distance_transform_edt(~target) * step
         rim = (away > RIM_MM[0]) & (away <= RIM_MM[1])
@@ -186,12 +200,18 @@ class ProtonFields:
         return sparse.csc_matrix((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=shape)
 
     def scale(self, factor: float) -> None:
-        """Multiply all weights."""
+        """Multiplies all weights by a factor."""
         self.spots.weight.mul_(factor)
 
     def dose(self, volumes: torch.Tensor, batch: int = 1) -> torch.Tensor:
-        """Doses [t, z, y, x] in Gy on volumes [t, z, y, x] of relative stopping power; `batch` has no effect, the
-        engine takes one at a time.
+        """Doses on some media.
+
+        Args:
+            volumes: relative stopping power [t, z, y, x].
+            batch: has no effect, the engine takes one at a time.
+
+        Returns:
+            Gy [t, z, y, x].
         """
         with quiet():
             found = [

@@ -45,18 +45,42 @@ def possible(anatomy: Anatomy) -> tuple[str, ...]:
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
-    """Random numbers of one change, which stay the same whether or not other changes take place."""
+    """Random numbers of one change, which stay the same whether or not other changes take place.
+
+    Args:
+        seed: of the day.
+        name: of the change.
+
+    Returns:
+        Of numpy.
+    """
     return np.random.default_rng([int(seed), zlib.crc32(name.encode())])
 
 
 def draw(anatomy: Anatomy, changes, seed: int, severity: float) -> dict:
-    """The amount of each of `changes`; distances, angles and logarithms of ratios are multiplied by `severity`."""
+    """The amount of each change.
+
+    Args:
+        anatomy: of the planning scan.
+        changes: names out of `CHANGES`.
+        seed: of the day.
+        severity: factor on distances, angles and logarithms of ratios.
+
+    Returns:
+        {change: amount}.
+    """
     return {c: _DRAWS[c](anatomy, generator(seed, c), float(severity)) for c in changes}
 
 
 def check(given: dict, drawn: dict) -> None:
-    """Raise `InputError` for an amount of a change that does not take place, of another form than drawn ones, or too
-    large.
+    """Raises for amounts that cannot be.
+
+    Args:
+        given: {change: amount}, of the user.
+        drawn: {change: amount}, of this day.
+
+    Raises:
+        InputError: an amount of a change that does not take place, of another form than drawn ones, or too large.
     """
     for name, amount in given.items():
         if name not in drawn:

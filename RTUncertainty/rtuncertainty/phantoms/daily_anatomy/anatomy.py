@@ -39,7 +39,14 @@ NOT_ORGANS = re.compile("ptv|ctv|gtv|itv|prv|wall|minus|ring|avoid")
 
 
 def roles_of(names) -> dict[str, list[str]]:
-    """The structures' names by role, such as {"parotid": ["LeftParotid", "RightParotid"]}; targets have no role."""
+    """Which structure is which, by the names; targets have no role.
+
+    Args:
+        names: of structures.
+
+    Returns:
+        {role: names}, such as {"parotid": ["LeftParotid", "RightParotid"]}.
+    """
     found, plain = {}, {n: re.sub("[^a-z]", "", n.lower()) for n in names}
     for role, pattern in ROLES.items():
         fit = sorted(
@@ -52,9 +59,13 @@ def roles_of(names) -> dict[str, list[str]]:
 
 
 class Anatomy:
-    """A planning CT (HU) and its structures {name: bool array on the CT's grid}, prepared for changes.
+    """A planning CT and its structures, prepared for changes.
 
-    `lattice` has blocks of about 4 mm, or the CT's own voxels where they are not smaller.
+    Its `lattice` has blocks of about 4 mm, or the CT's own voxels where they are not smaller.
+
+    Args:
+        ct: HU.
+        masks: {name: bool [z, y, x] on the CT's grid}.
     """
 
     def __init__(self, ct: sitk.Image, masks: dict[str, np.ndarray]):
@@ -141,21 +152,44 @@ class Anatomy:
         return signed_distance(mask, self.lattice.spacing)
 
     def gradient(self, scalar: np.ndarray) -> np.ndarray:
-        """Gradient (per mm, LPS) of an array on the lattice."""
+        """Gradient of an array on the lattice.
+
+        Args:
+            scalar: [z, y, x].
+
+        Returns:
+            [z, y, x, 3], per mm, LPS.
+        """
         along = np.stack([np.gradient(scalar, axis=2 - a) for a in range(3)], axis=-1)
         return along @ np.linalg.inv(self.lattice.matrix).astype(np.float32)
 
     def soft(self, start: float = 2.5, reach: float = 14.0) -> np.ndarray:
-        """0 in bone and up to `start` mm from it, 1 from `start + reach` mm on, smooth between."""
+        """0 in bone and near it, 1 far from it, smooth between.
+
+        Args:
+            start: mm from bone up to which it is 0.
+            reach: mm farther where it is 1.
+
+        Returns:
+            float32 [z, y, x].
+        """
         return smooth_step((self.bone_distance - start) / reach)
 
     def ml(self, name: str) -> float:
-        """A structure's volume on the planning grid."""
+        """A structure's volume on the planning grid, ml."""
         return float(np.count_nonzero(self._masks[name])) * self.grid.voxel_ml
 
 
 def signed_distance(mask: np.ndarray, spacing) -> np.ndarray:
-    """Signed distance (mm) to the surface of a mask, float32; 1e4 everywhere for an empty one, -1e4 for a full one."""
+    """Signed distance to the surface of a mask.
+
+    Args:
+        mask: bool [z, y, x].
+        spacing: (x, y, z), mm.
+
+    Returns:
+        float32 [z, y, x], mm, negative inside; 1e4 everywhere for an empty mask, -1e4 for a full one.
+    """
     if not mask.any() or mask.all():
         return np.full(mask.shape, -1e4 if mask.any() else 1e4, np.float32)
     image = sitk.GetImageFromArray(mask.astype(np.uint8))
@@ -170,7 +204,16 @@ def smooth_step(x: np.ndarray) -> np.ndarray:
 
 
 def local_middle(points: np.ndarray, mask: np.ndarray, sd) -> np.ndarray:
-    """The middle of what lies of a structure around every point, weighted by a Gaussian of `sd` voxels (z, y, x)."""
+    """The middle of what lies of a structure around every point.
+
+    Args:
+        points: [z, y, x, 3], mm.
+        mask: bool [z, y, x].
+        sd: of the Gaussian that weighs, voxels (z, y, x).
+
+    Returns:
+        [z, y, x, 3], mm.
+    """
     whole = points[mask].mean(0)
     share = mask.astype(np.float32)
     near = ndimage.gaussian_filter(share, sd)
@@ -182,6 +225,13 @@ def body_mask(ct: np.ndarray, lattice: Lattice) -> np.ndarray:
     """The largest piece above -300 HU after thin things (masks, couch tops) were taken off, with mouth, nose and lungs.
 
     A cavity counts when slices of any of the three orientations close it: the mouth is open in some, never in all.
+
+    Args:
+        ct: HU [z, y, x].
+        lattice: of the CT.
+
+    Returns:
+        bool [z, y, x].
     """
     dense = ct > BODY_HU
     reach = np.maximum(1, np.rint(3.0 / lattice.spacing[::-1])).astype(int)
@@ -197,8 +247,14 @@ def body_mask(ct: np.ndarray, lattice: Lattice) -> np.ndarray:
 
 
 def supplied_slices(ct: np.ndarray, spacing) -> np.ndarray:
-    """Which slices show what was scanned: some public sets blank whole slices, in which a body ends abruptly. bool
-    [z].
+    """Which slices show what was scanned: some public sets blank whole slices, in which a body ends abruptly.
+
+    Args:
+        ct: HU [z, y, x].
+        spacing: (x, y, z), mm.
+
+    Returns:
+        bool [z].
     """
     area = (ct > BODY_HU).sum((1, 2))
     tapered = TAPERED_MM2 * spacing[2] / (spacing[0] * spacing[1])

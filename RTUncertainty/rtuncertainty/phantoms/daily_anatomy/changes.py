@@ -22,7 +22,17 @@ TILT = (
 
 
 def reach(anatomy: Anatomy, mask: np.ndarray, mm: float, start: float = 0.0) -> np.ndarray:
-    """1 in a structure and up to `start` mm from it, falling as a Gaussian of the distance, 1/e another `mm` on."""
+    """How far a change of a structure reaches: 1 in it, falling as a Gaussian of the distance.
+
+    Args:
+        anatomy: of the planning scan.
+        mask: bool [z, y, x] on the lattice.
+        mm: where it has fallen to 1/e.
+        start: mm up to which it is 1.
+
+    Returns:
+        float32 [z, y, x].
+    """
     outside = ndimage.gaussian_filter(anatomy.distance(mask), 3.0 / anatomy.lattice.spacing[::-1])
     return np.exp(-((np.maximum(outside - start, 0) / np.float32(mm)) ** 2))
 
@@ -30,7 +40,13 @@ def reach(anatomy: Anatomy, mask: np.ndarray, mm: float, start: float = 0.0) -> 
 def bladder(anatomy: Anatomy, name: str, upwards: float) -> np.ndarray:
     """Growth away from where the bladder is held, at the prostate or at its floor; volume about × e for a unit.
 
-    `upwards` (about 1) says how much more it grows to head and front than to the sides: an emptier one is flatter.
+    Args:
+        anatomy: of the planning scan.
+        name: of the bladder.
+        upwards: how much more (about 1) it grows to head and front than to the sides: an emptier one is flatter.
+
+    Returns:
+        Velocity.
     """
     mask = anatomy.mask(name)
     inside = anatomy.points[mask]
@@ -44,7 +60,16 @@ def bladder(anatomy: Anatomy, name: str, upwards: float) -> np.ndarray:
 
 
 def rectum(anatomy: Anatomy, name: str, rng) -> np.ndarray:
-    """Widening about the rectum's course, unevenly along it and more to the front, since the sacrum is behind it."""
+    """Widening about the rectum's course, unevenly along it and more to the front, since the sacrum is behind it.
+
+    Args:
+        anatomy: of the planning scan.
+        name: of the rectum.
+        rng: random numbers.
+
+    Returns:
+        Velocity.
+    """
     mask = anatomy.mask(name)
     radius = 3 * float(np.maximum(-anatomy.distance(mask), 0)[mask].mean())  # of a tube with that mean depth
     course = local_middle(anatomy.points, mask, 15.0 / anatomy.lattice.spacing[::-1]) + np.float32(0.5 * radius) * BACK
@@ -54,18 +79,45 @@ def rectum(anatomy: Anatomy, name: str, rng) -> np.ndarray:
 
 
 def gland(anatomy: Anatomy, name: str) -> np.ndarray:
-    """Growth about a structure's middle, volume about × e for a unit."""
+    """Growth about a structure's middle, volume about × e for a unit.
+
+    Args:
+        anatomy: of the planning scan.
+        name: of the structure.
+
+    Returns:
+        Velocity.
+    """
     mask = anatomy.mask(name)
     return reach(anatomy, mask, 15.0)[..., None] * (anatomy.points - anatomy.points[mask].mean(0)) / 3
 
 
 def shift(anatomy: Anatomy, name: str, mm, reach_mm: float) -> np.ndarray:
-    """A structure moved by `mm` (x, y, z)."""
+    """A structure moved as it is.
+
+    Args:
+        anatomy: of the planning scan.
+        name: of the structure.
+        mm: (x, y, z).
+        reach_mm: of what follows it.
+
+    Returns:
+        Velocity.
+    """
     return reach(anatomy, anatomy.mask(name), reach_mm)[..., None] * np.asarray(mm, np.float32)
 
 
 def weight(anatomy: Anatomy, mm: float, rng) -> np.ndarray:
-    """The skin moved inwards with the 30 mm below it: by `mm` where it is free to, less at the back and near bones."""
+    """The skin moved inwards with the 30 mm below it, less at the back and near bones.
+
+    Args:
+        anatomy: of the planning scan.
+        mm: where the skin is free to.
+        rng: random numbers.
+
+    Returns:
+        Velocity.
+    """
     depth = -anatomy.skin
     fading = 1 - smooth_step(np.where(depth > 0, depth / 30, -depth / 25))
     uneven = np.clip(1 + 0.2 * Fields(rng, anatomy.lattice.shape, anatomy.lattice.spacing).smooth(90, 90), 0.5, 1.5)
@@ -85,7 +137,16 @@ def free_skin(anatomy: Anatomy) -> np.ndarray:
 
 
 def residual(anatomy: Anatomy, sd_mm: float, rng) -> np.ndarray:
-    """Soft tissue moved at random by `sd_mm` along each axis, alike within 6 cm."""
+    """Soft tissue moved at random, alike within 6 cm.
+
+    Args:
+        anatomy: of the planning scan.
+        sd_mm: along each axis.
+        rng: random numbers.
+
+    Returns:
+        Velocity.
+    """
     fields = Fields(rng, anatomy.lattice.shape, anatomy.lattice.spacing)
     return np.float32(sd_mm) * np.stack([fields.smooth(60, 60) for _ in range(3)], axis=-1)
 
@@ -95,6 +156,10 @@ class Stiff:
 
     Called with a velocity, it puts the structure's best rigid motion in its place: the tissue-dependent filter of
     Staring, Klein and Pluim, Phys Med Biol 2007; 52:6879, for one structure.
+
+    Args:
+        anatomy: of the planning scan.
+        name: of the structure.
     """
 
     def __init__(self, anatomy: Anatomy, name: str):
@@ -107,6 +172,7 @@ class Stiff:
         self.share = (reach(anatomy, self.mask, 8.0, 3.0) * anatomy.soft(0.0, 5.0))[..., None]
 
     def __call__(self, velocity: np.ndarray) -> np.ndarray:
+        """The velocity [z, y, x, 3] with the structure's rigid motion in it."""
         inside = velocity[self.mask].astype(np.float64)
         mean = inside.mean(0)
         turn = np.linalg.lstsq(self.inertia, np.cross(self.arms, inside - mean).sum(0), rcond=None)[0]
@@ -115,12 +181,18 @@ class Stiff:
 
 
 def neck(anatomy: Anatomy, degrees) -> np.ndarray:
-    """The head bent against the shoulders by `degrees` about x (flexion, chin to chest), y (to the side) and z
-    (turned).
+    """The head bent against the shoulders.
 
     With the angle a(s) at the level s of the spine and the pivots c(s), a chain of joints moves a point p at the level
     s by w x (a(s) p - m(s)), m' = a' c: on every level a rotation about its own pivot, for which the levels are planes
     through it. Half of the angle lies above and half below the middle of the neck, where patients are aligned.
+
+    Args:
+        anatomy: of the planning scan.
+        degrees: about x (flexion, chin to chest), y (to the side) and z (turned).
+
+    Returns:
+        Velocity.
     """
     z, course = spine(anatomy)
     base = z[-1]
@@ -141,7 +213,14 @@ def neck(anatomy: Anatomy, degrees) -> np.ndarray:
 
 
 def spine(anatomy: Anatomy) -> tuple[np.ndarray, np.ndarray]:
-    """Levels z (mm, upwards, the last where the cord ends, at the skull's base) and the spine's pivots (x, y) there."""
+    """The spine's pivots, from its levels.
+
+    Args:
+        anatomy: of the planning scan, with a cord.
+
+    Returns:
+        (z [n] in mm, upwards, the last where the cord ends, at the skull's base; (x, y) [n, 2] in mm).
+    """
     cord = anatomy.points[anatomy.mask(anatomy.names("cord")[0])]
     z = np.arange(cord[:, 2].min(), cord[:, 2].max() + 5, 5.0)
     near = np.exp(-0.5 * ((z[:, None] - cord[None, :, 2]) / 6) ** 2)
@@ -156,7 +235,16 @@ def spine(anatomy: Anatomy) -> tuple[np.ndarray, np.ndarray]:
 
 
 def levels(anatomy: Anatomy, z: np.ndarray, course: np.ndarray) -> np.ndarray:
-    """The level of the spine (mm) with which every point moves: its own z, and a higher one in front of the spine."""
+    """The level of the spine with which every point moves: its own z, and a higher one in front of the spine.
+
+    Args:
+        anatomy: of the planning scan.
+        z: as `spine` gives it.
+        course: as `spine` gives it.
+
+    Returns:
+        [z, y, x], mm.
+    """
     p = anatomy.points
     front = np.interp(p[..., 2], z, course[:, 1]) - p[..., 1] - TILT[0]
     front = 10 * np.logaddexp(0, front / 10)  # 0 behind, without a kink

@@ -18,7 +18,15 @@ FULL = 0.75  # the largest share of the lumen that gas takes
 
 
 def gas_share(hu: np.ndarray, rectum: np.ndarray) -> np.ndarray:
-    """The share of gas in voxels of gas and stool: in the rectum, and in those next to it that are darker than fat."""
+    """The share of gas in voxels of gas and stool: in the rectum, and in those next to it that are darker than fat.
+
+    Args:
+        hu: [z, y, x].
+        rectum: bool [z, y, x].
+
+    Returns:
+        float32 [z, y, x], 0 to 1.
+    """
     share = np.clip((STOOL_HU - hu) / (STOOL_HU - GAS_HU), 0, 1).astype(np.float32)
     share[share < 0.05] = 0  # noise
     return share * (rectum | (ndimage.binary_dilation(rectum) & (hu < -200)))
@@ -27,11 +35,20 @@ def gas_share(hu: np.ndarray, rectum: np.ndarray) -> np.ndarray:
 def refill(
     hu: np.ndarray, rectum: np.ndarray, lattice: Lattice, gas_ml: float, rng
 ) -> tuple[np.ndarray, np.ndarray, list]:
-    """HU [z, y, x] with stool in the rectum in place of all its gas, and `gas_ml` of new gas; the voxels that this
-    changed by more than 50 HU; and the gas in ml before and after.
+    """Stool in the rectum in place of all its gas, and new gas.
 
     The new gas lies in one or two pockets in the front of the rectum, as the patient lies on his back, and leaves the
     wall. It takes at most three quarters of the lumen.
+
+    Args:
+        hu: [z, y, x].
+        rectum: bool [z, y, x].
+        lattice: of both.
+        gas_ml: of the new gas.
+        rng: random numbers.
+
+    Returns:
+        (HU [z, y, x], the voxels that changed by more than 50 HU, [gas before, gas after] in ml).
     """
     hu = hu.astype(np.float32, copy=True)
     box = bounding_box(rectum, np.ceil(12.0 / lattice.spacing[::-1]).astype(int))

@@ -24,12 +24,15 @@ LOWEST_HU = -1100.0  # below it a scanner writes padding
 class DailyOptions:
     """How a day differs from the planning day.
 
-    severity: factor on everything that is drawn; 0 changes nothing but noise, 1 is what is seen in patients.
-    changes: names out of `CHANGES`; None for all that the structures permit.
-    amounts: amounts in place of drawn ones, by the change's name and in the form that `description` gives them back,
-        such as {"bladder": 1.4, "neck": (4, 0, 0)}; not multiplied by `severity`.
-    noise_hu: sd of the daily scan's own noise. drift: sd of the relative error of its attenuation, times `severity`.
-    grid: the daily scan's voxels; None draws another field of view (or keeps the planning scan's, without that change).
+    Attributes:
+        severity: factor on everything that is drawn; 0 changes nothing but noise, 1 is what is seen in patients.
+        changes: names out of `CHANGES`; None for all that the structures permit.
+        amounts: amounts in place of drawn ones, by the change's name and in the form that `description` gives them
+            back, such as {"bladder": 1.4, "neck": (4, 0, 0)}; not multiplied by `severity`.
+        noise_hu: SD of the daily scan's own noise.
+        drift: SD of the relative error of its attenuation, times `severity`.
+        grid: the daily scan's voxels; None draws another field of view (or keeps the planning scan's, without that
+            change).
     """
 
     severity: float = 1.0
@@ -42,15 +45,19 @@ class DailyOptions:
 
 @dataclass
 class DailyScan:
-    """A day's scan and the truth about it.
+    """A day's scan and the truth about it; on the daily grid unless said otherwise.
 
-    On the daily grid: `ct` (HU, int16, or float32 for a planning scan of floats), `structures` {name: uint8; the
-    linearly sampled mask above one half}, `body`, `known` and `refilled` (uint8) and `displacement` (mm, LPS, as in
-    `rtuncertainty.deformation`): p + displacement(p) is the point of the planning scan with the same tissue.
-    `inverse` is the same for the planning grid, from planning to daily points.
-    `known` is 0 where the planning scan shows nothing: beyond its field of view and in slices that were blanked. There
-    `ct` is air, the displacement a continuation, and `body` 0. `refilled` is 1 where gas came or went, which moved no
-    tissue. `description` holds what was asked for and what came of it (ml, mm, degrees), ready for JSON.
+    Attributes:
+        ct: HU, int16, or float32 for a planning scan of floats; air where `known` is 0.
+        structures: {name: uint8}, the linearly sampled mask above one half.
+        displacement: mm, LPS, as in `rtuncertainty.deformation`: p + displacement(p) is the point of the planning scan
+            with the same tissue; a continuation where `known` is 0.
+        inverse: the same on the planning grid, from planning to daily points.
+        body: uint8; 0 where `known` is 0.
+        known: uint8; 0 where the planning scan shows nothing: beyond its field of view and in slices that were blanked.
+        refilled: uint8; 1 where gas came or went, which moved no tissue.
+        description: what was asked for and what came of it (ml, mm, degrees), ready for JSON.
+        seed: of the day.
     """
 
     ct: sitk.Image
@@ -65,27 +72,40 @@ class DailyScan:
 
 
 def masks_of(labels: sitk.Image, names: Mapping) -> dict:
-    """Structures {name: uint8 mask} of a label image, by {name: label}."""
+    """Structures of a label image.
+
+    Args:
+        labels: label image.
+        names: {name: label}.
+
+    Returns:
+        {name: uint8 mask}.
+    """
     return {name: sitk.Equal(labels, int(value)) for name, value in names.items()}
 
 
 def daily_scan(
     planning: sitk.Image, structures: Mapping, seed: int = 0, options: DailyOptions | None = None
 ) -> DailyScan:
-    """The patient of a planning CT on another day.
+    """The patient of a planning CT on another day, with a deformation that is known.
+
+    The deformation is a composition of diffeomorphisms: soft tissue first, with bones at rest, then the neck, then the
+    couch. The CT is interpolated once, linearly. Organ volumes come out as asked for, unless some tissue would be
+    pressed to less than a quarter: then all of soft tissue moves less, and `description` gives the volumes that came of
+    it.
 
     Args:
         planning: CT in HU, any direction and spacing.
         structures: {name: mask} on its grid, not 0 inside. They may overlap. Which of them is the bladder, the rectum,
-            the prostate, a parotid, the spinal cord or a bone is told by the names (see `roles_of`).
+            the prostate, a parotid, the spinal cord or a bone is known by the names (see `roles_of`).
         seed: the same seed gives the same day.
+        options: how the day differs; None: as is seen in patients.
 
-    The deformation is a composition of diffeomorphisms: soft tissue first, with bones at rest, then the neck, then the
-    couch. The CT is interpolated once, linearly. Organ volumes come out as asked for, unless some tissue would be
-    pressed
-    to less than a quarter: then all of soft tissue moves less, and `description` tells the volumes that came of it.
+    Returns:
+        The day's scan and the truth about it.
 
-    Raises `InputError` for images that do not belong together and options that cannot be.
+    Raises:
+        InputError: images that do not belong together and options that cannot be.
     """
     options = options or DailyOptions()
     masks = _checked(planning, structures, options)

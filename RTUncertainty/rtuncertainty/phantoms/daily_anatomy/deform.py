@@ -28,7 +28,12 @@ ITERATIONS, DAMPING, TOLERANCE_MM = (
 
 @dataclass(frozen=True)
 class Couch:
-    """A rigid motion of the whole patient: p -> matrix (p - middle) + middle + shift."""
+    """A rigid motion of the whole patient: p -> matrix (p - middle) + middle + shift.
+
+    Attributes:
+        matrix: rotation [3, 3].
+        middle, shift: (x, y, z), mm.
+    """
 
     matrix: np.ndarray
     middle: np.ndarray
@@ -36,7 +41,15 @@ class Couch:
 
     @classmethod
     def of(cls, amount: dict | None, middle: np.ndarray) -> Couch | None:
-        """The motion of an amount {"shift_mm", "turn_degrees"}; None for no motion."""
+        """The motion of an amount.
+
+        Args:
+            amount: {"shift_mm", "turn_degrees"}, or None.
+            middle: (x, y, z) about which it turns, mm.
+
+        Returns:
+            The motion; None for none.
+        """
         if amount is None or not np.any([*amount["shift_mm"], *amount["turn_degrees"]]):
             return None
         matrix = np.eye(3)
@@ -49,11 +62,11 @@ class Couch:
         return cls(matrix, middle.astype(float), np.array(amount["shift_mm"], float))
 
     def forth(self, points: np.ndarray) -> np.ndarray:
-        """Where the couch takes points [..., 3]."""
+        """Where the couch takes points [..., 3] (mm)."""
         return ((points - self.middle) @ self.matrix.T + self.middle + self.shift).astype(np.float32)
 
     def back(self, points: np.ndarray) -> np.ndarray:
-        """The inverse of `forth`."""
+        """The inverse of `forth`, points [..., 3] (mm)."""
         return ((points - self.middle - self.shift) @ self.matrix + self.middle).astype(np.float32)
 
 
@@ -64,6 +77,11 @@ class Motion:
     `volumes_ml` {name: [before, after]}, `shifts_mm` {name: (x, y, z)} of the structures that were changed on purpose,
     the latter against the bones, `skin_mm` how far free skin moved inwards on average, `tempered` the factor by which
     all of soft tissue had to move less.
+
+    Args:
+        anatomy: of the planning scan.
+        asked: {change: amount}.
+        seed: of the day.
     """
 
     def __init__(self, anatomy: Anatomy, asked: dict, seed: int):
@@ -137,7 +155,15 @@ class Motion:
             self.skin_mm = float((soft[free] * anatomy.inward[free]).sum(-1).mean())
 
     def to_planning(self, daily: sitk.Image, couch: Couch | None) -> sitk.Image:
-        """The displacement field from daily to planning points, on the grid of `daily`."""
+        """The displacement from daily to planning points.
+
+        Args:
+            daily: the image whose grid it is on.
+            couch: the patient's rigid motion, or None.
+
+        Returns:
+            mm, on the grid of `daily`.
+        """
         lattice = Lattice.of(daily)
         points = lattice.points()
         if couch is None:
@@ -146,10 +172,17 @@ class Motion:
         return lattice.image((back - points) + self.lattice.at(self.backward, back))
 
     def to_daily(self, couch: Couch | None, displacement: sitk.Image) -> sitk.Image:
-        """The displacement field from planning to daily points on the planning grid, the inverse of `displacement`.
+        """The displacement from planning to daily points, the inverse of the other.
 
         The inverse flows give it up to errors of interpolation. Where the daily grid has voxels it is then refined to
         be the inverse of just that field, linear between the voxels, by damped fixed-point iteration.
+
+        Args:
+            couch: the patient's rigid motion, or None.
+            displacement: from daily to planning points, mm.
+
+        Returns:
+            mm, on the planning grid.
         """
         grid, daily = self.anatomy.grid, Lattice.of(displacement)
         points = grid.points().reshape(-1, 3)

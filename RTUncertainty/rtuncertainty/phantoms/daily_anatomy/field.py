@@ -26,8 +26,12 @@ STEPS = 8  # of the fourth-order Runge-Kutta method, where single points are fol
 
 @dataclass(frozen=True)
 class Lattice:
-    """Where voxels lie: `shape` (z, y, x), `first` the LPS of voxel 0 and `matrix` whose columns are one voxel's
-    step.
+    """Where voxels lie.
+
+    Attributes:
+        shape: (z, y, x).
+        first: LPS of voxel 0, mm.
+        matrix: [3, 3], a column is one voxel's step along x, y, z.
     """
 
     shape: tuple
@@ -41,8 +45,14 @@ class Lattice:
         return cls(image.GetSize()[::-1], first, matrix)
 
     def around(self, pad, stride) -> Lattice:
-        """Blocks of `stride` voxels (x, y, z) that cover this lattice and at least `pad` voxels on either side of
-        it.
+        """Blocks that cover this lattice and some voxels on either side of it.
+
+        Args:
+            pad: voxels (x, y, z), at least.
+            stride: voxels (x, y, z) of a block.
+
+        Returns:
+            A coarser lattice.
         """
         shape = [-(-(n + 2 * p) // s) for n, p, s in zip(self.shape[::-1], pad, stride)]
         first = self.first + self.matrix @ ((np.array(stride) - 1) / 2 - np.array(pad))
@@ -90,15 +100,26 @@ class Lattice:
         return np.moveaxis(tensor[0].numpy(), 0, -1) @ self.matrix.T.astype(np.float32)
 
     def at(self, tensor: torch.Tensor, points: np.ndarray) -> np.ndarray:
-        """Vectors in mm of a tensor in voxels of this lattice, at LPS `points` [..., 3]; beyond the lattice its
-        border's.
+        """Vectors at points; beyond the lattice its border's.
+
+        Args:
+            tensor: [1, 3, z, y, x], voxels of this lattice.
+            points: LPS [..., 3], mm.
+
+        Returns:
+            [..., 3], mm.
         """
         index = torch.from_numpy(np.ascontiguousarray(self.index(points).reshape(-1, 3).T))
         return self.millimetres(sample_tensor(tensor, index.reshape(1, 3, 1, 1, -1))).reshape(points.shape)
 
     def image(self, array: np.ndarray) -> sitk.Image:
-        """An array on this lattice as an image: a scalar one, or a displacement field for vectors [z, y, x, 3] in
-        mm.
+        """An array on this lattice as an image.
+
+        Args:
+            array: [z, y, x], or vectors [z, y, x, 3] in mm.
+
+        Returns:
+            A scalar image, or a displacement field.
         """
         vectors = array.ndim == 4
         made = sitk.GetImageFromArray(
@@ -111,8 +132,14 @@ class Lattice:
 
 
 def flow(velocity: torch.Tensor) -> torch.Tensor:
-    """The displacement after one unit of time in a stationary velocity [1, 3, z, y, x]: exp(v) - id, by scaling and
-    squaring.
+    """The displacement after one unit of time in a stationary velocity: exp(v) - id, by scaling and squaring (Arsigny
+    2006).
+
+    Args:
+        velocity: [1, 3, z, y, x], voxels.
+
+    Returns:
+        The same shape and unit.
     """
     peak = float(velocity.abs().max())
     if peak == 0:
@@ -125,10 +152,16 @@ def flow(velocity: torch.Tensor) -> torch.Tensor:
 
 
 def follow(velocity: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where single points `start` [n, 3] (voxels; x, y, z) flow to, and det J of the flow there [n], without the whole
-    flow.
+    """Where single points flow to, without the whole flow.
 
     The determinant's logarithm is the divergence of the velocity summed up along a point's path (Liouville's formula).
+
+    Args:
+        velocity: [1, 3, z, y, x], voxels.
+        start: points [n, 3] (voxels; x, y, z).
+
+    Returns:
+        (points [n, 3], det J of the flow there [n]).
     """
     # no point leaves the box that the largest velocity reaches; at the box's faces one more voxel serves the divergence
     margin = float(velocity.abs().max()) + 2

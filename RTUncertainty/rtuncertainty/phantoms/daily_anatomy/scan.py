@@ -11,9 +11,16 @@ AIR_HU = -1024.0
 
 
 def daily_grid(planning: sitk.Image, spacing_ratio, lower_mm, upper_mm) -> sitk.Image:
-    """An empty grid along the planning scan's axes with voxels `spacing_ratio` times as large (x, y, z).
+    """An empty grid along the planning scan's axes.
 
-    `lower_mm` and `upper_mm` (x, y, z) move the faces at the first and the last voxel outwards (inwards if negative).
+    Args:
+        planning: the image.
+        spacing_ratio: how many times as large its voxels are, (x, y, z).
+        lower_mm: (x, y, z) by which the faces at the first voxel move outwards (inwards if negative).
+        upper_mm: the same at the last voxel.
+
+    Returns:
+        An image to be used as a grid.
     """
     old_size, old_spacing = np.array(planning.GetSize()), np.array(planning.GetSpacing())
     spacing = old_spacing * np.asarray(spacing_ratio)
@@ -30,8 +37,16 @@ def daily_grid(planning: sitk.Image, spacing_ratio, lower_mm, upper_mm) -> sitk.
 
 
 def drifted(hu: np.ndarray, spacing, drift: float, rng) -> np.ndarray:
-    """HU of which the attenuation (HU + 1000) is off by a common factor and by one that varies over 12 cm, each of
-    sd `drift`.
+    """HU of which the attenuation (HU + 1000) is off by a common factor and by one that varies over 12 cm.
+
+    Args:
+        hu: [z, y, x].
+        spacing: (x, y, z), mm.
+        drift: SD of each factor.
+        rng: random numbers.
+
+    Returns:
+        HU [z, y, x].
     """
     if not drift > 0:
         return hu
@@ -40,7 +55,17 @@ def drifted(hu: np.ndarray, spacing, drift: float, rng) -> np.ndarray:
 
 
 def noisy(hu: np.ndarray, spacing, sd: float, rng) -> np.ndarray:
-    """HU with noise of `sd`, correlated over about a voxel, half as much in air, where more photons arrive."""
+    """HU with noise, correlated over about a voxel, half as much in air, where more photons arrive.
+
+    Args:
+        hu: [z, y, x].
+        spacing: (x, y, z), mm.
+        sd: of the noise, HU; 0 for none.
+        rng: random numbers.
+
+    Returns:
+        HU [z, y, x].
+    """
     if not sd > 0:
         return hu
     return hu + np.float32(sd) * Fields(rng, hu.shape, spacing).grain(0.6) * np.where(
