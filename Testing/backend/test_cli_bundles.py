@@ -193,8 +193,11 @@ def test_a_folder_of_models_that_is_none_is_told(place, monkeypatch, capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there a pipe without a reader is no error of its own")
-@pytest.mark.parametrize("program", [["rtuncertainty", "models", "--json"], ["training", "settings", "m4"]])
-def test_who_stops_reading_is_told_nothing(program):
+@pytest.mark.parametrize(
+    "program, code",
+    [(["rtuncertainty", "models", "--json"], 0), (["rtuncertainty", "--help"], 0), (["training", "settings"], 141)],
+)
+def test_who_stops_reading_is_told_nothing(program, code):
     root = Path(__file__).resolve().parents[2]
     path = os.pathsep.join([str(root / "RTUncertainty"), str(root)])
     process = subprocess.Popen(
@@ -206,4 +209,4 @@ def test_who_stops_reading_is_told_nothing(program):
     process.stdout.close()  # as `head` does, before anything is written
     said = process.stderr.read().decode()
     process.stderr.close()
-    assert process.wait(60) == 141 and said == ""
+    assert process.wait(60) == code and said == ""

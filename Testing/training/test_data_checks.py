@@ -231,9 +231,10 @@ def test_an_interruption_is_one_line(tmp_path, monkeypatch):
 def test_an_interruption_ends_what_leaves_python_no_time(tmp_path, processes):
     """As elastix does, `sleep` called with Python's lock held keeps the process from looking after signals."""
     (tmp_path / "held.py").write_text(
-        "import ctypes, os, sys\n"
+        "import ctypes, multiprocessing, os, sys\n"
         "from training.core import parallel\n"
         "def held(case):\n"
+        "    left_behind = multiprocessing.Lock()\n"
         "    os.write(1, b'begun\\n')\n"
         "    ctypes.PyDLL(None).sleep(100)\n"
         "if __name__ == '__main__':\n"

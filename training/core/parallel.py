@@ -24,6 +24,7 @@ def over(work: Callable, cases: Iterable, processes: int, *arguments, apart: boo
 
     processes = max(1, processes)
     threads = max(1, (os.cpu_count() or 1) // processes)
+    _track_in_silence()
     # not by fork: ITK's threads do not survive it
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, context, _begin, (threads,))
@@ -55,6 +56,21 @@ class _interrupts_kept_from_children:
     def __exit__(self, *_):
         if self.mask:
             self.mask(signal.SIG_SETMASK, self.before)
+
+
+def _track_in_silence() -> None:
+    """Python's tracker of what processes leave behind tidies up after those that are ended, and says nothing of it."""
+    from multiprocessing import resource_tracker
+
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker"]))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def _begin(threads: int) -> None:

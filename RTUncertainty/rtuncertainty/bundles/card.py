@@ -42,7 +42,7 @@ def fault(card: dict) -> str | None:
 def unknown_entry(card: dict) -> str | None:
     """What a card says that nobody would read, in words; None where there is nothing of that kind.
 
-    Training, accuracy and calibration are looked at by name alone: what is in them is told, and steers nothing.
+    Training, accuracy and calibration are looked at by name alone: what is in them is shown, and steers nothing.
     """
     outputs = card.get("outputs")
     structures = outputs.get("structures") if isinstance(outputs, dict) else None

@@ -135,7 +135,6 @@ def _common(p):
     p.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-@ends_with_its_reader
 def main(arguments=None) -> int:
     """Runs a command line; errors become one line on standard error.
 
@@ -171,7 +170,7 @@ def main(arguments=None) -> int:
             "dose": _dose,
         }[args.command](args)
     except (Exception, KeyboardInterrupt) as error:
-        if "--debug" in arguments or isinstance(error, BrokenPipeError):
+        if "--debug" in arguments:
             raise
         if isinstance(error, KeyboardInterrupt):  # before a command looks after signals itself
             error = Cancelled("Cancelled; nothing was written.")
