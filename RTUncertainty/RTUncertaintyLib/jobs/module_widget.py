@@ -6,6 +6,8 @@ import slicer
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
+from ..widgets import narrow
+
 
 class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """A module's widget class names its `logic_class`, `panel_class` and `parameters_class`; its .ui file is called
@@ -24,6 +26,7 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         widget = slicer.util.loadUI(self.resourcePath(f"UI/{self.moduleName}.ui"))
         self.layout.addWidget(widget)
         self.ui = slicer.util.childWidgetVariables(widget)
+        narrow.keep(self.ui)
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = self.logic_class()
         self.panel = self.panel_class(self.ui, self.logic)

@@ -39,7 +39,7 @@ class ReviewOverlays:
     def show(self, nodes) -> None:
         """Offer the maps of a run and show the one that was on show, else the first."""
         self._nodes = nodes
-        self._control.fill(nodes, self._builder().shown_overlay(nodes))
+        self._control.fill(nodes, self._builder().chosen_overlay(nodes))
         self._refresh()
 
     def drop_gone(self) -> None:

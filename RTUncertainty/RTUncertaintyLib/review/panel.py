@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from html import escape
 
 import slicer
@@ -20,11 +21,15 @@ from .inputs import ReviewInputs
 from .logic import ReviewLogic
 from .output import ReviewOutput
 from .overlays import ReviewOverlays
-from .table import ReviewTable, note_text
+from . import triage
+from .table import ReviewTable, note_text, quality_text
 
 EMPTY = _(
     "No result yet: run RT Prediction or RT Propagation, open a result folder, or review a segmentation of your own."
 )
+
+INTERVALS = "https://github.com/RTUncertainty/SlicerRTUncertainty/blob/main/Resources/Documentation/explain/uncertainty.md"
+"""The page that says what an interval is and how it was checked."""
 
 CHOOSE = _("Choose a result above, or open a result folder.")
 
@@ -49,6 +54,8 @@ class ReviewPanel:
         ui.runComboBox.connect("currentIndexChanged(int)", self._run_chosen)
         ui.openButton.connect("clicked()", self._open)
         ui.removeRunButton.connect("clicked()", self._remove)
+        ui.nextPlaceButton.connect("clicked()", self.next_place)
+        ui.intervalLabel.openExternalLinks = True
         self.show(None)
 
     @property
@@ -162,12 +169,50 @@ class ReviewPanel:
             return
         before, self._drawn = self._drawn, drawn
         if before[:4] != drawn[:4]:
-            self._table.fill(self.data.structures if self.data is not None else [], self._level(), name)
+            self._table.fill(self.data, self._level(), name)
+            self._lead()
             show_message(self.ui.structureLabel, *self._structure_text(structure))
             self._list.show(self.nodes if self.data is not None else None, self.data, structure)
         if self.data is not None and self.parameters is not None:
             self._builder().highlight(self.nodes, name or None)
             self._draw_nested(name)
+
+    def _lead(self) -> None:
+        """What stands above the structures: the groups in one sentence, what an interval means, and the rule."""
+        ui, data = self.ui, self.data
+        there = data is not None and bool(data.structures)
+        groups = triage.triage(data) if there else {}
+        first = next((f for f in groups if groups[f]), "")
+        show_message(
+            ui.groupsLabel,
+            f"<b>{escape(triage.sentence(data))}</b>" if there else "",
+            "good" if first == triage.FINE else "plain",
+        )
+        show_message(ui.intervalLabel, interval_text(data, self._level()) if there else "")
+        show_message(ui.ruleLabel, triage.rule_text(data) if there else "")
+        ui.nextPlaceButton.enabled = there
+        ui.nextPlaceButton.toolTip = (
+            _("Go to the next structure that is not decided, those to look at first. Keys: N next, A accept, E edit, X reject.")
+            if there
+            else _("There is no result on show.")
+        )
+
+    def next_place(self) -> str | None:
+        """Choose the next structure that is not decided, those to look at first; returns its name, None when all
+        are decided.
+        """
+        if self.data is None or self.parameters is None:
+            return None
+        groups = triage.triage(self.data)
+        order = [s for group in triage.GROUPS for s in groups[group]]
+        names = [s.name for s in order]
+        at = names.index(self.parameters.structure) if self.parameters.structure in names else -1
+        waiting = [s.name for s in (*order[at + 1 :], *order[: at + 1]) if s.decision.state == "open"]
+        if not waiting:
+            self.tell(_("All structures are decided."), "good")
+            return None
+        self._choose(waiting[0])
+        return waiting[0]
 
     def _nested(self) -> bool:
         return self.parameters.nested if self.parameters is not None else False
@@ -191,6 +236,7 @@ class ReviewPanel:
             f"<b>{escape(structure.name)}</b>: "
             + (escape(" ".join(f.reason or f.flag for f in structure.flags)) or _("nothing was flagged."))
         ]
+        parts += [text for text in (quality_text(structure),) if text]
         interval = structure.interval(self._level())
         if interval is None and self.data.job == "own":
             parts.append(_("No probability volume was given for it, so it has no interval."))
@@ -315,6 +361,23 @@ class ReviewPanel:
         self.parameters = None
         for section in (self.dvh, self.dicom):
             section.job.abort()
+
+
+def interval_text(data: ReviewData, level: float) -> str:
+    """What the intervals of the table mean, with what stands behind them; rich text. Empty where there are none."""
+    found = [i for s in data.structures if (i := s.interval(level)) is not None and i.lower_ml is not None]
+    cases = [i.cases for i in found if i.calibrated and i.cases]
+    if not found:
+        return ""
+    share = Fraction(level).limit_denominator(100)
+    text = _("Interval: in {n} of {of} patients the true volume lies in it").format(
+        n=share.numerator, of=share.denominator
+    )
+    if cases:
+        text += _("; checked on {cases} validation cases.").format(cases=min(cases))
+    else:
+        text = _("Interval: as the probabilities have it; it was never checked on patients.")
+    return f'{escape(text)} <a href="{INTERVALS}">{_("What this means")}</a>'
 
 
 def about(data: ReviewData) -> str:

@@ -48,7 +48,7 @@ class DvhTable:
             ]
             for r in rows
         ]
-        table_rows.fill(table, texts, [tip(r) for r in rows], stretch=False)
+        table_rows.fill(table, texts, [tip(r) for r in rows], stretch=())
         height = 2 * table.fontMetrics().lineSpacing() + 4
         table.verticalHeader().setSectionResizeMode(qt.QHeaderView.Fixed)
         for index, row in enumerate(rows):
