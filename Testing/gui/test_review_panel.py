@@ -24,6 +24,7 @@ from make_review import add_review_files
 from standins import load_module
 
 from RTUncertaintyLib import scene as run_scene
+from RTUncertaintyLib.mrml.segmentation import segment_id
 from RTUncertaintyLib.review.table import DECISION, STRUCTURE, VOLUME, WHY
 from RTUncertaintyLib.runs.review_data import ReviewData
 
@@ -65,7 +66,8 @@ def test_open_a_result_folder(opened):
     assert (
         column(opened("new"), VOLUME)[row] == f"2.2\n{gtv.interval(0.9).lower_ml:.1f}–{gtv.interval(0.9).upper_ml:.1f}"
     )
-    assert f"Expected Dice {gtv.quality.expected_dice:.2f} (" in ui.structuresTable.item(row_of(opened("new"), "gtv"), 0).toolTip()
+    tip = ui.structuresTable.item(row_of(opened("new"), "gtv"), 0).toolTip()
+    assert f"Expected Dice {gtv.quality.expected_dice:.2f} (" in tip
     assert ui.flagsTable.rowCount == 1 and ui.flagsTable.item(0, 0).text() == "synCT"
     assert not ui.structuresTable.item(row_of(opened("new"), "gtv"), STRUCTURE).icon().isNull()
 
@@ -279,8 +281,15 @@ def test_edit_opens_the_segment_editor(opened, monkeypatch):
         ("setSourceVolumeNode", nodes.warped),
         ("setCurrentSegmentID", node.GetSegmentation().GetSegmentIdBySegmentName("Parotid_L")),
     ]
+    assert widget.panel.data.structure("Parotid_L").decision.state == "open", "it was looked at, and nothing changed"
+    segment = node.GetSegmentation().GetSegment(segment_id(node, "Parotid_L"))
+    array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, segment_id(node, "Parotid_L"))
+    array[tuple(np.argwhere(array == segment.GetLabelValue())[0])] = 0
+    widget.exit()
+    widget.enter()
     decision = widget.panel.data.structure("Parotid_L").decision
     assert (decision.state, decision.reviewer) == ("edited", "A. B.") and widget.ui.editButton.enabled
+    assert widget.ui.statusLabel.text.startswith("Edited: Parotid_L.")
     accepted = run_scene.accept_structures(nodes)
     calls.clear()
     widget.ui.editButton.click()

@@ -189,8 +189,9 @@ def make_large(folder, structures: int = 20, size=(256, 256, 80), seed: int = 0,
         "\n".join(["structure,volume_ml,lower_ml,upper_ml,level,calibrated", *lines, ""]), encoding="utf-8"
     )
     (folder / "flags.csv").write_text(
-        f"subject,severity,flag,reason\n{prefix}_03,warning,uncertain volume,The 90 % interval spans 61 % of the volume."
-        f"\n{prefix}_07,serious,not found,No voxel is likely.\n",
+        "subject,severity,flag,reason\n"
+        f"{prefix}_03,warning,uncertain volume,The 90 % interval spans 61 % of the volume.\n"
+        f"{prefix}_07,serious,not found,No voxel is likely.\n",
         encoding="utf-8",
     )
     summary = {

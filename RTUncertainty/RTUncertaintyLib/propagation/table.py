@@ -49,7 +49,7 @@ class StructureTable:
             if len(row.paths) > 1:
                 box = qt.QComboBox()
                 box.setSizeAdjustPolicy(qt.QComboBox.AdjustToMinimumContentsLengthWithIcon)
-                box.setMinimumContentsLength(9)
+                box.setMinimumContentsLength(5)
                 for path in row.paths:
                     box.addItem(PATH_WORDS[path], path)
                 box.setCurrentIndex(row.paths.index(row.default))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..runs.review_data import Interval, ReviewData, Structure
 from ..widgets import table_rows
-from ..widgets.table_rows import NONE, number
+from ..widgets.table_rows import number
 from ..widgets.text import _
 from . import triage
 

@@ -106,9 +106,7 @@ def verdict(structure: Structure, data: ReviewData) -> Verdict:
     if record is None:
         return Verdict(LOOK, _("no record of how often such contours are off"))
     if not record.bears:
-        return Verdict(
-            LOOK, _("of {fine} contours like it, {off} were off").format(fine=record.fine, off=record.off)
-        )
+        return Verdict(LOOK, _("of {fine} contours like it, {off} were off").format(fine=record.fine, off=record.off))
     note = [_short(f) for f in structure.flags]
     return Verdict(FINE, "; ".join([_("nothing was flagged") if not note else note[0]]))
 
