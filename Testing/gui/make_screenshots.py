@@ -1,4 +1,5 @@
-"""Photograph the panels off screen, of real runs.
+"""Photograph the panels off screen, of real runs, on the stand-ins for Slicer's widgets, as a line in each picture
+says. With DARK=1 in the dark style; SAMPLES=5 for few samples.
 
 `python Testing/gui/make_screenshots.py FOLDER [MR.nii.gz]`: RTPrediction with the first installed model that predicts,
 on the MR or, without one, on the digital limb. The picture of an error asks for a GPU, and is left out where there is
@@ -22,13 +23,14 @@ from standins import install, load_module, process_events  # noqa: E402
 slicer = install()
 
 import SimpleITK as sitk  # noqa: E402
+from gui_support import photographs  # noqa: E402
 from gui_support.volumes import add_volume  # noqa: E402
 
 from RTUncertaintyLib.mrml.segmentation import add_segmentation  # noqa: E402
 from RTUncertaintyLib.mrml.volumes import add_volume as add_image  # noqa: E402
 from RTUncertaintyLib.prediction.digital_limb import load_digital_limb  # noqa: E402
 
-PATIENCE = 1800  # seconds for a run
+PATIENCE, SAMPLES = 1800, int(os.environ.get("SAMPLES", "20"))  # seconds for a run
 
 
 class Photographer:
@@ -43,7 +45,7 @@ class Photographer:
 
     def photograph(self, name):
         process_events(seconds=0.15)
-        self.host.grab().save(str(self.folder / f"{self.module}_{name}.png"))
+        photographs.panel(self.host, self.folder / f"{self.module}_{name}.png")
 
     def run(self, until):
         self.ui.runButton.click()
@@ -60,7 +62,7 @@ class Photographer:
 def prediction(folder, mr=None):
     import torch
 
-    panel = Photographer("RTPrediction", folder, (430, 860))
+    panel = Photographer("RTPrediction", folder, (photographs.WIDTH, 860))
     ui, photograph = panel.ui, panel.photograph
     photograph("empty")
     if mr:
@@ -75,6 +77,7 @@ def prediction(folder, mr=None):
     ui.settingsCollapsibleButton.collapsed = False
     photograph("settings")
     ui.settingsCollapsibleButton.collapsed = True
+    ui.samplesSpinBox.value = SAMPLES
     if not torch.cuda.is_available():
         ui.deviceComboBox.currentIndex = ui.deviceComboBox.findText("GPU (CUDA)")
         panel.run(panel.over)
@@ -91,7 +94,7 @@ def prediction(folder, mr=None):
 
 
 def propagation(folder, planning, structures, daily):
-    panel = Photographer("RTPropagation", folder, (520, 1260))
+    panel = Photographer("RTPropagation", folder, (photographs.WIDTH, 900))
     ui, photograph, scene = panel.ui, panel.photograph, slicer.mrmlScene
     photograph("empty")
     scans = [
@@ -107,6 +110,7 @@ def propagation(folder, planning, structures, daily):
     ui.settingsCollapsibleButton.collapsed = False
     photograph("settings")
     ui.settingsCollapsibleButton.collapsed = True
+    ui.samplesSpinBox.value = SAMPLES
     panel.run(lambda: ui.progressBar.value > 300 or panel.over())
     photograph("running")
     panel.finish()
@@ -120,6 +124,8 @@ def propagation(folder, planning, structures, daily):
 
 
 def main(folder, *files):
+    if os.environ.get("DARK"):
+        photographs.dark()
     if len(files) == 3:
         propagation(folder, *files)
     else:

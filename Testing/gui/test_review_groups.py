@@ -116,7 +116,7 @@ def test_shipped_cards_say_what_bears_their_groups(file):
 def test_a_limit_that_was_never_tested_warns_nobody(scene, tmp_path):
     folder = make_propagation(tmp_path / "r")
     text = (folder / "flags.csv").read_text(encoding="utf-8")
-    always = "PTV70,warning,uncertain volume,Spans 64% (a fixed limit, not tested for this model); check it.\n"
+    always = 'PTV70,warning,uncertain volume,"Spans 64% (a fixed limit, not tested for this model); check it."\n'
     (folder / "flags.csv").write_text(text + always, encoding="utf-8")
     found = ReviewData.of_run(run_scene.load_propagation(folder, scene))
     assert not any(f.flag == "uncertain volume" for f in (*found.flags, *found.structure("PTV70").flags))

@@ -31,6 +31,8 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._shortcuts = []
 
     def setup(self):
+        import qt
+
         ScriptedLoadableModuleWidget.setup(self)
         widget = slicer.util.loadUI(self.resourcePath(f"UI/{self.moduleName}.ui"))
         self.layout.addWidget(widget)
@@ -46,6 +48,9 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.on_node_added)
         self._listener = self.panel.run_arrived
         news.listen(self._listener)
+        self._arrival = qt.QTimer()
+        self._arrival.setSingleShot(True)
+        self._arrival.connect("timeout()", self._node_arrived)
         self.initialize_parameter_node()
 
     def cleanup(self):
@@ -54,6 +59,7 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.set_parameters(None)
             self.panel.close()
             news.forget(self._listener)
+            self._arrival.stop()
         self.shortcuts(False)
         self.removeObservers()
 
@@ -102,6 +108,7 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def on_scene_end_import(self, caller, event):
         """A scene file was opened or added: it may hold results."""
+        self.logic.scene_builder.refresh_legends(slicer.mrmlScene)
         if self.parent.isEntered:
             self.initialize_parameter_node()
 
@@ -111,6 +118,11 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if not self.parent.isEntered or caller.IsImporting() or caller.IsBatchProcessing():
             return
         if node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLSegmentationNode"):
+            self._arrival.start(0)
+
+    def _node_arrived(self):
+        """What is loaded becomes whole only after it was added to the scene."""
+        if self.panel is not None and self.panel.parameters is not None:
             self.panel.node_arrived()
 
     def on_node_removed(self, caller, event):

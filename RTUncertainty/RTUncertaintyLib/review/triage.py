@@ -26,6 +26,13 @@ TITLES = {
 SERIOUS = ("serious", "warning")
 LONGEST = 70
 """Characters of a reason; a longer one stands in the tool tip."""
+_SHORTER = {
+    "The two contours are ": "",
+    "the two contours are ": "",
+    "The surface is uncertain by": "uncertain by",
+    "the surface is uncertain by": "uncertain by",
+}
+"""What a reason leaves out in a narrow column."""
 _BY_FLAG = {
     "surface_entropy": _("the surface is certain (mean entropy up to {limit:.2f} nats)"),
     "expected_dice": _("the expected Dice is at least {limit:.2f}"),
@@ -104,7 +111,7 @@ def verdict(structure: Structure, data: ReviewData) -> Verdict:
         return Verdict(UNCOVERED, missing)
     record = record_of(data.card)
     if record is None:
-        return Verdict(LOOK, _("no record of how often such contours are off"))
+        return Verdict(LOOK, _("no record of such contours"))
     if not record.bears:
         return Verdict(LOOK, _("of {fine} contours like it, {off} were off").format(fine=record.fine, off=record.off))
     note = [_short(f) for f in structure.flags]
@@ -184,5 +191,7 @@ def _two_paths(card: dict) -> bool:
 
 def _short(flag) -> str:
     """A flag in a few words: its reason where that is short, else its name."""
-    reason = flag.reason.rstrip(".")
+    reason = flag.reason.rstrip(".").split("; ")[0]
+    for words, shorter in _SHORTER.items():
+        reason = reason.replace(words, shorter)
     return reason[:1].lower() + reason[1:] if reason and len(reason) <= LONGEST else flag.flag

@@ -15,6 +15,7 @@ HOMES = {
     "load_result": "load",
     "load_propagation": "propagation.load",
     "OVERLAYS": "overlays",
+    "refresh_legends": "overlays",
     "show_result": "show",
     "show_overlay": "show",
     "shown_overlay": "show",

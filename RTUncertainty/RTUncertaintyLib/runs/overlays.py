@@ -183,6 +183,14 @@ def show_legends(scene, shown=None) -> None:
             legend.Modified()
 
 
+def refresh_legends(scene) -> None:
+    """Have the legends made again, after the application changed what lies in front of the views."""
+    for node in overlay_nodes(scene):
+        legend = legend_of(node)
+        if legend is not None:
+            legend.Modified()
+
+
 def _fill(color, table: np.ndarray) -> None:
     """Write a table (N, 4) into a colour node, with one modified event."""
     was = color.StartModify()
