@@ -55,7 +55,7 @@ def application(monkeypatch):
 
     def save(file):
         folder = Path(file).with_suffix("")
-        folder.mkdir()
+        (folder / "bundle").mkdir(parents=True)
         slicer.mrmlScene.SetURL(str(folder / "scene.mrml"))
         return slicer.mrmlScene.SaveSceneToSlicerDataBundleDirectory(str(folder / "bundle"))
 

@@ -1,5 +1,5 @@
 """Photograph the panels off screen, of real runs, on the stand-ins for Slicer's widgets, as a line in each picture
-says. With DARK=1 in the dark style; SAMPLES=5 for few samples.
+says. With DARK=1 in the dark style; SAMPLES=5 for few samples; MODEL names another model than the first installed one.
 
 `python Testing/gui/make_screenshots.py FOLDER [MR.nii.gz]`: RTPrediction with the first installed model that predicts,
 on the MR or, without one, on the digital limb. The picture of an error asks for a GPU, and is left out where there is
@@ -47,6 +47,13 @@ class Photographer:
         process_events(seconds=0.15)
         photographs.panel(self.host, self.folder / f"{self.module}_{name}.png")
 
+    def choose_model(self):
+        """The model that MODEL names, else the first."""
+        combo, wanted = self.ui.modelComboBox, os.environ.get("MODEL")
+        folders = [Path(combo.itemData(i)).name for i in range(combo.count)]
+        if wanted in folders:
+            combo.currentIndex = folders.index(wanted)
+
     def run(self, until):
         self.ui.runButton.click()
         assert process_events(until, PATIENCE), self.ui.statusLabel.text
@@ -64,6 +71,7 @@ def prediction(folder, mr=None):
 
     panel = Photographer("RTPrediction", folder, (photographs.WIDTH, 860))
     ui, photograph = panel.ui, panel.photograph
+    panel.choose_model()
     photograph("empty")
     if mr:
         node = add_image(slicer.mrmlScene, sitk.ReadImage(str(mr)), Path(mr).resolve().parent.name)
@@ -95,6 +103,7 @@ def prediction(folder, mr=None):
 
 def propagation(folder, planning, structures, daily):
     panel = Photographer("RTPropagation", folder, (photographs.WIDTH, 900))
+    panel.choose_model()
     ui, photograph, scene = panel.ui, panel.photograph, slicer.mrmlScene
     photograph("empty")
     scans = [

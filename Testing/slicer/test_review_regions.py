@@ -47,7 +47,7 @@ def test_ranked_by_what_lies_above(run):
     assert (
         first.volume_ml == pytest.approx(32 * ML) and first.mean == 900 and first.excess == pytest.approx(32 * 800 * ML)
     )
-    assert second.volume_ml == pytest.approx(50 * ML) and second.mean == 110
+    assert second.volume_ml == pytest.approx(144 * ML) and second.mean == 110
     assert all(s.start <= i < s.stop for s, i in zip(high, index_of(run, first.point)))
     assert all(s.start <= i < s.stop for s, i in zip(large, index_of(run, second.point)))
     assert (

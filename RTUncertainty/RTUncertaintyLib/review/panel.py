@@ -114,9 +114,9 @@ class ReviewPanel:
         ui = self.ui
         return {
             "N": self.next_place,
-            "A": ui.acceptButton.click,
-            "E": ui.editButton.click,
-            "X": ui.rejectButton.click,
+            "A": lambda: ui.acceptButton.click(),
+            "E": lambda: ui.editButton.click(),
+            "X": lambda: ui.rejectButton.click(),
         }
 
     def node_arrived(self) -> None:
