@@ -1,5 +1,9 @@
 """Photograph the panels off screen, of real runs, on the stand-ins for Slicer's widgets, as a line in each picture
-says. With DARK=1 in the dark style; SAMPLES=5 for few samples; MODEL names another model than the first installed one.
+says. `python Testing/gui/make_screenshots.py FOLDER cases` writes small cases for them into FOLDER: mr.nii.gz of a
+digital limb; planning.nii.gz, structures.seg.nrrd and daily.nii.gz of a digital pelvis.
+
+OUTPUT=folder keeps the result for make_review_screenshots.py. With DARK=1 in the dark style; SAMPLES=5 for few samples;
+MODEL names another model than the first installed one.
 
 `python Testing/gui/make_screenshots.py FOLDER [MR.nii.gz]`: RTPrediction with the first installed model that predicts,
 on the MR or, without one, on the digital limb. The picture of an error asks for a GPU, and is left out where there is
@@ -86,6 +90,7 @@ def prediction(folder, mr=None):
     photograph("settings")
     ui.settingsCollapsibleButton.collapsed = True
     ui.samplesSpinBox.value = SAMPLES
+    ui.outputFolderEdit.currentPath = os.environ.get("OUTPUT", "")
     if not torch.cuda.is_available():
         ui.deviceComboBox.currentIndex = ui.deviceComboBox.findText("GPU (CUDA)")
         panel.run(panel.over)
@@ -120,6 +125,7 @@ def propagation(folder, planning, structures, daily):
     photograph("settings")
     ui.settingsCollapsibleButton.collapsed = True
     ui.samplesSpinBox.value = SAMPLES
+    ui.outputFolderEdit.currentPath = os.environ.get("OUTPUT", "")
     panel.run(lambda: ui.progressBar.value > 300 or panel.over())
     photograph("running")
     panel.finish()
@@ -132,10 +138,29 @@ def propagation(folder, planning, structures, daily):
     panel.widget.cleanup()
 
 
+def write_cases(folder: Path):
+    """A coarse digital limb and a coarse digital pelvis with another day of it, which run in a minute."""
+    from rtuncertainty.core import structure_set
+    from rtuncertainty.phantoms.daily_anatomy import daily_scan
+    from rtuncertainty.phantoms.limb import digital_limb
+    from rtuncertainty.phantoms.pelvis import LABELS, digital_pelvis
+
+    folder.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(digital_limb(0, size=(128, 128, 14), spacing=(1.25, 1.25, 4.0)).mr, str(folder / "mr.nii.gz"))
+    pelvis = digital_pelvis(3, size=(96, 64, 32), spacing=(4.0, 4.0, 6.0))
+    masks = {n: sitk.Equal(pelvis.labels, v) for n, v in LABELS.items() if n not in ("background", "bone")}
+    sitk.WriteImage(pelvis.ct, str(folder / "planning.nii.gz"))
+    sitk.WriteImage(daily_scan(pelvis.ct, masks, 3).ct, str(folder / "daily.nii.gz"))
+    found = structure_set.as_segmentation(list(structure_set.read(masks).values()))
+    sitk.WriteImage(found, str(folder / "structures.seg.nrrd"), True)
+
+
 def main(folder, *files):
     if os.environ.get("DARK"):
         photographs.dark()
-    if len(files) == 3:
+    if files == ("cases",):
+        write_cases(Path(folder))
+    elif len(files) == 3:
         propagation(folder, *files)
     else:
         prediction(folder, *files)
