@@ -129,7 +129,8 @@ class JobPanel(SectionJob):
 
     def run_arrived(self, nodes) -> None:
         """A run of the Python console is in the scene: show it, or keep it until the module is open."""
-        if nodes.job != self.logic.job or nodes.scene is not slicer.mrmlScene:
+        known = nodes is self.results.nodes or nodes is self._waiting  # a run of this very panel
+        if known or nodes.job != self.logic.job or nodes.scene is not slicer.mrmlScene:
             return
         if self.is_open and not self.running:
             self._show_run(nodes)
