@@ -39,7 +39,7 @@ class JobPanel(SectionJob):
     def __init__(self, ui, logic: JobLogic, torch: TorchProvider | None = None):
         self.ui, self.logic, self.torch = ui, logic, torch or TorchSetup()
         self.parameters, self._checked = None, (None, InputCheck())
-        self._told_for, self._installing, self._waiting = None, False, None
+        self._told_for, self._installing, self._waiting = None, False, (None, None)
         super().__init__(ui.progressBar, ui.statusLabel, ui.cancelButton, self._load, self.refresh)
         self.results = self.make_results()
         ui.modelComboBox.connect("currentIndexChanged(int)", self._model_chosen)
@@ -92,10 +92,10 @@ class JobPanel(SectionJob):
         """
         if self.running:
             return
-        waiting, self._waiting = self._waiting, None
+        (waiting, result), self._waiting = self._waiting, (None, None)
         if waiting is not None and waiting.exists():
             waiting.show(self.logic.scene_builder.chosen_overlay(waiting) or self.first_overlay)
-            self._show_run(waiting)
+            self._show_run(waiting, result)
             return
         if self.results.nodes is not None:
             self.results.show_again()
@@ -108,10 +108,10 @@ class JobPanel(SectionJob):
             self._show_run(nodes)
             return
 
-    def _show_run(self, nodes) -> None:
-        """Show a run that is in the scene."""
+    def _show_run(self, nodes, result=None) -> None:
+        """Show a run that is in the scene; its tables are read there, unless its result is at hand."""
         try:
-            self.results.show(nodes, self.restored_tables(nodes))
+            self.results.show(nodes, result or self.restored_tables(nodes))
         except (RTUncertaintyError, KeyError, ValueError) as error:
             self.tell(
                 _("{name} is in the scene, but cannot be shown here: {error}").format(name=nodes.name, error=error),
@@ -129,13 +129,13 @@ class JobPanel(SectionJob):
 
     def run_arrived(self, nodes) -> None:
         """A run of the Python console is in the scene: show it, or keep it until the module is open."""
-        known = nodes is self.results.nodes or nodes is self._waiting  # a run of this very panel
+        known = nodes is self.results.nodes or nodes is self._waiting[0]  # a run of this very panel
         if known or nodes.job != self.logic.job or nodes.scene is not slicer.mrmlScene:
             return
         if self.is_open and not self.running:
             self._show_run(nodes)
         else:
-            self._waiting = nodes
+            self._waiting = nodes, None
 
     @property
     def is_open(self) -> bool:
@@ -307,7 +307,7 @@ class JobPanel(SectionJob):
     def scene_closed(self) -> None:
         """The nodes of all runs are gone."""
         self.results.clear()
-        self._waiting = None
+        self._waiting = None, None
         self.logic.clean_up()
         self.tell("")
 
@@ -335,7 +335,7 @@ class JobPanel(SectionJob):
             if self.is_open:
                 self.results.show(nodes, result)
             else:  # another module is open: its views stay as they are
-                self._waiting = nodes
+                self._waiting = nodes, result
             notes = result.notes
             announce(nodes)
         except (RTUncertaintyError, OSError, RuntimeError, ValueError) as error:
