@@ -102,5 +102,7 @@ def fill_flags(table, rows: list[dict]) -> None:
     for index, row in enumerate(rows):
         paint(table.item(index, 1), row["severity"])
     table.resizeRowsToContents()
-    table.setMinimumHeight(min(_height(table, table.rowCount), FLAGS_HEIGHT[0]))
-    table.setMaximumHeight(FLAGS_HEIGHT[1])
+    least, most = FLAGS_HEIGHT
+    height = _height(table, table.rowCount)
+    table.setMinimumHeight(min(height, least))
+    table.setMaximumHeight(min(height, most))
