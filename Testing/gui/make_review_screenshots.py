@@ -57,11 +57,11 @@ class Studio:
             node.SetFieldOfView(field_mm, field_mm, node.GetFieldOfView()[2])
 
     def _legend(self, painter, run, left, top):
-        """The legend of the overlay on show at the right of a view, where the application draws it."""
+        """The legend of the overlay on show in the lower right corner of a view, where the application draws it."""
         key = run_scene.shown_overlay(run)
         if key is None:
             return
-        kind, (width, height) = run_scene.OVERLAYS[key], (136, 480)
+        kind, (width, height) = run_scene.OVERLAYS[key], (110, 210)
         pixels = np.ascontiguousarray(
             views.legend_picture(
                 run.overlays[key],
@@ -75,7 +75,7 @@ class Studio:
         seen = np.clip(2 * pixels.max(axis=2).astype(int), 0, 255).astype(np.uint8)
         layers = np.ascontiguousarray(np.dstack([pixels, seen]))
         picture = QtGui.QImage(layers.data, width, height, 4 * width, QtGui.QImage.Format.Format_RGBA8888)
-        painter.drawImage(left + VIEW - width - 2, top + (VIEW - height) // 2, picture)
+        painter.drawImage(left + VIEW - width - 2, top + VIEW - height - 14, picture)
 
     def with_views(self, name, run=None):
         """The panel and the four views, as the application shows them."""

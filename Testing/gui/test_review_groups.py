@@ -58,7 +58,7 @@ def test_the_groups_and_their_reasons():
         ],
         card(4),
     )
-    groups = triage.triage(found)
+    groups = triage.groups(found)
     assert {g: [s.name for s in of] for g, of in groups.items()} == {
         triage.LOOK: ["spleen"],
         triage.FINE: ["liver"],
@@ -157,7 +157,7 @@ def test_keys_go_through_what_matters(opened):
     headless.add_views(slicer.app._headless, (300, 200))
     keys = {s.key.toString(): s for s in widget._shortcuts}
     assert set(keys) == {"N", "A", "E", "X"}
-    groups = triage.triage(widget.panel.data)
+    groups = triage.groups(widget.panel.data)
     order = [s.name for g in triage.GROUPS for s in groups[g]]
     keys["N"].activated.emit()
     assert widget.panel.parameters.structure == order[0] and run_scene.nested_structure(widget.panel.nodes) == order[0]

@@ -26,7 +26,7 @@ HOMES = {
     "decide": "decisions",
     "undo_decision": "decisions",
     "settle_edits": "editor",
-    "triage": "triage",
+    "groups": "triage",
     "decided": "decisions",
 }
 """Public name -> the module of this package that holds it."""

@@ -216,7 +216,7 @@ class ReviewPanel:
         """What stands above the structures: the groups in one sentence, what an interval means, and the rule."""
         ui, data = self.ui, self.data
         there = data is not None and bool(data.structures)
-        groups = triage.triage(data) if there else {}
+        groups = triage.groups(data) if there else {}
         first = next((f for f in groups if groups[f]), "")
         show_message(
             ui.groupsLabel,
@@ -241,7 +241,7 @@ class ReviewPanel:
         """
         if self.data is None or self.parameters is None:
             return None
-        groups = triage.triage(self.data)
+        groups = triage.groups(self.data)
         order = [s for group in triage.GROUPS for s in groups[group]]
         names = [s.name for s in order]
         at = names.index(self.parameters.structure) if self.parameters.structure in names else -1

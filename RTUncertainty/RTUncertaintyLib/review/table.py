@@ -137,7 +137,7 @@ class ReviewTable:
         if self._data is None:
             return []
         if self._sorted_by is None:
-            groups = triage.triage(self._data)
+            groups = triage.groups(self._data)
             return [row for group in triage.GROUPS if groups[group] for row in (group, *groups[group])]
 
         def key(structure):

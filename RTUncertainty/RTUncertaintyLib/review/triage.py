@@ -118,7 +118,7 @@ def verdict(structure: Structure, data: ReviewData) -> Verdict:
     return Verdict(FINE, "; ".join([_("nothing was flagged") if not note else note[0]]))
 
 
-def triage(data: ReviewData) -> dict[str, list[Structure]]:
+def groups(data: ReviewData) -> dict[str, list[Structure]]:
     """Group -> its structures, worst first; all of `GROUPS` are there."""
     found: dict[str, list[Structure]] = {group: [] for group in GROUPS}
     for structure in sorted(data.structures, key=lambda s: s.worst_first()):
@@ -128,8 +128,8 @@ def triage(data: ReviewData) -> dict[str, list[Structure]]:
 
 def sentence(data: ReviewData) -> str:
     """The review in one sentence."""
-    groups = triage(data)
-    look, fine, uncovered = (len(groups[g]) for g in (LOOK, FINE, UNCOVERED))
+    found = groups(data)
+    look, fine, uncovered = (len(found[g]) for g in (LOOK, FINE, UNCOVERED))
     if not data.structures:
         return ""
     first = (

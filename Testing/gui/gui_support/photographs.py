@@ -43,7 +43,9 @@ def labelled(picture: QtGui.QImage) -> QtGui.QImage:
 
 def grab(host) -> QtGui.QImage:
     """A panel at its full height, at least as high as it stands, at Slicer's width."""
-    host.resize(WIDTH, max(host.height, QtWidgets.QWidget.sizeHint(host).height()))
+    for _round in range(2):  # tables get their heights from the width
+        host.resize(WIDTH, max(host.height, QtWidgets.QWidget.sizeHint(host).height()))
+        QtWidgets.QApplication.processEvents()
     return host.grab().toImage()
 
 
