@@ -61,11 +61,11 @@ class Studio:
         key = run_scene.shown_overlay(run)
         if key is None:
             return
-        kind, (width, height) = run_scene.OVERLAYS[key], (110, 210)
+        kind, (width, height) = run_scene.OVERLAYS[key], (110, 240)
         pixels = np.ascontiguousarray(
             views.legend_picture(
                 run.overlays[key],
-                [*kind.name.split(), kind.unit and f"({kind.unit})"],
+                [kind.unit or kind.name],
                 label_count(run.overlays[key], kind),
                 kind.label_format,
                 (width, height),
