@@ -242,5 +242,5 @@ print("reloaded", flush=True)
 import os
 os._exit(0)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
     assert "reloaded" in done.stdout, done.stderr
