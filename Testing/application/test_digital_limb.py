@@ -7,10 +7,10 @@ import slicer
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
-from application_case import ApplicationCase  # noqa: E402
+import application_case  # noqa: E402
 
 
-class DigitalLimbTest(ApplicationCase):
+class DigitalLimbTest(application_case.ApplicationCase):
     def test_from_run_to_scene_file(self):
         from rtuncertainty.phantoms.limb import digital_limb
         from RTUncertaintyLib.mrml.volumes import add_volume

@@ -9,12 +9,12 @@ import slicer
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
-from application_case import ApplicationCase  # noqa: E402
+import application_case  # noqa: E402
 
 MODEL = "pelvis-ct-propagation-phantom"
 
 
-class DigitalPelvisTest(ApplicationCase):
+class DigitalPelvisTest(application_case.ApplicationCase):
     def test_from_run_to_scene_file(self):
         import SimpleITK as sitk
 
