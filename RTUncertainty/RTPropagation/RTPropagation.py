@@ -71,9 +71,21 @@ class RTPropagationTest(ScriptedLoadableModuleTest):
     def runTest(self):
         slicer.mrmlScene.Clear()
         self.test_models_have_cards()
+        self.test_in_the_application()
 
     def test_models_have_cards(self):
         """Every model that the module offers has a card that can be read."""
         logic = RTPropagationLogic()
         for card in logic.models():
             self.assertEqual(logic.card(card["folder"])["name"], card["name"])
+
+    def test_in_the_application(self):
+        """The session of Testing/application, where the source tree is at hand: from *Reload and Test*."""
+        folder = _shared.parent / "Testing" / "application"
+        if (folder / "test_digital_pelvis.py").is_file():
+            sys.path.insert(0, str(folder))
+            try:
+                from test_digital_pelvis import DigitalPelvisTest
+            finally:
+                sys.path.remove(str(folder))
+            DigitalPelvisTest("runTest").runTest()

@@ -20,6 +20,7 @@ slicer = install()
 
 import numpy as np  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
+from gui_support import photographs  # noqa: E402
 from PIL import Image  # noqa: E402
 from PySide6 import QtGui  # noqa: E402
 
@@ -29,7 +30,7 @@ from RTUncertaintyLib.headless.render import views  # noqa: E402
 from RTUncertaintyLib.mrml.volumes import add_volume  # noqa: E402
 from RTUncertaintyLib.runs.overlays import label_count  # noqa: E402
 
-PANEL, VIEW, GAP = (500, 1084), 540, 4
+PANEL, VIEW, GAP = (photographs.WIDTH, 1084), 540, 4
 
 
 class Studio:
@@ -47,7 +48,7 @@ class Studio:
     def photograph(self, name):
         """The panel alone."""
         process_events(seconds=0.15)
-        self.host.grab().save(str(self.folder / f"RTReview_{name}.png"))
+        photographs.panel(self.host, self.folder / f"RTReview_{name}.png")
 
     def zoom(self, field_mm):
         """The width and height of the slice views."""
@@ -56,15 +57,15 @@ class Studio:
             node.SetFieldOfView(field_mm, field_mm, node.GetFieldOfView()[2])
 
     def _legend(self, painter, run, left, top):
-        """The legend of the overlay on show at the right of a view, where the application draws it."""
+        """The legend of the overlay on show in the lower right corner of a view, where the application draws it."""
         key = run_scene.shown_overlay(run)
         if key is None:
             return
-        kind, (width, height) = run_scene.OVERLAYS[key], (136, 480)
+        kind, (width, height) = run_scene.OVERLAYS[key], (110, 240)
         pixels = np.ascontiguousarray(
             views.legend_picture(
                 run.overlays[key],
-                [*kind.name.split(), kind.unit and f"({kind.unit})"],
+                [kind.unit or kind.name],
                 label_count(run.overlays[key], kind),
                 kind.label_format,
                 (width, height),
@@ -74,7 +75,7 @@ class Studio:
         seen = np.clip(2 * pixels.max(axis=2).astype(int), 0, 255).astype(np.uint8)
         layers = np.ascontiguousarray(np.dstack([pixels, seen]))
         picture = QtGui.QImage(layers.data, width, height, 4 * width, QtGui.QImage.Format.Format_RGBA8888)
-        painter.drawImage(left + VIEW - width - 2, top + (VIEW - height) // 2, picture)
+        painter.drawImage(left + VIEW - width - 2, top + VIEW - height - 14, picture)
 
     def with_views(self, name, run=None):
         """The panel and the four views, as the application shows them."""
@@ -82,10 +83,11 @@ class Studio:
         cells = [views.slice_picture(self.holder, view, (VIEW, VIEW), "") for view in ("Red", "Yellow", "Green")]
         cells.insert(1, views.three_d_picture(self.holder, (VIEW, VIEW), "", []))
         size = 2 * VIEW + GAP
-        sheet = QtGui.QImage(PANEL[0] + GAP + size, max(PANEL[1], size), QtGui.QImage.Format.Format_RGB888)
+        panel = photographs.grab(self.host)
+        sheet = QtGui.QImage(PANEL[0] + GAP + size, max(panel.height(), size), QtGui.QImage.Format.Format_RGB888)
         sheet.fill(QtGui.QColor("#222222"))
         painter = QtGui.QPainter(sheet)
-        painter.drawPixmap(0, 0, self.host.grab())
+        painter.drawImage(0, 0, panel)
         for index, pixels in enumerate(cells):
             pixels = np.ascontiguousarray(pixels)
             picture = QtGui.QImage(pixels.data, VIEW, VIEW, 3 * VIEW, QtGui.QImage.Format.Format_RGB888)
@@ -94,7 +96,7 @@ class Studio:
                 self._legend(painter, run, PANEL[0] + GAP + (index % 2) * (VIEW + GAP), (index // 2) * (VIEW + GAP))
         painter.end()
         file = self.folder / f"RTReview_{name}.png"
-        sheet.save(str(file))
+        photographs.labelled(sheet).save(str(file))
         with Image.open(file) as picture:
             picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE).save(
                 file, optimize=True
@@ -156,18 +158,21 @@ def with_dose(studio, run, dose):
     studio.widget.panel.refresh_data()
     process_events(seconds=0.15)
     pixels = np.ascontiguousarray(chart_picture(read_dvh(run).chart, (1000, PANEL[1])))
-    sheet = QtGui.QImage(PANEL[0] + GAP + 1000, PANEL[1], QtGui.QImage.Format.Format_RGB888)
+    panel = photographs.grab(studio.host)
+    sheet = QtGui.QImage(PANEL[0] + GAP + 1000, max(panel.height(), PANEL[1]), QtGui.QImage.Format.Format_RGB888)
     sheet.fill(QtGui.QColor("#222222"))
     painter = QtGui.QPainter(sheet)
-    painter.drawPixmap(0, 0, studio.host.grab())
+    painter.drawImage(0, 0, panel)
     painter.drawImage(
         PANEL[0] + GAP, 0, QtGui.QImage(pixels.data, 1000, PANEL[1], 3 * 1000, QtGui.QImage.Format.Format_RGB888)
     )
     painter.end()
-    sheet.save(str(studio.folder / "RTReview_dose.png"))
+    photographs.labelled(sheet).save(str(studio.folder / "RTReview_dose.png"))
 
 
 def main(folder, result, image=None, structure=None, overlay=None, dose=None):
+    if os.environ.get("DARK"):
+        photographs.dark()
     studio = Studio(folder)
     ui = studio.ui
     studio.photograph("empty")
@@ -181,13 +186,13 @@ def main(folder, result, image=None, structure=None, overlay=None, dose=None):
     studio.zoom(200.0)
     names = studio.widget.panel._table.names()
     chosen = structure or names[0]
-    ui.structuresTable.cellClicked.emit(names.index(chosen), 0)
+    ui.structuresTable.cellClicked.emit(studio.widget.panel._table.row_of(chosen), 0)
     if overlay:
         ui.overlayComboBox.currentIndex = ui.overlayComboBox.findData(overlay)
     studio.with_views("structure", run)
     ui.acceptButton.click()
     if len(names) > 1:
-        ui.structuresTable.cellClicked.emit(1, 0)
+        ui.structuresTable.cellClicked.emit(studio.widget.panel._table.row_of(names[1]), 0)
         ui.commentEdit.text = "To be drawn by hand."
         ui.rejectButton.click()
     ui.nextRegionButton.click()

@@ -1,4 +1,9 @@
-"""Photograph the panels off screen, of real runs.
+"""Photograph the panels off screen, of real runs, on the stand-ins for Slicer's widgets, as a line in each picture
+says. `python Testing/gui/make_screenshots.py FOLDER cases` writes small cases for them into FOLDER: mr.nii.gz of a
+digital limb; planning.nii.gz, structures.seg.nrrd and daily.nii.gz of a digital pelvis.
+
+OUTPUT=folder keeps the result for make_review_screenshots.py. With DARK=1 in the dark style; SAMPLES=5 for few samples;
+MODEL names another model than the first installed one.
 
 `python Testing/gui/make_screenshots.py FOLDER [MR.nii.gz]`: RTPrediction with the first installed model that predicts,
 on the MR or, without one, on the digital limb. The picture of an error asks for a GPU, and is left out where there is
@@ -22,13 +27,14 @@ from standins import install, load_module, process_events  # noqa: E402
 slicer = install()
 
 import SimpleITK as sitk  # noqa: E402
+from gui_support import photographs  # noqa: E402
 from gui_support.volumes import add_volume  # noqa: E402
 
 from RTUncertaintyLib.mrml.segmentation import add_segmentation  # noqa: E402
 from RTUncertaintyLib.mrml.volumes import add_volume as add_image  # noqa: E402
 from RTUncertaintyLib.prediction.digital_limb import load_digital_limb  # noqa: E402
 
-PATIENCE = 1800  # seconds for a run
+PATIENCE, SAMPLES = 1800, int(os.environ.get("SAMPLES", "20"))  # seconds for a run
 
 
 class Photographer:
@@ -43,7 +49,14 @@ class Photographer:
 
     def photograph(self, name):
         process_events(seconds=0.15)
-        self.host.grab().save(str(self.folder / f"{self.module}_{name}.png"))
+        photographs.panel(self.host, self.folder / f"{self.module}_{name}.png")
+
+    def choose_model(self):
+        """The model that MODEL names, else the first."""
+        combo, wanted = self.ui.modelComboBox, os.environ.get("MODEL")
+        folders = [Path(combo.itemData(i)).name for i in range(combo.count)]
+        if wanted in folders:
+            combo.currentIndex = folders.index(wanted)
 
     def run(self, until):
         self.ui.runButton.click()
@@ -60,8 +73,9 @@ class Photographer:
 def prediction(folder, mr=None):
     import torch
 
-    panel = Photographer("RTPrediction", folder, (430, 860))
+    panel = Photographer("RTPrediction", folder, (photographs.WIDTH, 860))
     ui, photograph = panel.ui, panel.photograph
+    panel.choose_model()
     photograph("empty")
     if mr:
         node = add_image(slicer.mrmlScene, sitk.ReadImage(str(mr)), Path(mr).resolve().parent.name)
@@ -75,6 +89,8 @@ def prediction(folder, mr=None):
     ui.settingsCollapsibleButton.collapsed = False
     photograph("settings")
     ui.settingsCollapsibleButton.collapsed = True
+    ui.samplesSpinBox.value = SAMPLES
+    ui.outputFolderEdit.currentPath = os.environ.get("OUTPUT", "")
     if not torch.cuda.is_available():
         ui.deviceComboBox.currentIndex = ui.deviceComboBox.findText("GPU (CUDA)")
         panel.run(panel.over)
@@ -91,7 +107,8 @@ def prediction(folder, mr=None):
 
 
 def propagation(folder, planning, structures, daily):
-    panel = Photographer("RTPropagation", folder, (520, 1260))
+    panel = Photographer("RTPropagation", folder, (photographs.WIDTH, 900))
+    panel.choose_model()
     ui, photograph, scene = panel.ui, panel.photograph, slicer.mrmlScene
     photograph("empty")
     scans = [
@@ -107,6 +124,8 @@ def propagation(folder, planning, structures, daily):
     ui.settingsCollapsibleButton.collapsed = False
     photograph("settings")
     ui.settingsCollapsibleButton.collapsed = True
+    ui.samplesSpinBox.value = SAMPLES
+    ui.outputFolderEdit.currentPath = os.environ.get("OUTPUT", "")
     panel.run(lambda: ui.progressBar.value > 300 or panel.over())
     photograph("running")
     panel.finish()
@@ -119,8 +138,29 @@ def propagation(folder, planning, structures, daily):
     panel.widget.cleanup()
 
 
+def write_cases(folder: Path):
+    """A coarse digital limb and a coarse digital pelvis with another day of it, which run in a minute."""
+    from rtuncertainty.core import structure_set
+    from rtuncertainty.phantoms.daily_anatomy import daily_scan
+    from rtuncertainty.phantoms.limb import digital_limb
+    from rtuncertainty.phantoms.pelvis import LABELS, digital_pelvis
+
+    folder.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(digital_limb(0, size=(128, 128, 14), spacing=(1.25, 1.25, 4.0)).mr, str(folder / "mr.nii.gz"))
+    pelvis = digital_pelvis(3, size=(96, 64, 32), spacing=(4.0, 4.0, 6.0))
+    masks = {n: sitk.Equal(pelvis.labels, v) for n, v in LABELS.items() if n not in ("background", "bone")}
+    sitk.WriteImage(pelvis.ct, str(folder / "planning.nii.gz"))
+    sitk.WriteImage(daily_scan(pelvis.ct, masks, 3).ct, str(folder / "daily.nii.gz"))
+    found = structure_set.as_segmentation(list(structure_set.read(masks).values()))
+    sitk.WriteImage(found, str(folder / "structures.seg.nrrd"), True)
+
+
 def main(folder, *files):
-    if len(files) == 3:
+    if os.environ.get("DARK"):
+        photographs.dark()
+    if files == ("cases",):
+        write_cases(Path(folder))
+    elif len(files) == 3:
         propagation(folder, *files)
     else:
         prediction(folder, *files)

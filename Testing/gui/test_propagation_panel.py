@@ -12,7 +12,7 @@ from standins import load_module, process_events
 
 from rtuncertainty.results import Result
 from RTUncertaintyLib.propagation.results import similarity_text
-from RTUncertaintyLib.propagation.table import DICE, LIGHT, PATH, SPREAD, STRUCTURE, VOLUME
+from RTUncertaintyLib.propagation.table import AGREEMENT, PATH, SPREAD, STRUCTURE, VOLUME
 from RTUncertaintyLib.runs.propagation.structure_rows import LIGHTS, structure_rows
 
 MODULE = Path(__file__).resolve().parents[2] / "RTUncertainty" / "RTPropagation" / "RTPropagation.py"
@@ -165,12 +165,13 @@ def test_run_hands_over_what_was_chosen(ready, tmp_path):
 def test_structures_with_lights_numbers_and_reasons(done):
     ui, results = done.ui, done.panel.results
     assert column(done, STRUCTURE) == WORST_FIRST, "the worst come first"
-    assert column(done, LIGHT) == ["red", "red", "amber", "green", "green"]
-    colours = [ui.structuresTable.item(row, LIGHT).background().color().name() for row in (0, 2, 4)]
+    assert [text.split("\n")[0] for text in column(done, AGREEMENT)] == ["red", "red", "amber", "green", "green"]
+    colours = [ui.structuresTable.item(row, AGREEMENT).background().color().name() for row in (0, 2, 4)]
     assert colours == ["#f8d9d9", "#fdf0c8", "#d8eedd"]
     rows = {row.name: row for row in written_rows()}
     cord = rows["SpinalCord"]
-    assert column(done, DICE)[0] == f"{cord.dice:.2f}" and column(done, DICE)[4] == "–"
+    assert column(done, AGREEMENT)[0] == f"red\n{cord.dice:.2f}, {cord.msd_mm:.1f}"
+    assert column(done, AGREEMENT)[4] == "green", "one path: nothing to compare"
     volume, lower, upper = cord.volumes["propagated"]
     assert column(done, VOLUME)[0] == f"{cord.planning_ml:.1f} → {volume:.1f}\n{lower:.1f}–{upper:.1f}"
     assert (
@@ -193,12 +194,12 @@ def test_everything_lies_in_the_scene(done):
 
 def test_a_click_jumps_to_the_worst_slice(done):
     scene, table = done.logic.scene_builder, done.ui.structuresTable
-    table.cellClicked.emit(1, DICE)
+    table.cellClicked.emit(1, AGREEMENT)
     assert scene.calls[-1] == ("jump_to_structure", "Parotid_R")
     table.setCurrentCell(3, STRUCTURE)  # by keyboard
     assert scene.calls[-1] == ("jump_to_structure", "Brainstem")
     count = len(scene.calls)
-    table.setCurrentCell(3, LIGHT)
+    table.setCurrentCell(3, AGREEMENT)
     assert len(scene.calls) == count, "the row is the same"
 
 

@@ -21,12 +21,12 @@ from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.mrml.volumes import add_volume as add_image
 from RTUncertaintyLib.review import report as reports
 from RTUncertaintyLib.review import views
-from RTUncertaintyLib.review.table import FLAG, STRUCTURE, VOLUME
+from RTUncertaintyLib.review.table import STRUCTURE, VOLUME, WHY
 
 
 def test_a_propagation(opened):
     widget = opened("propagation")
-    assert column(widget, STRUCTURE)[-1] == "PTV70" or column(widget, FLAG)[0]
+    assert column(widget, STRUCTURE)[-1] == "PTV70" or column(widget, WHY)[0]
     keys = [widget.ui.overlayComboBox.itemData(i) for i in range(widget.ui.overlayComboBox.count)]
     assert (
         keys == ["displacement_sd", "jacobian", "segmented_entropy", ""] and widget.ui.thresholdSlider.suffix == " mm"
@@ -92,7 +92,7 @@ def test_nodes_deleted_by_hand(opened):
     nodes, scene = widget.panel.nodes, slicer.mrmlScene
     scene.RemoveNode(nodes.inside["bone"])
     click(widget, "bone")
-    assert run_scene.nested_structure(nodes) is None and widget.ui.structuresTable.rowCount == 2
+    assert run_scene.nested_structure(nodes) is None and len(column(widget, STRUCTURE)) == 2
     scene.RemoveNode(nodes.segmentation)
     click(widget, "gtv")
     scene.RemoveNode(nodes.tables["volume_intervals"])
@@ -131,7 +131,7 @@ def test_scene_closed_during_a_review(opened):
         and not ui.undoButton.enabled
     )
     assert ui.aboutLabel.text.startswith("No result yet") and ui.runComboBox.count == 1
-    assert opened("new").ui.structuresTable.rowCount == 2
+    assert len(column(opened("new"), STRUCTURE)) == 2
 
 
 def test_a_scene_that_is_loaded_brings_its_review(opened, tmp_path):
@@ -252,5 +252,5 @@ def test_the_run_on_show_is_deleted_while_another_stays(opened):
     assert (
         widget.panel.nodes is not None
         and ui.runComboBox.findText("Choose a result") < 0
-        and ui.structuresTable.rowCount == 5
+        and len(column(widget, STRUCTURE)) == 5
     )

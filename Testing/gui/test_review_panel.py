@@ -8,13 +8,24 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from gui_support.review import MODULE, click, column, contours, decision_buttons, folders, opened, review  # noqa: F401
+from gui_support.review import (  # noqa: F401
+    MODULE,
+    click,
+    column,
+    contours,
+    decision_buttons,
+    folders,
+    opened,
+    review,
+    row_of,
+)
 from make_result import make_result
 from make_review import add_review_files
 from standins import load_module
 
 from RTUncertaintyLib import scene as run_scene
-from RTUncertaintyLib.review.table import CALIBRATED, DECISION, DICE, FLAG, STRUCTURE, VOLUME
+from RTUncertaintyLib.mrml.segmentation import segment_id
+from RTUncertaintyLib.review.table import DECISION, STRUCTURE, VOLUME, WHY
 from RTUncertaintyLib.runs.review_data import ReviewData
 
 
@@ -55,9 +66,10 @@ def test_open_a_result_folder(opened):
     assert (
         column(opened("new"), VOLUME)[row] == f"2.2\n{gtv.interval(0.9).lower_ml:.1f}–{gtv.interval(0.9).upper_ml:.1f}"
     )
-    assert column(opened("new"), DICE)[row].startswith(f"{gtv.quality.expected_dice:.2f}\n")
+    tip = ui.structuresTable.item(row_of(opened("new"), "gtv"), 0).toolTip()
+    assert f"Expected Dice {gtv.quality.expected_dice:.2f} (" in tip
     assert ui.flagsTable.rowCount == 1 and ui.flagsTable.item(0, 0).text() == "synCT"
-    assert not ui.structuresTable.item(row, STRUCTURE).icon().isNull()
+    assert not ui.structuresTable.item(row_of(opened("new"), "gtv"), STRUCTURE).icon().isNull()
 
 
 @pytest.mark.parametrize("folder, words", [("/nowhere", "there is no such folder"), ("", None)])
@@ -85,7 +97,6 @@ def test_levels(opened):
         row, told = column(widget, STRUCTURE).index("gtv"), gtv.interval(level)
         shown = "not calibrated" if told.lower_ml is None else f"{told.lower_ml:.1f}–{told.upper_ml:.1f}"
         assert column(widget, VOLUME)[row].endswith(f"\n{shown}")
-        assert column(widget, 2)[row] == ("yes" if told.calibrated else "no")
     click(widget, "gtv")
     assert "too few cases for 95 %" in widget.ui.structureLabel.text
 
@@ -94,8 +105,9 @@ def test_worst_first_and_sorted_by_a_click(opened):
     widget = opened("many")
     header, table = widget.ui.structuresTable.horizontalHeader(), widget.ui.structuresTable
     worst = column(widget, STRUCTURE)
-    assert worst[:2] == ["organ_07", "organ_03"] and table.item(0, FLAG).background().color().name() == "#f8d9d9"
-    assert table.item(1, FLAG).background().color().name() == "#fdf0c8"
+    assert worst[:2] == ["organ_07", "organ_03"]
+    assert table.item(row_of(widget, "organ_07"), WHY).background().color().name() == "#f8d9d9"
+    assert table.item(row_of(widget, "organ_03"), WHY).background().color().name() == "#fdf0c8"
     dice = {s.name: s.quality.expected_dice for s in widget.panel.data.structures}
     assert [dice[n] for n in worst[2:]] == sorted(dice[n] for n in worst[2:])
     click(widget, "organ_03")
@@ -107,19 +119,16 @@ def test_worst_first_and_sorted_by_a_click(opened):
     assert column(widget, STRUCTURE) == sorted(volumes, key=lambda n: volumes[n])
     header.sectionClicked.emit(VOLUME)
     assert column(widget, STRUCTURE) == worst
-    header.sectionClicked.emit(DICE)
-    assert column(widget, STRUCTURE) == sorted(dice, key=lambda n: dice[n])
     header.sectionClicked.emit(STRUCTURE)
     assert column(widget, STRUCTURE) == sorted(dice)
 
 
-def test_what_is_missing_sorts_last(opened):
+def test_old_results_can_be_sorted_too(opened):
     widget = opened("old")
-    for column_index in (DICE, 4, 2):
+    for column_index in (STRUCTURE, WHY, VOLUME, DECISION):
         for _ in range(2):
             widget.ui.structuresTable.horizontalHeader().sectionClicked.emit(column_index)
             assert set(column(widget, STRUCTURE)) == {"bone", "gtv"}
-    assert column(widget, DICE) == ["–", "–"]
 
 
 def test_a_click_jumps_and_shows_nested_contours(opened, monkeypatch):
@@ -139,7 +148,7 @@ def test_a_click_jumps_and_shows_nested_contours(opened, monkeypatch):
     assert run_scene.nested_structure(nodes) is None and len(jumps) == 2
     widget.ui.nestedCheckBox.click()
     assert run_scene.nested_structure(nodes) == "bone" and len(contours(slicer.mrmlScene)) == 3
-    widget.ui.structuresTable.setCurrentCell(column(widget, STRUCTURE).index("gtv"), VOLUME)  # by keyboard
+    widget.ui.structuresTable.setCurrentCell(row_of(widget, "gtv"), VOLUME)  # by keyboard
     assert run_scene.nested_structure(nodes) == "gtv" and len(jumps) == 3
 
 
@@ -192,7 +201,7 @@ def test_decisions_comments_counts_and_undo(opened):
     row = column(widget, STRUCTURE).index("gtv")
     assert (
         column(widget, DECISION)[row] == "✓"
-        and ui.structuresTable.item(row, DECISION).background().color().name() == "#d8eedd"
+        and ui.structuresTable.item(row_of(widget, "gtv"), DECISION).background().color().name() == "#d8eedd"
     )
     assert (
         ui.countsLabel.text == "2 structures: 1 accepted, 1 open."
@@ -272,8 +281,15 @@ def test_edit_opens_the_segment_editor(opened, monkeypatch):
         ("setSourceVolumeNode", nodes.warped),
         ("setCurrentSegmentID", node.GetSegmentation().GetSegmentIdBySegmentName("Parotid_L")),
     ]
+    assert widget.panel.data.structure("Parotid_L").decision.state == "open", "it was looked at, and nothing changed"
+    segment = node.GetSegmentation().GetSegment(segment_id(node, "Parotid_L"))
+    array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, segment_id(node, "Parotid_L"))
+    array[tuple(np.argwhere(array == segment.GetLabelValue())[0])] = 0
+    widget.exit()
+    widget.enter()
     decision = widget.panel.data.structure("Parotid_L").decision
     assert (decision.state, decision.reviewer) == ("edited", "A. B.") and widget.ui.editButton.enabled
+    assert widget.ui.statusLabel.text.startswith("Edited: Parotid_L.")
     accepted = run_scene.accept_structures(nodes)
     calls.clear()
     widget.ui.editButton.click()
@@ -304,7 +320,7 @@ def test_structures_stand_out_in_this_module_only(opened):
 def test_volumes_that_were_never_calibrated_have_no_interval(opened, tmp_path):
     widget = opened(str(add_review_files(make_result(tmp_path / "r"), calibrated=False)))
     assert all(cell.endswith("\nnot calibrated") for cell in column(widget, VOLUME))
-    assert column(widget, CALIBRATED) == ["no", "no"]
+    assert widget.ui.intervalLabel.text == "", "there is no interval that could mean something"
     click(widget, "gtv")
     assert "No interval: this model's volumes were never calibrated." in widget.ui.structureLabel.text
     if not widget.ui.nestedCheckBox.checked:

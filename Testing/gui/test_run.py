@@ -286,10 +286,11 @@ def test_torch_is_asked_for_once_and_only_on_run(ready):
     assert ready.ui.statusLabel.text == "Install the PyTorch extension."
 
 
-def test_missing_pytorch_extension_is_told_in_one_line():
+def test_torch_that_is_declined_is_told_in_one_line(monkeypatch):
     from RTUncertaintyLib.jobs.torch_setup import TorchSetup
 
-    assert "PyTorch extension" in TorchSetup().install()
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_, **__: False)
+    assert TorchSetup().install() == "PyTorch was not installed; press Run to be asked again."
 
 
 def test_a_run_that_is_over_holds_no_process(ready, backend):

@@ -117,7 +117,7 @@ def _rows(name: str, percent: np.ndarray, ml: float, calibrated: bool, tables: d
     )
 
 
-def make_large(folder, structures: int = 20, size=(256, 256, 80), seed: int = 0) -> Path:
+def make_large(folder, structures: int = 20, size=(256, 256, 80), seed: int = 0, prefix: str = "organ") -> Path:
     """A prediction of many structures with all its files: blurred balls of different sharpness in a body of tissue."""
     from rtuncertainty.core.segmentation_file import with_segments
 
@@ -145,7 +145,7 @@ def make_large(folder, structures: int = 20, size=(256, 256, 80), seed: int = 0)
 
     columns = int(np.ceil(np.sqrt(structures)))
     for index in range(structures):
-        name = f"organ_{index + 1:02d}"
+        name = f"{prefix}_{index + 1:02d}"
         centre = [
             size[0] * (0.18 + 0.64 * (index % columns + 0.5) / columns),
             size[1] * (0.22 + 0.56 * (index // columns + 0.5) / columns),
@@ -189,8 +189,9 @@ def make_large(folder, structures: int = 20, size=(256, 256, 80), seed: int = 0)
         "\n".join(["structure,volume_ml,lower_ml,upper_ml,level,calibrated", *lines, ""]), encoding="utf-8"
     )
     (folder / "flags.csv").write_text(
-        "subject,severity,flag,reason\norgan_03,warning,uncertain volume,The 90 % interval spans 61 % of the volume.\n"
-        "organ_07,serious,not found,No voxel is likely.\n",
+        "subject,severity,flag,reason\n"
+        f"{prefix}_03,warning,uncertain volume,The 90 % interval spans 61 % of the volume.\n"
+        f"{prefix}_07,serious,not found,No voxel is likely.\n",
         encoding="utf-8",
     )
     summary = {

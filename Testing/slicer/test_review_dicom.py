@@ -178,9 +178,10 @@ def test_what_is_missing_is_told_in_one_line(prediction, monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *more: None if name == "highdicom" else real(name, *more)
     )
-    assert "pip_install('highdicom')" in job.offered(run)["seg"]
+    assert job.offered(run)["seg"] == "" and job.missing_packages(("seg",)) == ["highdicom"], "the export offers it"
+    assert "pip_install('highdicom')" in job.missing_library(("seg",))
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *more: None if name == "pydicom" else real(name, *more)
     )
-    with pytest.raises(UnusableVolume, match=r"DICOM export needs pydicom: run slicer.util.pip_install\('pydicom'\)"):
+    with pytest.raises(UnusableVolume, match=r"DICOM export needs pydicom: .* slicer.util.pip_install\('pydicom'\)"):
         ReviewLogic().dicom(run, ["rtstruct"], str(place), reference=str(place / "scan"))

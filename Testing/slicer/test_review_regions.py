@@ -2,6 +2,8 @@
 structure.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 import slicer.util
@@ -38,6 +40,7 @@ def index_of(run, point):
 
 
 def test_ranked_by_what_lies_above(run):
+    slicer.mrmlScene.RemoveNode(run.segmentation)  # without structures nothing else counts
     large, high = (slice(1, 5), slice(2, 8), slice(2, 8)), (slice(8, 10), slice(20, 24), slice(20, 24))
     paint(run, "predictive", [(large, 110.0), (high, 900.0)], 100.0)
     first, second = run_scene.uncertain_regions(run, "predictive", 100.0)
@@ -90,12 +93,53 @@ def test_only_the_body_of_a_propagation_counts(scene, tmp_path):
     array = np.full_like(slicer.util.arrayFromVolume(node), 5.0)
     slicer.util.updateVolumeFromArray(node, array)
     ct = slicer.util.arrayFromVolume(run.warped).copy()
-    ct[5:9, 15:18, 18:22] = -900  # air in the body is a part of it
+    ct[5:9, 15:18, 18:22] = -900  # air in the body, such as lung, is none
     slicer.util.updateVolumeFromArray(run.warped, ct)
     (region,) = run_scene.uncertain_regions(run, "displacement_sd", 1.0)
     ml = float(np.prod(node.GetSpacing())) / 1000
-    tissue = (ct > -500).sum() + 4 * 3 * 4
+    tissue = (ct > -500).sum()
     assert region.volume_ml == pytest.approx(tissue * ml, rel=0.02) and region.volume_ml < 0.75 * array.size * ml
+
+
+def test_what_could_change_a_contour_comes_first(run):
+    """A small excess at the surface of a structure counts more than a large one outside of all, and dose decides
+    between two of a kind.
+    """
+    from RTUncertaintyLib.mrml.segmentation import indices_on
+
+    node = run.overlays["predictive"]
+    bone = indices_on(run.segmentation, "bone", node)
+    k, j, i = (int(v) for v in bone[bone[:, 0] == int(np.median(bone[:, 0]))].min(0))
+    near = (slice(k, k + 2), slice(j, j + 4), slice(i, i + 4))
+    every = np.concatenate([bone, indices_on(run.segmentation, "gtv", node)])
+    shape = slicer.util.arrayFromVolume(node).shape
+    corners = itertools.product(*((slice(0, n), slice(size - n, size)) for n, size in zip((2, 5, 5), shape)))
+
+    def gap(box):  # mm from a box to the structures
+        grid = np.stack(np.meshgrid(*(np.arange(s.start, s.stop) for s in box), indexing="ij"), -1).reshape(-1, 1, 3)
+        return np.linalg.norm((every - grid) * np.array(SPACING)[::-1], axis=2).min()
+
+    far = max(corners, key=gap)
+    assert gap(far) > 5, "the far region is far from every structure"
+    paint(run, "predictive", [(far, 900.0), (near, 300.0)])
+    first, second = run_scene.uncertain_regions(run, "predictive", 100.0)
+    assert (first.mean, second.mean) == (300.0, 900.0) and first.excess < second.excess
+    dose = _like(run, node)
+    values = np.zeros_like(slicer.util.arrayFromVolume(node))
+    slicer.mrmlScene.RemoveNode(run.segmentation)
+    values[near] = 60.0
+    slicer.util.updateVolumeFromArray(dose, values)
+    assert [r.mean for r in run_scene.uncertain_regions(run, "predictive", 100.0)] == [900.0, 300.0]
+    paint(run, "predictive", [(far, 300.0), (near, 300.0)])
+    weighted = run_scene.uncertain_regions(run, "predictive", 100.0, dose)
+    assert weighted[0].volume_ml == pytest.approx(32 * ML) and weighted[1].volume_ml == pytest.approx(50 * ML)
+
+
+def _like(run, node):
+    """A volume on the grid of another one."""
+    from RTUncertaintyLib.mrml.volumes import add_volume, image_like
+
+    return add_volume(run.scene, image_like(np.zeros_like(slicer.util.arrayFromVolume(node)), node), "dose")
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -103,6 +147,7 @@ def test_only_the_body_of_a_propagation_counts(scene, tmp_path):
 def test_regions_hold_all_that_is_large_enough(run, seed, threshold):
     from scipy import ndimage
 
+    slicer.mrmlScene.RemoveNode(run.segmentation)
     random = np.random.default_rng(seed)
     array = paint(run, "entropy", [])
     array[:] = ndimage.gaussian_filter(random.random(array.shape), 1.5)

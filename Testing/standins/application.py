@@ -27,7 +27,7 @@ class qSlicerModuleManager(QtCore.QObject):
 class qSlicerApplication(QtCore.QObject):
     """`slicer.app`. Testing mode is on, so that message boxes answer by themselves."""
 
-    startupCompleted = QtCore.Signal()
+    startupCompleted, aboutToQuit = QtCore.Signal(), QtCore.Signal()
 
     def __init__(self, headless, scene):
         super().__init__()
@@ -52,6 +52,9 @@ class qSlicerApplication(QtCore.QObject):
 
     def settings(self):
         return self._settings
+
+    def topLevelWidgets(self):
+        return QtWidgets.QApplication.topLevelWidgets()
 
     def testingEnabled(self):
         return True

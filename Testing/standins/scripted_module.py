@@ -47,6 +47,16 @@ class ScriptedLoadableModuleWidget:
     def setup(self):
         pass
 
+    def onReload(self):
+        """The module's file is read again and its widget made anew, as `slicer.util.reloadScriptedModule` does."""
+        import slicer
+
+        from .application import load_module
+
+        path = slicer.util.modulePath(self.moduleName)
+        self.cleanup()
+        load_module(path)
+
     def cleanup(self):
         pass
 

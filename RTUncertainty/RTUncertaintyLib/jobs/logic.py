@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import runs
+from ..runs.news import announce
+from ..widgets import console
 from .backend_run import BackendRun, RunListener, outcome_of
 from .command import BackendCommand, backend_command
 from .events import explain
@@ -96,7 +98,8 @@ class JobLogic:
         """
         lines: list[str] = []
         try:
-            end = run_and_wait(self.command, workspace.arguments, progress or (lambda event: None), lines.append)
+            told = progress or console.progress(MODULES.get(self.job, self.job))
+            end = run_and_wait(self.command, workspace.arguments, told, lines.append, console.idle())
             outcome = outcome_of(end, workspace.output, cancelled=False)
             if outcome.state != "done":
                 raise self.error(explain(end))
@@ -106,6 +109,8 @@ class JobLogic:
             raise
         workspace.discard_inputs()
         self._workspaces.append(workspace)
+        workspace.release_on_exit()
+        announce(nodes)
         return nodes
 
     def clean_up(self) -> None:

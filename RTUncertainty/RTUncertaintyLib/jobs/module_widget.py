@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+
 import slicer
+import vtk
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
+
+from ..runs import news
+from ..widgets import narrow
+
+PACKAGES = ("RTUncertaintyLib", "rtuncertainty")
+"""What `Reload` reads again besides the module's own file."""
 
 
 class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -18,12 +28,16 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic = self.panel = self._parameters = self._gui_tag = None
+        self._shortcuts = []
 
     def setup(self):
+        import qt
+
         ScriptedLoadableModuleWidget.setup(self)
         widget = slicer.util.loadUI(self.resourcePath(f"UI/{self.moduleName}.ui"))
         self.layout.addWidget(widget)
         self.ui = slicer.util.childWidgetVariables(widget)
+        narrow.keep(self.ui)
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = self.logic_class()
         self.panel = self.panel_class(self.ui, self.logic)
@@ -31,6 +45,12 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.on_scene_end_close)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.on_scene_end_import)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.on_node_removed)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.on_node_added)
+        self._listener = self.panel.run_arrived
+        news.listen(self._listener)
+        self._arrival = qt.QTimer()
+        self._arrival.setSingleShot(True)
+        self._arrival.connect("timeout()", self._node_arrived)
         self.initialize_parameter_node()
 
     def cleanup(self):
@@ -38,13 +58,43 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.panel is not None:  # None after a setup that was interrupted
             self.set_parameters(None)
             self.panel.close()
+            news.forget(self._listener)
+            self._arrival.stop()
+        self.shortcuts(False)
         self.removeObservers()
 
     def enter(self):
         self.initialize_parameter_node()
+        self.shortcuts(True)
 
     def exit(self):
+        self.shortcuts(False)
         self.set_parameters(None)
+
+    def onReload(self):
+        """Slicer's button *Reload*: the packages that the module is made of are read again, too."""
+        for name in [n for n in sys.modules if n.split(".")[0] in PACKAGES]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def shortcuts(self, on):
+        """Switch the panel's keys on while the module is open; a field in which one types keeps its letters."""
+        import qt
+
+        for shortcut in self._shortcuts:
+            shortcut.enabled = False
+            shortcut.setParent(None)
+            shortcut.deleteLater()
+        self._shortcuts = []
+        if not on or self.panel is None:
+            return
+        window = slicer.util.mainWindow() or self.parent  # keys work wherever the focus is, in a slice view too
+        for key, action in self.panel.keys().items():
+            shortcut = qt.QShortcut(window)
+            shortcut.setKey(qt.QKeySequence(key))
+            shortcut.connect("activated()", action)
+            self._shortcuts.append(shortcut)
 
     def on_scene_start_close(self, caller, event):
         """A run whose scene is closed ends quietly."""
@@ -58,8 +108,22 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def on_scene_end_import(self, caller, event):
         """A scene file was opened or added: it may hold results."""
+        self.logic.scene_builder.refresh_legends(slicer.mrmlScene)
         if self.parent.isEntered:
             self.initialize_parameter_node()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def on_node_added(self, caller, event, node):
+        """An image or a segmentation that is loaded while the panel is open is suggested, once it is whole."""
+        if not self.parent.isEntered or caller.IsImporting() or caller.IsBatchProcessing():
+            return
+        if node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLSegmentationNode"):
+            self._arrival.start(0)
+
+    def _node_arrived(self):
+        """What is loaded becomes whole only after it was added to the scene."""
+        if self.panel is not None and self.panel.parameters is not None:
+            self.panel.node_arrived()
 
     def on_node_removed(self, caller, event):
         self.panel.results.forget_if_gone()

@@ -9,6 +9,7 @@ import slicer
 
 from rtuncertainty.core.errors import RTUncertaintyError
 
+from ..runs.news import announce
 from ..widgets import card_text
 from ..widgets.lines import on_path, show_message
 from ..widgets.text import _
@@ -29,6 +30,8 @@ class JobPanel(SectionJob):
 
     stages: dict[str, str] = {}
     """Stage of the backend's progress -> how the panel calls it."""
+    first_overlay: str | None = None
+    """The map that a run shows at first."""
     selectors: tuple[str, ...] = ()
     """Names of the widgets that are off while a run goes on, besides the model and the settings."""
     run_tip = ""
@@ -36,7 +39,7 @@ class JobPanel(SectionJob):
     def __init__(self, ui, logic: JobLogic, torch: TorchProvider | None = None):
         self.ui, self.logic, self.torch = ui, logic, torch or TorchSetup()
         self.parameters, self._checked = None, (None, InputCheck())
-        self._message_for, self._installing = None, False
+        self._message_for, self._installing, self._waiting = None, False, (None, None)
         super().__init__(ui.progressBar, ui.statusLabel, ui.cancelButton, self._load, self.refresh)
         self.results = self.make_results()
         ui.modelComboBox.connect("currentIndexChanged(int)", self._model_chosen)
@@ -75,8 +78,8 @@ class JobPanel(SectionJob):
         """What the logic is asked to run."""
         raise NotImplementedError
 
-    def load_result(self, run: BackendRun, outcome: Outcome) -> list[str]:
-        """Put the result into the scene and on show; returns the notes of the result."""
+    def load_result(self, run: BackendRun, outcome: Outcome) -> tuple:
+        """Put the result into the scene, and on show where the module is open; returns (its nodes, the result)."""
         raise NotImplementedError
 
     def restored_tables(self, nodes):
@@ -87,21 +90,57 @@ class JobPanel(SectionJob):
         """Show the last run of this job in the scene, which a scene file or the console brought, when none is on
         show.
         """
-        if self.running or self.results.nodes is not None:
+        if self.running:
+            return
+        (waiting, result), self._waiting = self._waiting, (None, None)
+        if waiting is not None and waiting.exists():
+            waiting.show(self.logic.scene_builder.chosen_overlay(waiting) or self.first_overlay)
+            self._show_run(waiting, result)
+            return
+        if self.results.nodes is not None:
+            self.results.show_again()
             return
         builder = self.logic.scene_builder
         for identifier in reversed(list(builder.find_runs(slicer.mrmlScene))):
             nodes = builder.run_nodes(identifier)
             if nodes is None or nodes.job != self.logic.job:
                 continue
-            try:
-                self.results.show(nodes, self.restored_tables(nodes))
-            except (RTUncertaintyError, KeyError, ValueError) as error:
-                self.tell(
-                    _("{name} is in the scene, but cannot be shown here: {error}").format(name=nodes.name, error=error),
-                    "warning",
-                )
+            self._show_run(nodes)
             return
+
+    def _show_run(self, nodes, result=None) -> None:
+        """Show a run that is in the scene; its tables are read there, unless its result is at hand."""
+        try:
+            self.results.show(nodes, result or self.restored_tables(nodes))
+        except (RTUncertaintyError, KeyError, ValueError) as error:
+            self.tell(
+                _("{name} is in the scene, but cannot be shown here: {error}").format(name=nodes.name, error=error),
+                "warning",
+            )
+
+    def keys(self) -> dict:
+        """Keys of the panel while its module is open: key -> what it does."""
+        return {}
+
+    def node_arrived(self) -> None:
+        """An image or a segmentation was loaded while the module is open."""
+        if not self.running:
+            self.suggest_inputs()
+
+    def run_arrived(self, nodes) -> None:
+        """A run of the Python console is in the scene: show it, or keep it until the module is open."""
+        known = nodes is self.results.nodes or nodes is self._waiting[0]  # a run of this very panel
+        if known or nodes.job != self.logic.job or nodes.scene is not slicer.mrmlScene:
+            return
+        if self.is_open and not self.running:
+            self._show_run(nodes)
+        else:
+            self._waiting = nodes, None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the module is the one that the user works in."""
+        return self.parameters is not None
 
     # -- inputs and model
 
@@ -268,6 +307,7 @@ class JobPanel(SectionJob):
     def scene_closed(self) -> None:
         """The nodes of all runs are gone."""
         self.results.clear()
+        self._waiting = None, None
         self.logic.clean_up()
         self.tell("")
 
@@ -291,7 +331,13 @@ class JobPanel(SectionJob):
     def _load(self, run: BackendRun, outcome: Outcome) -> tuple[str, str]:
         """Put the result into the scene; an unreadable one is told like a failed run."""
         try:
-            notes = self.load_result(run, outcome)
+            nodes, result = self.load_result(run, outcome)
+            if self.is_open:
+                self.results.show(nodes, result)
+            else:  # another module is open: its views stay as they are
+                self._waiting = nodes, result
+            notes = result.notes
+            announce(nodes)
         except (RTUncertaintyError, OSError, RuntimeError, ValueError) as error:
             return _("The run ended well, but its results in {folder} cannot be loaded: {error}").format(
                 folder=outcome.folder, error=error

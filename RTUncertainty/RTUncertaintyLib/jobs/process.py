@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import subprocess
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from .events import EventStream, Exit
 GRACE_MS = 3000
 """Time that a cancelled run has to tidy up before it is killed."""
 TAIL = 4000
+IDLE_S = 0.05
 
 
 class ProcessRunner:
@@ -136,8 +138,17 @@ class ProcessRunner:
         self._on_end(end)
 
 
-def run_and_wait(command: BackendCommand, arguments: list[str], on_event: Callable, on_log: Callable) -> Exit:
-    """Run the backend and wait for it, without Qt. An exception in a callback, Ctrl+C too, ends the process tree."""
+def run_and_wait(
+    command: BackendCommand,
+    arguments: list[str],
+    on_event: Callable,
+    on_log: Callable,
+    idle: Callable[[], None] | None = None,
+) -> Exit:
+    """Run the backend and wait for it, without Qt. An exception in a callback, Ctrl+C too, ends the process tree.
+
+    `idle` is called some twenty times a second while there is nothing to read: an application lives on there.
+    """
     environment = {**os.environ, **command.environment()}
     environment = {name: value for name, value in environment.items() if value}
     try:
@@ -157,10 +168,18 @@ def run_and_wait(command: BackendCommand, arguments: list[str], on_event: Callab
         for line in process.stderr:
             errors.append(line.decode("utf-8", errors="replace").rstrip())
 
-    reader = threading.Thread(target=read_errors, daemon=True)
-    reader.start()
-    try:
+    lines: queue.Queue = queue.Queue()
+
+    def read_output():
         for line in process.stdout:
+            lines.put(line)
+        lines.put(None)
+
+    readers = [threading.Thread(target=read, daemon=True) for read in (read_errors, read_output)]
+    for reader in readers:
+        reader.start()
+    try:
+        for line in _lines(lines, idle):
             for event in stream.feed(line):
                 message = str(event.get("message", "")) if event["event"] == "error" else message
                 on_event(event)
@@ -170,7 +189,8 @@ def run_and_wait(command: BackendCommand, arguments: list[str], on_event: Callab
         process.wait()
         raise
     finally:
-        reader.join(timeout=5)
+        for reader in readers:
+            reader.join(timeout=5)
         process.stdout.close()
         process.stderr.close()
     for event in stream.close():
@@ -179,6 +199,19 @@ def run_and_wait(command: BackendCommand, arguments: list[str], on_event: Callab
     for line in [*stream.stray, *errors]:
         on_log(line)
     return Exit(code, error=message, errors_tail="\n".join(errors)[-TAIL:])
+
+
+def _lines(lines: queue.Queue, idle: Callable[[], None] | None):
+    """What comes through the queue, until None does; `idle()` in between."""
+    while True:
+        try:
+            line = lines.get(timeout=IDLE_S if idle is not None else None)
+        except queue.Empty:
+            idle()
+            continue
+        if line is None:
+            return
+        yield line
 
 
 def _bytes(array) -> bytes:

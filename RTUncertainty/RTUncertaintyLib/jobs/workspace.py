@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 import shutil
 import tempfile
@@ -56,6 +57,26 @@ class RunWorkspace:
         """Remove the result too where it lies in a temporary folder."""
         if self.temporary_output:
             self.discard()
+
+    def release_on_exit(self) -> None:
+        """Remove the result at the latest when the application quits: nobody may be left who would."""
+        _to_release.append(self)
+        if len(_to_release) > 1:
+            return
+        atexit.register(_release)
+        import slicer
+
+        application = getattr(slicer, "app", None)
+        if application is not None:  # Slicer may end its Python without the functions of atexit
+            application.connect("aboutToQuit()", _release)
+
+
+_to_release: list[RunWorkspace] = []
+
+
+def _release() -> None:
+    while _to_release:
+        _to_release.pop().release()
 
 
 def file_name(text: str) -> str:

@@ -7,9 +7,15 @@ without their darkest end, which would look like shadow on a grey image, and of 
 
 from __future__ import annotations
 
+import colorsys
+
 import numpy as np
 
 SIZE = 256
+ALIKE = 0.12
+"""Distance of two colours (red, green, blue in 0..1) below which they are taken for one."""
+GOLDEN = 0.618
+"""Turn of the hue from one try to the next: the golden ratio never comes back soon."""
 
 _ANCHORS = {
     "standard_deviation": [
@@ -66,6 +72,26 @@ def palette(name: str) -> np.ndarray:
     at = np.linspace(0.0, len(anchors) - 1.0, SIZE)
     channels = [np.interp(at, np.arange(len(anchors)), anchors[:, c]) for c in range(3)]
     return np.column_stack([*channels, np.ones(SIZE)])
+
+
+def told_apart(colors: list[tuple]) -> list[tuple]:
+    """The colours (red, green, blue in 0..1), of which each that is like one before it is turned to another hue.
+
+    Alike is less than `ALIKE` apart. The first of a kind keeps its colour, so that a structure has the colour that
+    its card gives it.
+    """
+    found: list[tuple] = []
+    for color in colors:
+        hue, lightness, saturation = colorsys.rgb_to_hls(*color)
+        candidate = tuple(color)
+        for step in range(1, 60):
+            if all(np.linalg.norm(np.subtract(candidate, other)) >= ALIKE for other in found):
+                break
+            candidate = colorsys.hls_to_rgb(
+                (hue + step * GOLDEN) % 1.0, min(max(lightness, 0.35), 0.7), max(saturation, 0.5)
+            )
+        found.append(tuple(candidate))
+    return found
 
 
 def hide_middle(table: np.ndarray, half_width: float) -> np.ndarray:

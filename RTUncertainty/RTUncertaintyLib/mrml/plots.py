@@ -13,6 +13,10 @@ from vtkmodules.util.numpy_support import numpy_to_vtk
 from .attributes import STRUCTURE_ATTRIBUTE, marked_nodes, role_of
 from .tables import plain
 
+BLUE, ORANGE, GREY = (0.0, 0.45, 0.70), (0.84, 0.37, 0.0), (0.35, 0.35, 0.35)
+"""Okabe and Ito's: told apart with any colour vision."""
+COLOR_NAMES = {BLUE: "blue", ORANGE: "orange, dashed", GREY: "grey, dashed"}
+TITLE_SIZE = 14
 _ROLE = "plot"
 _SERIES = re.compile(r"/(\d+):series$")
 
@@ -101,10 +105,11 @@ class Plot:
     def _chart(self, wanted: set, y_range):
         chart = self._node("vtkMRMLPlotChartNode", ":chart", f"{self._run.name}: {self._title}", wanted)
         chart.RemoveAllPlotSeriesNodeIDs()
-        chart.SetTitle(self._title)
+        chart.SetTitle(self._title + self._key())
+        chart.SetTitleFontSize(TITLE_SIZE)
         chart.SetXAxisTitle(self._axes[0])
         chart.SetYAxisTitle(self._axes[1])
-        chart.SetLegendVisibility(True)
+        chart.SetLegendVisibility(False)  # Slicer draws it over the curves
         chart.SetYAxisRangeAuto(y_range is None)
         if y_range is not None:
             chart.SetYAxisRange(*y_range)
@@ -114,6 +119,11 @@ class Plot:
                 self._series(index, line, tables[line.table or str(index)], wanted).GetID()
             )
         return chart
+
+    def _key(self) -> str:
+        """Which line has which colour, behind the title; lines of structures are told by the colours of the table."""
+        said = [f"{COLOR_NAMES[line.color]}: {line.name}" for line in self._lines if line.color in COLOR_NAMES]
+        return f" ({'; '.join(said)})" if said and not any(line.structure for line in self._lines) else ""
 
     def _tables(self, wanted: set) -> dict[str, object]:
         """Name of a table, or the number of the line that has its own -> node."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import slicer
+import slicer.util
 
 from rtuncertainty.results import Result
 
@@ -10,6 +10,7 @@ from ..jobs.backend_run import BackendRun, Outcome
 from ..jobs.input_check import InputCheck, check_input, node_state
 from ..jobs.panel import JobPanel
 from ..jobs.workspace import RunRequest
+from ..mrml.attributes import RUN_ATTRIBUTE
 from ..runs.result_tables import result_of_run
 from ..widgets.text import _
 from .results import ResultsPanel
@@ -27,6 +28,7 @@ class PredictionPanel(JobPanel):
         "scene": _("Building the scene"),
         "report": _("Writing the report"),
     }
+    first_overlay = "predictive"
     selectors = ("inputSelector",)
     run_tip = _("Run the model on the volume.")
 
@@ -34,11 +36,15 @@ class PredictionPanel(JobPanel):
         return ResultsPanel(self.ui, lambda: self.logic.scene_builder, self.run_removed)
 
     def suggest_inputs(self) -> None:
-        """The first volume there is."""
-        if self.parameters.inputVolume is None:
-            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if first is not None and first.GetClassName() == "vtkMRMLScalarVolumeNode":
-                self.parameters.inputVolume = first
+        """The first volume there is that no run made."""
+        if self.parameters is not None and self.parameters.inputVolume is None:
+            volumes = [
+                n
+                for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+                if n.GetClassName() == "vtkMRMLScalarVolumeNode" and not n.GetAttribute(RUN_ATTRIBUTE)
+            ]
+            if volumes:
+                self.parameters.inputVolume = volumes[0]
 
     def inputs(self) -> tuple:
         return (self.parameters.inputVolume,) if self.parameters is not None else (None,)
@@ -69,8 +75,6 @@ class PredictionPanel(JobPanel):
     def restored_tables(self, nodes):
         return result_of_run(nodes)
 
-    def load_result(self, run: BackendRun, outcome: Outcome) -> list[str]:
+    def load_result(self, run: BackendRun, outcome: Outcome) -> tuple:
         result = Result.read(outcome.folder, "predict")
-        nodes = self.logic.load(outcome.folder, input_node=run.workspace.request.volume)
-        self.results.show(nodes, result)
-        return result.notes
+        return self.logic.load(outcome.folder, input_node=run.workspace.request.volume, show=self.is_open), result

@@ -5,11 +5,13 @@ from __future__ import annotations
 from rtuncertainty.results import Result
 
 from ..runs.result_tables import OVERLAY_TITLES, volume_row
+from ..runs.review_data import tested
 from ..widgets import table_rows
 from ..widgets.lines import show_message
 from ..widgets.link import ReviewLink
 from ..widgets.overlay_control import OverlayControl
 from ..widgets.text import _
+from ..widgets.view_controls import ViewControls
 from .logic import SceneBuilder
 
 MOST_ROWS = 12
@@ -25,6 +27,7 @@ class ResultsPanel:
         self._nodes, self._report = None, None
         self._overlays = OverlayControl(ui, scene_builder, OVERLAY_TITLES, self._show_overlay)
         self._review = ReviewLink(ui, lambda: self._nodes)
+        self._views = ViewControls(ui, scene_builder, lambda: self._nodes)
         ui.openReportButton.connect("clicked()", self._open_report)
         ui.removeRunButton.connect("clicked()", self._remove)
         self.clear()
@@ -42,12 +45,19 @@ class ResultsPanel:
         """Show a run that is in the scene."""
         self._nodes, self._report = nodes, result.report
         show_message(self._ui.resultNameLabel, result.name)
-        table_rows.fill(self._ui.volumesTable, [volume_row(row) for row in result.table("volumes")])
+        table_rows.fill(self._ui.volumesTable, [volume_row(row) for row in result.table("volumes")], stretch=(0,))
         table_rows.fit(self._ui.volumesTable, MOST_ROWS)
-        table_rows.fill_flags(self._ui.flagsTable, result.table("flags"))
-        self._overlays.fill(nodes)
+        table_rows.fill_flags(self._ui.flagsTable, [r for r in result.table("flags") if tested(r)])
+        self._overlays.fill(nodes, self.builder.chosen_overlay(nodes))
         self._update_buttons()
         self._ui.resultsCollapsibleButton.collapsed = False
+
+    def show_again(self) -> None:
+        """Put the map back that another module, such as the Segment Editor, took from the run's views."""
+        if self._nodes is not None and self._nodes.exists():
+            if self.builder.in_views(self._nodes):
+                self._overlays.fill(self._nodes, self._overlays.key)
+            self._views.update()
 
     def clear(self) -> None:
         """Show that there are no results; touches no node."""
@@ -61,6 +71,7 @@ class ResultsPanel:
     def _update_buttons(self) -> None:
         ui, there = self._ui, self._nodes is not None
         self._review.update()
+        self._views.update()
         none = _("There are no results yet.")
         ui.removeRunButton.enabled = there
         ui.removeRunButton.toolTip = _("Remove everything that this run added to the scene.") if there else none

@@ -40,6 +40,8 @@ class PropagationPanel(JobPanel):
         to say.
         """
         p = self.parameters
+        if p is None:
+            return
         if p.planningStructures is None and p.planningVolume is None:
             segmentations = [
                 n for n in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if not n.GetHideFromEditors()
@@ -96,8 +98,6 @@ class PropagationPanel(JobPanel):
     def restored_tables(self, nodes):
         return result_of_run(nodes)
 
-    def load_result(self, run: BackendRun, outcome: Outcome) -> list[str]:
+    def load_result(self, run: BackendRun, outcome: Outcome) -> tuple:
         result = Result.read(outcome.folder, "propagate")
-        nodes = self.logic.load(outcome.folder, run.workspace.request)
-        self.results.show(nodes, result)
-        return result.notes
+        return self.logic.load(outcome.folder, run.workspace.request, show=self.is_open), result

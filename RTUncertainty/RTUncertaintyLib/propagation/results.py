@@ -5,10 +5,12 @@ from __future__ import annotations
 from rtuncertainty.results import Result
 
 from ..runs.propagation.structure_rows import LIGHTS, structure_rows
+from ..runs.review_data import tested
 from ..widgets import table_rows
 from ..widgets.lines import show_message
 from ..widgets.link import ReviewLink
 from ..widgets.text import _
+from ..widgets.view_controls import ViewControls
 from .table import LIGHT_WORDS, PATH_WORDS, StructureTable
 from .view import PropagationView
 
@@ -27,6 +29,7 @@ class PropagationResults:
         ui.moveButton.connect("clicked()", self._move)
         ui.undoMoveButton.connect("clicked()", self._undo_move)
         self._review = ReviewLink(ui, lambda: self._nodes)
+        self._controls = ViewControls(ui, builder, lambda: self._nodes)
         ui.removeRunButton.connect("clicked()", self._remove)
         self.clear()
 
@@ -43,10 +46,17 @@ class PropagationResults:
         show_message(ui.resultNameLabel, result.name)
         show_message(ui.similarityLabel, similarity_text(result.summary))
         self._structures.fill(self._rows, result.level)
-        table_rows.fill_flags(ui.flagsTable, result.table("flags"))
+        table_rows.fill_flags(ui.flagsTable, [r for r in result.table("flags") if tested(r)])
         self._view.show(nodes)
         self._refresh_buttons()
         ui.resultsCollapsibleButton.collapsed = False
+
+    def show_again(self) -> None:
+        """Put the map back that another module, such as the Segment Editor, took from the run's views."""
+        if self._nodes is not None and self._nodes.exists():
+            if self._builder().in_views(self._nodes):
+                self._view.show_again()
+            self._controls.update()
 
     def clear(self) -> None:
         """Show that there are no results; touches no node."""
@@ -71,6 +81,7 @@ class PropagationResults:
     def _refresh_buttons(self) -> None:
         ui, there = self._ui, self._nodes is not None
         self._review.update()
+        self._controls.update()
         none = _("There are no results yet.")
         ui.removeRunButton.enabled = ui.acceptButton.enabled = there
         ui.removeRunButton.toolTip = _("Remove everything that this run added to the scene.") if there else none

@@ -1,4 +1,7 @@
-"""The table of structures on the daily scan: agreement as a traffic light, numbers, and the path chosen for each."""
+"""The table of structures on the daily scan: agreement of the paths, uncertainty, volume, and the path chosen for each.
+
+Five columns of two lines: more do not fit into a panel of 430 pixels.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from ..widgets import table_rows
 from ..widgets.table_rows import NONE, number
 from ..widgets.text import _
 
-STRUCTURE, LIGHT, PATH, DICE, APART, SPREAD, VOLUME = range(7)
+STRUCTURE, AGREEMENT, PATH, SPREAD, VOLUME = range(5)
 MOST_ROWS = 12
 ROW_HEIGHT = 24  # pixels; rows with and without a choice are of one height
 LIGHT_WORDS = {"green": _("green"), "amber": _("amber"), "red": _("red")}
@@ -35,14 +38,18 @@ class StructureTable:
         table.blockSignals(True)
         self._boxes, self._rows = {}, rows
         table.rowCount = 0  # the choices of the run before go with their rows
-        table_rows.fill(table, [texts(row, row.default) for row in rows], [tip(row) for row in rows], stretch=False)
+        table_rows.fill(
+            table, [texts(row, row.default) for row in rows], [tip(row) for row in rows], stretch=(STRUCTURE,)
+        )
         for index, row in enumerate(rows):
             for column in range(table.columnCount):
                 table_rows.paint(table.item(index, column), row.light)
-                if column >= DICE:
+                if column >= SPREAD:
                     table.item(index, column).setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
             if len(row.paths) > 1:
                 box = qt.QComboBox()
+                box.setSizeAdjustPolicy(qt.QComboBox.AdjustToMinimumContentsLengthWithIcon)
+                box.setMinimumContentsLength(5)
                 for path in row.paths:
                     box.addItem(PATH_WORDS[path], path)
                 box.setCurrentIndex(row.paths.index(row.default))
@@ -52,12 +59,14 @@ class StructureTable:
         table.verticalHeader().setMinimumSectionSize(ROW_HEIGHT)
         for column, words in (
             (
-                LIGHT,
-                _("Green: the two paths agree, and the samples too. Amber: look at it. Red: expect to correct it."),
+                AGREEMENT,
+                _(
+                    "Green: the two paths agree, and the samples too. Amber: look at it. Red: expect to correct it. "
+                    "Below it the Dice of the propagated and the segmented contour (1 is perfect), and the mean "
+                    "distance of their surfaces in mm."
+                ),
             ),
             (PATH, _("Which contour you accept: the planning structure moved by the deformation, or the model's own.")),
-            (DICE, _("Overlap of the propagated and the segmented contour; 1 is perfect.")),
-            (APART, _("Mean distance between the surfaces of the two contours.")),
             (SPREAD, _("Sampled standard deviation of the surface's position, by the chosen path.")),
             (
                 VOLUME,
@@ -68,6 +77,7 @@ class StructureTable:
             ),
         ):
             table.horizontalHeaderItem(column).setToolTip(words)
+        table_rows.set_widths(table, (STRUCTURE,))  # with the lists in their cells
         table_rows.fit(table, MOST_ROWS)
         table.setCurrentCell(-1, -1)
         table.blockSignals(False)
@@ -100,13 +110,18 @@ def texts(row: StructureRow, path: str) -> list[str]:
     """The cells of a row; volume and spread are those of `path`."""
     return [
         row.name,
-        LIGHT_WORDS[row.light],
+        agreement_text(row),
         PATH_WORDS[path],
-        number(row.dice, 2),
-        number(row.msd_mm, 1),
         number(row.sd_mm.get(path), 1),
         volume_text(row, path),
     ]
+
+
+def agreement_text(row: StructureRow) -> str:
+    """The word for the agreement, and below it Dice and distance (mm) of the two paths where there are two."""
+    if row.dice is None and row.msd_mm is None:
+        return LIGHT_WORDS[row.light]
+    return f"{LIGHT_WORDS[row.light]}\n{number(row.dice, 2)}, {number(row.msd_mm, 1)}"
 
 
 def volume_text(row: StructureRow, path: str) -> str:

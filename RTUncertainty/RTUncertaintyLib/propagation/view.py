@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..runs.overlays import PROPAGATION_TITLES
+from ..widgets.lines import show_message
 from ..widgets.overlay_control import OverlayControl
+from ..widgets.text import _
 
 STEPS = 100
 """Steps of the slider between two stops."""
@@ -44,8 +46,12 @@ class PropagationView:
         for button, stop in ((self._ui.planningButton, 0.0), (self._ui.warpedButton, 1.0), (self._ui.dailyButton, 2.0)):
             button.enabled = stop in stops
         slider.enabled = len(stops) > 1
-        self._overlays.fill(nodes)
+        self._overlays.fill(nodes, self._builder().chosen_overlay(nodes))
         self.refresh_contours()
+
+    def show_again(self) -> None:
+        """Show blend and map as they were chosen."""
+        self._overlays.fill(self._nodes, self._overlays.key)
 
     def clear(self) -> None:
         """Follow nothing; touches no node."""
@@ -54,6 +60,7 @@ class PropagationView:
         ui = self._ui
         for widget in (ui.blendSlider, ui.planningButton, ui.warpedButton, ui.dailyButton):
             widget.enabled = False
+        show_message(ui.blendNoteLabel, "")
         self.refresh_contours()
 
     def drop_gone(self) -> None:
@@ -77,6 +84,8 @@ class PropagationView:
                     self._builder().show_contours(self._nodes, key, box.checked)
 
     def _show_overlay(self, nodes, key) -> None:
+        note = _("A map is on: the slider switches between the CTs. Choose no overlay to blend them.")
+        show_message(self._ui.blendNoteLabel, note if key else "")
         self._builder().show_blend(nodes, self._ui.blendSlider.value / STEPS, key)
 
     def _blended(self, value) -> None:

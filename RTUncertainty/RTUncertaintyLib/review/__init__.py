@@ -12,6 +12,7 @@ HOMES = {
     "uncertain_point": "views.places",
     "review_structure": "views.places",
     "highlight": "views.places",
+    "zoom_to": "views.places",
     "jump_to": "views.places",
     "show_nested": "views.nested",
     "hide_nested": "views.nested",
@@ -24,6 +25,8 @@ HOMES = {
     "show_in_chart": "dose.nodes",
     "decide": "decisions",
     "undo_decision": "decisions",
+    "settle_edits": "editor",
+    "groups": "triage",
     "decided": "decisions",
 }
 """Public name -> the module of this package that holds it."""

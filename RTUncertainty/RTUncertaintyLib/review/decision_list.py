@@ -46,8 +46,8 @@ class ReviewList:
                 ui.editButton,
                 "edited",
                 _(
-                    "Open the Segment Editor on this structure and mark it as edited. Volumes and Dice stay those "
-                    "before."
+                    "Open the Segment Editor on this structure; it counts as edited when it was changed there. "
+                    "Volumes stay those before."
                 ),
             ),
             (ui.rejectButton, "rejected", _("The contour is not to be used.")),
@@ -90,14 +90,9 @@ class ReviewList:
     def _edit(self) -> None:
         if self._nodes is None or self._structure is None or not self._nodes.exists():
             return
-        # going to the editor leaves this module: what is written about it is read before
-        decision = (self._nodes, self._structure.name, "edited", self._ui.commentEdit.text, self._reviewer())
-        problem = editor.edit(self._nodes, self._structure.name)
+        problem = editor.edit(self._nodes, self._structure.name, self._ui.commentEdit.text, self._reviewer())
         if problem:
             self._tell(problem, "warning")
-        else:
-            self._builder().decide(*decision)
-            self._changed()
 
     def _commented(self) -> None:
         """A comment is kept with the decision that there is."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import slicer.util
 
+from ..widgets import table_rows
 from ..widgets.text import _
 from .logic import ReviewLogic, segment_names
 
@@ -62,6 +63,7 @@ class ReviewInputs:
         for row, name in enumerate(names):
             table.setItem(row, STRUCTURE, qt.QTableWidgetItem(name))
             box = qt.QComboBox()
+            box.setSizeAdjustPolicy(qt.QComboBox.AdjustToMinimumContentsLengthWithIcon)
             box.addItem(_("None"), "")
             for volume in nodes:
                 box.addItem(volume.GetName(), volume.GetID())
@@ -69,8 +71,7 @@ class ReviewInputs:
             box.connect("currentIndexChanged(int)", self._refresh_button)
             table.setCellWidget(row, VOLUME, box)
             self._boxes[name] = box
-        table.horizontalHeader().setSectionResizeMode(STRUCTURE, qt.QHeaderView.ResizeToContents)
-        table.horizontalHeader().setSectionResizeMode(VOLUME, qt.QHeaderView.Stretch)
+        table_rows.set_widths(table)
         table.visible = bool(names)
         self._refresh_button()
 

@@ -13,6 +13,7 @@ from ..jobs.events import explain
 from ..jobs.logic import JobError
 from ..jobs.process import run_and_wait
 from ..jobs.workspace import RunWorkspace
+from ..widgets import console
 from .dicom.job import DicomRequest, import_into_database, prepare_dicom
 from .dose.job import TABLE, DvhRequest, load_dvh, prepare_dvh
 
@@ -101,7 +102,13 @@ class ReviewJobs:
         return run
 
     def _waited(self, workspace: RunWorkspace, proof: str, progress: Callable[[dict], None] | None) -> Path:
-        end = run_and_wait(self.command, workspace.arguments, progress or (lambda event: None), lambda line: None)
+        end = run_and_wait(
+            self.command,
+            workspace.arguments,
+            progress or console.progress("RT Review"),
+            lambda line: None,
+            console.idle(),
+        )
         outcome = outcome_of(end, workspace.output, False, proof)
         if outcome.state != "done":
             raise JobError(explain(end))

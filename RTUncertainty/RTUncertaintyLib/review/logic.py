@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from .. import review
+from ..runs.news import announce
 from ..runs.review_data import ReviewData, read_summary
 from .jobs import ReviewJobs
 
@@ -47,6 +48,7 @@ class ReviewLogic(ReviewJobs):
         run = self._loaded(summary)
         if run is None:
             run = self.scene_builder.load_run(folder, probabilities=False)  # nested contours say the same and are small
+            announce(run)
         self.scene_builder.adopt_input(run, str((summary.get("input") or summary.get("daily") or {}).get("name") or ""))
         return self._shown(run, show)
 

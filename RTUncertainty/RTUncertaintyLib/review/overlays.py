@@ -39,7 +39,7 @@ class ReviewOverlays:
     def show(self, nodes) -> None:
         """Offer the maps of a run and show the one that was on show, else the first."""
         self._nodes = nodes
-        self._control.fill(nodes, self._builder().shown_overlay(nodes))
+        self._control.fill(nodes, self._builder().chosen_overlay(nodes))
         self._refresh()
 
     def drop_gone(self) -> None:
@@ -68,7 +68,10 @@ class ReviewOverlays:
         self._regions, self._at = None, -1
         there = self._nodes is not None and bool(self._control.key)
         for button, words in (
-            (ui.nextRegionButton, _("Go to the next region above the threshold; the largest excess comes first.")),
+            (
+                ui.nextRegionButton,
+                _("Go to the next region above the threshold; those near contours come first."),
+            ),
             (ui.previousRegionButton, _("Go back to the region before.")),
         ):
             button.enabled = there
@@ -92,7 +95,8 @@ class ReviewOverlays:
         if nodes is None or not key or not nodes.exists():
             return
         if self._regions is None:
-            self._regions = builder.uncertain_regions(nodes, key, builder.overlay_threshold(nodes, key))
+            threshold, dose = builder.overlay_threshold(nodes, key), self._ui.doseSelector.currentNode()
+            self._regions = builder.uncertain_regions(nodes, key, threshold, dose)
         if not self._regions:
             show_message(self._ui.regionLabel, _("No region lies above this threshold."))
             return

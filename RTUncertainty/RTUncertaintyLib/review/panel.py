@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from html import escape
 
 import slicer
@@ -13,18 +14,25 @@ from ..runs.review_data import ReviewData
 from ..widgets import card_text, table_rows
 from ..widgets.lines import show_message
 from ..widgets.text import _
+from ..widgets.view_controls import ViewControls
+from . import triage
 from .decision_list import ReviewList
 from .dicom.section import ReviewDicom
 from .dose.section import ReviewDvh
 from .inputs import ReviewInputs
-from .logic import ReviewLogic
+from .logic import ReviewLogic, first_overlay
 from .output import ReviewOutput
 from .overlays import ReviewOverlays
-from .table import ReviewTable, note_text
+from .table import ReviewTable, note_text, quality_text
 
 EMPTY = _(
     "No result yet: run RT Prediction or RT Propagation, open a result folder, or review a segmentation of your own."
 )
+
+INTERVALS = (
+    "https://github.com/RTUncertainty/SlicerRTUncertainty/blob/main/Resources/Documentation/explain/uncertainty.md"
+)
+"""The page that says what an interval is and how it was checked."""
 
 CHOOSE = _("Choose a result above, or open a result folder.")
 
@@ -46,9 +54,12 @@ class ReviewPanel:
         self.dvh = ReviewDvh(ui, logic)
         self.dicom = ReviewDicom(ui, logic)
         self._inputs = ReviewInputs(ui, logic, self.review_segmentation)
+        self._views = ViewControls(ui, self._builder, lambda: self.nodes)
         ui.runComboBox.connect("currentIndexChanged(int)", self._run_chosen)
         ui.openButton.connect("clicked()", self._open)
         ui.removeRunButton.connect("clicked()", self._remove)
+        ui.nextPlaceButton.connect("clicked()", self.next_place)
+        ui.intervalLabel.openExternalLinks = True
         self.show(None)
 
     @property
@@ -83,7 +94,10 @@ class ReviewPanel:
         """Show the run that was on show, else the last one that was loaded."""
         runs = list(self.logic.runs())
         if self.nodes is not None and self.nodes.exists() and self.nodes.run_id == self.parameters.run:
+            self._settle_edits()
             self.refresh_data()  # decisions and tables may have changed meanwhile
+            if self._builder().in_views(self.nodes):
+                self._overlays.show(self.nodes)  # another module may have taken the map from the views
         elif runs:
             self.show(self.logic.run(self.parameters.run if self.parameters.run in runs else runs[-1]))
         else:
@@ -94,6 +108,32 @@ class ReviewPanel:
     def show_run(self, run_id: str) -> None:
         """Show the run with this identifier, which is in the scene."""
         self.show(self.logic.run(run_id))
+
+    def keys(self) -> dict:
+        """Keys while the module is open."""
+        ui = self.ui
+        return {
+            "N": self.next_place,
+            "A": lambda: ui.acceptButton.click(),
+            "E": lambda: ui.editButton.click(),
+            "X": lambda: ui.rejectButton.click(),
+        }
+
+    def node_arrived(self) -> None:
+        """A volume or a segmentation was loaded: the section of the user's own data offers it."""
+        self._inputs.refresh()
+        self.dvh.suggest_dose()
+
+    def run_arrived(self, nodes) -> None:
+        """A run of another module or of the Python console is in the scene: offer it, and show it when there is none
+        on show.
+        """
+        if self.parameters is None or nodes.scene is not slicer.mrmlScene:
+            return
+        if self.nodes is None and not self._loading:
+            self.show(nodes)
+        else:
+            self.reload_runs()
 
     def restore_run(self) -> None:
         """Nothing more to do: `suggest_inputs` shows what the scene holds."""
@@ -125,7 +165,8 @@ class ReviewPanel:
             self._overlays.clear()
         else:
             if other:
-                self._builder().show_run(nodes, self._builder().shown_overlay(nodes))
+                chosen = self._builder().chosen_overlay(nodes)
+                self._builder().show_run(nodes, (first_overlay(nodes) if chosen is None else chosen) or None)
             self._overlays.show(nodes)
         self.reload_runs()
         self.refresh_data()
@@ -148,6 +189,7 @@ class ReviewPanel:
             if self.data
             else _("There is no result on show.")
         )
+        self._views.update()
         self._output.show(nodes if self.data is not None else None, self.data)
         for section in (self.dvh, self.dicom):
             section.show(nodes if self.data is not None else None)
@@ -162,12 +204,55 @@ class ReviewPanel:
             return
         before, self._drawn = self._drawn, drawn
         if before[:4] != drawn[:4]:
-            self._table.fill(self.data.structures if self.data is not None else [], self._level(), name)
+            self._table.fill(self.data, self._level(), name)
+            self._lead()
             show_message(self.ui.structureLabel, *self._structure_text(structure))
             self._list.show(self.nodes if self.data is not None else None, self.data, structure)
         if self.data is not None and self.parameters is not None:
             self._builder().highlight(self.nodes, name or None)
             self._draw_nested(name)
+
+    def _lead(self) -> None:
+        """What stands above the structures: the groups in one sentence, what an interval means, and the rule."""
+        ui, data = self.ui, self.data
+        there = data is not None and bool(data.structures)
+        groups = triage.groups(data) if there else {}
+        first = next((f for f in groups if groups[f]), "")
+        show_message(
+            ui.groupsLabel,
+            f"<b>{escape(triage.sentence(data))}</b>" if there else "",
+            "good" if first == triage.FINE else "plain",
+        )
+        show_message(ui.intervalLabel, interval_text(data, self._level()) if there else "")
+        show_message(ui.ruleLabel, triage.rule_text(data) if there else "")
+        ui.nextPlaceButton.enabled = there
+        ui.nextPlaceButton.toolTip = (
+            _(
+                "Go to the next structure that is not decided, those to look at first. "
+                "Keys: N next, A accept, E edit, X reject."
+            )
+            if there
+            else _("There is no result on show.")
+        )
+
+    def next_place(self) -> str | None:
+        """Choose the next structure that is not decided, those to look at first; returns its name, None when all
+        are decided.
+        """
+        if self.data is None or self.parameters is None:
+            return None
+        groups = triage.groups(self.data)
+        order = [s for group in triage.GROUPS for s in groups[group]]
+        names = [s.name for s in order]
+        at = names.index(self.parameters.structure) if self.parameters.structure in names else -1
+        waiting = [s.name for s in (*order[at + 1 :], *order[: at + 1]) if s.decision.state == "open"]
+        if not waiting:
+            self.tell(_("All structures are decided."), "good")
+            return None
+        point = self._choose(waiting[0])
+        if point is not None:
+            self._builder().zoom_to(self.nodes, waiting[0], point)
+        return waiting[0]
 
     def _nested(self) -> bool:
         return self.parameters.nested if self.parameters is not None else False
@@ -191,6 +276,7 @@ class ReviewPanel:
             f"<b>{escape(structure.name)}</b>: "
             + (escape(" ".join(f.reason or f.flag for f in structure.flags)) or _("nothing was flagged."))
         ]
+        parts += [text for text in (quality_text(structure),) if text]
         interval = structure.interval(self._level())
         if interval is None and self.data.job == "own":
             parts.append(_("No probability volume was given for it, so it has no interval."))
@@ -223,18 +309,27 @@ class ReviewPanel:
 
     # -- what the user does
 
-    def _choose(self, name: str) -> None:
+    def _choose(self, name: str):
+        """Look at a structure; returns the point (RAS, mm) that the views went to, None for none."""
         if self.nodes is None or not self.nodes.exists() or self.parameters is None:
-            return
+            return None
         self.parameters.structure = name
         self.refresh()
-        if self._builder().review_structure(self.nodes, name) is None:
-            self.tell(_("{name} is nowhere in this image: there is no voxel of it to jump to.").format(name=name))
-        else:
-            self.tell("")
+        point = self._builder().review_structure(self.nodes, name)
+        nowhere = _("{name} is nowhere in this image: there is no voxel of it to jump to.").format(name=name)
+        self.tell(nowhere if point is None else "")
+        return point
 
     def _overlay_changed(self) -> None:
         self._output.refresh()
+
+    def _settle_edits(self) -> None:
+        """Mark what was changed since it was handed to the Segment Editor as edited."""
+        names = self._builder().settle_edits(self.nodes)
+        if names:
+            self.tell(
+                _("Edited: {names}. Volumes and intervals stay those of the model.").format(names=", ".join(names))
+            )
 
     def _decided(self) -> None:
         self.refresh_data()
@@ -315,6 +410,23 @@ class ReviewPanel:
         self.parameters = None
         for section in (self.dvh, self.dicom):
             section.job.abort()
+
+
+def interval_text(data: ReviewData, level: float) -> str:
+    """What the intervals of the table mean, with what stands behind them; rich text. Empty where there are none."""
+    found = [i for s in data.structures if (i := s.interval(level)) is not None and i.lower_ml is not None]
+    cases = [i.cases for i in found if i.calibrated and i.cases]
+    if not found:
+        return ""
+    share = Fraction(level).limit_denominator(100)
+    text = _("Interval: in {n} of {of} patients the true volume lies in it").format(
+        n=share.numerator, of=share.denominator
+    )
+    if cases:
+        text += _("; checked on {cases} validation cases.").format(cases=min(cases))
+    else:
+        text = _("Interval: as the probabilities have it; it was never checked on patients.")
+    return f'{escape(text)} <a href="{INTERVALS}">{_("What this means")}</a>'
 
 
 def about(data: ReviewData) -> str:

@@ -1,21 +1,26 @@
-"""The table of structures in a review: volume with interval, expected Dice, entropy, flag and decision, worst first."""
+"""The table of structures in a review: three groups, each structure with its reason, volume and decision, worst first.
+
+Four columns: more do not fit into a panel of 430 pixels. What else is known stands in the tool tips.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-from ..runs.review_data import Interval, Structure
+from ..runs.review_data import Interval, ReviewData, Structure
 from ..widgets import table_rows
-from ..widgets.table_rows import NONE, number
+from ..widgets.table_rows import number
 from ..widgets.text import _
+from . import triage
 
-STRUCTURE, VOLUME, CALIBRATED, DICE, ENTROPY, FLAG, DECISION = range(7)
+STRUCTURE, WHY, VOLUME, DECISION = range(4)
 SWATCH, MOST_ROWS = 12, 10  # pixels, rows
 STATE_WORDS = {"open": _("open"), "accepted": _("accepted"), "edited": _("edited"), "rejected": _("rejected")}
 STATE_SIGNS = {"open": "", "accepted": "✓", "edited": "✎", "rejected": "✗"}
 STATE_COLOURS = {"accepted": "green", "edited": "amber", "rejected": "red"}
 _STATE_ORDER = {"open": 0, "rejected": 1, "edited": 2, "accepted": 3}
+_GROUP_COLOURS = {triage.LOOK: "amber", triage.FINE: "green", triage.UNCOVERED: "grey"}
 
 
 class ReviewTable:
@@ -23,26 +28,35 @@ class ReviewTable:
 
     def __init__(self, table, chosen: Callable[[str], None]):
         self._table, self._chosen = table, chosen
-        self._structures: list[Structure] = []
+        self._data: ReviewData | None = None
+        self._rows: list[Structure | str] = []
         self._level, self._sorted_by, self._descending = 0.9, None, False
         table.connect("cellClicked(int,int)", self._cell_clicked)
         table.connect("currentCellChanged(int,int,int,int)", self._cell_reached)
         table.horizontalHeader().connect("sectionClicked(int)", self._header_clicked)
 
-    def fill(self, structures, level: float, chosen: str = "") -> None:
-        """Show structures in the order that was asked for last, with intervals of `level`; `chosen` is marked, and
-        told to nobody.
+    def fill(self, data: ReviewData | None, level: float, chosen: str = "") -> None:
+        """Show the structures of a run in their groups, or in the order that was asked for last, with intervals of
+        `level`; `chosen` is marked, and told to nobody.
         """
-        self._structures, self._level = list(structures), level
-        self._order()
+        self._data, self._level = data, level
+        self._rows = self._ordered()
         table = self._table
         table.blockSignals(True)
+        table.clearSpans()
         table_rows.fill(
-            table, [texts(s, level) for s in self._structures], [tip(s, level) for s in self._structures], stretch=False
+            table,
+            [self._texts(row) for row in self._rows],
+            [self._tip(row) for row in self._rows],
+            stretch=(STRUCTURE, WHY),
         )
-        for row, structure in enumerate(self._structures):
-            self._dress(row, structure)
+        for row, what in enumerate(self._rows):
+            if isinstance(what, str):
+                self._dress_title(row, what)
+            else:
+                self._dress(row, what)
         for column, words in (
+            (WHY, _("Why it stands where it stands. Click the title to sort by it.")),
             (
                 VOLUME,
                 _(
@@ -50,19 +64,6 @@ class ReviewTable:
                     "is none where the model's volumes were not calibrated."
                 ).format(level=level),
             ),
-            (
-                CALIBRATED,
-                _("Whether the interval was checked and corrected on patients that the model was not trained on."),
-            ),
-            (DICE, _("Overlap with the true structure that is to be expected, with its 90 % interval; 1 is perfect.")),
-            (
-                ENTROPY,
-                _(
-                    "Mean entropy on the contour's surface, in nats: 0 is certain, 0.69 a coin toss between two "
-                    "structures, and more a toss between several."
-                ),
-            ),
-            (FLAG, _("Why it deserves a second look.")),
             (DECISION, _("What you decided: ✓ accepted, ✎ edited, ✗ rejected.")),
         ):
             table.horizontalHeaderItem(column).setToolTip(words)
@@ -73,23 +74,45 @@ class ReviewTable:
 
     def names(self) -> list[str]:
         """The structures, from the first row to the last."""
-        return [s.name for s in self._structures]
+        return [s.name for s in self._rows if not isinstance(s, str)]
+
+    def row_of(self, name: str) -> int:
+        """The row of a structure, -1 without one."""
+        return next((r for r, s in enumerate(self._rows) if not isinstance(s, str) and s.name == name), -1)
+
+    def _texts(self, row: Structure | str) -> list[str]:
+        if isinstance(row, str):
+            count = sum(triage.verdict(s, self._data).group == row for s in self._data.structures)
+            return [f"{triage.TITLES[row]} ({count})", "", "", ""]
+        return texts(row, self._data, self._level)
+
+    def _tip(self, row: Structure | str) -> str:
+        return triage.rule_text(self._data) if isinstance(row, str) else tip(row, self._level)
 
     def _fit(self) -> None:
-        """Rows of two lines, flags in what is left of the width; with up to `MOST_ROWS` the table is as high as its
-        rows.
-        """
+        """Rows of two lines, titles of one; with up to `MOST_ROWS` the table is as high as its rows."""
         import qt
 
         table = self._table
-        table.horizontalHeader().setSectionResizeMode(FLAG, qt.QHeaderView.Stretch)
-        height = 2 * table.fontMetrics().lineSpacing() + 4
+        line = table.fontMetrics().lineSpacing()
         table.verticalHeader().setSectionResizeMode(qt.QHeaderView.Fixed)
-        for row in range(table.rowCount):
+        table.verticalHeader().setMinimumSectionSize(line)
+        heights = [line + 6 if isinstance(row, str) else 2 * line + 4 for row in self._rows] or [2 * line + 4]
+        for row, height in enumerate(heights[: table.rowCount]):
             table.setRowHeight(row, height)
-        table.setFixedHeight(
-            table.horizontalHeader().sizeHint.height() + min(max(table.rowCount, 1), MOST_ROWS) * height + 4
-        )
+        table.setFixedHeight(table.horizontalHeader().sizeHint.height() + sum(heights[: MOST_ROWS + 3]) + 4)
+
+    def _dress_title(self, row: int, group: str) -> None:
+        import qt
+
+        table = self._table
+        table.setSpan(row, 0, 1, table.columnCount)
+        item = table.item(row, STRUCTURE)
+        item.setFlags(qt.Qt.ItemIsEnabled)
+        font = item.font()
+        font.setBold(True)
+        item.setFont(font)
+        table_rows.paint(item, _GROUP_COLOURS[group])
 
     def _dress(self, row: int, structure: Structure) -> None:
         import qt
@@ -98,36 +121,39 @@ class ReviewTable:
         swatch = qt.QPixmap(SWATCH, SWATCH)
         swatch.fill(qt.QColor(*(round(255 * c) for c in structure.color)))
         table.item(row, STRUCTURE).setIcon(qt.QIcon(swatch))
-        for column in (VOLUME, DICE, ENTROPY):
-            table.item(row, column).setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
-        table_rows.paint(table.item(row, FLAG), structure.severity)
+        table.item(row, VOLUME).setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+        table_rows.paint(table.item(row, WHY), structure.severity)
         table.item(row, DECISION).setTextAlignment(qt.Qt.AlignCenter)
         table_rows.paint(table.item(row, DECISION), STATE_COLOURS.get(structure.decision.state, ""))
 
     def _mark(self, name: str) -> None:
-        row = self.names().index(name) if name in self.names() else -1
+        row = self.row_of(name)
         self._table.setCurrentCell(row, STRUCTURE if row >= 0 else -1)
 
-    def _order(self) -> None:
-        """Worst first, or by a column: numbers descending at the first click, what is missing always last."""
+    def _ordered(self) -> list[Structure | str]:
+        """In groups, worst first; or by a column: numbers descending at the first click, what is missing always
+        last.
+        """
+        if self._data is None:
+            return []
         if self._sorted_by is None:
-            self._structures.sort(key=lambda s: s.worst_first())
-            return
+            groups = triage.groups(self._data)
+            return [row for group in triage.GROUPS if groups[group] for row in (group, *groups[group])]
 
         def key(structure):
-            value = _value(structure, self._sorted_by, self._level)
+            value = _value(structure, self._sorted_by)
             if isinstance(value, str):
                 return False, value
             missing = value is None or math.isnan(value)
             return missing, 0 if missing else -value if self._descending else value
 
-        self._structures.sort(key=key, reverse=self._descending and self._sorted_by == STRUCTURE)
+        return sorted(self._data.structures, key=key, reverse=self._descending and self._sorted_by == STRUCTURE)
 
     def _header_clicked(self, column: int) -> None:
-        """Sort by a column; a second click turns the order round, a third goes back to worst first."""
+        """Sort by a column; a second click turns the order round, a third goes back to the groups."""
         import qt
 
-        first_descending = column not in (STRUCTURE, DICE, FLAG, DECISION)  # the worst on top: low Dice, high entropy
+        first_descending = column == VOLUME
         if column == self._sorted_by and self._descending != first_descending:
             self._sorted_by = None
         elif column == self._sorted_by:
@@ -139,47 +165,49 @@ class ReviewTable:
         if self._sorted_by is not None:
             header.setSortIndicator(column, qt.Qt.DescendingOrder if self._descending else qt.Qt.AscendingOrder)
         row = self._table.currentRow()
-        self.fill(self._structures, self._level, self.names()[row] if 0 <= row < len(self._structures) else "")
+        chosen = self._rows[row] if 0 <= row < len(self._rows) else ""
+        self.fill(self._data, self._level, "" if isinstance(chosen, str) else chosen.name)
 
     def _cell_clicked(self, row, column) -> None:
-        if 0 <= row < len(self._structures):
-            self._chosen(self._structures[row].name)
+        if 0 <= row < len(self._rows) and not isinstance(self._rows[row], str):
+            self._chosen(self._rows[row].name)
 
     def _cell_reached(self, row, column, previous_row, previous_column) -> None:
         if row != previous_row:
             self._cell_clicked(row, column)
 
 
-def _value(structure: Structure, column: int, level: float):
+def _value(structure: Structure, column: int):
     """What a column sorts by: a text or a number, None when it is missing."""
-    quality, interval = structure.quality, structure.interval(level)
     if column == STRUCTURE:
         return structure.name.lower()
     return {
+        WHY: float(structure.worst_first()[0]),
         VOLUME: structure.volume_ml,
-        CALIBRATED: None if interval is None else float(interval.calibrated),
-        DICE: quality.expected_dice if quality else None,
-        ENTROPY: quality.surface_entropy if quality else None,
-        FLAG: float(structure.worst_first()[0]),
         DECISION: float(_STATE_ORDER[structure.decision.state]),
     }[column]
 
 
-def texts(structure: Structure, level: float) -> list[str]:
+def texts(structure: Structure, data: ReviewData, level: float) -> list[str]:
     """The cells of a row."""
-    quality, interval = structure.quality, structure.interval(level)
-    dice = with_interval(quality.expected_dice, quality.dice_lower, quality.dice_upper, 2) if quality else NONE
-    calibrated = NONE if interval is None else _("yes") if interval.calibrated else _("no")
-    flag = structure.flags[0].flag if structure.flags else ""
     return [
         structure.name,
+        triage.verdict(structure, data).reason,
         volume_text(structure, level),
-        calibrated,
-        dice,
-        number(quality.surface_entropy if quality else None, 2),
-        flag,
         STATE_SIGNS[structure.decision.state],
     ]
+
+
+def quality_text(structure: Structure) -> str:
+    """Expected Dice with its interval, where it was calibrated; one that was not is not shown."""
+    quality = structure.quality
+    if quality is None or not quality.calibrated or quality.expected_dice is None:
+        return ""
+    if None in (quality.dice_lower, quality.dice_upper):
+        return _("Expected Dice {dice:.2f}.").format(dice=quality.expected_dice)
+    return _("Expected Dice {dice:.2f} ({lower:.2f} to {upper:.2f}).").format(
+        dice=quality.expected_dice, lower=quality.dice_lower, upper=quality.dice_upper
+    )
 
 
 def volume_text(structure: Structure, level: float) -> str:
@@ -209,6 +237,7 @@ def tip(structure: Structure, level: float) -> str:
     """All that is known of a row in words, and what a click does."""
     interval = structure.interval(level)
     lines = [f"{structure.name}: {f.reason or f.flag}" for f in structure.flags] or [structure.name]
+    lines += [text for text in (quality_text(structure),) if text]
     if interval is not None and interval.note:
         lines.append(note_text(interval))
     if interval is not None and interval.calibrated and interval.cases:

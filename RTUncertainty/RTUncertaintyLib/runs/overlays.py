@@ -9,11 +9,15 @@ import numpy as np
 import slicer
 
 from ..mrml import colors
-from ..mrml.attributes import mark
+from ..mrml.attributes import mark, overlay_nodes
 from ..widgets.text import _
 from .run import legend_of
 
 LOWER_ATTRIBUTE = "RTUncertainty.LowerThreshold"
+
+LEGEND_PLACE, LEGEND_SIZE, LEGEND_FONT = (0.99, 0.03), (0.09, 0.32), 11
+"""In the lower right corner of a view, where there is least anatomy and no annotation of Slicer's; shares of its width
+and height, and points."""
 
 
 @dataclass(frozen=True)
@@ -135,13 +139,13 @@ def set_up_display(volume, overlay: Overlay, high: float, lower: float, run_id: 
     legend.SetLabelFormat(overlay.label_format)
     legend.SetNumberOfLabels(label_count(volume, overlay))
     legend.SetMaxNumberOfColors(colors.SIZE)
-    legend.SetPosition(0.98, 0.5)
-    legend.SetSize(0.12, 0.6)
+    legend.SetPosition(*LEGEND_PLACE)
+    legend.SetSize(*LEGEND_SIZE)
     for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
         text.SetBold(False)
         text.SetItalic(False)
         text.SetFontFamilyToArial()
-        text.SetFontSize(13)
+        text.SetFontSize(LEGEND_FONT)
         text.SetColor(1.0, 1.0, 1.0)
         text.SetShadow(True)
     legend.SetVisibility(False)
@@ -164,11 +168,27 @@ def apply_threshold(volume, overlay: Overlay, lower: float) -> None:
     volume.SetAttribute(LOWER_ATTRIBUTE, f"{lower:g}")
 
 
-def show_legend(volume, visible: bool) -> None:
-    """Show or hide a volume's legend."""
-    legend = legend_of(volume)
-    if legend is not None:
-        legend.SetVisibility(visible)
+def show_legends(scene, shown=None) -> None:
+    """Show the legend of one map (a volume node, None for none), and no other's. To be called when the slice views
+    show the map already.
+
+    Slicer makes a legend's actor when the legend changes, and only where the slice view shows its volume then; of a
+    view's foreground it follows changes by the user alone (vtkMRMLColorLegendDisplayableManager). So the legend is
+    touched even when it was visible before.
+    """
+    for node in overlay_nodes(scene):
+        legend = legend_of(node)
+        if legend is not None:
+            legend.SetVisibility(node is shown)
+            legend.Modified()
+
+
+def refresh_legends(scene) -> None:
+    """Have the legends made again, after the application changed what lies in front of the views."""
+    for node in overlay_nodes(scene):
+        legend = legend_of(node)
+        if legend is not None:
+            legend.Modified()
 
 
 def _fill(color, table: np.ndarray) -> None:

@@ -207,17 +207,6 @@ def _tell(name: str, spread: Spread, rows: dict[str, list]) -> None:
         rows["flags"].append(
             _row("flags", name, "warning", "empty", "The segmentation has no voxel of it where the probabilities lie.")
         )
-    elif volume and (upper - lower) / volume > 0.5:
-        rows["flags"].append(
-            _row(
-                "flags",
-                name,
-                "warning",
-                "uncertain volume",
-                f"The {LEVEL:.0%} interval spans {(upper - lower) / volume:.0%} "
-                f"of the volume ({lower:.1f} to {upper:.1f} ml); check the contour.",
-            )
-        )
 
 
 def _row(table: str, *values) -> dict[str, str]:

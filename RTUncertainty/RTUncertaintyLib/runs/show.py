@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import slicer
 
-from ..mrml.attributes import nodes_by_class, overlay_nodes
-from . import overlays
+from ..mrml.attributes import MAP_ATTRIBUTE, RUN_ATTRIBUTE, nodes_by_class
+from . import layout, overlays
 from .run import Run
 
 OPACITY = 0.6
+NO_MAP = "none"
 
 
 def show_result(
@@ -27,6 +28,8 @@ def show_result(
     volume = run.input if has_input and (background == "input" or run.synct is None) else run.synct
     if overlay == "predictive" and overlay not in run.overlays:
         overlay = next(iter(run.overlays), None)
+    first = run.main.GetAttribute(MAP_ATTRIBUTE) is None
+    layout.leave_plot(run.scene)
     run.scene.StartState(run.scene.BatchProcessState)
     try:
         composites = nodes_by_class(run.scene, "vtkMRMLSliceCompositeNode")
@@ -40,9 +43,25 @@ def show_result(
         if volume is not None:
             select_volume(run, volume)
         show_overlay(run, overlay)
+        show_contours_of(run)
     finally:
         run.scene.EndState(run.scene.BatchProcessState)
     fit_application_views(run.scene, [c.GetLayoutName() for c in empty])
+    if first:
+        layout.centre_3d(run)
+
+
+def show_contours_of(run: Run) -> None:
+    """Let the run's own contours be on show, and those of no other run."""
+    layout.hide_other_runs(run)
+    node = run.main_segmentation
+    display = node.GetDisplayNode() if node is not None and node.GetScene() is run.scene else None
+    if display is None or node.GetAttribute(RUN_ATTRIBUTE) != run.run_id:
+        return
+    display.SetVisibility(True)
+    names = [node.GetSegmentation().GetNthSegmentID(i) for i in range(node.GetSegmentation().GetNumberOfSegments())]
+    if not any(display.GetSegmentVisibility(name) for name in names):
+        display.SetAllSegmentsVisibility(True)  # a segmentation without a visible segment is of no use
 
 
 def show_overlay(run: Run, key: str | None) -> None:
@@ -53,12 +72,12 @@ def show_overlay(run: Run, key: str | None) -> None:
     volume = run.overlays[key] if key else None
     if not run.exists():
         return
-    for node in overlay_nodes(run.scene):
-        overlays.show_legend(node, node is volume)
     for composite in nodes_by_class(run.scene, "vtkMRMLSliceCompositeNode"):
         composite.SetForegroundVolumeID(volume.GetID() if volume is not None else None)
         if volume is not None and composite.GetForegroundOpacity() == 0.0:
             composite.SetForegroundOpacity(OPACITY)
+    overlays.show_legends(run.scene, volume)
+    run.main.SetAttribute(MAP_ATTRIBUTE, key or NO_MAP)
 
 
 def shown_overlay(run: Run) -> str | None:
@@ -68,6 +87,14 @@ def shown_overlay(run: Run) -> str | None:
         if legend is not None and legend.GetVisibility():
             return key
     return None
+
+
+def chosen_overlay(run: Run) -> str | None:
+    """The overlay that was chosen for a run, kept in its scene: a key, empty for none, None before any was chosen."""
+    kept = run.main.GetAttribute(MAP_ATTRIBUTE) if run.main is not None else None
+    if kept == NO_MAP:
+        return ""
+    return kept if kept in run.overlays else None
 
 
 def set_overlay_threshold(run: Run, key: str, lower: float) -> None:
@@ -96,7 +123,7 @@ def select_volume(run: Run, volume) -> None:
 
 
 def fit_application_views(scene, layout_names: list[str]) -> None:
-    """Fit the named slice views and the 3-D views of the application to what they show."""
+    """Fit the named slice views of the application to what they show."""
     application = getattr(slicer, "app", None)
     if application is None or not layout_names or scene is not slicer.mrmlScene:
         return
@@ -105,8 +132,3 @@ def fit_application_views(scene, layout_names: list[str]) -> None:
         logic = logics.GetItemAsObject(index)
         if logic.GetSliceNode() and logic.GetSliceNode().GetLayoutName() in layout_names:
             logic.FitSliceToBackground()
-    layout_manager = application.layoutManager() if hasattr(application, "layoutManager") else None
-    for index in range(layout_manager.threeDViewCount if layout_manager else 0):
-        view = layout_manager.threeDWidget(index).threeDView()
-        view.resetFocalPoint()
-        view.resetCamera()

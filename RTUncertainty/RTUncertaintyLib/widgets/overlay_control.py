@@ -27,7 +27,7 @@ class OverlayControl:
         return self._combo.itemData(self._combo.currentIndex) or ""
 
     def fill(self, nodes, chosen: str | None = None) -> None:
-        """Offer the overlays of a run and show the one with the key `chosen`, else the first entry."""
+        """Offer the overlays of a run and show the one with the key `chosen` (empty for none), else the first entry."""
         self._nodes = nodes
         entries = [(title, key) for key, title in self._titles.items() if key in nodes.overlays]
         entries.insert(0 if self._none_first else len(entries), (_("None"), ""))
@@ -35,7 +35,7 @@ class OverlayControl:
         self._combo.clear()
         for title, key in entries:
             self._combo.addItem(title, key)
-        self._combo.setCurrentIndex(max(self._combo.findData(chosen), 0) if chosen else 0)
+        self._combo.setCurrentIndex(max(self._combo.findData(chosen), 0) if chosen is not None else 0)
         self._combo.blockSignals(False)
         self._combo.enabled = True
         self._chosen()

@@ -8,11 +8,14 @@ COLOURS = {
     "red": ("#f8d9d9", "#6b1414"),
     "amber": ("#fdf0c8", "#5c4500"),
     "green": ("#d8eedd", "#14401f"),
+    "grey": ("#e2e4e8", "#2c3036"),
 }
 """Word -> background and text, both set: a row reads well in the light and in the dark style."""
 NONE = "–"
 FLAGS_HEIGHT = (150, 220)
 """Pixels of a table of flags: at least (when it has as many), and at most."""
+MOST_CHARACTERS = 20
+"""Width of a column that does not stretch."""
 
 
 def number(value: float | None, digits: int) -> str:
@@ -20,11 +23,12 @@ def number(value: float | None, digits: int) -> str:
     return NONE if value is None else f"{value:.{digits}f}"
 
 
-def fill(table, rows: list[list[str]], tips: list[str] | None = None, stretch: bool = True) -> None:
+def fill(table, rows: list[list[str]], tips: list[str] | None = None, stretch: tuple[int, ...] = (-1,)) -> None:
     """Put texts into a table, which goes away without rows. `tips` is one text for each row; else a cell repeats
     itself.
 
-    With `stretch` the last column takes what is left of the width.
+    The columns `stretch` share what the others leave of the width; the others are as wide as their contents, up to
+    `MOST_CHARACTERS`, so that a long name never pushes a number out of the panel.
     """
     import qt
 
@@ -34,13 +38,25 @@ def fill(table, rows: list[list[str]], tips: list[str] | None = None, stretch: b
             item = qt.QTableWidgetItem(text)
             item.setToolTip(tips[r] if tips else text)
             table.setItem(r, c, item)
-    last = table.columnCount - 1
-    for column in range(table.columnCount):
-        mode = qt.QHeaderView.Stretch if column == last and stretch else qt.QHeaderView.ResizeToContents
-        table.horizontalHeader().setSectionResizeMode(column, mode)
     # Long texts wrap: the rows follow the width of the panel.
     table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+    set_widths(table, stretch)
     table.visible = bool(rows)
+
+
+def set_widths(table, stretch: tuple[int, ...] = (-1,)) -> None:
+    """Give the columns their widths, see `fill`."""
+    import qt
+
+    header, most = table.horizontalHeader(), MOST_CHARACTERS * table.fontMetrics().averageCharWidth()
+    columns = {c % table.columnCount for c in stretch} if table.columnCount else set()
+    for column in range(table.columnCount):
+        if column in columns:
+            header.setSectionResizeMode(column, qt.QHeaderView.Stretch)
+        else:
+            header.setSectionResizeMode(column, qt.QHeaderView.Interactive)
+            wanted = max(table.sizeHintForColumn(column), header.sectionSizeHint(column))
+            header.resizeSection(column, min(wanted, most))
 
 
 def fit(table, most_rows: int) -> None:
@@ -86,5 +102,7 @@ def fill_flags(table, rows: list[dict]) -> None:
     for index, row in enumerate(rows):
         paint(table.item(index, 1), row["severity"])
     table.resizeRowsToContents()
-    table.setMinimumHeight(min(_height(table, table.rowCount), FLAGS_HEIGHT[0]))
-    table.setMaximumHeight(FLAGS_HEIGHT[1])
+    least, most = FLAGS_HEIGHT
+    height = _height(table, table.rowCount)
+    table.setMinimumHeight(min(height, least))
+    table.setMaximumHeight(min(height, most))

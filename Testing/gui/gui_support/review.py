@@ -54,12 +54,23 @@ def opened(review, folders, monkeypatch):
 
 
 def column(widget, index):
+    """The texts of a column, titles of groups left out."""
     table = widget.ui.structuresTable
-    return [table.item(row, index).text() for row in range(table.rowCount)]
+    return [table.item(row, index).text() for row in range(table.rowCount) if not is_title(table, row)]
+
+
+def is_title(table, row):
+    return table.columnSpan(row, 0) > 1
+
+
+def row_of(widget, name):
+    """The row of a structure in the table."""
+    table = widget.ui.structuresTable
+    return next(r for r in range(table.rowCount) if not is_title(table, r) and table.item(r, STRUCTURE).text() == name)
 
 
 def click(widget, name):
-    widget.ui.structuresTable.cellClicked.emit(column(widget, STRUCTURE).index(name), 0)
+    widget.ui.structuresTable.cellClicked.emit(row_of(widget, name), 0)
 
 
 def decision_buttons(ui):

@@ -14,7 +14,7 @@ from vtkmodules.util.numpy_support import numpy_to_vtk
 from rtuncertainty.core.errors import InputError
 
 from ...runs.load import load_result
-from ...runs.overlays import OVERLAYS, label_count, show_legend
+from ...runs.overlays import OVERLAYS, label_count, show_legends
 from ...runs.prediction import PredictionRun
 from ...runs.registry import find_runs, run_nodes
 from ...runs.show import overlay_threshold, show_result
@@ -77,7 +77,7 @@ def render_run(
     def draw(view: str, title: str, key: str | None, below: str) -> np.ndarray:
         show_result(run, key, opacity=1.0, background=below)  # opaque: the colours are those of the legend
         if key is not None:
-            show_legend(run.overlays[key], False)  # the sheet has one for all
+            show_legends(run.scene)  # the sheet has one for all
         return views.slice_picture(slicer_scene, view, VIEW_SIZE, title)
 
     planes = [draw(view, plane + name, chosen, background) for view, plane in scene.SLICE_VIEWS.items()]

@@ -50,14 +50,20 @@ class DicomRequest:
         return self.folder is None
 
 
+def missing_packages(kinds=()) -> list[str]:
+    """The Python packages that these kinds need and that are not there."""
+    wanted = ["pydicom"] + ["highdicom"] * ("seg" in kinds)
+    return [name for name in wanted if importlib.util.find_spec(name) is None]
+
+
 def missing_library(kinds=()) -> str:
     """Which Python package is missing for these kinds and how to get it; empty when all are there."""
-    wanted = ["pydicom"] + ["highdicom"] * ("seg" in kinds)
-    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
+    missing = missing_packages(kinds)
     if not missing:
         return ""
     return _(
-        "{kinds} needs {package}: run slicer.util.pip_install('{package}') in the Python console, then try again."
+        "{kinds} needs {package}: the export of RT Review offers to install it; in the Python console it is "
+        "slicer.util.pip_install('{package}')."
     ).format(kinds=_("DICOM export") if "pydicom" in missing else KINDS["seg"], package=missing[0])
 
 
@@ -73,7 +79,7 @@ def offered(run) -> dict[str, str]:
     return {
         "rtstruct": structures,
         "ct": "" if there(run, run.ct) else _("The result has no CT in the scene."),
-        "seg": structures or missing_library(("seg",)),
+        "seg": structures,
         "registration": "" if there(run, run.deformation) else _("Only a propagation has a deformation."),
     }
 

@@ -5,6 +5,7 @@ Slicer's database.
 from __future__ import annotations
 
 from ...jobs.section import SectionJob
+from ...jobs.torch_setup import install_package
 from ...widgets.lines import on_path
 from ...widgets.text import _
 from ..logic import ReviewLogic
@@ -15,10 +16,13 @@ FOLDER, DATABASE = range(2)
 
 
 class ReviewDicom:
-    """Wires the section. Its lines tell kinds and counts, never what a DICOM file holds."""
+    """Wires the section. Its lines tell kinds and counts, never what a DICOM file holds. `install(package, question)`
+    is replaced in tests.
+    """
 
     def __init__(self, ui, logic: ReviewLogic):
         self._ui, self._logic, self._nodes, self._offered = ui, logic, None, {}
+        self.install, self._installing = install_package, False
         self._boxes = {
             "rtstruct": ui.rtstructCheckBox,
             "ct": ui.dicomCtCheckBox,
@@ -94,9 +98,6 @@ class ReviewDicom:
         own = [why for why in self._offered.values() if why]
         if self._offered and len(own) == len(self._offered):
             return self._offered["rtstruct"]
-        library = job.missing_library()
-        if library:
-            return library
         if not self.kinds():
             return _("Choose at least one kind of object.")
         if not ui.dicomReferenceEdit.currentPath.strip() and not job.series_files(nodes.input):
@@ -116,7 +117,18 @@ class ReviewDicom:
         return "" if ui.dicomFolderEdit.currentPath.strip() else _("Choose the folder to write to.")
 
     def _export(self) -> None:
-        if self._missing():
+        if self._missing() or self._installing:
+            self.refresh()
+            return
+        nodes, self._installing = self._nodes, True  # the application goes on meanwhile
+        try:
+            problem = self._installed(self.kinds())
+        finally:
+            self._installing = False
+        if problem:
+            self.job.tell(problem, "error")
+            return
+        if nodes is not self._nodes or self._missing():
             self.refresh()
             return
         ui = self._ui
@@ -128,6 +140,17 @@ class ReviewDicom:
             ui.dicomPlanningEdit.currentPath.strip() or None,
         )
         self.job.begin(lambda listener: self._logic.start_dicom(request, listener))
+
+    def _installed(self, kinds: tuple[str, ...]) -> str:
+        """Offer to install what these kinds need and what is not there; returns what speaks against going on."""
+        for package in job.missing_packages(kinds):
+            question = _("The export needs the Python package {package}. Install it now (a few MB)?")
+            problem = self.install(package, question.format(package=package))
+            if problem:
+                return _("{problem} Without it there is no {what}.").format(
+                    problem=problem, what=_("DICOM export") if package == "pydicom" else job.KINDS["seg"]
+                )
+        return ""
 
     def _finish(self, run, outcome) -> tuple[str, str]:
         folder, request = self._logic.finish_dicom(run, outcome), run.workspace.request

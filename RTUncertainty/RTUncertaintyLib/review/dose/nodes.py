@@ -54,13 +54,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Dvhs:
-    """The DVHs of a run in one `dose` (its name); `axis` in Gy; `shown`: the structures in the chart."""
+    """The DVHs of a run in one `dose` (its name); `axis` in Gy; `shown`: the structures in the chart; `colors` of the
+    curves, red, green, blue in 0..1.
+    """
 
     dose: str
     rows: tuple[Row, ...]
     axis: np.ndarray
     chart: object = None
     shown: tuple[str, ...] = field(default=())
+    colors: dict[str, tuple] = field(default_factory=dict)
 
     def volume_at(self, row: Row, gray: float) -> tuple[float | None, tuple[float, float] | None]:
         """(percent of the volume that gets at least `gray` Gy, its interval or None), None where there is no curve."""
@@ -112,7 +115,7 @@ def _chart(run: Run, rows: list[dict], points: list[dict], dose: str):
     colors = {s.name: s.color for s in ReviewData.of_run(run).structures}
     by_structure = {row["structure"]: row for row in rows}
     kinds = {_band_words(row) for row in rows if row.get("calibrated")}
-    # what all bands have in common stands in the title: the legend lies over the curves
+    # what all bands have in common stands in the title; whose a curve is, the colours in the table say
     common = f" ({next(iter(kinds))})" if len(kinds) == 1 else ""
     plot = Plot(run, KIND, f"DVH: {plain(dose)}{common}", "Dose (Gy)", "Volume (%)")
     by_name: dict[str, list[dict]] = {}
@@ -158,7 +161,8 @@ def read_dvh(run: Run) -> Dvhs | None:
             lines[name, series.GetName() != name] = found[1]
             axis = found[0] if series.GetName() == name else axis
     rows = tuple(_row(row, lines, len(axis)) for row in table_rows_of(node))
-    return Dvhs(node.GetAttribute(DOSE_ATTRIBUTE) or "", rows, axis, chart, shown_structures(chart))
+    colors = {s.GetAttribute(STRUCTURE_ATTRIBUTE) or "": tuple(s.GetColor()) for s in series_of(run, KIND)}
+    return Dvhs(node.GetAttribute(DOSE_ATTRIBUTE) or "", rows, axis, chart, shown_structures(chart), colors)
 
 
 def _points(series) -> tuple[np.ndarray, np.ndarray] | None:

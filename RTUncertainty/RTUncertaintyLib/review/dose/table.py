@@ -13,7 +13,7 @@ from .nodes import Dvhs, Row
 
 STRUCTURE, CALIBRATED = 0, 1
 NUMBERS = (("d98_gy", "D98"), ("d95_gy", "D95"), ("d50_gy", "D50"), ("d2_gy", "D2"), ("mean_gy", "Dmean"))
-NONE, MOST_ROWS = "–", 12
+NONE, MOST_ROWS, SWATCH = "–", 12, 12
 _WORDS = {"volume": _("yes"), "no": _("no"), "": NONE}
 
 
@@ -48,13 +48,17 @@ class DvhTable:
             ]
             for r in rows
         ]
-        table_rows.fill(table, texts, [tip(r) for r in rows], stretch=False)
+        table_rows.fill(table, texts, [tip(r) for r in rows], stretch=())
         height = 2 * table.fontMetrics().lineSpacing() + 4
         table.verticalHeader().setSectionResizeMode(qt.QHeaderView.Fixed)
         for index, row in enumerate(rows):
             table.setRowHeight(index, height)
             item = table.item(index, STRUCTURE)
             item.setFlags((item.flags() | qt.Qt.ItemIsUserCheckable) if row.volume is not None else qt.Qt.ItemIsEnabled)
+            if row.structure in found.colors:
+                swatch = qt.QPixmap(SWATCH, SWATCH)
+                swatch.fill(qt.QColor(*(round(255 * c) for c in found.colors[row.structure])))
+                item.setIcon(qt.QIcon(swatch))
             if row.volume is not None:
                 item.setCheckState(qt.Qt.Checked if row.structure in found.shown else qt.Qt.Unchecked)
             table_rows.paint(table.item(index, CALIBRATED), {"volume": "green", "no": "amber"}.get(row.calibrated, ""))

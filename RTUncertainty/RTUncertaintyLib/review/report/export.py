@@ -106,7 +106,8 @@ def _nameless(summary: dict) -> str:
 def _header(name: str, patient: dict[str, str]) -> str:
     """What stands above every page of the PDF."""
     now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-    return " · ".join([*(f"{k}: {v}" for k, v in patient.items()), name, f"report of {now}"])
+    of = ", ".join(f"{k}: {v}" for k, v in patient.items())
+    return f"Report of {now} on the result of {name}" + (f", for {of}." if of else ".")
 
 
 def _tables(run) -> dict[str, str]:

@@ -7,13 +7,15 @@ import slicer.util
 import vtk
 
 from ...mrml.attributes import RUN_ATTRIBUTE, nodes_by_class
-from ...mrml.segmentation import mask_on
+from ...mrml.segmentation import mask_on, voxels_of
 from ...runs.inside import inside_of, percent_of
 from ...runs.run import Run
 
 ENTROPIES = ("entropy", "segmented_entropy", "predictive", "displacement_sd")
 """Maps that tell where a structure is uncertain when nothing else does, the first that a run has."""
 
+FILLED, LEAST_MM = 0.5, 40.0
+"""Share of a view that a structure fills when it is zoomed to, and the smallest structure that is zoomed to so."""
 CENTRAL = 0.6
 """Share of a view's width and height that counts as its middle part."""
 
@@ -95,6 +97,28 @@ def review_structure(run: Run, name: str) -> np.ndarray | None:
         jump_to(run.scene, point)
     highlight(run, name)
     return point
+
+
+def zoom_to(run: Run, name: str, point) -> None:
+    """Centre all slice views on a point (RAS, mm) and zoom so that the structure fills `FILLED` of each, with
+    `LEAST_MM` at least.
+    """
+    bounds = _extent(run, name)
+    for node in nodes_by_class(run.scene, "vtkMRMLSliceNode"):
+        width, height, _depth = node.GetDimensions()
+        if bounds is not None and width > 0 and height > 0:
+            to_ras = node.GetSliceToRAS()
+            across = [sum(abs(to_ras.GetElement(r, c)) * bounds[r] for r in range(3)) for c in (0, 1)]
+            scale = max(max(across[0], LEAST_MM) / width, max(across[1], LEAST_MM) / height) / FILLED
+            node.SetFieldOfView(scale * width, scale * height, node.GetFieldOfView()[2])
+        node.JumpSliceByCentering(*point)
+
+
+def _extent(run: Run, name: str) -> np.ndarray | None:
+    """Lengths (mm) of a structure's bounding box along R, A and S; None for one that is nowhere."""
+    node, _sampled = run.contour(name)
+    voxels = voxels_of(node, name, vtk.vtkMatrix4x4()) if node is not None else np.zeros((0, 3))
+    return voxels.max(0) - voxels.min(0) if len(voxels) else None
 
 
 def highlight(run: Run, name: str | None) -> None:

@@ -11,15 +11,14 @@ import numpy as np
 import slicer
 import vtk
 
-from ...mrml.plots import Plot, on_white
+from ...mrml.plots import BLUE, GREY, ORANGE, Plot, on_white
 from ...mrml.segmentation import mask_on
 from ...mrml.volumes import image_like
+from ...runs.layout import before_plot
 from ...runs.overlays import OVERLAYS
 from ...runs.review_data import ReviewData
 from ...runs.run import Run
 
-BLUE, ORANGE, GREY = (0.0, 0.45, 0.70), (0.84, 0.37, 0.0), (0.35, 0.35, 0.35)
-# Okabe and Ito's: told apart with any colour vision
 BINS = 12
 FEWEST = 50
 """Voxels of a bin below which its RMS says nothing."""
@@ -42,7 +41,13 @@ def volume_distributions(run: Run, names=None, level: float = 0.9):
         volume = [p.calibrated_ml if calibrated else p.volume_ml for p in points]
         # the network's own distribution says so where no interval stands beside it
         own = not calibrated and all(i.lower_ml is None for i in structure.intervals.values())
-        plot.line(structure.name + ", uncalibrated" * own, volume, [p.percentile for p in points], color)
+        plot.line(
+            structure.name + ", uncalibrated" * own,
+            volume,
+            [p.percentile for p in points],
+            color,
+            structure=structure.name,
+        )
         interval = structure.interval(level)
         if interval is not None and interval.lower_ml is not None:
             calibration = "calibrated" if interval.calibrated else "not calibrated"
@@ -53,6 +58,7 @@ def volume_distributions(run: Run, names=None, level: float = 0.9):
                 color,
                 width=5,
                 dashed=not interval.calibrated,
+                structure=structure.name,
             )
     return plot.done((0, 100))
 
@@ -148,6 +154,7 @@ def show_chart(chart) -> None:
     module = getattr(getattr(slicer, "modules", None), "plots", None)
     if scene is None or scene is not slicer.mrmlScene or module is None:
         return
+    before_plot(scene)
     module.logic().ShowChartInLayout(chart)
 
 

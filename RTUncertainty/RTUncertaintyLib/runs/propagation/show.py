@@ -8,12 +8,12 @@ import numpy as np
 import vtk
 
 from ...mrml import propagation_style
-from ...mrml.attributes import HIDDEN_ATTRIBUTE, nodes_by_class, overlay_nodes
+from ...mrml.attributes import HIDDEN_ATTRIBUTE, MAP_ATTRIBUTE, nodes_by_class
 from ...mrml.segmentation import voxels_of
 from ...mrml.volumes import show_as_ct
-from .. import overlays
+from .. import layout, overlays
 from ..run import Run
-from ..show import OPACITY, fit_application_views, select_volume
+from ..show import NO_MAP, OPACITY, fit_application_views, select_volume
 
 PLANNING, WARPED, DAILY = 0.0, 1.0, 2.0
 """Stops of the blend."""
@@ -28,6 +28,8 @@ def show_propagation(run: Run, blend: float = DAILY) -> None:
     """
     if not run.exists():
         return
+    first = run.main.GetAttribute(MAP_ATTRIBUTE) is None
+    layout.leave_plot(run.scene)
     run.scene.StartState(run.scene.BatchProcessState)
     try:
         composites = nodes_by_class(run.scene, "vtkMRMLSliceCompositeNode")
@@ -41,13 +43,17 @@ def show_propagation(run: Run, blend: float = DAILY) -> None:
             if structures.GetDisplayNode().GetVisibility():
                 structures.GetDisplayNode().SetVisibility(False)
                 run.outlines.SetAttribute(HIDDEN_ATTRIBUTE, "1")
-        for key in contour_sets(run):
-            show_contours(run, key, key != "accepted")
+        layout.hide_other_runs(run)
+        if first or not any(contours_visible(run, key) for key in contour_sets(run)):
+            for key in contour_sets(run):
+                show_contours(run, key, key != "accepted")
         show_blend(run, blend)
         select_volume(run, run.input or run.warped)
     finally:
         run.scene.EndState(run.scene.BatchProcessState)
     fit_application_views(run.scene, [c.GetLayoutName() for c in empty])
+    if first:
+        layout.centre_3d(run)
 
 
 def blend_images(run: Run) -> dict[float, object]:
@@ -67,8 +73,6 @@ def show_blend(run: Run, position: float, overlay: str | None = None) -> None:
         return
     stops = blend_images(run)
     position = min(max(position, min(stops)), max(stops))
-    for node in overlay_nodes(run.scene):
-        overlays.show_legend(node, overlay is not None and node is run.overlays[overlay])
     if overlay is not None:
         nearest = min(stops, key=lambda stop: abs(stop - position))
         background, foreground, opacity = stops[nearest], run.overlays[overlay], OPACITY
@@ -83,6 +87,8 @@ def show_blend(run: Run, position: float, overlay: str | None = None) -> None:
         composite.SetBackgroundVolumeID(background.GetID())
         composite.SetForegroundVolumeID(foreground.GetID() if foreground is not None else None)
         composite.SetForegroundOpacity(opacity)
+    overlays.show_legends(run.scene, run.overlays[overlay] if overlay is not None else None)
+    run.main.SetAttribute(MAP_ATTRIBUTE, overlay or NO_MAP)
 
 
 def contour_sets(run: Run) -> dict[str, object]:
