@@ -33,6 +33,7 @@ class Kept:
         """(plain, arrays) of a case, by `make` where they are not there.
 
         Args:
+            case: its name.
             make: gives what JSON can hold (NaN, too), and arrays.
             more: what else these depend on.
         Raises:
@@ -45,8 +46,8 @@ class Kept:
                 raise SystemExit(f"{self.folder}: no time left at {case}; the same command goes on there.")
             plain, arrays = make()
             with replaced(file) as part:
-                told: dict[str, Any] = {"_mark": mark, "_plain": json.dumps(plain, default=lambda v: v.item())}
-                np.savez_compressed(part, **(told | arrays))
+                about: dict[str, Any] = {"_mark": mark, "_plain": json.dumps(plain, default=lambda v: v.item())}
+                np.savez_compressed(part, **(about | arrays))
             # as it will be read: a run that was cut and one that was not give the same
             found = _read(file, mark)
             assert found is not None

@@ -54,12 +54,17 @@ class Side:
 
 @torch.no_grad()
 def start(fixed: Side, moving: Side, searches=SEARCHES, report=None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(there, back, apart): two displacements [1, 3, z, y, x] (voxels) that are each other's inverse, fixed → moving
-    and moving → fixed, and how far (voxels) the two last searches had been from that [1, 1, z, y, x].
+    """Searches both ways between two scans by coupled convex optimisation, coarse to fine (Heinrich 2014, Siebert 2021).
 
     Args:
+        fixed: features and mask of the one scan.
+        moving: those of the other, on the same grid.
         searches: as `SEARCHES`.
         report: called with 0 to 1 as it goes on.
+
+    Returns:
+        (there, back, apart): two displacements [1, 3, z, y, x] (voxels) that are each other's inverse, fixed → moving
+        and moving → fixed, and how far (voxels) the two last searches had been from that [1, 1, z, y, x].
     """
     shape, there, back, apart = fixed.features.shape[2:], None, None, None
     for level, (step, radius, stride) in enumerate(searches):

@@ -37,12 +37,16 @@ def box(x: torch.Tensor, radius: int) -> torch.Tensor:
 
 @torch.no_grad()
 def mind(image: torch.Tensor, radius: int = 1, dilation: int = 2, noise: float = NOISE) -> torch.Tensor:
-    """The 12 self-similarities [1, 12, z, y, x] of an image [1, 1, z, y, x], each from 0 to 1.
+    """The 12 self-similarities of an image, MIND-SSC (Heinrich 2013).
 
     Args:
+        image: [1, 1, z, y, x].
         radius: of the cubes (voxels) that are compared.
         dilation: how far (voxels) the six neighbours lie away.
         noise: a mean squared difference that is no contrast yet.
+
+    Returns:
+        [1, 12, z, y, x], each from 0 to 1.
 
     exp(−D/V): D the mean squared difference of two neighbouring cubes less the least of the twelve, V its mean over the
     twelve, which is the local contrast. What an intensity means, and how a scan's grey values drift, does not matter.

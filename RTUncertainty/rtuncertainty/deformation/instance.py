@@ -53,14 +53,19 @@ def optimised(
     features: tuple[torch.Tensor, torch.Tensor] | None = None,
     report=None,
 ) -> torch.Tensor:
-    """The displacement [1, 3, z, y, x] (voxels) after all levels.
+    """Instance optimisation, coarse to fine.
 
     Args:
         displacement: the start, [1, 3, z, y, x].
-        fixed, moving: images [1, 1, z, y, x].
+        fixed: image [1, 1, z, y, x].
+        moving: the other image, on the same grid.
         valid: [1, 1, z, y, x], 1 where both scans count.
-        features: their self-similarities (see `mind`), taken here if they are not given.
+        levels: one after the other.
+        features: the images' self-similarities (see `mind`), taken here if they are not given.
         report: called with 0 to 1.
+
+    Returns:
+        The displacement [1, 3, z, y, x] (voxels) after all levels.
     """
     if features is None and any(level.similarity for level in levels):
         features = mind(fixed), mind(moving)

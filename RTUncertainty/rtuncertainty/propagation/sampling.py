@@ -44,6 +44,7 @@ class Covariance:
         self.count, self.mean, self.products = 0, None, None
 
     def add(self, value: torch.Tensor) -> None:
+        """Takes one more sample (Welford)."""
         if self.mean is None:
             self.mean, self.products = torch.zeros_like(value), value.new_zeros((len(PAIRS), *value.shape[1:]))
         self.count += 1

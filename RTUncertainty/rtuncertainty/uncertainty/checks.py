@@ -74,10 +74,15 @@ def measured(
     """Compare the daily with the warped planning scan, arrays [z, y, x] on the working grid.
 
     Args:
-        daily, warped: HU.
-        body, warped_body: masks of the patient; known: where the planning scan was taken, warped.
-        spacing: (x, y, z) in mm. is_ct: whether bones and lungs can be told by their HU.
-        there_and_back: mm. residual: see `propagation.registration.residual_of`.
+        daily: HU.
+        warped: the planning scan, HU.
+        body: mask of the patient on the daily scan.
+        warped_body: that of the planning scan, warped.
+        known: where the planning scan was taken, warped.
+        spacing: (x, y, z) in mm.
+        is_ct: whether bones and lungs are seen by their HU.
+        there_and_back: mm.
+        residual: see `propagation.registration.residual_of`.
     """
     pairs = {"bodies": (body, warped_body)}
     if is_ct:
