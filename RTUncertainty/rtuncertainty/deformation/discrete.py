@@ -54,7 +54,7 @@ class Side:
 
 @torch.no_grad()
 def start(fixed: Side, moving: Side, searches=SEARCHES, report=None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Searches both ways between two scans by coupled convex optimisation, coarse to fine (Heinrich 2014, Siebert 2021).
+    """Searches both ways between two scans: coupled convex optimisation, coarse to fine (Heinrich 2014, Siebert 2021).
 
     Args:
         fixed: features and mask of the one scan.
