@@ -195,8 +195,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.set_defaults(func=card)
 
-    p = commands.add_parser("export", help="write the bundle of a run, with its card")
-    p.add_argument("--run", type=Path, required=True)
+    p = commands.add_parser("export", help="write the bundle of a run, or of the folds of a study, with its card")
+    add_runs(p)
     p.add_argument("--card", type=Path, required=True, help="YAML with what no run can know: title, licence, use")
     p.add_argument("--out", type=Path, required=True, help="bundle folder")
     p.add_argument("--evaluation", type=Path, help="evaluation.json of the run, whose figures go into the card")
@@ -208,11 +208,16 @@ def parser() -> argparse.ArgumentParser:
         help="score a bundle on the validation patients, beside simple baselines, or on the validation pairs",
     )
     p.add_argument("--prepared", type=Path, required=True)
-    p.add_argument("--run", type=Path, required=True)
+    add_runs(p)
     p.add_argument("--model", type=Path, required=True, help="bundle folder")
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--samples", type=int, default=20)
     p.add_argument("--every", type=int, default=1, metavar="N", help="one slice in N, where time is short")
+    p.add_argument(
+        "--minutes",
+        type=float,
+        help="stop in good order after so many minutes; the same command goes on patient by patient",
+    )
     p.add_argument(
         "--unseen",
         action="store_true",
@@ -238,10 +243,19 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--noise", type=Path, help="noise.json of the experiment on worse images")
     p.add_argument(
         "--method",
-        choices=["log_affine", "conformal", "conformal_scaled"],
-        help="default: the narrower of the conformal ones where there are patients enough",
+        choices=["log_affine", "conformal", "conformal_scaled", "cv_plus"],
+        help="default: cv_plus of several folds, else the narrower conformal one where there are patients enough",
     )
     p.set_defaults(func=calibrate)
+
+    p = commands.add_parser(
+        "observers", help="compare a model's intervals of volumes with what two observers differ by"
+    )
+    p.add_argument("--data", type=Path, required=True, help="PATIENT/{oncologist,radiographer}.nii.gz and labels.json")
+    p.add_argument("--rows", type=Path, required=True, help="rows.json or volumes.json that evaluate wrote")
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--evaluation", type=Path, help="evaluation.json, which gets the comparison for its card")
+    p.set_defaults(func=observers)
 
     p = commands.add_parser(
         "dose_calibrate",
@@ -273,7 +287,10 @@ def parser() -> argparse.ArgumentParser:
     p = commands.add_parser("reproduce", help="all of an experiment in one resumable command")
     p.add_argument(
         "name",
-        choices=["limb", "mr_only", "pelvis", "propagation", "propagation_pelvis", "volumes", "few_labels", "dose"],
+        choices=[
+            *("limb", "mr_only", "pelvis", "propagation", "propagation_pelvis", "volumes", "few_labels", "dose"),
+            *("volumes_folds", "left_atrium_folds", "limb_folds"),
+        ],
     )
     p.add_argument("--data", type=Path, help="the patients, or what prepare wrote; the digital pelves need none")
     p.add_argument("--out", type=Path, required=True)
@@ -290,11 +307,21 @@ def parser() -> argparse.ArgumentParser:
         "--fold",
         type=int,
         metavar="N",
-        help="mr_only, pelvis: validate on another part of the patients; `compare` joins folds",
+        help="mr_only, pelvis: validate on another part of the patients; `compare` joins them; …_folds: train it alone",
     )
     p.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     p.set_defaults(func=reproduce)
     return main
+
+
+def add_runs(p) -> None:
+    p.add_argument(
+        "--run",
+        type=Path,
+        required=True,
+        action="append",
+        help="run folder; of a cross-fitted study once for each fold, or the folder that holds them",
+    )
 
 
 def prepare(args):
@@ -424,24 +451,30 @@ def evaluate(args):
     from rtuncertainty.bundles import bundle
 
     from . import methods
+    from .run import joined
 
+    runs = joined.runs(args.run)
+    until = None if args.minutes is None else time.monotonic() + 60 * args.minutes
     model = bundle.read_card(bundle.find(args.model))
     method = methods.method_of(model["architecture"]["name"], model["training"].get("method"))
+    how = (args.prepared, runs, args.model, args.out, args.samples, args.device)
     if method == "elmahdy2021":
         from .studies.propagation import study
 
-        return study.evaluate_one(args.prepared, args.run, args.model, args.out, args.device, args.unseen, args.elastix)
+        if len(runs) > 1:
+            raise SystemExit("--run: pairs are scored of one run; of several folds give one after the other.")
+        return study.evaluate_one(args.prepared, runs[0], args.model, args.out, args.device, args.unseen, args.elastix)
     if method == "eatonrosen2018":
         from .studies.volumes import study
 
-        return study.evaluate_one(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.unseen)
+        return study.evaluate_one(*how, args.unseen, until)
     if method == "hasan2021":
         from .studies.few_labels import study
 
-        return study.evaluate_one(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.unseen)
+        return study.evaluate_one(*how, args.unseen, until)
     from .evaluation import slices
 
-    return slices.run(args.prepared, args.run, args.model, args.out, args.samples, args.device, args.every, args.unseen)
+    return slices.run(*how, args.every, args.unseen, until)
 
 
 def calibrate(args):
@@ -449,6 +482,13 @@ def calibrate(args):
 
     files = {name: paths[0] for name, paths in named_folders(args.files).items()}
     return study.calibrated(files, args.out, args.evaluation, args.noise, args.method)
+
+
+def observers(args):
+    from .evaluation import observers as compared
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    return compared.run(args.data, args.rows, args.out, args.evaluation)
 
 
 def dose_calibrate(args):

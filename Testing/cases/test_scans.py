@@ -17,6 +17,7 @@ from pydicom.data import get_testdata_files
 
 from rtuncertainty.core import geometry, image_io
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.dicom import structure_input
 
 
 def same(found: sitk.Image, wanted: sitk.Image, tolerance=0.0) -> bool:
@@ -363,6 +364,19 @@ def test_the_sform_counts_as_in_nibabel(tmp_path, codes):
         ras = affine @ [*index, 1]
         assert np.allclose(found.TransformIndexToPhysicalPoint(index), [-ras[0], -ras[1], ras[2]], atol=1e-4)
     assert len(notes) == (codes[0] > 0) and all("sform and qform disagree" in n for n in notes)
+
+
+def test_structures_are_told_of_too(tmp_path):
+    """A label image and its scan, written by one program, have the same two orientations."""
+    notes, path = [], nifti(tmp_path, (CODES, "2h", (1, 2)), (SFORM, "12f", TURNED))
+    labels = sitk.Cast(sitk.ReadImage(str(path)) > 0, sitk.sitkUInt8)
+    sitk.WriteImage(labels, str(tmp_path / "labels.nii"))
+    raw = bytearray((tmp_path / "labels.nii").read_bytes())
+    struct.pack_into("<2h", raw, CODES, 1, 2)
+    struct.pack_into("<12f", raw, SFORM, *TURNED)
+    (tmp_path / "labels.nii").write_bytes(raw)
+    [found] = structure_input.read(tmp_path / "labels.nii", tell=notes.append).values()
+    assert geometry.same_grid(found.mask, image_io.read(path)) and "sform and qform disagree" in notes[0]
 
 
 def test_an_sform_with_other_voxel_sizes_than_pixdim(tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rtuncertainty.uncertainty.volume_calibration import CONFORMAL, patients_needed
+from rtuncertainty.uncertainty.volume_calibration import CONFORMAL, CV_PLUS, needed, patients_needed
 
 from . import flags as flag_thresholds
 from . import quality as quality_calibration
@@ -45,8 +45,8 @@ def fit(
     """Fit everything on the rows of one network; scores in the result are of patients who were left out.
 
     method: one of `rtuncertainty.uncertainty.volume_calibration.METHODS`, or several, of which that is taken whose
-    intervals are narrower on patients left out; by default the conformal ones (both promise the level) where there are
-    patients enough for 90 %, else "log_affine". limit: a Dice
+    intervals are narrower on patients left out; by default "cv_plus" for the rows of a bundle of folds, else the
+    conformal ones (both promise the level) where there are patients enough for 90 %, else "log_affine". limit: a Dice
     below is bad. count: folds of the cross-validation. training: volumes (ml) of the training patients by structure, if
     known.
     """
@@ -60,6 +60,8 @@ def fit(
         if isinstance(method, str)
         else method
         if method
+        else (CV_PLUS,)
+        if patients > needed(CV_PLUS, LEVEL) and all(r.fold >= 0 for r in rows)
         else CONFORMAL
         if patients > patients_needed(LEVEL)
         else ("log_affine",)
@@ -102,10 +104,31 @@ def _width(held) -> float:
     return float(np.median([(i[1] - i[0]) / r.distribution.volume_ml for r, i in held]))
 
 
+def _score(held) -> float:
+    """The mean interval score over the true volume (`volumes.interval_score`)."""
+    ends = np.array([i for _, i in held])
+    truth = np.array([r.true_ml for r, _ in held])
+    return round(float(volume_calibration.interval_score(ends[:, 0], ends[:, 1], truth, LEVEL).mean()), 3)
+
+
+def _by_patient(held) -> dict:
+    """How the coverage spreads over patients: of each the share of his structures whose interval holds; its mean, SD
+    and least, and the SD that independent structures would have.
+    """
+    inside: dict[str, list[bool]] = {}
+    for r, (low, high) in held:
+        inside.setdefault(r.patient, []).append(low <= r.true_ml <= high)
+    share = np.array([np.mean(v) for v in inside.values()])
+    every = float(np.mean([x for v in inside.values() for x in v]))
+    chance = np.sqrt(np.mean([every * (1 - every) / len(v) for v in inside.values()]))
+    values = {"mean": share.mean(), "sd": share.std(), "sd_by_chance": chance, "least": share.min()}
+    return {k: round(float(v), 3) for k, v in values.items()}
+
+
 def _volumes(rows, method, count, training) -> tuple[dict, list]:
     """(the card's entry, each row with its interval of `LEVEL` by a fit on others)."""
     cross_validated = volume_coverage.cross_validated(rows, method, count, training)
-    held = [(r, c.interval(r.distribution, LEVEL)[:2]) for r, c in cross_validated]
+    held = [(r, c.interval(r.distribution, LEVEL, members=(r.cross_validated,))[:2]) for r, c in cross_validated]
     before = [r.distribution.interval(LEVEL) for r in rows]
     entry = volume_calibration.fit(rows, method, usual=volume_ranges.ends(training)).as_card()
     entry |= {
@@ -113,6 +136,9 @@ def _volumes(rows, method, count, training) -> tuple[dict, list]:
         "within_90_before": round(
             float(np.mean([low <= r.true_ml <= high for r, (low, high) in zip(rows, before)])), 3
         ),
+        "interval_score_90": _score(held),
+        "interval_score_90_before": _score(list(zip(rows, before))),
+        "patients_90": _by_patient(held),
         "how": f"each patient calibrated on others, {min(count, len({r.patient for r in rows}))} folds",
     }
     return entry, held

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rtuncertainty.uncertainty.volume_calibration import METHODS, VolumeCalibration
+from rtuncertainty.uncertainty.volume_calibration import CV_PLUS, METHODS, VolumeCalibration
 from rtuncertainty.uncertainty.volume_distribution import PERCENTILES
 
 from ..core.split import split
@@ -23,13 +23,17 @@ UNINFORMED = "uninformed"
 
 @dataclass
 class Coverage:
-    """Of some rows: `coverage` and median `width` (over the shown contour's volume) by nominal level, and the share of
-    truths in each tenth of the percentiles (`pit`; a tenth each where the distribution is right)."""
+    """Of some rows: `coverage`, median `width` (over the shown contour's volume) and mean interval `score` (over the
+    true volume, `volumes.interval_score`) by nominal level; `by_patient`: at 90 %, of each patient the share of his
+    structures whose interval holds; and the share of truths in each tenth of the percentiles (`pit`; a tenth each where
+    the distribution is right)."""
 
     n: int
     patients: int
     coverage: dict[float, float] = field(default_factory=dict)
     width: dict[float, float] = field(default_factory=dict)
+    score: dict[float, float] = field(default_factory=dict)
+    by_patient: list[float] = field(default_factory=list)
     pit: list[float] = field(default_factory=list)
 
     @property
@@ -91,8 +95,8 @@ def _intervals(rows, method, training, count) -> list[_Interval]:
         return [
             _Interval(
                 r,
-                np.array([c.interval(r.distribution, level)[:2] for level in LEVELS]),
-                list(r.ml) if method == "none" else c.quantiles(r.distribution),
+                np.array([c.interval(r.distribution, level, members=(r.intervals,))[:2] for level in LEVELS]),
+                list(r.ml) if method == "none" else c.quantiles(r.distribution, members=(r.intervals,)),
             )
             for r, c in cross_validated(rows, method, count, training)
         ]
@@ -135,7 +139,7 @@ def evaluate(
     left out. Structures that are not there or were not found do not count.
     """
     found = {}
-    for method in ("none", *METHODS, UNINFORMED):
+    for method in ("none", *METHODS, CV_PLUS, UNINFORMED):
         try:
             intervals = _intervals(rows, method, training, count)
         except ValueError:
@@ -159,6 +163,13 @@ def _coverage(intervals: list[_Interval]) -> Coverage:
     inside = (ends[..., 0] - 1e-9 <= truth[:, None]) & (truth[:, None] <= ends[..., 1] + 1e-9)
     out.coverage = dict(zip(LEVELS, inside.mean(0).tolist()))
     out.width = dict(zip(LEVELS, np.median((ends[..., 1] - ends[..., 0]) / median[:, None], axis=0).tolist()))
+    scored = [
+        volume_calibration.interval_score(ends[:, k, 0], ends[:, k, 1], truth, level).mean()
+        for k, level in enumerate(LEVELS)
+    ]
+    out.score = dict(zip(LEVELS, map(float, scored)))
+    names, at_90 = np.array([t.row.patient for t in intervals]), inside[:, LEVELS.index(0.9)]
+    out.by_patient = [float(at_90[names == n].mean()) for n in dict.fromkeys(names.tolist())]
     at = np.array([_percentile(t.row.true_ml, t.ml) for t in intervals])
     at = at[np.isfinite(at)]
     out.pit = (np.histogram(at, BINS, (0, 1))[0] / max(1, at.size)).tolist()

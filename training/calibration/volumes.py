@@ -17,20 +17,24 @@ from pathlib import Path
 import numpy as np
 from scipy import optimize, stats
 
+from rtuncertainty.uncertainty import cross_conformal
+from rtuncertainty.uncertainty.cross_conformal import Told
 from rtuncertainty.uncertainty.volume_calibration import (
     CONFORMAL,
+    CV_PLUS,
     POOLED,
     Group,
     VolumeCalibration,
     limits,
     log_ratio,
     margin_to,
+    needed,
     own_width,
-    patients_needed,
 )
 from rtuncertainty.uncertainty.volume_distribution import PERCENTILES, VolumeDistribution
 
 from ..core.files import replace_text
+from ..core.split import split
 from . import conformal
 
 FORMAT = 1
@@ -56,6 +60,7 @@ class VolumeRow:
     dice: float = math.nan
     expected_dice: float = math.nan
     surface_entropy: float = math.nan
+    fold: int = -1
 
     def __post_init__(self):
         if len(self.ml) != len(PERCENTILES):
@@ -67,6 +72,11 @@ class VolumeRow:
     def distribution(self) -> VolumeDistribution:
         """The distribution that `ml` tabulates."""
         return VolumeDistribution(self.structure, PERCENTILES, tuple(self.ml))
+
+    @property
+    def told(self) -> Told:
+        """What an interval may be made of: all but the truth."""
+        return Told(self.distribution, self.expected_dice, self.surface_entropy)
 
 
 def write_rows(rows: list[VolumeRow], path: Path, **more) -> Path:
@@ -104,11 +114,67 @@ def usable(rows: list[VolumeRow]) -> list[VolumeRow]:
     return [r for r in rows if r.present and r.distribution.volume_ml > 0]
 
 
-def own_fit(patients: int) -> int:
+def own_fit(patients: int, method: str = "conformal") -> int:
     """From so many patients on a structure has a fit of its own: when that costs no level that all structures pooled
     would reach.
     """
-    return max((patients_needed(level) for level in ASKED if patients_needed(level) <= patients), default=1)
+    return max((needed(method, level) for level in ASKED if needed(method, level) <= patients), default=1)
+
+
+def interval_score(lower, upper, truth, level: float) -> np.ndarray:
+    """The interval score of a central interval (Gneiting & Raftery 2007, Eq. 43; Winkler 1972), over the true volume:
+    its width, and 2/α of what the truth lies outside. Smaller is better.
+    """
+    lower, upper, truth = (np.asarray(v, float) for v in (lower, upper, truth))
+    outside = np.maximum(lower - truth, 0) + np.maximum(truth - upper, 0)
+    return (upper - lower + 2 / (1 - level) * outside) / truth
+
+
+def fit_cv_plus(rows: list[VolumeRow], unit: str, checkpoints: int) -> Group:
+    """The scores of all rows by checkpoint and patient, see `cross_conformal`."""
+    scores: list[dict[str, list[float]]] = [{} for _ in range(checkpoints)]
+    for r in rows:
+        scores[r.fold].setdefault(r.patient, []).append(cross_conformal.score(r.told, r.true_ml, unit))
+    return Group(len(rows), len({r.patient for r in rows}), scores=[list(fold.values()) for fold in scores])
+
+
+def chosen_unit(rows: list[VolumeRow], level: float = 0.9, count: int = 10) -> str:
+    """Which of `cross_conformal.UNITS` has the best interval score on patients left out; "none" unless another one is
+    better by more than the standard error of the difference over patients.
+    """
+    patients = sorted({r.patient for r in rows})
+    if len(patients) < 2 * needed(CV_PLUS, level):
+        return "none"
+    sides = [set(split(patients, count, k)[1]) for k in range(count)]
+    found = {}
+    for unit in cross_conformal.UNITS:
+        by_patient: dict[str, list[float]] = {}
+        for out in sides:
+            fitted = _cv_plus([r for r in rows if r.patient not in out], None, unit)
+            for r in rows:
+                if r.patient in out:
+                    ends = fitted.interval(r.distribution, level, members=(r.told,))
+                    s = interval_score(ends.lower, ends.upper, r.true_ml, level)
+                    by_patient.setdefault(r.patient, []).append(float(s))
+        found[unit] = np.array([np.mean(by_patient[p]) for p in patients])
+    best = min(found, key=lambda u: found[u].mean())
+    gain = found["none"] - found[best]
+    return best if gain.mean() > gain.std(ddof=1) / math.sqrt(len(gain)) else "none"
+
+
+def _cv_plus(rows: list[VolumeRow], least: int | None, unit: str | None) -> VolumeCalibration:
+    if any(r.fold < 0 for r in rows):
+        raise ValueError("cv_plus takes the rows of a bundle of several folds, each patient's by one checkpoint")
+    count = 1 + max(r.fold for r in rows)
+    unit = unit or chosen_unit(rows)
+    groups = {POOLED: fit_cv_plus(rows, unit, count)}
+    least = max(2, own_fit(groups[POOLED].patients, CV_PLUS) if least is None else least)
+    names = list(dict.fromkeys(r.structure for r in rows))
+    for name in names if len(names) > 1 else []:
+        mine = [r for r in rows if r.structure == name]
+        if len({r.patient for r in mine}) >= least:
+            groups[name] = fit_cv_plus(mine, unit, count)
+    return VolumeCalibration(CV_PLUS, groups, unit=unit)
 
 
 def _log_ratios(rows: list[VolumeRow]) -> tuple[np.ndarray, np.ndarray]:
@@ -201,6 +267,8 @@ def fit(
         return VolumeCalibration()
     if not rows:
         raise ValueError("no structure is present and found in any row: nothing can be calibrated")
+    if method == CV_PLUS:
+        return _cv_plus(rows, least, None)
     usual = dict(usual or {}) if method in CONFORMAL else {}
     methods: dict[str, Callable] = {
         "log_affine": fit_log_affine,

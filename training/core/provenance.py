@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 HASHES, FOLDS = "hashes.json", "folds.json"
+OUT_OF_FOLD = "out of fold"
 # the input image in a case's file: of slices, of organs in CT, of pairs (planning first), of scans for few labels
 IMAGES = ("mr", "hu", "image")
 
@@ -299,7 +300,7 @@ def for_card(splits: list[dict], salt: str) -> dict | None:
         checkpoints.append({"seen": [own, *before["seen"]], "unknown": before["unknown"]})
     return {
         "checkpoints": checkpoints,
-        "validation": group(salt, [h for n in splits[0]["validation"] for h in splits[0]["hashes"][n]]),
+        "validation": group(salt, [h for s in splits for n in s["validation"] for h in s["hashes"][n]]),
     }
 
 
@@ -340,6 +341,42 @@ def seen_checkpoints(card: dict, hashes) -> list[int]:
     return [k for k, entry in enumerate(_checkpoints(card)) if any(holds(g, hashes) for g in entry["seen"])]
 
 
+def joined(card: dict) -> bool:
+    """Whether a bundle holds the checkpoints of several folds, of which each patient is scored by those that have not
+    seen him.
+    """
+    return isinstance(card.get("training", {}).get("fold"), list)
+
+
+def _out_of_fold(card: dict, prepared: Path, cases) -> dict:
+    """The same as `require_unseen` of a bundle of folds, with the checkpoints that may score each case."""
+    hashes = identities(prepared, cases)
+    which = {c: unseen_checkpoints(card, hashes[c]) for c in cases}
+    seen = [c for c in cases if not which[c]]
+    if seen:
+        raise SystemExit(
+            f"{card['name']}: all of its checkpoints were trained on {', '.join(seen)}, or began with weights that may "
+            "have seen them; evaluate it with the runs that it is of."
+        )
+    return {
+        "scored": hashes,
+        "unseen": OUT_OF_FOLD,
+        "folds": len(_checkpoints(card)),
+        "checkpoints": which,
+    }
+
+
+def may_score(networks: list, scored: dict, case: str) -> list:
+    """Those of a bundle's networks that may score a case (`require_unseen`): of folds those that have not seen it."""
+    return [networks[k] for k in scored["checkpoints"][case]] if "checkpoints" in scored else networks
+
+
+def fold_of(scored: dict, case: str) -> dict:
+    """{"fold": the checkpoint that scored a case}; nothing where there are no folds, or several scored it."""
+    which = scored.get("checkpoints", {}).get(case, [])
+    return {"fold": which[0]} if len(which) == 1 else {}
+
+
 def validated(card: dict, hashes) -> bool:
     """Whether a patient is one of those on whom the bundle's run validated.
 
@@ -371,11 +408,13 @@ def why_unknown(card: dict) -> str | None:
 
 def require_unseen(card: dict, prepared: Path, cases, stated: bool = False) -> dict:
     """{scored: {case: hashes}, unseen: "by content" or "as stated"} for cases that no checkpoint of the bundle has
-    seen.
+    seen; of a bundle of folds (`joined`) each is scored by the "checkpoints" that have not, which are told besides.
 
     Raises `SystemExit` where one was seen, whatever is stated; and where the card cannot tell, unless `stated` says
     that none was.
     """
+    if joined(card):
+        return _out_of_fold(card, prepared, cases)
     hashes, names = identities(prepared, cases), set(card.get("training", {}).get("case_names", []))
     seen = [c for c in cases if seen_checkpoints(card, hashes[c]) or c in names]
     if seen:
@@ -396,12 +435,24 @@ def require_unseen(card: dict, prepared: Path, cases, stated: bool = False) -> d
 
 def training_entry(found: dict) -> dict:
     """What a rows.json or evaluation.json says of who was scored, to be passed on."""
-    return {k: found[k] for k in ("scored", "unseen") if k in found}
+    return {k: found[k] for k in ("scored", "unseen", "folds", "checkpoints") if k in found}
 
 
 def none_trained_on(found: dict) -> str:
     """The words of a card for what was scored."""
+    if found.get("unseen") == OUT_OF_FOLD:
+        count = len({tuple(h) for h in found["scored"].values()})
+        return f"out-of-fold, {count} patients, {found['folds']} folds: each by the checkpoint that has not seen him"
     return "none of them trained on" + (" as its evaluator states" if found.get("unseen") == "as stated" else "")
+
+
+def described(count: int, who: str, found: dict) -> str:
+    """The card's `accuracy.cases`: "10 validation patients …, none of them trained on"; out-of-fold patients are all of
+    them.
+    """
+    if found.get("unseen") == OUT_OF_FOLD:
+        return f"{none_trained_on(found)}; {who.removeprefix('validation ')}"
+    return f"{count} {who}, {none_trained_on(found)}"
 
 
 def require_scored_unseen(file: Path, found: dict, card: dict) -> None:
@@ -419,6 +470,13 @@ def require_scored_unseen(file: Path, found: dict, card: dict) -> None:
         return
     if "scored" not in found:
         raise SystemExit(f"{file} does not say whom it scored; run 'python -m training evaluate' again.")
-    seen = [c for c, hashes in found["scored"].items() if seen_checkpoints(card, hashes)]
+    if joined(card) != (found.get("unseen") == OUT_OF_FOLD):
+        raise SystemExit(f"{file} is not of these folds; run 'python -m training evaluate' again.")
+    by = found.get("checkpoints", {})
+    seen = [
+        c
+        for c, hashes in found["scored"].items()
+        if set(seen_checkpoints(card, hashes)) & set(by.get(c, range(len(_checkpoints(card)))))
+    ]
     if seen:
         raise SystemExit(f"{file}: {', '.join(seen)} was trained on; its figures do not go into a card.")

@@ -191,8 +191,8 @@ def check_label(image: sitk.Image, mr: sitk.Image, name: str, of: str = "MR") ->
     except InputError:
         return [Finding("warning", "overlap", f"the label image '{name}' and the {of} do not overlap in space")]
     if not geometry.same_grid(geometry.to_axial(mr), geometry.to_axial(image)):
-        told = f"the label image '{name}' is on another grid than the {of}; it is resampled"
-        return [Finding("warning", "grid", told)]
+        example = f"the label image '{name}' is on another grid than the {of}; it is resampled"
+        return [Finding("warning", "grid", example)]
     return []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from ..core import provenance
 from ..core.files import replace_text
 from ..data import scan
 from ..data.prepare import scans
-from . import overlap
+from ..run import joined
+from . import kept, overlap
 
 SAMPLES = 20
 # of the windows, voxels (x, y, z)
@@ -34,11 +36,13 @@ WHOLE = 1 << 12
 @torch.inference_mode()
 def sliding(network, image: np.ndarray, size, stride) -> np.ndarray:
     """Class probabilities [K, z, y, x] of `image` [z, y, x] without dropout: the mean over windows of `size` voxels,
-    `stride` apart.
+    `stride` apart. Of several networks (a list) the mean.
 
     size, stride: (x, y, z), as in 112 × 112 × 80 every 18 × 18 × 4 (Yu 2019). A scan smaller than a window is continued
     by what is darkest in it, on both sides; the last window of an axis ends with the scan.
     """
+    if isinstance(network, list):
+        return np.mean([sliding(n, image, size, stride) for n in network], 0)
     size, stride = tuple(size)[::-1], tuple(stride)[::-1]
     missing = [max(0, s - n) for s, n in zip(size, image.shape)]
     before = [m // 2 for m in missing]
@@ -56,12 +60,12 @@ def sliding(network, image: np.ndarray, size, stride) -> np.ndarray:
 
 
 def sampled(network, case: scan.Scan, samples: int, seed: int) -> Statistics:
-    """Statistics [z, c, y, x] of dropout samples over the whole scan; outside its body, where `predict` shows
-    nothing, sure background.
+    """Statistics [z, c, y, x] of dropout samples (of one network, or of a list) over the whole scan; outside its body,
+    where `predict` shows nothing, sure background.
     """
-    found = volumes.statistics(
-        [network], case.image, samples, seed, next(network.parameters()).device, WHOLE, Progress()
-    )
+    members = network if isinstance(network, list) else [network]
+    device = next(members[0].parameters()).device
+    found = volumes.statistics(members, case.image, samples, seed, device, WHOLE, Progress())
     if case.body is not None:
         body = torch.from_numpy(case.body.astype(np.float32))[:, None]
         found.probability[:, 1:] *= body
@@ -106,43 +110,47 @@ def summaries(statistics, truth: np.ndarray, rule: dict, spacing) -> dict:
 
 def run(
     prepared: Path,
-    run_folder: Path,
+    run_folder: Path | Sequence[Path],
     model: Path,
     out: Path,
     stride=STRIDE,
     samples: int = SAMPLES,
     device: str = "auto",
     unseen: bool = False,
+    until: float | None = None,
 ) -> Path:
     """Score the bundle `model` of `run_folder` on that run's validation scans; returns rows.json.
 
     Its "cases": {name: {"scores": of `overlap.scores`, "sampled": of `summaries`}}. The contour is the likelier class,
-    then the card's rule. stride: see `sliding`; the windows have the size of the crops that were trained on. Raises
-    `SystemExit` for a scan on both sides of the split, and for an ensemble. `unseen`: see `provenance.require_unseen`.
+    then the card's rule. stride: see `sliding`; the windows have the size of the crops that were trained on. Of the
+    folds of a study (`joined.runs`) each scan is scored by the checkpoints that have not seen it.
+    Raises `SystemExit` for a scan on both sides of the split, and for an ensemble of one split. `unseen`: see
+    `provenance.require_unseen`.
     """
     card, built = bundle.load(model, choose_device(device))
-    if len(built) > 1:
+    if len(built) > 1 and not provenance.joined(card):
         raise SystemExit(f"{model}: an ensemble of {len(built)} networks; score its members one by one.")
-    network = built[0]
     size = card["training"]["patch"]
-    split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
-    if set(split["training"]) & set(split["validation"]):
-        raise SystemExit(f"{run_folder / 'split.json'}: scans are in training and validation.")
-    scored = provenance.require_unseen(card, prepared, split["validation"], unseen)
+    sides = joined.sides(run_folder)
+    if len(sides.folders) == 1 and set(sides.training) & set(sides.validation):
+        raise SystemExit(f"{sides.folders[0] / 'split.json'}: scans are in training and validation.")
+    scored = provenance.require_unseen(card, prepared, sides.validation, unseen)
     rule, cases = card["outputs"]["structures"][0].get("rule") or {}, {}
-    for number, name in enumerate(split["validation"]):
+    mark = {"weights": card["weights"]["sha256"], "samples": samples, "stride": list(stride)}
+    store = kept.Kept(out, mark, until)
+    for number, name in enumerate(sides.validation):
         case = scan.load(prepared / "scans" / f"{name}.npz")
-        truth = case.labels > 0
-        likeliest = sliding(network, case.image, size, stride).argmax(0) > 0
-        likeliest &= True if case.body is None else case.body
-        found = overlap.scores(
-            structures.tidy(likeliest, rule, float(np.prod(case.spacing)) / 1000), truth, case.spacing
-        )
-        cases[name] = {
-            "scores": found,
-            "sampled": summaries(sampled(network, case, samples, number), truth, rule, case.spacing),
-        }
-        expected = cases[name]["sampled"]["expected_dice"]
+
+        def found_of(name=name, case=case, number=number):
+            networks, truth = provenance.may_score(built, scored, name), case.labels > 0
+            likeliest = sliding(networks, case.image, size, stride).argmax(0) > 0
+            likeliest &= True if case.body is None else case.body
+            contour = structures.tidy(likeliest, rule, float(np.prod(case.spacing)) / 1000)
+            told = summaries(sampled(networks, case, samples, number), truth, rule, case.spacing)
+            return {"scores": overlap.scores(contour, truth, case.spacing), "sampled": told}, {}
+
+        cases[name], _ = store.of(name, found_of, seed=number, hashes=scored["scored"][name])
+        found, expected = cases[name]["scores"], cases[name]["sampled"]["expected_dice"]
         print(
             name, f"Dice {found['dice']:.3f}, 95HD {found['hd95_mm']:.1f} mm, expected Dice {expected:.3f}", flush=True
         )

@@ -4,8 +4,8 @@ organ's volume.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,8 @@ from ..calibration.volumes import VolumeRow, write_rows
 from ..core import provenance
 from ..data import organ_case
 from ..data.organ_case import OrganCase
-from . import contours
+from ..run import joined
+from . import contours, kept
 
 SAMPLES = 20
 
@@ -86,7 +87,8 @@ def sampled(
 
 def volume_rows(network: str, found: Sampled, card: dict) -> list[VolumeRow]:
     """One row for each organ of `card`: the distribution of its volume, and the true volume as it was drawn."""
-    case, entropy_map, rows = found.case, found.entropy, []
+    # a card that is calibrated already tells a mapped Dice, on which nothing may be fitted again
+    case, entropy_map, rows, card = found.case, found.entropy, [], card | {"calibration": {}}
     grid = sitk.GetImageFromArray(found.labels)
     grid.SetSpacing(case.spacing)
     for k, s in enumerate(card["outputs"]["structures"], 1):
@@ -116,35 +118,45 @@ def volume_rows(network: str, found: Sampled, card: dict) -> list[VolumeRow]:
 
 def run(
     prepared: Path,
-    run_folder: Path,
+    run_folder: Path | Sequence[Path],
     model: Path,
     out: Path,
     samples: int = SAMPLES,
     device: str = "auto",
     unseen: bool = False,
+    until: float | None = None,
 ) -> Path:
-    """Score the bundle `model` of `run_folder` on that run's validation scans; returns rows.json.
+    """Score the bundle `model` of `run_folder` on that run's validation scans; returns rows.json. Of the folds of a
+    study (`joined.runs`) every patient is scored by the checkpoints that have not seen him.
 
     It is of the format of `volume_calibration.read_rows`, with "contours" (case, organ, dsc, msd_mm, hd95_mm),
     "training" (the drawn volumes of the patients that it was trained on, by organ) and "samples" besides. `unseen`: see
     `provenance.require_unseen`.
     """
     card, networks = bundle.load(model, inference.choose_device(device))
-    sides = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
-    scored = provenance.require_unseen(card, prepared, sides["validation"], unseen)
+    sides = joined.sides(run_folder)
+    scored = provenance.require_unseen(card, prepared, sides.validation, unseen)
     rows, scores = [], []
     training: dict = {}
-    for name in sides["training"]:
+    for name in sides.training:
         for organ, ml in organ_case.load(prepared / "cases" / f"{name}.npz").drawn_ml.items():
             training.setdefault(organ, []).append(round(ml, 3))
-    for name in sides["validation"]:
-        case = organ_case.load(prepared / "cases" / f"{name}.npz")
-        found = sampled(networks, card, case, samples, device=device)
-        rows += volume_rows(run_folder.name, found, card)
-        labels = found.labels if case.known is None else np.where(case.known, found.labels, 0)
-        mine = contours.organ_rows(case.labels, labels, case.classes, case.present, case.spacing)
-        scores += [{"case": name, **r} for r in mine]
-        print(f"{name}: Dice {np.mean([r['dsc'] for r in mine]):.3f}", flush=True)
+    store = kept.Kept(out, {"weights": card["weights"]["sha256"], "samples": samples}, until)
+    title = sides.folders[0].name if len(sides.folders) == 1 else card["name"]
+    for name in sides.validation:
+
+        def found_of(name=name):
+            case = organ_case.load(prepared / "cases" / f"{name}.npz")
+            found = sampled(provenance.may_score(networks, scored, name), card, case, samples, device=device)
+            labels = found.labels if case.known is None else np.where(case.known, found.labels, 0)
+            mine = contours.organ_rows(case.labels, labels, case.classes, case.present, case.spacing)
+            return {"rows": [asdict(r) for r in volume_rows(title, found, card)], "contours": mine}, {}
+
+        plain, _ = store.of(name, found_of, hashes=scored["scored"][name])
+        # which fold calibrates it: margins of one checkpoint belong to that checkpoint
+        rows += [VolumeRow(**{**r, "ml": tuple(r["ml"]), **provenance.fold_of(scored, name)}) for r in plain["rows"]]
+        scores += [{"case": name, **r} for r in plain["contours"]]
+        print(f"{name}: Dice {np.mean([r['dsc'] for r in plain['contours']]):.3f}", flush=True)
     out.mkdir(parents=True, exist_ok=True)
     return write_rows(
         rows,

@@ -10,26 +10,34 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 
 from rtuncertainty.bundles import bundle
 from rtuncertainty.core.events import Progress
 from rtuncertainty.core.structures import tidy_labels
+from rtuncertainty.networks.uncertainty import entropy
 from rtuncertainty.prediction import predict
 from rtuncertainty.sampling import inference
 from rtuncertainty.sampling.slices import Statistics
-from rtuncertainty.uncertainty import edge
+from rtuncertainty.uncertainty import edge, volume_assessment
+from rtuncertainty.uncertainty.volume_calibration import patients_needed
+from rtuncertainty.uncertainty.volumes import probability_of_being_inside
 
 from ..calibration import hu as recalibration
+from ..calibration import volume_card
+from ..calibration.volumes import VolumeRow, usable, write_rows
 from ..core import provenance
 from ..core.files import replace_text
 from ..data.prepare import input_statistics
 from ..data.prepare.synthesis import BONE_HU, Case, load_case
-from . import score
+from ..run import joined
+from . import kept, score
 from .baselines import MonotoneMap
 from .case import Evaluated
 from .comparison import compare, figures, store, tables
@@ -38,19 +46,32 @@ MONOTONE, ZERO = BASELINES = ("monotone map", "body = 0 HU")
 RECALIBRATED = ("z mean, recalibrated", "z sd, recalibrated", "within 90 %, recalibrated", "ECE, recalibrated")
 
 
-def predict_case(networks, card, case: Case, samples: int, seed: int = 0, device: str = "cpu") -> dict:
-    """What the networks say of a prepared case, by the fields of `Evaluated`: synCT and sds (HU), probabilities
-    [K, z, y, x], labels. Entries are None for what a network does not tell: an sd that is 0 everywhere, no classes."""
+def sampled(networks, case: Case, samples: int, seed: int = 0, device: str = "cpu") -> Statistics:
+    """Statistics [z, c, y, x] of the networks' samples over a prepared case; 0 beyond its body's box."""
     box = predict.bounding_box(case.body)
     statistics, _, _ = inference.run(
         networks, np.ascontiguousarray(case.mr[box]), samples, seed, inference.choose_device(device), Progress()
     )
-    # outside of the body there is air, see below
-    statistics = Statistics.unstacked(torch.nn.functional.pad(statistics.stacked(), _padding(box, case.mr.shape)))
+    return Statistics.unstacked(torch.nn.functional.pad(statistics.stacked(), _padding(box, case.mr.shape)))
+
+
+def predict_case(networks, card, case: Case, samples: int, seed: int = 0, device: str = "cpu") -> dict:
+    """`shown` of the networks' samples (`sampled`)."""
+    return shown(sampled(networks, case, samples, seed, device), card, case)
+
+
+def _classes_fit(card, case: Case) -> bool:
+    """Whether a network's classes are those that the patients were labelled with."""
+    return [s["name"] for s in card["outputs"]["structures"]] == [name for name, value in case.classes.items() if value]
+
+
+def shown(statistics: Statistics, card, case: Case) -> dict:
+    """What the networks say of a prepared case, by the fields of `Evaluated`: synCT and sds (HU), probabilities
+    [K, z, y, x], labels. Entries are None for what a network does not tell: an sd that is 0 everywhere, no classes."""
     scale, offset = card["outputs"]["synct"]["scale"], card["outputs"]["synct"]["offset"]
     probability = statistics.probability.numpy().swapaxes(0, 1)
-    if [s["name"] for s in card["outputs"]["structures"]] != [name for name, value in case.classes.items() if value]:
-        probability = probability[:0]  # its classes are not what the patients were labelled with
+    if not _classes_fit(card, case):
+        probability = probability[:0]
     labels = None
     if len(probability):
         likeliest = np.where(case.body, probability.argmax(0), 0)
@@ -73,6 +94,44 @@ def predict_case(networks, card, case: Case, samples: int, seed: int = 0, device
         "probability": probability,
         **{name: np.sqrt(variance) if variance.any() else None for name, variance in found.items()},
     }
+
+
+def volume_rows(network: str, statistics: Statistics, found: Evaluated, card: dict, patient: str) -> list[VolumeRow]:
+    """One row for each structure of the card: the distribution of its volume and the true volume, both where MR and CT
+    were measured. A structure without a voxel there is none; nothing of a network whose classes are others.
+    """
+    case, rows = found.case, []
+    if found.labels is None or not _classes_fit(card, case):
+        return []
+    inside = case.body & case.valid
+    mean, variance = (v.numpy().swapaxes(0, 1) for v in (statistics.probability, statistics.probability_variance))
+    doubt = entropy(statistics.probability)[:, 0].numpy()
+    grid = sitk.GetImageFromArray(found.labels.astype(np.uint8))
+    grid.SetSpacing(tuple(float(s) for s in case.spacing))
+    ml = float(np.prod(case.spacing)) / 1000
+    for k, s in enumerate(card["outputs"]["structures"], 1):
+        truth = (case.labels == case.classes[s["name"]]) & case.valid
+        labelled = (found.labels == s["label"]) & inside
+        p, v = mean[k] * inside, np.maximum(variance[k], 0) * inside
+        got = volume_assessment.assess(
+            s["name"], probability_of_being_inside(p, v), p, labelled, doubt, grid, {"calibration": {}}, s.get("rule")
+        )
+        size = int(labelled.sum() + truth.sum())
+        rows.append(
+            VolumeRow(
+                network,
+                patient,
+                s["name"],
+                tuple(got.distribution.ml),
+                float(truth.sum()) * ml,
+                bool(truth.any()),
+                case.name,
+                2 * int((labelled & truth).sum()) / size if truth.any() else math.nan,
+                got.quality.expected_dice,
+                got.quality.surface_entropy,
+            )
+        )
+    return rows
 
 
 def _padding(box, shape) -> tuple:
@@ -134,45 +193,64 @@ def fit_monotone(prepared: Path, names: list[str]) -> MonotoneMap:
 
 def run(
     prepared: Path,
-    run_folder: Path,
+    run_folder: Path | Sequence[Path],
     model: Path,
     out: Path,
     samples: int = 20,
     device: str = "auto",
     every: int = 1,
     unseen: bool = False,
+    until: float | None = None,
 ) -> Path:
-    """Evaluate the bundle `model` of `run_folder` on that run's validation patients; returns evaluation.md.
+    """Evaluate the bundle `model` of `run_folder` on that run's validation patients; returns evaluation.md. Of the
+    folds of a study (`joined.runs`) every patient is scored by the checkpoints that have not seen him.
 
     The uncertainty is scored as the network gives it, and recalibrated on the other patients (leave one out); what is
-    fitted on all of them goes into evaluation.json, for the card. `every`: one slice in so many, where time is short.
-    `unseen`: see `provenance.require_unseen`.
+    fitted on all of them goes into evaluation.json, for the card, with what calibrates the volumes of structures
+    (volumes.json has their rows, for `calibrate`). `every`: one slice in so many, where time is short. `unseen`: see
+    `provenance.require_unseen`. `until`: see `kept.Kept`.
     """
     out.mkdir(parents=True, exist_ok=True)
     card, networks = bundle.load(model)
-    split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
-    if set(split["training"]) & set(split["validation"]):
-        raise SystemExit(f"{run_folder / 'split.json'}: patients are in training and validation.")
-    if not split["validation"]:
-        raise SystemExit(
-            f"{run_folder / 'split.json'}: no patient was kept for validation; train with more patients or folds."
-        )
-    scored = provenance.require_unseen(card, prepared, split["validation"], unseen)
-    monotone = fit_monotone(prepared, split["training"])
-    records, baselines, voxels = {}, {name: {} for name in BASELINES}, []
-    for name in split["validation"]:
-        case = every_nth_slice(load_case(prepared / "cases" / f"{name}.npz"), every)
-        found = Evaluated(name, case, **predict_case(networks, card, case, samples, device=device))
-        records[name] = score.record(found)
-        voxels.append(
-            recalibration.Patient.drawn(found.synct, case.ct, found.intrinsic_sd, found.parameter_sd, certain(case))
-        )
-        for baseline, synct in (
-            (MONOTONE, np.where(case.body, monotone(case.mr), predict.AIR)),
-            (ZERO, np.where(case.body, np.float32(0), np.float32(predict.AIR))),
-        ):
-            baselines[baseline][name] = score.record(Evaluated(name, case, synct))
-        picture(found, monotone, out / f"{name}.png")
+    sides = joined.sides(run_folder)
+    where = sides.folders[0] / "split.json"
+    if len(sides.folders) == 1 and set(sides.training) & set(sides.validation):
+        raise SystemExit(f"{where}: patients are in training and validation.")
+    if not sides.validation:
+        raise SystemExit(f"{where}: no patient was kept for validation; train with more patients or folds.")
+    scored = provenance.require_unseen(card, prepared, sides.validation, unseen)
+    # a baseline has seen as few patients as the network has
+    monotone = [fit_monotone(prepared, s["training"]) for s in sides.splits]
+    patients = provenance.patients(prepared)
+    store_of_cases = kept.Kept(out, {"weights": card["weights"]["sha256"], "samples": samples, "every": every}, until)
+    records, baselines, voxels, rows = {}, {name: {} for name in BASELINES}, [], []
+    for name in sides.validation:
+
+        def found_of(name=name):
+            case = every_nth_slice(load_case(prepared / "cases" / f"{name}.npz"), every)
+            statistics = sampled(provenance.may_score(networks, scored, name), case, samples, device=device)
+            found, map_of = Evaluated(name, case, **shown(statistics, card, case)), monotone[sides.of[name]]
+            picture(found, map_of, out / f"{name}.png")
+            simple = {
+                MONOTONE: np.where(case.body, map_of(case.mr), predict.AIR),
+                ZERO: np.where(case.body, np.float32(0), np.float32(predict.AIR)),
+            }
+            mine = volume_rows(card["name"], statistics, found, card, patients.get(name, name))
+            drawn = recalibration.Patient.drawn(
+                found.synct, case.ct, found.intrinsic_sd, found.parameter_sd, certain(case)
+            )
+            return {
+                "record": score.record(found),
+                "baselines": {k: score.record(Evaluated(name, case, synct)) for k, synct in simple.items()},
+                "volumes": [asdict(r) for r in mine],
+            }, asdict(drawn)
+
+        plain, arrays = store_of_cases.of(name, found_of, hashes=scored["scored"][name])
+        records[name] = plain["record"]
+        voxels.append(recalibration.Patient(**arrays))
+        for baseline, record in plain["baselines"].items():
+            baselines[baseline][name] = record
+        rows += [VolumeRow(**{**r, "ml": tuple(r["ml"]), **provenance.fold_of(scored, name)}) for r in plain["volumes"]]
         row = records[name]["row"]
         reported = ("MAE body", "MAE bone > 200 HU", "Dice synCT > 250 HU", "z sd", "AUSE", "ECE")
         print(name, {k: round(row[k], 2) for k in reported}, flush=True)
@@ -182,19 +260,31 @@ def run(
         for record, left_out in zip(records.values(), recalibration.leave_one_out(voxels)):
             record["row"].update(recalibrated_row(left_out))
     fitted = recalibration.fit(voxels)
-    usual = input_statistics.of_cases(load_case(prepared / "cases" / f"{name}.npz") for name in split["training"])
-    store.write(out, card, samples, split["training"], records, baselines)
+    usual = input_statistics.of_cases(load_case(prepared / "cases" / f"{name}.npz") for name in sides.training)
+    # of folds all were trained on by somebody, and nobody is scored by what was trained on him
+    others = [] if provenance.joined(card) else sides.training
+    store.write(out, card, samples, others, records, baselines)
+    calibrated = _volumes(rows, card, out, scored)
     return _write(
         store.gather({card["name"]: out}),
         card,
-        split,
+        round(np.mean([len(s["training"]) for s in sides.splits])),
         samples,
         out,
         fitted.as_card(),
         recalibration.mean_sd_range(fitted, voxels),
         every,
         {"input_statistics": usual} | scored,
+        calibrated,
     )
+
+
+def _volumes(rows: list[VolumeRow], card: dict, out: Path, scored: dict) -> volume_card.Calibrated:
+    """volumes.json, and what the rows calibrate; nothing of fewer patients than an interval of 90 % needs."""
+    write_rows(rows, out / "volumes.json", weights_sha256=card["weights"]["sha256"], **scored)
+    if len({r.patient for r in usable(rows)}) < patients_needed(volume_card.LEVEL):
+        return volume_card.Calibrated(None, None, None, {})
+    return volume_card.fit(rows)
 
 
 def recalibrated_row(left_out: dict) -> dict:
@@ -234,7 +324,9 @@ def summary_rows(networks: list[store.Network]) -> list[dict]:
     return rows
 
 
-def _write(networks, card, split, samples, out, fitted, sd_range, every, more_of_it) -> Path:
+def _write(
+    networks, card, trained: int, samples, out, fitted, sd_range, every, more_of_it, calibrated: volume_card.Calibrated
+) -> Path:
     rows = summary_rows(networks)
     columns = [c for c in rows[0] if c != "case"]
     digits = {c: 1 if c.startswith(("MAE", "mean")) else 4 if c == "tissue called air" else 2 for c in columns}
@@ -242,7 +334,8 @@ def _write(networks, card, split, samples, out, fitted, sd_range, every, more_of
     body.append(["**mean ± sd**", *(tables.cell([r[c] for r in rows], digits[c]) for c in columns)])
     lines = [
         f"# {card['name']} {card['version']} on {len(rows)} validation patients",
-        f"Weights: {card['training']['steps']} steps on {len(split['training'])} other patients, "
+        f"Weights: {card['training']['steps']} steps on {trained} other patients"
+        f"{' (mean of folds)' if provenance.joined(card) else ''}, "
         f"{card['training']['hardware']}. "
         f"{samples} samples, {'every slice' if every == 1 else f'one slice in {every}'}. MAE in HU, in the body that "
         "the CT shows, inside the field of view of "
@@ -265,10 +358,12 @@ def _write(networks, card, split, samples, out, fitted, sd_range, every, more_of
             ),
         ),
     )
+    made = for_card(rows, card, fitted, sd_range, more_of_it) | more_of_it
+    made["calibration"] |= {k: v for k, v in calibrated.as_card().items() if v is not None}
     replace_text(
         out / "evaluation.json",
         json.dumps(
-            for_card(rows, card, fitted, sd_range, more_of_it) | more_of_it,
+            made,
             indent=1,
             ensure_ascii=False,
             allow_nan=False,
@@ -316,7 +411,7 @@ def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], 
     return {
         "weights_sha256": card["weights"]["sha256"],
         "accuracy": {
-            "cases": f"{len(rows)} {who}, {provenance.none_trained_on(scored or {})}",
+            "cases": provenance.described(len(rows), who, scored or {}),
             "n": len(rows),
             "table": {k: v for k, v in table.items() if v is not None},
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,14 +18,15 @@ from .. import methods
 from ..core import provenance
 from ..core.config import Config
 from . import card as cards
-from .folder import network_state
+from . import joined
+from .folder import is_done, network_state
 
 # weights beyond this many bytes are stored with half precision; they are evaluated as stored
 LARGEST_SINGLE = 8_000_000
 
 
 def run(
-    run_folder: Path,
+    run_folder: Path | Sequence[Path],
     card_file: Path,
     out: Path,
     evaluation: Path | None = None,
@@ -34,6 +36,8 @@ def run(
 ) -> Path:
     """Write `out`/model.json and weights.pt from a run folder and a YAML of what no run can know.
 
+    `run_folder`: of one run, or of the folds of one cross-fitted study (`joined.runs`), each a checkpoint of its own,
+    stored with half precision.
     `evaluation`: the evaluation.json of these weights; without it the card says "not evaluated". `name` replaces the
     card's. `members`: more run folders of the same network and split, whose weights make an ensemble. `overwrite`:
     also a bundle of another run.
@@ -41,15 +45,19 @@ def run(
     entries that are still to be filled in; and for a bundle of another run that is not to be overwritten.
     """
     card = cards.read(card_file)
+    folders = _trained_together(run_folder)
+    run_folder = folders[0]
     state, steps = network_state(run_folder)
     config = methods.of_run(run_folder)
     split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
     versions = json.loads((run_folder / "versions.json").read_text(encoding="utf-8"))
-    states = [state, *(_member(folder, config, split) for folder in members)]
+    states = [state, *(network_state(f)[0] for f in folders[1:])]
+    states += [_member(folder, config, split) for folder in members]
     architecture, states = _as_shipped(config, states)
-    if sum(v.numel() for s in states for v in s.values()) * 4 > LARGEST_SINGLE:
+    if len(folders) > 1 or sum(v.numel() for s in states for v in s.values()) * 4 > LARGEST_SINGLE:
         states = [{k: v.half() if v.is_floating_point() else v for k, v in s.items()} for s in states]
-    identity = _identity(config, split)
+    splits = [json.loads((f / "split.json").read_text(encoding="utf-8")) for f in (*folders, *members)]
+    identity = _identity_of(folders, splits)
     if not overwrite:
         _require_own(out, identity)
     out.mkdir(parents=True, exist_ok=True)
@@ -83,7 +91,7 @@ def run(
     card["checkpoints"] = len(states)
     card["training"].update(
         {
-            "cases": len(split["training"]),
+            "cases": len({n for s in splits[: len(folders)] for n in s["training"]}),
             "steps": steps,
             "of_steps": config.steps,
             "batch": config.batch,
@@ -95,14 +103,12 @@ def run(
             "torch": versions["torch"],
         }
     )
-    splits = [split, *(json.loads((folder / "split.json").read_text(encoding="utf-8")) for folder in members)]
     seen = provenance.for_card(splits, bundle.sha256(weights)[:32])
     # a run of an earlier version knows names alone
     card["training"].update(
         {"patients": seen} if seen else {"case_names": split["training"], "validation_names": split["validation"]}
     )
-    if config.cross_fit:
-        card["training"].update({"cross_fit": True, "folds": config.folds, "fold": config.fold})
+    card["training"].update(joined.entry(folders))
     if config.method == "eatonrosen2018":
         card["training"]["method"] = "organs"
     elif config.method == "hasan2021":
@@ -138,6 +144,19 @@ def run(
     return out
 
 
+def _trained_together(given: Path | Sequence[Path]) -> list[Path]:
+    """`joined.runs`; raises `SystemExit` for a fold that is not of the others' study, and for one that is not trained
+    to its end: what it lacks, no calibration would tell.
+    """
+    folders = joined.runs(given)
+    if len(folders) > 1:
+        joined.require_together(folders)
+        for folder in folders:
+            if not is_done(folder, methods.of_run(folder).steps):
+                raise SystemExit(f"{folder} is not trained to its end; give its train command again, or leave it out.")
+    return folders
+
+
 def _as_shipped(config: Config, states: list[dict]) -> tuple[str, list[dict]]:
     """(network, states) of what predicts: the methods that learn from few labels train more than the V-Net that they
     ship.
@@ -146,6 +165,12 @@ def _as_shipped(config: Config, states: list[dict]) -> tuple[str, list[dict]]:
         return config.network, states
     kept = networks.build("vnet", **config.arguments).state_dict()
     return "vnet", [{k: s[k] for k in kept} for s in states]
+
+
+def _identity_of(folders: Sequence[Path], splits: list[dict]) -> str:
+    """`_identity` of a run, or of all folds together."""
+    each = [_identity(methods.of_run(f), s) for f, s in zip(folders, splits)]
+    return each[0] if len(each) == 1 else hashlib.sha256(" ".join(each).encode()).hexdigest()[:16]
 
 
 def _identity(config: Config, split: dict) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..data.prepare import synthesis
 from ..evaluation import slices
 from ..run import export, train
+from . import folds
 from .dose import study as dose_study
 from .few_labels import study as few_labels_study
 from .mr_only import study
@@ -45,6 +46,8 @@ def run(
 
     if name == "volumes":
         return volume_study.run(data, out, minutes, device, only, config)
+    if name in folds.STUDIES:
+        return folds.run(name, data, out, minutes, config, device, fold)
     if name == "dose":
         return dose_study.run(data, out, minutes, device, only)
     if name == "few_labels":

@@ -67,12 +67,13 @@ def _reason(error: RuntimeError) -> str:
     )
 
 
-def read_stored(path, wrong: str) -> sitk.Image:
+def read_stored(path, wrong: str, tell=None) -> sitk.Image:
     """An image file as it is stored: with its own pixel type, and unlike `read` one that holds a single value, too.
+    `tell`: see `read`.
 
     Raises `InputError` as `read` does, or with the text `wrong` where it cannot be read.
     """
-    return _read_file(Path(path), wrong)
+    return _read_file(Path(path), wrong, tell=tell)
 
 
 def check(image: sitk.Image, name: str, padded: bool = False) -> sitk.Image:

@@ -56,7 +56,7 @@ class Structure:
     role: str = ""
 
 
-def read(given, name: str = "the structures", empty: bool = False) -> dict[str, Structure]:
+def read(given, name: str = "the structures", empty: bool = False, tell=None) -> dict[str, Structure]:
     """Structures of a patient, by name. An RTSTRUCT is read by `rtuncertainty.dicom.structure_input`.
 
     Names of a label image are in FILE.json beside it ({name: value}, for FILE.nii.gz), else "label 1", "label 2", …
@@ -66,6 +66,7 @@ def read(given, name: str = "the structures", empty: bool = False) -> dict[str, 
         given: a `.seg.nrrd` file, a label image (path or `SimpleITK.Image`), or a dict {name: mask}.
         name: what messages call it.
         empty: whether structures without a voxel will do.
+        tell: called with notes on what the file leaves open.
 
     Returns:
         {name: structure}, masks on one grid.
@@ -76,7 +77,7 @@ def read(given, name: str = "the structures", empty: bool = False) -> dict[str, 
     if isinstance(given, dict):
         found = {n: Structure(n, _binary(m), COLORS[i % len(COLORS)]) for i, (n, m) in enumerate(given.items())}
     else:
-        image, name = (given, name) if isinstance(given, sitk.Image) else (_open(given), str(given))
+        image, name = (given, name) if isinstance(given, sitk.Image) else (_open(given, tell), str(given))
         if image.GetDimension() != 3 or "float" in image.GetPixelIDTypeAsString():
             raise InputError(
                 f"{name}: is no segmentation: it has {image.GetDimension()} dimensions of "
@@ -120,11 +121,12 @@ def _binary(mask: sitk.Image) -> sitk.Image:
     return sitk.NotEqual(mask, 0)
 
 
-def _open(path) -> sitk.Image:
+def _open(path, tell=None) -> sitk.Image:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; give a .seg.nrrd file, a label image or an RTSTRUCT.")
-    return image_io.read_stored(path, f"{path}: cannot be read as a segmentation; it is damaged or no image file.")
+    wrong = f"{path}: cannot be read as a segmentation; it is damaged or no image file."
+    return image_io.read_stored(path, wrong, tell)
 
 
 def _segments(image: sitk.Image, file: str) -> dict[str, Structure]:

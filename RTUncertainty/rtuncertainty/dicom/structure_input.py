@@ -54,7 +54,7 @@ def read(
         InputError: the file cannot be read, or holds no structures.
     """
     if isinstance(given, (dict, sitk.Image)) or not may_hold_dicom(given):
-        return structure_set.read(given, name, empty)
+        return structure_set.read(given, name, empty, tell)
     require_pydicom("an RTSTRUCT")
     from .rtstruct_read import read_structures
 

@@ -33,7 +33,7 @@ def read(path, tell=None, thickness_mm: float | None = None, frame: str = "") ->
         InputError: a file that holds no structures.
     """
     if not may_hold_dicom(path):
-        return {name: MaskRegion(s.mask) for name, s in structure_set.read(path).items()}
+        return {name: MaskRegion(s.mask) for name, s in structure_set.read(path, tell=tell).items()}
     require_pydicom("an RTSTRUCT")
     from ..dicom import rtstruct_file
 

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,7 +18,8 @@ from ..core.events import CancelToken, Progress
 from ..core.geometry import bounding_box
 from ..core.options import require_sampling
 from ..core.structures import tidy_labels
-from ..uncertainty import edge, flags, hu_calibration, volume_assessment, volumes
+from ..uncertainty import edge, flags, hu_calibration, volume_assessment, volume_calibration, volumes
+from ..uncertainty.cross_conformal import Told
 from . import preprocess
 
 LEVEL = 0.9
@@ -138,7 +140,7 @@ def predict(
         compatibility.require_reference(ct, ct_name)
         geometry.require_overlap(mr, ct, name, ct_name)
 
-    from ..sampling import inference  # torch is needed from here on
+    from ..sampling import folds, inference  # torch is needed from here on
 
     where = inference.choose_device(device)
     card, networks = bundles.load(card["folder"], where)
@@ -162,10 +164,15 @@ def predict(
     box = bounding_box(sitk.GetArrayViewFromImage(ready.body) > 0)
     volume = sitk.GetArrayViewFromImage(ready.image)
     cropped = np.ascontiguousarray(volume[box])
-    statistics, used, tile = inference.run(networks, cropped, samples, seed, where, progress)
+    asked = (card["calibration"].get("volumes") or {}).get("method") == volume_calibration.CV_PLUS
+    statistics, used, tile, members = folds.run(
+        networks, cropped, samples, seed, where, progress, partial(_told, box, ready, card) if asked else None
+    )
 
     progress.stage("assemble", 0.0, "Assembling the images")
     result = _assemble(statistics, box, ready, mr, card, progress)
+    if members:
+        result["assessed"] = [replace(a, members=of) for a, of in zip(result["assessed"], zip(*members))]
     field_of_view = sitk.GetArrayViewFromImage(mr) != (AIR if of_ct else 0)
     labels = sitk.GetArrayViewFromImage(result["structures"])
     found, raised = _tables(result, labels, field_of_view, card, raised)
@@ -190,7 +197,11 @@ def predict(
         measured=result.get("measured"),
         seconds=progress.seconds,
         options={
-            "samples": samples + samples % 2 if "synct" in card["outputs"] else samples,
+            "samples": sum(folds.shares(networks, samples))
+            if len(networks) > 1
+            else samples + samples % 2
+            if "synct" in card["outputs"]
+            else samples,
             "seed": seed,
             "device": device,
             "bias_field": bias_field,
@@ -207,6 +218,30 @@ def _image(given, fallback: str, padded: bool = False, tell=None) -> tuple[sitk.
     if isinstance(given, sitk.Image):
         return image_io.check(given, fallback, padded), fallback
     return image_io.read(given, padded, tell), str(given)
+
+
+def _told(box, ready, card, statistics) -> list[Told]:
+    """What one checkpoint says of each structure, on the network's grid, where the calibration was made."""
+    import torch
+
+    from ..networks.uncertainty import entropy
+
+    body = sitk.GetArrayViewFromImage(ready.body)[box] > 0
+    mean, variance = (v.numpy().swapaxes(0, 1) for v in (statistics.probability, statistics.probability_variance))
+    structures, ml = card["outputs"]["structures"], float(np.prod(ready.image.GetSpacing())) / 1000
+    best = np.array([0, *(s["label"] for s in structures)], np.uint8)[np.where(body, mean.argmax(0), 0)]
+    labels, total_entropy = (
+        tidy_labels(best, structures, ml),
+        entropy(torch.from_numpy(mean.copy())[None])[0, 0].numpy(),
+    )
+    found, spacing = [], ready.image.GetSpacing()
+    for k, s in enumerate(structures[: len(mean) - 1], 1):
+        p = mean[k].clip(0, 1) * body
+        inside = volumes.probability_of_being_inside(p, variance[k].clip(0) * body)
+        found.append(
+            volume_assessment.told(s["name"], inside, p, labels == s["label"], total_entropy, spacing, s.get("rule"))
+        )
+    return found
 
 
 def _assemble(statistics, box, ready, mr, card, progress) -> dict:

@@ -12,6 +12,8 @@ from ..core import surfaces
 # where a card says nothing: what clinics correct (3 mm) and what they redraw
 LIMITS = {"amber": {"msd_mm": 1.5, "dice": 0.80, "sd_mm": 1.5}, "red": {"msd_mm": 3.0, "dice": 0.65, "sd_mm": 3.0}}
 LIGHTS = ("green", "amber", "red")
+# of what two observers differ by in a structure, where a card says it (`calibration.observers`)
+TIMES_OBSERVERS = {"amber": 2.0, "red": 3.0}
 
 
 @dataclass
@@ -33,20 +35,32 @@ class Agreement:
     reason: str
 
 
-def limits_of(card: dict) -> dict:
+def limits_of(card: dict, structure: str = "") -> dict:
     """The limits of green, amber and red of a model.
 
     Args:
         card: its validated limits (`calibration.lights`) come before its own (`outputs.deformation.limits`), these
-            before the fixed ones.
+            before `TIMES_OBSERVERS` what two observers differ by in the structure, these before the fixed ones. A
+            surface distance below the fixed limit is never asked for: voxels do not show it.
+        structure: the model's name of it; "": none that observers drew.
 
     Returns:
         As `LIMITS`.
     """
+    people = (card["calibration"].get("observers") or {}).get(structure)
+    scale: dict[str, dict[str, float]] = {}
+    for level, times in TIMES_OBSERVERS.items():
+        if not people:
+            break
+        distance = max(times * people["msd_mm"], LIMITS[level]["msd_mm"])
+        scale[level] = {"dice": 1 - times * (1 - people["dice"]), "msd_mm": distance}
     given = card["outputs"]["deformation"].get("limits") or {}
     validated = card["calibration"].get("lights") or {}
     return {
-        level: fixed | given.get(level, {}) | {name: e["threshold"] for name, e in validated.get(level, {}).items()}
+        level: fixed
+        | scale.get(level, {})
+        | given.get(level, {})
+        | {name: e["threshold"] for name, e in validated.get(level, {}).items()}
         for level, fixed in LIMITS.items()
     }
 

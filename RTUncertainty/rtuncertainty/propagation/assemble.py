@@ -168,7 +168,7 @@ def contours(
         )
         sd, direct_sd, point, about = _spreads(found, pair, name, organ, organs, mm2, card)
         otherwise = None if point is None else round(daily.TransformPhysicalPointToContinuousIndex(point)[2])
-        agreement = judge(kept, direct, daily.GetSpacing(), sd, otherwise, limits_of(card))
+        agreement = judge(kept, direct, daily.GetSpacing(), sd, otherwise, limits_of(card, organ or ""))
         if failures:
             agreement = replace(agreement, light="red", reason="; ".join(failures))
         planning_ml = float(sitk.GetArrayViewFromImage(s.mask).astype(bool).sum()) * plan_ml

@@ -2,8 +2,8 @@
 
 A global search in both directions (`deformation.discrete`), instance optimisation from there (`deformation.instance`),
 each direction the other's inverse. What it is unsure of is what the disagreement shows: of the two directions, of the
-features, and of samples that begin elsewhere and see only some of the features. Disagreement is no error: the card's
-calibration, on simulated days whose deformation is known, turns one into the other.
+features, and of samples that begin elsewhere and see only some of the features. Disagreement is no error: a
+calibration in the card (`calibration.spread`) turns one into the other, and without one it is shown as it is.
 """
 
 from __future__ import annotations

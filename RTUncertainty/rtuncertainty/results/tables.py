@@ -192,10 +192,11 @@ def of_assessed(found: list[Assessed], card: dict) -> dict[str, list[dict[str, s
     for f in found:
         d, q = f.distribution, f.quality
         distribution += [
-            [f.name, f"{p:g}", rounded(v), rounded(c)] for p, v, c in zip(d.percentiles, d.ml, calibration.quantiles(d))
+            [f.name, f"{p:g}", rounded(v), rounded(c)]
+            for p, v, c in zip(d.percentiles, d.ml, calibration.quantiles(d, members=f.members))
         ]
         for level in LEVELS:
-            i = calibration.interval(d, level)
+            i = calibration.interval(d, level, members=f.members)
             flat = i.note == volume_calibration.NEVER_CALIBRATED and d.ml[0] == d.ml[-1]
             note = i.note + "; the samples have no spread" * flat
             intervals.append([f.name, f"{level:g}", *map(rounded, i.shown), yes(i.calibrated), i.cases, note])

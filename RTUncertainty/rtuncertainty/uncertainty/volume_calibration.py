@@ -20,6 +20,8 @@ conformal_scaled: the same with a margin in units of the distribution's own widt
 those of which it was sure (CQR-m of Kivaranovic 2020, CQR-r of Sesia & Candès 2020, whom it did not help; here it
 does). The promise is the same.
 
+cv_plus: of a bundle of several folds, see `cross_conformal`; what a card says of its promise is `GUARANTEE`.
+
 Where the card knows which volumes of a structure patients have (`usual`: the least and the most that training patients
 had), the part of a margin that lies beyond them counts for `PACE` only: nobody's mandible holds 600 ml. The intervals
 of a level still grow with the margin without end, so the promise holds as before (nested conformal prediction, Gupta,
@@ -31,20 +33,30 @@ Training's side, the fit, is training/calibration/volumes.py.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
+from . import cross_conformal
+from .cross_conformal import OFFSET_ML, Told
 from .volume_distribution import VolumeDistribution
 
+CV_PLUS = "cv_plus"
 METHODS = ("log_affine", "conformal", "conformal_scaled")
 # those that promise their level whatever the network
 CONFORMAL = METHODS[1:]
+GUARANTEE = {
+    **dict.fromkeys(
+        CONFORMAL, "holds a new patient's volume with at least the promised probability, if patients are exchangeable"
+    ),
+    CV_PLUS: "CV+ (Barber 2021; Vovk 2015): an interval of 1 − α holds a new patient's volume with a probability of at "
+    "least 1 − 2α − √(2/patients), and of about 1 − α in practice, if patients are exchangeable",
+}
 POOLED = "pooled"
 NEVER_CALIBRATED = "this model's volumes were never calibrated"
-# c above, ml
-OFFSET_ML = 0.01
 # how far an end moves beyond what training patients had, over how far it moves elsewhere
 PACE = 0.2
 # what a margin of conformal_scaled is multiplied with at least and at most, in x: nobody is surer of a volume than of
@@ -152,6 +164,11 @@ def patients_needed(level: float) -> int:
     return math.ceil(level / (1 - level) - 1e-9)
 
 
+def needed(method: str, level: float) -> int:
+    """`patients_needed` of a method's interval; each end of cv_plus is a quantile of its own."""
+    return patients_needed((1 + level) / 2 if method == CV_PLUS else level)
+
+
 def limits(usual: dict[str, tuple[float, float]], structure: str, median_ml: float) -> tuple[float, float]:
     """The least and the most that a structure's volume is known to be.
 
@@ -172,31 +189,46 @@ def limits(usual: dict[str, tuple[float, float]], structure: str, median_ml: flo
 @dataclass(frozen=True)
 class Group:
     """The fit for one structure, or for all: log_affine has `shift` and `scale`, the conformal ones have `margins` by
-    level, in x or in units of `own_width`."""
+    level, in x or in units of `own_width`; cv_plus the `scores` by checkpoint and patient (`cross_conformal`)."""
 
     cases: int
     patients: int
     shift: float = 0.0
     scale: float = 1.0
     margins: dict[float, float] = field(default_factory=dict)
+    scores: list[list[list[float]]] = field(default_factory=list)
+
+    @cached_property
+    def rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The scores as `cross_conformal.interval` takes them."""
+        return cross_conformal.flattened(self.scores)
 
 
 @dataclass(frozen=True)
 class VolumeCalibration:
-    """`method`: "none" or one of `METHODS`; `groups`: fits by structure, and "pooled" for those without their own;
-    `usual`: (least, most) ml that training patients had, by structure, which the conformal methods use."""
+    """`method`: "none", one of `METHODS` or `CV_PLUS`; `groups`: fits by structure, and "pooled" for the others;
+    `usual`: (least, most) ml that training patients had, by structure, which the conformal methods use; `unit`: of
+    cv_plus, what scales its scores.
+    """
 
     method: str = "none"
     groups: dict[str, Group] = field(default_factory=dict)
     usual: dict[str, tuple[float, float]] = field(default_factory=dict)
+    unit: str = "none"
 
     def group(self, structure: str) -> Group | None:
         """The fit that serves a structure."""
         return self.groups.get(structure, self.groups.get(POOLED)) if self.method != "none" else None
 
-    def interval(self, distribution: VolumeDistribution, level: float, structure: str | None = None) -> Interval:
+    def interval(
+        self,
+        distribution: VolumeDistribution,
+        level: float,
+        structure: str | None = None,
+        members: Sequence[Told] = (),
+    ) -> Interval:
         """The interval of `level` (0 to 1), calibrated as far as the validation cases allow, which `note` says where
-        they do not.
+        they do not. `members`: what each checkpoint says, for cv_plus; by default all say `distribution`.
 
         Intervals of a higher level hold those of a lower one. A structure that was not found (a shown volume of 0)
         keeps the network's own: validation cases with a volume say nothing of it, and ratios to 0 nothing at all.
@@ -209,13 +241,15 @@ class VolumeCalibration:
                 0,
                 NEVER_CALIBRATED if group is None else "it was not found, so nothing is calibrated",
             )
-        enough = group.patients >= patients_needed(level)
+        least = needed(self.method, level)
+        enough = group.patients >= least
         note = (
             ""
             if enough
-            else f"too few cases for {100 * level:g} %: it takes {patients_needed(level)} patients, there are "
-            f"{group.patients}"
+            else f"too few cases for {100 * level:g} %: it takes {least} patients, there are {group.patients}"
         )
+        if self.method == CV_PLUS:
+            return Interval(*self._cv_plus(distribution, level, group, members), enough, group.cases, note)
         lower, upper = (
             self._log_affine(distribution, level, group)
             if self.method == "log_affine"
@@ -228,15 +262,32 @@ class VolumeCalibration:
         )
         return Interval(lower, upper, enough, group.cases, note)
 
-    def quantiles(self, distribution: VolumeDistribution, structure: str | None = None) -> list[float | None]:
+    def quantiles(
+        self, distribution: VolumeDistribution, structure: str | None = None, members: Sequence[Told] = ()
+    ) -> list[float | None]:
         """The calibrated volumes (ml) at the distribution's percentiles: ends of intervals. None where it is not
-        calibrated so far out.
+        calibrated so far out. `members`: see `interval`.
         """
         group, out = self.group(structure or distribution.organ or distribution.structure), []
         for q in distribution.percentiles:
-            found = self.interval(distribution, abs(2 * q - 100) / 100, structure)
+            found = self.interval(distribution, abs(2 * q - 100) / 100, structure, members)
             out.append(None if group is None or not found.calibrated else found.lower if q < 50 else found.upper)
         return out
+
+    def _cv_plus(self, distribution, level, group, members) -> tuple[float, float]:
+        """The shown contour's volume is always inside; beyond what the patients allow the network's own interval."""
+        if level <= 0:
+            return distribution.volume_ml, distribution.volume_ml
+        # a checkpoint that found nothing says nothing of how much there is, and all together stand for it
+        told = [m if m.distribution.volume_ml > 0 else Told(distribution) for m in members]
+        if len(told) != len(group.scores):
+            told = told[:1] if len(told) == 1 else [Told(distribution)]
+        low, high = cross_conformal.interval(told, group.rows, self.unit, level)
+        own = distribution.interval(level)
+        return (
+            min(low if group.patients >= needed(CV_PLUS, level) else own[0], distribution.volume_ml),
+            max(high if group.patients >= needed(CV_PLUS, level) else own[1], distribution.volume_ml),
+        )
 
     @staticmethod
     def _log_affine(distribution, level, group):
@@ -282,18 +333,28 @@ class VolumeCalibration:
             groups[name] = {"cases": g.cases, "patients": g.patients} | (
                 {"shift": round(g.shift, 6), "scale": round(g.scale, 6)}
                 if self.method == "log_affine"
+                else {"scores": [[[round(v, 4) for v in rows] for rows in fold] for fold in g.scores]}
+                if self.method == CV_PLUS
                 else {"margins": {f"{k:g}": round(v, 6) for k, v in sorted(g.margins.items())}}
             )
         whole = every or Group(
             sum(g.cases for g in self.groups.values()), max(g.patients for g in self.groups.values())
         )
-        return {
-            "method": self.method,
-            "cases": whole.cases,
-            "patients": whole.patients,
-            "per": own or POOLED,
-            "groups": groups,
-        } | ({"usual_ml": {name: list(ends) for name, ends in self.usual.items()}} if self.usual else {})
+        return (
+            {
+                "method": self.method,
+                "cases": whole.cases,
+                "patients": whole.patients,
+                "per": own or POOLED,
+                "groups": groups,
+            }
+            | ({"usual_ml": {name: list(ends) for name, ends in self.usual.items()}} if self.usual else {})
+            | self._said()
+        )
+
+    def _said(self) -> dict:
+        """Of cv_plus, whose promise is another one than the level."""
+        return {"unit": self.unit, "guarantee": GUARANTEE[CV_PLUS]} if self.method == CV_PLUS else {}
 
 
 def of_card(card: dict) -> VolumeCalibration:
@@ -311,12 +372,12 @@ def of_card(card: dict) -> VolumeCalibration:
     stored = card["calibration"].get("volumes")
     if not stored:
         return VolumeCalibration()
-    if stored.get("method") not in METHODS:
+    if stored.get("method") not in (*METHODS, CV_PLUS):
         from ..core.errors import InputError
 
         raise InputError(
             f"{card.get('name', 'the card')}: calibration of volumes by '{stored.get('method')}' is unknown; known are "
-            f"{', '.join(METHODS)}."
+            f"{', '.join((*METHODS, CV_PLUS))}."
         )
     groups = {
         name: Group(
@@ -325,9 +386,13 @@ def of_card(card: dict) -> VolumeCalibration:
             g.get("shift", 0.0),
             g.get("scale", 1.0),
             {float(k): v for k, v in g.get("margins", {}).items()},
+            g.get("scores", []),
         )
         for name, g in stored["groups"].items()
     }
     return VolumeCalibration(
-        stored["method"], groups, {name: tuple(ends) for name, ends in stored.get("usual_ml", {}).items()}
+        stored["method"],
+        groups,
+        {name: tuple(ends) for name, ends in stored.get("usual_ml", {}).items()},
+        stored.get("unit", "none"),
     )

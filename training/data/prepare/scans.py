@@ -314,9 +314,8 @@ def _fingerprint(source: ScanSource) -> str:
     description = [
         (str(p), Path(p).stat().st_size, Path(p).stat().st_mtime_ns) for p in files if isinstance(p, (str, Path))
     ]
-    if source.rules:
-        description = [description, [str(r) for r in source.rules]]
-    return hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]
+    said = [description, [str(r) for r in source.rules]] if source.rules else description
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
 def prepared(source: ScanSource, rule, options: dict) -> tuple[scan.Scan, list[Finding], dict]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -39,7 +40,8 @@ from ...core import provenance
 from ...core.files import replace_text
 from ...data import scan
 from ...data.prepare import scans
-from ...evaluation import few_labels
+from ...evaluation import few_labels, kept
+from ...run import joined
 from ..volumes import noise
 
 STEPS = {"noise": (0.1, 0.2, 0.4), "blur": (2.0, 4.0)}
@@ -80,20 +82,21 @@ class QualityRow:
 
 def run(
     prepared: Path,
-    run_folder: Path,
+    run_folder: Path | Sequence[Path],
     model: Path,
     out: Path,
     samples: int = few_labels.SAMPLES,
     device: str = "auto",
     steps=None,
     unseen: bool = False,
+    until: float | None = None,
 ) -> Path:
     """Contours of the bundle `model` of `run_folder` on that run's validation scans, as they are and in all `steps`;
     `out`/quality.json.
 
     What was found before for these weights and samples is kept.
     """
-    card, (network, *_) = bundle.load(model, choose_device(device))
+    card, built = bundle.load(model, choose_device(device))
     steps, file = STEPS if steps is None else steps, out / "quality.json"
     mark = {
         "format": 1,
@@ -106,13 +109,23 @@ def run(
         return file
     patients = {r["case"]: r.get("patient") or r["case"] for r in scans.rows_in_order(prepared / "prepare.csv")}
     rows = []
-    names = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["validation"]
-    provenance.require_unseen(card, prepared, names, unseen)
+    names = joined.sides(run_folder).validation
+    scored = provenance.require_unseen(card, prepared, names, unseen)
+    store = kept.Kept(out / "worse", {k: mark[k] for k in ("weights_sha256", "samples", "steps")}, until)
     for number, name in enumerate(names):
-        case = scan.load(prepared / "scans" / f"{name}.npz")
-        for kind, amount in [(AS_IT_IS, 0.0), *((k, a) for k, amounts in steps.items() for a in amounts)]:
-            worse = degraded(case, kind, amount, card["input"]["normalisation"], number)
-            rows.append(_row(network, card, worse, patients[name], kind, amount, samples, number))
+
+        def found_of(name=name, number=number):
+            case, networks = scan.load(prepared / "scans" / f"{name}.npz"), provenance.may_score(built, scored, name)
+            mine = []
+            for kind, amount in [(AS_IT_IS, 0.0), *((k, a) for k, amounts in steps.items() for a in amounts)]:
+                worse = degraded(case, kind, amount, card["input"]["normalisation"], number)
+                mine.append(asdict(_row(networks, card, worse, patients[name], kind, amount, samples, number)))
+            return {"rows": mine}, {}
+
+        plain, _ = store.of(name, found_of, seed=number, hashes=scored["scored"][name])
+        for r in plain["rows"]:
+            volume = VolumeRow(**{**r["volume"], "ml": tuple(r["volume"]["ml"]), **provenance.fold_of(scored, name)})
+            rows.append(QualityRow(**{**r, "volume": volume}))
         print(
             f"{name}: Dice {rows[-1 - sum(map(len, steps.values()))].summary['dice']:.3f}, made worse "
             + ", ".join(f"{r.summary['dice']:.3f}" for r in rows if r.case == name and not r.clean),

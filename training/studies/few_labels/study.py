@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ...data import scan
 from ...data.prepare import input_statistics, left_atrium, scans
 from ...evaluation import few_labels
 from ...methods.hasan2021 import feed
-from ...run import budgeted, export
+from ...run import budgeted, export, joined
 from ...run import card as cards
 from . import quality as few_labels_quality
 from . import tables
@@ -112,14 +113,14 @@ def run(
     started = time.monotonic()
     budget = budget or budgeted.budget_for(FOLDER, device)
     how = (yaml.safe_load(budget.read_text(encoding="utf-8")) or {}).get("evaluation", {})
-    prepared = _prepared(data, out, how.get("spacing"))
+    prepared = prepared_in(data, out, how.get("spacing"))
     runs, shipped = runs_of(prepared)
     budgeted.require_known(only, runs)
     if runs is not RUNS and only and len(only) == 1:
         shipped = only[0]
     configs = {n: _config(out, n, r) for n, r in runs.items()}
     until = None if minutes is None else started + 60 * minutes * (1 - RESERVE)
-    card = _card(out, prepared)  # before the training: it may be still to be filled in
+    card = card_of(out, prepared)  # before the training: it may be still to be filled in
     chosen = only or [n for n, r in runs.items() if not r.part_of]
     budgeted.train_left({n: configs[n] for n in chosen}, prepared, out, budget, device, until)
     files, quality = {}, {}
@@ -154,28 +155,40 @@ def run(
 
 
 def evaluate_one(
-    prepared: Path, run_folder: Path, model: Path, out: Path, samples: int, device: str, unseen: bool = False
+    prepared: Path,
+    run_folder: Path | Sequence[Path],
+    model: Path,
+    out: Path,
+    samples: int,
+    device: str,
+    unseen: bool = False,
+    until: float | None = None,
 ) -> Path:
-    """Score one bundle, of whatever run; returns the folder with rows.json, quality.json, evaluation.json (for
-    `export`) and few_labels.md.
+    """Score one bundle, of whatever run or of the folds of a study (`joined.runs`); returns the folder with
+    rows.json, quality.json, evaluation.json (for `export`) and few_labels.md.
     """
-    rows = few_labels.run(prepared, run_folder, model, out, samples=samples, device=device, unseen=unseen)
-    quality = few_labels_quality.run(prepared, run_folder, model, out, samples, device, unseen=unseen)
+    rows = few_labels.run(prepared, run_folder, model, out, samples=samples, device=device, unseen=unseen, until=until)
+    quality = few_labels_quality.run(prepared, run_folder, model, out, samples, device, unseen=unseen, until=until)
     tables.for_card(rows, out / "evaluation.json", quality, _statistics(prepared, run_folder))
     found = json.loads(rows.read_text(encoding="utf-8"))
     one = Run("", found["network"], found["labelled"], model.name)
     return tables.write(
-        {model.name: rows}, {model.name: one}, out, budgeted.hardware(run_folder), {model.name: quality}
+        {model.name: rows},
+        {model.name: one},
+        out,
+        budgeted.hardware(joined.runs(run_folder)[0]),
+        {model.name: quality},
     )
 
 
-def _statistics(prepared: Path, run_folder: Path) -> dict | None:
+def _statistics(prepared: Path, run_folder: Path | Sequence[Path]) -> dict | None:
     """What images a run was trained on, for its card."""
-    names = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["training"]
+    names = joined.sides(run_folder).training
     return input_statistics.of_scans(scan.load(prepared / "scans" / f"{n}.npz") for n in names)
 
 
-def _prepared(data: Path | None, out: Path, spacing: float | None) -> Path:
+def prepared_in(data: Path | None, out: Path, spacing: float | None) -> Path:
+    """What `left_atrium` or `scans` wrote: `data`, or made of it in `out`."""
     if data is None:
         raise SystemExit(
             "--data is missing: give the folder of the scans, or what 'python -m training scans' or left_atrium wrote."
@@ -186,7 +199,7 @@ def _prepared(data: Path | None, out: Path, spacing: float | None) -> Path:
     return out / "prepared"
 
 
-def _card(out: Path, prepared: Path) -> Path:
+def card_of(out: Path, prepared: Path) -> Path:
     """The challenge's card with the spacing of the prepared scans, or a hospital's own (`run.card`), written
     into `out`. Raises `SystemExit` where that is still to be filled in.
     """

@@ -244,8 +244,11 @@ def for_card(file: Path, out: Path, quality: Path | None = None, statistics: dic
         | {
             "weights_sha256": found["weights_sha256"],
             "accuracy": {
-                "cases": f"{len(cases)} validation scans of the {where} on voxels of {found['spacing_mm'][0]:.3g} mm, "
-                + provenance.none_trained_on(found)
+                "cases": provenance.described(
+                    len(cases),
+                    f"validation scans of the {where} on voxels of {found['spacing_mm'][0]:.3g} mm",
+                    found,
+                )
                 + ("; cropped around the atrium" if challenge else ""),
                 "n": len(cases),
                 "table": shown,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from ...data import organ_case
 from ...data.prepare import input_statistics, organs
 from ...evaluation import organs as volume_evaluation
 from ...evaluation.comparison import tables
-from ...run import budgeted, common_start, export
+from ...run import budgeted, common_start, export, joined
 from . import noise as noise_experiment
 from . import tables as volume_tables
 
@@ -70,7 +71,7 @@ def run(
     budget = budget or budgeted.budget_for(FOLDER, device)
     how = (yaml.safe_load(budget.read_text(encoding="utf-8")) or {}).get("evaluation", {})
     noise_patients = how.pop("noise_patients", NOISE_PATIENTS)
-    prepared = _prepared(data, out)
+    prepared = prepared_in(data, out)
     until = None if minutes is None else started + 60 * minutes * (1 - RESERVE)
     common = common_start.run(budget, SHIPPED, prepared, out, CARD, device, until)
     configs = {n: _config(out, n, common) for n in TITLES}
@@ -119,14 +120,21 @@ def run(
 
 
 def evaluate_one(
-    prepared: Path, run_folder: Path, model: Path, out: Path, samples: int, device: str, unseen: bool = False
+    prepared: Path,
+    run_folder: Path | Sequence[Path],
+    model: Path,
+    out: Path,
+    samples: int,
+    device: str,
+    unseen: bool = False,
+    until: float | None = None,
 ) -> Path:
-    """Score one bundle, of whatever run; returns the folder with rows.json, evaluation.json (for `export`) and
-    organs.md.
+    """Score one bundle, of whatever run or of the folds of a study (`joined.runs`); returns the folder with
+    rows.json, evaluation.json (for `export`) and organs.md.
     """
-    rows = volume_evaluation.run(prepared, run_folder, model, out, samples, device, unseen)
+    rows = volume_evaluation.run(prepared, run_folder, model, out, samples, device, unseen, until)
     for_card(rows, prepared, run_folder, out / "evaluation.json")
-    return write({model.name: rows}, out, budgeted.hardware(run_folder))
+    return write({model.name: rows}, out, budgeted.hardware(joined.runs(run_folder)[0]))
 
 
 def calibrated(
@@ -169,7 +177,8 @@ def _noise(prepared: Path, out: Path, bundle: Path, patients: int, samples: int,
     return found
 
 
-def _prepared(data: Path | None, out: Path) -> Path:
+def prepared_in(data: Path | None, out: Path) -> Path:
+    """What `organs` wrote: `data`, or made of it in `out`."""
     if data is None:
         raise SystemExit(
             "--data is missing: give the folder of the planning CTs, or what 'python -m training organs' wrote."
@@ -226,7 +235,7 @@ def write(files: dict[str, Path], results: Path, hardware: str) -> Path:
     return results
 
 
-def for_card(file: Path, prepared: Path, run_folder: Path, out: Path) -> Path:
+def for_card(file: Path, prepared: Path, run_folder: Path | Sequence[Path], out: Path) -> Path:
     """evaluation.json for `export`: the accuracy of each organ, the calibration, and what images were trained on.
 
     `file`: rows.json of the run in `run_folder`, which was trained on scans of `prepared`.
@@ -244,13 +253,13 @@ def for_card(file: Path, prepared: Path, run_folder: Path, out: Path) -> Path:
     made = provenance.training_entry(found) | {
         "weights_sha256": found["weights_sha256"],
         "accuracy": {
-            "cases": f"{len(cases)} validation patients of the same collection, {provenance.none_trained_on(found)}",
+            "cases": provenance.described(len(cases), "validation patients of the same collection", found),
             "n": len(cases),
             "table": table,
         },
         "calibration": {"synct": None, "volumes": None},
     }
-    names = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["training"]
+    names = joined.sides(run_folder).training
     made["input_statistics"] = input_statistics.of_organs(
         organ_case.load(prepared / "cases" / f"{n}.npz") for n in names
     )

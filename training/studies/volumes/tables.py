@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rtuncertainty.uncertainty.volume_calibration import CV_PLUS
 from rtuncertainty.uncertainty.volume_calibration import METHODS as CALIBRATIONS
 
 from ...calibration import quality, volume_card, volume_coverage, volume_ranges
@@ -22,6 +23,7 @@ METHODS = {
     "log_affine": "affine in log-volume",
     "conformal": "conformal",
     "conformal_scaled": "conformal, scaled",
+    "cv_plus": "CV+",
     "uninformed": "no image seen",
 }
 SHOWN = (0.5, 0.8, 0.9, 0.95)
@@ -30,6 +32,7 @@ STYLES = {
     "log_affine": (COLOURS[0], "-"),
     "conformal": (COLOURS[1], "-"),
     "conformal_scaled": (COLOURS[2], "-"),
+    "cv_plus": (COLOURS[3], "-"),
     "uninformed": ("#222222", "--"),
 }
 NOISE = {
@@ -97,6 +100,14 @@ def write(
         "## How wide are they?",
         width_table(found),
         _picture("width.png"),
+        "### Interval score",
+        "Width and what the truth lies outside of the interval, over the true volume, mean over structures (Gneiting & "
+        "Raftery 2007, Eq. 43): smaller is better, and neither a wide nor a wrong interval wins.",
+        score_table(found),
+        "### From patient to patient",
+        "Of each patient the share of his structures whose 90 % interval holds the truth. An SD much above that of "
+        "chance says that some patients are wrong throughout.",
+        patient_table(found),
         "## Where truths lie in the distributions",
         "A tenth of the truths in each bar is a distribution that is right; heaps at both ends are one that is too "
         "sure.",
@@ -177,6 +188,7 @@ def coverage_table(found: dict[str, dict[str, dict[str, Coverage]]]) -> str:
 
 def structure_table(found) -> str:
     """Coverage and width at 90 % of every structure."""
+    titles = {m: t for m, t in METHODS.items() if any(m in methods for methods in found.values())}
     body = [
         [
             network,
@@ -186,7 +198,7 @@ def structure_table(found) -> str:
                 f"{_percent(m[structure].coverage[0.9])}, {_number(m[structure].width[0.9])}"
                 if m is not None and structure in m and m[structure].n
                 else "–"
-                for m in map(methods.get, METHODS)
+                for m in map(methods.get, titles)
             ),
         ]
         for network, methods in found.items()
@@ -194,7 +206,7 @@ def structure_table(found) -> str:
         if structure != ALL
     ]
     return tables.markdown(
-        ["network", "structure", "n", *(f"{title}: within, width" for title in METHODS.values())], body
+        ["network", "structure", "n", *(f"{title}: within, width" for title in titles.values())], body
     )
 
 
@@ -207,6 +219,30 @@ def width_table(found) -> str:
         if c[ALL].n
     ]
     return tables.markdown(["network", "interval", *(f"width at {100 * level:.0f} %" for level in SHOWN)], body)
+
+
+def score_table(found) -> str:
+    """Mean interval score over the true volume at the levels SHOWN."""
+    body = [
+        [network, METHODS[method], *(_number(c[ALL].score[level]) for level in SHOWN)]
+        for network, methods in found.items()
+        for method, c in methods.items()
+        if c[ALL].n
+    ]
+    return tables.markdown(["network", "interval", *(f"score at {100 * level:.0f} %" for level in SHOWN)], body)
+
+
+def patient_table(found) -> str:
+    """Mean, SD and least of the patients' coverage at 90 %, beside the SD of independent structures."""
+    body = []
+    for network, methods in found.items():
+        for method, c in methods.items():
+            if c[ALL].n:
+                share, every = np.array(c[ALL].by_patient), c[ALL].coverage[0.9]
+                chance = math.sqrt(every * (1 - every) * c[ALL].patients / c[ALL].n)
+                cells = (_percent(share.mean()), _percent(share.std()), _percent(chance), _percent(share.min()))
+                body.append([network, METHODS[method], str(c[ALL].patients), *cells])
+    return tables.markdown(["network", "interval", "patients", "mean", "SD", "SD by chance", "least"], body)
 
 
 def quality_table(networks: dict[str, list[VolumeRow]]) -> str:
@@ -323,11 +359,13 @@ def rows_csv(networks: dict[str, list[VolumeRow]]) -> str:
 
 
 def coverage_csv(found) -> str:
-    """network, interval, structure, n, level, observed coverage, median width over volume."""
+    """network, interval, structure, n, level, observed coverage, median width over volume, interval score over the
+    true volume.
+    """
     return tables.csv_text(
-        ["network", "interval", "structure", "n", "level", "coverage", "width"],
+        ["network", "interval", "structure", "n", "level", "coverage", "width", "score"],
         (
-            [network, method, structure, c.n, level, c.coverage[level], c.width[level]]
+            [network, method, structure, c.n, level, c.coverage[level], c.width[level], c.score[level]]
             for network, methods in found.items()
             for method, groups in methods.items()
             for structure, c in groups.items()
@@ -401,7 +439,7 @@ def pit_figure(found, path: Path) -> None:
     figure, axes = _panels(len(found))
     edges = np.linspace(0, 100, BINS + 1)
     for axis, (network, methods) in zip(axes, found.items()):
-        for method in ("none", *CALIBRATIONS):
+        for method in ("none", *CALIBRATIONS, CV_PLUS):
             if method in methods and methods[method][ALL].n:
                 axis.stairs(
                     100 * np.array(methods[method][ALL].pit),

@@ -211,7 +211,7 @@ def _slices(place: Path, files, headers):
         order, axes, step = slice_stack.ordered(*zip(*places))
     except ValueError as why:
         raise _no_volume(place, len(files), why) from None
-    require_scaling(place, headers, files)
+    require_scaling(headers, files)
     for file in files:
         if frames.is_short(file):
             raise InputError(f"{file} holds fewer pixels than it says; it is damaged, copy it again.")
@@ -249,7 +249,7 @@ def _place(header: dict[str, str]) -> tuple:
     )
 
 
-def require_scaling(place, headers, names) -> None:
+def require_scaling(headers, names) -> None:
     """Raise `InputError` unless what stored numbers mean is known: of a CT slope and intercept to HU, of others that
     all slices have them or none.
 

@@ -137,7 +137,7 @@ def read(place: Path, files):
         raise InputError(
             f"{place}: its {len(places)} frames make no volume: {why}; export one stack of one scan."
         ) from None
-    dicom_scan.require_scaling(place, heads, names)
+    dicom_scan.require_scaling(heads, names)
     slopes, intercepts = (
         np.array([float(h[k] or d) for h in heads])[order, None, None]
         for k, d in (("RescaleSlope", 1), ("RescaleIntercept", 0))
