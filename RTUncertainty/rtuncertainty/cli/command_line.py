@@ -12,7 +12,7 @@ from pathlib import Path
 from .. import __version__
 from ..core.errors import Cancelled, InputError, RTUncertaintyError
 from ..core.events import CancelToken, Progress
-from ..core.runtime import ends_with_its_reader, prepare
+from ..core.runtime import prepare
 from . import dose, output, plan
 from .output import say, say_event
 
