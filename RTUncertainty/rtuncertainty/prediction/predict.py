@@ -90,7 +90,9 @@ def predict(
     of_ct = card["input"].get("modality") == "CT"
     mr, name = _image(image, "the image", padded=not of_ct)
     if not of_ct and not image_io.looks_like_ct(mr):  # a CT given by mistake keeps its air, by which it is recognised
-        mr = preprocess.without_padding(mr)
+        mr = preprocess.without_padding(
+            mr, lambda value: progress.note(f"{name}: its background of {value:.0f} was taken for padding, as 0.")
+        )
     if "deformation" in card["outputs"]:
         raise InputError(
             f"model '{card['name']}' is for {card['task']}; choose one that makes a synthetic CT or structures, or use "
@@ -202,19 +204,21 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
     def image(array, outside=0.0, dtype=np.float32):
         return geometry.like(np.where(inside, array, outside), mr, dtype)
 
-    out: dict = {"body": body}
+    ml = float(np.prod(mr.GetSpacing())) / 1000
+    measured, doubtful, beyond = (
+        None if i is None else sitk.GetArrayFromImage(geometry.resample(i, mr, "nearest")) > 0
+        for i in (ready.measured, ready.doubtful, ready.not_measured)
+    )
+    missing = 0.0 if beyond is None else edge.beyond_cut(inside, beyond, mr.GetSpacing())
+    out: dict = {"body": body, "not_measured": beyond, "missing_ml": float(np.sum(missing, dtype=np.float64)) * ml}
     if "synct" in card["outputs"]:
-        measured, doubtful = (
-            None if i is None else sitk.GetArrayFromImage(geometry.resample(i, mr, "nearest")) > 0
-            for i in (ready.measured, ready.doubtful)
-        )
         measured = np.ones(inside.shape, bool) if measured is None else measured
-        q = edge.probability(inside, measured, mr.GetSpacing(), doubtful)
+        q = np.maximum(edge.probability(inside, measured, mr.GetSpacing(), doubtful), missing)
         out |= _synthetic_ct(statistics, card, on_input, mr, inside, q)
         out |= {
             "measured": measured,
             "certain": inside & (q <= edge.CERTAIN),
-            "doubtful_ml": 0.0 if doubtful is None else float(doubtful.sum() * np.prod(mr.GetSpacing()) / 1000),
+            "doubtful_ml": 0.0 if doubtful is None else float(doubtful.sum() * ml),
         }
     progress.stage("assemble", 0.5, "Assembling the structures")
     best, likeliest, doubt = np.zeros(inside.shape, np.uint8), None, np.zeros(inside.shape, np.float32)
@@ -231,7 +235,6 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
             np.maximum(likeliest, p, out=likeliest)
             out["probabilities"][name] = image(p)
     best[~inside] = 0
-    ml = float(np.prod(mr.GetSpacing())) / 1000
     out["structures"] = geometry.like(tidy_labels(best, card["outputs"]["structures"], ml), mr, np.uint8)
     out["entropy"] = image(doubt)
     out["mutual_information"] = image((doubt - on_input(statistics.expected_entropy[:, 0])).clip(0))
@@ -276,6 +279,10 @@ def _synthetic_ct(statistics, card, on_input, mr, inside, q) -> dict:
 
 def _tables(result, labels, field_of_view, card, raised):
     """Volumes with intervals and flags."""
+    outside = result["not_measured"]
+    if outside is not None:
+        voxel_ml = float(np.prod(result["body"].GetSpacing())) / 1000
+        raised += flags.of_not_measured(result["missing_ml"], float(outside.sum()) * voxel_ml)
     if "synct" in card["outputs"]:
         sd = sitk.GetArrayViewFromImage(result["predictive_sd"])
         raised += flags.of_synct(sd, result["certain"], card) + flags.of_edge(result["doubtful_ml"])
@@ -289,6 +296,7 @@ def _tables(result, labels, field_of_view, card, raised):
             assessed.quality,
             card,
             assessed.distribution.interval(LEVEL)[1],
+            outside,
         )
     return found, raised
 

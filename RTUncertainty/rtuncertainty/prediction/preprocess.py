@@ -9,8 +9,10 @@ import SimpleITK as sitk
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from ..core import geometry, image_io
+from ..bundles import background
+from ..core import geometry
 from ..core.errors import InputError
+from .not_measured import not_measured
 
 BIAS_FIELD = ("auto", "on", "off")
 # On MR that N4 had corrected before, a second N4 finds a field of strength 0.001 to 0.015; a plain surface-coil field
@@ -32,7 +34,8 @@ class Preprocessed:
     there.
 
     `doubtful`, uint8: what is left out of the body, but may be some; see `regions`. `measured`, uint8: the field of
-    view. Both None where all of the image is body or a CT.
+    view. `not_measured`, uint8: what lies beyond it where it cuts the body (`prediction.not_measured`), None where it
+    does not. All None where all of the image is body or a CT.
     """
 
     image: sitk.Image
@@ -42,25 +45,23 @@ class Preprocessed:
     sd: float
     doubtful: sitk.Image | None = None
     measured: sitk.Image | None = None
+    not_measured: sitk.Image | None = None
 
 
-def without_padding(image: sitk.Image) -> sitk.Image:
-    """An MR whose constant negative background (as -1, -2000 or -32768 outside of the field of view) is 0; others as
-    they are.
-
-    Background is the smallest value, if it is negative, reaches in from the border and makes up 1 % of the image, and
-    if what is left is not negative but for noise (1 %): an MR in z-scores has a meaning below zero.
+def without_padding(image: sitk.Image, on_bright=None) -> sitk.Image:
+    """An MR whose constant background outside of the field of view, negative or the type's largest value, is 0; others
+    as they are. See `bundles.background`. `on_bright(value)` is called where the latter was found.
     """
     array = sitk.GetArrayFromImage(image)
-    lowest = array.min()
-    if not lowest < 0:
-        return image
-    padding = image_io.from_border(array == lowest)
-    rest = array[~padding]
-    if padding.mean() < 0.01 or rest.size == 0 or (rest < 0).mean() > 0.01:
-        return image
-    array[padding] = 0
-    return geometry.like(array, image, array.dtype)
+    found = False
+    for find in (background.negative_padding, background.bright_padding):
+        padding = find(array)
+        if padding is None:
+            continue
+        if find is background.bright_padding and on_bright is not None:
+            on_bright(float(array.max()))
+        array[padding], found = 0, True
+    return geometry.like(array, image, array.dtype) if found else image
 
 
 def body_mask(image: sitk.Image, name: str = "the image") -> sitk.Image:
@@ -285,7 +286,8 @@ def preprocess(
         raise InputError(f"bias field '{correct}' is not one of {', '.join(BIAS_FIELD)}.")
     image = geometry.to_axial(without_padding(image))
     image = geometry.resample(image, geometry.resampled_grid(image, spacing))
-    measured = field_of_view(sitk.GetArrayViewFromImage(image))
+    array = sitk.GetArrayFromImage(image)
+    measured = field_of_view(array)
     body, core, doubtful = regions(image, name)
     corrected = False
     if correct != "off":
@@ -296,7 +298,17 @@ def preprocess(
             body, core, doubtful = regions(image, name)
     # the dark rim of skin is left out: networks were trained on the scale of what lies inside of it
     image, mean, sd = z_score(image, core, name)
-    return Preprocessed(image, body, corrected, mean, sd, doubtful, geometry.like(measured, image, np.uint8))
+    beyond = not_measured(array, measured, sitk.GetArrayViewFromImage(body) > 0, image.GetSpacing())
+    return Preprocessed(
+        image,
+        body,
+        corrected,
+        mean,
+        sd,
+        doubtful,
+        geometry.like(measured, image, np.uint8),
+        geometry.like(beyond, image, np.uint8) if beyond.any() else None,
+    )
 
 
 def for_card(
