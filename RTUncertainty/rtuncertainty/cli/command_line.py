@@ -38,6 +38,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--input", required=True, help="MR: NIfTI, NRRD, MHA or a folder with one DICOM series")
     p.add_argument("--reference", help="CT in the same frame, to compare with")
     _job(p)
+    p.add_argument(
+        "--keep-samples",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also write N single samples as whole images, and the structures' variance maps (default 0)",
+    )
     p.add_argument("--output", required=True, help="folder for the results")
 
     p = commands.add_parser("propagate", help="planning CT and structures to a daily CT")
@@ -252,6 +259,7 @@ def _predict(args) -> int:
         device=args.device,
         bias_field=args.bias_field,
         reference=args.reference,
+        keep_samples=args.keep_samples,
     )
     _done(output, args)
     return 0

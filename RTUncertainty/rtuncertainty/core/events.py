@@ -46,6 +46,7 @@ class Progress:
     seconds: dict = field(default_factory=dict)
     notes: list = field(default_factory=list)
     shares: dict = field(default_factory=lambda: SHARES)
+    part: tuple[float, float] = (0.0, 1.0)  # of a stage, of what is told from now on
 
     def __post_init__(self):
         shares = {**self.shares, **{k: EXTRA[k] for k in self.extra}}
@@ -56,6 +57,7 @@ class Progress:
     def stage(self, name: str, fraction: float = 0.0, message: str = "") -> None:
         """Say how far a stage is (0 to 1); raises `Cancelled` when the job was cancelled."""
         self.cancel.check()
+        fraction = self.part[0] + (self.part[1] - self.part[0]) * fraction
         now = time.monotonic()
         if name != self._stage:
             self.close()

@@ -18,7 +18,7 @@ from ..core.geometry import bounding_box
 from ..core.options import require_sampling
 from ..core.structures import tidy_labels
 from ..uncertainty import edge, flags, hu_calibration, volume_assessment, volumes
-from . import preprocess
+from . import kept_samples, preprocess
 
 LEVEL = 0.9
 AIR = -1000.0
@@ -53,6 +53,10 @@ class Prediction:
     error: sitk.Image | None = None  # synCT − CT, HU
     zscore: sitk.Image | None = None
     metrics: list = field(default_factory=list)
+    samples: kept_samples.KeptSamples | None = None
+    # by structure, [0, 1]; see `kept_samples.variances`. Empty unless samples were kept
+    intrinsic_variance: dict[str, sitk.Image] = field(default_factory=dict)
+    parameter_variance: dict[str, sitk.Image] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -66,6 +70,8 @@ def predict(
     device: str = "auto",
     bias_field: str = "auto",
     reference=None,
+    keep_samples: int = 0,
+    scratch=None,
     on_event=None,
     cancel: CancelToken | None = None,
     progress: Progress | None = None,
@@ -76,7 +82,9 @@ def predict(
     image: `SimpleITK.Image` (3-D, any orientation) or a path to a file or DICOM folder. bundle: name or folder.
     samples: T >= 2, rounded up to pairs where they are antithetic. device: auto, cpu, cuda, cuda:n. bias_field: auto,
     on, off (N4).
-    reference: a CT (image or path) in the same frame; adds error, z-scores and metrics. on_event: called with progress
+    reference: a CT (image or path) in the same frame; adds error, z-scores and metrics. keep_samples: so many samples
+    as whole images (`kept_samples`), and the maps of the structures' variances; scratch: a folder for what is drawn of
+    them until they are written. on_event: called with progress
     events (dicts). cancel: a token; `Cancelled` is raised soon after it is set. before: called with the checked image
     before anything costly begins, to raise what speaks against the run.
     Raises `InputError`, `OutOfMemoryError` or `Cancelled`; nothing is written by this function.
@@ -86,6 +94,8 @@ def predict(
     if bias_field not in preprocess.BIAS_FIELD:
         raise InputError(f"bias field '{bias_field}' is not one of {', '.join(preprocess.BIAS_FIELD)}.")
     require_sampling(samples, seed)
+    if keep_samples < 0:
+        raise InputError(f"{keep_samples} samples cannot be kept; give 1 or more, or 0 for none.")
     card = bundles.read_card(bundles.find(bundle))
     of_ct = card["input"].get("modality") == "CT"
     mr, name = _image(image, "the image", padded=not of_ct)
@@ -140,10 +150,19 @@ def predict(
     box = bounding_box(sitk.GetArrayViewFromImage(ready.body) > 0)
     volume = sitk.GetArrayViewFromImage(ready.image)
     cropped = np.ascontiguousarray(volume[box])
+    drawn, share = None, samples / (samples + keep_samples)
+    progress.part = (0.0, share)
     statistics, used, tile = inference.run(networks, cropped, samples, seed, where, progress)
+    if keep_samples:
+        from ..sampling import whole
+
+        progress.part = (share, 1.0)
+        drawn = kept_samples.on_disk((keep_samples, 1 + statistics.probability.shape[1], *cropped.shape), scratch)
+        whole.draw([n.to(used) for n in networks], cropped, drawn, seed, used, tile, progress)
+    progress.part = (0.0, 1.0)
 
     progress.stage("assemble", 0.0, "Assembling the images")
-    result = _assemble(statistics, box, ready, mr, card, progress)
+    result = _assemble(statistics, box, ready, mr, card, progress, drawn, seed)
     field_of_view = sitk.GetArrayViewFromImage(mr) != (AIR if of_ct else 0)
     labels = sitk.GetArrayViewFromImage(result["structures"])
     found, raised = _tables(result, labels, field_of_view, card, raised)
@@ -166,6 +185,9 @@ def predict(
         notes=progress.notes,
         bias_field_corrected=ready.bias_field_corrected,
         measured=result.get("measured"),
+        samples=result.get("samples"),
+        intrinsic_variance=result["intrinsic_variance"],
+        parameter_variance=result["parameter_variance"],
         seconds=progress.seconds,
         options={
             "samples": samples + samples % 2 if "synct" in card["outputs"] else samples,
@@ -173,6 +195,7 @@ def predict(
             "device": device,
             "bias_field": bias_field,
             "tile": tile,
+            **({"keep_samples": keep_samples} if keep_samples else {}),
         },
     )
     if ct is not None:
@@ -187,8 +210,10 @@ def _image(given, fallback: str, padded: bool = False) -> tuple[sitk.Image, str]
     return image_io.read(given, padded), str(given)
 
 
-def _assemble(statistics, box, ready, mr, card, progress) -> dict:
-    """Statistics in the box of the network's grid → images on the input's grid, in HU and nats."""
+def _assemble(statistics, box, ready, mr, card, progress, drawn=None, seed=0) -> dict:
+    """Statistics in the box of the network's grid → images on the input's grid, in HU and nats; `drawn`: samples to
+    keep.
+    """
     grid = ready.image
     body = geometry.resample(ready.body, mr, "nearest")
     inside = sitk.GetArrayFromImage(body) > 0
@@ -197,7 +222,7 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
         progress.cancel.check()
         # outside of the box the nearest value goes on, so that no edge bleeds in: the body decides what is shown
         pads = [(b.start, n - b.stop) for b, n in zip(box, grid.GetSize()[::-1])]
-        whole = np.pad(channel.numpy(), pads, mode="edge")
+        whole = np.pad(np.asarray(channel), pads, mode="edge")
         back = geometry.resample(geometry.like(whole, grid), mr)
         return sitk.GetArrayFromImage(back)
 
@@ -214,7 +239,7 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
     if "synct" in card["outputs"]:
         measured = np.ones(inside.shape, bool) if measured is None else measured
         q = np.maximum(edge.probability(inside, measured, mr.GetSpacing(), doubtful), missing)
-        out |= _synthetic_ct(statistics, card, on_input, mr, inside, q)
+        out |= _synthetic_ct(statistics, card, on_input, mr, inside, q, drawn is not None)
         out |= {
             "measured": measured,
             "certain": inside & (q <= edge.CERTAIN),
@@ -238,11 +263,19 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
     out["structures"] = geometry.like(tidy_labels(best, card["outputs"]["structures"], ml), mr, np.uint8)
     out["entropy"] = image(doubt)
     out["mutual_information"] = image((doubt - on_input(statistics.expected_entropy[:, 0])).clip(0))
+    if drawn is not None:
+        out["samples"] = kept_samples.KeptSamples(
+            drawn, on_input, mr, inside, card["outputs"]["structures"], seed, out.get("hounsfield")
+        )
+    out["intrinsic_variance"], out["parameter_variance"] = {}, {}
     labels, out["assessed"] = sitk.GetArrayViewFromImage(out["structures"]), []
     for k, s in enumerate(card["outputs"]["structures"][: len(out["probabilities"])], 1):
         p = sitk.GetArrayViewFromImage(out["probabilities"][s["name"]])
         # between voxels of one organ the samples move together: sds are interpolated, not variances
         sd = on_input(statistics.probability_variance[:, k].clamp_min(0).sqrt()) * inside
+        if drawn is not None:
+            parts = kept_samples.variances(p, sd**2)
+            out["intrinsic_variance"][s["name"]], out["parameter_variance"][s["name"]] = map(image, parts)
         out["assessed"].append(
             volume_assessment.assess(
                 s["name"],
@@ -258,7 +291,7 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
     return out
 
 
-def _synthetic_ct(statistics, card, on_input, mr, inside, q) -> dict:
+def _synthetic_ct(statistics, card, on_input, mr, inside, q, keep: bool = False) -> dict:
     """Synthetic CT and its standard deviations, recalibrated as the card says; air outside of the body, and at its
     edge what `edge` adds.
     """
@@ -269,9 +302,16 @@ def _synthetic_ct(statistics, card, on_input, mr, inside, q) -> dict:
     recalibration = hu_calibration.of_card(card)
     if recalibration is not None:
         intrinsic, parameter = recalibration.apply(synct, intrinsic, parameter)
+    parts = {}
+    if keep:
+        factor = np.ones_like(synct)
+        if recalibration is not None:
+            factor = np.sqrt(recalibration.apply(synct, np.zeros_like(synct), factor)[1])
+        sd = np.sqrt(intrinsic.clip(0))
+        parts["hounsfield"] = kept_samples.Hounsfield(synct, factor, sd, q, scale, offset, AIR)
     synct, intrinsic, parameter, predictive = edge.applied(q, inside, synct, intrinsic, parameter, AIR)
     sds = {"intrinsic_sd": intrinsic, "parameter_sd": parameter, "predictive_sd": predictive}
-    return {
+    return parts | {
         "synct": geometry.like(np.rint(synct).clip(-1024, 3071), mr, np.int16),
         **{name: geometry.like(np.sqrt(v), mr) for name, v in sds.items()},
     }

@@ -76,10 +76,6 @@ def of_structure(
     z = np.flatnonzero(labelled.any((1, 2)))
     edge = z[0] == 0 or z[-1] == labelled.shape[0] - 1
     edge |= bool(labelled[:, [0, -1]].any() or labelled[:, :, [0, -1]].any() or (labelled & ~field_of_view).any())
-    if edge:
-        out.append(
-            Flag(name, "info", "cut off", "It reaches the edge of the image: the volume is that of the visible part.")
-        )
     cut = not_measured is not None and bool((labelled & ndimage.binary_dilation(not_measured, iterations=2)).any())
     if cut:
         out.append(
@@ -90,6 +86,10 @@ def of_structure(
                 "It reaches the edge of what the MR measured, and may go on beyond it: the volume is that of the part "
                 "inside.",
             )
+        )
+    elif edge:
+        out.append(
+            Flag(name, "info", "cut off", "It reaches the edge of the image: the volume is that of the visible part.")
         )
     unusual = volume_range.reason(name, volume.volume_ml, card, edge or cut) if card else None
     if unusual:
