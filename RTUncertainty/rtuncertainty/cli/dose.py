@@ -21,6 +21,11 @@ def add(commands) -> None:
         "--bands", metavar="DIR", help="folder that predict or propagate wrote: its inside_ images become 5-95 %% bands"
     )
     p.add_argument(
+        "--kept-samples",
+        action="store_true",
+        help="bands over the samples that predict --keep-samples wrote into the folder of --bands",
+    )
+    p.add_argument(
         "--prescription", type=float, metavar="GY", help="also tell doses in percent of it, and V95, V100, V107"
     )
     p.add_argument(
@@ -74,6 +79,7 @@ def dvh(args) -> int:
         args.structures,
         args.output,
         band_folder=args.bands,
+        kept_samples=args.kept_samples,
         unit=args.dose_unit,
         prescription=args.prescription,
         device=choose_device(args.device),

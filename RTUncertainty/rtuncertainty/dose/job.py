@@ -29,6 +29,7 @@ def dvh_to_files(
     output,
     *,
     band_folder=None,
+    kept_samples: bool = False,
     unit=None,
     prescription=None,
     device="cpu",
@@ -40,7 +41,8 @@ def dvh_to_files(
 
     Args:
         dose, structure_file: paths, see `dose_image.read` and `structures.read`.
-        band_folder: a result folder, see `bands.read`.
+        band_folder: a result folder, see `bands.read`; with `kept_samples` its samples make the bands, see
+            `bands.read_kept`.
         unit: of the dose; prescription: in Gy; note: called with sentences that the user should know.
         progress: with the shares `SHARES`.
 
@@ -49,6 +51,8 @@ def dvh_to_files(
     """
     if prescription is not None and not (prescription > 0 and math.isfinite(prescription)):
         raise InputError(f"the prescription is {prescription:g} Gy; give a positive dose in Gy.")
+    if kept_samples and band_folder is None:
+        raise InputError("samples that were kept lie in a result: name its folder with --bands.")
     _require_other(output, dose, structure_file)
     note, progress = note or (lambda message: None), progress or Progress(shares=SHARES)
     progress.stage("read", 0.0, "Reading dose and structures")
@@ -66,7 +70,9 @@ def dvh_to_files(
             "give dose and structures of one patient in one frame of reference."
         )
     if band_folder is not None:
-        _add_bands(rows, image, band_folder, prescription, device, note, progress)
+        source = bands.read_kept if kept_samples else bands.read
+        found = source(band_folder, [r.structure for r in rows])
+        _add_bands(rows, image, found, prescription, device, note, progress)
     for r in rows:
         if r.note:
             note(f"{r.structure}: {r.note.rstrip('.')}.")
@@ -90,9 +96,8 @@ def _row(name, region, dose, device) -> table.Row:
     )
 
 
-def _add_bands(rows, dose, folder, prescription, device, note, progress):
+def _add_bands(rows, dose, found, prescription, device, note, progress):
     axis = table.dose_axis(max(float(r.dvh.dose[0]) for r in rows if r.dvh is not None))
-    found = bands.read(folder, [r.structure for r in rows])
     for number, r in enumerate(rows):
         if r.dvh is None:
             continue
