@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import json
@@ -293,11 +294,13 @@ class Staging:
     def text(self, text: str, name: str) -> None:
         """Write one text file, UTF-8, into the staging folder."""
         with self.writing():
-            (self.folder / name).write_text(text, encoding="utf-8")
+            (self.folder / name).write_text(text, encoding="utf-8", newline="")
 
     def commit(self) -> None:
-        """Move everything to its place. All that an earlier result there had written goes, other files stay."""
-        with self.writing():
+        """Move everything to its place. All that an earlier result there had written goes, other files stay. One result
+        at a time: another that comes to the same place waits.
+        """
+        with self.writing(), _Alone(self.output.with_name(f".{self.output.name}.lock")):
             self.output.mkdir(exist_ok=True)
             earlier = _files_of_result(self.output)
             new = sorted(p.name for p in self.folder.iterdir())
@@ -335,6 +338,59 @@ def _files_of_result(folder: Path) -> set[str]:
     for value in named:
         found.update(v for v in (value.values() if isinstance(value, dict) else [value]) if isinstance(v, str))
     return {name for name in found if isinstance(name, str) and name == Path(name).name and (folder / name).is_file()}
+
+
+class _Alone:
+    """A context that one process at a time is in, by a lock on `file`, which is gone afterwards.
+
+    The system gives the lock back when a process dies, on this machine or another one, so none is ever stale.
+    """
+
+    def __init__(self, file: Path):
+        self.file, self.handle = file, -1
+
+    def __enter__(self) -> _Alone:
+        while True:
+            self.handle = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                _lock(self.handle)
+                # the one before may have removed the file while this one waited for it
+                if os.path.samestat(os.fstat(self.handle), os.stat(self.file)):
+                    return self
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                    os.close(self.handle)
+                    raise
+                return self  # a disk that knows no locks: nothing better can be had there
+            os.close(self.handle)
+
+    def __exit__(self, *_) -> None:
+        if os.name == "nt":  # an open file cannot be removed
+            os.close(self.handle)
+        with contextlib.suppress(OSError):
+            self.file.unlink()
+        if os.name != "nt":
+            os.close(self.handle)
+
+
+def _lock(handle: int) -> None:
+    """Wait for the lock on an open file and take it."""
+    if os.name != "nt":
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        return
+    import msvcrt
+
+    while True:
+        try:
+            msvcrt.locking(handle, msvcrt.LK_LOCK, 1)
+            return
+        except OSError as error:  # after ten seconds it gives up
+            if error.errno not in (errno.EDEADLK, errno.EACCES):
+                raise
 
 
 class _Writing:
