@@ -262,10 +262,14 @@ def test_a_scene_or_report_that_fails_loses_no_result(tmp_path, monkeypatch, cap
             str(tmp_path / "r"),
             "--samples",
             "2",
+            "--progress",
+            "json",
             option,
         ]
     )
-    said = capsys.readouterr().err
+    told = capsys.readouterr()
+    said, last = told.err, json.loads(told.out.splitlines()[-1])
+    assert last["event"] == "error" and last["output"] == str(tmp_path / "r")
     assert (
         code == 2
         and f"{tmp_path / 'r'}: the result is there, but the scene could not be written: no such folder" in said

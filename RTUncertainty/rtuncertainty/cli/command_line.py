@@ -173,7 +173,9 @@ def main(arguments=None) -> int:
         if code == 1:
             text += " (run again with --debug for the traceback)"
         if as_events:
-            print(as_json({"event": "error", "exit_code": code, "message": text}), flush=True)
+            kept = getattr(error, "output", None)
+            output = {"output": str(kept)} if kept is not None else {}
+            print(as_json({"event": "error", "exit_code": code, "message": text, **output}), flush=True)
         print(f"rtuncertainty: {text}", file=sys.stderr, flush=True)
         return code
 
