@@ -1,13 +1,15 @@
 """Beyond the field of view, or air that a mask made 0? A digital leg whose field of view is known."""
 
+import re
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from make_bundle import make_bundle
 
+from rtuncertainty import predict
 from rtuncertainty.core import geometry
 from rtuncertainty.prediction import preprocess
-from rtuncertainty.prediction.not_measured import not_measured
-from rtuncertainty.uncertainty import edge, flags
 
 SPACING = (1.5, 1.5, 4.0)
 Z, Y, X = np.indices((16, 90, 96))
@@ -77,11 +79,17 @@ def test_a_field_of_view_that_is_wider_than_the_leg_is_no_cut():
     assert not found(array).any()
 
 
-def test_no_certainty_beyond_the_cut():
-    """As `predict` shows it: the result's SD, its flag and the cut structure's."""
+def test_no_certainty_beyond_the_cut(tmp_path):
+    """As `predict` shows it. Before, all of it was -1000 HU with an SD of 0 from 6 mm on, and no flag."""
     array, body = leg()
-    measured = preprocess.field_of_view(np.where(outside("slices"), 0, array))
-    beyond = not_measured(np.where(outside("slices"), 0, array), measured, body & ~outside("slices"), SPACING)
-    q = edge.beyond_cut(body & ~outside("slices"), beyond, SPACING)
-    missed = outside("slices") & body
-    assert (q[missed] > 0.3).all() and flags.of_not_measured(float(q.sum()) * 0.009, 1.0)
+    array[outside("slices")] = 0
+    image = sitk.GetImageFromArray(array.astype(np.float32))
+    image.SetSpacing(SPACING)
+    found = predict(image, make_bundle(tmp_path / "m"), samples=2, bias_field="off")
+    sd, missed = sitk.GetArrayFromImage(found.predictive_sd), outside("slices") & body
+    assert (sd[missed] > 700).all()  # 1000 HU times the root of 0.85 exp(-(16/25)^2) at the farthest slice
+    flag = next(f for f in found.flags if f.flag == "not measured")
+    told = float(re.search(r"about (\d+) ml of them", flag.reason)[1])
+    assert told == pytest.approx(missed.sum() * np.prod(SPACING) / 1000, rel=0.4)
+    with_air = predict(image[:, :, 4:], make_bundle(tmp_path / "m"), samples=2, bias_field="off")
+    assert "not measured" not in [f.flag for f in with_air.flags]

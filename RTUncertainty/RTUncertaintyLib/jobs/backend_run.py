@@ -15,8 +15,8 @@ from .workspace import RunWorkspace
 
 @dataclass(frozen=True)
 class Outcome:
-    """`state` is "done", "failed" or "cancelled"; `message` tells it in one line; `folder` holds the results. A run that
-    is done has a message where an extra failed.
+    """`state` is "done", "failed" or "cancelled"; `message` tells it in one line; `folder` holds the results. A run
+    that is done has a message where an extra failed.
     """
 
     state: str

@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 import struct
+import sys
 import tempfile
 import zlib
 from pathlib import Path
@@ -377,7 +378,7 @@ class _Alone:
 
 def _lock(handle: int) -> None:
     """Wait for the lock on an open file and take it."""
-    if os.name != "nt":
+    if sys.platform != "win32":
         import fcntl
 
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -77,14 +77,15 @@ class KeptSamples:
         for number, drawn in enumerate(self.drawn):
             found = {}
             if self.hounsfield is not None:
-                found["sample_synct"] = geometry.like(self._synct(drawn[0], number), self.grid, np.int16)
+                synct = self._synct(self.hounsfield, drawn[0], number)
+                found["sample_synct"] = geometry.like(synct, self.grid, np.int16)
             if self.structures and len(drawn) > 1:
                 labels = geometry.like(self._labels(drawn[1:]), self.grid, np.uint8)
                 found["sample_structures"] = with_segments(labels, self.structures)
             yield found
 
-    def _synct(self, drawn: np.ndarray, number: int) -> np.ndarray:
-        h, generator = self.hounsfield, np.random.default_rng([self.seed, number])
+    def _synct(self, h: Hounsfield, drawn: np.ndarray, number: int) -> np.ndarray:
+        generator = np.random.default_rng([self.seed, number])
         values = self.on_input(drawn) * h.scale + h.offset
         values = h.mean + h.parameter * (values - h.mean)
         values += h.sd * smooth_field(values.shape, self.grid.GetSpacing(), None, generator)

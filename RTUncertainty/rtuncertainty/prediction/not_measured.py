@@ -107,7 +107,7 @@ def _beyond_planes(root, outside, body, hull, step) -> np.ndarray:
     ends = np.argwhere(cut(body, outside)) * step
     corners = hull.points[hull.simplices]
     areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    normals = []
+    normals: list[tuple[np.ndarray, float]] = []
     for plane in hull.equations[np.argsort(-areas)[: 50 * PLANES]]:
         normal, offset = plane[:3], plane[3]
         if len(normals) == PLANES or any(n @ normal > 0.995 and abs(o - offset) < 2 * step.max() for n, o in normals):

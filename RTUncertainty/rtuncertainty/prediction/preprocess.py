@@ -284,8 +284,8 @@ def preprocess(
     """
     if correct not in BIAS_FIELD:
         raise InputError(f"bias field '{correct}' is not one of {', '.join(BIAS_FIELD)}.")
-    image = geometry.to_axial(without_padding(image))
-    image = geometry.resample(image, geometry.resampled_grid(image, spacing))
+    given = geometry.to_axial(without_padding(image))
+    image = geometry.resample(given, geometry.resampled_grid(given, spacing))
     array = sitk.GetArrayFromImage(image)
     measured = field_of_view(array)
     body, core, doubtful = regions(image, name)
@@ -298,7 +298,12 @@ def preprocess(
             body, core, doubtful = regions(image, name)
     # the dark rim of skin is left out: networks were trained on the scale of what lies inside of it
     image, mean, sd = z_score(image, core, name)
-    beyond = not_measured(array, measured, sitk.GetArrayViewFromImage(body) > 0, image.GetSpacing())
+    if image is not given:  # smoothing for larger voxels lets a little of the body into what was not measured
+        seen = geometry.like(field_of_view(sitk.GetArrayViewFromImage(given)), given, np.uint8)
+        seen = sitk.GetArrayFromImage(geometry.resample(seen, image, "nearest")) > 0
+    else:
+        seen = measured
+    beyond = not_measured(array, seen, sitk.GetArrayViewFromImage(body) > 0, image.GetSpacing())
     return Preprocessed(
         image,
         body,

@@ -10,7 +10,7 @@ inside. There the aligned CT's skin lies on the bright fat, which the registrati
 middle is put on the mask's edge itself.
 
 Where the field of view cuts the body, what lies beyond was not measured: it is shown as air, and the probability that
-it is tissue falls with the distance d from the cut as `CUT_SHARE` · exp(−(d / `CUT_MM`)²). Measured on the twelve
+it is tissue falls with the distance d from the cut as `CUT_SHARE` · exp(−(d / `CUT_MM`)²). Measured on the
 limbs of the same collection that are cut (`Testing/benchmarks/not_measured.py`).
 """
 

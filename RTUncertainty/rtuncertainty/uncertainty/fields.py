@@ -25,7 +25,8 @@ def smooth_field(shape, spacing, correlation_mm: float | None, generator: np.ran
     is 1 in the mean over fields, at the edges too.
     """
     if correlation_mm is None:
-        return sum(np.float32(np.sqrt(part)) * smooth_field(shape, spacing, mm, generator) for part, mm in MEASURED)
+        fields = (np.float32(np.sqrt(part)) * smooth_field(shape, spacing, mm, generator) for part, mm in MEASURED)
+        return sum(fields, np.zeros(shape, np.float32))
     if np.isinf(correlation_mm):
         return np.full(shape, generator.standard_normal(), np.float32)
     # white noise through a Gaussian of sd s has the correlation exp(−d²/4s²)
