@@ -8,9 +8,12 @@ from make_dose import ball, grid, linear_dose, places, result_folder
 
 from rtuncertainty.core import geometry
 from rtuncertainty.core.errors import InputError
+from rtuncertainty.core.segmentation_file import with_segments
 from rtuncertainty.dose import bands, dvh, table
+from rtuncertainty.dose.job import dvh_to_files
 from rtuncertainty.dose.nested import NestedContours
 from rtuncertainty.dose.structure_region import MaskRegion
+from rtuncertainty.results import Result
 
 
 def test_a_band_of_doses_is_that_of_their_scale():
@@ -161,3 +164,31 @@ def test_folders_without_a_band(tmp_path, files, words):
         (tmp_path / "summary.json").write_text(json.dumps({"files": files}), encoding="utf-8")
     with pytest.raises(InputError, match=words):
         bands.read(tmp_path, ["ball"])
+
+
+def test_a_band_over_samples_that_were_kept(tmp_path):
+    """Balls of five radii as samples: their volumes and mean doses are known, the band goes from the least to the
+    most.
+    """
+    image, radii = grid((33, 33, 33), (1.0,) * 3, (-16, -16, -16)), (7.0, 8.5, 10.0, 11.5, 13.0)
+    r = np.sqrt((places(image) ** 2).sum(-1))
+    structures = [
+        {"name": "ball", "label": 1, "color": [255, 0, 0]},
+        {"name": "nothing", "label": 2, "color": [0, 0, 1]},
+    ]
+    kept = [{"sample_structures": with_segments(geometry.like(r < a, image, np.uint8), structures)} for a in radii]
+    Result({"job": "predict"}, {"samples": kept}).write(tmp_path / "r")
+    found = bands.read_kept(tmp_path / "r", ["ball", "nothing", "other"])
+    assert list(found) == ["ball", "nothing"]
+    dose = geometry.like(np.maximum(0, 40 - r), image)
+    band, note = bands.of_structure(dose, found["ball"], table.dose_axis(40))
+    ends = np.array([radii[0], radii[-1]])
+    assert note == "" and band.calibrated == "no"
+    assert band.intervals["volume_ml"] == pytest.approx(tuple(4 / 3 * np.pi * ends**3 / 1000), rel=0.06)
+    assert band.intervals["mean_gy"] == pytest.approx(tuple((40 - 0.75 * ends)[::-1]), abs=0.1)
+    assert bands.of_structure(dose, found["nothing"], table.dose_axis(40))[1].startswith("no band: in 100%")
+    Result({"job": "predict"}, {"samples": kept[:1]}).write(tmp_path / "one")
+    with pytest.raises(InputError, match="a band needs two"):
+        bands.read_kept(tmp_path / "one", ["ball"])
+    with pytest.raises(InputError, match="--bands"):
+        dvh_to_files(tmp_path / "d.nrrd", tmp_path / "s.nrrd", tmp_path / "o.csv", kept_samples=True)

@@ -70,3 +70,32 @@ def test_a_large_dark_patch_at_the_border_and_a_faint_one_in_air_are_doubtful():
         seen[:, 25:55, 2:25].mean() > 0.95 and seen[:, 46:54, 96:104].mean() > 0.95 and seen[:, 70:, 70:].mean() < 0.02
     )
     assert flags.of_edge(float(uncertain.sum()) / 1000) and not flags.of_edge(1.0)
+
+
+def test_beyond_a_cut_nothing_is_certain():
+    """The share that stands in the module: 0.85 at the cut, a third of it (1/e) after 25 mm."""
+    body = np.zeros((4, 60, 120), bool)
+    body[:, 10:50, :40] = True
+    beyond = np.zeros(body.shape, bool)
+    beyond[:, :, 40:] = True
+    q = edge.beyond_cut(body, beyond, (1.0, 1.0, 3.0))[2, 30]
+    assert not q[:40].any() and (q[40:90] > 0).all() and (np.diff(q[40:90]) < 0).all()
+    assert q[40] == pytest.approx(0.85, rel=0.01) and q[39 + 25] == pytest.approx(0.85 / np.e, rel=1e-4)
+    assert not edge.beyond_cut(body, np.zeros(body.shape, bool), (1.0, 1.0, 3.0)).any()
+    assert flags.of_not_measured(12.3, 80.0)[0].flag == "not measured" and not flags.of_not_measured(4.0, 80.0)
+
+
+def test_a_structure_at_the_cut_says_so():
+    from rtuncertainty.uncertainty.volumes import Volume
+
+    labelled, beyond = np.zeros((5, 20, 20), bool), np.zeros((5, 20, 20), bool)
+    labelled[1:4, 5:15, 5:12] = True
+    beyond[:, :, 12:] = True
+    volume = Volume("bone", 1.0, float("nan"), float("nan"), 0.9, False)
+
+    def told(outside):
+        return [
+            f.flag for f in flags.of_structure(volume, labelled, np.ones(labelled.shape, bool), not_measured=outside)
+        ]
+
+    assert told(beyond) == ["cut off"] and told(None) == [] == told(np.roll(beyond, 5, 2) & (np.arange(20) > 15))

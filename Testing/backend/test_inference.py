@@ -7,7 +7,7 @@ import torch
 from rtuncertainty import networks
 from rtuncertainty.core.errors import Cancelled, InputError, OutOfMemoryError
 from rtuncertainty.core.events import CancelToken, Progress
-from rtuncertainty.sampling import inference
+from rtuncertainty.sampling import inference, tiling
 
 CPU = torch.device("cpu")
 
@@ -30,11 +30,11 @@ def volume():
     "length,tile,overlap", [(100, 40, 13), (41, 40, 13), (40, 40, 13), (500, 48, 16), (49, 48, 16)]
 )
 def test_tiles_cover_everything_and_weights_are_smooth(length, tile, overlap):
-    starts = inference.tile_starts(length, tile, overlap)
+    starts = tiling.tile_starts(length, tile, overlap)
     total = np.zeros(length)
     for s in starts:
         size = min(tile, length)
-        weight = inference.ramp(length, s, size, overlap)
+        weight = tiling.ramp(length, s, size, overlap)
         assert weight.min() > 0 and len(weight) == size and s + size <= length
         total[s : s + size] += weight
     assert total.min() > 0.4 and starts[0] == 0 and starts[-1] + min(tile, length) == length

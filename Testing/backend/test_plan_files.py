@@ -250,6 +250,36 @@ def test_from_files_to_a_folder_and_twice_the_same(place, tmp_path, capsys):
     assert any("GTV" in line for line in out)
 
 
+def test_doses_on_samples_that_were_kept(place, tmp_path, capsys):
+    """Two samples, 60 HU less and 60 HU more than the synthetic CT: the doses on them are the band's ends."""
+    import shutil
+
+    result = shutil.copytree(place / "result", tmp_path / "result")
+    synct = sitk.ReadImage(str(result / "synct.nii.gz"))
+    hu = sitk.GetArrayFromImage(synct)
+    for number, change in (("1", -60), ("2", 60)):
+        sitk.WriteImage(
+            geometry.like(np.where(hu > -500, hu + change, hu), synct, np.int16), str(result / f"{number}.nrrd")
+        )
+    summary = json.loads((result / "summary.json").read_text(encoding="utf-8"))
+    summary["files"]["sample_synct"] = {"1": "1.nrrd", "2": "2.nrrd"}
+    (result / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    given = ("--plan", place / "plan.json", "--kept-samples", "--output", tmp_path / "kept", "--synct")
+    code, _, error = run(capsys, place, *given, result)
+    assert code == 0, error
+    told = json.loads((tmp_path / "kept" / "summary.json").read_text(encoding="utf-8"))["samples"]
+    assert told["number"] == 2 and "kept" in told["how"] and not told["calibrated"]
+    row = {k: float(v) for k, v in rows(tmp_path / "kept" / "comparison.csv")["GTV"].items() if k.startswith("davg_d")}
+    # four times what 30 HU do in the test above
+    width = row["davg_difference_upper"] - row["davg_difference_lower"]
+    assert (
+        0.4 < width < 4.8
+        and row["davg_difference_lower"] < row["davg_difference_rx_percent"] < row["davg_difference_upper"]
+    )
+    code, _, error = run(capsys, place, *given, place / "result")
+    assert code == 2 and "holds no two samples" in error
+
+
 def test_a_calibrated_card_widens_the_targets_band_of_the_simple_plan(place, tmp_path, capsys):
     import shutil
 

@@ -178,3 +178,60 @@ def test_nan_inside_is_refused_and_negative_values_with_a_meaning_are_kept(tmp_p
         image_io.read(tmp_path / "mr.nii.gz", padded=True)
     scaled = geometry.like((sitk.GetArrayFromImage(image) - 300) / 200, image)
     assert preprocess.without_padding(scaled) is scaled
+
+
+@pytest.mark.parametrize("outside, kind", [(65535, np.uint16), (4095, np.int16), (32767, np.int16), (-1, np.int16)])
+def test_a_bright_background_is_padding_and_told(outside, kind, tmp_path):
+    image, _, _ = cut()
+    array = np.rint(sitk.GetArrayFromImage(image)).astype(kind)
+    array[:, :, -8:] = array[:, :6] = 0
+    plain = geometry.like(array, image, kind)
+    array[:, :, -8:] = array[:, :6] = outside
+    told = []
+    found = preprocess.without_padding(geometry.like(array, image, kind), told.append)
+    assert np.array_equal(sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(plain))
+    assert told == ([outside] if outside > 0 else [])
+
+
+def test_a_saturated_body_is_no_padding():
+    """uint8, fat at 255 up to the border of the image."""
+    image, _, _ = cut()
+    array = np.clip(sitk.GetArrayFromImage(image), 0, 255)
+    array[:, :, -10:] = np.maximum(array[:, :, -10:], 200 + 80 * (np.arange(90) > 40)[None, :, None]).clip(0, 255)
+    saturated = geometry.like(array, image)
+    assert preprocess.without_padding(saturated) is saturated
+
+
+@pytest.mark.parametrize("top", [0.0, 1500.0, 4095.0, 65535.0])
+def test_a_negated_mr_is_refused(top):
+    """-MR, and what windowing programs write: the largest value minus the MR."""
+    from rtuncertainty.bundles import compatibility
+
+    card = {"name": "m", "input": {"modality": "MR"}}
+    image, _, _ = limb()
+    compatibility.require(card, compatibility.Scan.of(image), "mr.nii")
+    assert not compatibility.warnings(card, compatibility.Scan.of(image))
+    for given in (top - image, preprocess.without_padding(top - image)):
+        with pytest.raises(InputError, match="mr.nii has a background that is brighter than the body"):
+            compatibility.require(card, compatibility.Scan.of(given), "mr.nii")
+
+
+def test_padding_makes_no_negative():
+    """The panel asks before padding is removed: whatever lies outside, the MR is as it was."""
+    from rtuncertainty.bundles import background
+
+    image, _, _ = cut()
+    for outside in (-32768, 65535, 4095, 0):
+        array = sitk.GetArrayFromImage(image)
+        array[:, :, -8:] = array[:, :6] = outside
+        assert background.negated(array) == ""
+
+
+def test_where_the_border_is_partly_body_a_negative_is_a_warning():
+    from rtuncertainty.bundles import compatibility
+
+    card = {"name": "m", "input": {"modality": "MR"}}
+    image = 2000 - cut()[0][:, 20:70, :]
+    scan = compatibility.Scan.of(image)
+    compatibility.require(card, scan, "mr.nii")
+    assert "brightest" in " ".join(compatibility.warnings(card, scan))

@@ -213,6 +213,21 @@ def test_the_verdict_stands_first_and_the_worst_flag_before_others(tmp_path):
     assert "also flagged: image (unlike the training data)." in page_of(tmp_path).text
 
 
+def test_error_bars_that_miss_the_reference_are_not_green(tmp_path):
+    """Where the SD images are a fifth of the errors, and where they are as large."""
+    make_result(tmp_path)
+    (tmp_path / "flags.csv").write_text("subject,severity,flag,reason\n", encoding="utf-8")
+    data = report_data.load(tmp_path)
+    for share, colour in (("89.1", "good"), ("80.5", "good"), ("31.4", "warning")):
+        data.tables["metrics"] = [
+            {"region": "body", "metric": "coverage of 90 % intervals", "value": share, "unit": "%"},
+            {"region": "bone", "metric": "coverage of 50 % intervals", "value": "10", "unit": "%"},
+        ]
+        severity, words = context.verdict(data, [])
+        assert severity == colour and ("too small" in words) == (colour == "warning")
+    assert "cover 31 % in body" in words and "None of the 2 structures was flagged" in words
+
+
 def test_a_review_is_part_of_the_verdict(tmp_path):
     make_result(tmp_path)
     data = report_data.load(tmp_path)

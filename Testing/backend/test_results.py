@@ -2,6 +2,7 @@
 refused.
 """
 
+import csv
 import json
 import os
 
@@ -53,6 +54,27 @@ def test_any_name_comes_back(tmp_path, names):
     report = data.load(folder)
     assert [s.name for s in report.structures] == names == [r["structure"] for r in report.tables["volumes"]]
     assert {p.parent for p in folder.rglob("*")} == {folder}
+
+
+FORMULAS = ['=HYPERLINK("http://x","y")', "+1+1", "-2+3", "@SUM(A1)", "'=1+1", "''=1", "'quoted'", "-", "a\nb"]
+
+
+@pytest.mark.parametrize("name", [*FORMULAS, "\t=1", "\r=1", "a\rb", "a\r\nb"])
+def test_no_spreadsheet_executes_a_name_and_the_reader_returns_it(tmp_path, name):
+    """As OWASP asks: no cell begins with = + - @, tab or carriage return; numbers below zero stay numbers."""
+    text = tables.text(["name", "x", "y"], [[name, -1.5, "-2.5"]])
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8", newline="")
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as stream:
+        cells = list(csv.reader(stream))[1]
+    assert cells[0][0] not in "=+-@\t\r" and cells[1:] == ["-1.5", "-2.5"]
+    assert tables.read(tmp_path / "t.csv", ["name"]) == [{"name": name, "x": "-1.5", "y": "-2.5"}]
+
+
+def test_such_names_come_back_from_a_result(tmp_path):
+    result(FORMULAS).write(tmp_path / "r")
+    found = Result.read(tmp_path / "r")
+    assert list(found.structures()) == FORMULAS == [r["structure"] for r in found.table("volumes")]
+    assert list(bands.read(tmp_path / "r", FORMULAS)) == FORMULAS
 
 
 def test_a_name_with_a_comma_from_end_to_end(tmp_path):
@@ -240,10 +262,14 @@ def test_a_scene_or_report_that_fails_loses_no_result(tmp_path, monkeypatch, cap
             str(tmp_path / "r"),
             "--samples",
             "2",
+            "--progress",
+            "json",
             option,
         ]
     )
-    said = capsys.readouterr().err
+    told = capsys.readouterr()
+    said, last = told.err, json.loads(told.out.splitlines()[-1])
+    assert last["event"] == "error" and last["output"] == str(tmp_path / "r")
     assert (
         code == 2
         and f"{tmp_path / 'r'}: the result is there, but the scene could not be written: no such folder" in said

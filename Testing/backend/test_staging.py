@@ -3,6 +3,8 @@ already.
 """
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -53,6 +55,48 @@ def test_two_processes_of_one_number_do_not_meet(tmp_path, monkeypatch):
     monkeypatch.setattr("os.getpid", lambda: 1)
     with Staging(tmp_path / "out") as one, Staging(tmp_path / "out") as two:
         assert one.folder != two.folder
+
+
+COMMIT = """
+import os, sys, time
+from pathlib import Path
+from rtuncertainty.core.image_io import Staging
+
+folder, letter, at_once = Path(sys.argv[1]), sys.argv[2], os.replace
+
+
+def replace(a, b):
+    time.sleep({"1c": 0.6, "2a": 0.2, "2e": 0.8}.get(letter + Path(a).name[0], 0))
+    at_once(a, b)
+
+
+os.replace = replace
+with Staging(folder / "out") as staging:
+    for name in "abcdef":
+        staging.text(letter, f"{name}.csv")
+    staging.text('{"files": {%s}}' % ", ".join(f'"{n}": "{n}.csv"' for n in "abcdef"), "summary.json")
+    (folder / letter).touch()
+    while not all((folder / other).exists() for other in "12"):
+        time.sleep(0.001)
+    staging.commit()
+"""
+
+
+def test_two_results_at_the_same_instant_do_not_mix(tmp_path):
+    """Two processes that begin to move their files together; each pauses where the other one overtakes it."""
+    running = [subprocess.Popen([sys.executable, "-c", COMMIT, str(tmp_path), letter]) for letter in "12"]
+    assert [process.wait(60) for process in running] == [0, 0]
+    found = {(tmp_path / "out" / f"{name}.csv").read_text(encoding="utf-8") for name in "abcdef"}
+    assert len(found) == 1 and sorted(p.name for p in tmp_path.iterdir()) == ["1", "2", "out"]
+
+
+def test_what_a_dead_process_left_does_not_lock_the_next_out(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").touch()
+    with Staging(tmp_path / "out") as staging:
+        staging.text("a", "a.csv")
+        staging.commit()
+    assert [p.name for p in tmp_path.rglob("*")] == ["out", "a.csv"]
 
 
 @pytest.mark.parametrize(

@@ -106,13 +106,17 @@ def test_parameters_survive_scene_and_panel(panel):
     node = add_volume()
     ui = panel.ui
     ui.inputSelector.setCurrentNode(node)
-    ui.samplesSpinBox.value, ui.seedSpinBox.value = 7, 11
+    ui.samplesSpinBox.value, ui.seedSpinBox.value, ui.keepSamplesSpinBox.value = 7, 11, 3
     ui.deviceComboBox.currentIndex, ui.biasFieldComboBox.currentIndex = 1, 2
     ui.outputFolderEdit.currentPath, ui.reportCheckBox.checked = "/somewhere", False
     panel.exit()
     _, again, host = load_module(MODULE)
     parameters = again._parameters
-    assert parameters.inputVolume is node and (parameters.samples, parameters.seed) == (7, 11)
+    assert parameters.inputVolume is node and (parameters.samples, parameters.seed, parameters.keepSamples) == (
+        7,
+        11,
+        3,
+    )
     assert (parameters.device.value, parameters.biasField.value) == ("cpu", "off")
     assert parameters.outputFolder == "/somewhere" and parameters.report is False
     assert again.ui.samplesSpinBox.value == 7 and again.ui.outputFolderEdit.currentPath == "/somewhere"

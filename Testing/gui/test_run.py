@@ -129,6 +129,15 @@ def test_ends_in_words(ready, run, backend, behaviour):
     assert ready.ui.runButton.enabled and not ready.ui.cancelButton.enabled and not ready.ui.progressBar.visible
 
 
+def test_a_report_that_fails_loses_no_result(ready, run, backend):
+    """Also where the result's folder is a temporary one."""
+    backend("report_failed")
+    before, status = node_names(), run()
+    assert status.startswith("Done.") and "the result is there, but Writing the report" in status
+    assert node_names() != before and ready.ui.volumesTable.rowCount == 2 and len(temporary_folders()) == 1
+    assert (temporary_folders()[0] / "result" / "summary.json").is_file()
+
+
 def test_error_goes_when_another_volume_is_chosen(ready, run, backend):
     backend("failed")
     assert run()

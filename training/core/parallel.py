@@ -9,11 +9,23 @@ from collections.abc import Callable, Iterable, Iterator
 
 
 def over(work: Callable, cases: Iterable, processes: int, *arguments, apart: bool = False) -> Iterator:
-    """`work(case, *arguments)` of each case, in their order, as they come.
+    """The same work on each case, in their order, as they come; its errors are raised here.
 
-    `work`, its arguments and results can be pickled. `apart`: even one process is one of its own. Libraries that run
-    for minutes and do not let Python go on (elastix) leave no time for Ctrl-C in theirs; here it ends them. Errors of
-    `work` are raised here. Raises `SystemExit` where a process is killed, as it is where memory ends.
+    `work`, its arguments and results can be pickled.
+
+    Args:
+        work: called as `work(case, *arguments)`.
+        cases: any.
+        processes: how many; 1: this one, unless `apart`.
+        *arguments: of `work`.
+        apart: even one process is one of its own. Libraries that run for minutes and do not let Python go on (elastix)
+            leave no time for Ctrl-C in theirs; here it ends them.
+
+    Yields:
+        What `work` returned.
+
+    Raises:
+        SystemExit: a process was killed, as it is where memory ends.
     """
     if processes <= 1 and not apart:
         yield from (work(case, *arguments) for case in cases)

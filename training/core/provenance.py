@@ -192,11 +192,19 @@ def identities(prepared: Path, cases) -> dict[str, list[str]]:
 
 
 def deal(prepared: Path, names, folds: int) -> dict[str, int]:
-    """{patient: fold}, frozen in `folds.json` of the prepared folder at its first use.
+    """Who is in which fold, frozen in `folds.json` of the prepared folder at its first use.
 
     The first time the patients are dealt to the folds in turn (see `split`): in order of the SHA-256 of their scans as
     they came, where prepare.csv says it, which nobody chose; of others in that of their names. Who is known keeps his
     fold ever after; who is new goes to the smallest, so that no one else moves.
+
+    Args:
+        prepared: the prepared folder.
+        names: of the patients.
+        folds: how many.
+
+    Returns:
+        {patient: fold}.
     """
     contents = _contents(prepared)
     names = sorted(set(names), key=lambda n: contents.get(n) or hashlib.sha256(n.encode()).hexdigest())
@@ -288,8 +296,14 @@ def upstream(card: dict) -> dict:
 
 
 def for_card(splits: list[dict], salt: str) -> dict | None:
-    """`training.patients` of a card, from the split.json of each checkpoint's run; None where one was begun before
-    hashes were kept.
+    """What a card says of patients (`training.patients`).
+
+    Args:
+        splits: the split.json of each checkpoint's run.
+        salt: random text.
+
+    Returns:
+        None where a run was begun before hashes were kept.
     """
     if any("hashes" not in s for s in splits):
         return None
@@ -407,11 +421,20 @@ def why_unknown(card: dict) -> str | None:
 
 
 def require_unseen(card: dict, prepared: Path, cases, stated: bool = False) -> dict:
-    """{scored: {case: hashes}, unseen: "by content" or "as stated"} for cases that no checkpoint of the bundle has
-    seen; of a bundle of folds (`joined`) each is scored by the "checkpoints" that have not, which are told besides.
+    """Raises where a case was seen by the checkpoints that are to score it.
 
-    Raises `SystemExit` where one was seen, whatever is stated; and where the card cannot tell, unless `stated` says
-    that none was.
+    Args:
+        card: of the bundle.
+        prepared: the prepared folder.
+        cases: their names.
+        stated: the evaluator states that none was seen, for a card that cannot say.
+
+    Returns:
+        {scored: {case: hashes}, unseen: "by content" or "as stated"}; of a bundle of folds (`joined`) the "checkpoints"
+        besides that have not seen each.
+
+    Raises:
+        SystemExit: a case was seen, whatever is stated; or the card cannot say and nothing is stated.
     """
     if joined(card):
         return _out_of_fold(card, prepared, cases)
@@ -439,7 +462,14 @@ def training_entry(found: dict) -> dict:
 
 
 def none_trained_on(found: dict) -> str:
-    """The words of a card for what was scored."""
+    """The words of a card for what was scored.
+
+    Args:
+        found: of `require_unseen`.
+
+    Returns:
+        A part of a sentence.
+    """
     if found.get("unseen") == OUT_OF_FOLD:
         count = len({tuple(h) for h in found["scored"].values()})
         return f"out-of-fold, {count} patients, {found['folds']} folds: each by the checkpoint that has not seen him"

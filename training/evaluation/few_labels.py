@@ -35,11 +35,19 @@ WHOLE = 1 << 12
 
 @torch.inference_mode()
 def sliding(network, image: np.ndarray, size, stride) -> np.ndarray:
-    """Class probabilities [K, z, y, x] of `image` [z, y, x] without dropout: the mean over windows of `size` voxels,
-    `stride` apart. Of several networks (a list) the mean.
+    """Class probabilities without dropout: the mean over windows (Yu 2019: 112 × 112 × 80 every 18 × 18 × 4).
 
-    size, stride: (x, y, z), as in 112 × 112 × 80 every 18 × 18 × 4 (Yu 2019). A scan smaller than a window is continued
-    by what is darkest in it, on both sides; the last window of an axis ends with the scan.
+    A scan smaller than a window is continued by what is darkest in it, on both sides; the last window of an axis ends
+    with the scan.
+
+    Args:
+        network: of `networks.vnet`; of several (a list) the mean.
+        image: [z, y, x].
+        size: of the windows, (x, y, z), voxels.
+        stride: between them, (x, y, z), voxels.
+
+    Returns:
+        [K, z, y, x].
     """
     if isinstance(network, list):
         return np.mean([sliding(n, image, size, stride) for n in network], 0)
@@ -60,8 +68,16 @@ def sliding(network, image: np.ndarray, size, stride) -> np.ndarray:
 
 
 def sampled(network, case: scan.Scan, samples: int, seed: int) -> Statistics:
-    """Statistics [z, c, y, x] of dropout samples (of one network, or of a list) over the whole scan; outside its body,
-    where `predict` shows nothing, sure background.
+    """Moments of dropout samples over a whole scan; outside its body, where `predict` shows nothing, sure background.
+
+    Args:
+        network: one, or a list.
+        case: the scan.
+        samples: T.
+        seed: of the masks.
+
+    Returns:
+        Tensors [z, c, y, x].
     """
     members = network if isinstance(network, list) else [network]
     device = next(members[0].parameters()).device
@@ -119,13 +135,28 @@ def run(
     unseen: bool = False,
     until: float | None = None,
 ) -> Path:
-    """Score the bundle `model` of `run_folder` on that run's validation scans; returns rows.json.
+    """Scores a bundle on the validation scans of its run.
 
     Its "cases": {name: {"scores": of `overlap.scores`, "sampled": of `summaries`}}. The contour is the likelier class,
-    then the card's rule. stride: see `sliding`; the windows have the size of the crops that were trained on. Of the
-    folds of a study (`joined.runs`) each scan is scored by the checkpoints that have not seen it.
-    Raises `SystemExit` for a scan on both sides of the split, and for an ensemble of one split. `unseen`: see
-    `provenance.require_unseen`.
+    then the card's rule. The windows have the size of the crops that were trained on.
+
+    Args:
+        prepared: the prepared folder.
+        run_folder: of the training; of the folds of a study (`joined.runs`) each scan is scored by the checkpoints that
+            have not seen it.
+        model: the bundle.
+        out: where to.
+        stride: see `sliding`.
+        samples: T.
+        device: auto, cpu, cuda, cuda:n.
+        unseen: see `provenance.require_unseen`.
+        until: see `kept.Kept`.
+
+    Returns:
+        rows.json.
+
+    Raises:
+        SystemExit: a scan on both sides of the split, an ensemble of one split, or a scan that was trained on.
     """
     card, built = bundle.load(model, choose_device(device))
     if len(built) > 1 and not provenance.joined(card):

@@ -86,7 +86,16 @@ def sampled(
 
 
 def volume_rows(network: str, found: Sampled, card: dict) -> list[VolumeRow]:
-    """One row for each organ of `card`: the distribution of its volume, and the true volume as it was drawn."""
+    """One row for each organ of a card: the distribution of its volume, and the true volume as it was drawn.
+
+    Args:
+        network: its name.
+        found: of `sampled`.
+        card: of the model.
+
+    Returns:
+        Volumes in ml.
+    """
     # a card that is calibrated already tells a mapped Dice, on which nothing may be fitted again
     case, entropy_map, rows, card = found.case, found.entropy, [], card | {"calibration": {}}
     grid = sitk.GetImageFromArray(found.labels)
@@ -126,12 +135,27 @@ def run(
     unseen: bool = False,
     until: float | None = None,
 ) -> Path:
-    """Score the bundle `model` of `run_folder` on that run's validation scans; returns rows.json. Of the folds of a
-    study (`joined.runs`) every patient is scored by the checkpoints that have not seen him.
+    """Scores a bundle on the validation scans of its run.
 
-    It is of the format of `volume_calibration.read_rows`, with "contours" (case, organ, dsc, msd_mm, hd95_mm),
-    "training" (the drawn volumes of the patients that it was trained on, by organ) and "samples" besides. `unseen`: see
-    `provenance.require_unseen`.
+    rows.json is of the format of `volume_calibration.read_rows`, with "contours" (case, organ, dsc, msd_mm, hd95_mm),
+    "training" (the drawn volumes of the patients that it was trained on, by organ) and "samples" besides.
+
+    Args:
+        prepared: the prepared folder.
+        run_folder: of the training; of the folds of a study (`joined.runs`) every patient is scored by the checkpoints
+            that have not seen him.
+        model: the bundle.
+        out: where to.
+        samples: T.
+        device: auto, cpu, cuda, cuda:n.
+        unseen: see `provenance.require_unseen`.
+        until: see `kept.Kept`.
+
+    Returns:
+        rows.json.
+
+    Raises:
+        SystemExit: a patient was trained on.
     """
     card, networks = bundle.load(model, inference.choose_device(device))
     sides = joined.sides(run_folder)

@@ -56,7 +56,19 @@ def sampled(networks, case: Case, samples: int, seed: int = 0, device: str = "cp
 
 
 def predict_case(networks, card, case: Case, samples: int, seed: int = 0, device: str = "cpu") -> dict:
-    """`shown` of the networks' samples (`sampled`)."""
+    """What the networks say of a prepared case, `shown` of their samples (`sampled`).
+
+    Args:
+        networks: of `bundle.load`.
+        card: of the model.
+        case: the patient.
+        samples: T.
+        seed: of the masks.
+        device: of torch.
+
+    Returns:
+        By the fields of `Evaluated`.
+    """
     return shown(sampled(networks, case, samples, seed, device), card, case)
 
 
@@ -202,13 +214,29 @@ def run(
     unseen: bool = False,
     until: float | None = None,
 ) -> Path:
-    """Evaluate the bundle `model` of `run_folder` on that run's validation patients; returns evaluation.md. Of the
-    folds of a study (`joined.runs`) every patient is scored by the checkpoints that have not seen him.
+    """Evaluates a bundle on the validation patients of its run.
 
     The uncertainty is scored as the network gives it, and recalibrated on the other patients (leave one out); what is
     fitted on all of them goes into evaluation.json, for the card, with what calibrates the volumes of structures
-    (volumes.json has their rows, for `calibrate`). `every`: one slice in so many, where time is short. `unseen`: see
-    `provenance.require_unseen`. `until`: see `kept.Kept`.
+    (volumes.json has their rows, for `calibrate`).
+
+    Args:
+        prepared: the prepared folder.
+        run_folder: of the training; of the folds of a study (`joined.runs`) every patient is scored by the checkpoints
+            that have not seen him.
+        model: the bundle.
+        out: where to.
+        samples: T.
+        device: auto, cpu, cuda, cuda:n.
+        every: one slice in so many, where time is short.
+        unseen: see `provenance.require_unseen`.
+        until: see `kept.Kept`.
+
+    Returns:
+        evaluation.md.
+
+    Raises:
+        SystemExit: patients are on both sides, none validates, or one was trained on.
     """
     out.mkdir(parents=True, exist_ok=True)
     card, networks = bundle.load(model)
@@ -373,7 +401,18 @@ def _write(
 
 
 def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], scored: dict | None = None) -> dict:
-    """The figures that `export` writes into the card; those that the network does not have are left out."""
+    """The figures that `export` writes into the card; those that the network does not have are left out.
+
+    Args:
+        rows: of `summary_rows`.
+        card: of the model.
+        fitted: the recalibration.
+        sd_range: of the mean SD in the body, HU.
+        scored: of `provenance.require_unseen`.
+
+    Returns:
+        Entries of the card.
+    """
 
     def mean(column, digits):
         values = [r[column] for r in rows if not math.isnan(r.get(column, math.nan))]

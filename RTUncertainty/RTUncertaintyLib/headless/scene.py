@@ -92,6 +92,7 @@ def new_scene() -> HeadlessSlicer:
         slicer.vtkSlicerVolumesLogic,
         slicer.vtkSlicerSegmentationsModuleLogic,
         slicer.vtkSlicerTablesLogic,
+        slicer.vtkSlicerSequencesLogic,
     ):
         logic = logic_class()
         logic.SetMRMLApplicationLogic(application_logic)

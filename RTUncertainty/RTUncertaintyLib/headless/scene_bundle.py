@@ -13,6 +13,7 @@ from rtuncertainty.core.errors import InputError
 from ..mrml.attributes import nodes_by_class
 from ..runs.registry import load_run
 from ..runs.run import Run
+from ..runs.samples import SCENE_SAMPLES
 from . import scene as headless
 
 _CAMERA_DIRECTION = np.array([0.45, 0.85, 0.28])  # from the focal point, RAS: from the front, slightly left and above
@@ -20,7 +21,7 @@ _CAMERA_DIRECTION = np.array([0.45, 0.85, 0.28])  # from the focal point, RAS: f
 
 def write_scene(folder, output, input_file=None) -> Path:
     """Write the scene of a result folder to `output` (`.mrb`), with the input image (of a propagation: the daily CT) in
-    it when `input_file` is given.
+    it when `input_file` is given, and with samples that were kept when they are few (`SCENE_SAMPLES`).
 
     The file is written beside its place and renamed, so that it is whole or absent. Raises
     `rtuncertainty.core.errors.InputError` when the result cannot be read or the file cannot be written.
@@ -31,7 +32,7 @@ def write_scene(folder, output, input_file=None) -> Path:
     if not output.parent.is_dir():
         raise InputError(f"{output.parent}: there is no such folder; make it first.")
     slicer_scene = headless.new_scene()
-    run = load_run(folder, slicer_scene.scene, input_file)
+    run = load_run(folder, slicer_scene.scene, input_file, most_samples=SCENE_SAMPLES)
     headless.add_views(slicer_scene)
     run.show()
     fit_views(slicer_scene, run)

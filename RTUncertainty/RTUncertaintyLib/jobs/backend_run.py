@@ -15,7 +15,9 @@ from .workspace import RunWorkspace
 
 @dataclass(frozen=True)
 class Outcome:
-    """`state` is "done", "failed" or "cancelled"; `message` tells it in one line; `folder` holds the results."""
+    """`state` is "done", "failed" or "cancelled"; `message` tells it in one line; `folder` holds the results. A run
+    that is done has a message where an extra failed.
+    """
 
     state: str
     message: str
@@ -39,11 +41,15 @@ class RunListener(Protocol):
 
 
 def outcome_of(end: Exit, output: Path, cancelled: bool, proof: str = "summary.json") -> Outcome:
-    """What an exit means. Results count only when the backend ended well and the file that proves it is there."""
+    """What an exit means. Results count only when the backend ended well, or says that they are whole all the same, and
+    the file that proves it is there.
+    """
     if cancelled:
         return Outcome("cancelled", _("Cancelled. Nothing was added to the scene."))
     if end.code == 0 and (output / proof).exists():
         return Outcome("done", "", output)
+    if end.output and (output / proof).exists():
+        return Outcome("done", end.said, output)
     return Outcome("failed", explain(end))
 
 

@@ -56,6 +56,8 @@ class Exit:
     not_started: str = ""
     error: str = ""
     errors_tail: str = ""
+    output: str = ""
+    """Where a result is all the same, though an extra of the run (scene, report) failed."""
 
     def __post_init__(self):
         # A launcher and a shell report a signal as 128 + n, subprocess as -n.

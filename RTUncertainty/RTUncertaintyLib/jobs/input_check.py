@@ -40,9 +40,8 @@ def check_input(node, card: dict) -> InputCheck:
         name, size, lengths = node.GetName(), array.shape[::-1], np.linalg.norm(matrix[:3, :3], axis=0)
         image_io.require_slices(size, name)
         image_io.require_extent(lengths, size, name)
-        image_io.require_values(
-            image_io.without_border_nan(array) if card["input"].get("modality") != "CT" else array, name
-        )
+        array = image_io.without_border_nan(array) if card["input"].get("modality") != "CT" else array
+        image_io.require_values(array, name)
         scan = Scan(array, *in_patient_axes(matrix[:3, :3] / lengths, lengths, size), dicom_modality(node))
         compatibility.require(card, scan, name)
     except (UnusableVolume, InputError) as error:

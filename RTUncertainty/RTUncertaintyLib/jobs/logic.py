@@ -103,6 +103,8 @@ class JobLogic:
             outcome = outcome_of(end, workspace.output, cancelled=False)
             if outcome.state != "done":
                 raise self.error(explain(end))
+            if outcome.message and progress is not None:
+                progress({"event": "note", "message": outcome.message})
             nodes = load(outcome.folder)
         except BaseException:
             workspace.discard()

@@ -342,7 +342,9 @@ class JobPanel(SectionJob):
             return _("The run ended well, but its results in {folder} cannot be loaded: {error}").format(
                 folder=outcome.folder, error=error
             ), "error"
-        return " ".join([_("Done."), *dict.fromkeys([*self.notes, *notes])]), "warning" if self.notes else "good"
+        said = [outcome.message] if outcome.message else []
+        words = " ".join([_("Done."), *said, *dict.fromkeys([*self.notes, *notes])])
+        return words, "warning" if said or self.notes else "good"
 
     def run_removed(self, nodes) -> None:
         """The user removed a run's results."""

@@ -28,7 +28,7 @@ class ProcessRunner:
     def __init__(self, command: BackendCommand, on_event: Callable, on_log: Callable, on_end: Callable):
         self._command, self._on_event, self._on_log, self._on_end = command, on_event, on_log, on_end
         self._stream, self._errors, self._errors_rest = EventStream(), "", b""
-        self._error_message, self._doomed, self._process, self._ended, self._timer = "", [], None, None, None
+        self._error, self._doomed, self._process, self._ended, self._timer = {}, [], None, None, None
 
     @property
     def running(self) -> bool:
@@ -87,7 +87,7 @@ class ProcessRunner:
     def _tell(self, events: list[dict]) -> None:
         for event in events:
             if event["event"] == "error":
-                self._error_message = str(event.get("message", ""))
+                self._error = event
             self._on_event(event)
         for line in self._stream.stray:
             self._on_log(line)
@@ -134,7 +134,8 @@ class ProcessRunner:
         # object with its last reference.
         self._ended, self._process = self._process, None
         self._ended.deleteLater()
-        end.error, end.errors_tail = self._error_message, self._errors
+        end.error, end.errors_tail = str(self._error.get("message", "")), self._errors
+        end.output = str(self._error.get("output") or "")
         self._on_end(end)
 
 
@@ -162,7 +163,7 @@ def run_and_wait(
         )
     except OSError as error:
         return Exit(not_started=f"{command.python}: {error.strerror}")
-    stream, errors, message = EventStream(), [], ""
+    stream, errors, failure = EventStream(), [], {}
 
     def read_errors():
         for line in process.stderr:
@@ -181,7 +182,7 @@ def run_and_wait(
     try:
         for line in _lines(lines, idle):
             for event in stream.feed(line):
-                message = str(event.get("message", "")) if event["event"] == "error" else message
+                failure = event if event["event"] == "error" else failure
                 on_event(event)
         code = process.wait()
     except BaseException:
@@ -194,11 +195,12 @@ def run_and_wait(
         process.stdout.close()
         process.stderr.close()
     for event in stream.close():
-        message = str(event.get("message", "")) if event["event"] == "error" else message
+        failure = event if event["event"] == "error" else failure
         on_event(event)
     for line in [*stream.stray, *errors]:
         on_log(line)
-    return Exit(code, error=message, errors_tail="\n".join(errors)[-TAIL:])
+    message, output = str(failure.get("message", "")), str(failure.get("output") or "")
+    return Exit(code, error=message, errors_tail="\n".join(errors)[-TAIL:], output=output)
 
 
 def _lines(lines: queue.Queue, idle: Callable[[], None] | None):

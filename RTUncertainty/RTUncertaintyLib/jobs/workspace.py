@@ -28,6 +28,7 @@ class RunRequest:
     reference: object = None
     output: str | None = None
     report: bool = False
+    keep_samples: int = 0
 
 
 @dataclass
@@ -121,6 +122,8 @@ def prepare(request: RunRequest, model_name: str) -> RunWorkspace:
             ]
         if request.report:
             workspace.arguments.append("--report")
+        if request.keep_samples:
+            workspace.arguments += ["--keep-samples", str(request.keep_samples)]
     return workspace
 
 

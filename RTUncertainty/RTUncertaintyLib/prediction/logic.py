@@ -68,6 +68,7 @@ class PredictionLogic(JobLogic):
         reference=None,
         output: str | None = None,
         report: bool = False,
+        keep_samples: int = 0,
         show: bool | None = None,
         progress: Callable[[dict], None] | None = None,
     ):
@@ -75,8 +76,8 @@ class PredictionLogic(JobLogic):
 
         Parameters: `volume_node` a vtkMRMLScalarVolumeNode; `model` a bundle's name or folder; `device` "auto", "cpu"
         or "cuda"; `bias_field` "auto", "on" or "off"; `reference` a CT volume node or None; `output` an existing
-        folder that keeps the files, or None; `show` whether to show the result (default: when there is a screen);
-        `progress` is called with every event of the backend.
+        folder that keeps the files, or None; `keep_samples` how many single samples become a sequence; `show` whether
+        to show the result (default: when there is a screen); `progress` is called with every event of the backend.
         Raises `PredictionError` with one line that says what went wrong. The scene is unchanged then.
         """
         import slicer
@@ -89,7 +90,18 @@ class PredictionLogic(JobLogic):
             if check.errors:
                 raise PredictionError(check.message)
             workspace = self.prepare(
-                RunRequest(volume_node, card["folder"], samples, seed, device, bias_field, reference, output, report),
+                RunRequest(
+                    volume_node,
+                    card["folder"],
+                    samples,
+                    seed,
+                    device,
+                    bias_field,
+                    reference,
+                    output,
+                    report,
+                    keep_samples,
+                ),
                 card["name"],
             )
         except (RTUncertaintyError, UnusableVolume) as error:

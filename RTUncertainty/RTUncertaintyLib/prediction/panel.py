@@ -70,6 +70,7 @@ class PredictionPanel(JobPanel):
             p.referenceVolume,
             p.outputFolder.strip() or None,
             p.report,
+            p.keepSamples,
         )
 
     def restored_tables(self, nodes):

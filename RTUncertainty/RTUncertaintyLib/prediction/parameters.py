@@ -1,9 +1,10 @@
 """The parameters of the RTPrediction module, kept in the scene."""
 
 import enum
+from typing import Annotated
 
 from slicer import vtkMRMLScalarVolumeNode
-from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from ..jobs.parameters import JobParameters
 from ..widgets.text import _
@@ -23,11 +24,12 @@ class BiasField(enum.Enum):
 
 @parameterNodeWrapper
 class PredictionParameters(JobParameters):
-    """What `JobParameters` has, the image, an optional reference CT, and what the preparation and the report shall
-    be.
+    """What `JobParameters` has, the image, an optional reference CT, and what the preparation, the report and the
+    samples that are kept shall be.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
     referenceVolume: vtkMRMLScalarVolumeNode
     biasField: BiasField = BiasField.AUTO
     report: bool = True
+    keepSamples: Annotated[int, WithinRange(0, 100)] = 0

@@ -16,7 +16,7 @@ from rtuncertainty.results.tables import COLUMNS
 from ..mrml import hierarchy, segmentation, tables, volumes
 from ..mrml.attributes import INPUT_REFERENCE, nodes_by_class
 from . import inside as review_inside
-from . import overlays
+from . import overlays, samples
 from .prediction import PredictionRun
 from .removal import watch_scene
 from .review_data import write_summary
@@ -24,7 +24,13 @@ from .run import Run
 
 
 def load_result(
-    folder, scene=None, input_node=None, input_file=None, name: str | None = None, probabilities: bool = True
+    folder,
+    scene=None,
+    input_node=None,
+    input_file=None,
+    name: str | None = None,
+    probabilities: bool = True,
+    most_samples: int | None = None,
 ) -> PredictionRun:
     """Load a result folder of `rtuncertainty predict` into one subject-hierarchy folder.
 
@@ -42,6 +48,9 @@ def load_result(
     probabilities
         Whether to load the structures' probabilities also where the result has nested contours, which are much smaller.
 
+    most_samples
+        Samples that were kept are left out where there are more than these; None: all are loaded.
+
     Views are left as they are (`show_result`). When anything fails the scene is as before. Raises
     `rtuncertainty.core.errors.InputError` when the folder or a file in it cannot be read.
     """
@@ -54,8 +63,9 @@ def load_result(
     if input_node is not None and input_node.GetScene() is not scene:
         input_node = None
     input_image = image_io.read(input_file) if input_file else None
+    with_samples = bool(result.samples) and (most_samples is None or result.samples <= most_samples)
     with all_or_nothing(scene):
-        run = _build(scene, result, input_node, input_image, name or result.name, probabilities)
+        run = _build(scene, result, input_node, input_image, name or result.name, probabilities, with_samples)
     watch_scene(scene)
     return run
 
@@ -81,7 +91,9 @@ def all_or_nothing(scene):
         scene.EndState(scene.BatchProcessState)
 
 
-def _build(scene, result: Result, input_node, input_image, wanted_name: str, all_probabilities: bool) -> PredictionRun:
+def _build(
+    scene, result: Result, input_node, input_image, wanted_name: str, all_probabilities: bool, with_samples: bool
+) -> PredictionRun:
     """Add the nodes of a run, in the order in which the Data module shall list them."""
     run = PredictionRun.new(scene, wanted_name)
     prefix = input_node.GetName() if input_node is not None else result.input_name()
@@ -131,6 +143,8 @@ def _build(scene, result: Result, input_node, input_image, wanted_name: str, all
             volumes.show_as_probability(node)
             run.probabilities[structure] = node
     review_inside.add_inside(run, result, grid, title)
+    if with_samples:
+        samples.add_samples(run, result, grid, title)
     write_summary(run, result.summary | {"notes": result.notes})
     return run
 

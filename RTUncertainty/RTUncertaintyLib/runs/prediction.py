@@ -12,16 +12,19 @@ from .run import Run
 @dataclass
 class PredictionRun(Run):
     """What a prediction put into a scene. `probabilities` maps a structure's name to its volume, `tables` has
-    'volumes', 'flags' and 'metrics'. `synct` is None where the model only segments."""
+    'volumes', 'flags' and 'metrics'. `synct` is None where the model only segments. `samples` holds the sequences of
+    the samples that were kept ("synct", "structures"), their "browser", and what shows the chosen one ("shown_synct",
+    "shown_structures")."""
 
     synct: object = None
     probabilities: dict = field(default_factory=dict)
     segmentation: object = None
     reference: object = None
+    samples: dict = field(default_factory=dict)
 
     job: ClassVar[str] = "predict"
     single: ClassVar[tuple[str, ...]] = (*Run.single, "synct", "segmentation", "reference")
-    keyed: ClassVar[dict[str, str]] = {**Run.keyed, "probability": "probabilities"}
+    keyed: ClassVar[dict[str, str]] = {**Run.keyed, "probability": "probabilities", "samples": "samples"}
     ct_key: ClassVar[str] = "synct"
 
     @property

@@ -21,11 +21,11 @@ RUNS: dict[str, type[Run]] = {kind.job: kind for kind in (PredictionRun, Propaga
 """Job -> type of its runs."""
 
 
-def load_run(folder, scene=None, input_file=None, probabilities: bool = True) -> Run:
+def load_run(folder, scene=None, input_file=None, probabilities: bool = True, most_samples: int | None = None) -> Run:
     """Load a result folder of any job; see `load_result` and `load_propagation`, whose errors it raises."""
     if Result.read(folder).job == PropagationRun.job:
         return load_propagation(folder, scene, input_file=input_file)
-    return load_result(folder, scene, input_file=input_file, probabilities=probabilities)
+    return load_result(folder, scene, input_file=input_file, probabilities=probabilities, most_samples=most_samples)
 
 
 def find_runs(scene=None) -> dict[str, str]:

@@ -168,10 +168,18 @@ def sha256(path: Path) -> str:
 
 
 def load(folder, device="cpu"):
-    """(card, list of networks in evaluation mode) of a bundle; weights are checked against the card's SHA-256. The list
-    of a card without a network holds None.
+    """The networks of a bundle; weights are checked against the card's SHA-256.
 
-    Raises `InputError` for weights that are missing, truncated, tampered with, or do not fit the architecture.
+    Args:
+        folder: of the bundle.
+        device: of torch.
+
+    Returns:
+        (card, list of networks in evaluation mode on `device`, one for each checkpoint; of a card without a network it
+        holds None).
+
+    Raises:
+        InputError: weights that are missing, truncated, changed, not finite, or do not fit the architecture.
     """
     import torch
 

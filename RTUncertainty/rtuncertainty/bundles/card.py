@@ -13,7 +13,14 @@ REGISTRATION = "registration"
 
 
 def fault(card: dict) -> str | None:
-    """What is wrong with a card that has all required entries, in words that name the entry; None where nothing is."""
+    """What is wrong with a card that has all required entries.
+
+    Args:
+        card: as read from model.json.
+
+    Returns:
+        A text that names the entry; None where nothing is wrong.
+    """
     weightless = (card.get("architecture") or {}).get("name") == REGISTRATION
     for path, (test, wanted, optional) in _ENTRIES.items():
         optional = optional or (weightless and path == "weights.file")

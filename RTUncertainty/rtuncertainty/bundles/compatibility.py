@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from ..core import geometry, image_io
 from ..core.errors import InputError
+from . import background
 
 # a CT has something darker in it
 FAT_HU = -50.0
@@ -45,10 +46,22 @@ class Scan:
 
 
 def require(card: dict, scan: Scan, name: str) -> None:
-    """Raise `InputError` when the scan cannot be what the model was trained for. A card whose modality is null takes
-    any.
+    """Raises when a scan cannot be what the model was trained for. A card whose modality is null takes any.
+
+    Args:
+        card: of the model.
+        scan: of the image.
+        name: what messages call it.
+
+    Raises:
+        InputError: a CT for an MR model or the other way round, or too few voxels.
     """
     wanted, is_ct = card["input"].get("modality", "MR"), image_io.is_ct(scan.array, scan.modality)
+    if wanted == "MR" and background.negated(scan.array) == "yes":
+        raise InputError(
+            f"{name} has a background that is brighter than the body, as the negative of an MR has; give the image "
+            "with dark air."
+        )
     if wanted == "MR" and is_ct:
         raise InputError(
             f"{name} is a CT ({'by its DICOM tag' if scan.modality else 'with air at -1000 HU'}), but the model "
@@ -100,6 +113,8 @@ def warnings(card: dict, scan: Scan) -> list[str]:
     asked = str(wanted.get("modality") or "").upper()
     if scan.modality and asked and scan.modality != asked:
         out.append(f"It is {scan.modality} by its DICOM tag; the model was trained on {asked}.")
+    if asked == "MR" and background.negated(scan.array) == "perhaps":
+        out.append("The border is among the brightest of it, as in the negative of an MR; air must be dark.")
     for key, words, values, digits in (
         ("spacing_range_mm", "voxel spacing", scan.spacing, ".4g"),
         ("field_of_view_mm", "field of view", scan.spacing * scan.size, ".0f"),

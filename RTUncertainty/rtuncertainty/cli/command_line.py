@@ -39,6 +39,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--input", required=True, help="MR: NIfTI, NRRD, MHA or a folder with one DICOM series")
     p.add_argument("--reference", help="CT in the same frame, to compare with")
     _job(p)
+    p.add_argument(
+        "--keep-samples",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also write N single samples as whole images, and the structures' variance maps (default 0)",
+    )
     p.add_argument("--output", required=True, help="folder for the results")
 
     p = commands.add_parser("propagate", help="planning CT and structures to a daily CT")
@@ -180,7 +187,9 @@ def main(arguments=None) -> int:
         if code == 1:
             text += " (run again with --debug for the traceback)"
         if as_events:
-            say_event({"event": "error", "exit_code": code, "message": text})
+            kept = getattr(error, "output", None)
+            output_of = {"output": str(kept)} if kept is not None else {}
+            say_event({"event": "error", "exit_code": code, "message": text, **output_of})
         say(f"rtuncertainty: {text}", error=True)
         return code
 
@@ -280,6 +289,7 @@ def _predict(args) -> int:
         device=args.device,
         bias_field=args.bias_field,
         reference=args.reference,
+        keep_samples=args.keep_samples,
     )
     _done(folder, args)
     return 0

@@ -24,6 +24,11 @@ def add(commands) -> None:
         "--scan", help="the scan that the structures were drawn on: thickness of those with contours in one plane only"
     )
     p.add_argument(
+        "--kept-samples",
+        action="store_true",
+        help="bands over the samples that predict --keep-samples wrote into the folder of --bands",
+    )
+    p.add_argument(
         "--prescription", type=float, metavar="GY", help="also tell doses in percent of it, and V95, V100, V107"
     )
     p.add_argument(
@@ -88,6 +93,7 @@ def dvh(args) -> int:
         args.output,
         band_folder=args.bands,
         scan=args.scan,
+        kept_samples=args.kept_samples,
         unit=args.dose_unit,
         prescription=args.prescription,
         device=choose_device(args.device),

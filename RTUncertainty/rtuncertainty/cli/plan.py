@@ -57,6 +57,11 @@ def add(commands) -> None:
         "--samples", type=int, default=20, help="samples of the synthetic CT for bands of 5-95 %% (default 20; 0: none)"
     )
     p.add_argument(
+        "--kept-samples",
+        action="store_true",
+        help="instead of --samples, those that predict --keep-samples wrote into the folder of --synct",
+    )
+    p.add_argument(
         "--correlation-mm",
         type=float,
         metavar="MM",
@@ -121,6 +126,7 @@ def run(args, progress) -> Path:
         density=args.density,
         target=args.target,
         samples=args.samples,
+        kept=args.kept_samples,
         seed=args.seed,
         device=choose_device(args.device),
         page=dose_page.page,

@@ -2,9 +2,13 @@
 
 
 class RTUncertaintyError(Exception):
-    """Base of every error that is shown to the user in one line. Exit code 1."""
+    """Base of every error that is shown to the user in one line. Exit code 1.
+
+    `output`: the folder of a result that is whole all the same.
+    """
 
     exit_code = 1
+    output = None
 
 
 class InputError(RTUncertaintyError):

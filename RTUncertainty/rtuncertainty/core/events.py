@@ -66,6 +66,7 @@ class Progress:
     seconds: dict = field(default_factory=dict)
     notes: list = field(default_factory=list)
     shares: dict = field(default_factory=lambda: SHARES)
+    part: tuple[float, float] = (0.0, 1.0)  # of a stage, of what is told from now on
 
     def __post_init__(self):
         shares = {**self.shares, **{k: EXTRA[k] for k in self.extra}}
@@ -85,6 +86,7 @@ class Progress:
             Cancelled: the job was cancelled.
         """
         self.cancel.check()
+        fraction = self.part[0] + (self.part[1] - self.part[0]) * fraction
         now = time.monotonic()
         if name != self._stage:
             self.close()

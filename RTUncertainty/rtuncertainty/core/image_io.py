@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -22,10 +24,18 @@ RIGHT_ANGLE, LARGEST_MM = 1e-3, 3000.0
 
 
 def read(path, padded: bool = False, tell=None) -> sitk.Image:
-    """A 3-D scalar image from a NIfTI, NRRD or MetaImage file, or from a folder with one DICOM series. `padded`: see
-    `check`; `tell`: called with notes, lines of text, on what the file leaves open.
+    """A 3-D scalar image from a file, or from a folder with one DICOM series.
 
-    Raises `InputError` that names the file, what is wrong with it and what to do.
+    Args:
+        path: NIfTI, NRRD, MetaImage, or a folder.
+        padded: see `check`.
+        tell: called with notes, lines of text, on what the file leaves open.
+
+    Returns:
+        float32.
+
+    Raises:
+        InputError: names the file, what is wrong with it and what to do.
     """
     path = Path(path)
     if not path.exists():
@@ -69,9 +79,17 @@ def _reason(error: RuntimeError) -> str:
 
 def read_stored(path, wrong: str, tell=None) -> sitk.Image:
     """An image file as it is stored: with its own pixel type, and unlike `read` one that holds a single value, too.
-    `tell`: see `read`.
 
-    Raises `InputError` as `read` does, or with the text `wrong` where it cannot be read.
+    Args:
+        path: of the file.
+        wrong: the text of the error where it cannot be read.
+        tell: called with sentences that the user should know.
+
+    Returns:
+        Any number of dimensions.
+
+    Raises:
+        InputError: as of `read`, or with the text `wrong`.
     """
     return _read_file(Path(path), wrong, tell=tell)
 
@@ -295,16 +313,20 @@ class Staging:
             InputError: it cannot be written.
         """
         with self.writing():
-            (self.folder / name).write_text(text, encoding="utf-8")
+            (self.folder / name).write_text(text, encoding="utf-8", newline="")
 
     def commit(self) -> None:
         """Moves everything to its place. All that an earlier result there had written goes, other files stay.
+
+        One result at a time: another that comes to the same place waits.
 
         Raises:
             InputError: a folder lies where a file would go, or the place cannot be written to.
         """
         with self.writing():
             self.output.mkdir(exist_ok=True)
+        # inside: beside it nothing can be written where it is a mount or lies in somebody else's folder
+        with self.writing(), _Alone(self.output / ".lock"):
             earlier = _files_of_result(self.output)
             new = sorted(p.name for p in self.folder.iterdir())
             in_the_way = [name for name in new if not _replaceable(self.output / name, self.folder / name)]
@@ -402,6 +424,59 @@ def _files_of_result(folder: Path) -> set[str]:
 
 def _regular(place: Path) -> bool:
     return place.is_file() and not place.is_symlink()
+
+
+class _Alone:
+    """A context that one process at a time is in, by a lock on `file`, which is gone afterwards.
+
+    The system gives the lock back when a process dies, on this machine or another one, so none is ever stale.
+    """
+
+    def __init__(self, file: Path):
+        self.file, self.handle = file, -1
+
+    def __enter__(self) -> _Alone:
+        while True:
+            self.handle = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                _lock(self.handle)
+                # the one before may have removed the file while this one waited for it
+                if os.path.samestat(os.fstat(self.handle), os.stat(self.file)):
+                    return self
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                    os.close(self.handle)
+                    raise
+                return self  # a disk that knows no locks: nothing better can be had there
+            os.close(self.handle)
+
+    def __exit__(self, *_) -> None:
+        if os.name == "nt":  # an open file cannot be removed
+            os.close(self.handle)
+        with contextlib.suppress(OSError):
+            self.file.unlink()
+        if os.name != "nt":
+            os.close(self.handle)
+
+
+def _lock(handle: int) -> None:
+    """Wait for the lock on an open file and take it."""
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        return
+    import msvcrt
+
+    while True:
+        try:
+            msvcrt.locking(handle, msvcrt.LK_LOCK, 1)
+            return
+        except OSError as error:  # after ten seconds it gives up
+            if error.errno not in (errno.EDEADLK, errno.EACCES):
+                raise
 
 
 class _Writing:

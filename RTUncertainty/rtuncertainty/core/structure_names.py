@@ -76,8 +76,14 @@ def organ(name: str) -> str | None:
 
 
 def match(names, organs) -> dict[str, str]:
-    """{name: organ} of those of `names` that are one of `organs`, which may be names of clinics too; of two names for
-    one organ the one that is spelled like it stands, else the first.
+    """Which structures are organs of a model.
+
+    Args:
+        names: of structures.
+        organs: of the model, which may be names of clinics too.
+
+    Returns:
+        {name: organ}; of two names for one organ the one that is spelled like it stands, else the first.
     """
     found = {name: name for name in names if name in organs}
     known: dict[str, list[str]] = {}

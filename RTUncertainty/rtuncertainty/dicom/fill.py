@@ -12,11 +12,17 @@ ON_SLICE = 0.1
 
 
 def rasterised(groups, shape) -> np.ndarray:
-    """The voxels [row, column] (bool) whose centres lie inside of `groups` of polygons [n, 2] (column, row; voxels),
-    see `combine.grouped`.
+    """The voxels whose centres lie inside of groups of polygons, see `combine.grouped`.
 
     A line there and back, as in a keyhole contour, leaves nothing. Of two polygons with a common edge each centre on it
     belongs to one. Exact for vertices anywhere between centres.
+
+    Args:
+        groups: of polygons [n, 2] (column, row; voxels).
+        shape: (rows, columns).
+
+    Returns:
+        bool [row, column].
     """
     height, width = shape
     row, x, _ = combine.crossings(groups, np.arange(height, dtype=float))
@@ -56,12 +62,19 @@ def _distance(mask: np.ndarray, spacing) -> np.ndarray:
 
 
 def stacked(planes: dict[float, np.ndarray], count: int, spacing) -> tuple[np.ndarray, int, list[float]]:
-    """(mask [slice, row, column], slices filled between contours, gaps left open, in slices) of the shapes at `planes`.
+    """A mask of shapes in planes.
 
-    Keys are positions in slices. A slice takes the shape that lies on it. Between two shapes further apart than the
-    slices it is interpolated, where they overlap and the distance is about the structure's usual one (to 1.5 times it);
-    a larger gap stays open. Otherwise the nearest shape within half a slice counts. Beyond the first and the last
-    nothing is added.
+    A slice takes the shape that lies on it. Between two shapes further apart than the slices it is interpolated, where
+    they overlap and the distance is about the structure's usual one (to 1.5 times it); a larger gap stays open.
+    Otherwise the nearest shape within half a slice counts. Beyond the first and the last nothing is added.
+
+    Args:
+        planes: {position in slices: bool [row, column]}.
+        count: of slices.
+        spacing: of rows and columns, mm.
+
+    Returns:
+        (mask [slice, row, column], slices filled between contours, gaps left open, in slices).
     """
     at = np.array(sorted(planes))
     steps = np.diff(at)

@@ -17,9 +17,18 @@ RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 
 @dataclass
 class Roi:
-    """One ROI as the file has it. `contours`: closed planar ones, points [n, 3] in mm (LPS); `left_out`: why others
-    were, how many. `xor`: they say themselves that overlaps are holes; `thickness_mm`: of their planes, where they say
-    it.
+    """One ROI as the file has it.
+
+    Attributes:
+        name: of the ROI.
+        color: RGB, or None.
+        role: RT ROI interpreted type.
+        code: its coded meaning, or None.
+        frame: UID of its frame of reference.
+        contours: closed planar ones, points [n, 3], LPS in mm.
+        left_out: {why others were: how many}.
+        xor: the contours say themselves that overlaps are holes.
+        thickness_mm: of their planes, where they say it.
     """
 
     name: str

@@ -125,9 +125,24 @@ class Distribution:
             yield MaskRegion(geometry.like(percent > round(100 - float(q), 6), part, np.float32))
 
 
+@dataclass
+class Kept:
+    """A structure's contours in the samples that a result kept (`masks`, cut to what they hold): as likely as each
+    other, and not calibrated.
+    """
+
+    masks: list[sitk.Image]
+    note: str = ""
+    calibrated = "no"
+
+    def regions(self):
+        """Yields the regions of the samples in their order; some may be empty."""
+        yield from map(MaskRegion, self.masks)
+
+
 def of_structure(
     dose: sitk.Image,
-    found: Distribution,
+    found: Distribution | Kept,
     axis,
     level: float = LEVEL,
     prescription: float | None = None,
@@ -148,20 +163,23 @@ def of_structure(
     Returns:
         (band or None, note).
     """
-    members, missing = [], 0
-    for number, member in enumerate(dvh.of_regions(dose, list(found.regions()), device), 1):
+    members, missing, regions = [], 0, list(found.regions())
+    for number, member in enumerate(dvh.of_regions(dose, regions, device), 1):
         missing += member is None
         members += [_curve_and_columns(member, axis, prescription)] if member is not None else []
         if step is not None and number % 10 == 0:
-            step(number / MEMBERS)
-    if len(members) < MEMBERS / 2:
+            step(number / len(regions))
+    if len(members) < max(2, len(regions) / 2):
         return (
             None,
-            f"no band: in {missing / MEMBERS:.0%} of its distribution the structure is empty or outside of the dose",
+            f"no band: in {missing / len(regions):.0%} of its distribution the structure is empty or outside of the "
+            "dose",
         )
     result = _band(members, level)
     result.calibrated = found.calibrated
-    some_empty = f"empty in {missing / MEMBERS:.0%} of its distribution; the band is of the rest" if missing else ""
+    some_empty = (
+        f"empty in {missing / len(regions):.0%} of its distribution; the band is of the rest" if missing else ""
+    )
     return result, "; ".join(filter(None, [found.note, some_empty]))
 
 
@@ -196,6 +214,27 @@ def read(folder, names) -> dict[str, Distribution]:
         )
         volumes.setdefault(row["structure"], []).append(tuple(np.nan if v is None else v for v in values))
     return {name: _distribution(result.image("inside", title), volumes.get(title)) for name, title in known.items()}
+
+
+def read_kept(folder, names) -> dict[str, Kept]:
+    """The contours of structures in the samples that a result folder kept, by those of `names` that it knows. Raises
+    `InputError` where it is no result, kept fewer than two samples with structures, or knows none of these.
+    """
+    result = Result.read(folder)
+    numbers = result.of_structures("sample_structures")
+    if len(numbers) < 2:
+        raise InputError(
+            f"{folder} holds {len(numbers)} samples with structures, and a band needs two; run predict with "
+            "--keep-samples, or leave --kept-samples out."
+        )
+    found: dict[str, Kept] = {}
+    for number in numbers:
+        sample = result.structures("sample_structures", number)
+        for name, title in structure_names.match(names, list(sample)).items():
+            found.setdefault(name, Kept([])).masks.append(around(sample[title].mask))
+    if not found:
+        raise InputError(f"{folder} knows none of the structures; it has {', '.join(sample)}.")
+    return found
 
 
 def _distribution(inside: sitk.Image, volumes) -> Distribution:

@@ -27,19 +27,20 @@ GAP = 1.5
 
 
 class ContourRegion:
-    """A structure of closed polygons.
+    """A structure of closed polygons in parallel planes, which are those of the patient's axes (axial, sagittal or
+    coronal) or oblique. `notes` are lines of text on what was decided.
 
     Args:
         polygons: arrays [n, 3] of points in LPS (mm), first point repeated or not; fewer than three points are left
-        out.
+            out.
         thickness_mm: of the slab of a structure with a single plane.
+        name: what messages call it.
         ends: how far the end slabs reach beyond their planes, in halves of the planes' distance: 1 as far as inwards, 0
-        not at all.
+            not at all.
         xor: the contours are CLOSEDPLANAR_XOR.
 
-    `notes` are lines of text on what was decided. All polygons lie in parallel planes,
-    which are those of the patient's axes (axial, sagittal or coronal) or oblique.
-    Raises `InputError` for polygons that are not planar and parallel, and a single plane without `thickness_mm`.
+    Raises:
+        InputError: polygons that are not planar and parallel, or a single plane without `thickness_mm`.
     """
 
     reason = "has no closed contour with an area"

@@ -29,10 +29,14 @@ POINTS = 1 << 18
 
 @dataclass
 class Gamma:
-    """γ at every voxel of the reference, float32 [z, y, x], at most `max_gamma`; NaN where it was not evaluated.
+    """γ of a dose.
 
-    `evaluated`: the number of voxels that were; `outside`: those above the cut-off that lie beyond the evaluated dose,
-    or so near to its end that they do not pass inside of it and might beyond.
+    Attributes:
+        values: at every voxel of the reference, float32 [z, y, x], at most `max_gamma`; NaN where it was not evaluated.
+        max_gamma: where the search ended.
+        evaluated: the number of voxels that were.
+        outside: those above the cut-off that lie beyond the evaluated dose, or so near to its end that they do not pass
+            inside of it and might beyond.
     """
 
     values: torch.Tensor

@@ -16,12 +16,18 @@ ON_EDGE, PASSES = 1e-3, 1.0002
 
 
 class Search:
-    """Branch and bound in one evaluated dose; called with points (index [n, 3]), doses and tolerances [n], it returns γ
-    [n].
+    """Branch and bound in one evaluated dose. Inside, all lengths are in distances to agreement, doses in tolerances
+    and γ is squared.
 
-    cut: at which lower and upper ends (z, y, x) the dose was cut off: points lie beyond. Elsewhere it ends where the
-    points do, and nothing is missed.
-    Inside, all lengths are in distances to agreement, doses in tolerances and γ is squared.
+    Args:
+        evaluated: dose [z, y, x], Gy.
+        spacing: of its voxels, (z, y, x), mm.
+        distance: to agreement, mm.
+        largest: γ where the search ends.
+        step: boxes are not halved below this edge, mm.
+        device: of torch.
+        cut: at which lower and upper ends (z, y, x) the dose was cut off: points lie beyond. Elsewhere it ends where
+            the points do, and nothing is missed.
     """
 
     def __init__(self, evaluated, spacing, distance, largest, step, device, cut=((False,) * 3,) * 2):

@@ -28,6 +28,7 @@ def dvh_to_files(
     *,
     band_folder=None,
     scan=None,
+    kept_samples: bool = False,
     unit=None,
     prescription=None,
     device="cpu",
@@ -41,6 +42,7 @@ def dvh_to_files(
         structure_file: path, see `structures.read`.
         output: of the numbers.
         band_folder: a result folder, see `bands.read`.
+        kept_samples: the samples that the result kept make the bands, see `bands.read_kept`.
         scan: path of the scan that the structures were drawn on; the distance of its slices is the thickness of
             structures with contours in one plane only.
         unit: of the dose.
@@ -58,6 +60,8 @@ def dvh_to_files(
     """
     if prescription is not None and not (prescription > 0 and math.isfinite(prescription)):
         raise InputError(f"the prescription is {prescription:g} Gy; give a positive dose in Gy.")
+    if kept_samples and band_folder is None:
+        raise InputError("samples that were kept lie in a result: name its folder with --bands.")
     output = Path(output)
     curves = output.with_name(f"{output.stem}_curves.csv")
     for place in (output, curves):
@@ -80,7 +84,9 @@ def dvh_to_files(
             "give dose and structures of one patient in one frame of reference."
         )
     if band_folder is not None:
-        _add_bands(rows, image, band_folder, prescription, device, note, progress)
+        source = bands.read_kept if kept_samples else bands.read
+        found = source(band_folder, [r.structure for r in rows])
+        _add_bands(rows, image, found, prescription, device, note, progress)
     for r in rows:
         if r.note:
             note(f"{r.structure}: {r.note.rstrip('.')}.")
@@ -102,9 +108,8 @@ def _row(name, region, dose, device) -> table.Row:
     )
 
 
-def _add_bands(rows, dose, folder, prescription, device, note, progress):
+def _add_bands(rows, dose, found, prescription, device, note, progress):
     axis = table.dose_axis(max(float(r.dvh.dose[0]) for r in rows if r.dvh is not None))
-    found = bands.read(folder, [r.structure for r in rows])
     for number, r in enumerate(rows):
         if r.dvh is None:
             continue

@@ -44,7 +44,10 @@ def predict_to_folder(
             image,
             card["folder"],
             progress=progress,
-            before=lambda mr: require_space(mr, output, len(card["outputs"]["structures"])),
+            scratch=staging.folder,
+            before=lambda mr: require_space(
+                mr, output, len(card["outputs"]["structures"]), options.get("keep_samples", 0)
+            ),
             **options,
         )
         progress.stage("write", 0.0, "Writing the results")

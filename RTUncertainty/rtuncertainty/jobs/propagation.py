@@ -25,11 +25,26 @@ def propagate_to_folder(
     report=False,
     **options,
 ) -> Path:
-    """Run `propagate` and write its result folder; returns its absolute path.
+    """Runs `propagate` and writes its result folder, which appears whole or not at all.
 
-    The inputs are paths; `model` None: registration alone. `options` are those of `propagate`. The folder appears whole
-    or not at all.
-    Raises what `propagate` raises, and `InputError` for a folder that cannot be written.
+    Args:
+        planning: path of a scan.
+        structures: path of what holds them, as of `propagate`.
+        daily: path of a scan.
+        model: name or folder of a bundle; None: registration alone.
+        output: the result folder.
+        progress: takes the stages; its token cancels.
+        scene: whether `scene.mrb` is wanted.
+        report: whether `report.html` is wanted.
+        **options: of `propagate`.
+
+    Returns:
+        The folder's absolute path.
+
+    Raises:
+        InputError: as of `propagate`, and for a folder that cannot be written.
+        OutOfMemoryError: as of `propagate`.
+        Cancelled: as of `propagate`.
     """
     progress = progress or Progress(shares=PROPAGATION)
     output = Path(output).absolute()

@@ -33,6 +33,9 @@ def as_result(p: Prediction) -> Result:
     unknown |= {key for key in SDS if p.synct is not None and not np.any(sitk.GetArrayViewFromImage(getattr(p, key)))}
     content = {key: getattr(p, key) for key in keys if key not in unknown}
     content["probabilities"] = p.probabilities
+    if p.samples is not None:
+        content["samples"] = p.samples
+        content |= {key: getattr(p, key) for key in ("intrinsic_variance", "parameter_variance")}
     if structures:
         content["structures"] = with_segments(p.structures, structures)
     content |= {"volumes": tables.of_volumes(p.volumes), "flags": tables.of_flags(p.flags)}

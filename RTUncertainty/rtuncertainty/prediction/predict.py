@@ -20,7 +20,7 @@ from ..core.options import require_sampling
 from ..core.structures import tidy_labels
 from ..uncertainty import edge, flags, hu_calibration, volume_assessment, volume_calibration, volumes
 from ..uncertainty.cross_conformal import Told
-from . import preprocess
+from . import kept_samples, preprocess
 
 LEVEL = 0.9
 AIR = -1000.0
@@ -79,6 +79,10 @@ class Prediction:
     error: sitk.Image | None = None
     zscore: sitk.Image | None = None
     metrics: list = field(default_factory=list)
+    samples: kept_samples.KeptSamples | None = None
+    # by structure, [0, 1]; see `kept_samples.variances`. Empty unless samples were kept
+    intrinsic_variance: dict[str, sitk.Image] = field(default_factory=dict)
+    parameter_variance: dict[str, sitk.Image] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -92,31 +96,53 @@ def predict(
     device: str = "auto",
     bias_field: str = "auto",
     reference=None,
+    keep_samples: int = 0,
+    scratch=None,
     on_event=None,
     cancel: CancelToken | None = None,
     progress: Progress | None = None,
     before=None,
 ) -> Prediction:
-    """Predict synthetic CT and structures, or what of the two the model is for, with uncertainty from an MR or a CT.
+    """Predict synthetic CT and structures, or what of the two the model is for, with uncertainty (Bragman 2018;
+    Eaton-Rosen 2018). Writes nothing.
 
-    image: `SimpleITK.Image` (3-D, any orientation) or a path to a file or DICOM folder. bundle: name or folder.
-    samples: T >= 2, rounded up to pairs where they are antithetic. device: auto, cpu, cuda, cuda:n. bias_field: auto,
-    on, off (N4).
-    reference: a CT (image or path) in the same frame; adds error, z-scores and metrics. on_event: called with progress
-    events (dicts). cancel: a token; `Cancelled` is raised soon after it is set. before: called with the checked image
-    before anything costly begins, to raise what speaks against the run.
-    Raises `InputError`, `OutOfMemoryError` or `Cancelled`; nothing is written by this function.
+    Args:
+        image: MR or CT in HU: `SimpleITK.Image` (3-D, any orientation) or a path to a file or DICOM folder.
+        bundle: name or folder.
+        samples: T ≥ 2, rounded up to pairs where they are antithetic.
+        seed: of the dropout masks.
+        device: auto, cpu, cuda, cuda:n.
+        bias_field: auto, on, off (N4).
+        reference: a CT (image or path) in the same frame; adds error, z-scores and metrics.
+        keep_samples: so many samples as whole images (`kept_samples`), and the maps of the structures' variances.
+        scratch: a folder for what is drawn of them until they are written.
+        on_event: called with progress events (dicts).
+        cancel: a token; the run ends soon after it is set.
+        progress: in place of `on_event` and `cancel`.
+        before: called with the checked image before anything costly begins, to raise what speaks against the run.
+
+    Returns:
+        Images on the grid of the input; HU, nats, ml.
+
+    Raises:
+        InputError: an image, model or option that will not do.
+        OutOfMemoryError: the smallest tiles on the CPU do not fit.
+        Cancelled: `cancel` was set.
     """
     progress = progress or Progress(on_event, cancel or CancelToken())
     progress.stage("read", 0.0, "Reading the image and the model")
     if bias_field not in preprocess.BIAS_FIELD:
         raise InputError(f"bias field '{bias_field}' is not one of {', '.join(preprocess.BIAS_FIELD)}.")
     require_sampling(samples, seed)
+    if keep_samples < 0:
+        raise InputError(f"{keep_samples} samples cannot be kept; give 1 or more, or 0 for none.")
     card = bundles.read_card(bundles.find(bundle))
     of_ct = card["input"].get("modality") == "CT"
     mr, name = _image(image, "the image", padded=not of_ct, tell=progress.note)
     if not of_ct and not image_io.looks_like_ct(mr):  # a CT given by mistake keeps its air, by which it is recognised
-        mr = preprocess.without_padding(mr)
+        mr = preprocess.without_padding(
+            mr, lambda value: progress.note(f"{name}: its background of {value:.0f} was taken for padding, as 0.")
+        )
     if "deformation" in card["outputs"]:
         raise InputError(
             f"model '{card['name']}' is for {card['task']}; choose one that makes a synthetic CT or structures, or use "
@@ -165,12 +191,21 @@ def predict(
     volume = sitk.GetArrayViewFromImage(ready.image)
     cropped = np.ascontiguousarray(volume[box])
     asked = (card["calibration"].get("volumes") or {}).get("method") == volume_calibration.CV_PLUS
+    drawn, share = None, samples / (samples + keep_samples)
+    progress.part = (0.0, share)
     statistics, used, tile, members = folds.run(
         networks, cropped, samples, seed, where, progress, partial(_told, box, ready, card) if asked else None
     )
+    if keep_samples:
+        from ..sampling import whole
+
+        progress.part = (share, 1.0)
+        drawn = kept_samples.on_disk((keep_samples, 1 + statistics.probability.shape[1], *cropped.shape), scratch)
+        whole.draw([n.to(used) for n in networks], cropped, drawn, seed, used, tile, progress)
+    progress.part = (0.0, 1.0)
 
     progress.stage("assemble", 0.0, "Assembling the images")
-    result = _assemble(statistics, box, ready, mr, card, progress)
+    result = _assemble(statistics, box, ready, mr, card, progress, drawn, seed)
     if members:
         result["assessed"] = [replace(a, members=of) for a, of in zip(result["assessed"], zip(*members))]
     field_of_view = sitk.GetArrayViewFromImage(mr) != (AIR if of_ct else 0)
@@ -195,6 +230,9 @@ def predict(
         notes=progress.notes,
         bias_field_corrected=ready.bias_field_corrected,
         measured=result.get("measured"),
+        samples=result.get("samples"),
+        intrinsic_variance=result["intrinsic_variance"],
+        parameter_variance=result["parameter_variance"],
         seconds=progress.seconds,
         options={
             "samples": sum(folds.shares(networks, samples))
@@ -206,6 +244,7 @@ def predict(
             "device": device,
             "bias_field": bias_field,
             "tile": tile,
+            **({"keep_samples": keep_samples} if keep_samples else {}),
         },
     )
     if ct is not None:
@@ -244,8 +283,10 @@ def _told(box, ready, card, statistics) -> list[Told]:
     return found
 
 
-def _assemble(statistics, box, ready, mr, card, progress) -> dict:
-    """Statistics in the box of the network's grid → images on the input's grid, in HU and nats."""
+def _assemble(statistics, box, ready, mr, card, progress, drawn=None, seed=0) -> dict:
+    """Statistics in the box of the network's grid → images on the input's grid, in HU and nats; `drawn`: samples to
+    keep.
+    """
     grid = ready.image
     body = geometry.resample(ready.body, mr, "nearest")
     inside = sitk.GetArrayFromImage(body) > 0
@@ -254,26 +295,28 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
         progress.cancel.check()
         # outside of the box the nearest value goes on, so that no edge bleeds in: the body decides what is shown
         pads = [(b.start, n - b.stop) for b, n in zip(box, grid.GetSize()[::-1])]
-        whole = np.pad(channel.numpy(), pads, mode="edge")
+        whole = np.pad(np.asarray(channel), pads, mode="edge")
         back = geometry.resample(geometry.like(whole, grid), mr)
         return sitk.GetArrayFromImage(back)
 
     def image(array, outside=0.0, dtype=np.float32):
         return geometry.like(np.where(inside, array, outside), mr, dtype)
 
-    out: dict = {"body": body}
+    ml = float(np.prod(mr.GetSpacing())) / 1000
+    measured, uncertain, beyond = (
+        None if i is None else sitk.GetArrayFromImage(geometry.resample(i, mr, "nearest")) > 0
+        for i in (ready.measured, ready.uncertain, ready.not_measured)
+    )
+    missing = 0.0 if beyond is None else edge.beyond_cut(inside, beyond, mr.GetSpacing())
+    out: dict = {"body": body, "not_measured": beyond, "missing_ml": float(np.sum(missing, dtype=np.float64)) * ml}
     if "synct" in card["outputs"]:
-        measured, uncertain = (
-            None if i is None else sitk.GetArrayFromImage(geometry.resample(i, mr, "nearest")) > 0
-            for i in (ready.measured, ready.uncertain)
-        )
         measured = np.ones(inside.shape, bool) if measured is None else measured
-        q = edge.probability(inside, measured, mr.GetSpacing(), uncertain)
-        out |= _synthetic_ct(statistics, card, on_input, mr, inside, q)
+        q = np.maximum(edge.probability(inside, measured, mr.GetSpacing(), uncertain), missing)
+        out |= _synthetic_ct(statistics, card, on_input, mr, inside, q, drawn is not None)
         out |= {
             "measured": measured,
             "certain": inside & (q <= edge.CERTAIN),
-            "doubtful_ml": 0.0 if uncertain is None else float(uncertain.sum() * np.prod(mr.GetSpacing()) / 1000),
+            "doubtful_ml": 0.0 if uncertain is None else float(uncertain.sum() * ml),
         }
     progress.stage("assemble", 0.5, "Assembling the structures")
     best, likeliest, total_entropy = np.zeros(inside.shape, np.uint8), None, np.zeros(inside.shape, np.float32)
@@ -290,15 +333,22 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
             np.maximum(likeliest, p, out=likeliest)
             out["probabilities"][name] = image(p)
     best[~inside] = 0
-    ml = float(np.prod(mr.GetSpacing())) / 1000
     out["structures"] = geometry.like(tidy_labels(best, card["outputs"]["structures"], ml), mr, np.uint8)
     out["entropy"] = image(total_entropy)
     out["mutual_information"] = image((total_entropy - on_input(statistics.expected_entropy[:, 0])).clip(0))
+    if drawn is not None:
+        out["samples"] = kept_samples.KeptSamples(
+            drawn, on_input, mr, inside, card["outputs"]["structures"], seed, out.get("hounsfield")
+        )
+    out["intrinsic_variance"], out["parameter_variance"] = {}, {}
     labels, out["assessed"] = sitk.GetArrayViewFromImage(out["structures"]), []
     for k, s in enumerate(card["outputs"]["structures"][: len(out["probabilities"])], 1):
         p = sitk.GetArrayViewFromImage(out["probabilities"][s["name"]])
         # between voxels of one organ the samples are correlated: SDs are interpolated, not variances
         sd = on_input(statistics.probability_variance[:, k].clamp_min(0).sqrt()) * inside
+        if drawn is not None:
+            parts = kept_samples.variances(p, sd**2)
+            out["intrinsic_variance"][s["name"]], out["parameter_variance"][s["name"]] = map(image, parts)
         out["assessed"].append(
             volume_assessment.assess(
                 s["name"],
@@ -314,7 +364,7 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
     return out
 
 
-def _synthetic_ct(statistics, card, on_input, mr, inside, q) -> dict:
+def _synthetic_ct(statistics, card, on_input, mr, inside, q, keep: bool = False) -> dict:
     """Synthetic CT and its standard deviations, recalibrated as the card says; air outside of the body, and at its
     edge what `edge` adds.
     """
@@ -325,9 +375,16 @@ def _synthetic_ct(statistics, card, on_input, mr, inside, q) -> dict:
     recalibration = hu_calibration.of_card(card)
     if recalibration is not None:
         intrinsic, parameter = recalibration.apply(synct, intrinsic, parameter)
+    parts = {}
+    if keep:
+        factor = np.ones_like(synct)
+        if recalibration is not None:
+            factor = np.sqrt(recalibration.apply(synct, np.zeros_like(synct), factor)[1])
+        sd = np.sqrt(intrinsic.clip(0))
+        parts["hounsfield"] = kept_samples.Hounsfield(synct, factor, sd, q, scale, offset, AIR)
     synct, intrinsic, parameter, predictive = edge.applied(q, inside, synct, intrinsic, parameter, AIR)
     sds = {"intrinsic_sd": intrinsic, "parameter_sd": parameter, "predictive_sd": predictive}
-    return {
+    return parts | {
         "synct": geometry.like(np.rint(synct).clip(-1024, 3071), mr, np.int16),
         **{name: geometry.like(np.sqrt(v), mr) for name, v in sds.items()},
     }
@@ -335,6 +392,10 @@ def _synthetic_ct(statistics, card, on_input, mr, inside, q) -> dict:
 
 def _tables(result, labels, field_of_view, card, raised):
     """Volumes with intervals and flags."""
+    outside = result["not_measured"]
+    if outside is not None:
+        voxel_ml = float(np.prod(result["body"].GetSpacing())) / 1000
+        raised += flags.of_not_measured(result["missing_ml"], float(outside.sum()) * voxel_ml)
     if "synct" in card["outputs"]:
         sd = sitk.GetArrayViewFromImage(result["predictive_sd"])
         raised += flags.of_synct(sd, result["certain"], card) + flags.of_edge(result["doubtful_ml"])
@@ -348,6 +409,7 @@ def _tables(result, labels, field_of_view, card, raised):
             assessed.quality,
             card,
             assessed.distribution.interval(LEVEL)[1],
+            outside,
         )
     return found, raised
 

@@ -9,8 +9,10 @@ import SimpleITK as sitk
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from ..core import geometry, image_io
+from ..bundles import background
+from ..core import geometry
 from ..core.errors import InputError
+from .not_measured import not_measured
 
 BIAS_FIELD = ("auto", "on", "off")
 # On MR that N4 had corrected before, a second N4 finds a field of strength 0.001 to 0.015; a plain surface-coil field
@@ -28,11 +30,17 @@ IN_BODY, WHOLE_IMAGE, HOUNSFIELD = "z-score in the body", "z-score of the image"
 
 @dataclass
 class Preprocessed:
-    """A network's input: `image` float32 in the network's scale, `body` uint8, same grid; `mean` and `sd` took it
-    there.
+    """A network's input and what was learnt on the way to it; all images on one grid.
 
-    `doubtful`, uint8: what is left out of the body, but may be some; see `regions`. `measured`, uint8: the field of
-    view. Both None where all of the image is body or a CT.
+    Attributes:
+        image: float32, in the network's scale.
+        body: uint8.
+        bias_field_corrected: whether N4's field was applied.
+        mean, sd: what took the image to its scale: (intensity − mean) / sd.
+        uncertain: uint8, what is left out of the body but may be some (`regions`); None where all is body, or of a CT.
+        measured: uint8, the field of view; None where all is body, or of a CT.
+        not_measured: uint8, what lies beyond the field of view where it cuts the body (`prediction.not_measured`); None
+            where it does not.
     """
 
     image: sitk.Image
@@ -42,25 +50,30 @@ class Preprocessed:
     sd: float
     uncertain: sitk.Image | None = None
     measured: sitk.Image | None = None
+    not_measured: sitk.Image | None = None
 
 
-def without_padding(image: sitk.Image) -> sitk.Image:
-    """An MR whose constant negative background (as -1, -2000 or -32768 outside of the field of view) is 0; others as
-    they are.
+def without_padding(image: sitk.Image, on_bright=None) -> sitk.Image:
+    """An MR whose constant background outside of the field of view, negative or the type's largest value, is 0; others
+    as they are. See `core.background`.
 
-    Background is the smallest value, if it is negative, reaches in from the border and makes up 1 % of the image, and
-    if what is left is not negative but for noise (1 %): an MR in z-scores has a meaning below zero.
+    Args:
+        image: 3-D MR.
+        on_bright: called with the value where the type's largest was found.
+
+    Returns:
+        The image.
     """
     array = sitk.GetArrayFromImage(image)
-    lowest = array.min()
-    if not lowest < 0:
-        return image
-    padding = image_io.from_border(array == lowest)
-    rest = array[~padding]
-    if padding.mean() < 0.01 or rest.size == 0 or (rest < 0).mean() > 0.01:
-        return image
-    array[padding] = 0
-    return geometry.like(array, image, array.dtype)
+    found = False
+    for find in (background.negative_padding, background.bright_padding):
+        padding = find(array)
+        if padding is None:
+            continue
+        if find is background.bright_padding and on_bright is not None:
+            on_bright(float(array.max()))
+        array[padding], found = 0, True
+    return geometry.like(array, image, array.dtype) if found else image
 
 
 def body_mask(image: sitk.Image, name: str = "the image") -> sitk.Image:
@@ -362,9 +375,10 @@ def preprocess(
     """
     if correct not in BIAS_FIELD:
         raise InputError(f"bias field '{correct}' is not one of {', '.join(BIAS_FIELD)}.")
-    image = geometry.to_axial(without_padding(image))
-    image = geometry.resample(image, geometry.resampled_grid(image, spacing))
-    measured = field_of_view(sitk.GetArrayViewFromImage(image))
+    given = geometry.to_axial(without_padding(image))
+    image = geometry.resample(given, geometry.resampled_grid(given, spacing))
+    array = sitk.GetArrayFromImage(image)
+    measured = field_of_view(array)
     body, core, uncertain = regions(image, name)
     corrected = False
     if correct != "off":
@@ -375,7 +389,22 @@ def preprocess(
             body, core, uncertain = regions(image, name)
     # the dark rim of skin is left out: networks were trained on the scale of what lies inside of it
     image, mean, sd = z_score(image, core, name)
-    return Preprocessed(image, body, corrected, mean, sd, uncertain, geometry.like(measured, image, np.uint8))
+    if image is not given:  # smoothing for larger voxels lets a little of the body into what was not measured
+        seen = geometry.like(field_of_view(sitk.GetArrayViewFromImage(given)), given, np.uint8)
+        seen = sitk.GetArrayFromImage(geometry.resample(seen, image, "nearest")) > 0
+    else:
+        seen = measured
+    beyond = not_measured(array, seen, sitk.GetArrayViewFromImage(body) > 0, image.GetSpacing())
+    return Preprocessed(
+        image,
+        body,
+        corrected,
+        mean,
+        sd,
+        uncertain,
+        geometry.like(measured, image, np.uint8),
+        geometry.like(beyond, image, np.uint8) if beyond.any() else None,
+    )
 
 
 def for_card(

@@ -21,8 +21,19 @@ from .result import LEVEL, Contour
 
 
 def images(found, pair, plan: sitk.Image, daily: sitk.Image, compared: sitk.Image, card: dict, progress) -> dict:
-    """The deformation as one field over the daily CT, the warped planning CT, the Jacobian and the spread, as in
-    `Propagation`; `compared`: the planning scan in HU, which is `plan` unless that is an MR.
+    """The deformation as one field over the daily CT, the warped planning CT, the Jacobian and the SDs.
+
+    Args:
+        found: `deform.Found`, on the working grid.
+        pair: `pair.Pair`, both scans on the working grid.
+        plan: the planning scan as given.
+        daily: the daily scan as given.
+        compared: the planning scan in HU, which is `plan` unless that is an MR.
+        card: of the model; its `calibration.spread` scales the SDs.
+        progress: takes the stages; its token cancels.
+
+    Returns:
+        Fields of `Propagation` by their names.
     """
     import torch
 
@@ -146,10 +157,25 @@ def contours(
     progress,
     failures: list[str] | None = None,
 ):
-    """(contours, flags): each structure by the deformation, those that the model segments by direct segmentation too.
+    """Each structure by the deformation, those that the model segments by direct segmentation too.
 
     An organ whose entry in the card says "segment": false was segmented badly on the validation pairs; it is not shown.
-    `failures`: of the checks of the deformation; with any, no contour that it moved is better than red.
+
+    Args:
+        found: `deform.Found`, on the working grid.
+        pair: `pair.Pair`.
+        field: daily to planning points, mm.
+        given: {name: `core.structure_set.Structure`} of the planning scan.
+        known: {planning name: organ of the model}.
+        organs: {organ: its entry in the card} in the order of the network's classes.
+        plan: the planning scan as given.
+        daily: the daily scan as given.
+        card: of the model; its limits and calibration count.
+        progress: takes the stages; its token cancels.
+        failures: of the checks of the deformation; with any, no contour that it moved is better than red.
+
+    Returns:
+        (list of `Contour` on the grid of the daily CT, list of `flags.Flag`).
     """
     sampled = found.sampled
     segmented = _segmented(sampled, pair, organs, daily) if sampled.probability is not None else None

@@ -21,10 +21,16 @@ UNLIKE = 0.06
 
 @dataclass
 class Found:
-    """On the working grid: `sampled` (see `sampling.Sampled`), the refined `displacement` [3, z, y, x] in voxels, and
-    the correlation of the scans before any alignment is left to `before`, after the rigid one and after the
-    deformation. `there_and_back` [z, y, x] (voxels) is what the two directions missed each other by, and `residual`
-    the mean squared difference of the features, where they were taken."""
+    """What the network and the refinement found, on the working grid.
+
+    Attributes:
+        sampled: moments over the samples, `sampling.Sampled`.
+        displacement: refined, [3, z, y, x] (x, y, z; voxels).
+        similarity: correlation of the scans, "rigid" and "after" the deformation; "before" any alignment is added
+            later.
+        there_and_back: [z, y, x], voxels, what the two directions missed each other by; None where they were not taken.
+        residual: mean squared difference of the features, or None.
+    """
 
     sampled: sampling.Sampled
     displacement: torch.Tensor
@@ -46,9 +52,23 @@ def run(
     bending: float,
     both_ways: bool = True,
 ) -> Found:
-    """`known`: {planning name: organ}; `organs`: {name: entry of the card} in the order of the network's classes.
+    """Samples the network on a pair and refines its deformation.
 
-    `network`: None for registration alone. `both_ways`: see `sampling.run`.
+    Args:
+        network: of `networks.elmahdy2021`, in evaluation mode on `device`; None: registration alone.
+        pair: both scans and the structures on the working grid.
+        known: {planning name: organ of the model}.
+        organs: {organ: its entry in the card} in the order of the network's classes.
+        samples: T; see `sampling.run`.
+        seed: of the dropout masks.
+        device: of torch.
+        mode: "off", "fast" or "full", see `refine.ITERATIONS`.
+        progress: takes the stages; its token cancels.
+        bending: weight of the bending energy in the refinement.
+        both_ways: see `sampling.run`.
+
+    Returns:
+        On the working grid; tensors on `device`.
     """
     if network is None:
         return _registered(pair, samples, seed, device, mode, progress, both_ways)

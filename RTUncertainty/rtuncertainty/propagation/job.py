@@ -42,18 +42,33 @@ def propagate(
     progress: Progress | None = None,
     before=None,
 ) -> Propagation:
-    """Propagate planning structures to a daily CT.
+    """Propagates planning structures to a daily CT (Elmahdy 2021). Writes nothing.
 
-    planning, daily: CTs in HU (`SimpleITK.Image`, or a path to a file or DICOM folder), on any grids. structures: of
-    the planning CT, as `dicom.structure_input.read` takes them. bundle: name or folder; None for registration alone,
-    of any region, where the two may also be MRs of one kind (see `registration`). samples: T ≥ 2. device: auto,
-    cpu, cuda, cuda:n. rigid: on,
-    or off for scans that are aligned. refine: off, fast, full (see `refine`); None for fast with a network and full
-    without. symmetric: on, so that swapping the scans
-    gives the inverse and a scan and itself stand still (see `symmetric`), or off, the network as published in half the
-    time. on_event, cancel, progress: as for `predict`.
-    before: called with the checked daily CT before anything costly begins.
-    Raises `InputError`, `OutOfMemoryError` or `Cancelled`; nothing is written by this function.
+    Args:
+        planning: CT in HU (`SimpleITK.Image`, or a path to a file or DICOM folder), on any grid.
+        structures: of the planning CT, as `dicom.structure_input.read` takes them.
+        daily: CT in HU, as `planning`.
+        bundle: name or folder; None: registration alone, of any region, where the two may also be MRs of one kind (see
+            `registration`).
+        samples: T ≥ 2.
+        seed: of the dropout masks.
+        device: auto, cpu, cuda, cuda:n.
+        rigid: on, or off for scans that are aligned.
+        refine: off, fast, full (see `refine`); None: fast with a network and full without.
+        symmetric: on, so that swapping the scans gives the inverse and a scan and itself stand still (see `symmetric`),
+            or off, the network as published in half the time.
+        on_event: as of `predict`.
+        cancel: as of `predict`.
+        progress: as of `predict`.
+        before: called with the checked daily CT before anything costly begins.
+
+    Returns:
+        Images on the grid of the daily CT; HU, mm, nats, ml.
+
+    Raises:
+        InputError: an image, structures, a model or an option that will not do.
+        OutOfMemoryError: the smallest tiles on the CPU do not fit.
+        Cancelled: `cancel` was set.
     """
     progress = progress or Progress(on_event, cancel or CancelToken(), shares=PROPAGATION)
     progress.stage("read", 0.0, "Reading scans, structures and model")

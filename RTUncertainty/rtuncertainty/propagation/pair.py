@@ -22,11 +22,16 @@ TISSUE, BRIGHT = 0.12, 700.0
 
 @dataclass
 class Pair:
-    """Arrays [z, y, x] on `grid`, the working grid over the daily body: `daily` and `planning` (float32, HU), `body`
-    (bool, the daily one), `known` (bool, where the planning CT was taken), `labels` {name: float32 0 to 1, the planning
-    structure}, `planning_body` (bool).
+    """A planning and a daily scan on the working grid over the daily body; arrays [z, y, x].
 
-    `rigid` maps points of the daily to the planning CT; `planning` and `labels` were resampled by it.
+    Attributes:
+        grid: the working grid.
+        daily, planning: float32, HU; the latter resampled by `rigid`.
+        body: bool, of the daily scan.
+        known: bool, where the planning scan was taken.
+        labels: {name: float32, 0 to 1}, the planning structures resampled by `rigid`.
+        rigid: maps points of the daily to the planning scan (LPS, mm).
+        planning_body: bool, of the planning scan.
     """
 
     grid: sitk.Image

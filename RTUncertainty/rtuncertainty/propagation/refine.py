@@ -29,13 +29,25 @@ def refined(
     segmented: torch.Tensor | None = None,
     bending: float = BENDING,
 ) -> torch.Tensor:
-    """The displacement [1, 3, z, y, x] (voxels) after the iterations of `mode` (a key of `ITERATIONS`).
+    """The displacement after a few steps of the training loss on this pair alone.
 
-    fixed, moving [1, 1, z, y, x] in the network's units; valid [1, 1, z, y, x]: 1 where both scans are known.
-    moving_labels and segmented [1, K, z, y, x]: masks (0 to 1) of the planning organs and of the direct segmentation,
-    if there are any.
-    The loss is that of training: (1 − correlation) + `OVERLAP`·(1 − Dice) + `bending`·bending energy. What is optimised
+    The loss is that of training (Elmahdy 2021, Eq. 4): (1 − correlation) + `OVERLAP`·(1 − Dice) + `bending`·bending
+    energy, on voxels of twice the size; full goes on with `deformation.instance` on the working grid. What is optimised
     is a correction on a lattice of every second voxel, which keeps it smooth.
+
+    Args:
+        displacement: [1, 3, z, y, x], voxels.
+        fixed: [1, 1, z, y, x], the daily CT in the network's units.
+        moving: the same of the planning CT.
+        valid: [1, 1, z, y, x], 1 where both scans are known, else 0.
+        mode: a key of `ITERATIONS`.
+        progress: takes the stages; its token cancels.
+        moving_labels: [1, K, z, y, x], masks (0 to 1) of the planning organs, or None.
+        segmented: the same of the direct segmentation.
+        bending: weight of the bending energy.
+
+    Returns:
+        [1, 3, z, y, x], voxels.
     """
     coarse, fine = ITERATIONS[mode]
     if moving_labels is not None:

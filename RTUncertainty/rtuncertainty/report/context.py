@@ -48,6 +48,8 @@ STATUS = {
     "": "not reviewed",
 }
 MOST_PLACES = 12
+# percent; a single patient differs from the mean over patients by less
+FAR_TOO_LOW = 10
 
 
 def context(data: ReportData, level: float = LEVEL) -> dict:
@@ -228,6 +230,9 @@ def verdict(data: ReportData, flags: list[dict]) -> tuple[str, str]:
     if others:
         out += "; also flagged: " + listed([f"{f['subject']} ({f['flags'][0][0]})" for f in others])
     out += "." if own or others else "; that is no proof that the result is right."
+    missed = uncovered(data)
+    if missed:
+        out += f" The SD images are too small here: {missed}."
     if data.reviews:
         counts = [
             (word, [n for n, d in decisions.items() if STATUS.get(d, d) == word])
@@ -238,7 +243,21 @@ def verdict(data: ReportData, flags: list[dict]) -> tuple[str, str]:
         )
         out += f" {len(decisions)} of {len(known)} structures were reviewed{': ' + done if done else ''}."
     worst = [f["severity"] for f in left + others] + ["serious"] * ("rejected" in decisions.values())
+    worst += ["warning"] * bool(missed)
     return min(worst, key=_rank, default="good"), out
+
+
+def uncovered(data: ReportData) -> str:
+    """Where intervals of the synthetic CT hold far less of the reference CT than they should, in words; empty where
+    they do not, or no reference was given.
+    """
+    level, low = round(100 * LEVEL), []
+    for r in data.rows("metrics"):
+        if r.get("metric") == f"coverage of {level} % intervals":
+            share = float(r["value"])
+            if share < level - FAR_TOO_LOW:
+                low.append(f"{share:.0f} % in {r.get('region')}")
+    return f"of the reference CT, the {level} % intervals cover {listed(low)}" if low else ""
 
 
 def listed(words: list[str]) -> str:

@@ -42,10 +42,17 @@ IMAGES = {
     "segmented_entropy": "segmented_entropy",
 }
 """Key in the summary's "files" -> name of the image's file, without its suffix."""
-PER_STRUCTURE = {"probabilities": "probability", "inside": "inside"}
-"""The same of images of which each structure has one: a probability (0 to 1), and the percentage of the samples in
-which a voxel lies inside.
+PER_STRUCTURE = {
+    "probabilities": "probability",
+    "inside": "inside",
+    "intrinsic_variance": "intrinsic_variance",
+    "parameter_variance": "parameter_variance",
+}
+"""The same of images of which each structure has one: a probability (0 to 1), the percentage of the samples in which a
+voxel lies inside, and the two parts of the variance of its lying inside (0 to 0.25).
 """
+PER_SAMPLE = {"sample_synct": "sample_synct", "sample_structures": "sample_structures"}
+"""The same of samples that were kept, numbered from "1": a synthetic CT, and its structures as `.seg.nrrd`."""
 SEGMENTATIONS = ("structures", "propagated", "segmented")
 """Keys of `.seg.nrrd` files: structures by their default path, of a propagation also by either path."""
 SDS = {
@@ -60,12 +67,13 @@ SDS = {
 class Result:
     """One result of `predict` or `propagate`.
 
-    Args:
+    Attributes:
         summary: what `summary.json` says; `write` fills in its "files".
         content: key -> what the file of that key holds, in memory: a `SimpleITK.Image` (`IMAGES`, `SEGMENTATIONS` with
-        Slicer's header,
-            "transform": the displacement field in mm, daily to planning points), {structure: image} (`PER_STRUCTURE`),
-            or the rows of a table (`tables.COLUMNS`). None: there is none. Empty for a result that was read.
+            Slicer's header, "transform": the displacement field in mm, daily to planning points), {structure: image}
+            (`PER_STRUCTURE`), the rows of a table (`tables.COLUMNS`), or as "samples" an iterable of {key of
+            `PER_SAMPLE`: image}, each written before the next is asked for. None: there is none. Empty for a result
+            that was read.
         folder: where it was read from.
     """
 
@@ -106,7 +114,7 @@ class Result:
                 )
             if not isinstance(summary.get("files"), dict):
                 raise ValueError("it names no files")
-            if not all(isinstance(summary["files"].get(key) or {}, dict) for key in PER_STRUCTURE):
+            if not all(isinstance(summary["files"].get(key) or {}, dict) for key in (*PER_STRUCTURE, *PER_SAMPLE)):
                 raise ValueError("it names one file where each structure has one")
         except (OSError, ValueError) as error:
             raise InputError(
@@ -145,6 +153,12 @@ class Result:
                 files[key] = {n: f"{f}{suffix}" for n, f in file_names(PER_STRUCTURE[key], value).items()}
                 for name, image in value.items():
                     staging.image(image, files[key][name])
+            elif key == "samples":
+                for number, sample in enumerate(value, 1):
+                    for part, image in sample.items():
+                        file = f"{PER_SAMPLE[part]}_{number:02}{'.seg.nrrd' if part == 'sample_structures' else suffix}"
+                        files.setdefault(part, {})[str(number)] = file
+                        staging.image(image, file)
             elif key in tables.COLUMNS:
                 files[key] = tables.FILES[key]
                 staging.text(tables.text(tables.COLUMNS[key], value), files[key])
@@ -228,6 +242,11 @@ class Result:
     def of_structures(self, key: str) -> list[str]:
         """The structures that have an image of `key` (`PER_STRUCTURE`)."""
         return list((self.content if self.folder is None else self.summary["files"]).get(key) or {})
+
+    @property
+    def samples(self) -> int:
+        """How many samples were kept; 0 for a result that was not read from a folder."""
+        return max((len(self.summary.get("files", {}).get(key) or {}) for key in PER_SAMPLE), default=0)
 
     def require(self, *keys: str) -> None:
         """Raises unless the result has some files.
@@ -314,11 +333,20 @@ class Result:
             return self.content.get(key) or []
         return tables.read(self.path(key), tables.COLUMNS[key]) if self.has(key) else []
 
-    def structures(self, key: str = "structures") -> dict[str, structure_set.Structure]:
-        """The structures of a segmentation (`SEGMENTATIONS`) by name, with colour, code and role; some may be empty.
-        Raises `InputError`.
+    def structures(self, key: str = "structures", sample: str | None = None) -> dict[str, structure_set.Structure]:
+        """The structures of a segmentation, with colour, code and role; some may be empty.
+
+        Args:
+            key: of `SEGMENTATIONS`, or "sample_structures".
+            sample: number of the sample, for the latter.
+
+        Returns:
+            {name: structure}.
+
+        Raises:
+            InputError: the file is missing or cannot be read.
         """
-        given = self.content[key] if self.folder is None else self.path(key)
+        given = self.content[key] if self.folder is None else self.path(key, sample)
         found = structure_set.read(given, empty=True)
         roles = {s["name"]: s.get("role") or "" for s in self.summary.get("structures") or []}
         for s in found.values():
@@ -417,9 +445,19 @@ def file_names(prefix: str, structures) -> dict[str, str]:
     return out
 
 
-def require_space(image: sitk.Image, output, structures: int) -> None:
-    """Raise `InputError` when the disk of `output` cannot hold a result of `image`; about 3 bytes a voxel and map."""
-    needed = image.GetNumberOfPixels() * (3 * (9 + structures) + structures)
+def require_space(image: sitk.Image, output, structures: int, samples: int = 0) -> None:
+    """Raises when a disk cannot hold a result; about 3 bytes a voxel and map.
+
+    Args:
+        image: that is described.
+        output: the place.
+        structures: how many there will be.
+        samples: that are kept; what the network drew of all is there at the same time.
+
+    Raises:
+        InputError: there is too little room.
+    """
+    needed = image.GetNumberOfPixels() * (3 * (9 + structures) + structures + samples * (4 * (2 + structures) + 3))
     place = next(p for p in [Path(output).absolute(), *Path(output).absolute().parents] if p.exists())
     free = shutil.disk_usage(place).free
     if free < needed:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,8 +54,14 @@ FILES = {key: f"{key}.csv" for key in COLUMNS} | {
 }
 
 
+# what spreadsheets take for the beginning of a formula, and that with apostrophes before it
+FORMULA = re.compile("'*[=+\\-@\\t\\r]")
+
+
 def text(columns, rows) -> str:
     """A table as CSV text: UTF-8, a comma between cells, quoted where a cell needs it, lines end in a line feed.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it, which `read` takes away again.
 
     Args:
         columns: the names of the columns.
@@ -63,13 +70,33 @@ def text(columns, rows) -> str:
     Returns:
         The file's content, its head first.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
+    lines = [_line(columns)]
     for row in rows:
         cells = [row[c] for c in columns] if isinstance(row, dict) else row
-        writer.writerow(["" if v is None or isinstance(v, float) and math.isnan(v) else v for v in cells])
-    return out.getvalue()
+        lines.append(_line("" if v is None or isinstance(v, float) and math.isnan(v) else _harmless(v) for v in cells))
+    return "".join(lines)
+
+
+def _line(cells) -> str:
+    """One line. By the end of line that it is told, the writer knows which cells to quote: both characters."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\r\n").writerow(cells)
+    return out.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _harmless(cell):
+    """A cell that no spreadsheet executes: names come from other people's files. Numbers stay as they are."""
+    if not isinstance(cell, str) or not FORMULA.match(cell):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
+def _as_given(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 def read(file, columns=()) -> list[dict[str, str]]:
@@ -89,6 +116,7 @@ def read(file, columns=()) -> list[dict[str, str]]:
         with open(file, newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream, restval="")
             rows, found = list(reader), reader.fieldnames or []
+            rows = [{k: _as_given(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{file}: cannot be read as a table ({str(error).strip() or type(error).__name__})."

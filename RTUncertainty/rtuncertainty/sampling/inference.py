@@ -10,7 +10,7 @@ import torch
 from ..core.errors import InputError, OutOfMemoryError
 from ..core.events import Progress
 from . import slices, volumes
-from .tiling import ramp, tile_starts, window
+from .tiling import slice_blocks
 
 # tile edges (voxels, without the margin) that are tried one after the other when memory runs out: of slices, of cubes
 TILES = (384, 192, 96, 48)
@@ -104,35 +104,23 @@ def run(networks, volume: np.ndarray, samples: int, seed: int, device: torch.dev
 
 def _volume(networks, volume, samples, seed, device, tile, progress):
     depth, height, width = volume.shape
-    margin, border = max(n.margin for n in networks), max(n.border for n in networks)
-    overlap = min(16, tile // 3)
-    # air around the image, as the network saw at the edges of its training slices
-    air = float(volume.min())
-    padded = np.pad(volume, ((0, 0), (border, border), (border, border)), constant_values=air)
-    rows, columns = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
-    size = (min(tile, height), min(tile, width))
-    batch = max(1, PIXELS[device.type] // ((size[0] + 2 * margin) * (size[1] + 2 * margin)))
-    channels = 4 + 2 * networks[0].classes
-    out = np.zeros((depth, channels, height, width), np.float32)
+    out = np.zeros((depth, 4 + 2 * networks[0].classes, height, width), np.float32)
     total = np.zeros((height, width), np.float32)
-    jobs = [(y, x, z) for y in rows for x in columns for z in range(0, depth, batch)]
-    for number, (y, x, z) in enumerate(jobs):
-        weight = np.outer(ramp(height, y, size[0], overlap), ramp(width, x, size[1], overlap))
-        if z == 0:
-            total[y : y + size[0], x : x + size[1]] += weight
-        across, own_rows = window(y, size[0], height, margin, border)
-        along, own_columns = window(x, size[1], width, margin, border)
-        block = padded[z : z + batch, across, along]
-        message = f"Sampling slice {min(z + batch, depth)} of {depth}"
+    margin, border = max(n.margin for n in networks), max(n.border for n in networks)
+    for block in slice_blocks(volume, tile, margin, border, PIXELS[device.type]):
+        z, y, x = block.place
+        if z.start == 0:
+            total[y, x] += block.weight
+        message = f"Sampling slice {z.stop} of {depth}"
 
-        def tell(done, pairs, number=number, message=message):
-            progress.stage("network", (number + done / pairs) / len(jobs), message)
+        def tell(done, pairs, block=block, message=message):
+            progress.stage("network", (block.number + done / pairs) / block.of, message)
 
-        image = torch.from_numpy(np.ascontiguousarray(block))[:, None].to(device, memory_format=torch.channels_last)
+        image = torch.from_numpy(block.cut)[:, None].to(device, memory_format=torch.channels_last)
         # a large odd step keeps the seeds of neighbouring batches and of neighbouring runs apart
-        found = slices.sample(networks, image, samples, seed * 1_000_003 + number * 7_919_017, tell).stacked()
-        found = found[:, :, own_rows, own_columns].float().cpu().numpy()
-        out[z : z + batch, :, y : y + size[0], x : x + size[1]] += found * weight
-    if len(rows) * len(columns) > 1:
+        found = slices.sample(networks, image, samples, seed * 1_000_003 + block.number * 7_919_017, tell).stacked()
+        found = found[(..., *block.inner)].float().cpu().numpy()
+        out[z, :, y, x] += found * block.weight
+    if (total != 1).any():
         out /= total
     return slices.Statistics.unstacked(torch.from_numpy(out))

@@ -2,7 +2,74 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
+
+
+class Block(NamedTuple):
+    """What a network sees at once: `cut` of a volume (of a batch of slices, or a cube), whose first voxel lies at
+    `origin` of the volume with its border; of its output, `inner` belongs at `place` of the volume, with `weight`.
+    `number` of `of` such blocks.
+    """
+
+    cut: np.ndarray
+    origin: tuple[int, ...]
+    inner: tuple[slice, ...]
+    place: tuple[slice, ...]
+    weight: np.ndarray
+    number: int
+    of: int
+
+
+def slice_blocks(volume: np.ndarray, tile: int, margin: int, border: int, pixels: int) -> Iterator[Block]:
+    """Batches of tiles of the slices of a volume [z, y, x], of about `pixels` each; `inner` and `weight` are those of a
+    slice.
+    """
+    depth, height, width = volume.shape
+    overlap = min(16, tile // 3)
+    # air around the image, as the network saw at the edges of its training slices
+    padded = np.pad(volume, ((0, 0), (border, border), (border, border)), constant_values=float(volume.min()))
+    rows, columns = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
+    size = (min(tile, height), min(tile, width))
+    batch = max(1, pixels // ((size[0] + 2 * margin) * (size[1] + 2 * margin)))
+    jobs = [(y, x, z) for y in rows for x in columns for z in range(0, depth, batch)]
+    for number, (y, x, z) in enumerate(jobs):
+        across, own_rows = window(y, size[0], height, margin, border)
+        along, own_columns = window(x, size[1], width, margin, border)
+        yield Block(
+            np.ascontiguousarray(padded[z : z + batch, across, along]),
+            (z, across.start, along.start),
+            (own_rows, own_columns),
+            (slice(z, min(z + batch, depth)), slice(y, y + size[0]), slice(x, x + size[1])),
+            np.outer(ramp(height, y, size[0], overlap), ramp(width, x, size[1], overlap)),
+            number,
+            len(jobs),
+        )
+
+
+def cube_blocks(volume: np.ndarray, tile: int, margin: int, multiple: int, overlap: int) -> Iterator[Block]:
+    """Cubes of a volume [z, y, x], with air behind them up to a `multiple` of voxels."""
+    size = [min(tile, n) for n in volume.shape]
+    corners = list(itertools.product(*[tile_starts(n, tile, overlap) for n in volume.shape]))
+    air = float(volume.min())
+    for number, corner in enumerate(corners):
+        cuts = [window(start, edge, length, margin, 0) for start, edge, length in zip(corner, size, volume.shape)]
+        block = volume[tuple(cut for cut, _ in cuts)]
+        weight = np.ones(size, np.float32)
+        for axis, (start, edge, length) in enumerate(zip(corner, size, volume.shape)):
+            weight *= ramp(length, start, edge, overlap).reshape([-1 if a == axis else 1 for a in range(3)])
+        yield Block(
+            np.pad(block, [(0, -n % multiple) for n in block.shape], constant_values=air),
+            tuple(cut.start for cut, _ in cuts),
+            tuple(own for _, own in cuts),
+            tuple(slice(start, start + edge) for start, edge in zip(corner, size)),
+            weight,
+            number,
+            len(corners),
+        )
 
 
 def tile_starts(length: int, tile: int, margin: int) -> list[int]:

@@ -9,15 +9,13 @@ sample.
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import torch
 
 from ..networks.uncertainty import entropy
 from .moments import Moments
 from .slices import Statistics
-from .tiling import ramp, tile_starts, window
+from .tiling import cube_blocks
 
 OVERLAP = 16
 
@@ -84,34 +82,28 @@ def statistics(
     Returns:
         Class probabilities only, tensors [z, c, y, x] on the CPU.
     """
-    margin, multiple = max(n.margin for n in networks), int(np.lcm.reduce([n.multiple for n in networks]))
-    overlap = min(OVERLAP, tile // 3)
-    size = [min(tile, n) for n in volume.shape]
-    corners = list(itertools.product(*[tile_starts(n, tile, overlap) for n in volume.shape]))
     out = np.zeros((1 + 2 * networks[0].classes, *volume.shape), np.float32)
     total = np.zeros(volume.shape, np.float32)
-    air = float(volume.min())
-    for number, corner in enumerate(corners):
-        cuts = [window(start, edge, length, margin, 0) for start, edge, length in zip(corner, size, volume.shape)]
-        block = volume[tuple(cut for cut, _ in cuts)]
-        missing = [(0, -n % multiple) for n in block.shape]
-        image = torch.from_numpy(np.pad(block, missing, constant_values=air))[None, None].to(device)
+    for block in blocks(networks, volume, tile):
+        image = torch.from_numpy(block.cut)[None, None].to(device)
 
-        def tell(done, of, number=number):
+        def tell(done, of, block=block):
             progress.stage(
-                "network", (number + done / of) / len(corners), f"Sampling part {number + 1} of {len(corners)}"
+                "network", (block.number + done / of) / block.of, f"Sampling part {block.number + 1} of {block.of}"
             )
 
-        found = sample(networks, image, samples, seed * 1_000_003 + number * 7_919_017, tell)[0]
-        inner = found[(slice(None), *[own for _, own in cuts])].float().cpu().numpy()
-        weight = np.ones(size, np.float32)
-        for axis, (start, edge, length) in enumerate(zip(corner, size, volume.shape)):
-            weight *= ramp(length, start, edge, overlap).reshape([-1 if a == axis else 1 for a in range(3)])
-        at = tuple(slice(start, start + edge) for start, edge in zip(corner, size))
-        out[(slice(None), *at)] += inner * weight
-        total[at] += weight
-    if len(corners) > 1:
+        found = sample(networks, image, samples, seed * 1_000_003 + block.number * 7_919_017, tell)[0]
+        inner = found[(slice(None), *block.inner)].float().cpu().numpy()
+        out[(slice(None), *block.place)] += inner * block.weight
+        total[block.place] += block.weight
+    if block.of > 1:
         out /= total
     k = networks[0].classes
     moments = torch.from_numpy(out).transpose(0, 1)
     return Statistics(None, None, None, moments[:, 1 : 1 + k], moments[:, 1 + k :], moments[:, :1])
+
+
+def blocks(networks, volume: np.ndarray, tile: int):
+    """The cubes of a volume that such networks see, `tiling.cube_blocks`."""
+    margin, multiple = max(n.margin for n in networks), int(np.lcm.reduce([n.multiple for n in networks]))
+    return cube_blocks(volume, tile, margin, multiple, min(OVERLAP, tile // 3))

@@ -8,6 +8,10 @@ deformably aligned CT's body by distance from this mask's edge): 2 to 3 % of the
 of the share of air from 83 % at 1 mm to 33, 15 and 4 % at 2, 3 and 4 mm, a logistic of scale 0.7 mm about 1.7 mm
 inside. There the aligned CT's skin lies on the bright fat, which the registration sees, not on the dark skin, so the
 middle is put on the mask's edge itself.
+
+Where the field of view cuts the body, what lies beyond was not measured: it is shown as air, and the probability that
+it is tissue falls with the distance d from the cut as `CUT_SHARE` · exp(−(d / `CUT_MM`)²). Measured on the
+limbs of the same collection that are cut (`Testing/benchmarks/not_measured.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ from scipy import ndimage
 # of the fall; between soft tissue and air; q where something is seen outside of the mask (see `preprocess.regions`); d
 # beyond which q is 0; up to this q (32 HU) the edge leaves a voxel's SD to the network
 SCALE_MM, STEP_HU, UNCERTAIN, REACH_MM, CERTAIN = 0.7, 1000.0, 0.1, 6.0, 0.001
+# beyond a cut: the share of tissue next to it, and where it has fallen to a third of that
+CUT_SHARE, CUT_MM = 0.85, 25.0
 
 
 def probability(body: np.ndarray, measured: np.ndarray, spacing, uncertain: np.ndarray | None = None) -> np.ndarray:
@@ -51,6 +57,18 @@ def probability(body: np.ndarray, measured: np.ndarray, spacing, uncertain: np.n
         distance = np.maximum(distance - min(step) / 2, 0)
         q[box] = np.where(distance <= REACH_MM, 1 / (1 + np.exp(np.minimum(distance, 50 * SCALE_MM) / SCALE_MM)), 0)
     return q if uncertain is None else np.where(uncertain & ~body, np.maximum(q, UNCERTAIN), q)
+
+
+def beyond_cut(body: np.ndarray, outside: np.ndarray, spacing) -> np.ndarray:
+    """The probability that a voxel [z, y, x] that was not measured (`outside`) is tissue, float32; 0 elsewhere.
+
+    It falls with the distance from the voxels of the `body` that touch `outside` by a face; `spacing` is (x, y, z).
+    """
+    ends = body & ndimage.binary_dilation(outside)
+    if not ends.any():
+        return np.zeros(body.shape, np.float32)
+    distance = ndimage.distance_transform_edt(~ends, sampling=[float(s) for s in reversed(spacing)])
+    return np.where(outside & ~body, CUT_SHARE * np.exp(-((distance / CUT_MM) ** 2)), 0).astype(np.float32)
 
 
 def applied(

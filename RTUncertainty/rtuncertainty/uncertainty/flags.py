@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from . import volume_range
 
@@ -64,10 +65,22 @@ def of_structure(
     quality=None,
     card: dict | None = None,
     sampled_ml: float = 0.0,
+    not_measured: np.ndarray | None = None,
 ) -> list[Flag]:
-    """Flags of one structure from its `volumes.Volume`, its voxels [z, y, x], in the measured field of view, and its
-    `structure_quality.Quality`; `card`: whose limits count, if it has any; `sampled_ml`: the largest volume that the
-    samples suggest, for a structure that was not found."""
+    """Flags of one structure.
+
+    Args:
+        volume: `volumes.Volume`.
+        labelled: its voxels, bool [z, y, x].
+        field_of_view: bool [z, y, x], what was measured.
+        quality: `quality.Quality`, or None.
+        card: whose limits count, or None.
+        sampled_ml: the largest volume that the samples suggest, for a structure that was not found.
+        not_measured: bool [z, y, x], what lies beyond a field of view that cuts the body, or None.
+
+    Returns:
+        None to some flags.
+    """
     name = volume.structure
     if not labelled.any():
         if sampled_ml > 0:
@@ -85,11 +98,22 @@ def of_structure(
     z = np.flatnonzero(labelled.any((1, 2)))
     edge = z[0] == 0 or z[-1] == labelled.shape[0] - 1
     edge |= bool(labelled[:, [0, -1]].any() or labelled[:, :, [0, -1]].any() or (labelled & ~field_of_view).any())
-    if edge:
+    cut = not_measured is not None and bool((labelled & ndimage.binary_dilation(not_measured, iterations=2)).any())
+    if cut:
+        out.append(
+            Flag(
+                name,
+                "warning",
+                "cut off",
+                "It reaches the edge of what the MR measured, and may go on beyond it: the volume is that of the part "
+                "inside.",
+            )
+        )
+    elif edge:
         out.append(
             Flag(name, "info", "cut off", "It reaches the edge of the image: the volume is that of the visible part.")
         )
-    unusual = volume_range.reason(name, volume.volume_ml, card, edge) if card else None
+    unusual = volume_range.reason(name, volume.volume_ml, card, edge or cut) if card else None
     if unusual:
         out.append(Flag(name, "warning", "unusual volume", unusual))
     return out + of_uncertainty(volume, quality, card)
@@ -167,6 +191,24 @@ def of_edge(doubtful_ml: float) -> list[Flag]:
             f"{doubtful_ml:.0f} ml beside the body were taken for air (-1000 HU) although the MR shows "
             "some signal there, or the border of the image cuts something dark: bone or other tissue may be missing. "
             "Look at the border.",
+        )
+    ]
+
+
+def of_not_measured(missing_ml: float, outside_ml: float) -> list[Flag]:
+    """A flag where the field of view cuts the body: `missing_ml` of tissue may lie in the `outside_ml` beyond it, which
+    are shown as air; see `edge.beyond_cut`.
+    """
+    if missing_ml < DOUBTFUL_ML:
+        return []
+    return [
+        Flag(
+            "input",
+            "warning",
+            "not measured",
+            f"The MR's field of view cuts the body: {outside_ml:.0f} ml of the image beyond it hold no measurement. By "
+            f"their distance from the cut, about {missing_ml:.0f} ml of them are tissue. They are shown as air (-1000 "
+            "HU) with an SD of up to 920 HU: use nothing of them.",
         )
     ]
 

@@ -18,9 +18,15 @@ from .volumes import SURE, Volume
 
 @dataclass
 class Assessed:
-    """One structure: the distribution of its volume, how much of it holds each voxel (uint8, percent, on the contour's
-    grid), and the quality of its contour; `members`: what each checkpoint says of it, where they are asked one by one
-    (for the calibration cv_plus), or all together."""
+    """What is known of one structure.
+
+    Attributes:
+        distribution: of its volume.
+        inside: percentile map, uint8 on the contour's grid: percent of the distribution that holds a voxel.
+        quality: of its contour.
+        members: what each checkpoint says of it, where they are asked one by one (for the calibration cv_plus), or all
+            together.
+    """
 
     distribution: VolumeDistribution
     inside: sitk.Image
@@ -101,6 +107,15 @@ def _distributed(name, inside, probability, labelled, spacing, rule):
 
 
 def volume(found: Assessed, card: dict, level: float) -> Volume:
-    """The structure's row of volumes.csv: an interval only where the card calibrates it for the level."""
+    """The structure's row of volumes.csv.
+
+    Args:
+        found: as of `assess`.
+        card: of the model.
+        level: of the interval, 0 to 1.
+
+    Returns:
+        An interval only where the card calibrates it for the level.
+    """
     interval = volume_calibration.of_card(card).interval(found.distribution, level, members=found.members)
     return Volume(found.name, found.distribution.volume_ml, *interval.shown, level, interval.calibrated)

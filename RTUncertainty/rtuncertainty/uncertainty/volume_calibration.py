@@ -188,8 +188,14 @@ def limits(usual: dict[str, tuple[float, float]], structure: str, median_ml: flo
 
 @dataclass(frozen=True)
 class Group:
-    """The fit for one structure, or for all: log_affine has `shift` and `scale`, the conformal ones have `margins` by
-    level, in x or in units of `own_width`; cv_plus the `scores` by checkpoint and patient (`cross_conformal`)."""
+    """The fit for one structure, or for all.
+
+    Attributes:
+        cases, patients: that it was fitted on.
+        shift, scale: of log_affine.
+        margins: {level: margin} of the conformal methods, in x or in units of `own_width`.
+        scores: of cv_plus, by checkpoint and patient (`cross_conformal`).
+    """
 
     cases: int
     patients: int
@@ -206,9 +212,13 @@ class Group:
 
 @dataclass(frozen=True)
 class VolumeCalibration:
-    """`method`: "none", one of `METHODS` or `CV_PLUS`; `groups`: fits by structure, and "pooled" for the others;
-    `usual`: (least, most) ml that training patients had, by structure, which the conformal methods use; `unit`: of
-    cv_plus, what scales its scores.
+    """What a card says of the calibration of volumes.
+
+    Attributes:
+        method: "none", one of `METHODS`, or `CV_PLUS`.
+        groups: fits by structure, and "pooled" for those without their own.
+        usual: {structure: (least, most) in ml} that training patients had, which the conformal methods use.
+        unit: of cv_plus, what scales its scores.
     """
 
     method: str = "none"
@@ -227,11 +237,19 @@ class VolumeCalibration:
         structure: str | None = None,
         members: Sequence[Told] = (),
     ) -> Interval:
-        """The interval of `level` (0 to 1), calibrated as far as the validation cases allow, which `note` says where
-        they do not. `members`: what each checkpoint says, for cv_plus; by default all say `distribution`.
+        """An interval, calibrated as far as the validation cases allow; `note` says where they do not.
 
         Intervals of a higher level hold those of a lower one. A structure that was not found (a shown volume of 0)
         keeps the network's own: validation cases with a volume say nothing of it, and ratios to 0 nothing at all.
+
+        Args:
+            distribution: of the network's samples.
+            level: 0 to 1.
+            structure: whose fit counts; None: the distribution's.
+            members: what each checkpoint says, for cv_plus; none: all say `distribution`.
+
+        Returns:
+            Bounds in ml.
         """
         group = self.group(structure or distribution.organ or distribution.structure)
         if group is None or distribution.volume_ml <= 0:
@@ -265,8 +283,15 @@ class VolumeCalibration:
     def quantiles(
         self, distribution: VolumeDistribution, structure: str | None = None, members: Sequence[Told] = ()
     ) -> list[float | None]:
-        """The calibrated volumes (ml) at the distribution's percentiles: ends of intervals. None where it is not
-        calibrated so far out. `members`: see `interval`.
+        """The calibrated volumes at the distribution's percentiles: ends of intervals.
+
+        Args:
+            distribution: of the network's samples.
+            structure: whose fit counts; None: the distribution's.
+            members: as of `interval`.
+
+        Returns:
+            ml; None where it is not calibrated so far out.
         """
         group, out = self.group(structure or distribution.organ or distribution.structure), []
         for q in distribution.percentiles:

@@ -28,10 +28,16 @@ ABOVE_HALF = 1e-3
 
 @dataclass(frozen=True)
 class VolumeDistribution:
-    """Volumes in ml at rising percentiles (0 to 100, among them 50: the contour that is shown). `organ`: what the card
-    calls the structure, whose calibration serves it; empty where that is its name.
+    """Volumes of a structure at rising percentiles.
 
-    Raises `ValueError`, which names the structure, for volumes that are not finite, negative or falling.
+    Attributes:
+        structure: its name.
+        percentiles: 0 to 100, rising, among them 50: the contour that is shown.
+        ml: the volume at each.
+        organ: what the card calls the structure, whose calibration serves it; empty where that is its name.
+
+    Raises:
+        ValueError: volumes that are not finite, negative or falling; it names the structure.
     """
 
     structure: str

@@ -1,7 +1,8 @@
 """A backend that speaks the real one's contract and does what its environment asks: FAKE_BACKEND=behaviour.
 
 done, slow (with a child process; its ids go to FAKE_BACKEND_PIDS), stubborn (slow, ignores SIGTERM), bad_input,
-out_of_memory, cancelled, failed, silent_failure, traceback, segfault, killed, garbage, pieces, no_summary.
+out_of_memory, cancelled, failed, silent_failure, traceback, segfault, killed, garbage, pieces, no_summary,
+report_failed (with the result in its place).
 """
 
 import json
@@ -145,6 +146,10 @@ def main():
         export(output)
     else:
         write_result(output, option("--input"), reference="--reference" in sys.argv, report="--report" in sys.argv)
+    if behaviour == "report_failed":
+        message = f"{output}: the result is there, but Writing the report: ValueError: no picture"
+        tell(event="error", exit_code=1, message=message, output=str(output))
+        sys.exit(1)
     tell(event="done", output=str(output))
 
 

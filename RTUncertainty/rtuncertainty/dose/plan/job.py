@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from rtuncertainty.core.events import Progress
 from rtuncertainty.dose import structures
 from rtuncertainty.dose import table as dvh_table
 from rtuncertainty.results import Result
-from rtuncertainty.results.result import now, versions, write_summary
+from rtuncertainty.results.result import now, read_image, versions, write_summary
 
 from . import calibrated, compare, patient
 from . import plan as plans
@@ -49,6 +49,7 @@ class SyntheticCT:
     sd: sitk.Image | None = None
     body: sitk.Image | None = None
     card: dict | None = None
+    samples: list[Path] = field(default_factory=list)  # files of samples that were kept
 
     @property
     def model(self) -> str | None:
@@ -57,7 +58,18 @@ class SyntheticCT:
 
 
 def read_synct(path, tell=None) -> SyntheticCT:
-    """A synthetic CT from an image file, a DICOM folder, or a folder that predict wrote. Raises `InputError`."""
+    """A synthetic CT.
+
+    Args:
+        path: an image file, a DICOM folder, or a folder that predict wrote.
+        tell: called with notes, lines of text.
+
+    Returns:
+        The image and what came with it.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
     path = Path(path)
     if not (path / "summary.json").is_file():
         return SyntheticCT(image_io.read(path, tell=tell), str(path))
@@ -67,7 +79,8 @@ def read_synct(path, tell=None) -> SyntheticCT:
     if not result.has("synct"):
         raise InputError(f"{path} holds no synthetic CT; give a folder that predict wrote with a model that makes one.")
     sd, body = (result.image(key) if result.has(key) else None for key in ("predictive_sd", "body"))
-    return SyntheticCT(image_io.read(result.path("synct")), str(path), sd, body, result.card)
+    kept = [result.path("sample_synct", number) for number in result.of_structures("sample_synct")]
+    return SyntheticCT(image_io.read(result.path("synct")), str(path), sd, body, result.card, kept)
 
 
 def target_of(regions: dict, name: str | None) -> str:
@@ -107,6 +120,7 @@ def dose_to_folder(
     density=None,
     target: str | None = None,
     samples: int = 20,
+    kept: bool = False,
     seed: int = 0,
     correlation_mm: float | None = None,
     device="cpu",
@@ -132,6 +146,7 @@ def dose_to_folder(
         seed: of the members.
         correlation_mm: how far their errors are correlated; None: as measured on validation patients (see `samples`).
         device: of torch.
+        kept: the samples that `synct` kept instead of drawn ones.
         page: makes the HTML page of a `compare.Comparison`, such as `rtuncertainty.report.dose_page.page`; None: no
             page.
         progress: takes the stages; its token cancels.
@@ -157,6 +172,11 @@ def dose_to_folder(
     lookup = read_table(density) if density is not None else SCHNEIDER
     ct_image = image_io.read(ct, tell=progress.note)
     other = read_synct(synct, progress.note) if synct is not None else None
+    if kept and (other is None or len(other.samples) < 2):
+        raise InputError(
+            f"{synct or '--kept-samples'}: holds no two samples that were kept; give the folder of predict "
+            "--keep-samples as the synthetic CT, or leave --kept-samples out."
+        )
     frame = ct_image.GetMetaData("frame_of_reference") if ct_image.HasMetaDataKey("frame_of_reference") else ""
     thickness = geometry.to_axial(ct_image).GetSpacing()[2]
     regions = structures.read(structure_file, progress.note, thickness, frame)
@@ -178,16 +198,22 @@ def dose_to_folder(
         doses, found, calibration = None, None, None
         if other is not None:
             progress.stage("dose", 0.0, "Computing the dose on the synthetic CT")
-            if person.sd is None and samples > 1:
+            if person.sd is None and samples > 1 and not kept:
                 progress.note(
                     "The synthetic CT comes without its standard deviation, so no samples of it and no bands: give the "
                     "folder that predict wrote."
                 )
-            doses = _doses(delivery, samples, seed, correlation_mm, progress)
+            members, number = iter(()), 0
+            if kept:
+                members, number = _kept(other.samples, person), len(other.samples)
+            elif person.sd is not None and samples > 1:
+                spacing, number = person.grid.GetSpacing(), samples
+                members = members_of.field_members(person.synct, person.sd, spacing, samples, seed, correlation_mm)
+            doses = _doses(delivery, members, number, progress)
             progress.stage("compare", 0.0, "Comparing the doses")
             found = compare.compare(ct_dose, doses[0], regions, chosen.prescription_gy, doses[1])
             # what was calibrated is the target's dose in the simple plan, with samples as they are drawn by default
-            simple = plan is None and correlation_mm is None and len(doses[1]) >= FEWEST
+            simple = plan is None and correlation_mm is None and not kept and len(doses[1]) >= FEWEST
             calibration = calibrated.of_card(other.card, chosen.modality) if simple else None
             for one in found.structures if calibration else ():
                 if one.structure == name and one.lower:
@@ -220,7 +246,9 @@ def dose_to_folder(
                 "correlation_mm": _correlation_text(correlation_mm),
                 "band": [0.05, 0.95],
                 "calibrated": asdict(calibration) if calibration else False,
-                "how": "mean + predictive sd × smooth Gaussian field, in antithetic pairs; not the network's dropout "
+                "how": "samples of the network that predict kept"
+                if kept
+                else "mean + predictive sd × smooth Gaussian field, in antithetic pairs; not the network's dropout "
                 "samples",
             }
             if used
@@ -253,13 +281,17 @@ def _engine(chosen: plans.Plan) -> str:
     return f"pydosert {version('pydosert')} {kind}"
 
 
-def _doses(delivery: Delivery, samples: int, seed: int, correlation_mm: float | None, progress: Progress):
-    """(dose on the synthetic CT, doses on members of it), images."""
+def _kept(files: list[Path], person: patient.Patient):
+    """Yields the samples of these files on the patient's grid, [z, y, x] in HU."""
+    for file in files:
+        image = geometry.resample(read_image(file), person.grid, "linear", patient.AIR)
+        yield sitk.GetArrayFromImage(image).astype(np.float32)
+
+
+def _doses(delivery: Delivery, members, samples: int, progress: Progress):
+    """(dose on the synthetic CT, doses on its members), images; `samples` is the number of members."""
     p, image = delivery.patient, delivery.grid.dose_image
     mean = image(delivery.dose(delivery.volume(p.synct)[None])[0])
-    if p.sd is None or samples < 2:
-        return mean, []
-    members = members_of.field_members(p.synct, p.sd, p.grid.GetSpacing(), samples, seed, correlation_mm)
     found = []
     for number, member in enumerate(members):
         progress.stage("dose", (number + 1) / (samples + 1), f"Computing the dose of sample {number + 1} of {samples}")
