@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import runs
-from ..runs.news import announce
+from ..runs.registry import announce
 from ..widgets import console
 from .backend_run import BackendRun, RunListener, outcome_of
 from .command import BackendCommand, backend_command

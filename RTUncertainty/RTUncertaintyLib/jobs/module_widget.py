@@ -10,7 +10,7 @@ import vtk
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from ..runs import news
+from ..runs import registry
 from ..widgets import narrow
 
 PACKAGES = ("RTUncertaintyLib", "rtuncertainty")
@@ -47,7 +47,7 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.on_node_removed)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.on_node_added)
         self._listener = self.panel.run_arrived
-        news.listen(self._listener)
+        registry.listen(self._listener)
         self._arrival = qt.QTimer()
         self._arrival.setSingleShot(True)
         self._arrival.connect("timeout()", self._node_arrived)
@@ -58,7 +58,7 @@ class JobWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.panel is not None:  # None after a setup that was interrupted
             self.set_parameters(None)
             self.panel.close()
-            news.forget(self._listener)
+            registry.forget(self._listener)
             self._arrival.stop()
         self.shortcuts(False)
         self.removeObservers()

@@ -9,7 +9,7 @@ import slicer
 
 from rtuncertainty.core.errors import RTUncertaintyError
 
-from ..runs.news import announce
+from ..runs.registry import announce
 from ..widgets import card_text
 from ..widgets.lines import on_path, show_message
 from ..widgets.text import _

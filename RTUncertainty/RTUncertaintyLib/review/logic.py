@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from .. import review
-from ..runs.news import announce
+from ..runs.registry import announce
 from ..runs.review_data import ReviewData, read_summary
 from .jobs import ReviewJobs
 

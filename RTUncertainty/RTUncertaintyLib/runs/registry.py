@@ -1,8 +1,10 @@
 """Which type of run each job makes: loading a result of any job, and finding runs again in a scene that was saved
-and opened.
+and opened; and who wants to know of a new run: one of the Python console shows in the panel that is open.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import slicer
 
@@ -77,3 +79,24 @@ def _job_by_roles(nodes: dict) -> str:
     """The job of a run in a scene of a version that did not write it on the folder (see `JOB_ATTRIBUTE`)."""
     propagated = any(role in ("warped", "transform", "outlines") or role.startswith("segmentation.") for role in nodes)
     return PropagationRun.job if propagated else PredictionRun.job
+
+
+_listeners: list[Callable] = []
+
+
+def listen(listener: Callable) -> None:
+    """Call `listener(run)` for every run that is put into the scene from now on."""
+    if listener not in _listeners:
+        _listeners.append(listener)
+
+
+def forget(listener: Callable) -> None:
+    """Call it no more."""
+    if listener in _listeners:
+        _listeners.remove(listener)
+
+
+def announce(run) -> None:
+    """A run was put into the scene."""
+    for listener in list(_listeners):
+        listener(run)
