@@ -21,7 +21,8 @@ def fault(card: dict) -> str | None:
     Returns:
         A text that names the entry; None where nothing is wrong.
     """
-    weightless = (card.get("architecture") or {}).get("name") == REGISTRATION
+    architecture = card.get("architecture")
+    weightless = isinstance(architecture, dict) and architecture.get("name") == REGISTRATION
     for path, (test, wanted, optional) in _ENTRIES.items():
         optional = optional or (weightless and path == "weights.file")
         value = card

@@ -1,5 +1,9 @@
 """The errors that a user can cause or meet, each with the exit code of the command line."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 
 class RTUncertaintyError(Exception):
     """Base of every error that is shown to the user in one line. Exit code 1.
@@ -8,7 +12,7 @@ class RTUncertaintyError(Exception):
     """
 
     exit_code = 1
-    output = None
+    output: Path | None = None
 
 
 class InputError(RTUncertaintyError):

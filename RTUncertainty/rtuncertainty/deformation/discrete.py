@@ -66,12 +66,13 @@ def start(fixed: Side, moving: Side, searches=SEARCHES, report=None) -> tuple[to
         (there, back, apart): two displacements [1, 3, z, y, x] (voxels) that are each other's inverse, fixed → moving
         and moving → fixed, and how far (voxels) the two last searches had been from that [1, 1, z, y, x].
     """
-    shape, there, back, apart = fixed.features.shape[2:], None, None, None
+    shape = fixed.features.shape[2:]
+    there = back = apart = fixed.features.new_zeros(())  # of no search yet
     for level, (step, radius, stride) in enumerate(searches):
-        sides, found = [side.pooled(step) for side in (fixed, moving)], []
-        small = sides[0].features.shape[2:]
-        begun = [None if x is None else _coarse(x, step, small) for x in (there, back)]
-        for number, (a, b, before) in enumerate(((*sides, begun[0]), (*sides[::-1], begun[1]))):
+        one, other = fixed.pooled(step), moving.pooled(step)
+        small, found = one.features.shape[2:], []
+        begun = [_coarse(x, step, small) if level else None for x in (there, back)]
+        for number, (a, b, before) in enumerate(((one, other, begun[0]), (other, one, begun[1]))):
             tell = None
             if report is not None:
                 tell = lambda part, n=2 * level + number: report((n + part) / (2 * len(searches)))  # noqa: E731
@@ -80,9 +81,9 @@ def start(fixed: Side, moving: Side, searches=SEARCHES, report=None) -> tuple[to
             )
             chosen = _on_voxels(chosen, small, stride)  # in steps, on the lattice of steps
             found.append(chosen if before is None else compose_tensor(chosen, before))
-        apart = compose_tensor(*found).norm(dim=1, keepdim=True)
-        found = inverse_consistent(*found)
-        there, back, apart = (_fine(x, step, shape) for x in (*found, apart))
+        way, home = found
+        apart = _fine(compose_tensor(way, home).norm(dim=1, keepdim=True), step, shape)
+        there, back = (_fine(x, step, shape) for x in inverse_consistent(way, home))
     return there, back, apart
 
 

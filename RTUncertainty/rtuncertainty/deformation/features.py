@@ -55,8 +55,8 @@ def mind(image: torch.Tensor, radius: int = 1, dilation: int = 2, noise: float =
     padded = F.pad(image, [dilation] * 6, mode="replicate")
 
     def shifted(offset):
+        out = padded
         for dim, o in enumerate(offset):
-            out = padded if dim == 0 else out  # noqa: F821 (bound in the first pass)
             out = out.narrow(2 + dim, dilation * (1 + o), shape[dim])
         return out
 

@@ -127,6 +127,7 @@ def _level(displacement, given, level: Level, report):
         loss.backward()
         if not step:
             # Adam would move nodes that hardly matter as far as those that do: noise would move flat tissue
+            assert lattice.grad is not None
             usual = float(lattice.grad.square().mean().sqrt())
             optimiser.param_groups[0]["eps"] = max(SLOWER * usual, 1e-3 / lattice.numel())
         optimiser.step()
@@ -135,7 +136,8 @@ def _level(displacement, given, level: Level, report):
         correction = current() - start
         if level.factor > 1:
             finer = F.interpolate(correction, scale_factor=level.factor, mode="trilinear", align_corners=False)
-            correction = finer[(..., *(slice(0, n) for n in shape))]
+            z, y, x = shape
+            correction = finer[..., :z, :y, :x]
     return displacement + level.factor * correction
 
 

@@ -25,8 +25,9 @@ def found(
     Of two that are equally good to 0.01 the smaller turn is taken.
     """
     fixed, fixed_mask, grid = _sampled(daily, daily_body, None, outside)
-    best, chosen = -np.inf, None
+    best = -np.inf
     centre = np.array(grid.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in grid.GetSize()]))
+    chosen = sitk.Euler3DTransform(centre.tolist())  # where no shift lets the bodies overlap enough
     about = np.array(
         planning_body.TransformContinuousIndexToPhysicalPoint(
             np.argwhere(sitk.GetArrayViewFromImage(planning_body) > 0).mean(0)[::-1].tolist()

@@ -127,7 +127,8 @@ def _mask(roi: Roi, name: str, grid: sitk.Image, axis: int, tell) -> np.ndarray:
         return np.zeros(size[::-1], np.uint8)
     if outside:
         tell(f"{name}: reaches beyond the image and is cut off there.")
-    shapes, told, mm2 = {}, {}, 0.0
+    shapes, mm2 = {}, 0.0
+    told: dict[str, int] = {}
     for at, found in _together(planes).items():
         groups, kinds = combine.grouped(found, spacing[[across, down]], roi.xor)
         shapes[at] = fill.rasterised(groups, shape)

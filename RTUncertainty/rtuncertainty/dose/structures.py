@@ -71,9 +71,9 @@ def read(path, tell=None, thickness_mm: float | None = None, frame: str = "") ->
         for note in region.notes:
             tell(note)
     if all(r.empty for r in found.values()):
-        why = next((r.reason for r in found.values() if isinstance(r, NoRegion)), None)
-        if why is not None:
-            raise InputError(f"{file}: {why}")
+        refused = next((r.reason for r in found.values() if isinstance(r, NoRegion)), None)
+        if refused is not None:
+            raise InputError(f"{file}: {refused}")
         raise InputError(f"{file}: holds no closed planar contour; give a structure set with structures in it.")
     return found
 

@@ -91,7 +91,7 @@ def finish(
     result.folder = staging.output
     if failed:
         error = RTUncertaintyError(f"{staging.output}: the result is there, but {'; '.join(map(str, failed))}")
-        error.exit_code, error.output = failed[0].exit_code, staging.output
+        error.exit_code, error.output = failed[0].exit_code, Path(staging.output)
         raise error
 
 

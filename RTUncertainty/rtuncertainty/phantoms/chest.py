@@ -121,7 +121,8 @@ def _inverse(points, breath):
     """Daily points of planning points: fixed-point iterations of what `_displaced` says."""
     found = points.astype(float).copy()
     for _ in range(200):
-        found = points - np.moveaxis(_displaced(*found.T, breath), 0, -1)
+        x, y, z = found.T
+        found = points - np.moveaxis(_displaced(x, y, z, breath), 0, -1)
     return found
 
 

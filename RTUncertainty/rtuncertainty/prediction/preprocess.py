@@ -390,8 +390,8 @@ def preprocess(
     # the dark rim of skin is left out: networks were trained on the scale of what lies inside of it
     image, mean, sd = z_score(image, core, name)
     if image is not given:  # smoothing for larger voxels lets a little of the body into what was not measured
-        seen = geometry.like(field_of_view(sitk.GetArrayViewFromImage(given)), given, np.uint8)
-        seen = sitk.GetArrayFromImage(geometry.resample(seen, image, "nearest")) > 0
+        field = geometry.like(field_of_view(sitk.GetArrayViewFromImage(given)), given, np.uint8)
+        seen = sitk.GetArrayFromImage(geometry.resample(field, image, "nearest")) > 0
     else:
         seen = measured
     beyond = not_measured(array, seen, sitk.GetArrayViewFromImage(body) > 0, image.GetSpacing())

@@ -111,8 +111,9 @@ def run(pair: Pair, mode: str, samples: int, seed: int, device, progress: Progre
         with torch.no_grad():
             first, there = there, ways[0]
             if both_ways:
-                apart = compose_tensor(*ways).norm(dim=1)[0]
-                there = discrete.inverse_consistent(*ways, CONSISTENT)[0]
+                way, home = ways
+                apart = compose_tensor(way, home).norm(dim=1)[0]
+                there = discrete.inverse_consistent(way, home, CONSISTENT)[0]
     covariance = None
     if samples:
         covariance = _covariance(there, first, apart, fixed, moving, a, b, samples, seed, progress)

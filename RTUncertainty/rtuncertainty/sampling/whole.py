@@ -49,7 +49,9 @@ def draw(networks, volume: np.ndarray, out: np.ndarray, seed: int, device: torch
             total[block.place if cubes else (slice(None), *block.place[1:])] += block.weight
         for number, network in enumerate(networks):
             mine = range(number, len(out), len(networks))
-            sampler = (_cube if cubes else _slices)(network, image) if mine else None
+            if not mine:
+                continue
+            sampler = (_cube if cubes else _slices)(network, image)
             for n in mine:
                 progress.stage("network", (block.number + n / len(out)) / block.of, f"Drawing sample {n + 1} to keep")
                 found = sampler(seed * 1_000_003 + n * 15_485_863 + 1, block.origin[1 - cubes :], extent)
