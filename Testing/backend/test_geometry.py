@@ -22,7 +22,8 @@ def grids(draw):
     size = draw(st.tuples(*[st.integers(4, 12)] * 3))
     spacing = draw(st.tuples(*[st.floats(0.4, 5.0)] * 3))
     direction = rotation(
-        draw(st.sampled_from([(1, 0, 0), (0, 1, 0), (1, 2, 3), (0, 1, -1)])), draw(st.floats(-3.1, 3.1))
+        draw(st.sampled_from([(1, 0, 0), (0, 1, 0), (1, 2, 3), (0, 1, -1)])),
+        round(draw(st.floats(-3.1, 3.1)), 9),  # ITK gives zeros for directions of 1e-311
     )
     if draw(st.booleans()):
         direction[:, 2] *= -1

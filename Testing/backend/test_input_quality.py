@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from rtuncertainty.bundles import input_quality
 from rtuncertainty.prediction import preprocess
+from training.data.organ_case import OrganCase
 from training.data.prepare import input_statistics
 from training.studies.volumes import noise
 
@@ -133,7 +134,10 @@ def test_prepared_cases_of_every_kind():
     assert input_statistics.of_scans(SimpleNamespace(image=v, body=None, spacing=s) for v, _, s in thighs)["cases"] == 4
     assert input_statistics.of_scans(SimpleNamespace(image=v, body=b, spacing=s) for v, b, s in thighs) == own
     hu = [(400 * v, b, s) for v, b, s in thighs]
-    organs = input_statistics.of_organs(SimpleNamespace(hu=v, body=b, spacing=s) for v, b, s in hu)
+    about = {"name": "p", "patient": "p", "classes": ["gtv"], "drawn_ml": {}}
+    organs = input_statistics.of_organs(
+        OrganCase(hu=v, labels=b.astype(np.uint8), body=b, spacing=s, **about) for v, b, s in hu
+    )
     pairs = input_statistics.of_pairs(
         SimpleNamespace(patient=f"p{k // 2}", daily=v, body=b, spacing=s) for k, (v, b, s) in enumerate(2 * hu)
     )

@@ -19,7 +19,6 @@ from . import pdf
 from .content import result_of, there
 
 FORMATS = ("html", "pdf", "csv")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def export(
@@ -128,7 +127,7 @@ def _csv(rows: list[dict]) -> str:
 
 
 def _cell(value) -> str:
-    """A cell; an unknown number is empty, and text that a spreadsheet would compute is kept from it by a quote."""
+    """A cell; an unknown number is empty. Text that a spreadsheet would compute is kept from it by `tables.text`."""
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.10g}"
-    return f"'{value}" if str(value).startswith(_FORMULA) else str(value)
+    return str(value)
