@@ -312,7 +312,7 @@ def test_pairs_of_a_plain_folder(patient, tmp_path, capsys):
         )
         == 0
     )
-    assert "C: left out, it has no ct" in capsys.readouterr().out
+    assert "C: left out, no usable CT" in capsys.readouterr().out
     case = pair_case.load(out / "cases" / "A_day0.npz")
     assert case.classes == case.present == ["bladder", "rectum"] and case.patient == "A"
     before = np.abs(case.planning - case.daily)[case.body & case.known].mean()
