@@ -99,6 +99,23 @@ def parser() -> argparse.ArgumentParser:
     p.set_defaults(func=organs)
 
     p = commands.add_parser(
+        "sequences", help="bring MR sequences, and structures that may hold one another, onto one grid, to segment"
+    )
+    p.add_argument("--data", type=Path, required=True, help="PATIENT/{SEQUENCE,…,labels}.nii.gz, registered")
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--sequences", nargs="+", required=True, metavar="NAME", help="as the network sees them")
+    p.add_argument(
+        "--structure",
+        action="append",
+        required=True,
+        metavar="NAME=VALUE,…",
+        help="values of the labels; again for each, what holds another first",
+    )
+    p.add_argument("--labels", default="labels", metavar="NAME", help="the labels' name without suffix (%(default)s)")
+    p.add_argument("--spacing", type=float, nargs=3, default=(1.0,) * 3, metavar="MM", help="x y z (default 1 1 1)")
+    p.set_defaults(func=sequences)
+
+    p = commands.add_parser(
         "scans",
         help="a hospital's scans, a structure drawn in few of them: bring them onto one grid, to learn from few labels",
     )
@@ -329,6 +346,13 @@ def organs(args):
 
     found = packed.run(args.data, args.out, args.organs or made.HEADNECK, args.spacing, args.only)
     return f"{len(found)} scans in {args.out}"
+
+
+def sequences(args):
+    from .data.prepare import sequences as packed
+
+    found = packed.run(args.data, args.out, args.sequences, args.structure, args.spacing, args.labels)
+    return f"{len(found)} patients in {args.out}"
 
 
 def scans(args):

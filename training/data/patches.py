@@ -13,8 +13,9 @@ from .prepare.synthesis import Case
 
 
 class PatchDataset(NumberedPatches):
-    """Endless patches: dict of `mr` [1, s, s], `ct` [1, s, s] (HU), `labels` [s, s], and as floats `body` [s, s] (the
-    MR's or the CT's), `valid` [s, s] (where MR and CT were measured) and `weight` [s, s], which is both.
+    """Endless patches: dict of `mr` [1, s, s], `ct` [1, s, s] (HU; not of patients without one), `labels` [s, s], and
+    as floats `body` [s, s] (the MR's or the CT's), `valid` [s, s] (where MR and CT were measured) and `weight` [s, s],
+    which is both.
 
     The patches are centred on bone, on another structure or anywhere in the body, so that small structures are seen
     often (`centres` gives the three shares). Batches are numbered: see `NumberedPatches`.
@@ -70,7 +71,8 @@ class PatchDataset(NumberedPatches):
         # grid_sample's coordinates: -1 and 1 are the outer edges of the first and last pixel
         grid = np.stack([(2 * cols + 1) / w - 1, (2 * rows + 1) / h - 1], -1)
         grid = torch.from_numpy(grid[None].astype(np.float32))
-        images = torch.from_numpy(np.stack([case.mr[z], case.ct[z] + 1000.0])[None])
+        given = [case.mr[z]] if case.ct is None else [case.mr[z], case.ct[z] + 1000.0]
+        images = torch.from_numpy(np.stack(given)[None])
         flat = torch.from_numpy(
             np.stack([a[z].astype(np.float32) for a in (case.labels, self.patients[which], case.valid)])[None]
         )
@@ -86,7 +88,7 @@ class PatchDataset(NumberedPatches):
             labels = mirrored[labels]
         return {
             "mr": mr[None],
-            "ct": images[1:2] - 1000.0,
+            **({} if case.ct is None else {"ct": images[1:2] - 1000.0}),
             "labels": labels,
             "body": flat[1],
             "valid": flat[2],

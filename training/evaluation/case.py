@@ -14,13 +14,13 @@ from ..data.prepare.synthesis import Case
 class Evaluated:
     """A network's output for one prepared patient; arrays [z, y, x] on the grid of `case`.
 
-    Raises `SystemExit` for a case without CT, for an array of another shape, and where the synthetic CT or an sd is not
-    a finite number (or an sd is negative) inside the region that is scored.
+    Raises `SystemExit` for a synthetic CT of a case without CT, for an array of another shape, and where the synthetic
+    CT or an sd is not a finite number (or an sd is negative) inside the region that is scored.
     """
 
     name: str
     case: Case
-    synct: np.ndarray  # HU
+    synct: np.ndarray | None  # HU; None for a network that only segments
     sd: np.ndarray | None = None  # predictive sd, HU; None for a network that tells none
     intrinsic_sd: np.ndarray | None = None  # HU
     parameter_sd: np.ndarray | None = None  # HU
@@ -28,11 +28,11 @@ class Evaluated:
     labels: np.ndarray | None = None  # by default the likeliest class inside the body
 
     def __post_init__(self):
-        if self.case.ct is None:
+        if self.case.ct is None and self.synct is not None:
             raise SystemExit(
                 f"{self.name}: the patient has no CT to compare a synthetic CT with; leave it out of the split."
             )
-        shape, region = self.case.ct.shape, self.case.region
+        shape, region = self.case.mr.shape, self.case.region
         if not region.any():
             raise SystemExit(
                 f"{self.name}: no voxel lies in the body and in both fields of view; look at its overlay and leave it "
@@ -44,7 +44,7 @@ class Evaluated:
                 continue
             if array.shape != shape:
                 raise SystemExit(
-                    f"{self.name}: {what} has the shape {array.shape}, the reference CT {shape}; "
+                    f"{self.name}: {what} has the shape {array.shape}, the prepared case {shape}; "
                     "predict it on the prepared grid."
                 )
             if not np.isfinite(array[region]).all() or (what.endswith("sd") and (array[region] < 0).any()):
@@ -77,5 +77,6 @@ def fingerprint(case: Case) -> int:
     """
     region = case.region
     found = zlib.crc32(np.packbits(region).tobytes())
-    found = zlib.crc32(np.rint(case.ct[region]).astype("<i2").tobytes(), found)
+    if case.ct is not None:
+        found = zlib.crc32(np.rint(case.ct[region]).astype("<i2").tobytes(), found)
     return zlib.crc32(case.labels[region].astype("u1").tobytes(), found)

@@ -12,9 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from rtuncertainty.bundles import bundle
-from rtuncertainty.core.ct import normalised
 from rtuncertainty.core.events import Progress
-from rtuncertainty.core.structures import tidy_labels
+from rtuncertainty.core.structures import mask_of, tidy_labels, unions
 from rtuncertainty.networks.uncertainty import entropy
 from rtuncertainty.prediction.predict import bounding_box
 from rtuncertainty.sampling import inference
@@ -42,13 +41,17 @@ class Sampled:
     mean: np.ndarray
     variance: np.ndarray
     labels: np.ndarray
+    nested: np.ndarray | None = None  # see `rtuncertainty.core.structures.unions`
 
     @property
     def entropy(self) -> np.ndarray:
         """Predictive entropy [z, y, x], nats."""
         import torch
 
-        return entropy(torch.from_numpy(self.mean)[None])[0, 0].numpy()
+        classes = self.mean
+        if self.nested is not None:
+            classes = np.einsum("ij,jzyx->izyx", np.linalg.inv(self.nested), classes).clip(0)
+        return entropy(torch.from_numpy(classes)[None])[0, 0].numpy()
 
 
 def sampled(
@@ -61,7 +64,7 @@ def sampled(
     `case`.
     """
     box = bounding_box(case.body)
-    volume = np.ascontiguousarray(normalised(case.hu)[box])
+    volume = np.ascontiguousarray(case.seen[(slice(None), *box)])
     found, _, _ = inference.run(networks, volume, samples, seed, inference.choose_device(device), Progress())
     count = len(case.classes) + 1
     mean, variance = (np.zeros((count, *case.hu.shape), np.float32) for _ in range(2))
@@ -70,8 +73,13 @@ def sampled(
     for out, tensor, beyond in ((mean, found.probability, 1.0), (variance, found.probability_variance, 0.0)):
         values = tensor.numpy().transpose(1, 0, 2, 3)
         out[(slice(None), *box)] = np.where(body, values, np.reshape([beyond] + [0.0] * (count - 1), (-1, 1, 1, 1)))
-    labels = tidy_labels(mean.argmax(0).astype(np.uint8), card["outputs"]["structures"], case.ml_per_voxel)
-    return Sampled(case, mean, np.maximum(variance, 0), labels)
+    listed = card["outputs"]["structures"]
+    labels, nested = mean.argmax(0).astype(np.uint8), unions(listed)
+    if nested is not None:  # parts come behind what holds them
+        labels = np.zeros_like(labels)
+        for k, s in enumerate(listed, 1):
+            labels[mean[k] > 0.5] = s["label"]
+    return Sampled(case, mean, np.maximum(variance, 0), tidy_labels(labels, listed, case.ml_per_voxel), nested)
 
 
 def volume_rows(network: str, found: Sampled, card: dict) -> list[VolumeRow]:
@@ -80,7 +88,7 @@ def volume_rows(network: str, found: Sampled, card: dict) -> list[VolumeRow]:
     grid = sitk.GetImageFromArray(found.labels)
     grid.SetSpacing(case.spacing)
     for k, s in enumerate(card["outputs"]["structures"], 1):
-        truth, labelled = case.labels == k, found.labels == s["label"]
+        truth, labelled = case.mask(s["name"]), mask_of(found.labels, s)
         inside = probability_of_being_inside(found.mean[k], found.variance[k])
         got = volume_assessment.assess(
             s["name"], inside, found.mean[k], labelled, entropy_map, grid, card, s.get("rule")
@@ -131,7 +139,9 @@ def run(
         case = organ_case.load(prepared / "cases" / f"{name}.npz")
         found = sampled(networks, card, case, samples, device=device)
         rows += volume_rows(run_folder.name, found, card)
-        mine = contours.organ_rows(case.labels, found.labels, case.classes, case.present, case.spacing)
+        mine = contours.organ_rows(
+            case.labels, found.labels, case.classes, case.present, case.spacing, holds=case.holds
+        )
         scores += [{"case": name, **r} for r in mine]
         print(f"{name}: Dice {np.mean([r['dsc'] for r in mine]):.3f}", flush=True)
     out.mkdir(parents=True, exist_ok=True)

@@ -47,14 +47,10 @@ def predict_case(networks, card, case: Case, samples: int, seed: int = 0, device
     )
     # outside of the body there is air, see below
     statistics = Statistics.unstacked(torch.nn.functional.pad(statistics.stacked(), _padding(box, case.mr.shape)))
+    if "synct" not in card["outputs"]:
+        nothing = {"synct": None, "sd": None, "intrinsic_sd": None, "parameter_sd": None}
+        return nothing | _classes(statistics, card, case)
     scale, offset = card["outputs"]["synct"]["scale"], card["outputs"]["synct"]["offset"]
-    probability = statistics.probability.numpy().swapaxes(0, 1)
-    if [s["name"] for s in card["outputs"]["structures"]] != [name for name, value in case.classes.items() if value]:
-        probability = probability[:0]  # its classes are not what the patients were labelled with
-    labels = None
-    if len(probability):
-        likeliest = np.where(case.body, probability.argmax(0), 0)
-        labels = tidy_labels(likeliest, card["outputs"]["structures"], np.prod(case.spacing) / 1000)
     q = edge.probability(case.body, case.valid, case.spacing)
     intrinsic, parameter = (v.numpy()[:, 0] * scale**2 for v in (statistics.intrinsic, statistics.parameter))
     reported = intrinsic.any() or parameter.any()
@@ -69,10 +65,22 @@ def predict_case(networks, card, case: Case, samples: int, seed: int = 0, device
     found = {"sd": total, "intrinsic_sd": intrinsic, "parameter_sd": parameter}
     return {
         "synct": synct,
-        "labels": labels,
-        "probability": probability,
+        **_classes(statistics, card, case),
         **{name: np.sqrt(variance) if variance.any() else None for name, variance in found.items()},
     }
+
+
+def _classes(statistics: Statistics, card: dict, case: Case) -> dict:
+    """`probability` [K, z, y, x] and `labels`; no channel and None where the network's classes are not what the
+    patients were labelled with.
+    """
+    probability, labels = statistics.probability.numpy().swapaxes(0, 1), None
+    if [s["name"] for s in card["outputs"]["structures"]] != [name for name, value in case.classes.items() if value]:
+        probability = probability[:0]
+    if len(probability):
+        likeliest = np.where(case.body, probability.argmax(0), 0)
+        labels = tidy_labels(likeliest, card["outputs"]["structures"], np.prod(case.spacing) / 1000)
+    return {"probability": probability, "labels": labels}
 
 
 def _padding(box, shape) -> tuple:
@@ -92,7 +100,8 @@ def certain(case: Case) -> np.ndarray:
 def every_nth_slice(case: Case, every: int) -> Case:
     """The case with one slice in `every`, from the middle of the first such group on."""
     kept = slice((every - 1) // 2, None, every)
-    arrays = {k: getattr(case, k)[kept] for k in ("mr", "ct", "labels", "body", "valid", "ct_body")}
+    arrays = {k: getattr(case, k) for k in ("mr", "ct", "labels", "body", "valid", "ct_body")}
+    arrays = {k: None if a is None else a[kept] for k, a in arrays.items()}
     return replace(case, **arrays, spacing=(*case.spacing[:2], case.spacing[2] * every))
 
 
@@ -137,30 +146,37 @@ def run(
             f"{run_folder / 'split.json'}: no patient was kept for validation; train with more patients or folds."
         )
     scored = provenance.require_unseen(card, prepared, split["validation"], unseen)
-    monotone = fit_monotone(prepared, split["training"])
-    records, baselines, voxels = {}, {name: {} for name in BASELINES}, []
+    synthetic = "synct" in card["outputs"]
+    # patients of a network that only segments may have no CT; where they have one, the tables of all networks are alike
+    with_ct = synthetic or load_case(prepared / "cases" / f"{split['training'][0]}.npz").ct is not None
+    monotone = fit_monotone(prepared, split["training"]) if with_ct else None
+    records, baselines, voxels = {}, {name: {} for name in BASELINES if with_ct}, []
     for name in split["validation"]:
         case = every_nth_slice(load_case(prepared / "cases" / f"{name}.npz"), every)
         found = Evaluated(name, case, **predict_case(networks, card, case, samples, device=device))
         records[name] = score.record(found)
-        voxels.append(
-            recalibration.Patient.drawn(found.synct, case.ct, found.intrinsic_sd, found.parameter_sd, certain(case))
-        )
-        for baseline, synct in (
-            (MONOTONE, np.where(case.body, monotone(case.mr), predict.AIR)),
-            (ZERO, np.where(case.body, np.float32(0), np.float32(predict.AIR))),
-        ):
-            baselines[baseline][name] = score.record(Evaluated(name, case, synct))
-        picture(found, monotone, out / f"{name}.png")
         row = records[name]["row"]
         reported = ("MAE body", "MAE bone > 200 HU", "Dice synCT > 250 HU", "z sd", "AUSE", "ECE")
+        if with_ct:
+            for baseline, synct in (
+                (MONOTONE, np.where(case.body, monotone(case.mr), predict.AIR)),
+                (ZERO, np.where(case.body, np.float32(0), np.float32(predict.AIR))),
+            ):
+                baselines[baseline][name] = score.record(Evaluated(name, case, synct))
+        if synthetic:
+            voxels.append(
+                recalibration.Patient.drawn(found.synct, case.ct, found.intrinsic_sd, found.parameter_sd, certain(case))
+            )
+            picture(found, monotone, out / f"{name}.png")
+        else:
+            reported = tuple(c for c in row if "Dice" in c and not math.isnan(row[c]))
         print(name, {k: round(row[k], 2) for k in reported}, flush=True)
     for record in (r for rows in (records, *baselines.values()) for r in rows.values()):
         record["row"].update(dict.fromkeys(RECALIBRATED, math.nan))
     if len(voxels) > 1:
         for record, left_out in zip(records.values(), recalibration.leave_one_out(voxels)):
             record["row"].update(recalibrated_row(left_out))
-    fitted = recalibration.fit(voxels)
+    fitted = recalibration.fit(voxels) if voxels else None
     usual = input_statistics.of_cases(load_case(prepared / "cases" / f"{name}.npz") for name in split["training"])
     store.write(out, card, samples, split["training"], records, baselines)
     return _write(
@@ -169,8 +185,8 @@ def run(
         split,
         samples,
         out,
-        fitted.as_card(),
-        recalibration.mean_sd_range(fitted, voxels),
+        None if fitted is None else fitted.as_card(),
+        None if fitted is None else recalibration.mean_sd_range(fitted, voxels),
         every,
         {"input_statistics": usual} | scored,
     )
@@ -249,7 +265,9 @@ def _write(networks, card, split, samples, out, fitted, sd_range, every, more_of
     return replace_text(out / "evaluation.md", "\n\n".join(lines) + "\n")
 
 
-def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], scored: dict | None = None) -> dict:
+def for_card(
+    rows: list[dict], card: dict, fitted: dict | None, sd_range: list[float] | None, scored: dict | None = None
+) -> dict:
     """The figures that `export` writes into the card; those that the network does not have are left out."""
 
     def mean(column, digits):
@@ -278,7 +296,7 @@ def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], 
         "z_sd_before": mean("z sd", 3),
         "within_90_before": mean("within 90 %", 3),
     }
-    if len(rows) < 2:
+    if len(rows) < 2 or fitted is None:
         synct = None
     who = (
         "other digital phantoms"

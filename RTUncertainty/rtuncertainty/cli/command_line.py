@@ -35,7 +35,13 @@ def parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("predict", help="MR to synthetic CT, structures and uncertainty")
     p.add_argument("--model", required=True, help="name of a shipped model or folder of a bundle")
-    p.add_argument("--input", required=True, help="MR: NIfTI, NRRD, MHA or a folder with one DICOM series")
+    p.add_argument(
+        "--input",
+        required=True,
+        action="append",
+        metavar="[NAME=]FILE",
+        help="MR: NIfTI, NRRD, MHA or a folder with one DICOM series; given again for a model that sees several",
+    )
     p.add_argument("--reference", help="CT in the same frame, to compare with")
     _job(p)
     p.add_argument("--output", required=True, help="folder for the results")
@@ -241,7 +247,7 @@ def _predict(args) -> int:
         _show(args.progress), _cancel_on_signal(), tuple(n for n in ("scene", "report") if getattr(args, n))
     )
     output = job.predict_to_folder(
-        args.input,
+        args.input[0] if len(args.input) == 1 else args.input,
         args.model,
         args.output,
         progress=progress,

@@ -32,9 +32,35 @@ def tidy(labelled: np.ndarray, rule: dict, ml_per_voxel: float) -> np.ndarray:
     return labelled
 
 
+def mask_of(labels: np.ndarray, structure: dict) -> np.ndarray:
+    """The voxels [z, y, x] (bool) of a structure of a card in labels that exclude each other: its own and those of the
+    parts that it `holds`.
+    """
+    return np.isin(labels, [structure["label"], *structure.get("holds", ())])
+
+
+def unions(structures: list[dict]) -> np.ndarray | None:
+    """[K, K], which makes probabilities of structures of those of classes (both with the background first); None where
+    no structure holds another, and both are the same.
+    """
+    if not any(s.get("holds") for s in structures):
+        return None
+    labels = [0, *(s["label"] for s in structures)]
+    found = np.eye(len(labels), dtype=np.float32)
+    for k, s in enumerate(structures, 1):
+        found[k, [labels.index(part) for part in s.get("holds", ())]] = 1
+    return found
+
+
 def tidy_labels(labels: np.ndarray, structures: list[dict], ml_per_voxel: float) -> np.ndarray:
-    """A label image [z, y, x] with every structure's rule applied; holes are filled from background only."""
+    """A label image [z, y, x] with every structure's rule applied; holes are filled from background only. A structure
+    that holds others is tidied with them.
+    """
     out = np.zeros_like(labels)
+    if any(s.get("holds") for s in structures):
+        for s in structures:
+            out[tidy(mask_of(labels, s), s.get("rule") or {}, ml_per_voxel)] = s["label"]
+        return out
     for s in structures:
         kept = tidy(labels == s["label"], s.get("rule") or {}, ml_per_voxel)
         # what a rule fills must not cover another structure's own voxels

@@ -94,13 +94,15 @@ class HighRes3D(nn.Module):
         """All that comes behind `features`; `drop(x, p)` drops."""
         return HighRes3DOutput(self.head(drop(features, self.dropout)))
 
-    def draw(self, features, generator: torch.Generator) -> torch.Tensor:
+    def draw(self, features, generator: torch.Generator | None = None) -> torch.Tensor:
         """Class probabilities [n, K, z, y, x] of one sample: masks, and then noise, from `generator` (on the device of
-        `features`).
+        `features`); without one, of neither.
 
         Noise is drawn in the logits, so the moments of these samples are those of the probabilities, of the noise and
         of the masks together; a variance of logits is never added to one of probabilities.
         """
+        if generator is None:
+            return self.finish(features, lambda x, p: x).logits.softmax(1)
         out = self.finish(features, partial(dropped, generator=generator))
         logits = out.logits
         if out.sd is not None:

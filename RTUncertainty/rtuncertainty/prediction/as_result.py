@@ -7,12 +7,25 @@ import os
 import numpy as np
 import SimpleITK as sitk
 
-from ..core import image_io
+from ..core import geometry, image_io
 from ..core.segmentation_file import with_segments
+from ..core.structure_set import Structure, as_segmentation
+from ..core.structures import mask_of
 from ..results import tables
 from ..results.result import FORMAT, SDS, Result, now, versions
 from ..uncertainty.hu_calibration import interval_factors
 from .predict import LEVEL, Prediction
+
+
+def _segmentation(p: Prediction, structures: list[dict]) -> sitk.Image:
+    """Structures that hold one another lie in layers of their own; others exclude each other."""
+    if not any(s.get("holds") for s in structures):
+        return with_segments(p.structures, structures)
+    labels = sitk.GetArrayViewFromImage(p.structures)
+    masks = [geometry.like(mask_of(labels, s), p.structures, np.uint8) for s in structures]
+    return as_segmentation(
+        [Structure(s["name"], mask, tuple(s["color"]), s.get("code")) for s, mask in zip(structures, masks)]
+    )
 
 
 def as_result(p: Prediction) -> Result:
@@ -20,13 +33,14 @@ def as_result(p: Prediction) -> Result:
     structures = p.card["outputs"]["structures"]
     keys = ("synct", *SDS, "entropy", "mutual_information", "body", "reference", "error", "zscore")
     unknown = set() if structures else {"entropy", "mutual_information"}
-    if not p.card["dropout"]["p"] and p.card.get("checkpoints", 1) == 1:
+    if (not p.card["dropout"]["p"] or p.options["samples"] == 1) and p.card.get("checkpoints", 1) == 1:
         unknown.add("mutual_information")
     unknown |= {key for key in SDS if p.synct is not None and not np.any(sitk.GetArrayViewFromImage(getattr(p, key)))}
     content = {key: getattr(p, key) for key in keys if key not in unknown}
+    content |= p.further
     content["probabilities"] = p.probabilities
     if structures:
-        content["structures"] = with_segments(p.structures, structures)
+        content["structures"] = _segmentation(p, structures)
     content |= {"volumes": tables.of_volumes(p.volumes), "flags": tables.of_flags(p.flags)}
     if p.assessed:
         content |= tables.of_assessed(p.assessed, p.card) | {"inside": {a.name: a.inside for a in p.assessed}}

@@ -16,9 +16,9 @@ from ..core.errors import InputError
 from ..core.events import CancelToken, Progress
 from ..core.geometry import bounding_box
 from ..core.options import require_sampling
-from ..core.structures import tidy_labels
+from ..core.structures import mask_of, tidy_labels, unions
 from ..uncertainty import edge, flags, hu_calibration, volume_assessment, volumes
-from . import preprocess
+from . import channels, preprocess
 
 LEVEL = 0.9
 AIR = -1000.0
@@ -48,6 +48,8 @@ class Prediction:
     input_name: str
     device_used: str
     bias_field_corrected: bool
+    # what the network gives besides: MT-CTL its distance map (−1 to 1, negative inside), its decoder's entropy (nats)
+    further: dict[str, sitk.Image] = field(default_factory=dict)
     measured: np.ndarray | None = None  # bool [z, y, x], the input's field of view; None: all of it
     reference: sitk.Image | None = None
     error: sitk.Image | None = None  # synCT − CT, HU
@@ -73,8 +75,10 @@ def predict(
 ) -> Prediction:
     """Predict synthetic CT and structures, or what of the two the model is for, with uncertainty from an MR or a CT.
 
-    image: `SimpleITK.Image` (3-D, any orientation) or a path to a file or DICOM folder. bundle: name or folder.
-    samples: T >= 2, rounded up to pairs where they are antithetic. device: auto, cpu, cuda, cuda:n. bias_field: auto,
+    image: `SimpleITK.Image` (3-D, any orientation) or a path to a file or DICOM folder; of a model that sees
+    several, all of them (see `channels.in_order`). bundle: name or folder.
+    samples: T >= 2, rounded up to pairs where they are antithetic; 1: a single pass without dropout, which tells no
+    parameter uncertainty and has no calibration. device: auto, cpu, cuda, cuda:n. bias_field: auto,
     on, off (N4).
     reference: a CT (image or path) in the same frame; adds error, z-scores and metrics. on_event: called with progress
     events (dicts). cancel: a token; `Cancelled` is raised soon after it is set. before: called with the checked image
@@ -88,6 +92,9 @@ def predict(
     require_sampling(samples, seed)
     card = bundles.read_card(bundles.find(bundle))
     of_ct = card["input"].get("modality") == "CT"
+    if "deformation" not in card["outputs"]:
+        image, *others = channels.in_order(image, card)
+        others = [_image(i, f"the image {n}", not of_ct) for i, n in zip(others, channels.of_card(card)[1:])]
     mr, name = _image(image, "the image", padded=not of_ct)
     if not of_ct and not image_io.looks_like_ct(mr):  # a CT given by mistake keeps its air, by which it is recognised
         mr = preprocess.without_padding(mr)
@@ -103,6 +110,9 @@ def predict(
         )
     scan = compatibility.Scan.of(mr)
     compatibility.require(card, scan, name)
+    channels.require_one_grid([(mr, name), *others])
+    for other, title in others:
+        compatibility.require(card, compatibility.Scan.of(other), title)
     if before is not None:
         before(mr)
     raised = [flags.Flag("input", "warning", "unlike the training data", w) for w in compatibility.warnings(card, scan)]
@@ -118,6 +128,11 @@ def predict(
 
     where = inference.choose_device(device)
     card, networks = bundles.load(card["folder"], where)
+    if samples == 1 and card["dropout"]["p"]:
+        card = bundles.uncalibrated(card)
+        progress.note(
+            "A single pass without dropout: no parameter uncertainty, and no calibration, as that is of samples."
+        )
 
     progress.stage("preprocess", 0.0, "Finding the body, correcting the bias field")
     ready = preprocess.for_card(
@@ -137,7 +152,10 @@ def predict(
     progress.stage("network", 0.0, "Sampling")
     box = bounding_box(sitk.GetArrayViewFromImage(ready.body) > 0)
     volume = sitk.GetArrayViewFromImage(ready.image)
-    cropped = np.ascontiguousarray(volume[box])
+    if others:
+        more = [preprocess.for_card(i, card, bias_field, n).image for i, n in others]
+        volume = np.stack([volume, *map(sitk.GetArrayViewFromImage, more)])
+    cropped = np.ascontiguousarray(volume[(..., *box)])
     statistics, used, tile = inference.run(networks, cropped, samples, seed, where, progress)
 
     progress.stage("assemble", 0.0, "Assembling the images")
@@ -163,10 +181,11 @@ def predict(
         device_used=str(used),
         notes=progress.notes,
         bias_field_corrected=ready.bias_field_corrected,
+        further=result["further"],
         measured=result.get("measured"),
         seconds=progress.seconds,
         options={
-            "samples": samples + samples % 2 if "synct" in card["outputs"] else samples,
+            "samples": samples + samples % 2 if "synct" in card["outputs"] and samples > 1 else samples,
             "seed": seed,
             "device": device,
             "bias_field": bias_field,
@@ -187,6 +206,10 @@ def _image(given, fallback: str, padded: bool = False) -> tuple[sitk.Image, str]
 
 def _assemble(statistics, box, ready, mr, card, progress) -> dict:
     """Statistics in the box of the network's grid → images on the input's grid, in HU and nats."""
+    import torch
+
+    from ..networks.uncertainty import entropy
+
     grid = ready.image
     body = geometry.resample(ready.body, mr, "nearest")
     inside = sitk.GetArrayFromImage(body) > 0
@@ -218,23 +241,33 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
         }
     progress.stage("assemble", 0.5, "Assembling the structures")
     best, likeliest, total_entropy = np.zeros(inside.shape, np.uint8), None, np.zeros(inside.shape, np.float32)
-    out["probabilities"] = {}
+    out["probabilities"], nested = {}, unions(card["outputs"]["structures"])
     names = [None] + [s["name"] for s in card["outputs"]["structures"]]
     # a network without classes has no background either
     for k, name in enumerate(names[: statistics.probability.shape[1]]):
         p = on_input(statistics.probability[:, k]).clip(0, 1)
-        total_entropy -= p * np.log(np.maximum(p, 1e-12))
+        if nested is None:
+            total_entropy -= p * np.log(np.maximum(p, 1e-12))
         if likeliest is None:
             likeliest = p
         else:
-            best[p > likeliest] = card["outputs"]["structures"][k - 1]["label"]
+            # parts come behind what holds them, and lie in it
+            best[p > (likeliest if nested is None else 0.5)] = card["outputs"]["structures"][k - 1]["label"]
             np.maximum(likeliest, p, out=likeliest)
             out["probabilities"][name] = image(p)
+    if nested is not None:
+        back = torch.from_numpy(np.linalg.inv(nested)).to(statistics.probability)
+        classes = torch.einsum("ij,zjyx->ziyx", back, statistics.probability).clamp_min(0)
+        total_entropy = on_input(entropy(classes)[:, 0])
     best[~inside] = 0
     ml = float(np.prod(mr.GetSpacing())) / 1000
     out["structures"] = geometry.like(tidy_labels(best, card["outputs"]["structures"], ml), mr, np.uint8)
     out["entropy"] = image(total_entropy)
     out["mutual_information"] = image((total_entropy - on_input(statistics.expected_entropy[:, 0])).clip(0))
+    # far from every structure a distance is 1
+    out["further"] = {
+        name: image(on_input(found[:, 0]), float(name == "distance")) for name, found in statistics.further.items()
+    }
     labels, out["assessed"] = sitk.GetArrayViewFromImage(out["structures"]), []
     for k, s in enumerate(card["outputs"]["structures"][: len(out["probabilities"])], 1):
         p = sitk.GetArrayViewFromImage(out["probabilities"][s["name"]])
@@ -245,7 +278,7 @@ def _assemble(statistics, box, ready, mr, card, progress) -> dict:
                 s["name"],
                 volumes.probability_of_being_inside(p, sd**2),
                 p,
-                labels == s["label"],
+                mask_of(labels, s),
                 total_entropy,
                 mr,
                 card,
@@ -266,6 +299,8 @@ def _synthetic_ct(statistics, card, on_input, mr, inside, q) -> dict:
     recalibration = hu_calibration.of_card(card)
     if recalibration is not None:
         intrinsic, parameter = recalibration.apply(synct, intrinsic, parameter)
+    # the edge alone would leave a predictive SD of 0 within: a network that tells none tells none there either
+    q = q if intrinsic.any() or parameter.any() else 0 * q
     synct, intrinsic, parameter, predictive = edge.applied(q, inside, synct, intrinsic, parameter, AIR)
     sds = {"intrinsic_sd": intrinsic, "parameter_sd": parameter, "predictive_sd": predictive}
     return {
@@ -279,12 +314,12 @@ def _tables(result, labels, field_of_view, card, raised):
     if "synct" in card["outputs"]:
         sd = sitk.GetArrayViewFromImage(result["predictive_sd"])
         raised += flags.of_synct(sd, result["certain"], card) + flags.of_edge(result["doubtful_ml"])
-    found, label_of = [], {s["name"]: s["label"] for s in card["outputs"]["structures"]}
+    found, entry_of = [], {s["name"]: s for s in card["outputs"]["structures"]}
     for assessed in result["assessed"]:
         found.append(volume_assessment.volume(assessed, card, LEVEL))
         raised += flags.of_structure(
             found[-1],
-            labels == label_of[assessed.name],
+            mask_of(labels, entry_of[assessed.name]),
             field_of_view,
             assessed.quality,
             card,

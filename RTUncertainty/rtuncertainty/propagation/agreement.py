@@ -58,7 +58,8 @@ def judge(
     """Compare the propagated mask with the directly segmented one (or None), both bool [z, y, x] with `spacing` (x, y,
     z; mm).
 
-    `sd`: the sampled sd (mm) of the propagated surface, NaN without samples. `otherwise`: see `worst_slice`. `limits`:
+    `sd`: the sampled sd (mm) of the propagated surface, NaN without samples; with one contour alone nothing then speaks
+    for it, and it is amber. `otherwise`: see `worst_slice`. `limits`:
     as `LIMITS`.
     """
     limits = {**LIMITS, **(limits or {})}
@@ -82,6 +83,8 @@ def judge(
         ]
         if messages and LIGHTS.index(level) > LIGHTS.index(light):
             light, reasons = level, messages
+    if second is None and math.isnan(sd) and light == "green":
+        light, reasons = "amber", ["there is one contour and nothing was sampled, so nothing speaks for it"]
     if not reasons:
         reasons = [
             "the two contours agree"

@@ -7,6 +7,7 @@ import os
 
 import SimpleITK as sitk
 
+from ..bundles import bundle as bundles
 from ..core import image_io
 from ..core.structure_set import Structure, as_segmentation
 from ..results import tables
@@ -16,11 +17,12 @@ from .result import LEVEL, Contour, Propagation
 
 
 def as_result(found: Propagation) -> Result:
-    """The result to write."""
+    """The result to write; without a transform and its Jacobian where the model deforms nothing."""
+    deforms = bundles.deforms(found.card)
     content = {
-        "transform": found.field,
+        "transform": found.field if deforms else None,
         "warped_planning": found.warped_planning,
-        "jacobian": found.jacobian,
+        "jacobian": found.jacobian if deforms else None,
         "displacement_sd": found.displacement_sd,
         "segmented_entropy": found.entropy,
     }
@@ -73,14 +75,16 @@ def as_result(found: Propagation) -> Result:
                 for k, c in enumerate(found.contours, 1)
             ],
             "similarity": found.similarity,
-            "folding": found.folding,
+            "folding": found.folding if deforms else None,
             "rigid": _rigid(found.rigid),
             "jacobian": {
                 "mean": statistics.mean,
                 "sd": statistics.sd,
                 "min": statistics.minimum,
                 "max": statistics.maximum,
-            },
+            }
+            if deforms
+            else None,
             "seconds": found.seconds,
             "versions": versions(),
         },

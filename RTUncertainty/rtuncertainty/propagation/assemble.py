@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .. import deformation
+from ..bundles import bundle as bundles
 from ..core import geometry, structures, surfaces
 from ..core.ct import normalised
 from ..deformation.field import axes
@@ -120,7 +121,7 @@ def contours(
 
     An organ whose entry in the card says "segment": false was segmented badly on the validation pairs; it is not shown.
     """
-    sampled = found.sampled
+    sampled, deforms = found.sampled, bundles.deforms(card)
     segmented = _segmented(sampled, pair, organs, daily) if sampled.probability is not None else None
     transform = sitk.DisplacementFieldTransform(sitk.Image(field))
     mm2 = None if sampled.covariance is None else _millimetres(sampled.covariance.cpu().numpy(), pair.grid.GetSpacing())
@@ -137,7 +138,9 @@ def contours(
         )
         sd, direct_sd, point, about = _spreads(found, pair, name, organ, organs, mm2, card)
         otherwise = None if point is None else round(daily.TransformPhysicalPointToContinuousIndex(point)[2])
-        agreement = judge(kept, direct, daily.GetSpacing(), sd, otherwise, limits_of(card))
+        # a contour that was only aligned rigidly is no second opinion of one that was segmented
+        both = (kept, direct) if deforms or direct is None else (direct, None)
+        agreement = judge(*both, daily.GetSpacing(), sd, otherwise, limits_of(card))
         planning_ml = float(sitk.GetArrayViewFromImage(s.mask).astype(bool).sum()) * plan_ml
         title, rule = entry.get("name", name), entry.get("rule")
         assessed = {
@@ -150,9 +153,8 @@ def contours(
                 for t in (sampled.probability, sampled.probability_variance)
             )
             assessed["segmented"] = assess.of_segmentation(title, mean, variance, pair.grid, direct, daily, card, rule)
-        default = (
-            "segmented" if direct is not None and direct.any() and entry.get("path") == "segmented" else "propagated"
-        )
+        own = entry.get("path") == "segmented" or not deforms
+        default = "segmented" if direct is not None and direct.any() and own else "propagated"
         contour = Contour(
             title,
             name,
@@ -172,7 +174,7 @@ def contours(
             assessed[default],
         )
         out.append(contour)
-        raised += _flags(contour, card) + _broken(title, s.mask, kept)
+        raised += _flags(contour, card) + (_broken(title, s.mask, kept) if deforms else [])
     return out, raised
 
 

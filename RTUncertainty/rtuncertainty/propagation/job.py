@@ -42,8 +42,8 @@ def propagate(
     """Propagate planning structures to a daily CT.
 
     planning, daily: CTs in HU (`SimpleITK.Image`, or a path to a file or DICOM folder), on any grids. structures: of
-    the planning CT, as `dicom.structure_input.read` takes them. bundle: name or folder. samples: T ≥ 2. device: auto,
-    cpu, cuda, cuda:n. rigid: on,
+    the planning CT, as `dicom.structure_input.read` takes them. bundle: name or folder. samples: T ≥ 2; 1: a single
+    pass without dropout. device: auto, cpu, cuda, cuda:n. rigid: on,
     or off for scans that are aligned. refine: off, fast, full (see `refine`). symmetric: on, so that swapping the scans
     gives the inverse and a scan and itself stand still (see `symmetric`), or off, the network as published in half the
     time. on_event, cancel, progress: as for `predict`.
@@ -84,6 +84,15 @@ def propagate(
 
     where = inference.choose_device(device)
     card, networks = bundles.load(card["folder"], where)
+    if samples == 1 and card["dropout"]["p"]:
+        card = bundles.uncalibrated(card)
+        progress.note("A single pass without dropout: no uncertainty, and no calibration, as that is of samples.")
+    deforms = bundles.deforms(card)
+    if not deforms:
+        progress.note(
+            "This model segments the daily CT and deforms nothing: its own contours are the default, the planning CT "
+            "and the structures that it does not know are aligned rigidly only."
+        )
 
     progress.stage("align", 0.0, "Aligning the scans rigidly" if rigid == "on" else "Bringing the scans onto one grid")
     organs = {s["name"]: s for s in card["outputs"]["structures"]}
@@ -114,10 +123,10 @@ def propagate(
             pair,
             known,
             organs,
-            samples,
+            samples if samples > 1 else 0,
             seed,
             place,
-            refine,
+            refine if deforms else "off",
             progress,
             float(card["outputs"]["deformation"].get("bending", 0.5)),
             symmetric == "on",
@@ -141,7 +150,7 @@ def propagate(
             "seed": seed,
             "device": device,
             "rigid": rigid,
-            "refine": refine,
+            "refine": refine if deforms else "off",
             "symmetric": symmetric,
         },
         names={
@@ -152,7 +161,7 @@ def propagate(
         notes=progress.notes,
         seconds=progress.seconds,
     )
-    if result.folding > 0.005:
+    if deforms and result.folding > 0.005:
         result.flags.append(
             flags.Flag(
                 "deformation",
@@ -161,7 +170,7 @@ def propagate(
                 f"The deformation folds in {result.folding:.1%} of the body; do not map dose with it.",
             )
         )
-    if result.similarity["after"] < result.similarity["rigid"]:
+    if deforms and result.similarity["after"] < result.similarity["rigid"]:
         result.flags.append(
             flags.Flag(
                 "deformation",

@@ -32,6 +32,8 @@ IMAGES = {
     "predictive_sd": "synct_predictive_sd",
     "entropy": "structures_entropy",
     "mutual_information": "structures_mutual_information",
+    "distance": "structures_distance",
+    "decoder_entropy": "structures_decoder_entropy",
     "body": "body",
     "reference": "reference_ct",
     "error": "error",

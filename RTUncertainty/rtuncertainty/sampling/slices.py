@@ -8,7 +8,7 @@ fixed; a mask m multiplies them by 2(1 − m) or 2m. As the first convolution of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ class Statistics:
     """What T samples say about a batch of slices; tensors [n, c, y, x] in the normalised units of the loss.
 
     mean, intrinsic (mean of σ²), parameter (variance of the sampled means); probability and probability_variance
-    (per class), expected_entropy (nats).
+    (per class), expected_entropy (nats); `further`, by name what a network gives beside (see `sampling.volumes`).
     """
 
     mean: Any  # tensors; None of networks that give no image
@@ -33,6 +33,7 @@ class Statistics:
     probability: torch.Tensor
     probability_variance: torch.Tensor
     expected_entropy: torch.Tensor
+    further: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def stacked(self) -> torch.Tensor:
         """All in one tensor [n, 4 + 2K, y, x], in the order of the fields."""
@@ -85,25 +86,26 @@ def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -
     """Statistics of `samples` dropout samples over one or several checkpoints of a network of `networks`.
 
     `x` [n, 1, y, x]. With several checkpoints the samples are dealt to them as evenly as whole pairs allow; the
-    number is rounded up to whole pairs each. A network without dropout is one sample, and several of them an ensemble.
+    number is rounded up to whole pairs each. A network without dropout is one sample, and several of them an ensemble;
+    with `samples` 1 every checkpoint is taken so, its dropout off (the one pass of Kaushik 2022).
     `on_sample(done, total)` is called after every pair. What a network does not give (intrinsic variance, classes) is 0
     or has no channels.
-    Raises `ValueError` for fewer than two samples or a dropout behind a trunk other than 0.5, for which no complement
+    Raises `ValueError` for no sample or a dropout behind a trunk other than 0.5, for which no complement
     exists.
     """
     networks = list(networks)
-    if samples < 2:
-        raise ValueError("at least two samples are needed to tell a spread")
-    if any(hasattr(n, "trunk") and n.dropout not in (0.0, 0.5) for n in networks):
+    if samples < 1:
+        raise ValueError("at least one sample is needed")
+    if samples > 1 and any(hasattr(n, "trunk") and n.dropout not in (0.0, 0.5) for n in networks):
         raise ValueError("antithetic masks need a dropout of 0.5")
-    pairs = -(-samples // 2)
+    pairs = len(networks) if samples == 1 else -(-samples // 2)
     shares = [pairs // len(networks) + (i < pairs % len(networks)) for i in range(len(networks))]
     collected = _Collected()
     done = 0
     for number, (network, share) in enumerate(zip(networks, shares)):
         if share == 0:
             continue
-        for drawn in _draw(network, x, share, seed + 7919 * number):
+        for drawn in _draw(network, x, 0 if samples == 1 else share, seed + 7919 * number):
             collected.add(drawn)
             done += 1
             if on_sample is not None:
@@ -112,8 +114,10 @@ def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -
 
 
 def _draw(network, x, pairs: int, seed: int):
-    """Yields the samples of one network, as antithetic pairs or as lists of independent ones."""
-    if network.dropout == 0.0:
+    """Yields the samples of one network, as antithetic pairs or as lists of independent ones; of no pairs, the one pass
+    without dropout.
+    """
+    if network.dropout == 0.0 or not pairs:
         yield False, [network.interpret(network(x))]
     elif hasattr(network, "trunk"):
         features = network.trunk(x)

@@ -4,7 +4,8 @@ moments.
 Such a network has `dimensions` = 3; `classes`, with background; `dropout`, 0 where there is nothing to sample;
 `margin`, voxels of context that an output sees on each side; `multiple`, of which an input's edges must be;
 `features(x)`, all up to the first dropout; `draw(features, generator)`, the class probabilities [n, K, z, y, x] of one
-sample.
+sample, without a generator those of no dropout and no noise. One that gives more has `gives`, the names of it, and
+`further(features, generator, samples)`, a channel for each [n, m, z, y, x].
 """
 
 from __future__ import annotations
@@ -24,58 +25,69 @@ OVERLAP = 16
 
 @torch.inference_mode()
 def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -> torch.Tensor:
-    """Moments of `samples` samples over one or several checkpoints: [n, 1 + 2K, z, y, x] = expected entropy (nats),
-    mean and variance of the class probabilities.
+    """Moments of `samples` samples over one or several checkpoints: [n, 1 + 2K + m, z, y, x] = expected entropy (nats),
+    mean and variance of the class probabilities, and the mean of what networks give besides.
 
     x [n, c, z, y, x]. The samples are dealt to the checkpoints evenly; a network without dropout gives one. Without a
-    second sample the variance is 0. `on_sample(done, total)` is called after each.
-    Raises `ValueError` for fewer than two samples.
+    second sample the variance is 0. `samples` 1: a single pass of each checkpoint, without dropout and noise.
+    `on_sample(done, total)` is called after each.
+    Raises `ValueError` for no sample.
     """
-    if samples < 2:
-        raise ValueError("at least two samples are needed to tell a spread")
-    networks = list(networks)
+    if samples < 1:
+        raise ValueError("at least one sample is needed")
+    networks, single = list(networks), samples == 1
+    samples = len(networks) if single else samples
     shares = [samples // len(networks) + (i < samples % len(networks)) for i in range(len(networks))]
     shares = [
         min(share, 1) if n.dropout == 0 and not getattr(n, "noisy", False) else share
         for n, share in zip(networks, shares)
     ]
-    probability, sample_entropy, done = Moments(), Moments(), 0
+    probability, sample_entropy, more, done = Moments(), Moments(), Moments(), 0
     for number, (network, share) in enumerate(zip(networks, shares)):
         if share == 0:
             continue
         features = network.features(x)
         generator = torch.Generator(device=x.device).manual_seed(seed + 7919 * number)
         for _ in range(share):
-            drawn = network.draw(features, generator)
-            probability.add(drawn)
+            drawn = network.draw(features, None if single else generator)
             sample_entropy.add(entropy(drawn))
+            unions = getattr(network, "unions", None)
+            if unions is not None:  # moments are those of the structures, which hold one another
+                drawn = torch.einsum("ij,njzyx->nizyx", torch.from_numpy(unions).to(drawn), drawn)
+            probability.add(drawn)
             done += 1
             if on_sample is not None:
                 on_sample(done, sum(shares))
+        if getattr(network, "gives", ()):
+            more.add(network.further(features, None if single else generator, share))
     variance = probability.variance() if probability.samples > 1 else torch.zeros_like(probability.mean)
-    return torch.cat([sample_entropy.mean, probability.mean, variance], 1)
+    return torch.cat([sample_entropy.mean, probability.mean, variance, *([] if more.mean is None else [more.mean])], 1)
 
 
 def statistics(
     networks, volume: np.ndarray, samples: int, seed: int, device: torch.device, tile: int, progress
 ) -> Statistics:
-    """`Statistics` [z, c, y, x] on the CPU, of class probabilities only, for `volume` [z, y, x] in cubes of the edge
-    `tile`.
+    """`Statistics` [z, c, y, x] on the CPU, of class probabilities only, for `volume` [z, y, x], or [c, z, y, x] of
+    several images, in cubes of the edge `tile`.
 
     Masks are seeded by the cube, so the result depends on seed, device and tile only.
     """
     margin, multiple = max(n.margin for n in networks), int(np.lcm.reduce([n.multiple for n in networks]))
     overlap = min(OVERLAP, tile // 3)
-    size = [min(tile, n) for n in volume.shape]
-    corners = list(itertools.product(*[tile_starts(n, tile, overlap) for n in volume.shape]))
-    out = np.zeros((1 + 2 * networks[0].classes, *volume.shape), np.float32)
-    total = np.zeros(volume.shape, np.float32)
-    air = float(volume.min())
+    seen = volume if volume.ndim == 4 else volume[None]
+    shape = seen.shape[1:]
+    size = [min(tile, n) for n in shape]
+    corners = list(itertools.product(*[tile_starts(n, tile, overlap) for n in shape]))
+    names = list(getattr(networks[0], "gives", ()))
+    out = np.zeros((1 + 2 * networks[0].classes + len(names), *shape), np.float32)
+    total = np.zeros(shape, np.float32)
+    air = [float(image.min()) for image in seen]
     for number, corner in enumerate(corners):
-        cuts = [window(start, edge, length, margin, 0) for start, edge, length in zip(corner, size, volume.shape)]
-        block = volume[tuple(cut for cut, _ in cuts)]
-        missing = [(0, -n % multiple) for n in block.shape]
-        image = torch.from_numpy(np.pad(block, missing, constant_values=air))[None, None].to(device)
+        cuts = [window(start, edge, length, margin, 0) for start, edge, length in zip(corner, size, shape)]
+        block = seen[(slice(None), *[cut for cut, _ in cuts])]
+        missing = [(0, -n % multiple) for n in block.shape[1:]]
+        block = np.stack([np.pad(part, missing, constant_values=value) for part, value in zip(block, air)])
+        image = torch.from_numpy(block)[None].to(device)
 
         def tell(done, of, number=number):
             progress.stage(
@@ -85,7 +97,7 @@ def statistics(
         found = sample(networks, image, samples, seed * 1_000_003 + number * 7_919_017, tell)[0]
         inner = found[(slice(None), *[own for _, own in cuts])].float().cpu().numpy()
         weight = np.ones(size, np.float32)
-        for axis, (start, edge, length) in enumerate(zip(corner, size, volume.shape)):
+        for axis, (start, edge, length) in enumerate(zip(corner, size, shape)):
             weight *= ramp(length, start, edge, overlap).reshape([-1 if a == axis else 1 for a in range(3)])
         at = tuple(slice(start, start + edge) for start, edge in zip(corner, size))
         out[(slice(None), *at)] += inner * weight
@@ -94,4 +106,7 @@ def statistics(
         out /= total
     k = networks[0].classes
     moments = torch.from_numpy(out).transpose(0, 1)
-    return Statistics(None, None, None, moments[:, 1 : 1 + k], moments[:, 1 + k :], moments[:, :1])
+    further = {name: moments[:, i : i + 1] for i, name in enumerate(names, 1 + 2 * k)}
+    return Statistics(
+        None, None, None, moments[:, 1 : 1 + k], moments[:, 1 + k : 1 + 2 * k], moments[:, :1], further=further
+    )

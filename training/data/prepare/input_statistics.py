@@ -55,10 +55,8 @@ def of_scans(scans: Iterable) -> dict | None:
 
 
 def of_organs(cases: Iterable) -> dict | None:
-    """Of prepared CTs with organs (`data.organ_case.OrganCase`)."""
-    from rtuncertainty.core.ct import normalised
-
-    return of_images((normalised(c.hu), c.body, c.spacing) for c in cases)
+    """Of prepared CTs with organs (`data.organ_case.OrganCase`); of several sequences the first."""
+    return of_images((c.seen[0], c.body, c.spacing) for c in cases)
 
 
 def of_pairs(pairs: Iterable) -> dict | None:

@@ -28,14 +28,16 @@ class VolumeFeed(PairFeed):
     read_case = staticmethod(organ_case.load)
 
     def load(self, config):
-        """As `PairFeed.load`. Raises `SystemExit` besides for a network of several images: a case is one CT."""
-        channels = self.config.network_arguments() | self.config.arguments
-        if channels["in_channels"] != 1:
-            raise SystemExit(
-                f"{config}: arguments: the network takes {channels['in_channels']} images, and a case is one CT: set "
-                "in_channels to 1."
-            )
+        """As `PairFeed.load`. Raises `SystemExit` besides for a network of another number of images than the cases
+        have.
+        """
         super().load(config)
+        asked = (self.config.network_arguments() | self.config.arguments)["in_channels"]
+        has = len(next(iter(self.cases.values())).seen)
+        if asked != has:
+            raise SystemExit(
+                f"{config}: arguments: the network takes {asked} images, and a case is {has}: set in_channels to {has}."
+            )
 
     def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> VolumePatches:
         """Random patches of the training scans from batch `start` on; of several processes each has its part."""
@@ -49,11 +51,11 @@ class VolumeFeed(PairFeed):
 
 
 def tensors(case: OrganCase) -> dict:
-    """All of a scan: `image` [1, z, y, x] (normalised), `labels` [z, y, x] (uint8), `known` [z, y, x] (float),
+    """All of a scan: `image` [c, z, y, x] (normalised), `labels` [z, y, x] (uint8), `known` [z, y, x] (float),
     `present` [K].
     """
     return {
-        "image": torch.from_numpy(normalised(case.hu))[None],
+        "image": torch.from_numpy(case.seen),
         "labels": torch.from_numpy(case.labels),
         "known": torch.ones(case.labels.shape),
         "present": torch.tensor([float(c in case.drawn_ml) for c in case.classes]),
@@ -90,7 +92,7 @@ class VolumePatches(NumberedPatches):
     ):
         super().__init__(start, batch, rank, world)
         self.cases, self.size, self.seed = cases, size, seed
-        self.images = [normalised(c.hu) for c in cases]
+        self.images = [c.seen for c in cases]
         self.body = [np.flatnonzero(c.body) for c in cases]
         count = len(cases[0].classes)
         # (case, places) by organ, of the patients who have it
@@ -124,7 +126,12 @@ class VolumePatches(NumberedPatches):
             "output_shape": (self.size,) * 3,
             "mode": "constant",
         }
-        image = ndimage.affine_transform(self.images[which], order=1, cval=AIR, **where)
+        # beyond the scan there is air: in an MR what is darkest
+        low = np.array([AIR if case.images is None else float(i.min()) for i in self.images[which]], np.float32)
+        image = np.stack(
+            [ndimage.affine_transform(i, order=1, cval=v, **where) for i, v in zip(self.images[which], low)]
+        )
+        low = low[:, None, None, None]
         # one more for "beyond the scan"
         labels = ndimage.affine_transform(case.labels + np.uint8(1), order=0, cval=0, **where)
         known = (labels > 0).astype(np.float32)
@@ -133,9 +140,9 @@ class VolumePatches(NumberedPatches):
         if mirror:
             labels, present = np.concatenate([[0], self.partner + 1]).astype(np.uint8)[labels], present[self.partner]
         gain, offset, sd = rng.normal(1, GAIN), rng.normal(0, OFFSET_HU) / UNIT, rng.uniform(0, NOISE_HU) / UNIT
-        image = (image - AIR) * gain + AIR + offset + sd * rng.standard_normal(image.shape, np.float32)
+        image = (image - low) * gain + low + offset + sd * rng.standard_normal(image.shape, np.float32)
         return {
-            "image": torch.from_numpy(image.astype(np.float32))[None],
+            "image": torch.from_numpy(image.astype(np.float32)),
             "labels": torch.from_numpy(labels),
             "known": torch.from_numpy(known),
             "present": torch.from_numpy(present),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from rtuncertainty import networks
 from rtuncertainty.deformation import warp_tensor
 from rtuncertainty.networks.elmahdy2021 import LEVELS, crop_to_level
 from rtuncertainty.sampling.joint_tiling import run_tiled
@@ -53,6 +54,9 @@ class JointTask(Task):
         terms = {"seg": 1, "reg": 1, "jrs_reg": 2}.get(self.name, 3)
         self.weights = weighting.build(config.weighting, terms)
 
+    def build_network(self):
+        return networks.build(self.config.network, **self.config.built_arguments)
+
     def run_network(self, batch):
         return self.network(network_input(batch, self.classes))
 
@@ -81,11 +85,16 @@ class JointTask(Task):
             found["bending"] = registration.bending_energy(d)
             if self.name != "reg":
                 labels = warp_tensor(one_hot(batch["moving_labels"], self.classes), d, 0.0, **where)
-                found["dice_warped"] = registration.overlap_loss(labels, truth, batch["present"], seen)
+                found["dice_warped"] = registration.overlap_loss(
+                    labels, truth, batch["present"], seen, printed=self.config.printed
+                )
         if out.logits is not None:
             # a structure that was not drawn may be there all the same: its voxels are not background for sure
             p = out.logits[level].softmax(1)[:, 1:]
-            found["dice_segmented"] = registration.overlap_loss(p, truth, batch["present"], known, ABSENT / stride**3)
+            absent = 0.0 if self.config.printed else ABSENT / stride**3
+            found["dice_segmented"] = registration.overlap_loss(
+                p, truth, batch["present"], known, absent, self.config.printed
+            )
             if self.config.cross_entropy:
                 labels = crop_to_level(batch["fixed_labels"], level).long()
                 weight = known[:, 0] * torch.where(labels > 0, self.config.organ_weight, 1.0)
@@ -94,7 +103,22 @@ class JointTask(Task):
         return found
 
     def training_step(self, batch, index):
+        self.log_dict(self.watched())
         return super().training_step(swapped(batch), index)
+
+    def watched(self) -> dict[str, float]:
+        """What is logged besides the losses: the weight of each (Fig. 3), and of each cross-stitch unit the mean over
+        its channels of the four factors, "12" what the first path takes of the second (Fig. 4).
+        """
+        names = {"seg": ["dice_segmented"], "reg": ["ncc"], "jrs_reg": ["ncc", "dice_warped"]}
+        found = dict(
+            zip(names.get(self.name, ["ncc", "dice_warped", "dice_segmented"]), self.weights.weights().tolist())
+        )
+        found = {f"weight/{name}": value for name, value in found.items()}
+        for number, unit in enumerate(getattr(self.network, "stitches", ()), 1):
+            mean = unit.weight.detach().mean(0).flatten().tolist()
+            found |= {f"stitch/{number}_{which}": value for which, value in zip(("11", "12", "21", "22"), mean)}
+        return found
 
     def on_validation_epoch_start(self):
         self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)

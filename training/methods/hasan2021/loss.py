@@ -22,13 +22,16 @@ BETA = 0.5
 THRESHOLD = (0.75, 0.25)
 
 
-def supervised(logits, labels):
-    """½ (cross-entropy + Dice loss of the foreground), as Yu 2019 weighs them.
+def supervised(logits, labels, printed: bool = False):
+    """½ (cross-entropy + Dice loss of the foreground), as Yu 2019 weighs them; `printed`: L_seg of Hasan & Linte, the
+    Dice loss alone.
 
     The Dice loss is MT-CTL's: 1 − 2Σpy / (Σp + Σy), over the whole batch, mean over the classes without background; of
     a class that the batch lacks it is Σp / (Σp + 1), so that there is no division by nothing.
     """
     logits = logits.float()
+    if printed:
+        return dice_loss(logits.softmax(1), labels)
     return (F.cross_entropy(logits, labels) + dice_loss(logits.softmax(1), labels)) / 2
 
 
@@ -72,12 +75,15 @@ def guidance(probabilities, distance, uncertainty, threshold: float):
     return guided(squared, uncertainty, threshold)
 
 
-def uncertainty_of(samples):
-    """The entropy [n, 1, z, y, x] (nats) of the mean of several predictions: an iterable of probabilities."""
+def uncertainty_of(samples, printed: bool = False):
+    """The entropy [n, 1, z, y, x] (nats) of the mean of several predictions: an iterable of probabilities (Yu 2019).
+
+    `printed`: the mean of their entropies, U(x) of Hasan & Linte (Sec. 2), which is never larger.
+    """
     total, count = 0.0, 0
     for sample in samples:
-        total, count = total + sample.float(), count + 1
-    return entropy(total / count)
+        total, count = total + (entropy(sample.float()) if printed else sample.float()), count + 1
+    return total / count if printed else entropy(total / count)
 
 
 def threshold(progress: float, classes: int = 2) -> float:

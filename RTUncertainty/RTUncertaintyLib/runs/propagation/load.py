@@ -20,7 +20,7 @@ from .transform import add_transform
 
 MAPS = ("displacement_sd", "jacobian", "segmented_entropy")
 TITLES = {"propagated": "propagated structures", "segmented": "segmented structures"}
-REQUIRED = ("transform", "warped_planning", "jacobian", "propagated", "structure_table")
+REQUIRED = ("warped_planning", "propagated", "structure_table")
 TISSUE_HU = -500.0
 SURFACE_VOXELS = 300e6
 """Voxels of the daily CT times structures up to which surfaces for the 3-D view take a few seconds (50 million a
@@ -108,9 +108,9 @@ def _build(scene, result: Result, planning, structures, daily, daily_image, want
         run.outlines = run.add(
             propagation_style.copy_outlines(scene, structures, known, f"{structures.GetName()} (planning)"), "outlines"
         )
-    run.transform = run.add(
-        add_transform(scene, result.path("transform"), scene.GenerateUniqueName(f"{moved} to {prefix}")), "transform"
-    )
+    if result.has("transform"):  # a model that only segments the daily CT gives none
+        name = scene.GenerateUniqueName(f"{moved} to {prefix}")
+        run.transform = run.add(add_transform(scene, result.path("transform"), name), "transform")
     body = sitk.GetArrayViewFromImage(warped_image) > TISSUE_HU
     classes = 1 + sum("segmented" in s.get("paths", ()) for s in known)
     for key in filter(result.has, MAPS):
