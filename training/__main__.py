@@ -220,7 +220,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--run", type=Path, required=True)
     p.add_argument("--model", type=Path, required=True, help="bundle folder")
     p.add_argument("--out", type=Path, required=True)
-    p.add_argument("--samples", type=int, default=20)
+    p.add_argument(
+        "--samples", type=int, default=20, help="dropout samples; 1: a single pass without dropout, of synthetic CTs"
+    )
     p.add_argument("--every", type=int, default=1, metavar="N", help="one slice in N, where time is short")
     p.add_argument(
         "--unseen",
@@ -433,6 +435,9 @@ def evaluate(args):
 
     model = bundle.read_card(bundle.find(args.model))
     method = methods.method_of(model["architecture"]["name"], model["training"].get("method"))
+    slices_seen = method in ("bragman2018", "kaushik2022")
+    if args.samples < (1 if slices_seen else 2):
+        raise SystemExit(f"--samples {args.samples}: at least 2 are needed here; 1, a single pass, scores images only.")
     if method == "elmahdy2021":
         from .studies.propagation import study
 

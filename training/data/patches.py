@@ -18,7 +18,8 @@ class PatchDataset(NumberedPatches):
     which is both.
 
     The patches are centred on bone, on another structure or anywhere in the body, so that small structures are seen
-    often (`centres` gives the three shares). Batches are numbered: see `NumberedPatches`.
+    often (`centres` gives the three shares); or each is a `whole` slice, in its middle. Batches are
+    numbered: see `NumberedPatches`.
     """
 
     def __init__(
@@ -32,9 +33,10 @@ class PatchDataset(NumberedPatches):
         world: int = 1,
         centres=(0.45, 0.2, 0.35),
         augment=True,
+        whole=False,
     ):
         super().__init__(start, batch, rank, world)
-        self.cases, self.size, self.seed, self.augment = cases, size, seed, augment
+        self.cases, self.size, self.seed, self.augment, self.whole = cases, size, seed, augment, whole
         self.centres = np.array(centres) / sum(centres)
         self.mirrored = [_mirrored(c.classes) for c in cases]
         self.patients = [c.patient for c in cases]
@@ -54,11 +56,13 @@ class PatchDataset(NumberedPatches):
         which = self.having[kind][rng.integers(len(self.having[kind]))]
         case, points = self.cases[which], self.points[kind][which]
         z, y, x = points[rng.integers(len(points))]
+        if self.whole:
+            y, x = ((n - 1) / 2 for n in case.mr.shape[1:])
         return self._sample(case, which, z, y, x, rng, self.mirrored[which])
 
     def _sample(self, case: Case, which: int, z, y, x, rng, mirrored) -> dict:
         s = self.size
-        jitter = rng.uniform(-s / 4, s / 4, 2)
+        jitter = np.zeros(2) if self.whole else rng.uniform(-s / 4, s / 4, 2)
         angle, scale, flip = 0.0, 1.0, 1.0
         if self.augment:
             angle, scale = rng.uniform(-math.pi / 6, math.pi / 6), rng.uniform(0.85, 1.18)

@@ -46,6 +46,12 @@ class SliceFeed:
                 f"{', '.join(without)}: prepared without a CT, from which no synthetic CT can be learnt; prepare again "
                 "with one, or train m1, m2a or m2b with arguments.classes, which then only segment."
             )
+        widest = max(n for name in self.training for n in self.cases[name].mr.shape[1:])
+        if getattr(self.config, "whole_slices", False) and self.config.patch < widest:
+            raise SystemExit(
+                f"{config}: patch is {self.config.patch}, and the widest slice has {widest} pixels: set patch to "
+                f"{widest} or more, or whole_slices to false."
+            )
         classes = next(iter(self.cases.values())).classes
         for line in fold_warnings(
             {n: present(c) for n, c in self.cases.items()}, self.training, self.validation, classes
@@ -62,7 +68,15 @@ class SliceFeed:
         """Random patches of the training cases from batch `start` on; of several processes each has its part."""
         c = self.config
         return PatchDataset(
-            [self.cases[n] for n in self.training], c.patch, seed, start, c.batch, rank, world, c.centres
+            [self.cases[n] for n in self.training],
+            c.patch,
+            seed,
+            start,
+            c.batch,
+            rank,
+            world,
+            c.centres,
+            whole=getattr(c, "whole_slices", False),
         )
 
     def whole(self, rank: int = 0, world: int = 1) -> _Slices:

@@ -17,7 +17,7 @@ from rtuncertainty.core.structures import mask_of, tidy_labels, unions
 from rtuncertainty.networks.uncertainty import entropy
 from rtuncertainty.prediction.predict import bounding_box
 from rtuncertainty.sampling import inference
-from rtuncertainty.uncertainty import volume_assessment
+from rtuncertainty.uncertainty import volume_assessment, volume_distribution
 from rtuncertainty.uncertainty.volumes import probability_of_being_inside
 
 from ..calibration.volumes import VolumeRow, write_rows
@@ -107,6 +107,7 @@ def volume_rows(network: str, found: Sampled, card: dict) -> list[VolumeRow]:
                 2 * int((labelled & truth).sum()) / size if drawn and size else float("nan"),
                 got.quality.expected_dice,
                 got.quality.surface_entropy,
+                volume_distribution.of_sums(s["name"], found.mean[k], found.variance[k], case.ml_per_voxel).ml,
             )
         )
     return rows

@@ -14,6 +14,7 @@ import torch
 
 from rtuncertainty.bundles import bundle
 from rtuncertainty.core import surfaces
+from rtuncertainty.core.ct import WINDOW
 from rtuncertainty.core.events import Progress
 from rtuncertainty.deformation import compose_tensor
 from rtuncertainty.propagation import refine, sampling
@@ -25,7 +26,7 @@ from ..core.files import replace_text
 from ..data import pair_case
 from ..data.pair_case import PairCase
 from ..data.prepare import input_statistics
-from ..methods.elmahdy2021.feed import OUTSIDE, tensors
+from ..methods.elmahdy2021.feed import outside, tensors
 from ..methods.elmahdy2021.task import network_input, one_hot
 from . import contours, elastix
 
@@ -45,13 +46,14 @@ def predict(
     network, case: PairCase, samples: int = SAMPLES, seed: int = 0, both_ways: bool = False
 ) -> sampling.Sampled:
     """The network's samples on a pair, on its device; `both_ways`: see `sampling.run`."""
-    device = next(network.parameters()).device
-    batch = {k: v[None].to(device) for k, v in tensors(case).items()}
+    device, window = next(network.parameters()).device, getattr(network, "window", WINDOW)
+    batch = {k: v[None].to(device) for k, v in tensors(case, window).items()}
+    air = outside(window)
     x = network_input(batch, len(case.classes) + 1)[:, : network.in_channels]
     return sampling.run(
         network,
         x,
-        [OUTSIDE["fixed"], OUTSIDE["moving"], 0.0][: network.in_channels],
+        [air["fixed"], air["moving"], 0.0][: network.in_channels],
         samples,
         seed,
         Progress(),

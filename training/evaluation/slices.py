@@ -164,11 +164,13 @@ def run(
             ):
                 baselines[baseline][name] = score.record(Evaluated(name, case, synct))
         if synthetic:
+            picture(found, monotone, out / f"{name}.png")
+        # what is fitted to a single pass would be applied to samples
+        if synthetic and (samples > 1 or not card["dropout"]["p"]):
             voxels.append(
                 recalibration.Patient.drawn(found.synct, case.ct, found.intrinsic_sd, found.parameter_sd, certain(case))
             )
-            picture(found, monotone, out / f"{name}.png")
-        else:
+        elif not synthetic:
             reported = tuple(c for c in row if "Dice" in c and not math.isnan(row[c]))
         print(name, {k: round(row[k], 2) for k in reported}, flush=True)
     for record in (r for rows in (records, *baselines.values()) for r in rows.values()):

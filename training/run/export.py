@@ -11,6 +11,7 @@ import torch
 
 from rtuncertainty import networks
 from rtuncertainty.bundles import bundle
+from rtuncertainty.core.ct import WINDOW
 from rtuncertainty.core.errors import InputError
 
 from .. import methods
@@ -65,6 +66,8 @@ def run(
     }
     joint = config.method == "elmahdy2021"
     card["outputs"] |= _outputs(network, config)
+    if joint and config.hu_window != WINDOW:
+        card["input"]["normalisation"] = "HU from {:.0f} to {:.0f}".format(*config.hu_window)
     card["outputs"]["structures"] = _structures(card, config.network, network.classes, card_file)
     where = (
         "whole channels before the heads"

@@ -10,6 +10,7 @@ import json
 import os
 from pathlib import Path
 
+from ..core.ct import window_of
 from ..core.errors import InputError
 from ..core.structures import unions as union_of
 from . import card as card_check
@@ -189,6 +190,7 @@ def load(folder, device="cpu"):
             raise InputError(
                 f"{path} does not fit the architecture of its card: {str(error).splitlines()[1].strip()}"
             ) from error
+        network.window = window_of(card["input"].get("normalisation"))
         network.unions = union_of(card["outputs"]["structures"])
         volumetric = any(p.dim() == 5 for p in network.parameters())
         built.append(

@@ -122,7 +122,7 @@ def _job(p):
 
 
 def _common(p):
-    p.add_argument("--samples", type=int, default=20, help="dropout samples (default 20)")
+    p.add_argument("--samples", type=int, default=20, help="dropout samples (default 20; 1: one pass without dropout)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
     p.add_argument("--scene", action="store_true", help="also write scene.mrb for 3D Slicer (needs slicer-core)")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
@@ -16,9 +18,15 @@ WINDOW = (-500.0, 1000.0)
 UNIT = 500.0
 
 
-def normalised(hu: np.ndarray) -> np.ndarray:
-    """HU from -500 to 1000 as -1 to 2, float32."""
-    return (np.clip(hu, *WINDOW) / UNIT).astype(np.float32)
+def normalised(hu: np.ndarray, window=WINDOW) -> np.ndarray:
+    """HU from -500 to 1000 as -1 to 2, float32; or of another window (low, high), in the same unit."""
+    return (np.clip(hu, *window) / UNIT).astype(np.float32)
+
+
+def window_of(normalisation) -> tuple[float, float]:
+    """The window of a card's `input.normalisation`, "HU from LOW to HIGH"; else the usual one."""
+    found = re.fullmatch(r"HU from (-?\d+) to (-?\d+)", str(normalisation))
+    return (float(found[1]), float(found[2])) if found else WINDOW
 
 
 def body_mask(ct: sitk.Image, name: str = "the CT") -> sitk.Image:

@@ -26,6 +26,7 @@ class Elmahdy2021(Config):
         "what the network sees, of cross_stitch its registration path (Table 1); nothing said: the first in_channels",
         choices=("", "daily", "daily+planning", "daily+labels", "daily+planning+labels"),
     )
+    hu_window: tuple[float, float] = setting((-500.0, 1000.0), "HU that scans are clipped to; the paper's from −1000")
     printed: bool = setting(
         False, "the Dice loss as the paper prints it (Eq. 1), with plain sums, nothing for an organ that a patch lacks"
     )

@@ -16,7 +16,7 @@ from ...core.task import Task
 from ..eatonrosen2018 import loss as organs
 from . import loss as registration
 from . import weighting
-from .feed import OUTSIDE
+from .feed import outside
 from .loss import ABSENT, one_hot
 
 
@@ -49,7 +49,7 @@ class JointTask(Task):
 
     def __init__(self, config: Config):
         super().__init__(config)
-        self.name = config.network
+        self.name, self.outside = config.network, outside(config.hu_window)
         self.classes = self.network.classes
         terms = {"seg": 1, "reg": 1, "jrs_reg": 2}.get(self.name, 3)
         self.weights = weighting.build(config.weighting, terms)
@@ -80,7 +80,7 @@ class JointTask(Task):
             d = out.displacement[level]
             where = {"crop": crop, "stride": stride}
             seen = known * warp_tensor(batch["known"], d.detach(), 0.0, **where).round()
-            warped = warp_tensor(batch["moving"], d, OUTSIDE["moving"], **where)
+            warped = warp_tensor(batch["moving"], d, self.outside["moving"], **where)
             found["ncc"] = registration.ncc_loss(crop_to_level(batch["fixed"], level), warped, seen)
             found["bending"] = registration.bending_energy(d)
             if self.name != "reg":
@@ -127,7 +127,7 @@ class JointTask(Task):
         """Dice of warped and of segmented organs over whole pairs, mean over those that were drawn."""
         x = network_input(batch, self.classes)
         logits, displacement = run_tiled(
-            self.network, x, [OUTSIDE["fixed"], OUTSIDE["moving"], 0.0][: x.shape[1]], edge=64
+            self.network, x, [self.outside["fixed"], self.outside["moving"], 0.0][: x.shape[1]], edge=64
         )
         truth, known = one_hot(batch["fixed_labels"], self.classes), batch["known"]
         found = [None, None]
