@@ -143,8 +143,8 @@ def test_several_checkpoints_share_the_samples(net, samples, pairs):
 
 
 def test_too_few_samples_are_refused(net):
-    with pytest.raises(ValueError, match="two samples"):
-        slices.sample([net], torch.randn(1, 1, 8, 8), 1, seed=0)
+    with pytest.raises(ValueError, match="one sample"):
+        slices.sample([net], torch.randn(1, 1, 8, 8), 0, seed=0)
 
 
 OTHERS = {

@@ -5,6 +5,7 @@ The documentation's table of the networks is `ROWS`; one row more is one test mo
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from training import __main__ as command  # noqa: E402
 from training.data import organ_case, pair_case  # noqa: E402
 from training.data.prepare import organs, synthesis  # noqa: E402
 
+ROOT = Path(__file__).resolve().parents[2]
 TRAINED = {
     "steps": 2,
     "batch": 2,
@@ -211,6 +213,10 @@ def main(*arguments):
 
 def test_every_network_has_a_row():
     assert set(ROWS) == set(networks.REGISTRY)
+    page = ROOT / "Resources" / "Documentation" / "use" / "networks.md"
+    cells = [line.split(" | ") for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    listed = {c[0].strip("| `"): set(c[-1].strip(" |").split(", ")) - {""} for c in cells}
+    assert listed == {name: absent - (SEGMENTS if "synct" in absent else set()) for name, (*_, absent) in ROWS.items()}
     for name in ("1tn_gl", "1tn-gl", "1tn_fl"):
         assert networks.build(name, filters=2).classes == 0
 

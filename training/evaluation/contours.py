@@ -30,12 +30,18 @@ def contour_rows(case: PairCase, labels: np.ndarray, moved: bool = False) -> lis
     """DSC, MSD and 95 % HD (mm) of each organ that was drawn, after its largest component (Elmahdy 2021, Sec. III-C),
     where a deformation `moved` it after `structures.tidy_moved`, as `propagate` shows it.
 
-    Only where both scans were taken. An organ that was not found has a DSC of 0 and no distances.
+    Only where both scans were taken. An organ that was not found has a DSC of 0 and no distances. `change`: the true
+    volume on the daily scan over that on the planning scan, less 1.
     """
     tidy = structures.tidy_moved if moved else structures.tidy
-    return organ_rows(
+    rows = organ_rows(
         case.daily_labels * case.known, labels * case.known, case.classes, case.present, case.spacing, tidy
     )
+    for row in rows:
+        label = 1 + case.classes.index(row["organ"])
+        before, now = (int((scan == label).sum()) for scan in (case.planning_labels, case.daily_labels))
+        row["change"] = now / before - 1 if before else float("nan")
+    return rows
 
 
 def organ_rows(

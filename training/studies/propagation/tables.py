@@ -71,6 +71,13 @@ def write(files: dict[str, Path], baselines: Path | None, results: Path, hardwar
         lines += [f"## {title}", _contours(rows["contours"], metric, digits)]
     lines += ["## Deformation in the body, and processor time", _deformations(rows["deformations"])]
     lines += ["## Between the networks", _between(rows["contours"])]
+    if any(r["organ"] == "bladder" for r in rows["contours"]):
+        lines += [
+            "## Bladder filling",
+            f"Mean surface distance of the bladder (mm) where its volume changed by less than {FILLING[1]:.0%} "
+            "against the planning scan, and by more.",
+            _filling(rows["contours"]),
+        ]
     if baselines:
         lines += ["## Against elastix, structure by structure", _against(rows["contours"])]
     lines += [
@@ -130,6 +137,30 @@ def _deformations(rows) -> str:
             ]
         )
     return tables.markdown(["method", *(name for name, _ in DEFORMATION.values())], body)
+
+
+# of the bladder's volume against the planning scan, less 1: below the first it is emptier, above the second fuller
+FILLING = (-0.1, 0.1)
+
+
+def _filling(rows) -> str:
+    """The mean surface distance (mm) of the bladder by how much fuller it is than on the planning scan (Figs. 5, 6)."""
+    bladder = [r for r in rows if r["organ"] == "bladder" and r.get("change") is not None]
+    change = {r["pair"]: r["change"] for r in bladder if math.isfinite(r["change"])}
+    if not change:
+        return "No pair has a bladder."
+    groups = dict.fromkeys(change)
+    for pair, by in change.items():
+        groups[pair] = "emptier" if by < FILLING[0] else "fuller" if by > FILLING[1] else "alike"
+    names = [n for n in ("emptier", "alike", "fuller") if n in groups.values()]
+    body = []
+    for title, path in _methods(bladder):
+        mine = [r for r in bladder if (r["title"], r["path"]) == (title, path) and r["pair"] in groups]
+        cells = [np.array([r["msd_mm"] for r in mine if groups[r["pair"]] == n], float) for n in names]
+        cells = [c[np.isfinite(c)] for c in cells]
+        body.append([title, path, *(f"{c.mean():.2f} ± {c.std():.2f}" if len(c) else "–" for c in cells)])
+    heads = [f"{n} (n = {sum(g == n for g in groups.values())})" for n in names]
+    return tables.markdown(["method", "path", *heads], body)
 
 
 def _mean_sd(values, factor: float, digits: int) -> str:
