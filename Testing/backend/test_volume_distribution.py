@@ -55,7 +55,9 @@ def test_sums_of_probabilities_are_those_of_the_voxels_quantiles():
     samples = drawn("beta")
     found = of_sums("ball", samples.mean(0), samples.var(0, ddof=1), ML)
     wanted = np.quantile(samples, np.array(PERCENTILES) / 100, axis=0).sum((1, 2, 3)) * ML
-    assert np.abs(np.array(found.ml) / wanted - 1).max() < 0.02
+    error = np.abs(np.array(found.ml) / wanted - 1)
+    middle = np.array([5 <= q <= 95 for q in PERCENTILES])
+    assert error[middle].max() < 0.01 and error.max() < 0.05  # few samples tell the last percentiles
     mean = samples.mean(0)
     sure = of_sums("ball", mean, 0 * mean, ML)  # without a spread every percentile is Σ p
     assert np.allclose(sure.ml, mean.sum() * ML)
