@@ -29,6 +29,7 @@ from rtuncertainty.jobs.prediction import predict_to_folder  # noqa: E402
 from rtuncertainty.jobs.propagation import propagate_to_folder  # noqa: E402
 from rtuncertainty.phantoms import limb as phantom  # noqa: E402
 from rtuncertainty.prediction import channels, preprocess  # noqa: E402
+from rtuncertainty.prediction.predict import predict  # noqa: E402
 from rtuncertainty.results import Result  # noqa: E402
 from training import __main__ as command  # noqa: E402
 from training.data import organ_case, pair_case  # noqa: E402
@@ -149,7 +150,7 @@ def _pairs(folder):
     (folder / "cases").mkdir(parents=True)
     for seed in range(3):
         pair_case.save(small(seed), folder / "cases" / f"p{seed}_day0.npz", {})
-    sides = ["train", "validation", "validation"]
+    sides = ["train", "train", "validation"]
     _table(
         folder, [["case", "kept", "patient", "set"], *[[f"p{i}_day0", "yes", f"p{i}", s] for i, s in enumerate(sides)]]
     )
@@ -286,6 +287,11 @@ def test_from_training_to_slicer(title, prepared, card, tmp_path, monkeypatch):
         assert main("export", *arguments) == 0
         assert bundle.read_card(model)["accuracy"]["n"] > 0
 
+    if network == "3tn":  # the paper's one pass: no dropout, so nothing of the parameters is known
+        single = predict(str(image), model, samples=1)
+        again = predict(str(image), model, samples=1, seed=5)
+        assert not sitk.GetArrayViewFromImage(single.parameter_sd).any() and "single pass" in " ".join(single.notes)
+        assert (sitk.GetArrayViewFromImage(single.synct) == sitk.GetArrayViewFromImage(again.synct)).all()
     if kind == "sequences":
         masks = {n: sitk.GetArrayFromImage(s.mask) > 0 for n, s in read.structures().items()}
         assert list(masks) == ["whole", "core", "active"]
