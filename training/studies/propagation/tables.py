@@ -70,13 +70,13 @@ def write(files: dict[str, Path], baselines: Path | None, results: Path, hardwar
     for metric, (title, digits) in METRICS.items():
         lines += [f"## {title}", _contours(rows["contours"], metric, digits)]
     lines += ["## Deformation in the body, and processor time", _deformations(rows["deformations"])]
-    lines += ["## Between the networks", _between(rows["contours"])]
+    lines += ["## Between the networks", between_networks(rows["contours"])]
     if any(r["organ"] == "bladder" for r in rows["contours"]):
         lines += [
             "## Bladder filling",
             f"Mean surface distance of the bladder (mm) where its volume changed by less than {FILLING[1]:.0%} "
             "against the planning scan, and by more.",
-            _filling(rows["contours"]),
+            bladder_filling(rows["contours"]),
         ]
     if baselines:
         lines += ["## Against elastix, structure by structure", _against(rows["contours"])]
@@ -143,7 +143,7 @@ def _deformations(rows) -> str:
 FILLING = (-0.1, 0.1)
 
 
-def _filling(rows) -> str:
+def bladder_filling(rows) -> str:
     """The mean surface distance (mm) of the bladder by how much fuller it is than on the planning scan (Figs. 5, 6)."""
     bladder = [r for r in rows if r["organ"] == "bladder" and r.get("change") is not None]
     change = {r["pair"]: r["change"] for r in bladder if math.isfinite(r["change"])}
@@ -169,7 +169,7 @@ def _mean_sd(values, factor: float, digits: int) -> str:
     return f"{scaled.mean():.{digits}f} ± {scaled.std():.{digits}f}"
 
 
-def _between(rows) -> str:
+def between_networks(rows) -> str:
     """Do the networks differ? Friedman's test over patients (the mean surface distance of all structures of one, by
     the better path of each network), the rank form of the one-way ANOVA with repeated measures that the paper names;
     then each network against the best by Wilcoxon's signed-rank test, with Holm's correction.
