@@ -148,7 +148,7 @@ def test_one_sample_is_one_pass_without_dropout(net):
         found = slices.sample([network], x, 1, seed=3)
         with torch.no_grad():
             alone = network.interpret(network(x))
-        assert torch.allclose(found.mean, alone.mean) and torch.allclose(found.probability, alone.probability)
+        assert torch.allclose(found.mean, alone.mean) and torch.allclose(found.probability, alone.probabilities)
         assert not found.parameter.any() and not found.probability_variance.any()
 
 

@@ -274,6 +274,8 @@ def test_from_training_to_slicer(title, prepared, card, tmp_path, monkeypatch):
         assert read.has("transform") == (network != "seg") and read.has("displacement_sd") == (
             network != "seg" and "no dropout" not in title
         )
+        said = any("deformation (SD): this model gives none" in n for n in read.notes)
+        assert said == (read.has("transform") and not read.has("displacement_sd"))
         for row in read.table("structure_table"):
             assert (row["default"] == "segmented") <= (network == "seg")
             assert "sampled surfaces agree" not in row["reason"] or "no dropout" not in title

@@ -117,5 +117,5 @@ def _build(scene, result: Result, planning, structures, daily, daily_image, want
         add_overlay(run, key, image_on_grid(result, key, warped_image), body, classes, title)
     add_tables(run, result, title)
     inside.add_inside(run, result, warped_image, title)
-    write_summary(run, result.summary)
+    write_summary(run, result.summary | {"notes": result.notes})
     return run
