@@ -253,6 +253,9 @@ def test_from_training_to_slicer(title, prepared, card, tmp_path, monkeypatch):
     config.write_text(yaml.safe_dump(TRAINED | {"network": network} | settings), encoding="utf-8")
     train = ["train", "--prepared", folder, "--config", config, "--out", tmp_path / "run", "--device", "cpu"]
     assert main(*train) == 0
+    if network == "cross_stitch":  # Elmahdy's Figs. 3 and 4
+        columns = (tmp_path / "run" / "log" / "metrics.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
+        assert {"weight/ncc", "weight/dice_segmented", "stitch/1_11", "stitch/4_21"} <= set(columns)
     assert main("export", "--run", tmp_path / "run", "--card", card[kind], "--out", model) == 0
     found = bundle.read_card(model)
     assert ("synct" in found["outputs"]) == (kind == "limbs" and "alone" not in title)

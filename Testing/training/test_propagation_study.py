@@ -250,7 +250,7 @@ def test_the_table_compares_pair_by_pair(tmp_path):
         / "propagation.md"
     ).read_text(encoding="utf-8")
     assert (
-        "| Net | propagated | 1.05 ± 0.17 | 1.05 ± 0.17 | 1.05 |" in text
+        "| Net | propagated | 1.05 ± 0.17 (1.05) | 1.05 ± 0.17 (1.05) | 1.05 |" in text
         and "| Net | propagated | -0.20 | -0.20 |" in text
         and "| 2 of 2 | a, b |" in text
     )

@@ -181,7 +181,9 @@ def between_networks(rows) -> str:
         for path in dict.fromkeys(r["path"] for r in rows if r["title"] == title):
             values: dict[str, list] = {}
             for r in rows:
-                if (r["title"], r["path"]) == (title, path) and math.isfinite(r["msd_mm"] or math.nan):
+                if (r["title"], r["path"]) == (title, path) and math.isfinite(
+                    math.nan if r["msd_mm"] is None else r["msd_mm"]
+                ):
                     values.setdefault(r["pair"].rsplit("_day", 1)[0], []).append(r["msd_mm"])
             found[path] = {patient: float(np.mean(v)) for patient, v in values.items()}
         means[title] = min(found.values(), key=lambda m: np.mean(list(m.values())) if m else math.inf)
