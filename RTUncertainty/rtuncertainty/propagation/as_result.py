@@ -74,7 +74,7 @@ def as_result(found: Propagation) -> Result:
                 }
                 for k, c in enumerate(found.contours, 1)
             ],
-            "similarity": found.similarity,
+            "similarity": {k: v for k, v in found.similarity.items() if deforms or k != "after"},
             "folding": found.folding if deforms else None,
             "rigid": _rigid(found.rigid),
             "jacobian": {

@@ -139,8 +139,13 @@ def contours(
         sd, direct_sd, point, about = _spreads(found, pair, name, organ, organs, mm2, card)
         otherwise = None if point is None else round(daily.TransformPhysicalPointToContinuousIndex(point)[2])
         # a contour that was only aligned rigidly is no second opinion of one that was segmented
-        both = (kept, direct) if deforms or direct is None else (direct, None)
-        agreement = judge(*both, daily.GetSpacing(), sd, otherwise, limits_of(card))
+        own = not deforms and direct is not None
+        both, told = ((direct, None), direct_sd) if own else ((kept, direct), sd)
+        agreement = judge(*both, daily.GetSpacing(), told, otherwise, limits_of(card))
+        if own and not direct.any():
+            agreement.reason = "the direct segmentation found nothing"
+        elif own and agreement.light == "green":
+            agreement.reason = "the sampled surfaces agree; the model deforms nothing to compare with"
         planning_ml = float(sitk.GetArrayViewFromImage(s.mask).astype(bool).sum()) * plan_ml
         title, rule = entry.get("name", name), entry.get("rule")
         assessed = {
@@ -153,8 +158,8 @@ def contours(
                 for t in (sampled.probability, sampled.probability_variance)
             )
             assessed["segmented"] = assess.of_segmentation(title, mean, variance, pair.grid, direct, daily, card, rule)
-        own = entry.get("path") == "segmented" or not deforms
-        default = "segmented" if direct is not None and direct.any() and own else "propagated"
+        better = entry.get("path") == "segmented" or not deforms
+        default = "segmented" if direct is not None and direct.any() and better else "propagated"
         contour = Contour(
             title,
             name,
