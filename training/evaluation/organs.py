@@ -65,6 +65,7 @@ def sampled(
     """
     box = bounding_box(case.body)
     volume = np.ascontiguousarray(case.seen[(slice(None), *box)])
+    volume = volume[0] if len(volume) == 1 else volume
     found, _, _ = inference.run(networks, volume, samples, seed, inference.choose_device(device), Progress())
     count = len(case.classes) + 1
     mean, variance = (np.zeros((count, *case.hu.shape), np.float32) for _ in range(2))

@@ -263,13 +263,18 @@ def _spreads(rows) -> str:
                 path,
                 f"{rho:.2f}",
                 str(n),
-                f"{np.nanmean([r['sd_mm'] for r in mine]):.2f}",
-                f"{np.nanmean([r['msd_mm'] for r in mine]):.2f}",
+                *(f"{_mean_of(mine, key):.2f}" for key in ("sd_mm", "msd_mm")),
             ]
         )
     return tables.markdown(
         ["method", "path", "Spearman's ρ", "structures", "mean spread (mm)", "mean surface distance (mm)"], body
     )
+
+
+def _mean_of(rows, key: str) -> float:
+    """The mean of the numbers among the rows' `key`; NaN where there is none, as without samples."""
+    numbers = [r[key] for r in rows if r[key] is not None and math.isfinite(r[key])]
+    return float(np.mean(numbers)) if numbers else math.nan
 
 
 def _calibration(rows) -> str:
