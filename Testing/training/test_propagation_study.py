@@ -254,7 +254,7 @@ def test_the_table_compares_pair_by_pair(tmp_path):
         and "| Net | propagated | -0.20 | -0.20 |" in text
         and "| 2 of 2 | a, b |" in text
     )
-    assert "| Net | 1.00 | 2.00 | 0.100 | 1.000 | 0.9000 | 2.0 |" in text
+    assert "| Net | 1.00 ± 0.00 | 2.00 ± 0.00 | 0.100 ± 0.000 | 1.000 ± 0.000 | 0.9000 ± 0.0000 | 2.0 ± 0.0 |" in text
     rho, n = tables.rank_correlation(
         [{"sd_mm": s, "msd_mm": s**3} for s in (1.0, 2.0, 3.0, 5.0)] + [{"sd_mm": math.nan, "msd_mm": 1.0}]
     )

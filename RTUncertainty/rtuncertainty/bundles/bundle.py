@@ -143,7 +143,7 @@ def uncalibrated(card: dict) -> dict:
 
 def deforms(card: dict) -> bool:
     """Whether a model of two scans gives a deformation; one that only segments the daily scan (Seg) does not."""
-    return bool((card["outputs"].get("deformation") or {}).get("given", True))
+    return bool(((card.get("outputs") or {}).get("deformation") or {}).get("given", True))
 
 
 def load(folder, device="cpu"):
