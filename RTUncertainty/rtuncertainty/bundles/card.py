@@ -41,6 +41,10 @@ def fault(card: dict) -> str | None:
         for key, (test, wanted) in _STRUCTURE.items():
             if not isinstance(structure, dict) or not test(structure.get(key)):
                 return f"{key} of structure {number} must be {wanted}"
+    for number, structure in enumerate(structures):
+        held = structure.get("holds", [])
+        if not isinstance(held, list) or not set(held) <= {s["label"] for s in structures[number + 1 :]}:
+            return f"holds of structure {number + 1} must be a list of labels of structures behind it"
     for key in ("name", "label"):
         if len({s[key] for s in structures}) < len(structures):
             return f"two structures have the same {key}"
@@ -107,6 +111,11 @@ _ENTRIES = {
         lambda v: _numbers(v, 3, lambda s: s is None or _positive(s)),
         "three positive numbers or nulls",
         False,
+    ),
+    "input.channels": (
+        lambda v: isinstance(v, list) and len(v) > 0 and all(map(_text, v)) and len(set(v)) == len(v),
+        "a list of different names",
+        True,
     ),
     "input.minimum_size": (lambda v: _numbers(v, 3, _positive), "three positive numbers", True),
     "input.spacing_range_mm": (_range, "two times three numbers", True),
