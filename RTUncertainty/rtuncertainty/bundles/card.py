@@ -148,11 +148,11 @@ _KNOWN = {
     "architecture": ("name", "arguments", "parameters"),
     "input": (
         "modality", "sequence", "region", "spacing_mm", "spacing_range_mm", "minimum_size", "field_of_view_mm",
-        "normalisation", "bias_field", "statistics",
+        "normalisation", "bias_field", "statistics", "channels",
     ),
     "outputs": ("synct", "structures", "deformation"),
     "dropout": ("p", "where"),
     "weights": ("file", "sha256", "bytes"),
-    "structure": ("name", "label", "color", "code", "rule", "description", "path", "segment"),
+    "structure": ("name", "label", "color", "code", "rule", "description", "path", "segment", "holds"),
     "rule": ("largest", "fill_holes", "smallest_ml"),
 }  # fmt: skip
