@@ -17,6 +17,7 @@ from rtuncertainty.sampling.slices import Statistics
 from rtuncertainty.uncertainty import volume_calibration
 from training import __main__ as command
 from training.core import provenance
+from training.core.files import write_csv
 from training.data import organ_case
 from training.data.case import Case
 from training.data.prepare import left_atrium, organs
@@ -65,7 +66,7 @@ def test_organs_in_ct(tmp_path, monkeypatch):
     cases = [test_organs.patient(k) for k in range(4)]
     for c in cases:
         organ_case.save(c, prepared / "cases" / f"{c.name}.npz")
-    organs.write_csv(
+    write_csv(
         prepared / "prepare.csv", [{"case": c.name, "kept": "yes", "patient": c.patient, "set": ""} for c in cases]
     )
     (prepared / organs.SETTINGS).write_text("{}", encoding="utf-8")

@@ -333,7 +333,7 @@ def run(
     )
 
 
-def _volumes(rows: list[VolumeRow], card: dict, out: Path, scored: dict, fits: bool) -> volume_card.Calibrated:
+def _volumes(rows: list[VolumeRow], card: dict, out: Path, scored: dict, fits: bool = True) -> volume_card.Calibrated:
     """volumes.json, and what the rows calibrate; nothing of fewer patients than an interval of 90 % needs, nor of rows
     that calibrate nothing (`fits`).
     """
