@@ -166,7 +166,7 @@ def main(arguments=None) -> int:
     )
     try:
         args = parser().parse_args(arguments)
-        empty = [name for name, value in vars(args).items() if value == ""]
+        empty = [name for name, value in vars(args).items() if "" in (value if isinstance(value, list) else [value])]
         if empty:
             raise InputError(
                 f"--{empty[0].replace('_', '-')} is empty; a name that your shell does not know becomes this."
