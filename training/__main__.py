@@ -107,6 +107,23 @@ def parser() -> argparse.ArgumentParser:
     p.set_defaults(func=organs)
 
     p = commands.add_parser(
+        "sequences", help="bring MR sequences, and structures that may hold one another, onto one grid, to segment"
+    )
+    p.add_argument("--data", type=Path, required=True, help="PATIENT/{SEQUENCE,…,labels}.nii.gz, registered")
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--sequences", nargs="+", required=True, metavar="NAME", help="as the network sees them")
+    p.add_argument(
+        "--structure",
+        action="append",
+        required=True,
+        metavar="NAME=VALUE,…",
+        help="values of the labels; again for each, what holds another first",
+    )
+    p.add_argument("--labels", default="labels", metavar="NAME", help="the labels' name without suffix (%(default)s)")
+    p.add_argument("--spacing", type=float, nargs=3, default=(1.0,) * 3, metavar="MM", help="x y z (default 1 1 1)")
+    p.set_defaults(func=sequences)
+
+    p = commands.add_parser(
         "scans",
         help="a hospital's scans, a structure drawn in few of them: bring them onto one grid, to learn from few labels",
     )
@@ -211,7 +228,9 @@ def parser() -> argparse.ArgumentParser:
     add_runs(p)
     p.add_argument("--model", type=Path, required=True, help="bundle folder")
     p.add_argument("--out", type=Path, required=True)
-    p.add_argument("--samples", type=int, default=20)
+    p.add_argument(
+        "--samples", type=int, default=20, help="dropout samples; 1: a single pass without dropout, of synthetic CTs"
+    )
     p.add_argument("--every", type=int, default=1, metavar="N", help="one slice in N, where time is short")
     p.add_argument(
         "--minutes",
@@ -375,6 +394,13 @@ def _told(rows: list[dict], unit: str, out: Path) -> str:
     return f"{kept} {unit}{left}; see prepare.csv, checks.csv and overlays/ in {out}"
 
 
+def sequences(args):
+    from .data.prepare import sequences as packed
+
+    found = packed.run(args.data, args.out, args.sequences, args.structure, args.spacing, args.labels)
+    return f"{len(found)} patients in {args.out}"
+
+
 def scans(args):
     from .data.prepare import scans as packed
     from .data.prepare.synthesis import parse_spacing
@@ -457,6 +483,9 @@ def evaluate(args):
     until = None if args.minutes is None else time.monotonic() + 60 * args.minutes
     model = bundle.read_card(bundle.find(args.model))
     method = methods.method_of(model["architecture"]["name"], model["training"].get("method"))
+    slices_seen = method in ("bragman2018", "kaushik2022")
+    if args.samples < (1 if slices_seen else 2):
+        raise SystemExit(f"--samples {args.samples}: at least 2 are needed here; 1, a single pass, scores images only.")
     how = (args.prepared, runs, args.model, args.out, args.samples, args.device)
     if method == "elmahdy2021":
         from .studies.propagation import study

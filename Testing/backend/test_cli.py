@@ -401,7 +401,7 @@ def test_reference_elsewhere(place, capsys):
 @pytest.mark.parametrize(
     "option,value,words",
     [
-        ("samples", 1, ["at least 2"]),
+        ("samples", 0, ["2 or more"]),
         ("samples", "many", ["samples"]),
         ("seed", -1, ["seed"]),
         ("bias_field", "maybe", ["bias-field"]),

@@ -10,7 +10,7 @@ import torch
 from rtuncertainty import networks, predict
 from rtuncertainty.bundles import bundle
 from rtuncertainty.core.events import Progress
-from rtuncertainty.sampling import folds, slices
+from rtuncertainty.sampling import folds, inference, slices
 from rtuncertainty.uncertainty import volume_calibration
 
 SMALL = {
@@ -32,6 +32,21 @@ def test_samples_are_dealt_evenly():
     assert folds.shares(built("m4", 4), 20) == [6, 6, 4, 4] and folds.shares(built("vnet", 4), 20) == [5] * 4
     # each has a say, and a spread
     assert folds.shares(built("vnet", 4), 4) == [2] * 4 and folds.shares(built("m4", 3), 2) == [2] * 3
+    # but for a single pass of each
+    assert folds.shares(built("vnet", 4), 1) == [1] * 4 and folds.shares(built("m4", 3), 1) == [1] * 3
+
+
+def test_what_networks_give_besides_is_their_mean():
+    members = [networks.build("mt_ctl", width=2, levels=2, decoders=["distance"]).eval() for _ in range(2)]
+    volume = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
+    found = folds.run(members, volume, 1, 0, CPU, Progress())[0]
+    each = [inference.run([m], volume, 1, 0, CPU, Progress())[0].further["distance"] for m in members]
+    assert list(found.further) == ["distance"] and torch.allclose(found.further["distance"], sum(each) / 2)
+    assert not torch.allclose(*each) and torch.allclose(
+        found.probability_variance,
+        torch.stack([inference.run([m], volume, 1, 0, CPU, Progress())[0].probability for m in members]).var(0),
+        atol=1e-6,
+    )
 
 
 @pytest.mark.parametrize("name, before, behind", [("m4", "trunk", None), ("vnet", "features", "draw")])

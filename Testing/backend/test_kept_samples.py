@@ -1,5 +1,7 @@
 """Single samples: one mask for the whole volume, the variance of the maps, and what a result keeps of them."""
 
+import json
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -8,6 +10,8 @@ from make_bundle import make_bundle
 from scipy import ndimage
 
 from rtuncertainty import networks, predict
+from rtuncertainty.bundles import bundle as bundles
+from rtuncertainty.core import structure_set
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.events import Progress
 from rtuncertainty.jobs.prediction import predict_to_folder
@@ -148,3 +152,56 @@ def test_a_result_keeps_them(tmp_path, mr):
     assert not list(folder.glob("sample_*")) and Result.read(folder).samples == 0
     with pytest.raises(InputError, match="cannot be kept"):
         predict(mr, bundle, keep_samples=-1)
+
+
+def two_sequences(folder):
+    """A 3-D network of two MR sequences and a tumour with a part, on voxels that it takes as they are."""
+    torch.manual_seed(3)
+    made = networks.build("hr_drop_last", **NETWORKS["hr_drop_last"] | {"in_channels": 2}).train()
+    for _ in range(3):
+        made(torch.randn(2, 2, 16, 16, 16))
+    make_bundle(folder, dropout={"p": 0.5, "where": "last layer of the trunk"})
+    torch.save({"checkpoints": [made.state_dict()] * 2}, folder / "weights.pt")
+    card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    card["architecture"] = {"name": "hr_drop_last", "arguments": NETWORKS["hr_drop_last"] | {"in_channels": 2}}
+    card["input"] |= {"channels": ["t1", "t2"], "spacing_mm": [4.0, 4.0, 4.0], "bias_field": "off"}
+    card["outputs"]["structures"][0]["holds"] = [2]
+    del card["outputs"]["synct"]
+    card |= {"task": "segmentation", "checkpoints": 2}
+    card["weights"]["sha256"] = bundles.sha256(folder / "weights.pt")
+    (folder / "model.json").write_text(json.dumps(card), encoding="utf-8")
+    return folder
+
+
+def test_samples_of_several_images_and_of_parts_in_what_holds_them(tmp_path):
+    rng, images = np.random.default_rng(0), {}
+    inside = np.hypot(*np.meshgrid(np.arange(16) - 8, np.arange(16) - 8, indexing="ij")) < 6
+    for name in ("t1", "t2"):
+        image = sitk.GetImageFromArray((inside * (100 + 30 * rng.standard_normal((10, 16, 16)))).astype(np.float32))
+        image.SetSpacing((4.0, 4.0, 4.0))
+        images[name] = image
+    model = two_sequences(tmp_path / "m")
+    found = predict(images, model, samples=4, bias_field="off", keep_samples=2)
+    tumour, part = (sitk.GetArrayFromImage(found.probabilities[n]) for n in ("bone", "gtv"))
+    assert (tumour >= part - 1e-5).all() and part.any() and found.options["samples"] == 4
+    for sample in found.samples:
+        file = str(tmp_path / "sample.seg.nrrd")
+        sitk.WriteImage(sample["sample_structures"], file)
+        masks = {n: sitk.GetArrayFromImage(m.mask) > 0 for n, m in structure_set.read(file, empty=True).items()}
+        assert masks["bone"].any() and not (masks["gtv"] & ~masks["bone"]).any()
+    # the second image is seen
+    other = predict(images | {"t2": images["t1"]}, model, samples=4, bias_field="off")
+    assert not np.allclose(sitk.GetArrayFromImage(other.probabilities["bone"]), tumour)
+
+
+def test_a_single_pass_of_two_checkpoints_keeps_no_samples(tmp_path):
+    rng = np.random.default_rng(0)
+    image = sitk.GetImageFromArray((100 + 30 * rng.standard_normal((10, 16, 16))).astype(np.float32))
+    image.SetSpacing((4.0, 4.0, 4.0))
+    model = two_sequences(tmp_path / "m")
+    once, again = (predict([image, image], model, samples=1, seed=s, bias_field="off") for s in (0, 9))
+    assert once.options["samples"] == 1
+    a, b = (sitk.GetArrayFromImage(p.probabilities["bone"]) for p in (once, again))
+    assert np.array_equal(a, b)  # nothing is drawn
+    with pytest.raises(InputError, match="single pass"):
+        predict([image, image], model, samples=1, bias_field="off", keep_samples=2)

@@ -205,7 +205,7 @@ def shifted(ct, by):
     [
         ({"planning": image(np.random.default_rng(0).integers(1, 900, (20, 30, 30)))}, "the planning CT is no CT"),
         ({"daily": image(np.full((20, 30, 30), -1000))}, "the daily CT"),
-        ({"samples": 1}, "at least 2"),
+        ({"samples": 0}, "2 or more"),
         ({"seed": -1}, "seed"),
         ({"rigid": "maybe"}, "rigid"),
         ({"refine": "best"}, "refine"),
@@ -314,6 +314,9 @@ def test_lights_and_their_reasons():
         agreement.judge(a, a & False, (1, 1, 1)).light == "red"
         and agreement.judge(a & False, None, (1, 1, 1)).light == "red"
     )
+    alone = agreement.judge(a, None, (1, 1, 1))
+    assert alone.light == "amber" and "nothing was sampled" in alone.reason
+    assert agreement.judge(a, None, (1, 1, 1), sd=0.5).light == "green"
     unsure = agreement.judge(a, None, (1, 1, 1), sd=2.0, otherwise=4)
     assert (unsure.light, unsure.worst_slice) == ("amber", 4) and "2.0 mm" in unsure.reason
     b = a.copy()

@@ -142,9 +142,19 @@ def test_several_checkpoints_share_the_samples(net, samples, pairs):
     assert both.parameter.mean() > max(s.parameter.mean() for s in alone)
 
 
+def test_one_sample_is_one_pass_without_dropout(net):
+    x = torch.randn(1, 1, 16, 16)
+    for network in (net, used("3tn", seed=2, filters=2)):
+        found = slices.sample([network], x, 1, seed=3)
+        with torch.no_grad():
+            alone = network.interpret(network(x))
+        assert torch.allclose(found.mean, alone.mean) and torch.allclose(found.probability, alone.probabilities)
+        assert not found.parameter.any() and not found.probability_variance.any()
+
+
 def test_too_few_samples_are_refused(net):
-    with pytest.raises(ValueError, match="two samples"):
-        slices.sample([net], torch.randn(1, 1, 8, 8), 1, seed=0)
+    with pytest.raises(ValueError, match="one sample"):
+        slices.sample([net], torch.randn(1, 1, 8, 8), 0, seed=0)
 
 
 OTHERS = {

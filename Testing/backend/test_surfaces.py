@@ -27,15 +27,20 @@ def test_distances_are_monais(spacing):
     assert found.hausdorff95 == pytest.approx(
         compute_hausdorff_distance(*one, percentile=95, **options).item(), rel=1e-5
     )
+    # as Elmahdy prints them (Eqs. 10 and 11): each direction by itself
+    means = [compute_average_surface_distance(*pair, **options).item() for pair in (one, one[::-1])]
+    assert found.mean_of_means == pytest.approx(np.mean(means), rel=1e-5)
+    assert found.mean_of_means != pytest.approx(found.mean, rel=1e-4)
+    assert found.hausdorff == pytest.approx(compute_hausdorff_distance(*one, **options).item(), rel=1e-5)
 
 
 def test_known_distances():
     a = np.zeros((10, 12, 14), bool)
     a[2:8, 3:9, 3:9] = True
-    assert surfaces.surface_distance(a, a, (1, 1, 1)) == (0, 0) and surfaces.dice(a, a) == 1
+    assert surfaces.surface_distance(a, a, (1, 1, 1)) == (0, 0, 0, 0) and surfaces.dice(a, a) == 1
     slab, moved = np.zeros((8, 20, 20), bool), np.zeros((8, 20, 20), bool)
     slab[:, 5, :], moved[:, 9, :] = True, True
-    assert surfaces.surface_distance(slab, moved, (1, 2.5, 1)) == pytest.approx((10, 10))
+    assert surfaces.surface_distance(slab, moved, (1, 2.5, 1)) == pytest.approx((10, 10, 10, 10))
     assert surfaces.dice(slab, moved) == 0
     nothing = surfaces.surface_distance(a, np.zeros_like(a), (1, 1, 1))
     assert np.isnan(nothing).all() and np.isnan(surfaces.dice(a & ~a, a & ~a))

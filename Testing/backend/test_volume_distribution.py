@@ -14,6 +14,7 @@ from rtuncertainty.uncertainty.volume_distribution import (
     contour,
     from_surface,
     of_membership,
+    of_sums,
     percent,
     restricted,
 )
@@ -48,6 +49,18 @@ def both(samples) -> tuple[VolumeDistribution, VolumeDistribution]:
     labelled = samples.mean(0) > 0.5
     fitted = volumes.probability_of_being_inside(samples.mean(0), samples.var(0, ddof=1))
     return tuple(of_membership("ball", restricted(p, labelled), ML) for p in (from_samples(samples), fitted))
+
+
+def test_sums_of_probabilities_are_those_of_the_voxels_quantiles():
+    samples = drawn("beta")
+    found = of_sums("ball", samples.mean(0), samples.var(0, ddof=1), ML)
+    wanted = np.quantile(samples, np.array(PERCENTILES) / 100, axis=0).sum((1, 2, 3)) * ML
+    error = np.abs(np.array(found.ml) / wanted - 1)
+    middle = np.array([5 <= q <= 95 for q in PERCENTILES])
+    assert error[middle].max() < 0.01 and error.max() < 0.05  # few samples tell the last percentiles
+    mean = samples.mean(0)
+    sure = of_sums("ball", mean, 0 * mean, ML)  # without a spread every percentile is Σ p
+    assert np.allclose(sure.ml, mean.sum() * ML)
 
 
 # the largest relative error of the volumes from 5 to 95 %, and from 0.5 to 99.5 %

@@ -81,7 +81,7 @@ def test_samples_are_dealt_to_the_checkpoints(volume):
     volumes.sample(members, torch.zeros(1, 1, 4, 4, 4), 7, 0, lambda done, of: calls.append((done, of)))
     assert calls[-1] == (7, 7) and len(calls) == 7
     with pytest.raises(ValueError):
-        volumes.sample(members, torch.zeros(1, 1, 4, 4, 4), 1, 0)
+        volumes.sample(members, torch.zeros(1, 1, 4, 4, 4), 0, 0)
 
 
 def test_tiles_change_nothing_without_dropout(volume):

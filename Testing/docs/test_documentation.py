@@ -20,6 +20,7 @@ GUIDE = ROOT / "training" / "README.md"
 RESULTS = sorted((ROOT / "training" / "results").glob("*.md")) + sorted(
     (ROOT / "training" / "results").glob("*/README.md")
 )
+METHODS = sorted((ROOT / "training" / "methods").rglob("README.md"))
 PAGES = [README, *sorted(DOCS.rglob("*.md"))]
 NOT_EXECUTED = "<!-- not executed"
 
@@ -70,7 +71,7 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 
 
-@pytest.mark.parametrize("path", [*PAGES, GUIDE, *RESULTS], ids=name)
+@pytest.mark.parametrize("path", [*PAGES, GUIDE, *METHODS, *RESULTS], ids=name)
 def test_links_point_at_something(path):
     assert broken_links(path) == []
 
@@ -94,7 +95,7 @@ def test_every_command_parses():
 
     parsers = {"rtuncertainty": parser(), "training": training_parser()}
     problems, seen = [], 0
-    for path in [*PAGES, GUIDE, *RESULTS]:
+    for path in [*PAGES, GUIDE, *METHODS, *RESULTS]:
         for line in commands(path):
             words = shlex.split(line, comments=True)
             at = (

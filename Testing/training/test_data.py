@@ -214,3 +214,13 @@ def test_an_earlier_file_finds_the_body_of_its_ct_anew(tmp_path):
     assert np.array_equal(
         synthesis.load_case(tmp_path / "b.npz").ct_body, synthesis.load_case(tmp_path / "a.npz").ct_body
     )
+
+
+def test_a_whole_slice_lies_in_the_middle_of_its_patch():
+    one, size = case(), 76
+    patch = PatchDataset([one], size, 0, augment=False, whole=True).patch(3)
+    inside = np.zeros((size, size), bool)
+    inside[8:68, 3:73] = True  # 60 × 70 pixels
+    found = patch["mr"][0, 8:68, 3:73].numpy()
+    assert min(np.abs(found - one.mr[z]).max() for z in range(6)) < 1e-3
+    assert ((patch["valid"].numpy() > 0) == inside).all()

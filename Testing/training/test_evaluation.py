@@ -143,6 +143,28 @@ def test_row_of_a_case_by_hand(quick):
     assert row["Dice soft tissue"] == pytest.approx(2 * (soft[0] & soft[1]).sum() / (soft[0].sum() + soft[1].sum()))
 
 
+def test_dice_of_the_body_is_taken_over_all_that_was_measured(quick):
+    case = make_case()
+    body = case.ct_body & case.valid & (case.ct > -400)
+    found = np.where(body, case.ct, -1000.0)
+    assert score.run_case(Evaluated("p", case, found))["Dice body"] == 1
+    # tissue made up outside of the patient costs, as it does in the paper
+    outside = np.flatnonzero((~case.ct_body & (case.ct <= -400) & case.valid).ravel())[:100]
+    wrong = found.copy()
+    wrong.ravel()[outside] = 0
+    wanted = 2 * body.sum() / (2 * body.sum() + len(outside))
+    assert len(outside) == 100 and score.run_case(Evaluated("p", case, wrong))["Dice body"] == pytest.approx(wanted)
+
+
+def test_a_network_that_only_segments_has_no_number_of_a_synthetic_ct(quick):
+    case = replace(make_case(), ct=None, ct_body=None)
+    p = np.stack([case.labels == k for k in range(max(case.classes.values()) + 1)]).astype(np.float32)
+    found = score.record(Evaluated("p", case, None, probability=p))
+    name = next(n for n, v in case.classes.items() if v == 1)
+    assert found["row"][f"Dice {name}"] == 1 and math.isnan(found["row"]["MAE body"]) and found["curves"] == {}
+    assert set(found["row"]) == set(score.run_case(Evaluated("p", make_case(), make_case().ct)))
+
+
 def test_overlap_and_uncertainty_of_a_simulated_network(quick):
     case = make_case()
     row = score.run_case(network_of(case))

@@ -34,6 +34,7 @@ def test_supervised_is_cross_entropy_and_monais_dice():
     assert loss.supervised(logits, labels).item() == pytest.approx(
         (torch.nn.functional.cross_entropy(logits, labels) + dice).item() / 2, abs=1e-6
     )
+    assert loss.supervised(logits, labels, printed=True).item() == pytest.approx(dice.item(), abs=1e-6)
     # a batch without the structure: what is found there costs, by hand
     p = torch.full((1, 2, 1, 1, 4), 0.25)
     assert loss.dice_loss(p, torch.zeros(1, 1, 1, 4, dtype=torch.long)).item() == pytest.approx(1.0 / 2.0)
@@ -58,6 +59,8 @@ def test_the_transform_of_the_distance_and_cross_task_by_hand():
 def test_uncertainty_threshold_and_ramp_by_hand():
     samples = [torch.tensor([0.9, 0.1]).reshape(1, 2, 1, 1, 1), torch.tensor([0.1, 0.9]).reshape(1, 2, 1, 1, 1)]
     assert loss.uncertainty_of(samples).item() == pytest.approx(math.log(2))  # of the mean, not the mean of entropies
+    mean = -0.9 * math.log(0.9) - 0.1 * math.log(0.1)
+    assert loss.uncertainty_of(samples, printed=True).item() == pytest.approx(mean)
     assert (
         loss.ramp(1.0) == 1
         and loss.ramp(0.0) == pytest.approx(math.exp(-5))

@@ -132,7 +132,9 @@ def test_from_the_challenge_to_tables_and_a_bundle(tmp_path, monkeypatch):
         rows = list(csv.DictReader(f))
     assert {(r["run"], r["case"]) for r in rows} == {(n, c) for n in runs for c in names[-2:]}
     made = bundle.read_card(tmp_path / "out" / "bundle" / "left-atrium-mr")
-    assert made["architecture"]["name"] == "vnet" and made["task"] == "segmentation" and "synct" not in made["outputs"]
+    # with the decoders of its maps; the auxiliary one only helps the training
+    assert made["architecture"]["name"] == "mt_ctl" and "auxiliary" not in made["architecture"]["arguments"]["decoders"]
+    assert made["task"] == "segmentation" and "synct" not in made["outputs"]
     assert (
         made["training"]["labelled"] == 3
         and made["training"]["method"] == "mt_ctl"

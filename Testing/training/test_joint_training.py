@@ -10,8 +10,9 @@ import torch
 import yaml
 from monai.losses import BendingEnergyLoss, DiceLoss
 
+from rtuncertainty import networks
 from rtuncertainty.deformation import warp_tensor
-from rtuncertainty.networks.elmahdy2021 import LEVELS, crop_to_level
+from rtuncertainty.networks.elmahdy2021 import INPUTS, LEVELS, crop_to_level
 from training import __main__ as command
 from training import methods
 from training.data import pair_case
@@ -79,6 +80,11 @@ def test_overlap_is_monais_dice_of_the_structures_that_were_drawn():
     assert registration.overlap_loss(found, truth, present, ones).item() == pytest.approx(
         (dice[present > 0]).mean().item(), abs=1e-6
     )
+    # as Eq. 1 prints it, with plain sums
+    printed = DiceLoss(smooth_nr=0, smooth_dr=0, reduction="none")(found, truth).reshape(2, 3)
+    assert registration.overlap_loss(found, truth, present, ones, printed=True).item() == pytest.approx(
+        printed[present > 0].mean().item(), abs=1e-6
+    )
     # a structure without a voxel in the patch has nothing to overlap with
     truth[0, 0] = 0
     assert registration.overlap_loss(found, truth, present, ones).item() == pytest.approx(
@@ -113,8 +119,33 @@ def test_homoscedastic_weights_are_eq_7():
     with torch.no_grad():
         w.log_variance.copy_(torch.tensor([math.log(4.0), 0.0]))
     assert w([torch.tensor(1.0), torch.tensor(3.0)]).item() == pytest.approx(1 / 4 + math.log(2.0) + 3)
+    assert w.weights().tolist() == pytest.approx([1 / 4, 1]) and weighting.build("equal", 2).weights().tolist() == [
+        1,
+        1,
+    ]
     with pytest.raises(SystemExit, match="loudest"):
         methods.config(network="dense", weighting="loudest")
+
+
+def test_a_network_sees_the_inputs_that_are_named():
+    given = torch.randn(1, 3, 44, 44, 44)
+    network = networks.build("seg", classes=3, widths=(2, 3, 4), inputs="daily+labels").eval()
+    first = network(given).logits[2]
+    for channel, seen in enumerate((True, False, True)):
+        other = given.clone()
+        other[:, channel] += 1
+        assert torch.equal(network(other).logits[2], first) != seen
+    task = methods.build(
+        methods.config(network="cross_stitch", inputs="daily+planning", arguments={"classes": 3, "widths": [2, 3, 4]})
+    )
+    assert task.network.encoders[1].high[0][0].in_channels == 2 and task.config.built_arguments["inputs"]
+    watched = task.watched()
+    assert [watched[f"weight/{n}"] for n in ("ncc", "dice_warped", "dice_segmented")] == [1, 1, 1]
+    assert watched["stitch/3_12"] == pytest.approx(task.network.stitches[2].weight[:, 0, 1].mean().item())
+    choices = {f.name: f.metadata["choices"] for f in task.config.settings()}["inputs"]
+    assert set(choices) - {""} == set(INPUTS)
+    air = feed.outside((-1000, 1000))["fixed"]
+    assert air == -2 and feed.tensors(moved(0), (-1000, 1000))["fixed"].min() == -2 == 2 * feed.outside()["fixed"]
 
 
 def moved(seed):

@@ -250,11 +250,11 @@ def test_the_table_compares_pair_by_pair(tmp_path):
         / "propagation.md"
     ).read_text(encoding="utf-8")
     assert (
-        "| Net | propagated | 1.05 ± 0.17 | 1.05 ± 0.17 | 1.05 |" in text
+        "| Net | propagated | 1.05 ± 0.17 (1.05) | 1.05 ± 0.17 (1.05) | 1.05 |" in text
         and "| Net | propagated | -0.20 | -0.20 |" in text
         and "| 2 of 2 | a, b |" in text
     )
-    assert "| Net | 1.00 | 2.00 | 0.100 | 1.000 | 0.9000 | 2.0 |" in text
+    assert "| Net | 1.00 ± 0.00 | 2.00 ± 0.00 | 0.100 ± 0.000 | 1.000 ± 0.000 | 0.9000 ± 0.0000 | 2.0 ± 0.0 |" in text
     rho, n = tables.rank_correlation(
         [{"sd_mm": s, "msd_mm": s**3} for s in (1.0, 2.0, 3.0, 5.0)] + [{"sd_mm": math.nan, "msd_mm": 1.0}]
     )
@@ -330,3 +330,23 @@ def test_pairs_of_a_plain_folder(patient, tmp_path, capsys):
         pairs.run(patient, out, ("bladder",), (6.0, 6.0, 6.0), 1)
     with pytest.raises(SystemExit, match="any of liver"):
         pairs.run(patient, tmp_path / "none", ("liver",), (6.0, 6.0, 6.0), 1)
+
+
+def test_networks_are_compared_over_patients_and_the_bladder_by_its_filling():
+    rows = [
+        {"title": title, "path": path, "pair": f"p{p}_day0", "organ": "bladder", "msd_mm": p + worse, "change": change}
+        for title, path, worse in (
+            ("A", "propagated", 1),
+            ("B", "propagated", 9),
+            ("B", "segmented", 2),
+            ("C", "propagated", 3),
+        )
+        for p, change in enumerate((-0.5, -0.2, 0.0, 0.05, 0.3, 0.6))
+    ]
+    text = tables.between_networks(rows)
+    # ranks 1, 2, 3 in each of six patients: Friedman's χ² is 12, p = e⁻⁶; Wilcoxon's exact p 2/2⁶, twice by Holm
+    assert "6 patients and 3 networks: p = 0.0025" in text and "| A | 3.50 | best |" in text
+    assert "| B | 4.50 | 0.062 |" in text and "| C | 5.50 | 0.062 |" in text
+    text = tables.bladder_filling(rows)
+    assert "emptier (n = 2) | alike (n = 2) | fuller (n = 2)" in text
+    assert "| A | propagated | 1.50 ± 0.50 | 3.50 ± 0.50 | 5.50 ± 0.50 |" in text

@@ -55,6 +55,14 @@ def studied(tmp_path_factory):
     return folder
 
 
+def test_kaushiks_row_is_one_pass_and_the_mean_of_samples_stands_beside_it(studied):
+    rows = [store.read(studied / "out" / "evaluation" / n) for n in ("3tn-pass", "3tn")]
+    assert [r["samples"] for r in rows] == [1, 2]
+    text = (studied / "out" / "results" / "comparison.md").read_text(encoding="utf-8")
+    assert "| 3TN |" in text and "| 3TN, mean of samples |" in text
+    assert not (studied / "out" / "evaluation" / "m2a-pass").exists()
+
+
 def test_one_command_goes_from_cases_to_tables(studied):
     results = studied / "out" / "results"
     text = (results / "comparison.md").read_text(encoding="utf-8")

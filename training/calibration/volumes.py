@@ -61,8 +61,11 @@ class VolumeRow:
     expected_dice: float = math.nan
     surface_entropy: float = math.nan
     fold: int = -1
+    # the same percentiles of the sum of probabilities (`volume_distribution.of_sums`); none of earlier versions
+    sums_ml: tuple[float, ...] = ()
 
     def __post_init__(self):
+        object.__setattr__(self, "sums_ml", tuple(self.sums_ml or ()))
         if len(self.ml) != len(PERCENTILES):
             raise ValueError(
                 f"{self.patient}, {self.structure}: {len(self.ml)} volumes for {len(PERCENTILES)} percentiles"

@@ -162,6 +162,11 @@ class Config:
         """See `arguments_of`."""
         return self.arguments_of(self.network)
 
+    @property
+    def built_arguments(self) -> dict[str, Any]:
+        """The arguments with which what is shipped is built: those that were given, and what a setting adds."""
+        return self.arguments
+
     def patch_fault(self) -> str | None:
         """Why patches of this size cannot be trained on, as a text; None where they can."""
         return None

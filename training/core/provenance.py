@@ -23,7 +23,7 @@ import numpy as np
 HASHES, FOLDS = "hashes.json", "folds.json"
 OUT_OF_FOLD = "out of fold"
 # the input image in a case's file: of slices, of organs in CT, of pairs (planning first), of scans for few labels
-IMAGES = ("mr", "hu", "image")
+IMAGES = ("images", "mr", "hu", "image")
 
 
 def write_json(path: Path, found) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,26 @@ class OrganCase:
     drawn_ml: dict[str, float]
     ct: bool = True
     known: np.ndarray | None = None  # bool, where it is known what is what; None: everywhere
+    # of several MR sequences, as the network sees them [c, z, y, x], float32; else None. `hu` is 0 then, `ct` False
+    images: np.ndarray | None = None
+    # {structure: its parts}: labels exclude each other, a structure is its own voxels and those of its parts
+    holds: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def seen(self) -> np.ndarray:
+        """What a network sees [c, z, y, x], float32."""
+        return self.image[None] if self.images is None else self.images
 
     @property
     def image(self) -> np.ndarray:
-        """As the network sees it, float32."""
+        """The first image that a network sees [z, y, x], float32."""
+        if self.images is not None:
+            return self.images[0]
         return normalised(self.hu) if self.ct else self.hu
+
+    def mask(self, structure: str) -> np.ndarray:
+        """The voxels [z, y, x] (bool) of a structure, its parts among them."""
+        return np.isin(self.labels, [1 + self.classes.index(n) for n in (structure, *self.holds.get(structure, ()))])
 
     @property
     def present(self) -> list[str]:
@@ -57,8 +72,12 @@ def save(case: OrganCase, path: Path) -> None:
         "labels": case.labels.astype(np.uint8),
         "body": np.packbits(case.body),
         "spacing": case.spacing,
-        "about": json.dumps({"patient": case.patient, "classes": case.classes, "drawn_ml": case.drawn_ml}),
+        "about": json.dumps(
+            {"patient": case.patient, "classes": case.classes, "drawn_ml": case.drawn_ml, "holds": case.holds}
+        ),
     }
+    if case.images is not None:  # in steps of 1/32 SD, below their noise
+        arrays["images"] = np.rint(case.images * 32).clip(-32768, 32767).astype(np.int16)
     with replaced(path) as temporary:
         np.savez_compressed(temporary, **arrays)
 
@@ -81,6 +100,9 @@ def load(path: Path) -> OrganCase:
             tuple(float(s) for s in f["spacing"]),
             about["classes"],
             about["drawn_ml"],
+            ct="images" not in f,
+            images=f["images"].astype(np.float32) / 32 if "images" in f else None,
+            holds=about.get("holds", {}),
         )
 
 

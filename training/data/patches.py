@@ -13,11 +13,13 @@ from .prepare.synthesis import Case
 
 
 class PatchDataset(NumberedPatches):
-    """Endless patches: dict of `mr` [1, s, s], `ct` [1, s, s] (HU), `labels` [s, s], and as floats `body` [s, s] (the
-    MR's or the CT's), `valid` [s, s] (where MR and CT were measured) and `weight` [s, s], which is both.
+    """Endless patches: dict of `mr` [1, s, s], `ct` [1, s, s] (HU; not of patients without one), `labels` [s, s], and
+    as floats `body` [s, s] (the MR's or the CT's), `valid` [s, s] (where MR and CT were measured) and `weight` [s, s],
+    which is both.
 
     The patches are centred on bone, on another structure or anywhere in the body, so that small structures are seen
-    often (`centres` gives the three shares). Batches are numbered: see `NumberedPatches`.
+    often (`centres` gives the three shares); or each is a `whole` slice, in its middle. Batches are
+    numbered: see `NumberedPatches`.
     """
 
     def __init__(
@@ -31,9 +33,10 @@ class PatchDataset(NumberedPatches):
         world: int = 1,
         centres=(0.45, 0.2, 0.35),
         augment=True,
+        whole=False,
     ):
         super().__init__(start, batch, rank, world)
-        self.cases, self.size, self.seed, self.augment = cases, size, seed, augment
+        self.cases, self.size, self.seed, self.augment, self.whole = cases, size, seed, augment, whole
         self.centres = np.array(centres) / sum(centres)
         self.mirrored = [_mirrored(c.classes) for c in cases]
         self.patients = [c.patient for c in cases]
@@ -53,11 +56,13 @@ class PatchDataset(NumberedPatches):
         which = self.having[kind][rng.integers(len(self.having[kind]))]
         case, points = self.cases[which], self.points[kind][which]
         z, y, x = points[rng.integers(len(points))]
+        if self.whole:
+            y, x = ((n - 1) / 2 for n in case.mr.shape[1:])
         return self._sample(case, which, z, y, x, rng, self.mirrored[which])
 
     def _sample(self, case: Case, which: int, z, y, x, rng, mirrored) -> dict:
         s = self.size
-        jitter = rng.uniform(-s / 4, s / 4, 2)
+        jitter = np.zeros(2) if self.whole else rng.uniform(-s / 4, s / 4, 2)
         angle, scale, flip = 0.0, 1.0, 1.0
         if self.augment:
             angle, scale = rng.uniform(-math.pi / 6, math.pi / 6), rng.uniform(0.85, 1.18)
@@ -70,7 +75,8 @@ class PatchDataset(NumberedPatches):
         # grid_sample's coordinates: -1 and 1 are the outer edges of the first and last pixel
         grid = np.stack([(2 * cols + 1) / w - 1, (2 * rows + 1) / h - 1], -1)
         grid = torch.from_numpy(grid[None].astype(np.float32))
-        images = torch.from_numpy(np.stack([case.mr[z], case.ct[z] + 1000.0])[None])
+        given = [case.mr[z]] if case.ct is None else [case.mr[z], case.ct[z] + 1000.0]
+        images = torch.from_numpy(np.stack(given)[None])
         flat = torch.from_numpy(
             np.stack([a[z].astype(np.float32) for a in (case.labels, self.patients[which], case.valid)])[None]
         )
@@ -86,7 +92,7 @@ class PatchDataset(NumberedPatches):
             labels = mirrored[labels]
         return {
             "mr": mr[None],
-            "ct": images[1:2] - 1000.0,
+            **({} if case.ct is None else {"ct": images[1:2] - 1000.0}),
             "labels": labels,
             "body": flat[1],
             "valid": flat[2],

@@ -41,10 +41,17 @@ class SliceFeed:
         what else is missing."""
         self.cases = {n: load_case(self.prepared / "cases" / f"{n}.npz") for n in self.training + self.validation}
         without = [n for n, c in self.cases.items() if c.ct is None]
-        if without:
+        if without and not self._only_segments():
             raise SystemExit(
                 f"{', '.join(without)}: prepared without a CT, from which no synthetic CT can be learnt; prepare again "
-                "with one, or take a network that segments (hr_drop_last, or vnet with method: eatonrosen2018)."
+                "with one, take a network that segments (hr_drop_last, or vnet with method: eatonrosen2018), or train "
+                "m1, m2a or m2b with arguments.classes, which then only segment."
+            )
+        widest = max(n for name in self.training for n in self.cases[name].mr.shape[1:])
+        if getattr(self.config, "whole_slices", False) and self.config.patch < widest:
+            raise SystemExit(
+                f"{config}: patch is {self.config.patch}, and the widest slice has {widest} pixels: set patch to "
+                f"{widest} or more, or whole_slices to false."
             )
         classes = next(iter(self.cases.values())).classes
         for line in fold_warnings(
@@ -54,11 +61,23 @@ class SliceFeed:
                 raise SystemExit(f"{config}: {line}")
             print(line, flush=True)
 
+    def _only_segments(self) -> bool:
+        """Whether the network has classes in place of a synthetic CT: M1, M2a and M2b where they are given some."""
+        return self.config.network in ("m1", "m2a", "m2b") and self.config.arguments.get("classes", 0) > 0
+
     def patches(self, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> PatchDataset:
         """Random patches of the training cases from batch `start` on; of several processes each has its part."""
         c = self.config
         return PatchDataset(
-            [self.cases[n] for n in self.training], c.patch, seed, start, c.batch, rank, world, c.centres
+            [self.cases[n] for n in self.training],
+            c.patch,
+            seed,
+            start,
+            c.batch,
+            rank,
+            world,
+            c.centres,
+            whole=getattr(c, "whole_slices", False),
         )
 
     def whole(self, rank: int = 0, world: int = 1) -> _Slices:
@@ -82,7 +101,7 @@ class _Slices:
         as_tensor = torch.from_numpy
         return {
             "mr": as_tensor(case.mr[z][None]),
-            "ct": as_tensor(case.ct[z][None]),
+            **({} if case.ct is None else {"ct": as_tensor(case.ct[z][None])}),
             "labels": as_tensor(case.labels[z].astype("int64")),
             "weight": as_tensor(case.region[z].astype("float32")),
         }

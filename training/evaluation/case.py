@@ -17,20 +17,20 @@ class Evaluated:
     Attributes:
         name: of the patient.
         case: MR, CT, labels and regions.
-        synct: HU.
+        synct: HU; None for a network that only segments.
         sd: predictive SD, HU; None for a network that gives none.
         intrinsic_sd, parameter_sd: HU, or None.
         probability: [K, z, y, x], channel k for label k; K = 0 or None without class outputs.
         labels: by default the likeliest class inside the body.
 
     Raises:
-        SystemExit: a case without CT, an array of another shape, or a synthetic CT or an SD that is not a finite number
-            (or an SD that is negative) inside the region that is scored.
+        SystemExit: a synthetic CT of a case without CT, an array of another shape, or a synthetic CT or an SD
+            that is not a finite number (or an SD that is negative) inside the region that is scored.
     """
 
     name: str
     case: Case
-    synct: np.ndarray
+    synct: np.ndarray | None
     sd: np.ndarray | None = None
     intrinsic_sd: np.ndarray | None = None
     parameter_sd: np.ndarray | None = None
@@ -38,11 +38,11 @@ class Evaluated:
     labels: np.ndarray | None = None
 
     def __post_init__(self):
-        if self.case.ct is None:
+        if self.case.ct is None and self.synct is not None:
             raise SystemExit(
                 f"{self.name}: the patient has no CT to compare a synthetic CT with; leave it out of the split."
             )
-        shape, region = self.case.ct.shape, self.case.region
+        shape, region = self.case.mr.shape, self.case.region
         if not region.any():
             raise SystemExit(
                 f"{self.name}: no voxel lies in the body and in both fields of view; look at its overlay and leave it "
@@ -54,7 +54,7 @@ class Evaluated:
                 continue
             if array.shape != shape:
                 raise SystemExit(
-                    f"{self.name}: {what} has the shape {array.shape}, the reference CT {shape}; "
+                    f"{self.name}: {what} has the shape {array.shape}, the prepared case {shape}; "
                     "predict it on the prepared grid."
                 )
             if not np.isfinite(array[region]).all() or (what.endswith("sd") and (array[region] < 0).any()):
@@ -93,5 +93,6 @@ def fingerprint(case: Case) -> int:
     """
     region = case.region
     found = zlib.crc32(np.packbits(region).tobytes())
-    found = zlib.crc32(np.rint(case.ct[region]).astype("<i2").tobytes(), found)
+    if case.ct is not None:
+        found = zlib.crc32(np.rint(case.ct[region]).astype("<i2").tobytes(), found)
     return zlib.crc32(case.labels[region].astype("u1").tobytes(), found)

@@ -42,16 +42,22 @@ def contour_rows(case: PairCase, labels: np.ndarray, moved: bool = False) -> lis
         moved: they were moved by a deformation: after `structures.tidy_moved`, as `propagate` shows it.
 
     Returns:
-        One row an organ, mm. One that was not found has a DSC of 0 and no distances.
+        One row an organ, mm. One that was not found has a DSC of 0 and no distances. `change`: the true volume on the
+        daily scan over that on the planning scan, less 1.
     """
     tidy = structures.tidy_moved if moved else structures.tidy
-    return organ_rows(
+    rows = organ_rows(
         case.daily_labels * case.known, labels * case.known, case.classes, case.present, case.spacing, tidy
     )
+    for row in rows:
+        label = 1 + case.classes.index(row["organ"])
+        before, now = (int((scan == label).sum()) for scan in (case.planning_labels, case.daily_labels))
+        row["change"] = now / before - 1 if before else float("nan")
+    return rows
 
 
 def organ_rows(
-    truth_labels: np.ndarray, labels: np.ndarray, classes, present, spacing, tidy=structures.tidy
+    truth_labels: np.ndarray, labels: np.ndarray, classes, present, spacing, tidy=structures.tidy, holds=None
 ) -> list[dict]:
     """`contour_rows` of labels against true ones.
 
@@ -62,16 +68,18 @@ def organ_rows(
         present: those that were drawn.
         spacing: (x, y, z), mm.
         tidy: how the card's rule "one piece" is kept.
+        holds: {structure: its parts}, whose voxels are its own too.
 
     Returns:
         One row an organ, mm.
     """
     rows, ml = [], float(np.prod(spacing)) / 1000
     for number, organ in enumerate(classes, 1):
-        truth = truth_labels == number
+        own = [number, *(1 + classes.index(n) for n in (holds or {}).get(organ, ()))]
+        truth = np.isin(truth_labels, own)
         if organ not in present or not truth.any():
             continue
-        found = tidy(labels == number, {"largest": 1}, ml)
+        found = tidy(np.isin(labels, own), {"largest": 1}, ml)
         distance = surfaces.surface_distance(found, truth, spacing)
         rows.append(
             {
@@ -79,6 +87,8 @@ def organ_rows(
                 "dsc": surfaces.dice(found, truth),
                 "msd_mm": distance.mean,
                 "hd95_mm": distance.hausdorff95,
+                "msd_of_means_mm": distance.mean_of_means,
+                "hd_mm": distance.hausdorff,
             }
         )
     return rows

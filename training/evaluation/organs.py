@@ -13,11 +13,11 @@ import SimpleITK as sitk
 
 from rtuncertainty.bundles import bundle
 from rtuncertainty.core.events import Progress
-from rtuncertainty.core.structures import tidy_labels
+from rtuncertainty.core.structures import mask_of, tidy_labels, unions
 from rtuncertainty.networks.uncertainty import entropy
 from rtuncertainty.prediction.predict import bounding_box
 from rtuncertainty.sampling import inference
-from rtuncertainty.uncertainty import volume_assessment
+from rtuncertainty.uncertainty import volume_assessment, volume_distribution
 from rtuncertainty.uncertainty.volumes import probability_of_being_inside
 
 from ..calibration.volumes import VolumeRow, write_rows
@@ -37,21 +37,26 @@ class Sampled:
     Attributes:
         case: scan and truth.
         mean, variance: of the class probabilities over the samples, [K, z, y, x], background first, outside the body 1
-            for the background.
+            for the background; of structures that hold others with their parts.
         labels: [z, y, x], the likeliest class, by the card's rules ("one piece").
+        nested: see `rtuncertainty.core.structures.unions`.
     """
 
     case: OrganCase
     mean: np.ndarray
     variance: np.ndarray
     labels: np.ndarray
+    nested: np.ndarray | None = None
 
     @property
     def entropy(self) -> np.ndarray:
         """Predictive entropy [z, y, x], nats."""
         import torch
 
-        return entropy(torch.from_numpy(self.mean)[None])[0, 0].numpy()
+        classes = self.mean
+        if self.nested is not None:
+            classes = np.einsum("ij,jzyx->izyx", np.linalg.inv(self.nested), classes).clip(0)
+        return entropy(torch.from_numpy(classes)[None])[0, 0].numpy()
 
 
 def sampled(
@@ -72,7 +77,8 @@ def sampled(
         On the scan's working grid.
     """
     box = bounding_box(case.body)
-    volume = np.ascontiguousarray(case.image[box])
+    volume = np.ascontiguousarray(case.seen[(slice(None), *box)])
+    volume = volume[0] if len(volume) == 1 else volume
     found, _, _ = inference.run(networks, volume, samples, seed, inference.choose_device(device), Progress())
     count = len(case.classes) + 1
     mean, variance = (np.zeros((count, *case.hu.shape), np.float32) for _ in range(2))
@@ -81,8 +87,13 @@ def sampled(
     for out, tensor, beyond in ((mean, found.probability, 1.0), (variance, found.probability_variance, 0.0)):
         values = tensor.numpy().transpose(1, 0, 2, 3)
         out[(slice(None), *box)] = np.where(body, values, np.reshape([beyond] + [0.0] * (count - 1), (-1, 1, 1, 1)))
-    labels = tidy_labels(mean.argmax(0).astype(np.uint8), card["outputs"]["structures"], case.ml_per_voxel)
-    return Sampled(case, mean, np.maximum(variance, 0), labels)
+    listed = card["outputs"]["structures"]
+    labels, nested = mean.argmax(0).astype(np.uint8), unions(listed)
+    if nested is not None:  # parts come behind what holds them
+        labels = np.zeros_like(labels)
+        for k, s in enumerate(listed, 1):
+            labels[mean[k] > 0.5] = s["label"]
+    return Sampled(case, mean, np.maximum(variance, 0), tidy_labels(labels, listed, case.ml_per_voxel), nested)
 
 
 def volume_rows(network: str, found: Sampled, card: dict) -> list[VolumeRow]:
@@ -101,7 +112,7 @@ def volume_rows(network: str, found: Sampled, card: dict) -> list[VolumeRow]:
     grid = sitk.GetImageFromArray(found.labels)
     grid.SetSpacing(case.spacing)
     for k, s in enumerate(card["outputs"]["structures"], 1):
-        truth, labelled = case.labels == k, found.labels == s["label"]
+        truth, labelled = case.mask(s["name"]), mask_of(found.labels, s)
         inside = probability_of_being_inside(found.mean[k], found.variance[k])
         got = volume_assessment.assess(
             s["name"], inside, found.mean[k], labelled, entropy_map, grid, card, s.get("rule")
@@ -120,6 +131,7 @@ def volume_rows(network: str, found: Sampled, card: dict) -> list[VolumeRow]:
                 2 * int((labelled & truth).sum()) / size if drawn and size else float("nan"),
                 got.quality.expected_dice,
                 got.quality.surface_entropy,
+                sums_ml=volume_distribution.of_sums(s["name"], found.mean[k], found.variance[k], case.ml_per_voxel).ml,
             )
         )
     return rows
@@ -173,7 +185,7 @@ def run(
             case = organ_case.load(prepared / "cases" / f"{name}.npz")
             found = sampled(provenance.may_score(networks, scored, name), card, case, samples, device=device)
             labels = found.labels if case.known is None else np.where(case.known, found.labels, 0)
-            mine = contours.organ_rows(case.labels, labels, case.classes, case.present, case.spacing)
+            mine = contours.organ_rows(case.labels, labels, case.classes, case.present, case.spacing, holds=case.holds)
             return {"rows": [asdict(r) for r in volume_rows(title, found, card)], "contours": mine}, {}
 
         plain, _ = store.of(name, found_of, hashes=scored["scored"][name])

@@ -14,6 +14,7 @@ import torch
 
 from rtuncertainty.bundles import bundle
 from rtuncertainty.core import surfaces
+from rtuncertainty.core.ct import WINDOW
 from rtuncertainty.core.events import Progress
 from rtuncertainty.deformation import compose_tensor
 from rtuncertainty.propagation import refine, sampling
@@ -25,7 +26,7 @@ from ..core.files import replace_text
 from ..data import pair_case
 from ..data.pair_case import PairCase
 from ..data.prepare import input_statistics
-from ..methods.elmahdy2021.feed import OUTSIDE, tensors
+from ..methods.elmahdy2021.feed import outside, tensors
 from ..methods.elmahdy2021.task import network_input, one_hot
 from . import contours, elastix
 
@@ -56,13 +57,14 @@ def predict(
     Returns:
         Moments on the pair's grid.
     """
-    device = next(network.parameters()).device
-    batch = {k: v[None].to(device) for k, v in tensors(case).items()}
+    device, window = next(network.parameters()).device, getattr(network, "window", WINDOW)
+    batch = {k: v[None].to(device) for k, v in tensors(case, window).items()}
+    air = outside(window)
     x = network_input(batch, len(case.classes) + 1)[:, : network.in_channels]
     return sampling.run(
         network,
         x,
-        [OUTSIDE["fixed"], OUTSIDE["moving"], 0.0][: network.in_channels],
+        [air["fixed"], air["moving"], 0.0][: network.in_channels],
         samples,
         seed,
         Progress(),
@@ -345,7 +347,7 @@ def _score(scores: Scores, case: PairCase, network, modes, bending: float, pulli
             mean = sampled.probability[k].cpu().numpy()
             sd = (
                 surfaces.threshold_sd(mean, sampled.probability_variance[k].cpu().numpy(), mean > 0.5, case.spacing)
-                if (mean > 0.5).any()
+                if sampled.probability_variance is not None and (mean > 0.5).any()
                 else []
             )
             scores.rows["spreads"].append(
@@ -354,14 +356,17 @@ def _score(scores: Scores, case: PairCase, network, modes, bending: float, pulli
     if sampled.displacement is None:
         return
     rows = scores.add_deformation(case, "network", plain.displacement, seconds)
-    mm2 = sampled.covariance.cpu().numpy() * np.reshape(
-        [case.spacing[a] * case.spacing[b] for a, b in PAIRS], (6, 1, 1, 1)
-    )
-    scores.add_errors(case, ONE_WAY, plain.displacement, mm2)
+    # a network without dropout, as the paper's are, has no spread
+    mm2 = None
+    if sampled.covariance is not None:
+        mm2 = sampled.covariance.cpu().numpy() * np.reshape(
+            [case.spacing[a] * case.spacing[b] for a, b in PAIRS], (6, 1, 1, 1)
+        )
+        scores.add_errors(case, ONE_WAY, plain.displacement, mm2)
     warped, sds = contours.warped_labels(case, plain.displacement), {}
     for r in rows:
         mask = warped == 1 + case.classes.index(r["organ"])
-        sds[r["organ"]] = _mean(surfaces.normal_sd(mm2, mask, case.spacing) if mask.any() else [])
+        sds[r["organ"]] = _mean(surfaces.normal_sd(mm2, mask, case.spacing) if mm2 is not None and mask.any() else [])
         scores.rows["spreads"].append(
             {
                 "pair": case.name,
@@ -389,7 +394,8 @@ def _score(scores: Scores, case: PairCase, network, modes, bending: float, pulli
         rows = scores.add_deformation(case, f"{BOTH_WAYS} + {mode}", better, seconds + _clock() - started)
         if sampled.probability is not None:
             scores.add_agreement(case, f"{BOTH_WAYS} + {mode}", better, labels, rows, sds)
-        scores.add_errors(case, f"{BOTH_WAYS} + {mode}", better, mm2)
+        if mm2 is not None:
+            scores.add_errors(case, f"{BOTH_WAYS} + {mode}", better, mm2)
 
 
 def _symmetry(network, case: PairCase, there: torch.Tensor, both_ways: bool = False) -> dict:

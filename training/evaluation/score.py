@@ -68,8 +68,9 @@ def run_case(evaluated: Evaluated) -> dict:
 
     "tissue called air": the share of the CT's tissue (> -300 HU) of which the synthetic CT says air (<= -400 HU). MAE
     and ME (HU) of the body, of `TISSUES` and of each structure; PSNR (dB), SSIM and MS-SSIM as in `synthrad`; Dice of
-    the body (what is denser than air), of `TISSUES` by HU, and of what exceeds 250 HU; Dice and fuzzy Dice of
-    structures; z-scores, the share of errors beyond 3 SDs, a goodness-of-fit test on thinned voxels
+    the body (what is denser than air, over the whole field of view and not only within the patient), of `TISSUES` by
+    HU, and of what exceeds 250 HU; Dice and fuzzy Dice of structures; z-scores, the share of errors beyond 3 SDs, a
+    goodness-of-fit test on thinned voxels
     (`metrics.goodness_of_fit`); Spearman's correlation of |error| and SD; AUSE; calibration error of intervals; the
     share inside the 90 % interval; mean SDs (HU).
 
@@ -87,9 +88,11 @@ def run_case(evaluated: Evaluated) -> dict:
     if clash:
         raise SystemExit(f"{evaluated.name}: a structure is named '{clash.pop()}' as a tissue class is; rename it.")
     row = {"case": evaluated.name, "voxels": int(region.sum())}
+    structures = {name: region & (case.labels == value) for name, value in evaluated.structures().items()}
+    if evaluated.synct is None:
+        return row | _without_synct(structures) | _overlaps(evaluated, structures)
     truth = tissue_masks(case.ct, region)
     error = evaluated.synct.astype(np.float32) - case.ct
-    structures = {name: region & (case.labels == value) for name, value in evaluated.structures().items()}
     for name, mask in {"body": region, **truth, **structures}.items():
         found = metrics.error_statistics(error[mask]) if mask.any() else {}
         row[f"MAE {name}"], row[f"ME {name}"] = found.get("MAE", math.nan), found.get("ME", math.nan)
@@ -98,13 +101,37 @@ def run_case(evaluated: Evaluated) -> dict:
     row["PSNR (SynthRAD2025)"] = synthrad.psnr(*images, synthrad.RANGE_2025)
     row["MS-SSIM (SynthRAD2025)"] = synthrad.ms_ssim(*images)
     row["tissue called air"] = metrics.called_air(evaluated.synct, case.ct, region)
-    row["Dice body"] = reference_dice(region & (evaluated.synct > metrics.AIR_HU), region & (case.ct > metrics.AIR_HU))
+    row["Dice body"] = body_dice(evaluated)
     for name, mask in tissue_masks(evaluated.synct, region).items():
         row[f"Dice {name}"] = reference_dice(mask, truth[name])
     row["Dice synCT > 250 HU"] = bone_dice(*images)[0]
+    return row | _overlaps(evaluated, structures) | _uncertainty_row(evaluated, error, truth)
+
+
+def body_dice(evaluated: Evaluated) -> float:
+    """Dice of what is denser than air in both images, over all that was measured (Kaushik 2022, Table II). The couch
+    that the CT sees belongs to no patient, and counts in neither.
+    """
+    case = evaluated.case
+    there = case.valid & (case.ct > metrics.AIR_HU)
+    couch = there & ~case.ct_body
+    return reference_dice(case.valid & ~couch & (evaluated.synct > metrics.AIR_HU), there & ~couch)
+
+
+def _without_synct(structures) -> dict:
+    """The numbers of a synthetic CT, NaN: the network gives none."""
+    whole = ["PSNR (SynthRAD2023)", "SSIM (SynthRAD2023)", "PSNR (SynthRAD2025)", "MS-SSIM (SynthRAD2025)"]
+    errors = [f"{what} {name}" for name in ("body", *TISSUES, *structures) for what in ("MAE", "ME")]
+    dice = [f"Dice {name}" for name in ("body", *TISSUES, "synCT > 250 HU")]
+    return dict.fromkeys([*errors, *whole, "tissue called air", *dice, *_uncertainty_names()], math.nan)
+
+
+def _overlaps(evaluated: Evaluated, structures: dict) -> dict:
+    """Dice and fuzzy Dice of each structure."""
+    found = {}
     for name, mask in structures.items():
-        row[f"Dice {name}"], row[f"fuzzy Dice {name}"] = _overlap(evaluated, name, mask)
-    return row | _uncertainty_row(evaluated, error, truth)
+        found[f"Dice {name}"], found[f"fuzzy Dice {name}"] = _overlap(evaluated, name, mask)
+    return found
 
 
 def curves(evaluated: Evaluated) -> dict[str, dict[str, list[float]]]:
@@ -121,6 +148,8 @@ def curves(evaluated: Evaluated) -> dict[str, dict[str, list[float]]]:
         {curve: {axis: list}}, the lists of a curve of one length.
     """
     case, region = evaluated.case, evaluated.case.region
+    if evaluated.synct is None:
+        return {}
     found = {"bone Dice": {"threshold": list(THRESHOLDS), "dice": bone_dice(evaluated.synct, case.ct, region)}}
     if evaluated.sd is None:
         return found
@@ -161,7 +190,7 @@ def _thinned_z(evaluated):
     return z[metrics.thinned(mask, case.spacing, metrics.goodness_of_fit(z, mask, case.spacing).step_mm)].tolist()
 
 
-def _uncertainty_row(evaluated, error, truth):
+def _uncertainty_names() -> list[str]:
     names = ["voxels without sd", "z mean", "z sd", "beyond 3 SD"]
     names += [f"z {what} {tissue}" for tissue in TISSUES for what in ("mean", "sd")]
     names += [
@@ -178,7 +207,11 @@ def _uncertainty_row(evaluated, error, truth):
         "mean intrinsic SD",
         "mean parameter SD",
     ]
-    row = dict.fromkeys(names, math.nan)
+    return names
+
+
+def _uncertainty_row(evaluated, error, truth):
+    row = dict.fromkeys(_uncertainty_names(), math.nan)
     if evaluated.sd is None:
         return row
     region, sd = evaluated.case.region, evaluated.sd

@@ -78,16 +78,14 @@ def _classes_fit(card, case: Case) -> bool:
 
 
 def shown(statistics: Statistics, card, case: Case) -> dict:
-    """What the networks say of a prepared case, by the fields of `Evaluated`: synCT and sds (HU), probabilities
-    [K, z, y, x], labels. Entries are None for what a network does not tell: an sd that is 0 everywhere, no classes."""
+    """What the networks say of a prepared case, by the fields of `Evaluated`: synCT and SDs (HU), probabilities
+    [K, z, y, x], labels. Entries are None for what a network does not give: a synCT, an SD that is 0 everywhere,
+    classes.
+    """
+    if "synct" not in card["outputs"]:
+        nothing = {"synct": None, "sd": None, "intrinsic_sd": None, "parameter_sd": None}
+        return nothing | _classes(statistics, card, case)
     scale, offset = card["outputs"]["synct"]["scale"], card["outputs"]["synct"]["offset"]
-    probability = statistics.probability.numpy().swapaxes(0, 1)
-    if not _classes_fit(card, case):
-        probability = probability[:0]
-    labels = None
-    if len(probability):
-        likeliest = np.where(case.body, probability.argmax(0), 0)
-        labels = tidy_labels(likeliest, card["outputs"]["structures"], np.prod(case.spacing) / 1000)
     q = edge.probability(case.body, case.valid, case.spacing)
     intrinsic, parameter = (v.numpy()[:, 0] * scale**2 for v in (statistics.intrinsic, statistics.parameter))
     reported = intrinsic.any() or parameter.any()
@@ -102,10 +100,22 @@ def shown(statistics: Statistics, card, case: Case) -> dict:
     found = {"sd": total, "intrinsic_sd": intrinsic, "parameter_sd": parameter}
     return {
         "synct": synct,
-        "labels": labels,
-        "probability": probability,
+        **_classes(statistics, card, case),
         **{name: np.sqrt(variance) if variance.any() else None for name, variance in found.items()},
     }
+
+
+def _classes(statistics: Statistics, card: dict, case: Case) -> dict:
+    """`probability` [K, z, y, x] and `labels`; no channel and None where the network's classes are not what the
+    patients were labelled with.
+    """
+    probability, labels = statistics.probability.numpy().swapaxes(0, 1), None
+    if not _classes_fit(card, case):
+        probability = probability[:0]
+    if len(probability):
+        likeliest = np.where(case.body, probability.argmax(0), 0)
+        labels = tidy_labels(likeliest, card["outputs"]["structures"], np.prod(case.spacing) / 1000)
+    return {"probability": probability, "labels": labels}
 
 
 def volume_rows(network: str, statistics: Statistics, found: Evaluated, card: dict, patient: str) -> list[VolumeRow]:
@@ -177,7 +187,8 @@ def every_nth_slice(case: Case, every: int) -> Case:
         With its spacing.
     """
     kept = slice((every - 1) // 2, None, every)
-    arrays = {k: getattr(case, k)[kept] for k in ("mr", "ct", "labels", "body", "valid", "ct_body")}
+    arrays = {k: getattr(case, k) for k in ("mr", "ct", "labels", "body", "valid", "ct_body")}
+    arrays = {k: None if a is None else a[kept] for k, a in arrays.items()}
     return replace(case, **arrays, spacing=(*case.spacing[:2], case.spacing[2] * every))
 
 
@@ -247,70 +258,87 @@ def run(
     if not sides.validation:
         raise SystemExit(f"{where}: no patient was kept for validation; train with more patients or folds.")
     scored = provenance.require_unseen(card, prepared, sides.validation, unseen)
+    synthetic = "synct" in card["outputs"]
+    # patients of a network that only segments may have no CT; where they have one, the tables of all networks are alike
+    everybody = dict.fromkeys(sides.training + sides.validation)
+    everybody = dict.fromkeys(sides.training + sides.validation)
+    with_ct = synthetic or all(load_case(prepared / "cases" / f"{n}.npz").ct is not None for n in everybody)
+    # what is fitted to a single pass would be applied to samples
+    fits = samples > 1 or not card["dropout"]["p"]
     # a baseline has seen as few patients as the network has
-    monotone = [fit_monotone(prepared, s["training"]) for s in sides.splits]
+    monotone = [fit_monotone(prepared, s["training"]) for s in sides.splits] if with_ct else []
     patients = provenance.patients(prepared)
     store_of_cases = kept.Kept(out, {"weights": card["weights"]["sha256"], "samples": samples, "every": every}, until)
-    records, baselines, voxels, rows = {}, {name: {} for name in BASELINES}, [], []
+    records, baselines, voxels, rows = {}, {name: {} for name in BASELINES if with_ct}, [], []
+    reported = ("MAE body", "MAE bone > 200 HU", "Dice synCT > 250 HU", "z sd", "AUSE", "ECE")
     for name in sides.validation:
 
         def found_of(name=name):
             case = every_nth_slice(load_case(prepared / "cases" / f"{name}.npz"), every)
             statistics = sampled(provenance.may_score(networks, scored, name), case, samples, device=device)
-            found, map_of = Evaluated(name, case, **shown(statistics, card, case)), monotone[sides.of[name]]
-            picture(found, map_of, out / f"{name}.png")
-            simple = {
-                MONOTONE: np.where(case.body, map_of(case.mr), predict.AIR),
-                ZERO: np.where(case.body, np.float32(0), np.float32(predict.AIR)),
-            }
+            found, simple, drawn = Evaluated(name, case, **shown(statistics, card, case)), {}, {}
+            if with_ct:
+                map_of = monotone[sides.of[name]]
+                simple = {
+                    MONOTONE: np.where(case.body, map_of(case.mr), predict.AIR),
+                    ZERO: np.where(case.body, np.float32(0), np.float32(predict.AIR)),
+                }
+            if synthetic:
+                picture(found, map_of, out / f"{name}.png")
+            if synthetic and fits:
+                drawn = asdict(
+                    recalibration.Patient.drawn(
+                        found.synct, case.ct, found.intrinsic_sd, found.parameter_sd, certain(case)
+                    )
+                )
             mine = volume_rows(card["name"], statistics, found, card, patients.get(name, name))
-            drawn = recalibration.Patient.drawn(
-                found.synct, case.ct, found.intrinsic_sd, found.parameter_sd, certain(case)
-            )
             return {
                 "record": score.record(found),
                 "baselines": {k: score.record(Evaluated(name, case, synct)) for k, synct in simple.items()},
                 "volumes": [asdict(r) for r in mine],
-            }, asdict(drawn)
+            }, drawn
 
         plain, arrays = store_of_cases.of(name, found_of, hashes=scored["scored"][name])
         records[name] = plain["record"]
-        voxels.append(recalibration.Patient(**arrays))
+        if arrays:
+            voxels.append(recalibration.Patient(**arrays))
         for baseline, record in plain["baselines"].items():
             baselines[baseline][name] = record
         rows += [VolumeRow(**{**r, "ml": tuple(r["ml"]), **provenance.fold_of(scored, name)}) for r in plain["volumes"]]
         row = records[name]["row"]
-        reported = ("MAE body", "MAE bone > 200 HU", "Dice synCT > 250 HU", "z sd", "AUSE", "ECE")
-        print(name, {k: round(row[k], 2) for k in reported}, flush=True)
+        told = reported if synthetic else tuple(c for c in row if "Dice" in c and not math.isnan(row[c]))
+        print(name, {k: round(row[k], 2) for k in told}, flush=True)
     for record in (r for rows in (records, *baselines.values()) for r in rows.values()):
         record["row"].update(dict.fromkeys(RECALIBRATED, math.nan))
     if len(voxels) > 1:
         for record, left_out in zip(records.values(), recalibration.leave_one_out(voxels)):
             record["row"].update(recalibrated_row(left_out))
-    fitted = recalibration.fit(voxels)
+    fitted = recalibration.fit(voxels) if voxels else None
     usual = input_statistics.of_cases(load_case(prepared / "cases" / f"{name}.npz") for name in sides.training)
     # of folds all were trained on by somebody, and nobody is scored by what was trained on him
     others = [] if provenance.joined(card) else sides.training
     store.write(out, card, samples, others, records, baselines)
-    calibrated = _volumes(rows, card, out, scored)
+    calibrated = _volumes(rows, card, out, scored, fits)
     return _write(
         store.gather({card["name"]: out}),
         card,
         round(np.mean([len(s["training"]) for s in sides.splits])),
         samples,
         out,
-        fitted.as_card(),
-        recalibration.mean_sd_range(fitted, voxels),
+        None if fitted is None else fitted.as_card(),
+        None if fitted is None else recalibration.mean_sd_range(fitted, voxels),
         every,
         {"input_statistics": usual} | scored,
         calibrated,
     )
 
 
-def _volumes(rows: list[VolumeRow], card: dict, out: Path, scored: dict) -> volume_card.Calibrated:
-    """volumes.json, and what the rows calibrate; nothing of fewer patients than an interval of 90 % needs."""
+def _volumes(rows: list[VolumeRow], card: dict, out: Path, scored: dict, fits: bool = True) -> volume_card.Calibrated:
+    """volumes.json, and what the rows calibrate; nothing of fewer patients than an interval of 90 % needs, nor of rows
+    that calibrate nothing (`fits`).
+    """
     write_rows(rows, out / "volumes.json", weights_sha256=card["weights"]["sha256"], **scored)
-    if len({r.patient for r in usable(rows)}) < patients_needed(volume_card.LEVEL):
+    if not fits or len({r.patient for r in usable(rows)}) < patients_needed(volume_card.LEVEL):
         return volume_card.Calibrated(None, None, None, {})
     return volume_card.fit(rows)
 
@@ -400,14 +428,16 @@ def _write(
     return replace_text(out / "evaluation.md", "\n\n".join(lines) + "\n")
 
 
-def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], scored: dict | None = None) -> dict:
+def for_card(
+    rows: list[dict], card: dict, fitted: dict | None, sd_range: list[float] | None, scored: dict | None = None
+) -> dict:
     """The figures that `export` writes into the card; those that the network does not have are left out.
 
     Args:
         rows: of `summary_rows`.
         card: of the model.
-        fitted: the recalibration.
-        sd_range: of the mean SD in the body, HU.
+        fitted: the recalibration; None where there is nothing to recalibrate.
+        sd_range: of the mean SD in the body, HU; None likewise.
         scored: of `provenance.require_unseen`.
 
     Returns:
@@ -440,7 +470,7 @@ def for_card(rows: list[dict], card: dict, fitted: dict, sd_range: list[float], 
         "z_sd_before": mean("z sd", 3),
         "within_90_before": mean("within 90 %", 3),
     }
-    if len(rows) < 2:
+    if len(rows) < 2 or fitted is None:
         synct = None
     who = (
         "other digital phantoms"

@@ -36,7 +36,9 @@ class Synthesis(Task):
         """MAE (HU) in the region and in bone, and Dice of the classes, without dropout, over whole slices."""
         found = self.network.interpret(self.run_network(batch))
         inside = batch["weight"] > 0
-        shown = {"mr": (batch["mr"][0], -2, 2.5), "ct": (batch["ct"][0], *SHOWN_HU)}
+        shown = {"mr": (batch["mr"][0], -2, 2.5)}
+        if "ct" in batch:
+            shown["ct"] = batch["ct"][0], *SHOWN_HU
         sums = []
         if found.mean is not None:
             shown["synct"] = found.mean[0] * self.config.hu_scale, *SHOWN_HU

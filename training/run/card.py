@@ -109,6 +109,11 @@ def settings(prepared: Path, name: str | None = None) -> dict:
         | {"description": "as it was drawn in the data that it was trained on"}
         for k, s in enumerate(structures, 1)
     ]
+    for s in drawn:
+        # what holds parts of its own is told by their labels; rules are for pieces of organs
+        parts = [structures.index(n) + 1 for n in _holds(prepared).get(s["name"], ())]
+        if parts:
+            s["holds"] = parts
     card = {
         "format": 1,
         "name": name,
@@ -142,7 +147,17 @@ def _pairs(prepared: Path, known: dict) -> tuple:
 
 
 def _organs(prepared: Path, known: dict) -> tuple:
-    return "segmentation", known["organs"], _ct(known), "Eaton-Rosen 2018"
+    image = _ct(known)
+    if known.get("channels"):
+        image |= {"modality": "MR", "normalisation": preprocess.IN_BODY, "bias_field": "off"}
+        image |= {"channels": known["channels"]}
+    return "segmentation", known["organs"], image, "Eaton-Rosen 2018"
+
+
+def _holds(prepared: Path) -> dict:
+    """{structure: its parts}, where `sequences` prepared some."""
+    file = prepared / "organs.json"
+    return json.loads(file.read_text("utf-8")).get("holds", {}) if file.exists() else {}
 
 
 def _ct(known: dict) -> dict:

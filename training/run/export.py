@@ -12,6 +12,7 @@ import torch
 
 from rtuncertainty import networks
 from rtuncertainty.bundles import bundle
+from rtuncertainty.core.ct import WINDOW
 from rtuncertainty.core.errors import InputError
 
 from .. import methods
@@ -64,18 +65,17 @@ def run(
     weights = out / "weights.pt"
     torch.save({"checkpoints": states}, out / "weights.part")
     os.replace(out / "weights.part", weights)
-    network = networks.build(architecture, **config.arguments)
+    network = networks.build(architecture, **config.built_arguments)
     card["name"] = name or card["name"]
     card["architecture"] = {
         "name": architecture,
-        "arguments": config.arguments,
+        "arguments": config.built_arguments,
         "parameters": sum(p.numel() for p in network.parameters()),
     }
     joint = config.method == "elmahdy2021"
-    if joint:
-        card["outputs"]["deformation"] = {"unit": "mm", "bending": config.bending}
-    elif getattr(network, "dimensions", 2) == 2:  # volumetric networks segment, and nothing else
-        card["outputs"]["synct"] = {"unit": "HU", "scale": config.hu_scale, "offset": 0.0}
+    card["outputs"] |= _outputs(network, config)
+    if joint and config.hu_window != WINDOW:
+        card["input"]["normalisation"] = "HU from {:.0f} to {:.0f}".format(*config.hu_window)
     card["outputs"]["structures"] = _structures(card, config.network, network.classes, card_file)
     where = (
         "whole channels before the heads"
@@ -157,14 +157,26 @@ def _trained_together(given: Path | Sequence[Path]) -> list[Path]:
     return folders
 
 
+def _outputs(network, config: Config) -> dict:
+    """The card's outputs besides structures: a deformation, or a synthetic CT, where the network gives one."""
+    if config.method == "elmahdy2021":
+        deforms = network.registration_heads is not None
+        return {"deformation": {"unit": "mm", "bending": config.bending} if deforms else {"given": False}}
+    # volumetric networks segment, and nothing else
+    if getattr(network, "dimensions", 2) == 2 and "mean" in getattr(network, "outputs", ("mean",)):
+        return {"synct": {"unit": "HU", "scale": config.hu_scale, "offset": 0.0}}
+    return {}
+
+
 def _as_shipped(config: Config, states: list[dict]) -> tuple[str, list[dict]]:
     """(network, states) of what predicts: the methods that learn from few labels train more than the V-Net that they
-    ship.
+    ship. MT-CTL's ships with the decoders of its maps.
     """
     if config.method != "hasan2021":
         return config.network, states
-    kept = networks.build("vnet", **config.arguments).state_dict()
-    return "vnet", [{k: s[k] for k in kept} for s in states]
+    architecture = "mt_ctl" if config.network == "mt_ctl" else "vnet"
+    kept = networks.build(architecture, **config.built_arguments).state_dict()
+    return architecture, [{k: s[k] for k in kept} for s in states]
 
 
 def _identity_of(folders: Sequence[Path], splits: list[dict]) -> str:

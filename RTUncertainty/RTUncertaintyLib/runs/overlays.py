@@ -53,6 +53,8 @@ OVERLAYS = {
         Overlay("parameter", "parameter_sd", "Parameter SD", "HU", "standard_deviation", "%.0f"),
         Overlay("entropy", "entropy", "Entropy", "nats", "information", "%.2f"),
         Overlay("mutual_information", "mutual_information", "Mutual information", "nats", "information", "%.2f"),
+        Overlay("decoder_entropy", "decoder_entropy", "Decoder's entropy", "nats", "information", "%.2f"),
+        Overlay("distance", "distance", "Distance map", "", "signed", "%.2f", signed=True, note="negative inside"),
         Overlay("error", "error", "Error", "HU", "signed", "%.0f", signed=True),
         Overlay("zscore", "zscore", "z-score", "", "signed", "%.1f", signed=True),
         Overlay("displacement_sd", "displacement_sd", "Displacement SD", "mm", "standard_deviation", "%.1f"),
@@ -86,7 +88,7 @@ def display_range(overlay: Overlay, values: np.ndarray, classes: int) -> tuple[f
     if overlay.key == "jacobian":
         high = min(_round_up(float(np.percentile(values, 99.0))) if values.size else 1.0, 1.0)
         return max(high, 0.2), 0.1
-    if overlay.key in ("entropy", "segmented_entropy"):
+    if overlay.key in ("entropy", "segmented_entropy", "decoder_entropy"):
         return _round_up(math.log(max(classes, 2))), 0.1
     high = _round_up(float(np.percentile(values, 99.0))) if values.size else 1.0
     if overlay.key == "mutual_information":

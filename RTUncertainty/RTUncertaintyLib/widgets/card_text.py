@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
+from rtuncertainty.bundles import bundle
+
 from .text import _
 
 
@@ -58,6 +60,8 @@ def _outputs(card) -> str:
     names = [s["name"] for s in card["outputs"].get("structures", [])]
     if "deformation" in card["outputs"]:
         moved = _("deformation, by which every planning structure moves")
+        if not bundle.deforms(card):
+            return _("contours of {names} on the daily scan; it deforms nothing").format(names=", ".join(names))
         return (
             _("{moved}; contours of its own for {names}").format(moved=moved, names=", ".join(names))
             if names
@@ -133,7 +137,7 @@ def calibration_words(card: dict) -> str:
                 )
         else:
             parts.append(_("synthetic CT not calibrated"))
-    if "deformation" in card["outputs"]:
+    if "deformation" in card["outputs"] and bundle.deforms(card):
         spread = calibration.get("spread") or {}
         if isinstance(spread.get("left_out_within_90"), (int, float)):
             parts.append(

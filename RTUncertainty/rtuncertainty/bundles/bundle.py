@@ -10,7 +10,9 @@ import json
 import os
 from pathlib import Path
 
+from ..core.ct import window_of
 from ..core.errors import InputError
+from ..core.structures import unions as union_of
 from . import card as card_check
 
 FORMAT = 1
@@ -167,6 +169,16 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def uncalibrated(card: dict) -> dict:
+    """The card without its calibration: of a result that was made in another way than it was fitted on."""
+    return card | {"calibration": dict.fromkeys(card["calibration"])}
+
+
+def deforms(card: dict) -> bool:
+    """Whether a model of two scans gives a deformation; one that only segments the daily scan (Seg) does not."""
+    return bool(((card.get("outputs") or {}).get("deformation") or {}).get("given", True))
+
+
 def load(folder, device="cpu"):
     """The networks of a bundle; weights are checked against the card's SHA-256.
 
@@ -222,6 +234,8 @@ def load(folder, device="cpu"):
             raise InputError(
                 f"{path} does not fit the architecture of its card: {str(error).splitlines()[1].strip()}"
             ) from error
+        network.window = window_of(card["input"].get("normalisation"))
+        network.unions = union_of(card["outputs"]["structures"])
         volumetric = any(p.dim() == 5 for p in network.parameters())
         built.append(
             network.eval().to(device, memory_format=torch.preserve_format if volumetric else torch.channels_last)

@@ -41,6 +41,10 @@ def fault(card: dict) -> str | None:
         for key, (test, wanted) in _STRUCTURE.items():
             if not isinstance(structure, dict) or not test(structure.get(key)):
                 return f"{key} of structure {number} must be {wanted}"
+    for number, structure in enumerate(structures):
+        held = structure.get("holds", [])
+        if not isinstance(held, list) or not set(held) <= {s["label"] for s in structures[number + 1 :]}:
+            return f"holds of structure {number + 1} must be a list of labels of structures behind it"
     for key in ("name", "label"):
         if len({s[key] for s in structures}) < len(structures):
             return f"two structures have the same {key}"
@@ -108,6 +112,11 @@ _ENTRIES = {
         "three positive numbers or nulls",
         False,
     ),
+    "input.channels": (
+        lambda v: isinstance(v, list) and len(v) > 0 and all(map(_text, v)) and len(set(v)) == len(v),
+        "a list of different names",
+        True,
+    ),
     "input.minimum_size": (lambda v: _numbers(v, 3, _positive), "three positive numbers", True),
     "input.spacing_range_mm": (_range, "two times three numbers", True),
     "input.field_of_view_mm": (_range, "two times three numbers", True),
@@ -139,11 +148,11 @@ _KNOWN = {
     "architecture": ("name", "arguments", "parameters"),
     "input": (
         "modality", "sequence", "region", "spacing_mm", "spacing_range_mm", "minimum_size", "field_of_view_mm",
-        "normalisation", "bias_field", "statistics",
+        "normalisation", "bias_field", "statistics", "channels",
     ),
     "outputs": ("synct", "structures", "deformation"),
     "dropout": ("p", "where"),
     "weights": ("file", "sha256", "bytes"),
-    "structure": ("name", "label", "color", "code", "rule", "description", "path", "segment"),
+    "structure": ("name", "label", "color", "code", "rule", "description", "path", "segment", "holds"),
     "rule": ("largest", "fill_holes", "smallest_ml"),
 }  # fmt: skip

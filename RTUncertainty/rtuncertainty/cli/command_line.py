@@ -36,7 +36,13 @@ def parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("predict", help="MR to synthetic CT, structures and uncertainty")
     p.add_argument("--model", required=True, help="name of a shipped model or folder of a bundle")
-    p.add_argument("--input", required=True, help="MR: NIfTI, NRRD, MHA or a folder with one DICOM series")
+    p.add_argument(
+        "--input",
+        required=True,
+        action="append",
+        metavar="[NAME=]FILE",
+        help="MR: NIfTI, NRRD, MHA or a folder with one DICOM series; given again for a model that sees several",
+    )
     p.add_argument("--reference", help="CT in the same frame, to compare with")
     _job(p)
     p.add_argument(
@@ -129,7 +135,7 @@ def _job(p):
 
 
 def _common(p):
-    p.add_argument("--samples", type=int, default=20, help="dropout samples (default 20)")
+    p.add_argument("--samples", type=int, default=20, help="dropout samples (default 20; 1: one pass without dropout)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
     p.add_argument("--scene", action="store_true", help="also write scene.mrb for 3D Slicer (needs slicer-core)")
@@ -160,7 +166,7 @@ def main(arguments=None) -> int:
     )
     try:
         args = parser().parse_args(arguments)
-        empty = [name for name, value in vars(args).items() if value == ""]
+        empty = [name for name, value in vars(args).items() if "" in (value if isinstance(value, list) else [value])]
         if empty:
             raise InputError(
                 f"--{empty[0].replace('_', '-')} is empty; a name that your shell does not know becomes this."
@@ -278,7 +284,7 @@ def _predict(args) -> int:
         _show(args.progress), _cancel_on_signal(), tuple(n for n in ("scene", "report") if getattr(args, n))
     )
     folder = job.predict_to_folder(
-        args.input,
+        args.input[0] if len(args.input) == 1 else args.input,
         args.model,
         args.output,
         progress=progress,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
@@ -16,16 +18,23 @@ WINDOW = (-500.0, 1000.0)
 UNIT = 500.0
 
 
-def normalised(hu: np.ndarray) -> np.ndarray:
+def normalised(hu: np.ndarray, window=WINDOW) -> np.ndarray:
     """HU in the scale of the networks: from -500 to 1000 as -1 to 2.
 
     Args:
         hu: any shape.
+        window: (lowest, highest), HU; another one keeps the unit.
 
     Returns:
         float32, the same shape.
     """
-    return (np.clip(hu, *WINDOW) / UNIT).astype(np.float32)
+    return (np.clip(hu, *window) / UNIT).astype(np.float32)
+
+
+def window_of(normalisation) -> tuple[float, float]:
+    """The window of a card's `input.normalisation`, "HU from LOW to HIGH"; else the usual one."""
+    found = re.fullmatch(r"HU from (-?\d+) to (-?\d+)", str(normalisation))
+    return (float(found[1]), float(found[2])) if found else WINDOW
 
 
 def body_mask(ct: sitk.Image, name: str = "the CT") -> sitk.Image:

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from . import image_io
+from . import geometry, image_io
 from .errors import InputError
-from .segmentation_file import HEADER, segment_header
+from .segmentation_file import HEADER, segment_header, with_segments
+from .structures import mask_of
 
 # of the structures of one segmentation: labels of 8 bits
 MOST = 255
@@ -250,3 +251,23 @@ def as_segmentation(structures: list[Structure]) -> sitk.Image:
     for key, value in header.items():
         image.SetMetaData(key, value)
     return image
+
+
+def of_labels(labels: sitk.Image, structures: list[dict]) -> sitk.Image:
+    """A model's labels as a segmentation. Structures that hold one another lie in layers of their own; others exclude
+    each other.
+
+    Args:
+        labels: uint8.
+        structures: of a card.
+
+    Returns:
+        With the header of a .seg.nrrd.
+    """
+    if not any(s.get("holds") for s in structures):
+        return with_segments(labels, structures)
+    array = sitk.GetArrayViewFromImage(labels)
+    masks = [geometry.like(mask_of(array, s), labels, np.uint8) for s in structures]
+    return as_segmentation(
+        [Structure(s["name"], mask, tuple(s["color"]), s.get("code")) for s, mask in zip(structures, masks)]
+    )

@@ -38,8 +38,40 @@ def tidy(labelled: np.ndarray, rule: dict, ml_per_voxel: float) -> np.ndarray:
     return labelled
 
 
+def mask_of(labels: np.ndarray, structure: dict) -> np.ndarray:
+    """The voxels of a structure in labels that exclude each other: its own and those of the parts that it `holds`.
+
+    Args:
+        labels: [z, y, x].
+        structure: of a card.
+
+    Returns:
+        bool [z, y, x].
+    """
+    return np.isin(labels, [structure["label"], *structure.get("holds", ())])
+
+
+def unions(structures: list[dict]) -> np.ndarray | None:
+    """What makes probabilities of structures of those of classes, both with the background first.
+
+    Args:
+        structures: of a card.
+
+    Returns:
+        [K, K]; None where no structure holds another, and both are the same.
+    """
+    if not any(s.get("holds") for s in structures):
+        return None
+    labels = [0, *(s["label"] for s in structures)]
+    found = np.eye(len(labels), dtype=np.float32)
+    for k, s in enumerate(structures, 1):
+        found[k, [labels.index(part) for part in s.get("holds", ())]] = 1
+    return found
+
+
 def tidy_labels(labels: np.ndarray, structures: list[dict], ml_per_voxel: float) -> np.ndarray:
-    """A label image with every structure's rule applied; holes are filled from background only.
+    """A label image with every structure's rule applied; holes are filled from background only. A structure that holds
+    others is tidied with them.
 
     Args:
         labels: [z, y, x].
@@ -50,6 +82,10 @@ def tidy_labels(labels: np.ndarray, structures: list[dict], ml_per_voxel: float)
         The shape and type of `labels`.
     """
     out = np.zeros_like(labels)
+    if any(s.get("holds") for s in structures):
+        for s in structures:
+            out[tidy(mask_of(labels, s), s.get("rule") or {}, ml_per_voxel)] = s["label"]
+        return out
     for s in structures:
         kept = tidy(labels == s["label"], s.get("rule") or {}, ml_per_voxel)
         # what a rule fills must not cover another structure's own voxels

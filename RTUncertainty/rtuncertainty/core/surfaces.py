@@ -17,10 +17,14 @@ class SurfaceDistance(NamedTuple):
     Attributes:
         mean: over the surface voxels of both.
         hausdorff95: 95th percentile, the larger of the two directions.
+        mean_of_means: of the two directions' means (Elmahdy 2021, Eq. 10).
+        hausdorff: the largest one (Eq. 11).
     """
 
     mean: float
     hausdorff95: float
+    mean_of_means: float
+    hausdorff: float
 
 
 def surface(mask: np.ndarray) -> np.ndarray:
@@ -51,8 +55,8 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def surface_distance(a: np.ndarray, b: np.ndarray, spacing) -> SurfaceDistance:
-    """Distances between the surface voxels of two masks (Elmahdy 2021, Eqs. 10 and 11; the mean is over both surfaces
-    together, and 95 % stands for the maximum).
+    """Distances between the surface voxels of two masks (Elmahdy 2021, Eqs. 10 and 11, and beside them the mean over
+    both surfaces together and the 95th percentile).
 
     Args:
         a: bool [z, y, x].
@@ -70,7 +74,7 @@ def surface_distance(a: np.ndarray, b: np.ndarray, spacing) -> SurfaceDistance:
             f"two structures of {a.shape} and {b.shape} voxels cannot be compared; resample one of them first."
         )
     if not a.any() or not b.any():
-        return SurfaceDistance(float("nan"), float("nan"))
+        return SurfaceDistance(*[float("nan")] * 4)
     box = bounding_box(a | b, 1)
     # at the border of the box a structure may be cut by the image's edge: there it has a surface
     own, other = surface(a[box]), surface(b[box])
@@ -78,7 +82,12 @@ def surface_distance(a: np.ndarray, b: np.ndarray, spacing) -> SurfaceDistance:
     there = ndimage.distance_transform_edt(~other, sampling)[own]
     back = ndimage.distance_transform_edt(~own, sampling)[other]
     mean = (there.sum() + back.sum()) / (there.size + back.size)
-    return SurfaceDistance(float(mean), float(max(np.percentile(there, 95), np.percentile(back, 95))))
+    return SurfaceDistance(
+        float(mean),
+        float(max(np.percentile(there, 95), np.percentile(back, 95))),
+        float((there.mean() + back.mean()) / 2),
+        float(max(there.max(), back.max())),
+    )
 
 
 def normal_sd(covariance: np.ndarray, mask: np.ndarray, spacing) -> np.ndarray:

@@ -66,17 +66,20 @@ def bending_energy(displacement: torch.Tensor) -> torch.Tensor:
     return energy.sum(1).mean()
 
 
-def soft_dice(found: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+def soft_dice(found: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor, printed: bool = False) -> torch.Tensor:
     """2·Σpt / (Σp² + Σt²) of each class (Elmahdy 2021, Eq. 1 has plain sums below).
 
     Args:
         found: probabilities [n, K, z, y, x].
         truth: of the same shape, 0 to 1.
         valid: 1 for voxels that count, else 0, [n, 1, z, y, x].
+        printed: with the plain sums of Eq. 1 below, 2·Σpt / (Σp + Σt).
 
     Returns:
         [n, K], 0 to 1.
     """
     axes = (2, 3, 4)
     p, t = found * valid, truth * valid
+    if printed:
+        return 2 * (p * t).sum(axes) / (p + t).sum(axes).clamp_min(1e-6)
     return 2 * (p * t).sum(axes) / ((p * p).sum(axes) + (t * t).sum(axes)).clamp_min(1e-6)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
+
+import SimpleITK as sitk
 
 from ..bundles import bundle
 from ..core import image_io
 from ..core.events import Progress
+from ..prediction import channels
 from ..prediction.as_result import as_result
 from ..prediction.predict import predict
 from ..results.result import require_space
@@ -19,7 +23,7 @@ def predict_to_folder(
     """Runs `predict` and writes its result folder, which appears whole or not at all.
 
     Args:
-        image: path of a file or DICOM folder.
+        image: path of a file or DICOM folder; of a model that sees several images what `channels.in_order` takes.
         model: name or folder of a bundle.
         output: the result folder.
         progress: takes the stages; its token cancels.
@@ -53,5 +57,10 @@ def predict_to_folder(
         progress.stage("write", 0.0, "Writing the results")
         result = as_result(prediction)
         del prediction
-        finish(staging, result, image, progress, scene, report)
+        first = channels.in_order(image, card)[0]
+        with tempfile.TemporaryDirectory() as folder:
+            if isinstance(first, sitk.Image):  # a part of an image of four dimensions
+                sitk.WriteImage(first, f"{folder}/{channels.of_card(card)[0] or 'image'}.nrrd")
+                first = f"{folder}/{channels.of_card(card)[0] or 'image'}.nrrd"
+            finish(staging, result, first, progress, scene, report)
     return output

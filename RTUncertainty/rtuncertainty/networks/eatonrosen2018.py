@@ -146,7 +146,7 @@ class HighRes3D(nn.Module):
         """
         return HighRes3DOutput(self.head(drop(features, self.dropout)))
 
-    def draw(self, features, generator: torch.Generator) -> torch.Tensor:
+    def draw(self, features, generator: torch.Generator | None = None) -> torch.Tensor:
         """Class probabilities of one sample: its masks, and then its noise.
 
         Noise is drawn in the logits, so the moments of these samples are those of the probabilities, of the noise and
@@ -154,11 +154,13 @@ class HighRes3D(nn.Module):
 
         Args:
             features: what `features` gave.
-            generator: on their device.
+            generator: on their device; None: neither masks nor noise.
 
         Returns:
             [n, K, z, y, x].
         """
+        if generator is None:
+            return self.finish(features, lambda x, p: x).logits.softmax(1)
         out = self.finish(features, partial(dropped, generator=generator))
         logits = out.logits
         if out.sd is not None:

@@ -2,7 +2,8 @@
 1).
 
 Input [n, c, z, y, x]: channel 0 is the daily CT (fixed image), 1 the planning CT (moving image, on the same grid), 2
-the planning labels. A network takes the first `in_channels` of what it is given, so that one batch serves all of them.
+the planning labels. A network takes the first `in_channels` of what it is given, or what `inputs` names (Table 1), so
+that one batch serves all of them.
 Every edge of the input is a multiple of 4 and at least 44 voxels.
 
 Convolutions are valid, so the outputs are smaller than the input: for an edge of n voxels n − 40, n/2 − 18 and n/4 − 7
@@ -24,6 +25,13 @@ from .joint_blocks import DROPOUT_KINDS, CrossStitch, HeadDropout, Heads, Unit, 
 # of each level, high to low: voxels of the input lost at every face, and input voxels from one output voxel to the next
 LEVELS = ((20, 1), (18, 2), (14, 4))
 SMALLEST = 44
+# what a network may see (Table 1), as channels of the input; I_f, I_m, S_m are daily CT, planning CT and its labels
+INPUTS = {
+    "daily": (0,),
+    "daily+planning": (0, 1),
+    "daily+labels": (0, 2),
+    "daily+planning+labels": (0, 1, 2),
+}
 
 
 class JointOutput(NamedTuple):
@@ -193,14 +201,18 @@ class JointNetwork(nn.Module):
     margin = 20
     border = 24
 
-    def __init__(self, in_channels, classes, widths, dropout, dropout_kind, segments=True, registers=True):
+    def __init__(self, in_channels, classes, widths, dropout, dropout_kind, inputs="", segments=True, registers=True):
         super().__init__()
+        if inputs and inputs not in INPUTS:
+            raise ValueError(f"inputs '{inputs}' are not one of {', '.join(INPUTS)}")
+        self.channels = list(INPUTS[inputs] if inputs else range(in_channels))
         if not 0 <= dropout < 1 or dropout_kind not in DROPOUT_KINDS:
             raise ValueError(
                 f"a dropout of {dropout} of kind '{dropout_kind}' does not exist: give 0 to 1 and one of "
                 f"{', '.join(DROPOUT_KINDS)}"
             )
-        self.in_channels, self.classes, self.dropout = in_channels, classes, dropout
+        # of what it is given, the part up to the last channel that it sees
+        self.in_channels, self.classes, self.dropout = max(self.channels) + 1, classes, dropout
         self.segmentation_heads = Heads(widths, classes, dropout, dropout_kind) if segments else None
         self.registration_heads = Heads(widths, 3, dropout, dropout_kind) if registers else None
 
@@ -233,7 +245,7 @@ class JointNetwork(nn.Module):
         check_size(x.shape[2:])
         if x.shape[1] < self.in_channels:
             raise ValueError(f"an input of {x.shape[1]} channels is too few: this network takes {self.in_channels}.")
-        return self.paths(x[:, : self.in_channels])
+        return self.paths(x[:, self.channels])
 
     def paths(self, x) -> Features:
         """The features of both paths, of an input that fits; each network has its own."""
@@ -278,9 +290,9 @@ class BaseNetwork(JointNetwork):
         **which: as of `JointNetwork`.
     """
 
-    def __init__(self, in_channels, classes, widths, dropout, dropout_kind, **which):
-        super().__init__(in_channels, classes, widths, dropout, dropout_kind, **which)
-        self.encoder, self.decoder = Encoder(in_channels, widths), Decoder(widths)
+    def __init__(self, in_channels, classes, widths, dropout, dropout_kind, inputs, **which):
+        super().__init__(in_channels, classes, widths, dropout, dropout_kind, inputs, **which)
+        self.encoder, self.decoder = Encoder(len(self.channels), widths), Decoder(widths)
 
     def paths(self, x) -> Features:
         """The shared features, for each path that it has."""
@@ -296,8 +308,8 @@ class Seg(BaseNetwork):
     Arguments as of `JointNetwork`.
     """
 
-    def __init__(self, in_channels=1, classes=5, widths=(23, 45, 91), dropout=0.0, dropout_kind="channel"):
-        super().__init__(in_channels, classes, widths, dropout, dropout_kind, registers=False)
+    def __init__(self, in_channels=1, classes=5, widths=(23, 45, 91), dropout=0.0, dropout_kind="channel", inputs=""):
+        super().__init__(in_channels, classes, widths, dropout, dropout_kind, inputs, registers=False)
 
 
 class Reg(BaseNetwork):
@@ -308,8 +320,8 @@ class Reg(BaseNetwork):
     `classes` only keeps their number beside it for that loss. Arguments as of `JointNetwork`.
     """
 
-    def __init__(self, in_channels=2, classes=5, widths=(23, 45, 91), dropout=0.0, dropout_kind="channel"):
-        super().__init__(in_channels, classes, widths, dropout, dropout_kind, segments=False)
+    def __init__(self, in_channels=2, classes=5, widths=(23, 45, 91), dropout=0.0, dropout_kind="channel", inputs=""):
+        super().__init__(in_channels, classes, widths, dropout, dropout_kind, inputs, segments=False)
 
 
 class Dense(BaseNetwork):
@@ -318,8 +330,8 @@ class Dense(BaseNetwork):
     Arguments as of `JointNetwork`.
     """
 
-    def __init__(self, in_channels=3, classes=5, widths=(23, 45, 91), dropout=0.0, dropout_kind="channel"):
-        super().__init__(in_channels, classes, widths, dropout, dropout_kind)
+    def __init__(self, in_channels=3, classes=5, widths=(23, 45, 91), dropout=0.0, dropout_kind="channel", inputs=""):
+        super().__init__(in_channels, classes, widths, dropout, dropout_kind, inputs)
 
 
 class Sedd(JointNetwork):
@@ -328,9 +340,9 @@ class Sedd(JointNetwork):
     Arguments as of `JointNetwork`.
     """
 
-    def __init__(self, in_channels=3, classes=5, widths=(16, 32, 64), dropout=0.0, dropout_kind="channel"):
-        super().__init__(in_channels, classes, widths, dropout, dropout_kind)
-        self.encoder = Encoder(in_channels, widths)
+    def __init__(self, in_channels=3, classes=5, widths=(16, 32, 64), dropout=0.0, dropout_kind="channel", inputs=""):
+        super().__init__(in_channels, classes, widths, dropout, dropout_kind, inputs)
+        self.encoder = Encoder(len(self.channels), widths)
         self.decoders = nn.ModuleList(Decoder(widths) for _ in range(2))
 
     def paths(self, x) -> Features:
@@ -348,10 +360,10 @@ class CrossStitchNetwork(JointNetwork):
     same, since both are linear and act on each channel alone, at an eighth of the cost. Arguments as of `JointNetwork`.
     """
 
-    def __init__(self, in_channels=3, classes=5, widths=(16, 32, 64), dropout=0.0, dropout_kind="channel"):
-        super().__init__(in_channels, classes, widths, dropout, dropout_kind)
+    def __init__(self, in_channels=3, classes=5, widths=(16, 32, 64), dropout=0.0, dropout_kind="channel", inputs=""):
+        super().__init__(in_channels, classes, widths, dropout, dropout_kind, inputs)
         first, second, third = widths
-        self.encoders = nn.ModuleList(Encoder(channels, widths) for channels in (1, in_channels))
+        self.encoders = nn.ModuleList(Encoder(channels, widths) for channels in (1, len(self.channels)))
         self.decoders = nn.ModuleList(Decoder(widths) for _ in range(2))
         self.stitches = nn.ModuleList(CrossStitch(channels) for channels in (first, second, third, second))
 

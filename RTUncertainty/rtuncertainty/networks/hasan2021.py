@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .vnet import Decoder, VNet, VNetOutput
+from .uncertainty import entropy
+from .vnet import Decoder, VNet, VNetOutput, drop_channels
 
 # what decoders there are beside that of the segmentation
 DECODERS = ("distance", "uncertainty", "auxiliary")
@@ -41,8 +42,9 @@ class MTCTL(VNet):
 
     "distance": the signed distance map, behind tanh. "uncertainty": class logits, sampled with dropout for the map that
     guides the training. "auxiliary": class logits; the paper draws four decoders and names three, so what the fourth
-    does is this project's reading (see `training.methods.hasan2021.mt_ctl`). Only the V-Net is used to predict:
-    `features`, `draw` and the weights of that part are a `vnet`'s. 15,664,759 parameters with all of them.
+    does is this project's reading (see `training.methods.hasan2021.mt_ctl`). The contour is the V-Net's: `features`,
+    `draw` and the weights of that part are a `vnet`'s. `further` is what the paper's network gives beside its mask.
+    15,664,759 parameters with all of them.
 
     Args:
         in_channels: as of `VNet`.
@@ -89,6 +91,29 @@ class MTCTL(VNet):
         if "distance" in found:
             found["distance"] = found["distance"].tanh()
         return VNetOutput(self.head(self.decoder(features, self.drop)), **found)
+
+    @property
+    def gives(self) -> list[str]:
+        """The channels of `further`, as far as the network has their decoders."""
+        decoders = {"distance": "distance", "decoder_entropy": "uncertainty"}
+        return [name for name, decoder in decoders.items() if decoder in self.branches]
+
+    def further(self, features, generator: torch.Generator | None, samples: int) -> torch.Tensor:
+        """[n, m, z, y, x], the channels `gives`: the signed distance map without dropout, and the uncertainty decoder's
+        map, the mean entropy (nats) of so many dropout samples of it (Sec. 2, U(x)); of one pass without a generator.
+        """
+        found = []
+        if "distance" in self.branches:
+            found.append(self.branches["distance"](features, lambda x: x).tanh())
+        if "uncertainty" in self.branches:
+            drawn = samples if generator is not None and self.dropout else 1
+
+            def drop(x):
+                return x if generator is None else drop_channels(x, self.dropout, generator)
+
+            maps = [entropy(self.branches["uncertainty"](features, drop).softmax(1)) for _ in range(drawn)]
+            found.append(sum(maps) / drawn)
+        return torch.cat(found, 1)
 
     def sample(self, features) -> torch.Tensor:
         """Class probabilities of one pass of the uncertainty decoder, with dropout in training mode.

@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core import image_io
-from ..core.segmentation_file import with_segments
+from ..core.structure_set import of_labels
 from ..results import tables
 from ..results.result import FORMAT, SDS, Result, now, versions
 from ..uncertainty.hu_calibration import interval_factors
@@ -28,16 +28,17 @@ def as_result(p: Prediction) -> Result:
     structures = p.card["outputs"]["structures"]
     keys = ("synct", *SDS, "entropy", "mutual_information", "body", "reference", "error", "zscore")
     unknown = set() if structures else {"entropy", "mutual_information"}
-    if not p.card["dropout"]["p"] and p.card.get("checkpoints", 1) == 1:
+    if (not p.card["dropout"]["p"] or p.options["samples"] == 1) and p.card.get("checkpoints", 1) == 1:
         unknown.add("mutual_information")
     unknown |= {key for key in SDS if p.synct is not None and not np.any(sitk.GetArrayViewFromImage(getattr(p, key)))}
     content = {key: getattr(p, key) for key in keys if key not in unknown}
+    content |= p.further
     content["probabilities"] = p.probabilities
     if p.samples is not None:
         content["samples"] = p.samples
         content |= {key: getattr(p, key) for key in ("intrinsic_variance", "parameter_variance")}
     if structures:
-        content["structures"] = with_segments(p.structures, structures)
+        content["structures"] = of_labels(p.structures, structures)
     content |= {"volumes": tables.of_volumes(p.volumes), "flags": tables.of_flags(p.flags)}
     if p.assessed:
         content |= tables.of_assessed(p.assessed, p.card) | {"inside": {a.name: a.inside for a in p.assessed}}

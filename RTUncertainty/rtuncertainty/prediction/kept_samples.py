@@ -25,8 +25,8 @@ import SimpleITK as sitk
 from scipy import special
 
 from ..core import geometry
-from ..core.segmentation_file import with_segments
-from ..core.structures import tidy_labels
+from ..core.structure_set import of_labels
+from ..core.structures import tidy_labels, unions
 from ..uncertainty import edge
 from ..uncertainty.fields import smooth_field
 
@@ -81,7 +81,7 @@ class KeptSamples:
                 found["sample_synct"] = geometry.like(synct, self.grid, np.int16)
             if self.structures and len(drawn) > 1:
                 labels = geometry.like(self._labels(drawn[1:]), self.grid, np.uint8)
-                found["sample_structures"] = with_segments(labels, self.structures)
+                found["sample_structures"] = of_labels(labels, self.structures)
             yield found
 
     def _synct(self, h: Hounsfield, drawn: np.ndarray, number: int) -> np.ndarray:
@@ -98,13 +98,16 @@ class KeptSamples:
         return np.rint(values.clip(*RANGE))
 
     def _labels(self, probabilities: np.ndarray) -> np.ndarray:
-        labels, likeliest = np.zeros(self.inside.shape, np.uint8), None
+        labels, likeliest, nested = np.zeros(self.inside.shape, np.uint8), None, unions(self.structures)
+        if nested is not None:
+            probabilities = np.tensordot(nested, probabilities, 1)
         for k, channel in enumerate(probabilities):
             p = self.on_input(channel)
             if likeliest is None:
                 likeliest = p
             else:
-                labels[p > likeliest] = self.structures[k - 1]["label"]
+                # parts come behind what holds them, and lie in it
+                labels[p > (likeliest if nested is None else 0.5)] = self.structures[k - 1]["label"]
                 likeliest = np.maximum(likeliest, p)
         labels[~self.inside] = 0
         return tidy_labels(labels, self.structures, float(np.prod(self.grid.GetSpacing())) / 1000)

@@ -17,10 +17,10 @@ from ..core.errors import InputError
 from ..core.events import CancelToken, Progress
 from ..core.geometry import bounding_box
 from ..core.options import require_sampling
-from ..core.structures import tidy_labels
+from ..core.structures import mask_of, tidy_labels, unions
 from ..uncertainty import edge, flags, hu_calibration, volume_assessment, volume_calibration, volumes
 from ..uncertainty.cross_conformal import Told
-from . import kept_samples, preprocess
+from . import channels, kept_samples, preprocess
 
 LEVEL = 0.9
 AIR = -1000.0
@@ -48,6 +48,8 @@ class Prediction:
         input_name: of the image.
         device_used: of torch.
         bias_field_corrected: whether N4's field was applied.
+        further: what the network gives besides: MT-CTL its distance map (−1 to 1, negative inside), its decoder's
+            entropy (nats).
         measured: bool [z, y, x], the input's field of view; None: all of it.
         reference: the CT that was given, on the grid of the input.
         error: synthetic CT − CT, HU.
@@ -74,6 +76,7 @@ class Prediction:
     input_name: str
     device_used: str
     bias_field_corrected: bool
+    further: dict[str, sitk.Image] = field(default_factory=dict)
     measured: np.ndarray | None = None
     reference: sitk.Image | None = None
     error: sitk.Image | None = None
@@ -107,9 +110,11 @@ def predict(
     Eaton-Rosen 2018). Writes nothing.
 
     Args:
-        image: MR or CT in HU: `SimpleITK.Image` (3-D, any orientation) or a path to a file or DICOM folder.
+        image: MR or CT in HU: `SimpleITK.Image` (3-D, any orientation) or a path to a file or DICOM folder; of a model
+            that sees several, all of them, see `channels.in_order`.
         bundle: name or folder.
-        samples: T ≥ 2, rounded up to pairs where they are antithetic.
+        samples: T ≥ 2, rounded up to pairs where they are antithetic; 1: a single pass without dropout, which tells no
+            parameter uncertainty and has no calibration.
         seed: of the dropout masks.
         device: auto, cpu, cuda, cuda:n.
         bias_field: auto, on, off (N4).
@@ -134,27 +139,16 @@ def predict(
     if bias_field not in preprocess.BIAS_FIELD:
         raise InputError(f"bias field '{bias_field}' is not one of {', '.join(preprocess.BIAS_FIELD)}.")
     require_sampling(samples, seed)
-    if keep_samples < 0:
-        raise InputError(f"{keep_samples} samples cannot be kept; give 1 or more, or 0 for none.")
+    _require_kept(keep_samples, samples)
     card = bundles.read_card(bundles.find(bundle))
+    _require_outputs(card, reference)
     of_ct = card["input"].get("modality") == "CT"
-    mr, name = _image(image, "the image", padded=not of_ct, tell=progress.note)
-    if not of_ct and not image_io.looks_like_ct(mr):  # a CT given by mistake keeps its air, by which it is recognised
-        mr = preprocess.without_padding(
-            mr, lambda value: progress.note(f"{name}: its background of {value:.0f} was taken for padding, as 0.")
-        )
-    if "deformation" in card["outputs"]:
-        raise InputError(
-            f"model '{card['name']}' is for {card['task']}; choose one that makes a synthetic CT or structures, or use "
-            "'propagate'."
-        )
-    if reference is not None and "synct" not in card["outputs"]:
-        raise InputError(
-            f"model '{card['name']}' makes no synthetic CT, so there is nothing to compare a reference with; leave it "
-            "out."
-        )
+    (mr, name), *others = _images(image, card, of_ct, progress)
     scan = compatibility.Scan.of(mr)
     compatibility.require(card, scan, name)
+    channels.require_one_grid([(mr, name), *others])
+    for other, title in others:
+        compatibility.require(card, compatibility.Scan.of(other), title)
     if before is not None:
         before(mr)
     raised = [flags.Flag("input", "warning", "unlike the training data", w) for w in compatibility.warnings(card, scan)]
@@ -170,6 +164,11 @@ def predict(
 
     where = inference.choose_device(device)
     card, networks = bundles.load(card["folder"], where)
+    if samples == 1 and card["dropout"]["p"]:
+        card = bundles.uncalibrated(card)
+        progress.note(
+            "A single pass without dropout: no parameter uncertainty, and no calibration, as that is of samples."
+        )
 
     progress.stage("preprocess", 0.0, "Finding the body, correcting the bias field")
     ready = preprocess.for_card(
@@ -189,7 +188,10 @@ def predict(
     progress.stage("network", 0.0, "Sampling")
     box = bounding_box(sitk.GetArrayViewFromImage(ready.body) > 0)
     volume = sitk.GetArrayViewFromImage(ready.image)
-    cropped = np.ascontiguousarray(volume[box])
+    if others:
+        more = [preprocess.for_card(i, card, bias_field, n).image for i, n in others]
+        volume = np.stack([volume, *map(sitk.GetArrayViewFromImage, more)])
+    cropped = np.ascontiguousarray(volume[(..., *box)])
     asked = (card["calibration"].get("volumes") or {}).get("method") == volume_calibration.CV_PLUS
     drawn, share = None, samples / (samples + keep_samples)
     progress.part = (0.0, share)
@@ -200,7 +202,7 @@ def predict(
         from ..sampling import whole
 
         progress.part = (share, 1.0)
-        drawn = kept_samples.on_disk((keep_samples, 1 + statistics.probability.shape[1], *cropped.shape), scratch)
+        drawn = kept_samples.on_disk((keep_samples, 1 + statistics.probability.shape[1], *cropped.shape[-3:]), scratch)
         whole.draw([n.to(used) for n in networks], cropped, drawn, seed, used, tile, progress)
     progress.part = (0.0, 1.0)
 
@@ -229,13 +231,16 @@ def predict(
         device_used=str(used),
         notes=progress.notes,
         bias_field_corrected=ready.bias_field_corrected,
+        further=result["further"],
         measured=result.get("measured"),
         samples=result.get("samples"),
         intrinsic_variance=result["intrinsic_variance"],
         parameter_variance=result["parameter_variance"],
         seconds=progress.seconds,
         options={
-            "samples": sum(folds.shares(networks, samples))
+            "samples": samples
+            if samples == 1
+            else sum(folds.shares(networks, samples))
             if len(networks) > 1
             else samples + samples % 2
             if "synct" in card["outputs"]
@@ -253,6 +258,43 @@ def predict(
     return prediction
 
 
+def _require_kept(keep_samples: int, samples: int) -> None:
+    if keep_samples < 0:
+        raise InputError(f"{keep_samples} samples cannot be kept; give 1 or more, or 0 for none.")
+    if keep_samples and samples == 1:
+        raise InputError("A single pass without dropout draws no samples to keep; give 2 or more, or keep none.")
+
+
+def _require_outputs(card: dict, reference) -> None:
+    if "deformation" in card["outputs"]:
+        raise InputError(
+            f"model '{card['name']}' is for {card['task']}; choose one that makes a synthetic CT or structures, or use "
+            "'propagate'."
+        )
+    if reference is not None and "synct" not in card["outputs"]:
+        raise InputError(
+            f"model '{card['name']}' makes no synthetic CT, so there is nothing to compare a reference with; leave it "
+            "out."
+        )
+
+
+def _images(given, card: dict, of_ct: bool, progress: Progress) -> list[tuple[sitk.Image, str]]:
+    """(image, name) of all that the model sees, in the order of its card and on one grid."""
+    found = []
+    for item, channel in zip(channels.in_order(given, card), channels.of_card(card)):
+        image, name = _image(item, f"the image {channel}".strip(), not of_ct, progress.note)
+        # a CT given by mistake keeps its air, by which it is recognised
+        if not of_ct and not image_io.looks_like_ct(image):
+            image = preprocess.without_padding(
+                image,
+                lambda value, name=name: progress.note(
+                    f"{name}: its background of {value:.0f} was taken for padding, as 0."
+                ),
+            )
+        found.append((image, name))
+    return found
+
+
 def _image(given, fallback: str, padded: bool = False, tell=None) -> tuple[sitk.Image, str]:
     if isinstance(given, sitk.Image):
         return image_io.check(given, fallback, padded), fallback
@@ -268,17 +310,24 @@ def _told(box, ready, card, statistics) -> list[Told]:
     body = sitk.GetArrayViewFromImage(ready.body)[box] > 0
     mean, variance = (v.numpy().swapaxes(0, 1) for v in (statistics.probability, statistics.probability_variance))
     structures, ml = card["outputs"]["structures"], float(np.prod(ready.image.GetSpacing())) / 1000
-    best = np.array([0, *(s["label"] for s in structures)], np.uint8)[np.where(body, mean.argmax(0), 0)]
+    best = np.array([0, *(s["label"] for s in structures)], np.uint8)[mean.argmax(0)]
+    nested, classes = unions(structures), mean
+    if nested is not None:
+        # parts come behind what holds them, and lie in it
+        best = np.zeros_like(best)
+        for p, s in zip(mean[1:], structures):
+            best[p > 0.5] = s["label"]
+        classes = np.tensordot(np.linalg.inv(nested), mean, 1).clip(0)
     labels, total_entropy = (
-        tidy_labels(best, structures, ml),
-        entropy(torch.from_numpy(mean.copy())[None])[0, 0].numpy(),
+        tidy_labels(np.where(body, best, 0), structures, ml),
+        entropy(torch.from_numpy(classes.copy())[None])[0, 0].numpy(),
     )
     found, spacing = [], ready.image.GetSpacing()
     for k, s in enumerate(structures[: len(mean) - 1], 1):
         p = mean[k].clip(0, 1) * body
         inside = volumes.probability_of_being_inside(p, variance[k].clip(0) * body)
         found.append(
-            volume_assessment.told(s["name"], inside, p, labels == s["label"], total_entropy, spacing, s.get("rule"))
+            volume_assessment.told(s["name"], inside, p, mask_of(labels, s), total_entropy, spacing, s.get("rule"))
         )
     return found
 
@@ -287,6 +336,10 @@ def _assemble(statistics, box, ready, mr, card, progress, drawn=None, seed=0) ->
     """Statistics in the box of the network's grid → images on the input's grid, in HU and nats; `drawn`: samples to
     keep.
     """
+    import torch
+
+    from ..networks.uncertainty import entropy
+
     grid = ready.image
     body = geometry.resample(ready.body, mr, "nearest")
     inside = sitk.GetArrayFromImage(body) > 0
@@ -320,22 +373,32 @@ def _assemble(statistics, box, ready, mr, card, progress, drawn=None, seed=0) ->
         }
     progress.stage("assemble", 0.5, "Assembling the structures")
     best, likeliest, total_entropy = np.zeros(inside.shape, np.uint8), None, np.zeros(inside.shape, np.float32)
-    out["probabilities"] = {}
+    out["probabilities"], nested = {}, unions(card["outputs"]["structures"])
     names = [None] + [s["name"] for s in card["outputs"]["structures"]]
     # a network without classes has no background either
     for k, name in enumerate(names[: statistics.probability.shape[1]]):
         p = on_input(statistics.probability[:, k]).clip(0, 1)
-        total_entropy -= p * np.log(np.maximum(p, 1e-12))
+        if nested is None:
+            total_entropy -= p * np.log(np.maximum(p, 1e-12))
         if likeliest is None:
             likeliest = p
         else:
-            best[p > likeliest] = card["outputs"]["structures"][k - 1]["label"]
+            # parts come behind what holds them, and lie in it
+            best[p > (likeliest if nested is None else 0.5)] = card["outputs"]["structures"][k - 1]["label"]
             np.maximum(likeliest, p, out=likeliest)
             out["probabilities"][name] = image(p)
+    if nested is not None:
+        back = torch.from_numpy(np.linalg.inv(nested)).to(statistics.probability)
+        classes = torch.einsum("ij,zjyx->ziyx", back, statistics.probability).clamp_min(0)
+        total_entropy = on_input(entropy(classes)[:, 0])
     best[~inside] = 0
     out["structures"] = geometry.like(tidy_labels(best, card["outputs"]["structures"], ml), mr, np.uint8)
     out["entropy"] = image(total_entropy)
     out["mutual_information"] = image((total_entropy - on_input(statistics.expected_entropy[:, 0])).clip(0))
+    # far from every structure a distance is 1
+    out["further"] = {
+        name: image(on_input(found[:, 0]), float(name == "distance")) for name, found in statistics.further.items()
+    }
     if drawn is not None:
         out["samples"] = kept_samples.KeptSamples(
             drawn, on_input, mr, inside, card["outputs"]["structures"], seed, out.get("hounsfield")
@@ -354,7 +417,7 @@ def _assemble(statistics, box, ready, mr, card, progress, drawn=None, seed=0) ->
                 s["name"],
                 volumes.probability_of_being_inside(p, sd**2),
                 p,
-                labels == s["label"],
+                mask_of(labels, s),
                 total_entropy,
                 mr,
                 card,
@@ -382,6 +445,8 @@ def _synthetic_ct(statistics, card, on_input, mr, inside, q, keep: bool = False)
             factor = np.sqrt(recalibration.apply(synct, np.zeros_like(synct), factor)[1])
         sd = np.sqrt(intrinsic.clip(0))
         parts["hounsfield"] = kept_samples.Hounsfield(synct, factor, sd, q, scale, offset, AIR)
+    # the edge alone would leave a predictive SD of 0 within: a network that tells none tells none there either
+    q = q if intrinsic.any() or parameter.any() else 0 * q
     synct, intrinsic, parameter, predictive = edge.applied(q, inside, synct, intrinsic, parameter, AIR)
     sds = {"intrinsic_sd": intrinsic, "parameter_sd": parameter, "predictive_sd": predictive}
     return parts | {
@@ -399,12 +464,12 @@ def _tables(result, labels, field_of_view, card, raised):
     if "synct" in card["outputs"]:
         sd = sitk.GetArrayViewFromImage(result["predictive_sd"])
         raised += flags.of_synct(sd, result["certain"], card) + flags.of_edge(result["doubtful_ml"])
-    found, label_of = [], {s["name"]: s["label"] for s in card["outputs"]["structures"]}
+    found, entry_of = [], {s["name"]: s for s in card["outputs"]["structures"]}
     for assessed in result["assessed"]:
         found.append(volume_assessment.volume(assessed, card, LEVEL))
         raised += flags.of_structure(
             found[-1],
-            labels == label_of[assessed.name],
+            mask_of(labels, entry_of[assessed.name]),
             field_of_view,
             assessed.quality,
             card,

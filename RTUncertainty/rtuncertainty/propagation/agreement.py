@@ -97,7 +97,8 @@ def judge(
         first: propagated, bool [z, y, x].
         second: segmented, bool [z, y, x], or None.
         spacing: (x, y, z), mm.
-        sd: the sampled SD (mm) of the propagated surface, NaN without samples.
+        sd: the sampled SD (mm) of the propagated surface, NaN without samples; with one contour alone nothing then
+            speaks for it, and it is amber.
         otherwise: as of `worst_slice`.
         limits: as `LIMITS`, which are the default.
 
@@ -125,6 +126,8 @@ def judge(
         ]
         if messages and LIGHTS.index(level) > LIGHTS.index(light):
             light, reasons = level, messages
+    if second is None and math.isnan(sd) and light == "green":
+        light, reasons = "amber", ["there is one contour and nothing was sampled, so nothing speaks for it"]
     if not reasons:
         reasons = [
             "the two contours agree"

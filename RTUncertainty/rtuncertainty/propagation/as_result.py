@@ -7,6 +7,7 @@ import os
 
 import SimpleITK as sitk
 
+from ..bundles import bundle as bundles
 from ..bundles.card import REGISTRATION
 from ..core import image_io
 from ..core.structure_set import Structure, as_segmentation
@@ -23,12 +24,14 @@ def as_result(found: Propagation) -> Result:
         found: what `propagate` found.
 
     Returns:
-        Images, tables and summary in memory; `Result.write` makes a folder of them.
+        Images, tables and summary in memory; `Result.write` makes a folder of them. Without a transform and its
+        Jacobian where the model deforms nothing.
     """
+    deforms = bundles.deforms(found.card)
     content = {
-        "transform": found.field,
+        "transform": found.field if deforms else None,
         "warped_planning": found.warped_planning,
-        "jacobian": found.jacobian,
+        "jacobian": found.jacobian if deforms else None,
         "displacement_sd": found.displacement_sd,
         "segmented_entropy": found.entropy,
     }
@@ -81,15 +84,17 @@ def as_result(found: Propagation) -> Result:
                 | ({"organ": c.organ} if c.organ not in ("", c.name) else {})
                 for k, c in enumerate(found.contours, 1)
             ],
-            "similarity": found.similarity,
-            "folding": found.folding,
+            "similarity": {k: v for k, v in found.similarity.items() if deforms or k != "after"},
+            "folding": found.folding if deforms else None,
             "rigid": _rigid(found.rigid),
             "jacobian": {
                 "mean": statistics.mean,
                 "sd": statistics.sd,
                 "min": statistics.minimum,
                 "max": statistics.maximum,
-            },
+            }
+            if deforms
+            else None,
             "seconds": found.seconds,
             "versions": versions(),
         }

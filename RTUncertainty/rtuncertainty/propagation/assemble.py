@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .. import deformation
+from ..bundles import bundle as bundles
 from ..core import geometry, structures, surfaces
 from ..core.ct import normalised
 from ..deformation.field import axes
@@ -177,7 +178,7 @@ def contours(
     Returns:
         (list of `Contour` on the grid of the daily CT, list of `flags.Flag`).
     """
-    sampled = found.sampled
+    sampled, deforms = found.sampled, bundles.deforms(card)
     segmented = _segmented(sampled, pair, organs, daily) if sampled.probability is not None else None
     transform = sitk.DisplacementFieldTransform(sitk.Image(field))
     mm2 = None if sampled.covariance is None else _millimetres(sampled.covariance.cpu().numpy(), pair.grid.GetSpacing())
@@ -194,8 +195,15 @@ def contours(
         )
         sd, direct_sd, point, about = _spreads(found, pair, name, organ, organs, mm2, card)
         otherwise = None if point is None else round(daily.TransformPhysicalPointToContinuousIndex(point)[2])
-        agreement = judge(kept, direct, daily.GetSpacing(), sd, otherwise, limits_of(card, organ or ""))
-        if failures:
+        # a contour that was only aligned rigidly is no second opinion of one that was segmented
+        own = not deforms and direct is not None
+        both, told = ((direct, None), direct_sd) if own else ((kept, direct), sd)
+        agreement = judge(*both, daily.GetSpacing(), told, otherwise, limits_of(card, organ or ""))
+        if own and not direct.any():
+            agreement.reason = "the direct segmentation found nothing"
+        elif own and agreement.light == "green":
+            agreement.reason = "the sampled surfaces agree; the model deforms nothing to compare with"
+        if failures and not own:
             agreement = replace(agreement, light="red", reason="; ".join(failures))
         planning_ml = float(sitk.GetArrayViewFromImage(s.mask).astype(bool).sum()) * plan_ml
         # the card's limits and calibration go by the model's name, everything that is shown by the clinic's
@@ -213,9 +221,8 @@ def contours(
         for found_by in filter(None, assessed.values()):
             found_by.distribution = replace(found_by.distribution, structure=name, organ=title)
             found_by.quality = replace(found_by.quality, structure=name)
-        default = (
-            "segmented" if direct is not None and direct.any() and entry.get("path") == "segmented" else "propagated"
-        )
+        better = entry.get("path") == "segmented" or not deforms
+        default = "segmented" if direct is not None and direct.any() and better else "propagated"
         contour = Contour(
             name,
             title if organ is not None else "",
@@ -236,7 +243,7 @@ def contours(
             assessed[default],
         )
         out.append(contour)
-        raised += _flags(contour, card) + _broken(name, s.mask, kept)
+        raised += _flags(contour, card) + (_broken(name, s.mask, kept) if deforms else [])
     renamed = [f"{c.name} as {c.organ}" for c in out if c.organ and c.organ != c.name]
     if renamed:
         progress.note(f"The model knows {', '.join(renamed)}.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..core.ct import AIR_HU, normalised
+from ..core.ct import AIR_HU, WINDOW, normalised
 from ..deformation import warp_tensor
 from ..deformation.objective import correlation
 from . import refine as refining
@@ -74,8 +74,10 @@ def run(
         return _registered(pair, samples, seed, device, mode, progress, both_ways)
     masks_of = {organ: pair.labels[name] for name, organ in known.items()}
     channel = (label_array(masks_of, organs, pair.daily.shape) / max(1, len(organs))).astype(np.float32)
-    air = float(normalised(np.array(AIR_HU, np.float32)))
-    volume = torch.from_numpy(np.stack([normalised(pair.daily), normalised(pair.planning), channel]))[None].to(device)
+    window = getattr(network, "window", WINDOW)
+    air = float(normalised(np.array(AIR_HU, np.float32), window))
+    scans = [normalised(hu, window) for hu in (pair.daily, pair.planning)]
+    volume = torch.from_numpy(np.stack([*scans, channel]))[None].to(device)
     found = sampling.run(
         network,
         volume[:, : network.in_channels],

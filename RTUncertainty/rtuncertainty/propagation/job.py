@@ -50,7 +50,7 @@ def propagate(
         daily: CT in HU, as `planning`.
         bundle: name or folder; None: registration alone, of any region, where the two may also be MRs of one kind (see
             `registration`).
-        samples: T ≥ 2.
+        samples: T ≥ 2; 1: a single pass without dropout, which has no uncertainty.
         seed: of the dropout masks.
         device: auto, cpu, cuda, cuda:n.
         rigid: on, or off for scans that are aligned.
@@ -107,6 +107,17 @@ def propagate(
 
     where = inference.choose_device(device)
     networks = bundles.load(card["folder"], where)[1]
+    if samples == 1 and alone:
+        progress.note("The registration was not repeated: no uncertainty.")
+    elif samples == 1 and card["dropout"]["p"]:
+        card = bundles.uncalibrated(card)
+        progress.note("A single pass without dropout: no uncertainty, and no calibration, as that is of samples.")
+    deforms = bundles.deforms(card)
+    if not deforms:
+        progress.note(
+            "This model segments the daily CT and deforms nothing: its own contours are the default, the planning CT "
+            "and the structures that it does not know are aligned rigidly only."
+        )
 
     progress.stage("align", 0.0, "Aligning the scans rigidly" if rigid == "on" else "Bringing the scans onto one grid")
     organs = {s["name"]: s for s in card["outputs"]["structures"]}
@@ -137,10 +148,10 @@ def propagate(
             pair,
             known,
             organs,
-            samples,
+            samples if samples > 1 else 0,
             seed,
             place,
-            refine,
+            refine if deforms else "off",
             progress,
             float(card["outputs"]["deformation"].get("bending", 0.5)),
             symmetric == "on",
@@ -158,7 +169,7 @@ def propagate(
     result = Propagation(
         **images,
         contours=contours,
-        flags=raised + evidence.flags(card) + more,
+        flags=raised + (evidence.flags(card) if deforms else []) + more,
         checks=evidence.values,
         rigid=pair.rigid,
         card=card,
@@ -168,7 +179,7 @@ def propagate(
             "seed": seed,
             "device": device,
             "rigid": rigid,
-            "refine": refine,
+            "refine": refine if deforms else "off",
             "symmetric": symmetric,
         },
         names={
@@ -179,8 +190,18 @@ def propagate(
         notes=progress.notes,
         seconds=progress.seconds,
     )
+    result.flags += _flags(result)
+    progress.stage("assemble", 1.0, "Assembled")
+    return result
+
+
+def _flags(result: Propagation) -> list[flags.Flag]:
+    """Of a deformation as a whole, where the model gives one."""
+    found: list[flags.Flag] = []
+    if not bundles.deforms(result.card):
+        return found
     if result.folding > 0.005:
-        result.flags.append(
+        found.append(
             flags.Flag(
                 "deformation",
                 "serious",
@@ -189,7 +210,7 @@ def propagate(
             )
         )
     if result.similarity["after"] < result.similarity["rigid"]:
-        result.flags.append(
+        found.append(
             flags.Flag(
                 "deformation",
                 "warning",
@@ -199,8 +220,24 @@ def propagate(
                 "CT.",
             )
         )
-    progress.stage("assemble", 1.0, "Assembled")
-    return result
+    return found
+
+
+def _card_of_run(card: dict, samples: int, progress: Progress) -> dict:
+    """The card, without its calibration where that is of samples and none are taken; notes say what the run lacks."""
+    if not bundles.deforms(card):
+        progress.note(
+            "This model segments the daily CT and deforms nothing: its own contours are the default, the planning CT "
+            "and the structures that it does not know are aligned rigidly only."
+        )
+    if samples > 1:
+        return card
+    if card["architecture"]["name"] == REGISTRATION:
+        progress.note("The registration was not repeated: no uncertainty.")
+    elif card["dropout"]["p"]:
+        progress.note("A single pass without dropout: no uncertainty, and no calibration, as that is of samples.")
+        return bundles.uncalibrated(card)
+    return card
 
 
 def _require_options(rigid: str, refine: str, symmetric: str) -> None:

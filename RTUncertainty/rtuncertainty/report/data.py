@@ -146,12 +146,12 @@ def load(folder, input_image=None, planning_structures=None) -> ReportData:
     if source.job == "propagate":
         data.structures = _propagated(source, grid, inside, planning_structures)
     else:
-        labels = axial_array(source.image("structures")) if source.has("structures") else None
+        drawn = source.structures() if source.has("structures") else {}
         data.structures = [
             Structure(
                 s["name"],
                 color_of(s),
-                {} if labels is None else {"structure": Part.of(labels == s["label"])},
+                {"structure": Part.of(axial_array(drawn[s["name"]].mask) > 0)} if s["name"] in drawn else {},
                 "structure",
                 inside.get(s["name"]),
                 s.get("description") or "",

@@ -122,14 +122,16 @@ def panels(data: ReportData) -> tuple[list[Panel], list[Panel]]:
     if data.job == "propagate":
         soft, paths = Scale("grey", *SOFT_TISSUE, "HU"), {p for s in data.structures for p in s.contours}
         first = [Panel("input", "Daily CT", soft, ("planning", "propagated", "accepted"))] if has("input") else []
-        warped = Panel("warped_planning", "Planning CT, deformed", soft, ("propagated",))
+        # without a Jacobian the model deforms nothing
+        moved = "deformed" if has("jacobian") else "aligned rigidly"
+        warped = Panel("warped_planning", f"Planning CT, {moved}", soft, ("propagated",))
         both = (
             [Panel(anatomy(data)[0], "Propagated and segmented", soft, ("propagated", "segmented"))]
             if "segmented" in paths
             else []
         )
         first += [*(both or [warped]), *(map_panel(data, k, ("propagated",)) for k in ("displacement_sd",) if has(k))]
-        more = [warped] * bool(both) + [map_panel(data, "jacobian", ("propagated",))] * has("jacobian")
+        more = [warped] * bool(both) + ([map_panel(data, "jacobian", ("propagated",))] if has("jacobian") else [])
         return first, more + [map_panel(data, "segmented_entropy", ("segmented",))] * (
             has("segmented_entropy") and bool(both)
         )

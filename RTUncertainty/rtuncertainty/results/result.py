@@ -32,6 +32,8 @@ IMAGES = {
     "predictive_sd": "synct_predictive_sd",
     "entropy": "structures_entropy",
     "mutual_information": "structures_mutual_information",
+    "distance": "structures_distance",
+    "decoder_entropy": "structures_decoder_entropy",
     "body": "body",
     "reference": "reference_ct",
     "error": "error",
@@ -61,6 +63,7 @@ SDS = {
     "predictive_sd": "Predictive uncertainty (SD)",
 }
 """Maps that a synthetic CT may lack: a model without dropout, or without a variance of its own, gives none."""
+DEFORMATION_SD = "Uncertainty of the deformation (SD)"
 
 
 @dataclass
@@ -202,12 +205,13 @@ class Result:
         return [*map(str, self.summary.get("notes") or []), *self.missing_sds()]
 
     def missing_sds(self) -> list[str]:
-        """A sentence for each SD that a synthetic CT comes without. That is no SD of 0: nothing is known of it."""
-        return (
-            [f"{title}: this model gives none." for key, title in SDS.items() if not self.has(key)]
-            if self.has("synct")
-            else []
-        )
+        """A sentence for each SD that a synthetic CT or a deformation lacks. That is no SD of 0: it is not known."""
+        if self.has("synct"):
+            missing = [title for key, title in SDS.items() if not self.has(key)]
+        else:
+            missing = [DEFORMATION_SD] * (self.has("transform") and not self.has("displacement_sd"))
+        single = (self.summary.get("options") or {}).get("samples") == 1
+        return [f"{title}: {'a single pass' if single else 'this model'} gives none." for title in missing]
 
     @property
     def report(self) -> Path | None:

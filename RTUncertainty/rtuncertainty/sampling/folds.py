@@ -45,8 +45,10 @@ def trunk_in_bfloat16(network) -> Iterator[None]:
 
 def shares(networks, samples: int) -> list[int]:
     """How many of `samples` each network draws, as evenly as whole pairs allow for those that draw antithetic pairs;
-    two at the least, or nothing would be known of its spread.
+    two at the least, or nothing would be known of its spread. `samples` 1: one pass without dropout of each.
     """
+    if samples == 1:
+        return [1] * len(networks)
     paired = getattr(networks[0], "dimensions", 2) == 2
     units = -(-samples // 2) if paired else samples
     each = [units // len(networks) + (k < units % len(networks)) for k in range(len(networks))]
@@ -63,11 +65,14 @@ class Pooled:
 
     def __init__(self) -> None:
         self.found: dict[str, Moments] = {}
+        self.further: dict[str, Moments] = {}
 
     def add(self, found: Statistics, samples: int) -> None:
         """Take in the statistics of one checkpoint, of so many samples."""
         for name in ("mean", "intrinsic", "probability", "expected_entropy"):
             self._put(name, getattr(found, name))
+        for name, image in found.further.items():
+            self.further.setdefault(name, Moments()).add(image)
         for name in ("parameter", "probability_variance"):
             within = getattr(found, name)
             # what the noise of the samples adds to the variance between is taken off here; where that is more than
@@ -94,6 +99,7 @@ class Pooled:
             mean("probability"),
             variance("probability_variance", "probability"),
             mean("expected_entropy"),
+            {name: moments.mean for name, moments in self.further.items()},
         )
 
 

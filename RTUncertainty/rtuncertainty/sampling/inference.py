@@ -63,8 +63,8 @@ def run(networks, volume: np.ndarray, samples: int, seed: int, device: torch.dev
 
     Args:
         networks: one or several checkpoints, in evaluation mode on `device`.
-        volume: [z, y, x], in the networks' normalisation.
-        samples: T ≥ 2.
+        volume: [z, y, x], in the networks' normalisation; cubes also of several images, [c, z, y, x].
+        samples: T ≥ 2; 1: a single pass without dropout.
         seed: of the dropout masks.
         device: to begin on.
         progress: takes stages and notes; its token cancels.

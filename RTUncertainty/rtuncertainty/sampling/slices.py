@@ -8,7 +8,7 @@ fixed; a mask m multiplies them by 2(1 − m) or 2m. As the first convolution of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ class Statistics:
         parameter: variance of the sampled means, c = 1.
         probability, probability_variance: of each class, c = K.
         expected_entropy: mean of the samples' entropies, nats, c = 1.
+        further: by name what a network gives beside, see `sampling.volumes`.
     """
 
     mean: Any
@@ -39,6 +40,7 @@ class Statistics:
     probability: torch.Tensor
     probability_variance: torch.Tensor
     expected_entropy: torch.Tensor
+    further: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def stacked(self) -> torch.Tensor:
         """All in one tensor [n, 4 + 2K, y, x]: mean, intrinsic, parameter, expected entropy, probability and its
@@ -122,7 +124,8 @@ def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -
         networks: the checkpoints, in evaluation mode. Samples are dealt to them as evenly as whole pairs allow. One
             without dropout is one sample, and several of them an ensemble.
         x: [n, 1, y, x], z-scores.
-        samples: T ≥ 2, rounded up to whole pairs of each checkpoint.
+        samples: T ≥ 2, rounded up to whole pairs of each checkpoint; 1: every checkpoint without dropout (the one pass
+            of Kaushik 2022).
         seed: of the masks.
         on_sample: `on_sample(done, total)` is called after every pair.
 
@@ -130,21 +133,21 @@ def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -
         Tensors [n, c, y, x] on the device of `x`.
 
     Raises:
-        ValueError: fewer than two samples, or a dropout behind a trunk other than 0.5, for which no complement exists.
+        ValueError: no sample, or a dropout behind a trunk other than 0.5, for which no complement exists.
     """
     networks = list(networks)
-    if samples < 2:
-        raise ValueError("at least two samples are needed to tell a spread")
-    if any(hasattr(n, "trunk") and n.dropout not in (0.0, 0.5) for n in networks):
+    if samples < 1:
+        raise ValueError("at least one sample is needed")
+    if samples > 1 and any(hasattr(n, "trunk") and n.dropout not in (0.0, 0.5) for n in networks):
         raise ValueError("antithetic masks need a dropout of 0.5")
-    pairs = -(-samples // 2)
+    pairs = len(networks) if samples == 1 else -(-samples // 2)
     shares = [pairs // len(networks) + (i < pairs % len(networks)) for i in range(len(networks))]
     collected = _Collected()
     done = 0
     for number, (network, share) in enumerate(zip(networks, shares)):
         if share == 0:
             continue
-        for drawn in _draw(network, x, share, seed + 7919 * number):
+        for drawn in _draw(network, x, 0 if samples == 1 else share, seed + 7919 * number):
             collected.add(drawn)
             done += 1
             if on_sample is not None:
@@ -153,8 +156,10 @@ def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -
 
 
 def _draw(network, x, pairs: int, seed: int):
-    """Yields the samples of one network, as antithetic pairs or as lists of independent ones."""
-    if network.dropout == 0.0:
+    """Yields the samples of one network, as antithetic pairs or as lists of independent ones; of no pairs, the one pass
+    without dropout.
+    """
+    if network.dropout == 0.0 or not pairs:
         yield False, [network.interpret(network(x))]
     elif hasattr(network, "trunk"):
         features = network.trunk(x)

@@ -51,18 +51,23 @@ def slice_blocks(volume: np.ndarray, tile: int, margin: int, border: int, pixels
 
 
 def cube_blocks(volume: np.ndarray, tile: int, margin: int, multiple: int, overlap: int) -> Iterator[Block]:
-    """Cubes of a volume [z, y, x], with air behind them up to a `multiple` of voxels."""
-    size = [min(tile, n) for n in volume.shape]
-    corners = list(itertools.product(*[tile_starts(n, tile, overlap) for n in volume.shape]))
-    air = float(volume.min())
+    """Cubes [c, z, y, x] of a volume [z, y, x], or [c, z, y, x] of several images, with air behind them up to a
+    `multiple` of voxels: the least value of each image.
+    """
+    seen = volume if volume.ndim == 4 else volume[None]
+    shape = seen.shape[1:]
+    size = [min(tile, n) for n in shape]
+    corners = list(itertools.product(*[tile_starts(n, tile, overlap) for n in shape]))
+    air = [float(image.min()) for image in seen]
     for number, corner in enumerate(corners):
-        cuts = [window(start, edge, length, margin, 0) for start, edge, length in zip(corner, size, volume.shape)]
-        block = volume[tuple(cut for cut, _ in cuts)]
+        cuts = [window(start, edge, length, margin, 0) for start, edge, length in zip(corner, size, shape)]
+        block = seen[(slice(None), *[cut for cut, _ in cuts])]
+        missing = [(0, -n % multiple) for n in block.shape[1:]]
         weight = np.ones(size, np.float32)
-        for axis, (start, edge, length) in enumerate(zip(corner, size, volume.shape)):
+        for axis, (start, edge, length) in enumerate(zip(corner, size, shape)):
             weight *= ramp(length, start, edge, overlap).reshape([-1 if a == axis else 1 for a in range(3)])
         yield Block(
-            np.pad(block, [(0, -n % multiple) for n in block.shape], constant_values=air),
+            np.stack([np.pad(part, missing, constant_values=value) for part, value in zip(block, air)]),
             tuple(cut.start for cut, _ in cuts),
             tuple(own for _, own in cuts),
             tuple(slice(start, start + edge) for start, edge in zip(corner, size)),

@@ -4,7 +4,8 @@ moments.
 Such a network has `dimensions` = 3; `classes`, with background; `dropout`, 0 where there is nothing to sample;
 `margin`, voxels of context that an output sees on each side; `multiple`, of which an input's edges must be;
 `features(x)`, all up to the first dropout; `draw(features, generator)`, the class probabilities [n, K, z, y, x] of one
-sample.
+sample, without a generator those of no dropout and no noise. One that gives more has `gives`, the names of it, and
+`further(features, generator, samples)`, a channel for each [n, m, z, y, x].
 """
 
 from __future__ import annotations
@@ -27,40 +28,46 @@ def sample(networks, x: torch.Tensor, samples: int, seed: int, on_sample=None) -
     Args:
         networks: the checkpoints, in evaluation mode. Samples are dealt to them evenly; one without dropout gives one.
         x: [n, c, z, y, x].
-        samples: T ≥ 2.
+        samples: T ≥ 2; 1: a single pass of each checkpoint, without dropout and noise.
         seed: of the masks.
         on_sample: `on_sample(done, total)` is called after each.
 
     Returns:
-        [n, 1 + 2K, z, y, x]: expected entropy (nats), mean and variance of the class probabilities. Without a second
-        sample the variance is 0.
+        [n, 1 + 2K + m, z, y, x]: expected entropy (nats), mean and variance of the class probabilities, and the mean of
+        what networks give besides. Without a second sample the variance is 0.
 
     Raises:
-        ValueError: fewer than two samples.
+        ValueError: no sample.
     """
-    if samples < 2:
-        raise ValueError("at least two samples are needed to tell a spread")
-    networks = list(networks)
+    if samples < 1:
+        raise ValueError("at least one sample is needed")
+    networks, single = list(networks), samples == 1
+    samples = len(networks) if single else samples
     shares = [samples // len(networks) + (i < samples % len(networks)) for i in range(len(networks))]
     shares = [
         min(share, 1) if n.dropout == 0 and not getattr(n, "noisy", False) else share
         for n, share in zip(networks, shares)
     ]
-    probability, sample_entropy, done = Moments(), Moments(), 0
+    probability, sample_entropy, more, done = Moments(), Moments(), Moments(), 0
     for number, (network, share) in enumerate(zip(networks, shares)):
         if share == 0:
             continue
         features = network.features(x)
         generator = torch.Generator(device=x.device).manual_seed(seed + 7919 * number)
         for _ in range(share):
-            drawn = network.draw(features, generator)
-            probability.add(drawn)
+            drawn = network.draw(features, None if single else generator)
             sample_entropy.add(entropy(drawn))
+            unions = getattr(network, "unions", None)
+            if unions is not None:  # moments are those of the structures, which hold one another
+                drawn = torch.einsum("ij,njzyx->nizyx", torch.from_numpy(unions).to(drawn), drawn)
+            probability.add(drawn)
             done += 1
             if on_sample is not None:
                 on_sample(done, sum(shares))
+        if getattr(network, "gives", ()):
+            more.add(network.further(features, None if single else generator, share))
     variance = probability.variance() if probability.samples > 1 else torch.zeros_like(probability.mean)
-    return torch.cat([sample_entropy.mean, probability.mean, variance], 1)
+    return torch.cat([sample_entropy.mean, probability.mean, variance, *([] if more.mean is None else [more.mean])], 1)
 
 
 def statistics(
@@ -72,20 +79,22 @@ def statistics(
 
     Args:
         networks: the checkpoints, in evaluation mode on `device`.
-        volume: [z, y, x], in the networks' normalisation.
-        samples: T ≥ 2.
+        volume: [z, y, x], or [c, z, y, x] of several images, in the networks' normalisation.
+        samples: T ≥ 2; 1: a single pass.
         seed: of the masks.
         device: of torch.
         tile: edge of the cubes, voxels.
         progress: takes the stages; its token cancels.
 
     Returns:
-        Class probabilities only, tensors [z, c, y, x] on the CPU.
+        Class probabilities and what networks give `further`, tensors [z, c, y, x] on the CPU.
     """
-    out = np.zeros((1 + 2 * networks[0].classes, *volume.shape), np.float32)
-    total = np.zeros(volume.shape, np.float32)
+    shape = volume.shape[-3:]
+    names = list(getattr(networks[0], "gives", ()))
+    out = np.zeros((1 + 2 * networks[0].classes + len(names), *shape), np.float32)
+    total = np.zeros(shape, np.float32)
     for block in blocks(networks, volume, tile):
-        image = torch.from_numpy(block.cut)[None, None].to(device)
+        image = torch.from_numpy(block.cut)[None].to(device)
 
         def tell(done, of, block=block):
             progress.stage(
@@ -100,7 +109,10 @@ def statistics(
         out /= total
     k = networks[0].classes
     moments = torch.from_numpy(out).transpose(0, 1)
-    return Statistics(None, None, None, moments[:, 1 : 1 + k], moments[:, 1 + k :], moments[:, :1])
+    further = {name: moments[:, i : i + 1] for i, name in enumerate(names, 1 + 2 * k)}
+    return Statistics(
+        None, None, None, moments[:, 1 : 1 + k], moments[:, 1 + k : 1 + 2 * k], moments[:, :1], further=further
+    )
 
 
 def blocks(networks, volume: np.ndarray, tile: int):

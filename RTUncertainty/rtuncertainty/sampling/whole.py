@@ -26,7 +26,7 @@ def draw(networks, volume: np.ndarray, out: np.ndarray, seed: int, device: torch
 
     Args:
         networks: the checkpoints, on `device`; the samples are dealt to them in turn.
-        volume: [z, y, x], in the network's normalisation.
+        volume: [z, y, x], or [c, z, y, x] of several images, in the network's normalisation.
         out: an array, or one on disk (`numpy.memmap`), of zeros.
         seed: of the samples; with the same tile it gives the same ones.
         device: of the checkpoints.
@@ -36,15 +36,15 @@ def draw(networks, volume: np.ndarray, out: np.ndarray, seed: int, device: torch
     cubes = getattr(networks[0], "dimensions", 2) == 3
     if cubes:
         blocks = volumes.blocks(networks, volume, tile)
-        border, total = 0, np.zeros(volume.shape, np.float32)
+        border, total = 0, np.zeros(volume.shape[-3:], np.float32)
     else:
         margin, border = max(n.margin for n in networks), max(n.border for n in networks)
         blocks = slice_blocks(volume, tile, margin, border, PIXELS[device.type])
         total = np.zeros((1, *volume.shape[1:]), np.float32)
-    extent = tuple(n + 2 * border + 64 * cubes for n in volume.shape[1 - cubes :])  # cubes may reach beyond the volume
+    extent = tuple(n + 2 * border + 64 * cubes for n in volume.shape[-2 - cubes :])  # cubes may reach beyond the volume
     for block in blocks:
         image = torch.from_numpy(block.cut)
-        image = image[None, None].to(device) if cubes else image[:, None].to(device)
+        image = image[None].to(device) if cubes else image[:, None].to(device)
         if cubes or block.place[0].start == 0:
             total[block.place if cubes else (slice(None), *block.place[1:])] += block.weight
         for number, network in enumerate(networks):

@@ -55,7 +55,7 @@ def of_scans(scans: Iterable) -> dict | None:
 
 
 def of_organs(cases: Iterable) -> dict | None:
-    """Of prepared CTs or MRs with organs (`data.organ_case.OrganCase`)."""
+    """Of prepared CTs or MRs with organs (`data.organ_case.OrganCase`); of several sequences the first."""
     return of_images((c.image, c.body, c.spacing) for c in cases)
 
 

@@ -119,10 +119,13 @@ def _mean(network, column):
 
 
 def _bone_dice(networks, styles, path):
+    found = [(n, mean_curve(n, "bone Dice", "threshold", "dice")) for n in networks]
+    found = [(n, c) for n, c in found if c]  # one that only segments has none
+    if not found:
+        return False
     figure, (axis,) = _axes()
     counts = None
-    for network in networks:
-        x, y, n = mean_curve(network, "bone Dice", "threshold", "dice")
+    for network, (x, y, n) in found:
         axis.plot(x, y, label=network.name, **styles[network.name])
         counts = n
     axis.set(

@@ -112,8 +112,7 @@ def document(networks: list[Network]) -> str:
         "## MAE and Dice per tissue class (Kaushik 2022, Tables I and II)",
         table(networks, kaushik),
         "Tissue by HU, in both images for Dice: air up to −400, soft tissue −250 to 250, bone from 250; the body is "
-        "what is denser "
-        "than air.",
+        "what is denser than air, its Dice taken over all that was measured and not in the body alone.",
         "## More of accuracy",
         table(networks, more),
         "## Image similarity",

@@ -95,6 +95,14 @@ class HomoscedasticWeights(nn.Module):
         self.regressions, self.printed = regressions, printed
         self.log_variance = nn.Parameter(torch.zeros(regressions + classifications))
 
+    def weights(self) -> torch.Tensor:
+        """What the losses are multiplied by [K], regressions first: 1/(2σ²) and 1/σ²."""
+        halves = torch.tensor(
+            [0.5] * self.regressions + [1.0] * (len(self.log_variance) - self.regressions),
+            device=self.log_variance.device,
+        )
+        return halves * torch.exp(-self.log_variance)
+
     def forward(self, losses) -> torch.Tensor:
         """The weighted sum.
 
@@ -104,11 +112,5 @@ class HomoscedasticWeights(nn.Module):
         Returns:
             A scalar.
         """
-        halves = torch.tensor(
-            [0.5] * self.regressions + [1.0] * (len(self.log_variance) - self.regressions),
-            device=self.log_variance.device,
-        )
         stacked = torch.stack(list(losses))
-        return (
-            halves * stacked * torch.exp(-self.log_variance) + (1.0 if self.printed else 0.5) * self.log_variance
-        ).sum()
+        return (stacked * self.weights() + (1.0 if self.printed else 0.5) * self.log_variance).sum()

@@ -40,15 +40,15 @@ class VolumeFeed(PairFeed):
             config: the file, for messages.
 
         Raises:
-            SystemExit: besides, a network of several images: a case is one CT.
+            SystemExit: besides, a network of another number of images than the cases have, and voxels that differ.
         """
-        channels = self.config.network_arguments() | self.config.arguments
-        if channels["in_channels"] != 1:
-            raise SystemExit(
-                f"{config}: arguments: the network takes {channels['in_channels']} images, and a case is one: set "
-                "in_channels to 1."
-            )
         super().load(config)
+        asked = (self.config.network_arguments() | self.config.arguments)["in_channels"]
+        has = len(next(iter(self.cases.values())).seen)
+        if asked != has:
+            raise SystemExit(
+                f"{config}: arguments: the network takes {asked} images, and a case is {has}: set in_channels to {has}."
+            )
         spacings = np.array([c.spacing for c in self.cases.values()])
         if (spacings.max(0) > UNEVEN * spacings.min(0)).any():
             middle = " ".join(f"{v:.3g}" for v in np.median(spacings, 0))
@@ -93,10 +93,10 @@ def tensors(case: OrganCase) -> dict:
         case: with its organs.
 
     Returns:
-        image [1, z, y, x] (normalised), labels [z, y, x] (uint8), known [z, y, x] (float), present [K].
+        image [c, z, y, x] (normalised), labels [z, y, x] (uint8), known [z, y, x] (float), present [K].
     """
     return {
-        "image": torch.from_numpy(case.image)[None],
+        "image": torch.from_numpy(case.seen),
         "labels": torch.from_numpy(case.labels),
         "known": torch.ones(case.labels.shape) if case.known is None else torch.from_numpy(case.known).float(),
         "present": torch.tensor([float(c in case.drawn_ml) for c in case.classes]),
@@ -148,8 +148,9 @@ class VolumePatches(NumberedPatches):
     ):
         super().__init__(start, batch, rank, world)
         self.cases, self.size, self.seed = cases, size, seed
-        self.images = [c.image for c in cases]
-        self.air = [AIR if c.ct else float(i.min()) for c, i in zip(cases, self.images)]
+        self.images = [c.seen for c in cases]
+        # beyond the scan there is air: in an MR what is darkest
+        self.air = [np.full(len(i), AIR, np.float32) if c.ct else i.min((1, 2, 3)) for c, i in zip(cases, self.images)]
         # labels + 1; 0 stands for "not known"
         self.labels = [
             c.labels + np.uint8(1) if c.known is None else np.where(c.known, c.labels + np.uint8(1), np.uint8(0))
@@ -195,8 +196,11 @@ class VolumePatches(NumberedPatches):
             "output_shape": (self.size,) * 3,
             "mode": "constant",
         }
-        air = self.air[which]
-        image = ndimage.affine_transform(self.images[which], order=1, cval=air, **where)
+        low = self.air[which]
+        image = np.stack(
+            [ndimage.affine_transform(i, order=1, cval=v, **where) for i, v in zip(self.images[which], low)]
+        )
+        low = low[:, None, None, None]
         labels = ndimage.affine_transform(self.labels[which], order=0, cval=0, **where)
         known = (labels > 0).astype(np.float32)
         labels = np.maximum(labels, 1) - np.uint8(1)
@@ -209,9 +213,9 @@ class VolumePatches(NumberedPatches):
             rng.normal(0, amounts[1]) / unit,
             rng.uniform(0, amounts[2]) / unit,
         )
-        image = (image - air) * gain + air + offset + sd * rng.standard_normal(image.shape, np.float32)
+        image = (image - low) * gain + low + offset + sd * rng.standard_normal(image.shape, np.float32)
         return {
-            "image": torch.from_numpy(image.astype(np.float32))[None],
+            "image": torch.from_numpy(image.astype(np.float32)),
             "labels": torch.from_numpy(labels),
             "known": torch.from_numpy(known),
             "present": torch.from_numpy(present),

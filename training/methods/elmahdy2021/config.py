@@ -12,6 +12,7 @@ class Elmahdy2021(Config):
     """Patches of 96³ and the bending energy's weight are the paper's; `paper.yaml` has what else it trains with."""
 
     METHOD = "elmahdy2021"
+    GIVEN = ("inputs",)
     NETWORKS = ("cross_stitch", "sedd", "dense", "jrs_reg", "reg", "seg")
 
     patch: int = setting(96, "voxels along an edge: a multiple of 4, at least 44", least=1)
@@ -19,6 +20,15 @@ class Elmahdy2021(Config):
         "equal",
         "of the losses: alike, by learnt noise (Eq. 7), by rate of change (Eq. 8)",
         choices=("equal", "homoscedastic", "dwa"),
+    )
+    inputs: str = setting(
+        "",
+        "what the network sees, of cross_stitch its registration path (Table 1); nothing said: the first in_channels",
+        choices=("", "daily", "daily+planning", "daily+labels", "daily+planning+labels"),
+    )
+    hu_window: tuple[float, float] = setting((-500.0, 1000.0), "HU that scans are clipped to; the paper's from −1000")
+    printed: bool = setting(
+        False, "the Dice loss as the paper prints it (Eq. 1), with plain sums, nothing for an organ that a patch lacks"
     )
     bending: float = setting(0.5, "weight of the bending energy (Eq. 3)", least=0)
     cross_entropy: float = setting(
@@ -28,6 +38,11 @@ class Elmahdy2021(Config):
     rare_organs: bool = setting(
         False, "patches see an organ that few have as often as others; else patients come first"
     )
+
+    @property
+    def built_arguments(self):
+        """What the network is built with, `inputs` among it."""
+        return self.arguments | ({"inputs": self.inputs} if self.inputs else {})
 
     def patch_fault(self):
         """See `Config.patch_fault`."""

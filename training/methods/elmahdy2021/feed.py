@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from rtuncertainty.core.ct import AIR_HU, normalised
+from rtuncertainty.core.ct import AIR_HU, WINDOW, normalised
 
 from ...core import provenance
 from ...core.config import Config
@@ -119,7 +120,15 @@ class PairFeed:
         """
         c = self.config
         return PairPatches(
-            [self.cases[n] for n in self.training], c.patch, seed, start, c.batch, rank, world, c.rare_organs
+            [self.cases[n] for n in self.training],
+            c.patch,
+            seed,
+            start,
+            c.batch,
+            rank,
+            world,
+            c.rare_organs,
+            c.hu_window,
         )
 
     def whole(self, rank: int = 0, world: int = 1) -> WholeCases:
@@ -133,14 +142,15 @@ class PairFeed:
             One pair at a time.
         """
         names = self.validation[rank::world][: max(1, len(self.validation) // world)]
-        return WholeCases([self.cases[n] for n in names], tensors)
+        return WholeCases([self.cases[n] for n in names], partial(tensors, window=self.config.hu_window))
 
 
-def tensors(case: PairCase) -> dict:
+def tensors(case: PairCase, window=WINDOW) -> dict:
     """All of a pair.
 
     Args:
         case: with its scans and labels.
+        window: that HU are clipped to.
 
     Returns:
         fixed, moving [1, z, y, x] (normalised); fixed_labels, moving_labels [z, y, x] (uint8); known, body [1, z, y, x]
@@ -148,8 +158,8 @@ def tensors(case: PairCase) -> dict:
     """
     present = torch.tensor([float(c in case.present) for c in case.classes])
     return {
-        "fixed": torch.from_numpy(normalised(case.daily))[None],
-        "moving": torch.from_numpy(normalised(case.planning))[None],
+        "fixed": torch.from_numpy(normalised(case.daily, window))[None],
+        "moving": torch.from_numpy(normalised(case.planning, window))[None],
         "fixed_labels": torch.from_numpy(case.daily_labels),
         "moving_labels": torch.from_numpy(case.planning_labels),
         "known": torch.from_numpy(case.known.astype(np.float32))[None],
@@ -158,8 +168,9 @@ def tensors(case: PairCase) -> dict:
     }
 
 
-# what stands beyond a pair's edges
-OUTSIDE = {"fixed": float(normalised(np.float32(AIR_HU))), "moving": float(normalised(np.float32(AIR_HU)))}
+def outside(window=WINDOW) -> dict[str, float]:
+    """What stands beyond a pair's edges: air."""
+    return dict.fromkeys(("fixed", "moving"), float(normalised(np.float32(AIR_HU), window)))
 
 
 class PairPatches(NumberedPatches):
@@ -189,10 +200,11 @@ class PairPatches(NumberedPatches):
         rank: int = 0,
         world: int = 1,
         rare: bool = False,
+        window=WINDOW,
     ):
         super().__init__(start, batch, rank, world)
-        self.cases, self.size, self.seed = cases, size, seed
-        self.tensors = [tensors(c) for c in cases]
+        self.cases, self.size, self.seed, self.outside = cases, size, seed, outside(window)
+        self.tensors = [tensors(c, window) for c in cases]
         self.body = [np.argwhere(c.body & c.known) for c in cases]
         self.organs = [
             {k: np.argwhere((c.daily_labels == k) & c.known) for k in range(1, len(c.classes) + 1)} for c in cases
@@ -225,12 +237,14 @@ class PairPatches(NumberedPatches):
         centre = points[rng.integers(len(points))]
         corner = centre - self.size // 2 + rng.integers(-self.size // 8, self.size // 8 + 1, 3)
         cut = {
-            k: v if k == "present" else self._cut(v, corner, OUTSIDE.get(k, 0)) for k, v in self.tensors[which].items()
+            k: v if k == "present" else self._cut(v, corner, self.outside.get(k, 0))
+            for k, v in self.tensors[which].items()
         }
         # another scanner: the HU of the two scans are not the same
         for name in ("fixed", "moving"):
             gain, offset = rng.normal(1, 0.02), rng.normal(0, 0.01)
-            cut[name] = (cut[name] + 1) * float(gain) - 1 + float(offset)
+            air = self.outside[name]
+            cut[name] = (cut[name] - air) * float(gain) + air + float(offset)
         return cut
 
     def _cut(self, tensor: torch.Tensor, corner, outside) -> torch.Tensor:

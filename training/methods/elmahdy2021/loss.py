@@ -42,7 +42,7 @@ def ncc_loss(fixed, warped, valid):
     return total((1 - correlation).sum()) / total(correlation.new_tensor(float(len(correlation))))
 
 
-def overlap_loss(found, truth, present, valid, absent: float = 0.0):
+def overlap_loss(found, truth, present, valid, absent: float = 0.0, printed: bool = False):
     """1 − Dice of each structure that was drawn, mean over them (Elmahdy 2021, Eq. 1, with squared denominators).
 
     Args:
@@ -53,12 +53,13 @@ def overlap_loss(found, truth, present, valid, absent: float = 0.0):
         absent: 0: a structure that is drawn but lies in no part of a patch has nothing to overlap with, and is left
             out; above 0 (voxels) its loss is Σp² / (Σp² + absent) instead, so that what is found where nothing is costs
             something.
+        printed: Eq. 1 as it stands in the paper, see `rtuncertainty.deformation.objective.soft_dice`.
 
     Returns:
         A scalar.
     """
     there = ((truth * valid).sum((2, 3, 4)) > 0).to(found.dtype)
-    loss, counted = 1 - objective.soft_dice(found, truth, valid), present * there
+    loss, counted = 1 - objective.soft_dice(found, truth, valid, printed), present * there
     if absent:
         size = ((found * valid) ** 2).sum((2, 3, 4))
         loss, counted = there * loss + (1 - there) * size / (size + absent), present

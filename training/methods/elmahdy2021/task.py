@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from rtuncertainty import networks
 from rtuncertainty.deformation import warp_tensor
 from rtuncertainty.networks.elmahdy2021 import LEVELS, crop_to_level
 from rtuncertainty.sampling.joint_tiling import run_tiled
@@ -15,7 +16,7 @@ from ...core.task import Task
 from ..eatonrosen2018 import loss as organs
 from . import loss as registration
 from . import weighting
-from .feed import OUTSIDE
+from .feed import outside
 from .loss import ABSENT, one_hot
 
 
@@ -67,10 +68,14 @@ class JointTask(Task):
 
     def __init__(self, config: Config):
         super().__init__(config)
-        self.name = config.network
+        self.name, self.outside = config.network, outside(config.hu_window)
         self.classes = self.network.classes
         terms = {"seg": 1, "reg": 1, "jrs_reg": 2}.get(self.name, 3)
         self.weights = weighting.build(config.weighting, terms)
+
+    def build_network(self):
+        """With what it sees."""
+        return networks.build(self.config.network, **self.config.built_arguments)
 
     def run_network(self, batch):
         """The network's output for a batch of `PairPatches`, see `JointOutput`."""
@@ -103,16 +108,21 @@ class JointTask(Task):
             d = out.displacement[level]
             where = {"crop": crop, "stride": stride}
             seen = known * warp_tensor(batch["known"], d.detach(), 0.0, **where).round()
-            warped = warp_tensor(batch["moving"], d, OUTSIDE["moving"], **where)
+            warped = warp_tensor(batch["moving"], d, self.outside["moving"], **where)
             found["ncc"] = registration.ncc_loss(crop_to_level(batch["fixed"], level), warped, seen)
             found["bending"] = registration.bending_energy(d)
             if self.name != "reg":
                 labels = warp_tensor(one_hot(batch["moving_labels"], self.classes), d, 0.0, **where)
-                found["dice_warped"] = registration.overlap_loss(labels, truth, batch["present"], seen)
+                found["dice_warped"] = registration.overlap_loss(
+                    labels, truth, batch["present"], seen, printed=self.config.printed
+                )
         if out.logits is not None:
             # a structure that was not drawn may be there all the same: its voxels are not background for sure
             p = out.logits[level].softmax(1)[:, 1:]
-            found["dice_segmented"] = registration.overlap_loss(p, truth, batch["present"], known, ABSENT / stride**3)
+            absent = 0.0 if self.config.printed else ABSENT / stride**3
+            found["dice_segmented"] = registration.overlap_loss(
+                p, truth, batch["present"], known, absent, self.config.printed
+            )
             if self.config.cross_entropy:
                 labels = crop_to_level(batch["fixed_labels"], level).long()
                 weight = known[:, 0] * torch.where(labels > 0, self.config.organ_weight, 1.0)
@@ -122,7 +132,22 @@ class JointTask(Task):
 
     def training_step(self, batch, index):
         """Lightning's; the scans of every batch are exchanged too."""
+        self.log_dict(self.watched())
         return super().training_step(swapped(batch), index)
+
+    def watched(self) -> dict[str, float]:
+        """What is logged besides the losses: the weight of each (Fig. 3), and of each cross-stitch unit the mean over
+        its channels of the four factors, "12" what the first path takes of the second (Fig. 4).
+        """
+        names = {"seg": ["dice_segmented"], "reg": ["ncc"], "jrs_reg": ["ncc", "dice_warped"]}
+        found = dict(
+            zip(names.get(self.name, ["ncc", "dice_warped", "dice_segmented"]), self.weights.weights().tolist())
+        )
+        found = {f"weight/{name}": value for name, value in found.items()}
+        for number, unit in enumerate(getattr(self.network, "stitches", ()), 1):
+            mean = unit.weight.detach().mean(0).flatten().tolist()
+            found |= {f"stitch/{number}_{which}": value for which, value in zip(("11", "12", "21", "22"), mean)}
+        return found
 
     def on_validation_epoch_start(self):
         """Lightning's; empties the sums."""
@@ -132,7 +157,7 @@ class JointTask(Task):
         """Dice of warped and of segmented organs over whole pairs, mean over those that were drawn."""
         x = network_input(batch, self.classes)
         logits, displacement = run_tiled(
-            self.network, x, [OUTSIDE["fixed"], OUTSIDE["moving"], 0.0][: x.shape[1]], edge=64
+            self.network, x, [self.outside["fixed"], self.outside["moving"], 0.0][: x.shape[1]], edge=64
         )
         truth, known = one_hot(batch["fixed_labels"], self.classes), batch["known"]
         found = [None, None]

@@ -13,6 +13,14 @@ from ..bragman2018.loss import HomoscedasticWeights
 class EqualWeights(nn.Module):
     """The sum of the losses."""
 
+    def __init__(self, losses: int):
+        super().__init__()
+        self.losses = losses
+
+    def weights(self) -> torch.Tensor:
+        """The weights [K]: all 1."""
+        return torch.ones(self.losses)
+
     def forward(self, losses):
         """The sum of scalar losses."""
         return torch.stack(list(losses)).sum()
@@ -62,7 +70,7 @@ def build(kind: str, losses: int) -> nn.Module:
         A module that makes one loss of them.
     """
     if kind == "equal":
-        return EqualWeights()
+        return EqualWeights(losses)
     if kind == "homoscedastic":
         return HomoscedasticWeights(0, losses)
     return DynamicWeightAverage(losses)

@@ -32,6 +32,10 @@ class Hasan2021(Config):
         0.0, "part of the labelled crops that is centred on the structure, in large scans", least=0, most=1
     )
     augmentation: str = setting(AUGMENTATIONS[0], "of crops, see feed.Crops", choices=AUGMENTATIONS)
+    printed: bool = setting(
+        False,
+        "of mt_ctl: L_seg the Dice loss alone, and U the mean of the samples' entropies, as the paper prints them",
+    )
     parts: tuple[str, ...] | None = setting(None, f"of mt_ctl: which of {', '.join(PARTS)} to train; nothing said: all")
     distance_weight: float = setting(0.3, "of the distance map's loss", least=0)
     adversarial_weight: float = setting(0.01, "of the discriminator's part", least=0)
@@ -66,6 +70,14 @@ class Hasan2021(Config):
     def parts_trained(self) -> tuple[str, ...]:
         """Of MT-CTL; see task.MTCTLTask."""
         return PARTS if self.parts is None else self.parts
+
+    @property
+    def built_arguments(self):
+        """Of MT-CTL with the decoders of its maps; the auxiliary one only helps the training."""
+        if self.network != "mt_ctl":
+            return self.arguments
+        decoders = ["distance", *(["uncertainty"] if "guidance" in self.parts_trained else [])]
+        return self.arguments | {"decoders": decoders}
 
     @property
     def adversarial(self) -> bool:

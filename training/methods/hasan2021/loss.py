@@ -22,18 +22,21 @@ BETA = 0.5
 THRESHOLD = (0.75, 0.25)
 
 
-def supervised(logits, labels):
+def supervised(logits, labels, printed: bool = False):
     """½ (cross-entropy + Dice loss of the foreground), as Yu 2019 weighs them; Hasan 2021 has the Dice loss alone
     (`L_seg`).
 
     Args:
         logits: see the module.
         labels: see the module.
+        printed: as Hasan 2021.
 
     Returns:
         A scalar.
     """
     logits = logits.float()
+    if printed:
+        return dice_loss(logits.softmax(1), labels)
     return (F.cross_entropy(logits, labels) + dice_loss(logits.softmax(1), labels)) / 2
 
 
@@ -129,19 +132,20 @@ def guidance(probabilities, distance, uncertainty, threshold: float):
     return guided(squared, uncertainty, threshold)
 
 
-def uncertainty_of(samples):
+def uncertainty_of(samples, printed: bool = False):
     """The entropy of the mean of several predictions (Yu 2019; Hasan 2021 prints the mean of the entropies).
 
     Args:
         samples: an iterable of probabilities [n, K, z, y, x].
+        printed: as Hasan 2021 (Sec. 2, U(x)), which is never larger.
 
     Returns:
         [n, 1, z, y, x], nats.
     """
     total, count = 0.0, 0
     for sample in samples:
-        total, count = total + sample.float(), count + 1
-    return entropy(total / count)
+        total, count = total + (entropy(sample.float()) if printed else sample.float()), count + 1
+    return total / count if printed else entropy(total / count)
 
 
 def threshold(progress: float, classes: int = 2) -> float:

@@ -66,7 +66,9 @@ class MTCTLTask(Adversarial):
             consistency["cross_task"] = loss.cross_task(p, out.distance)
         if "guidance" in self.parts:
             with torch.no_grad():
-                uncertainty = loss.uncertainty_of(self.network.sample(self.seen) for _ in range(SAMPLES))
+                uncertainty = loss.uncertainty_of(
+                    (self.network.sample(self.seen) for _ in range(SAMPLES)), self.printed
+                )
             consistency["guidance"] = loss.guidance(
                 p, out.distance, uncertainty, loss.threshold(progress, self.classes)
             )
@@ -77,7 +79,7 @@ class MTCTLTask(Adversarial):
         for name in ("uncertainty", "auxiliary"):  # decoders that learn from the labels as the main one does
             logits = getattr(out, name)
             if logits is not None:
-                terms[f"supervised_{name}"] = loss.supervised(logits[known], batch["labels"][known])
+                terms[f"supervised_{name}"] = loss.supervised(logits[known], batch["labels"][known], self.printed)
                 weighted = weighted + terms[f"supervised_{name}"]
         if self.adversary is not None:
             term, value = self.fooling(out, batch)

@@ -33,6 +33,11 @@ class FewLabels(Task):
         return networks.build("vnet", **self.config.arguments)
 
     @property
+    def printed(self) -> bool:
+        """Whether the losses are those that Hasan & Linte print; V-Net, UA-MT and SASSNet have papers of their own."""
+        return self.config.printed and self.config.network == "mt_ctl"
+
+    @property
     def progress_made(self) -> float:
         """0 at the first step, 1 at the last: what the ramps go by."""
         return self.global_step / max(1, self.config.steps)
@@ -52,7 +57,7 @@ class FewLabels(Task):
         """
         out = self.run_network(batch)
         known = batch["labelled"]
-        terms = {"supervised": few_labels.supervised(out.logits[known], batch["labels"][known])}
+        terms = {"supervised": few_labels.supervised(out.logits[known], batch["labels"][known], self.printed)}
         if out.distance is not None:
             terms["distance"] = few_labels.distance_loss(out.distance[known], batch["distance"][known])
         added, weighted = self.further(out, batch)

@@ -15,6 +15,9 @@ class Kaushik2022(Config):
     NETWORKS = ("3tn", "2tn", "1tn-fl", "1tn-gl")
 
     patch: int = setting(152, "pixels along an edge", least=16)
+    whole_slices: bool = setting(
+        False, "patches are whole slices, in the middle of a patch that is wide enough; the paper's"
+    )
     centres: tuple[float, float, float] = setting(
         (0.45, 0.2, 0.35), "shares of patches on bone, on another structure, anywhere", least=0
     )

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+from rtuncertainty.bundles import bundle as bundles
+
 from ... import methods
 from ...core.config import Config
 from ...core.files import replace_text
@@ -34,6 +36,8 @@ TITLES = {
     "2tn": "2TN",
     "3tn": "3TN",
 }
+# those whose paper has no dropout at inference
+SINGLE_PASS = ("1tn-gl", "1tn-fl", "2tn", "3tn")
 # the part of the time that evaluation needs
 RESERVE = 0.3
 
@@ -96,8 +100,9 @@ def run(
                     prepared, out / "runs" / name, bundle, folder, device=device, **how
                 ),
             )
-        if (out / "evaluation" / name / "rows.json").exists():
-            folders[TITLES[name]] = out / "evaluation" / name
+            if name in SINGLE_PASS:
+                _single_pass(prepared, out, name, device, how)
+        folders |= {t: out / "evaluation" / f for t, f in _evaluations(name).items() if _done(out, f)}
     if not folders:
         raise SystemExit(
             f"{out}: no network has been trained to the end yet; give the command again, with more --minutes."
@@ -112,12 +117,37 @@ def run(
     return results
 
 
+def _evaluations(name: str) -> dict[str, str]:
+    """{title: folder of an evaluation} of a network. Kaushik's have no dropout at inference: their row is one pass, and
+    the mean of dropout samples, which tells an uncertainty, stands beside it.
+    """
+    if name not in SINGLE_PASS:
+        return {TITLES[name]: name}
+    return {TITLES[name]: f"{name}-pass", f"{TITLES[name]}, mean of samples": name}
+
+
+def _done(out: Path, folder: str) -> bool:
+    return (out / "evaluation" / folder / store.FILE).exists()
+
+
+def _single_pass(prepared: Path, out: Path, name: str, device: str, how: dict) -> None:
+    """Evaluate the bundle of a network by a single pass without dropout, unless that was done for these weights."""
+    folder, model = out / "evaluation" / f"{name}-pass", out / "bundles" / name
+    if (
+        _done(out, folder.name)
+        and store.read(folder)["weights_sha256"] == bundles.read_card(model)["weights"]["sha256"]
+    ):
+        return
+    slices.run(prepared, out / "runs" / name, model, folder, device=device, **(how | {"samples": 1}))
+
+
 def _compare_folds(study: Study, out: Path) -> None:
     """Compare the networks that were evaluated in several folds, each on the patients whom it was not trained on."""
     places = [out, *sorted(out.glob("fold-*"))]
     found = {
-        TITLES[n]: [p / "evaluation" / n for p in places if (p / "evaluation" / n / store.FILE).exists()]
+        title: [p / "evaluation" / folder for p in places if _done(p, folder)]
         for n in study.networks
+        for title, folder in _evaluations(n).items()
     }
     most = max(map(len, found.values()))
     folders = {title: given for title, given in found.items() if len(given) == most > 1}

@@ -30,7 +30,7 @@ class Run:
     changes: dict = field(default_factory=dict)
 
 
-# the six networks; then the paper's questions of loss weighting (Table 2) and bending energy (Fig. 2)
+# the six networks; then the paper's questions of loss weighting (Table 2), bending energy (Fig. 2) and input (Table 1)
 RUNS = {
     "cross_stitch": Run("cross_stitch", "Cross-stitch"),
     "seg": Run("seg", "Seg"),
@@ -42,10 +42,23 @@ RUNS = {
     "dense-dwa": Run("dense", "Dense, DWA", {"weighting": "dwa"}),
     "cross_stitch-homoscedastic": Run("cross_stitch", "Cross-stitch, homoscedastic", {"weighting": "homoscedastic"}),
     "cross_stitch-dwa": Run("cross_stitch", "Cross-stitch, DWA", {"weighting": "dwa"}),
+    "jrs_reg-equal": Run("jrs_reg", "JRS-reg, equal", {"weighting": "equal"}),
+    "jrs_reg-dwa": Run("jrs_reg", "JRS-reg, DWA", {"weighting": "dwa"}),
+    "sedd-equal": Run("sedd", "SEDD, equal", {"weighting": "equal"}),
+    "sedd-dwa": Run("sedd", "SEDD, DWA", {"weighting": "dwa"}),
     "reg-0.05": Run("reg", "Reg, bending 0.05", {"bending": 0.05}),
     "reg-5": Run("reg", "Reg, bending 5", {"bending": 5.0}),
+    "jrs_reg-0.05": Run("jrs_reg", "JRS-reg, bending 0.05", {"bending": 0.05}),
+    "jrs_reg-5": Run("jrs_reg", "JRS-reg, bending 5", {"bending": 5.0}),
     "cross_stitch-0.05": Run("cross_stitch", "Cross-stitch, bending 0.05", {"bending": 0.05}),
     "cross_stitch-5": Run("cross_stitch", "Cross-stitch, bending 5", {"bending": 5.0}),
+    "seg-labels": Run("seg", "Seg, daily CT and planning labels", {"inputs": "daily+labels"}),
+    "seg-all": Run("seg", "Seg, both CTs and labels", {"inputs": "daily+planning+labels"}),
+    "reg-labels": Run("reg", "Reg, both CTs and labels", {"inputs": "daily+planning+labels"}),
+    "jrs_reg-labels": Run("jrs_reg", "JRS-reg, both CTs and labels", {"inputs": "daily+planning+labels"}),
+    "dense-planning": Run("dense", "Dense, both CTs", {"inputs": "daily+planning"}),
+    "sedd-planning": Run("sedd", "SEDD, both CTs", {"inputs": "daily+planning"}),
+    "cross_stitch-planning": Run("cross_stitch", "Cross-stitch, both CTs", {"inputs": "daily+planning"}),
 }
 SHIPPED = "cross_stitch"
 

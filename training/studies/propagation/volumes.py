@@ -50,7 +50,8 @@ def into_evaluation(
     rows: list[VolumeRow] = []
     names = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["validation"]
     provenance.require_unseen(card, prepared, names, made.get("unseen") == "as stated")
-    for name in names:
+    # without dropout no volume has a distribution
+    for name in names if network.dropout else ():
         rows += volume_rows(network, pair_case.load(prepared / "cases" / f"{name}.npz"), card, mode)
     # on voxels larger than the spread a distribution is a few steps, which nothing can scale: margins can be added to
     # it
@@ -65,16 +66,18 @@ def volume_rows(network, case: PairCase, card: dict, mode: str) -> list[VolumeRo
     """
     organs = {s["name"]: s for s in card["outputs"]["structures"]}
     found = pairs.predict(network, case, both_ways=True)
+    deforms = found.displacement is not None
     pulling = {n for n, s in organs.items() if s.get("path") == "segmented"}
     bending = float(card["outputs"]["deformation"].get("bending", 0.5))
-    moved = contours.warped_labels(
-        case, pairs.refined(case, found.displacement, found.probability, mode, bending, pulling)
-    )
-    mm2 = found.covariance.cpu().numpy() * np.reshape(
-        [case.spacing[a] * case.spacing[b] for a, b in PAIRS], (6, 1, 1, 1)
-    )
-    calibration = spread.of_card(card)
-    calibrated = mm2 if calibration is None else calibration.apply(mm2)
+    if deforms:
+        moved = contours.warped_labels(
+            case, pairs.refined(case, found.displacement, found.probability, mode, bending, pulling)
+        )
+        mm2 = found.covariance.cpu().numpy() * np.reshape(
+            [case.spacing[a] * case.spacing[b] for a, b in PAIRS], (6, 1, 1, 1)
+        )
+        calibration = spread.of_card(card)
+        calibrated = mm2 if calibration is None else calibration.apply(mm2)
     likeliest = (
         None if found.probability is None else found.probability.argmax(0).cpu().numpy() * (case.body & case.known)
     )
@@ -86,7 +89,7 @@ def volume_rows(network, case: PairCase, card: dict, mode: str) -> list[VolumeRo
         if name not in case.present or not truth.any():
             continue
         rule = entry.get("rule") or {}
-        if entry.get("path") == "segmented" and likeliest is not None:
+        if likeliest is not None and (entry.get("path") == "segmented" or not deforms):
             shown = structures.tidy(likeliest == k, rule, ml)
             mean, variance = ((t[k].cpu().numpy() * case.body) for t in (found.probability, found.probability_variance))
             got = assess.of_segmentation(name, mean, variance, grid, shown, grid, card, rule)

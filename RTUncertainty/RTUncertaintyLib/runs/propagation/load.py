@@ -5,6 +5,7 @@ from __future__ import annotations
 import SimpleITK as sitk
 import slicer
 
+from rtuncertainty.bundles import bundle
 from rtuncertainty.core import image_io
 from rtuncertainty.results import Result
 
@@ -21,6 +22,7 @@ from .transform import add_transform
 MAPS = ("displacement_sd", "jacobian", "segmented_entropy")
 TITLES = {"propagated": "propagated structures", "segmented": "segmented structures"}
 REQUIRED = ("transform", "warped_planning", "jacobian", "propagated", "structure_table")
+DEFORMATION = ("transform", "jacobian")
 TISSUE_HU = -500.0
 SURFACE_VOXELS = 300e6
 """Voxels of the daily CT times structures up to which surfaces for the 3-D view take a few seconds (50 million a
@@ -57,7 +59,8 @@ def load_propagation(
     """
     scene = scene or slicer.mrmlScene
     result = Result.read(folder, "propagate")
-    result.require(*REQUIRED)
+    # a model that only segments the daily CT gives no deformation
+    result.require(*[key for key in REQUIRED if key not in DEFORMATION or bundle.deforms(result.card)])
     result.require_files()
     structure_rows(result)  # says what is wrong with the table before anything is added
     own = [n if n is not None and n.GetScene() is scene else None for n in (planning_node, structures_node, daily_node)]
@@ -108,14 +111,14 @@ def _build(scene, result: Result, planning, structures, daily, daily_image, want
         run.outlines = run.add(
             propagation_style.copy_outlines(scene, structures, known, f"{structures.GetName()} (planning)"), "outlines"
         )
-    run.transform = run.add(
-        add_transform(scene, result.path("transform"), scene.GenerateUniqueName(f"{moved} to {prefix}")), "transform"
-    )
+    if result.has("transform"):
+        name = scene.GenerateUniqueName(f"{moved} to {prefix}")
+        run.transform = run.add(add_transform(scene, result.path("transform"), name), "transform")
     body = sitk.GetArrayViewFromImage(warped_image) > TISSUE_HU
     classes = 1 + sum("segmented" in s.get("paths", ()) for s in known)
     for key in filter(result.has, MAPS):
         add_overlay(run, key, image_on_grid(result, key, warped_image), body, classes, title)
     add_tables(run, result, title)
     inside.add_inside(run, result, warped_image, title)
-    write_summary(run, result.summary)
+    write_summary(run, result.summary | {"notes": result.notes})
     return run

@@ -64,7 +64,7 @@ def reason_not_to_move(run, node) -> str:
     """Why `apply_deformation` refuses a node, in one sentence; empty when it does not."""
     name, parent = node.GetName(), node.GetParentTransformNode()
     if run.transform is None or run.transform.GetScene() is None:
-        return "The deformation was deleted from the scene: run again."
+        return "The deformation was deleted from the scene, or the model gives none: run again, or with another model."
     if not node.CanApplyNonLinearTransforms():
         return f"{name} cannot be deformed: choose a volume, a segmentation or a model that lies on the planning CT."
     if node is run.input:
