@@ -279,7 +279,9 @@ def patient(tmp_path_factory):
     labels = sitk.Resample(pelvis.labels, coarse, sitk.Transform(), sitk.sitkNearestNeighbor)
     for name in ("A", "B"):
         (folder / name).mkdir()
-        sitk.WriteImage(sitk.Cast(coarse, sitk.sitkInt16), str(folder / name / "ct.nii.gz"))
+        # one image twice would be one patient
+        ct = sitk.Cast(coarse + (2.0 if name == "B" else 0.0), sitk.sitkInt16)
+        sitk.WriteImage(ct, str(folder / name / "ct.nii.gz"))
         masks = {n: sitk.Equal(labels, phantom_pelvis.LABELS[n]) for n in ("bladder", "rectum", "prostate")}
         sitk.WriteImage(
             structure_set.as_segmentation(list(structure_set.read(masks).values())),
