@@ -146,12 +146,20 @@ def load(folder, input_image=None, planning_structures=None) -> ReportData:
     if source.job == "propagate":
         data.structures = _propagated(source, grid, inside, planning_structures)
     else:
-        drawn = source.structures() if source.has("structures") else {}
+        image = source.image("structures") if source.has("structures") else None
+        # structures with parts lie in several layers
+        layers = image is not None and image.GetNumberOfComponentsPerPixel() > 1
+        drawn = source.structures() if layers else {}
+        labels = None if image is None or layers else axial_array(image)
         data.structures = [
             Structure(
                 s["name"],
                 color_of(s),
-                {"structure": Part.of(axial_array(drawn[s["name"]].mask) > 0)} if s["name"] in drawn else {},
+                {"structure": Part.of(axial_array(drawn[s["name"]].mask) > 0)}
+                if s["name"] in drawn
+                else {}
+                if labels is None
+                else {"structure": Part.of(labels == s["label"])},
                 "structure",
                 inside.get(s["name"]),
                 s.get("description") or "",
