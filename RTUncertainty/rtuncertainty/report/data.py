@@ -146,11 +146,16 @@ def load(folder, input_image=None, planning_structures=None) -> ReportData:
     if source.job == "propagate":
         data.structures = _propagated(source, grid, inside, planning_structures)
     else:
-        image = source.image("structures") if source.has("structures") else None
-        # structures with parts lie in several layers
-        layers = image is not None and image.GetNumberOfComponentsPerPixel() > 1
-        drawn = source.structures() if layers else {}
-        labels = None if image is None or layers else axial_array(image)
+        labels, drawn = None, {}
+        if source.has("structures"):
+            reader = sitk.ImageFileReader()
+            reader.SetFileName(str(source.path("structures")))
+            reader.ReadImageInformation()
+            # structures with parts lie in several layers
+            if reader.GetNumberOfComponents() > 1:
+                drawn = source.structures()
+            else:
+                labels = axial_array(source.image("structures"))
         data.structures = [
             Structure(
                 s["name"],
