@@ -107,17 +107,8 @@ def propagate(
 
     where = inference.choose_device(device)
     networks = bundles.load(card["folder"], where)[1]
-    if samples == 1 and alone:
-        progress.note("The registration was not repeated: no uncertainty.")
-    elif samples == 1 and card["dropout"]["p"]:
-        card = bundles.uncalibrated(card)
-        progress.note("A single pass without dropout: no uncertainty, and no calibration, as that is of samples.")
+    card = _card_of_run(card, samples, progress)
     deforms = bundles.deforms(card)
-    if not deforms:
-        progress.note(
-            "This model segments the daily CT and deforms nothing: its own contours are the default, the planning CT "
-            "and the structures that it does not know are aligned rigidly only."
-        )
 
     progress.stage("align", 0.0, "Aligning the scans rigidly" if rigid == "on" else "Bringing the scans onto one grid")
     organs = {s["name"]: s for s in card["outputs"]["structures"]}
@@ -225,18 +216,16 @@ def _flags(result: Propagation) -> list[flags.Flag]:
 
 def _card_of_run(card: dict, samples: int, progress: Progress) -> dict:
     """The card, without its calibration where that is of samples and none are taken; notes say what the run lacks."""
+    if samples == 1 and card["architecture"]["name"] == REGISTRATION:
+        progress.note("The registration was not repeated: no uncertainty.")
+    elif samples == 1 and card["dropout"]["p"]:
+        card = bundles.uncalibrated(card)
+        progress.note("A single pass without dropout: no uncertainty, and no calibration, as that is of samples.")
     if not bundles.deforms(card):
         progress.note(
             "This model segments the daily CT and deforms nothing: its own contours are the default, the planning CT "
             "and the structures that it does not know are aligned rigidly only."
         )
-    if samples > 1:
-        return card
-    if card["architecture"]["name"] == REGISTRATION:
-        progress.note("The registration was not repeated: no uncertainty.")
-    elif card["dropout"]["p"]:
-        progress.note("A single pass without dropout: no uncertainty, and no calibration, as that is of samples.")
-        return bundles.uncalibrated(card)
     return card
 
 
