@@ -38,10 +38,6 @@ class Sides:
         """All who are scored."""
         return list(self.of)
 
-    def trained_without(self, case: str) -> list[str]:
-        """The training cases of the run that a case validates."""
-        return self.splits[self.of[case]]["training"]
-
 
 def runs(given: Path | Sequence[Path]) -> list[Path]:
     """Run folders in the order of their folds: those given, and those in a given folder that holds runs.

@@ -111,16 +111,12 @@ def run(
     until = None if minutes is None else started + 60 * minutes
     training_until = None if minutes is None else started + 60 * minutes * (1 - RESERVE)
     runs = [out / "folds" / str(k) for k in range(plain.folds)]
+    configs = [methods.load(config or study.config, None, _of_fold(plain, k)) for k in range(plain.folds)]
     for k in range(plain.folds) if fold is None else [fold]:
-        own = methods.load(config or study.config, None, _of_fold(plain, k))
         left = None if training_until is None else (training_until - time.monotonic()) / 60
-        if not budgeted.finished(runs[k], own) and (left is None or left > 0.2):
+        if not budgeted.finished(runs[k], configs[k]) and (left is None or left > 0.2):
             train.run(prepared, config or study.config, runs[k], left, device=device, changes=_of_fold(plain, k))
-    missing = [
-        str(k)
-        for k in range(plain.folds)
-        if not budgeted.finished(runs[k], methods.load(config or study.config, None, _of_fold(plain, k)))
-    ]
+    missing = [str(k) for k in range(plain.folds) if not budgeted.finished(runs[k], configs[k])]
     if missing:
         raise SystemExit(f"{out}: not trained to the end yet: fold {', '.join(missing)}; give the command again.")
     card = study.card(out, prepared)
