@@ -265,6 +265,7 @@ def parser() -> argparse.ArgumentParser:
         choices=["log_affine", "conformal", "conformal_scaled", "cv_plus"],
         help="default: cv_plus of several folds, else the narrower conformal one where there are patients enough",
     )
+    p.add_argument("--bad-dice", type=float, default=0.85, help="a contour below is bad; flags are to find it")
     p.set_defaults(func=calibrate)
 
     p = commands.add_parser(
@@ -510,7 +511,7 @@ def calibrate(args):
     from .studies.volumes import study
 
     files = {name: paths[0] for name, paths in named_folders(args.files).items()}
-    return study.calibrated(files, args.out, args.evaluation, args.noise, args.method)
+    return study.calibrated(files, args.out, args.evaluation, args.noise, args.method, limit=args.bad_dice)
 
 
 def observers(args):

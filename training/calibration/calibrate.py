@@ -7,11 +7,12 @@ from pathlib import Path
 
 from ..core.files import replace_text
 from . import volume_card, volumes
+from .quality import BAD
 
 
-def into_evaluation(rows: Path, evaluation: Path, method: str | None = None) -> Path:
+def into_evaluation(rows: Path, evaluation: Path, method: str | None = None, limit: float = BAD) -> Path:
     """Write the calibration that rows.json gives into an evaluation.json, from which `export` makes the card; returns
-    it.
+    it. `method` and `limit` (a Dice below is bad): see `volume_card.fit`.
 
     Raises `SystemExit` when the two are of different weights.
     """
@@ -22,7 +23,8 @@ def into_evaluation(rows: Path, evaluation: Path, method: str | None = None) -> 
         raise SystemExit(f"{rows} does not say whom it scored; run 'python -m training evaluate' again.")
     if "scored" in made:
         made["scored"] |= found["scored"]
-    made["calibration"] |= volume_card.fit(volumes.read_rows(rows), method, training=found.get("training")).as_card()
+    fitted = volume_card.fit(volumes.read_rows(rows), method, limit, training=found.get("training"))
+    made["calibration"] |= fitted.as_card()
     if found.get("input_statistics"):
         made["input_statistics"] = found["input_statistics"]
     return replace_text(evaluation, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False))
