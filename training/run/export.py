@@ -38,7 +38,7 @@ def run(
     """Write `out`/model.json and weights.pt from a run folder and a YAML of what no run can know.
 
     `run_folder`: of one run, or of the folds of one cross-fitted study (`joined.runs`), each a checkpoint of its own,
-    stored with half precision.
+    stored with half precision; of one run also those of its `kept_steps` (Bragman 2018, Sec. 3: 18,000 and 19,000).
     `evaluation`: the evaluation.json of these weights; without it the card says "not evaluated". `name` replaces the
     card's. `members`: more run folders of the same network and split, whose weights make an ensemble. `overwrite`:
     also a bundle of another run.
@@ -52,12 +52,14 @@ def run(
     config = methods.of_run(run_folder)
     split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
     versions = json.loads((run_folder / "versions.json").read_text(encoding="utf-8"))
+    earlier = [network_state(run_folder, k)[0] for k in config.kept_steps if k < steps] if len(folders) == 1 else []
     states = [state, *(network_state(f)[0] for f in folders[1:])]
-    states += [_member(folder, config, split) for folder in members]
+    states += [_member(folder, config, split) for folder in members] + earlier
     architecture, states = _as_shipped(config, states)
     if len(folders) > 1 or sum(v.numel() for s in states for v in s.values()) * 4 > LARGEST_SINGLE:
         states = [{k: v.half() if v.is_floating_point() else v for k, v in s.items()} for s in states]
     splits = [json.loads((f / "split.json").read_text(encoding="utf-8")) for f in (*folders, *members)]
+    splits += [split for _ in earlier]
     identity = _identity_of(folders, splits)
     if not overwrite:
         _require_own(out, identity)
