@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -125,21 +126,58 @@ def run(
         {"synct": None, "volumes": None},
     )
     if evaluation:
-        found = json.loads(evaluation.read_text(encoding="utf-8"))
-        if found["weights_sha256"] != bundle.sha256(weights):
-            raise SystemExit(
-                f"{evaluation} was made with other weights; run 'python -m training evaluate' on this bundle."
-            )
-        provenance.require_scored_unseen(evaluation, found, card)
-        card["accuracy"], card["calibration"] = found["accuracy"], found["calibration"]
-        if found.get("input_statistics"):
-            card["input"]["statistics"] = found["input_statistics"]
-        for s in card["outputs"]["structures"]:
-            if s["name"] in found.get("paths", {}):
-                s["path"] = found["paths"][s["name"]]
-            if s["name"] in found.get("not_segmented", []):
-                s["segment"] = False
+        _measured(card, evaluation, bundle.sha256(weights))
     card["weights"] = {"file": weights.name, "sha256": bundle.sha256(weights), "bytes": weights.stat().st_size}
+    return _written(card, out)
+
+
+def measured_again(model: Path, evaluation: Path, out: Path, version: str) -> Path:
+    """A bundle with the same weights and what an evaluation of them has measured: accuracy, calibration, paths.
+
+    Args:
+        model: the bundle.
+        evaluation: evaluation.json of its weights, on patients whom they have not seen.
+        out: the new bundle's folder; may be that of `model`.
+        version: of the new bundle.
+
+    Returns:
+        `out`.
+
+    Raises:
+        SystemExit: an evaluation of other weights, or of patients who were trained on.
+    """
+    card = bundle.read_card(model)
+    weights = model / card["weights"]["file"]
+    _measured(card, evaluation, bundle.sha256(weights))
+    card["version"] = version
+    out.mkdir(parents=True, exist_ok=True)
+    if out.resolve() != model.resolve():
+        shutil.copyfile(weights, out / weights.name)
+    return _written(card, out)
+
+
+def _measured(card: dict, evaluation: Path, sha256: str) -> None:
+    """Put the figures of an evaluation.json into a card. Raises `SystemExit` where it is not of the weights with that
+    SHA-256, or of patients whom they have seen.
+    """
+    found = provenance.read_json(evaluation)
+    if found.get("weights_sha256") != sha256:
+        raise SystemExit(f"{evaluation} was made with other weights; run 'python -m training evaluate' on this bundle.")
+    provenance.require_scored_unseen(evaluation, found, card)
+    card["accuracy"], card["calibration"] = found["accuracy"], found["calibration"]
+    if found.get("input_statistics"):
+        card["input"]["statistics"] = found["input_statistics"]
+    for s in card["outputs"].get("structures", []):
+        if s["name"] in found.get("paths", {}):
+            s["path"] = found["paths"][s["name"]]
+        if "not_segmented" in found:
+            s.pop("segment", None)
+        if s["name"] in found.get("not_segmented", []):
+            s["segment"] = False
+
+
+def _written(card: dict, out: Path) -> Path:
+    """Replace the card of the bundle `out`, and read it as a user would; returns `out`."""
     (out / "model.json.part").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(out / "model.json.part", out / "model.json")
     bundle.read_card(out)
