@@ -146,7 +146,8 @@ def measured_again(model: Path, evaluation: Path, out: Path, version: str) -> Pa
     Raises:
         SystemExit: an evaluation of other weights, or of patients who were trained on.
     """
-    card = bundle.read_card(model)
+    bundle.read_card(model)
+    card = provenance.read_json(model / "model.json")
     weights = model / card["weights"]["file"]
     _measured(card, evaluation, bundle.sha256(weights))
     card["version"] = version
