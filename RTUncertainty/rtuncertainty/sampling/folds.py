@@ -58,6 +58,11 @@ def in_bfloat16(network, device: torch.device) -> Iterator[None]:
             delattr(owner, name) if called is None else setattr(owner, name, called)
 
 
+def quickly(network, device: torch.device):
+    """The context in which a checkpoint of several folds computes: `in_bfloat16` where that is fast."""
+    return in_bfloat16(network, device) if bfloat16_is_fast(device) else nullcontext()
+
+
 def shares(networks, samples: int) -> list[int]:
     """How many of `samples` each network draws, as evenly as whole pairs allow for those that draw antithetic pairs;
     two at the least, or nothing would be known of its spread. `samples` 1: one pass without dropout of each.
@@ -152,7 +157,7 @@ def run(
     pooled, told, tile = Pooled(), [], 0
     for number, (network, count) in enumerate(zip(networks, shares(networks, samples))):
         part = _Part(progress, number, len(networks))
-        with in_bfloat16(network, device) if bfloat16_is_fast(device) else nullcontext():
+        with quickly(network, device):
             # where memory ran out for the first it would run out for the others
             found, device, tile = inference.run(
                 [network],
