@@ -218,7 +218,7 @@ def of_sums(structure: str, mean: np.ndarray, variance: np.ndarray, ml_per_voxel
     m, most = mean[unsure], mean[unsure] * (1 - mean[unsure])
     nu = most / np.minimum(variance[unsure], 0.999 * most) - 1
     sure = float(mean[~unsure].sum())
-    # voxels whose Beta distributions are alike to a part in two hundred share one quantile, which is what takes the time
+    # the quantiles take the time: voxels whose Beta distributions are alike to a part in two hundred share one
     _, alike, count = np.unique(
         np.stack([m * 200, 8 * np.log(nu)]).astype(int), axis=1, return_inverse=True, return_counts=True
     )
