@@ -46,7 +46,7 @@ def collect(args) -> int:
         InputError: what `foreign.collect` raises.
     """
     from ..core.events import Progress
-    from ..foreign.collect import SHARES
+    from ..foreign.job import SHARES
     from ..jobs.collect import collect_to_folder
     from .command_line import _cancel_on_signal, _done, _show
 

@@ -61,7 +61,7 @@ class Probabilities:
             yield self._on_input(channel, outside).clip(0, 1)
         if not self.names.regions and np.abs(total - 1).max() > SUM:
             raise InputError(
-                f"{self.file}: the probabilities of a voxel add up to {total.min():.3g} to {total.max():.3g}, not to 1; "
+                f"{self.file}: the probabilities of a voxel add up to {total.min():.3g} to {total.max():.3g}, not 1; "
                 "write the softmax of all classes, the background included."
             )
 

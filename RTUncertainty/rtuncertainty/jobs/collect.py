@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..core import image_io
 from ..core.events import Progress
-from ..foreign.collect import SHARES, collect
+from ..foreign.job import SHARES, collect
 from ..results.result import require_space
 from .finish import finish, require_scene_writer
 
