@@ -98,8 +98,9 @@ def result(
     statistics = deformation.jacobian_statistics(on, body)
     evidence = _evidence(plan, daily, on_daily, warped, modality, air)
     failures = evidence.failures(card)
+    checked = any(map(math.isfinite, evidence.values.values()))
     contours = [
-        _contour(s, daily, on_daily, moved[name] / count, covariance, count, card, failures)
+        _contour(s, daily, on_daily, moved[name] / count, covariance, card, failures, checked)
         for name, s in given.items()
     ]
     flags = evidence.flags(card)
@@ -153,9 +154,6 @@ def result(
         progress.note(
             f"The SD of the deformation is that over its {count} members; what all of them get wrong is not in it."
         )
-    progress.note(
-        "This model is not one of RTUncertainty's: nothing here was calibrated, so volumes have no intervals."
-    )
     return made
 
 
@@ -260,7 +258,7 @@ def _evidence(plan, daily, field, warped, modality, air) -> checks.Evidence:
     return checks.measured(*on_grid, body, moved(bodies[1], 0.0) > 0.5, known, grid.GetSpacing(), True)
 
 
-def _contour(s, daily, field, share, covariance, count: int, card: dict, failures: list[str]) -> Contour:
+def _contour(s, daily, field, share, covariance, card: dict, failures: list[str], checked: bool) -> Contour:
     """A structure on the daily scan; `share`: of the deformations that put a voxel inside."""
     mask = _moved(s.mask, daily, field) > 0.5
     sd, assessed = math.nan, None
@@ -272,6 +270,9 @@ def _contour(s, daily, field, share, covariance, count: int, card: dict, failure
     agreement = judge(mask, None, daily.GetSpacing(), sd, None, limits_of(card))
     if failures:
         agreement.light, agreement.reason = "red", "; ".join(failures)
+    elif agreement.light == "green" and not checked:
+        agreement.light = "amber"
+        agreement.reason = "the members agree, but neither skin, bones nor lungs could be compared to check them"
     ml, planned = (float(np.prod(i.GetSpacing())) / 1000 for i in (daily, s.mask))
     return Contour(
         name=s.name,

@@ -86,12 +86,19 @@ def collect(
                 f"{given[0]}: holds no deformation, so a planning scan and its structures have no use; leave them out."
             )
         made = _prediction(found, file, grid, modality, progress)
+    if not found.tool:
+        progress.note(f"Nothing says which tool wrote the files; name it in a {NAME}.")
+    elif "in the form of" in found.form:
+        progress.note(f"Read {found.form}; where another tool wrote the files, name it in a {NAME}.")
+    progress.note(
+        "This model is not one of RTUncertainty's: nothing here was calibrated, so volumes have no intervals."
+    )
     # which tool it came from, and how that is known; no place on this machine
     made.summary["source"] = {
         "tool": made.card["name"],
         "version": made.card["version"],
         "recognised": found.form or f"as its {NAME} says",
-        "files": [p.name if p.parent in given or p in given else f"{p.parent.name}/{p.name}" for p in found.files],
+        "files": [p.name if len(given) == 1 or p in given else f"{p.parent.name}/{p.name}" for p in found.files],
     }
     made.summary["notes"] = progress.notes
     made.summary["seconds"] = progress.seconds
@@ -193,13 +200,6 @@ def _prediction(found: Source, file: Path, grid: sitk.Image, modality: str, prog
             progress.note("The contours' percentiles are those of one probability map; nothing was sampled.")
     if len(found.synct) > 1 or len(members) > 1:
         content["samples"] = _Samples(found.synct, members, entries, grid)
-    if found.form and not found.tool:
-        progress.note("Nothing says which tool wrote the files; name it in a source.json.")
-    elif "in the form of" in found.form:
-        progress.note(f"Read {found.form}; where another tool wrote the files, name it in a source.json.")
-    progress.note(
-        "This model is not one of RTUncertainty's: nothing here was calibrated, so volumes have no intervals."
-    )
     name = image_io.stem(file)
     summary = {
         "format": FORMAT,

@@ -17,6 +17,9 @@ from .source import NAME, Source, table
 TRANSFORMS = (".h5", ".hdf5", ".tfm")
 IMAGES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 TOTAL = "TotalSegmentator"
+WORDS = {"synct": "synthetic CTs", "segmentations": "segmentations", "probabilities": "probabilities"} | {
+    "deformations": "deformations"
+}
 
 
 def recognise(given: list[Path], case: str | None, image: str) -> Source:
@@ -50,9 +53,8 @@ def _folder(folder: Path, case: str | None, image: str) -> Source:
         files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror}).") from error
-    if (folder / naming.DATASET).is_file() or any(
-        p.suffix == ".npz" and p.with_suffix(".pkl").is_file() for p in files
-    ):
+    images = {image_io.stem(p) for p in files if p.name.lower().endswith(IMAGES)}
+    if (folder / naming.DATASET).is_file() or any(p.suffix == ".npz" and p.name[:-4] in images for p in files):
         return _nnunet(folder, files, case, image)
     return _files(files, folder)
 
@@ -97,7 +99,7 @@ def _files(files: list[Path], folder: Path) -> Source:
         elif kind:
             tables += [path] if kind == "segmentations" and naming.header_table(path) else []
             getattr(found, kind).append(path)
-    if masks and (found.files or not folder.is_dir()):
+    if masks and (found.synct or found.segmentations or found.deformations or not folder.is_dir()):
         raise InputError(
             f"{masks[0]}: is a mask of 0 and 1, and nothing says of what; give a folder with a mask for each structure "
             f"and nothing else, or name it in a {NAME}."
@@ -106,9 +108,9 @@ def _files(files: list[Path], folder: Path) -> Source:
         if len(masks) < len(mask_files(folder)):
             raise InputError(f"{folder}: not all of its images are masks; move the others away.")
         found.segmentations.append(folder)
+    found.form = " and ".join(words for key, words in WORDS.items() if getattr(found, key))
     if masks or tables:
-        found.tool, found.form = TOTAL, f"in the form of {TOTAL}"
-        found.version = _version(files)
+        found.tool, found.form, found.version = TOTAL, f"in the form of {TOTAL}", _version(files)
     if not found.files:
         raise InputError(
             f"{folder}: holds nothing that is known: synthetic CTs, .seg.nrrd, label images with names, masks as "

@@ -108,15 +108,18 @@ def context(data: ReportData, level: float = LEVEL) -> dict:
 
 def heading(data: ReportData) -> str:
     """The title of the report."""
+    # of another tool there may be none
+    known = data.uncertainty() or any(s.inside is not None for s in data.structures) or not data.summary.get("source")
+    end = " with uncertainty" if known else ""
     if data.job == "propagate":
-        return "Propagated contours with uncertainty"
+        return f"Propagated contours{end}"
     outputs = data.card.get("outputs") or {
         "structures": data.summary.get("structures"),
         **({} if data.job == "own" else {"synct": True}),
     }
     made = ["Synthetic CT"] * ("synct" in outputs) + ["structures"] * bool(outputs.get("structures"))
     title = " and ".join(made) or "result"
-    return f"{title[0].upper()}{title[1:]} with uncertainty"
+    return f"{title[0].upper()}{title[1:]}{end}"
 
 
 def intended_use(card: dict) -> str:
