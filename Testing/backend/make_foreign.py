@@ -90,6 +90,18 @@ def total_multilabel(path, array=None, names=NAMES) -> Path:
     return path
 
 
+def seg_nrrd(path, array=None, names=NAMES) -> Path:
+    """Slicer's `.seg.nrrd`."""
+    from rtuncertainty.core.structure_set import Structure, as_segmentation
+
+    array = labels() if array is None else array
+    masks = [image((array == k).astype(np.uint8)) for k in range(1, len(names) + 1)]
+    made = as_segmentation([Structure(n, m, (200, 50 * k, 30)) for k, (n, m) in enumerate(zip(names, masks))])
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(made, str(path))
+    return Path(path)
+
+
 def probabilities(array: np.ndarray, certain: float = 0.9, classes: int = 3) -> np.ndarray:
     """A softmax [class, z, y, x] whose likeliest class is the label, with this probability."""
     out = np.full((classes + 1, *array.shape), (1 - certain) / classes, np.float32)

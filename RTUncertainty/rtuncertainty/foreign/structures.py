@@ -50,12 +50,12 @@ class Member:
         """Whether its probabilities exclude each other."""
         return self.probabilities is not None and not self.probabilities.names.regions
 
-    def values(self) -> Iterator[np.ndarray]:
+    def values(self, names: list[str]) -> Iterator[np.ndarray]:
         """float32 [z, y, x] of each structure in turn, behind the background where they are exclusive."""
         if self.probabilities is not None:
             yield from self.probabilities
-        elif self.drawn is not None:
-            yield from (mask().astype(np.float32) for mask in self.drawn.masks.values())
+        else:
+            yield from (self.mask(name).astype(np.float32) for name in names)
 
     def mask(self, name: str) -> np.ndarray:
         """A structure of its segmentation, bool [z, y, x]."""
@@ -66,10 +66,10 @@ class Member:
         if self.drawn is not None:
             yield from ((name, self.mask(name)) for name in self.names)
         elif not self.exclusive:
-            yield from ((name, value > 0.5) for name, value in zip(self.names, self.values(), strict=True))
+            yield from ((name, value > 0.5) for name, value in zip(self.names, self.values(self.names), strict=True))
         else:
             best, likeliest = np.zeros((), np.uint16), np.zeros(())
-            for number, value in enumerate(self.values()):
+            for number, value in enumerate(self.values(self.names)):
                 if number == 0:
                     best, likeliest = np.zeros(value.shape, np.uint16), value
                     continue
@@ -182,7 +182,7 @@ def _over_members(members: list[Member], names: list[str], grid: sitk.Image, pro
     """(structures with a voxel, maps of all of them together, whether they exclude each other)."""
     soft, count = members[0].probabilities is not None, len(members)
     seen = _Seen(members, grid.GetSize()[::-1], soft)
-    streams = [m.values() if soft else (m.mask(n).astype(np.float32) for n in names) for m in members]
+    streams = [m.values(names) for m in members]
     for number, name in enumerate([None] * members[0].exclusive + names):
         progress.stage("assemble", 0.8 * number / len(names), f"Structure {number} of {len(names)}")
         mean, variance = seen.next(name, streams)
