@@ -64,7 +64,8 @@ def result(
     given = structure_input.read(planning_structures, grid=plan, tell=progress.note, grid_name=str(planning))
     card = card_of(found.tool, found.version, modality, {"deformation": {}})
     air = AIR_HU if modality == "CT" else min(0.0, float(sitk.GetArrayViewFromImage(plan).min()))
-    fields, moved, mean, covariance = [], {name: np.zeros(()) for name in given}, np.zeros(()), None
+    fields: list[sitk.Image] = []
+    moved, mean, covariance = {name: np.zeros(()) for name in given}, np.zeros(()), None
     for number, path in enumerate(found.deformations, 1):
         progress.stage("assemble", number / len(found.deformations), f"Deformation {number}: {path.name}")
         own = _field(path, daily)
@@ -254,8 +255,10 @@ def _evidence(plan, daily, field, warped, modality, air) -> checks.Evidence:
         return checks.Evidence({})
     body = sitk.GetArrayFromImage(geometry.resample(bodies[0], grid, "nearest")) > 0
     known = moved(geometry.like(np.ones(plan.GetSize()[::-1]), plan), 0.0) > 0.99
-    on_grid = [sitk.GetArrayFromImage(geometry.resample(image, grid, background=air)) for image in (daily, warped)]
-    return checks.measured(*on_grid, body, moved(bodies[1], 0.0) > 0.5, known, grid.GetSpacing(), True)
+    fixed, there_too = (
+        sitk.GetArrayFromImage(geometry.resample(image, grid, background=air)) for image in (daily, warped)
+    )
+    return checks.measured(fixed, there_too, body, moved(bodies[1], 0.0) > 0.5, known, grid.GetSpacing(), True)
 
 
 def _contour(s, daily, field, share, covariance, card: dict, failures: list[str], checked: bool) -> Contour:

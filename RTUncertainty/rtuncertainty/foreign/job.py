@@ -180,7 +180,9 @@ def members_of(found: Source, grid: sitk.Image, progress: Progress) -> list[stru
 def _prediction(found: Source, file: Path, grid: sitk.Image, modality: str, progress: Progress) -> Result:
     made = {"synct": {"scale": 1.0, "offset": 0.0}} if found.synct else {}
     card = card_of(found.tool, found.version, modality, made)
-    content, entries, members = {}, [], []
+    content: dict = {}
+    entries: list[dict] = []
+    members: list[structures.Member] = []
     if found.synct:
         content |= synthetic.content(found.synct, found.sd, grid, progress)
         if "parameter_sd" in content and len(found.sd) == 0:

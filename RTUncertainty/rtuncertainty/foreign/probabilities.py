@@ -48,7 +48,7 @@ class Probabilities:
         Raises:
             InputError: values that are no probabilities.
         """
-        total = None
+        total = np.zeros(())
         for number, channel in enumerate(_channels(self.file)):
             low, high = float(channel.min()), float(channel.max())
             if not (np.isfinite(channel).all() and low >= -SUM and high <= 1 + SUM):
@@ -56,7 +56,7 @@ class Probabilities:
                     f"{self.file}: holds {low:.3g} to {high:.3g} where probabilities are 0 to 1; write them after the "
                     "softmax, not the network's raw output."
                 )
-            total = channel.copy() if total is None else np.add(total, channel, out=total)
+            total = total + channel
             outside = float(number == 0 and not self.names.regions)
             yield self._on_input(channel, outside).clip(0, 1)
         if not self.names.regions and np.abs(total - 1).max() > SUM:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ class Segmentation:
     """
 
     file: str
-    masks: dict[str, Callable[[], np.ndarray]]
+    masks: Mapping[str, Callable[[], np.ndarray]]
     styles: dict[str, dict] = field(default_factory=dict)
 
 

@@ -59,6 +59,7 @@ class Member:
 
     def mask(self, name: str) -> np.ndarray:
         """A structure of its segmentation, bool [z, y, x]."""
+        assert self.drawn is not None
         return self.drawn.masks[name]()
 
     def contours(self) -> Iterator[tuple[str, np.ndarray]]:
@@ -124,13 +125,14 @@ def content(members: list[Member], grid: sitk.Image, styles: dict[str, dict], ca
             } | {n: s for n, s in styles.items() if n not in member.drawn.styles}
     structures = [_entry(f.name, k, styles.get(f.name, {})) for k, f in enumerate(found, 1)]
     card["outputs"]["structures"] = structures
-    out = {key: geometry.like(array, grid) for key, array in maps.items()}
+    out: dict = {key: geometry.like(array, grid) for key, array in maps.items()}
     out["structures"] = _segmentation(found, structures, grid, exclusive)
-    out |= _tables(found, maps.get("entropy"), grid, card, members, progress)
+    out |= _tables(found, maps.get("entropy"), grid, card, progress)
     if all(m.probabilities is not None for m in members):
-        out["probabilities"] = Boxed(grid, np.float32)
+        mean = Boxed(grid, np.float32)
         for f in found:
-            out["probabilities"].put(f.name, f.box, f.mean)
+            mean.put(f.name, f.box, f.mean)
+        out["probabilities"] = mean
     return out, structures
 
 
@@ -183,7 +185,7 @@ def _over_members(members: list[Member], names: list[str], grid: sitk.Image, pro
     soft, count = members[0].probabilities is not None, len(members)
     seen = _Seen(members, grid.GetSize()[::-1], soft)
     streams = [m.values(names) for m in members]
-    for number, name in enumerate([None] * members[0].exclusive + names):
+    for number, name in enumerate([*[None] * members[0].exclusive, *names]):
         progress.stage("assemble", 0.8 * number / len(names), f"Structure {number} of {len(names)}")
         mean, variance = seen.next(name, streams)
         if name is None:
@@ -209,7 +211,8 @@ class _Seen:
     same."""
 
     def __init__(self, members: list[Member], shape, soft: bool):
-        self.members, self.soft, self.found = members, soft, []
+        self.members, self.soft = members, soft
+        self.found: list[_Found] = []
         self.entropy, self.own_entropy, self.total, self.likeliest = (np.zeros(shape, np.float32) for _ in range(4))
         self.best, self.number = np.zeros(shape, np.uint16), 0
         self.alike = [np.zeros(2) for _ in members]
@@ -246,7 +249,7 @@ class _Seen:
     def require_alike(self) -> None:
         """Raises where the probabilities of a member are not those of its segmentation."""
         for member, (common, size) in zip(self.members, self.alike):
-            if common < ALIKE * size:
+            if member.probabilities is not None and common < ALIKE * size:
                 raise InputError(
                     f"{member.probabilities.file}: its probabilities are not those of {member.file} (Dice "
                     f"{common / size:.2f}); it is another patient's or model's, or its axes are not [class, z, y, x]."
@@ -299,9 +302,9 @@ def _segmentation(found: list[_Found], structures: list[dict], grid: sitk.Image,
     )
 
 
-def _tables(found: list[_Found], entropy, grid: sitk.Image, card: dict, members: list[Member], progress) -> dict:
+def _tables(found: list[_Found], entropy, grid: sitk.Image, card: dict, progress) -> dict:
     """Volumes without intervals, distributions where there are samples, flags."""
-    ml, out, rows, raised = float(np.prod(grid.GetSpacing())) / 1000, {}, [], []
+    ml, rows, raised = float(np.prod(grid.GetSpacing())) / 1000, [], []
     inside, assessed = Boxed(grid, np.uint8), []
     everywhere = np.ones(grid.GetSize()[::-1], bool)
     for number, f in enumerate(found):
@@ -321,7 +324,7 @@ def _tables(found: list[_Found], entropy, grid: sitk.Image, card: dict, members:
         whole = np.zeros(everywhere.shape, bool)
         whole[f.box] = f.shown
         raised += flags.of_structure(row, whole, everywhere, one.quality if one else None, card, largest)
-    out |= {"volumes": tables.of_volumes(rows), "flags": tables.of_flags(raised)}
+    out: dict = {"volumes": tables.of_volumes(rows), "flags": tables.of_flags(raised)}
     if assessed:
         out |= tables.of_assessed(assessed, card) | {"inside": inside}
     return out
