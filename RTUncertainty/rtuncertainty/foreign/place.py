@@ -27,18 +27,24 @@ def on(image: sitk.Image, grid: sitk.Image, file, part: bool = False) -> sitk.Im
     Raises:
         InputError: it lies on other voxels.
     """
+    if geometry.same_grid(image, grid, SAME):
+        return _with_geometry(image, grid)
+    if part and _inside(image, grid):
+        return sitk.Resample(image, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
     name = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(grid.GetDirection())
-    for found in (image, sitk.DICOMOrient(image, name)):
-        if geometry.same_grid(found, grid, SAME):
-            found = sitk.Image(found)
-            found.CopyInformation(grid)
-            return found
-        if part and _inside(found, grid):
-            return sitk.Resample(found, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    turned = sitk.DICOMOrient(image, name)
+    if geometry.same_grid(turned, grid, SAME):
+        return _with_geometry(turned, grid)
     raise InputError(
         f"{file}: lies on other voxels ({described(image)}) than the input image ({described(grid)}); give the image "
         "that it was made from as --input, or resample it onto that image."
     )
+
+
+def _with_geometry(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    image = sitk.Image(image)
+    image.CopyInformation(grid)
+    return image
 
 
 def _inside(image: sitk.Image, grid: sitk.Image) -> bool:
