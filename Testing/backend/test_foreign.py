@@ -304,6 +304,17 @@ def test_one_deformation_moves_the_structures(tmp_path, scans, nifti):
     assert "<h1>Propagated contours</h1>" in page and "Rigid alignment" not in page
 
 
+def test_displacement_vectors_of_nifti_are_ras(tmp_path, scans):
+    """Intent 1006 (NIFTI_INTENT_DISPVECT) is RAS by the standard: minus 4 mm there are 4 mm in LPS."""
+    daily, options = scans
+    file = foreign.field(tmp_path / "dvf" / "field.nii", (-4, 0, 0))
+    data = bytearray(file.read_bytes())
+    data[68:70] = (1006).to_bytes(2, "little")
+    file.write_bytes(data)
+    found = collected(tmp_path, daily, file, **options)
+    assert np.allclose(sitk.GetArrayFromImage(found.transform()), (4, 0, 0))
+
+
 def test_several_deformations_have_an_sd(tmp_path, scans):
     daily, options = scans
     shifts = (2.0, 4.0, 6.0)

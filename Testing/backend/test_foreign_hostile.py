@@ -160,6 +160,12 @@ def test_labels_without_names(tmp_path, image):
     assert "holds the label 3, which" in refused(image, tmp_path / "seg")
 
 
+def test_names_that_would_break_a_header(tmp_path, image):
+    given = foreign.write(foreign.labels(), tmp_path / "seg" / "monai.nii.gz")
+    given.with_name("monai.json").write_text(json.dumps({"liver\nSegment0_Name:=x": 1, "spleen": 2, "rib": 3}))
+    assert "which cannot be printed; rename it" in refused(image, given)
+
+
 def test_a_single_mask_says_not_of_what(tmp_path, image):
     file = foreign.write((foreign.labels() == 1).astype(np.uint8), tmp_path / "out.nii.gz")
     assert "nothing says of what" in refused(image, file)

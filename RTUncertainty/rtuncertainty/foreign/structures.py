@@ -160,6 +160,9 @@ def sample(member: Member, structures: list[dict], grid: sitk.Image) -> sitk.Ima
 
 def _same_names(members: list[Member]) -> list[str]:
     names = members[0].names
+    odd = next((n for n in names if not n.strip() or not n.isprintable()), None)
+    if odd is not None:
+        raise InputError(f"{members[0].file}: has a structure called {odd!r}, which cannot be printed; rename it.")
     for member in members[1:]:
         missing, more = ([n for n in a if n not in b] for a, b in ((names, member.names), (member.names, names)))
         for lacking, other, absent in ((member, members[0], missing), (members[0], member, more)):
