@@ -39,6 +39,7 @@ class Member:
     file: str
     drawn: Segmentation | None = None
     probabilities: Probabilities | None = None
+    last: tuple = ("", None)  # name and voxels of the mask that was asked for last
 
     @property
     def names(self) -> list[str]:
@@ -59,8 +60,10 @@ class Member:
 
     def mask(self, name: str) -> np.ndarray:
         """A structure of its segmentation, bool [z, y, x]."""
-        assert self.drawn is not None
-        return self.drawn.masks[name]()
+        if self.last[0] != name:
+            assert self.drawn is not None
+            self.last = (name, self.drawn.masks[name]())
+        return self.last[1]
 
     def contours(self) -> Iterator[tuple[str, np.ndarray]]:
         """(name, bool [z, y, x]) of the structures as it draws them: its own segmentation, else what is likeliest."""
@@ -233,14 +236,18 @@ class _Seen:
             delta = value - mean
             mean += delta / k
             square += delta * (value - mean)
-        self.entropy -= _plogp(mean)
         if name is None:
-            self.likeliest = mean
+            self.entropy -= _plogp(mean)
+            self.likeliest = mean.copy()
         else:
             self.number += 1
-            self.total += mean
-            self.best[mean > self.likeliest] = self.number
-            self.likeliest = np.maximum(self.likeliest, mean)
+            # masks are 0 but for a box, in which alone there is something to do
+            at = (slice(None),) * 3 if self.soft else geometry.bounding_box(mean > 0) if mean.any() else (slice(0),) * 3
+            part, likeliest = mean[at], self.likeliest[at]
+            self.entropy[at] -= _plogp(part)
+            self.total[at] += part
+            self.best[at][part > likeliest] = self.number
+            np.maximum(likeliest, part, out=likeliest)
         return mean, square / max(1, len(self.members) - 1)
 
     def _compare(self, k: int, member: Member, name: str | None, value: np.ndarray) -> None:
