@@ -358,6 +358,7 @@ def test_report_bands_and_export_read_the_folder(tmp_path, capsys):
     out = tmp_path / "out"
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "nnU-Net Dataset123_Abdomen" in page and "not calibrated" in page and "90% interval" in page
+    assert "Look at all of it" in page and 'class="box good"' not in page  # nothing was checked, so nothing is green
     assert "Samples, seed" not in page and "Weights, SHA-256" not in page
     dose = foreign.write(
         np.broadcast_to(np.linspace(0, 60, 24), foreign.SIZE[::-1]).astype(np.float32), tmp_path / "d.nrrd"

@@ -90,9 +90,8 @@ def collect(
         progress.note(f"Nothing says which tool wrote the files; name it in a {NAME}.")
     elif "in the form of" in found.form:
         progress.note(f"Read {found.form}; where another tool wrote the files, name it in a {NAME}.")
-    progress.note(
-        "This model is not one of RTUncertainty's: nothing here was calibrated, so volumes have no intervals."
-    )
+    without = ", so volumes have no intervals" * bool(made.summary["structures"])
+    progress.note(f"This model is not one of RTUncertainty's: nothing here was calibrated{without}.")
     # which tool it came from, and how that is known; no place on this machine
     made.summary["source"] = {
         "tool": made.card["name"],

@@ -393,7 +393,10 @@ def run_facts(summary: dict) -> list[tuple[str, str]]:
     whole = sum(seconds.values())
     facts = []
     if summary.get("source"):  # it was made elsewhere
-        facts.append(("From", text(summary["source"])))
+        # names of files may be those of patients
+        said = summary["source"]
+        count = len(said.get("files") or [])
+        facts.append(("Collected", f"{text(said.get('recognised'))}; {count} file{'s' * (count != 1)}"))
     else:
         facts = [
             ("Samples, seed", f"{text(options.get('samples'))}, {text(options.get('seed'))}"),
