@@ -91,9 +91,21 @@ def test_no_hounsfield_units(tmp_path, image, offset, scale):
     assert "sct.nii.gz: is no CT in HU" in text and "water 0" in text
 
 
+def test_the_input_is_no_member(tmp_path):
+    """It may lie among them; a copy of it may not."""
+    image = foreign.write(foreign.ct(), tmp_path / "sct" / "cbct.nii.gz")
+    foreign.write(foreign.ct(5, 1), tmp_path / "sct" / "sct.nii.gz")
+    assert rtuncertainty.collect(image, tmp_path / "sct").summary["options"] == {"members": 1}
+    foreign.write(foreign.ct(), tmp_path / "sct" / "copy.nii.gz")
+    assert "copy.nii.gz: is the input image itself" in refused(image, tmp_path / "sct")
+    foreign.total_folder(tmp_path / "seg")
+    other = foreign.write(foreign.ct(), tmp_path / "seg" / "ct.nii.gz")
+    assert "holds masks beside other images" in refused(other, tmp_path / "seg")
+
+
 def test_the_same_member_twice(tmp_path, image):
     for k in range(2):
-        foreign.write(foreign.ct(), tmp_path / "sct" / f"sct_{k}.nii.gz")
+        foreign.write(foreign.ct(5, 1), tmp_path / "sct" / f"sct_{k}.nii.gz")
     assert "the same in every voxel" in refused(image, tmp_path / "sct")
     assert "is given twice" in refused(image, tmp_path / "sct", tmp_path / "sct")
 
@@ -242,7 +254,7 @@ def test_a_source_that_says_too_much(tmp_path, image, said, told):
 
 def test_a_map_of_an_sd_is_no_member(tmp_path, image):
     folder = tmp_path / "tool"
-    foreign.write(foreign.ct(), folder / "sct.nii.gz")
+    foreign.write(foreign.ct(5, 1), folder / "sct.nii.gz")
     foreign.write(np.random.default_rng(0).uniform(1, 80, foreign.SIZE[::-1]).astype(np.float32), folder / "sd.nii.gz")
     text = refused(image, folder)
     assert "sd.nii.gz: " in text and "source.json" in text

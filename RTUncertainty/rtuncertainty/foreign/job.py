@@ -75,7 +75,8 @@ def collect(
     if modality not in (None, *MODALITIES):
         raise InputError(f"modality '{modality}' is not one of {', '.join(MODALITIES)}.")
     modality = modality or ("CT" if image_io.looks_like_ct(grid) else "MR")
-    found = _with_files(said, given, case, image_io.stem(file))
+    named = bool(said.tool)
+    found = _with_files(said, given, case, file)
     if found.deformations:
         from .deformations import result
 
@@ -88,7 +89,7 @@ def collect(
         made = _prediction(found, file, grid, modality, progress)
     if not found.tool:
         progress.note(f"Nothing says which tool wrote the files; name it in a {NAME}.")
-    elif "in the form of" in found.form:
+    elif not named and "in the form of" in found.form:
         progress.note(f"Read {found.form}; where another tool wrote the files, name it in a {NAME}.")
     without = ", so volumes have no intervals" * bool(made.summary["structures"])
     progress.note(f"This model is not one of RTUncertainty's: nothing here was calibrated{without}.")
@@ -113,7 +114,7 @@ def _said(source, given: list[Path]) -> Source:
     return read_source(source, given[0] if given[0].is_dir() else given[0].parent)
 
 
-def _with_files(said: Source, given: list[Path], case: str | None, image: str) -> Source:
+def _with_files(said: Source, given: list[Path], case: str | None, image: Path) -> Source:
     """What source.json names, or where it names no files, what is found."""
     if not said.files:
         found = recognise(given, case, image)

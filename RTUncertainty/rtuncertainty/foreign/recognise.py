@@ -22,13 +22,13 @@ WORDS = {"synct": "synthetic CTs", "segmentations": "segmentations", "probabilit
 }
 
 
-def recognise(given: list[Path], case: str | None, image: str) -> Source:
+def recognise(given: list[Path], case: str | None, image: Path) -> Source:
     """What the files of some folders are.
 
     Args:
         given: folders, each with a member or several, or single files.
         case: the patient's name in folders that hold several; None: that of the input image, or the only one.
-        image: name of the input image.
+        image: path of the input image, which is no member where it lies in one of the folders.
 
     Returns:
         The files of all members.
@@ -48,14 +48,15 @@ def recognise(given: list[Path], case: str | None, image: str) -> Source:
     return found
 
 
-def _folder(folder: Path, case: str | None, image: str) -> Source:
+def _folder(folder: Path, case: str | None, image: Path) -> Source:
     try:
         files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+        files = [p for p in files if not (image.exists() and p.samefile(image))]
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror}).") from error
     images = {image_io.stem(p) for p in files if p.name.lower().endswith(IMAGES)}
     if (folder / naming.DATASET).is_file() or any(p.suffix == ".npz" and p.name[:-4] in images for p in files):
-        return _nnunet(folder, files, case, image)
+        return _nnunet(folder, files, case, image_io.stem(image))
     return _files(files, folder)
 
 
@@ -106,7 +107,7 @@ def _files(files: list[Path], folder: Path) -> Source:
         )
     if masks:
         if len(masks) < len(mask_files(folder)):
-            raise InputError(f"{folder}: not all of its images are masks; move the others away.")
+            raise InputError(f"{folder}: holds masks beside other images; move these away, the input too.")
         found.segmentations.append(folder)
     found.form = " and ".join(words for key, words in WORDS.items() if getattr(found, key))
     if masks or tables:

@@ -37,6 +37,8 @@ def content(files: list[Path], sds: list[Path], grid: sitk.Image, progress) -> d
     for number, file in enumerate(files, 1):
         progress.stage("read", number / len(files), f"Synthetic CT {number} of {len(files)}")
         value = read(file, grid)
+        if np.array_equal(value, sitk.GetArrayViewFromImage(grid)):
+            raise InputError(f"{file}: is the input image itself; move it away, or name the members in a source.json.")
         if number == 1:
             mean, square = value.copy(), np.zeros_like(value)
             continue
