@@ -226,6 +226,15 @@ def test_nothing_found(tmp_path, image):
 # -- source.json
 
 
+def test_a_structure_that_is_not_there(tmp_path, image):
+    folder = foreign.total_folder(tmp_path / "seg")
+    text = refused(image, source(folder, tool="Vendor", structures={"livr": {"color": [1, 2, 3]}}))
+    assert "holds no structure 'livr', which source.json names; it holds liver" in text
+    (folder / "source.json").unlink()
+    foreign.write((foreign.labels() == 1).astype(np.uint8), folder / "liver.nii")
+    assert "liver.nii.gz: is there as liver.nii, too" in refused(image, folder)
+
+
 @pytest.mark.parametrize(
     "said, told",
     [

@@ -63,7 +63,12 @@ def read(path: Path, grid: sitk.Image, structures: dict[str, dict]) -> Segmentat
 def mask_files(folder: Path) -> dict[str, Path]:
     """{name of a structure: its file} of a folder with a mask for each."""
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.name.lower().endswith(MASK_SUFFIXES))
-    return {image_io.stem(p): p for p in files}
+    found: dict[str, Path] = {}
+    for path in files:
+        if image_io.stem(path) in found:
+            raise InputError(f"{path}: is there as {found[image_io.stem(path)].name}, too; keep one of the two.")
+        found[image_io.stem(path)] = path
+    return found
 
 
 def stored(path: Path) -> sitk.Image:

@@ -111,6 +111,12 @@ def content(members: list[Member], grid: sitk.Image, styles: dict[str, dict], ca
         InputError: members that do not fit together, or no structure with a voxel.
     """
     names = _same_names(members)
+    unknown = next((n for n in styles if n not in names), None)
+    if unknown is not None:
+        raise InputError(
+            f"{members[0].file}: holds no structure '{unknown}', which source.json names; it holds "
+            f"{', '.join(names[:5])}{', …' * (len(names) > 5)}."
+        )
     found, maps, exclusive = _over_members(members, names, grid, progress)
     absent = [n for n in names if n not in {f.name for f in found}]
     if not found:
@@ -121,12 +127,8 @@ def content(members: list[Member], grid: sitk.Image, styles: dict[str, dict], ca
         raise InputError(
             f"{members[0].file}: holds {len(found)} structures, more than the {structure_set.MOST} of a result."
         )
-    for member in members:
-        if member.drawn is not None:
-            styles = {
-                n: s | {k: v for k, v in styles.get(n, {}).items() if v} for n, s in member.drawn.styles.items()
-            } | {n: s for n, s in styles.items() if n not in member.drawn.styles}
-    structures = [_entry(f.name, k, styles.get(f.name, {})) for k, f in enumerate(found, 1)]
+    own = {n: s for m in reversed(members) if m.drawn is not None for n, s in m.drawn.styles.items()}
+    structures = [_entry(f.name, k, own.get(f.name, {}) | styles.get(f.name, {})) for k, f in enumerate(found, 1)]
     card["outputs"]["structures"] = structures
     out: dict = {key: geometry.like(array, grid) for key, array in maps.items()}
     out["structures"] = _segmentation(found, structures, grid, exclusive)
