@@ -11,6 +11,7 @@ _LAZY = {
     "Prediction": "prediction.predict",
     "propagate": "propagation.job",
     "Propagation": "propagation.result",
+    "collect": "foreign.job",
     "read_card": "bundles.bundle",
     "list_bundles": "bundles.bundle",
     "broken_bundles": "bundles.bundle",
