@@ -112,3 +112,14 @@ def test_a_missing_gpu_is_told():
 def test_unknown_devices_are_told(name):
     with pytest.raises(InputError, match="device"):
         inference.choose_device(name)
+
+
+def test_an_event_that_says_nothing_new_is_not_repeated():
+    told = []
+    progress = Progress(told.append)
+    for fraction in (0.0, 0.5, 0.5, 0.5, 0.6):
+        progress.stage("preprocess", fraction, "Correcting the bias field (N4)")
+    assert [e["fraction"] for e in told] == [0.0, 0.5, 0.6]
+    progress.cancel.cancel()
+    with pytest.raises(Cancelled):
+        progress.stage("preprocess", 0.6, "Correcting the bias field (N4)")

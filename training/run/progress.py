@@ -121,11 +121,11 @@ class Metrics(Logger):
 
 class Progress(Callback):
     """A line every so often with step, speed and time left, where no bar can show them; the learning rate for
-    `Metrics`.
+    `Metrics`. `end`: when the time that was given is over (`time.monotonic()`).
     """
 
-    def __init__(self, steps: int, metrics: Metrics, lines: bool):
-        self.steps, self.metrics, self.lines = steps, metrics, lines
+    def __init__(self, steps: int, metrics: Metrics, lines: bool, end: float | None = None):
+        self.steps, self.metrics, self.lines, self.end = steps, metrics, lines, end
 
     def on_train_start(self, trainer, module):
         self.first = trainer.global_step
@@ -142,11 +142,14 @@ class Progress(Callback):
             return
         self.due = now + EVERY
         speed = done / (now - self.started)
-        left = duration((self.steps - trainer.global_step) / speed)
+        seconds = (self.steps - trainer.global_step) / speed
+        left = f"about {duration(seconds)} left"
+        if self.end is not None and now + seconds > self.end:
+            left = f"{duration(max(0.0, self.end - now))} of the time given left, {duration(seconds)} to the last step"
         metrics = {"loss": "train/loss", "val score": "val/score"}
         found = {k: trainer.callback_metrics.get(v) for k, v in metrics.items()}
         scores = "".join(f", {k} {float(v):.4g}" for k, v in found.items() if v is not None)
-        print(f"step {trainer.global_step} of {self.steps}, {rate(speed)}, about {left} left{scores}", flush=True)
+        print(f"step {trainer.global_step} of {self.steps}, {rate(speed)}, {left}{scores}", flush=True)
 
 
 class Deadline(Callback):

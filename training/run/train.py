@@ -248,7 +248,7 @@ def _trainer(config, out, end, settling, stop_after, device, done, last_is_good)
     if config.early_stop:
         callbacks.append(EarlyStopping("val/score", patience=config.early_stop))
     metrics = progress.Metrics(out / "log", done)
-    callbacks.append(progress.Progress(config.steps, metrics, not progress.bar()))
+    callbacks.append(progress.Progress(config.steps, metrics, not progress.bar(), end))
     if config.images_every and config.logger != "csv":
         callbacks.append(progress.Pictures(config.images_every))
     if end is not None:

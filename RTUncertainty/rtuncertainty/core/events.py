@@ -73,6 +73,7 @@ class Progress:
         total = sum(shares.values())
         self._shares = {k: v / total for k, v in shares.items()}
         self._stage, self._started, self._stage_started = None, time.monotonic(), time.monotonic()
+        self._said: dict | None = None
 
     def stage(self, name: str, fraction: float = 0.0, message: str = "") -> None:
         """Says how far a stage is.
@@ -104,16 +105,18 @@ class Progress:
             left = rate * (1 - fraction) + rate / self._shares[name] * (1 - before - self._shares[name])
         elif overall > 0.85:
             left = (now - self._started) / overall * (1 - overall)
-        self._tell(
-            {
-                "event": "progress",
-                "stage": name,
-                "fraction": round(fraction, 4),
-                "overall": round(overall, 4),
-                "seconds_left": None if left is None else round(left, 1),
-                "message": message,
-            }
-        )
+        event = {
+            "event": "progress",
+            "stage": name,
+            "fraction": round(fraction, 4),
+            "overall": round(overall, 4),
+            "seconds_left": None if left is None else round(left, 1),
+            "message": message,
+        }
+        # whoever only looks whether the job was cancelled has nothing new to tell
+        if event != self._said:
+            self._said = event
+            self._tell(event)
 
     def close(self) -> None:
         """End the current stage's clock."""

@@ -28,7 +28,7 @@ SEVERITIES = ("serious", "warning", "info")
 AGREEMENT = {
     "red": ("serious", "Red", "expect to correct it"),
     "amber": ("warning", "Amber", "look at it"),
-    "green": ("good", "Green", "the paths agree"),
+    "green": ("good", "Green", "no disagreement found"),
 }
 """Agreement of the two contours of a propagation -> (severity, word, what it asks for)."""
 LIMITS = {
