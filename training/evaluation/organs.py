@@ -182,7 +182,7 @@ def run(
     for name in sides.training:
         for organ, ml in organ_case.load(prepared / "cases" / f"{name}.npz").drawn_ml.items():
             training.setdefault(organ, []).append(round(ml, 3))
-    store = kept.Kept(out, {"weights": card["weights"]["sha256"], "samples": samples}, until)
+    store, weights = kept.Kept(out, {"samples": samples}, until), [kept.weights_of([n]) for n in networks]
     title = sides.folders[0].name if len(sides.folders) == 1 else card["name"]
     for name in sides.validation:
 
@@ -193,7 +193,8 @@ def run(
             mine = contours.organ_rows(case.labels, labels, case.classes, case.present, case.spacing, holds=case.holds)
             return {"rows": [asdict(r) for r in volume_rows(title, found, card)], "contours": mine}, {}
 
-        plain, _ = store.of(name, found_of, hashes=scored["scored"][name])
+        mine = provenance.may_score(weights, scored, name)
+        plain, _ = store.of(name, found_of, hashes=scored["scored"][name], weights=mine)
         # which fold calibrates it: margins of one checkpoint belong to that checkpoint
         rows += [VolumeRow(**{**r, "ml": tuple(r["ml"]), **provenance.fold_of(scored, name)}) for r in plain["rows"]]
         scores += [{"case": name, **r} for r in plain["contours"]]
