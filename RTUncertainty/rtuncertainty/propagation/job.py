@@ -75,7 +75,7 @@ def propagate(
     card = bundles.read_card(bundles.find(ANY_REGION if bundle is None else bundle))
     alone = card["architecture"]["name"] == REGISTRATION
     if refine is None:
-        refine = "full" if alone else "fast"
+        refine = bundles.refinement(card)
     _require_options(rigid, refine, symmetric)
     require_sampling(samples, seed)
     (plan, plan_name), (day, day_name) = (
