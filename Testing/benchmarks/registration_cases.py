@@ -295,7 +295,7 @@ def turned_over(case: Case, axes) -> Case:
 
 def another(planned: patients.Patient, other: patients.Patient, spacing, seed: int) -> Case:
     """The planning scan of one patient with a day of another one."""
-    made = day(other, "simulated day", spacing, seed)
+    made = day(other, "B-spline", spacing, seed)
     made.planning = planned.ct
     made.masks = {n: m for n, m in planned.structures.items() if n in made.truth}
     made.truth = {n: made.truth[n] for n in made.masks}
@@ -319,15 +319,21 @@ DAYS = ("simulated day", "B-spline", "cone beam")
 
 
 def everyday(data: Path | None, names, pelves, chests, seed: int) -> Iterator[tuple[str, Callable[[], Case]]]:
-    """(name, what makes the case): necks with the kinds of `DAYS` by turns, digital pelves, breathing chests."""
+    """(name, what makes the case): necks with the kinds of `DAYS` by turns, digital pelves, breathing chests; mixed, so
+    that a run that was ended early has some of each."""
+    made: list[tuple[float, str, Callable[[], Case]]] = []
     for number, name in enumerate(names if data is not None else ()):
         kind = DAYS[number % len(DAYS)]
-        yield f"{name}, {kind}, {seed}", partial(_neck_day, data, name, kind, seed)
-    for number in pelves:
+        made.append((number / len(names), f"{name}, {kind}, {seed}", partial(_neck_day, data, name, kind, seed)))
+    for k, number in enumerate(pelves):
         kind = "cone beam" if number % 3 == 2 else "simulated day"
-        yield f"PELVIS_{number:03d}, {kind}, {seed}", partial(_pelvis_day, number, kind, seed)
-    for number in chests:
-        yield f"chest {number}", partial(chest, number, 15.0 + 5.0 * (number % 4), spacing=PELVIS)
+        name = f"PELVIS_{number:03d}, {kind}, {seed}"
+        made.append(((k + 0.5) / len(pelves), name, partial(_pelvis_day, number, kind, seed)))
+    for k, number in enumerate(chests):
+        breath = partial(chest, number, 15.0 + 5.0 * (number % 4), spacing=PELVIS)
+        made.append(((k + 0.5) / len(chests), f"chest {number}", breath))
+    for _, name, make in sorted(made, key=lambda m: m[0]):
+        yield name, make
 
 
 def _neck_day(data, name, kind, seed, spacing=COARSE, **amounts) -> Case:
@@ -338,31 +344,51 @@ def _pelvis_day(number, kind, seed, spacing=PELVIS, **amounts) -> Case:
     return day(pelvis(number), kind, spacing, seed, **amounts)
 
 
-ROUGH = (5.0, 5.0, 5.0)  # small grids, on which a pair takes some three seconds
+ROUGH = (6.0, 6.0, 6.0)  # small grids, on which a pair takes some three seconds
 # by turns: what is right more often than not, and what is not
 KINDS = (
-    "simulated day",
-    "far off",
-    "B-spline",
-    "bent much",
-    "cone beam",
     "another patient",
-    "gas",
+    "B-spline",
+    "bent by far too much",
+    "cone beam",
     "elsewhere",
+    "gas",
+    "upside down",
     "metal",
     "far off, unaligned",
     "simulated day",
-    "upside down",
-    "narrow",
-    "bent by far too much",
-    "B-spline",
     "prone",
+    "narrow",
+    "another patient",
+    "far off",
+    "bent much",
     "cone beam",
+    "elsewhere",
     "severe",
-    "simulated day",
     "narrow and bent",
+    "B-spline",
 )
-SD_MM = {"bent much": 14.0, "bent by far too much": 30.0, "narrow and bent": 14.0}
+# of those, that are bent by a B-spline first: (mm, sd)
+SD_MM = {
+    "bent much": 14.0,
+    "bent by far too much": 30.0,
+    "narrow and bent": 14.0,
+    **dict.fromkeys(
+        (
+            "B-spline",
+            "far off",
+            "far off, unaligned",
+            "elsewhere",
+            "upside down",
+            "prone",
+            "gas",
+            "metal",
+            "narrow",
+            "cone beam",
+        ),
+        7.0,
+    ),
+}
 
 
 def hard(data: Path | None, names, count: int, seed: int) -> Iterator[tuple[str, Callable[[], Case]]]:
@@ -384,8 +410,14 @@ def _hard(data, names, number: int, seed: int) -> Case:
             other = pelvis(500 + number) if digital else neck(data, names[(number + 1) % len(names)])
             made = another(given, other, ROUGH, seed)
         else:
-            looks = "B-spline" if kind in SD_MM else kind if kind in ("B-spline", *LOOKS) else "simulated day"
-            made = day(given, looks, ROUGH, seed, 3.0 if kind == "severe" else 1.0, SD_MM.get(kind, 7.0))
+            made = day(
+                given,
+                "B-spline" if kind in SD_MM else "simulated day",
+                ROUGH,
+                seed,
+                3.0 if kind == "severe" else 1.0,
+                SD_MM.get(kind, 7.0),
+            )
     if kind.startswith("far off"):
         made = shifted(made, rng.choice([-35.0, 35.0], 3) * (rng.permutation(3) < 2))
         made.rigid = "unaligned" not in kind
@@ -395,7 +427,7 @@ def _hard(data, names, number: int, seed: int) -> Case:
         made = turned_over(made, (1, 2))
     elif kind == "elsewhere":
         made = elsewhere(made)
-    elif kind == "narrow and bent":
-        made.daily = narrow(made.daily, rng)
+    elif kind.split(" and ")[0] in LOOKS:
+        made.daily = LOOKS[kind.split(" and ")[0]](made.daily, rng)
     made.kind = kind
     return made
