@@ -206,6 +206,12 @@ def test_checks_measure_distances():
     assert found.values["there_and_back"] == 1.5 and found.failures({"calibration": {}}) == []
     limits = {"calibration": {"checks": {"bodies": {"limit": 2.0}}}}
     assert len(found.failures(limits)) == 1 and found.flags(limits)[0].severity == "serious"
+    # halves of a scan that shrink and grow by a tenth: the SD of ±log 1.1
+    pressed = np.where(x < 30, 1.1, 1 / 1.1)
+    strained = checks.measured(*hu, everywhere, everywhere, everywhere, (2.0, 2.0, 3.0), False, determinant=pressed)
+    assert strained.values["strain"] == pytest.approx(np.log(1.1), rel=1e-3)
+    assert strained.failures({"calibration": {}}) == []
+    assert "stretched" in strained.failures({"calibration": {"checks": {"strain": {"limit": 0.05}}}})[0]
     gone = checks.measured(hu[0], hu[1], first, second & False, everywhere, (2.0, 2.0, 3.0), True)
     assert gone.values["bodies"] == np.inf
 

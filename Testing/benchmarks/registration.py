@@ -34,9 +34,9 @@ from rtuncertainty.core import surfaces  # noqa: E402
 from rtuncertainty.core.errors import InputError  # noqa: E402
 from rtuncertainty.core.events import Progress  # noqa: E402
 from rtuncertainty.core.structure_set import Structure  # noqa: E402
-from rtuncertainty.propagation import assemble, deform, registration  # noqa: E402
+from rtuncertainty.propagation import assemble, deform  # noqa: E402
 from rtuncertainty.propagation.sampling import PAIRS  # noqa: E402
-from rtuncertainty.uncertainty import volume_calibration  # noqa: E402
+from rtuncertainty.uncertainty import checks, volume_calibration  # noqa: E402
 from training.calibration import spread, volume_card  # noqa: E402
 from training.calibration.volumes import VolumeRow  # noqa: E402
 
@@ -290,27 +290,6 @@ def verify(args) -> None:
 FAILED_MM = 3.0  # mean surface distance, or mean error of the deformation, from which on a registration failed
 
 
-def candidates(case: Case, found: deform.Found) -> dict[str, float]:
-    """What else might tell a failure."""
-    pair, d = case.pair, found.displacement
-    where = torch.from_numpy(case.where)
-    mm = torch.tensor(pair.grid.GetSpacing()).view(3, 1, 1, 1)
-    a, b = registration.sides(pair, *registration.images(pair, d.device))
-    apart = (b.moved(d[None]).features - a.features).square().mean(1)[0][where]
-    field = deformation.from_voxels(d, pair.grid)
-    volume = torch.from_numpy(sitk.GetArrayFromImage(deformation.jacobian_determinant(field)))
-    length = (d * mm).norm(dim=0)[where]
-    return {
-        "strain": float(volume.clamp_min(0.05).log()[where].std()),
-        "folding": float((volume <= 0)[where].float().mean()),
-        "moved_mm": float(length.mean()),
-        "moved_p95_mm": float(length.quantile(0.95)),
-        "residual_p95": float(apart.quantile(0.95)),
-        "correlation": found.similarity["after"],
-        "shared": float(case.where.sum() / max(1, case.pair.body.sum())),
-    }
-
-
 def tried(case: Case) -> dict:
     """One hard day as JSON has it: what was measured of it, and whether it failed."""
     started = time.process_time()
@@ -318,20 +297,41 @@ def tried(case: Case) -> dict:
     try:
         where = case.where
     except InputError as error:  # a pair that is refused was found
-        return row | {"refused": str(error), "failed": True}
+        return row | {"refused": str(error)}
     if not where.any():
-        return row | {"refused": "no common part", "failed": True}
+        return row | {"refused": "no common part"}
     found = ours(case, "fast")
     row["seconds"] = time.process_time() - started
     row["error_mm"], row["msd_mm"] = case.error_mm(found.displacement), case.msd_mm(found.displacement)
-    row["failed"] = not (row["msd_mm"] <= FAILED_MM and not row["error_mm"] > FAILED_MM)
     row["checks"] = assemble.evidence(found, case.pair, {"input": {"modality": "CT"}}).values
-    row["more"] = candidates(case, found)
     return row
 
 
+def failed(row: dict) -> bool:
+    """Whether a registration did: its surfaces or its deformation are off, or nothing corresponds at all."""
+    return "refused" in row or not row["msd_mm"] <= FAILED_MM or row["error_mm"] > FAILED_MM
+
+
+def caught(row: dict, limits: dict[str, float]) -> bool:
+    """Whether a limit is passed, or the pair was refused before."""
+    return "refused" in row or any(row["checks"].get(name, 0) > limit for name, limit in limits.items())
+
+
+def chosen_limits(right: list[dict], wrong: list[dict]) -> dict[str, float]:
+    """One factor times the largest value of each check among those that are right: the factor that finds most of the
+    failures with at most 5 % false alarms; of several the largest."""
+    most = {n: max(r["checks"][n] for r in right if np.isfinite(r["checks"].get(n, np.nan))) for n in checks.LIMITS}
+    best, limits = -1.0, {}
+    for factor in (2.0, 1.75, 1.5, 1.35, 1.2, 1.1, 1.0, 0.9, 0.8, 0.7):
+        tried_ones = {n: round(factor * v, 3) for n, v in most.items()}
+        found, alarms = (np.mean([caught(r, tried_ones) for r in rows]) for rows in (wrong, right))
+        if alarms <= 0.05 and found > best:
+            best, limits = found, tried_ones
+    return limits
+
+
 def failures(args) -> None:
-    """Register hard days, and say which of them the checks find."""
+    """Register hard days, choose limits on every second one, and say which of the others the checks find."""
     args.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for name, make in known.hard(args.data, args.patients, args.count, args.seed):
@@ -339,8 +339,38 @@ def failures(args) -> None:
         if not file.exists():
             row = tried(make())
             file.write_text(json.dumps(row), encoding="utf-8")
-            print(name, {k: v for k, v in row.items() if k not in ("checks", "more")}, flush=True)
+            print(name, {k: v for k, v in row.items() if k != "checks"}, flush=True)
         rows.append(json.loads(file.read_text(encoding="utf-8")))
+    for file in sorted(args.everyday.glob("*.json")) if args.everyday else []:
+        row = json.loads(file.read_text(encoding="utf-8"))
+        rows.append(row | {"error_mm": row["error"], "msd_mm": float(np.mean([c["msd_mm"] for c in row["contours"]]))})
+    sides = [[r for r in rows if failed(r) == bad] for bad in (False, True)]
+    limits = chosen_limits(*(side[::2] for side in sides))
+    right, wrong = (side[1::2] for side in sides)
+    print(f"limits, chosen on {len(sides[0][::2])} right ones and {len(sides[1][::2])} failures: {limits}")
+    stored = {}
+    for name, limit in {"all": None, **limits}.items():
+        one = limits if limit is None else {name: limit}
+        found, alarms = (sum(caught(r, one) for r in part) for part in (wrong, right))
+        print(f"| {name} | {found} of {len(wrong)} failures | {alarms} of {len(right)} right ones |")
+        if limit is not None:
+            stored[name] = {"limit": limit, "failures": len(wrong), "found": found}
+            stored[name] |= {"right": len(right), "false_alarms": alarms}
+        else:
+            shares = found / max(1, len(wrong)), alarms / max(1, len(right)), len(wrong), len(right)
+    for row in wrong + right:
+        if caught(row, limits) != failed(row):
+            print("missed" if failed(row) else "false alarm", {k: v for k, v in row.items() if k in SHOWN})
+    card = json.loads(CARD.read_text(encoding="utf-8"))
+    card["calibration"]["checks"] = stored
+    card["accuracy"]["table"] |= {
+        f"Failures that a flag finds (share of {shares[2]})": round(shares[0], 3),
+        f"Flags on what is right (share of {shares[3]})": round(shares[1], 3),
+    }
+    _write(card)
+
+
+SHOWN = ("kind", "patient", "error_mm", "msd_mm", "checks")
 
 
 def main() -> None:
@@ -356,6 +386,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first digital patient")
     parser.add_argument("--seed", type=int, default=1, help="of the days")
     parser.add_argument("--samples", type=int, default=10)
+    parser.add_argument("--everyday", type=Path, help="failures: --out of calibrate or verify, whose cases count too")
     parser.add_argument("--count", type=int, default=100, help="failures: how many days")
     parser.add_argument("--rivals", nargs="*", default=[], choices=["elastix", "convexAdam"])
     args = parser.parse_args()

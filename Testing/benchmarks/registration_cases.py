@@ -31,6 +31,7 @@ AIR = -1000.0
 SPACING = (3.0, 3.0, 3.0)
 COARSE = (4.0, 4.0, 3.0)  # of scans whose own voxels are that large
 PELVIS = (4.0, 4.0, 4.0)
+LEAST_VOXELS = 20  # of less no surface is scored
 
 
 @dataclass
@@ -96,7 +97,7 @@ class Case:
         found = []
         for name, truth in self.masks_there.items():
             truth = truth & self.pair.known
-            if not truth.any():
+            if min(truth.sum(), (self.pair.labels[name] > 0.5).sum()) < LEAST_VOXELS:
                 continue
             mask = torch.from_numpy(self.pair.labels[name])[None, None]
             moved = warp_tensor(mask, displacement.reshape(1, 3, *truth.shape), 0.0)[0, 0].numpy() > 0.5
