@@ -369,6 +369,8 @@ KINDS = (
     "narrow and bent",
     "B-spline",
 )
+# what a registration cannot make right, however near the contours of two patients may come
+NEVER_RIGHT = ("another patient", "elsewhere", "upside down", "prone")
 # of those, that are bent by a B-spline first: (mm, sd)
 SD_MM = {
     "bent much": 14.0,
