@@ -108,6 +108,8 @@ def test_without_a_model(found, patient):
         mask = array(truth[c.planning_name]) > 0
         assert surfaces.surface_distance(array(c.propagated) > 0, mask, SPACING).mean < 0.8
         assert c.propagated_sd_mm > 0 and c.agreement.light != "red"
+        volume, lower, upper = c.propagated_ml
+        assert lower < volume < upper and (upper - lower) / volume < 0.25
     assert found.folding == 0 and found.checks["there_and_back"] < 2
     assert not [f for f in found.flags if f.severity == "serious"]
 
@@ -151,6 +153,9 @@ def test_two_mrs_and_one_of_each(patient):
     assert given.card["input"]["modality"] == "MR" and array(given.warped_planning).min() >= 0
     distance = surfaces.surface_distance(array(given.contours[0].propagated) > 0, array(truth["Bladder"]) > 0, SPACING)
     assert distance.mean < 1.2
+    # nothing was calibrated on MRs
+    assert np.isnan(given.contours[0].propagated_ml[1:]).all() and given.card["calibration"]["volumes"] is None
+    assert any("calibrated on CTs" in note for note in given.notes)
     for one, other in ((planning, day), (plan, daily)):
         with pytest.raises(InputError, match="of one kind") as error:
             rtuncertainty.propagate(one, masks, other, samples=2)
@@ -188,6 +193,8 @@ def test_a_chest_that_breathes_and_lies_35_mm_off(chest):
     found = rtuncertainty.propagate(chest.planning, lungs, chest.daily, samples=2, refine="fast")
     error = np.linalg.norm(transform_points(found.field, chest.daily_points) - chest.planning_points, axis=1).mean()
     assert error < 0.3 * before and error < 2.5  # voxels of 5 mm
+    assert any("calibrated with refinement full" in note for note in found.notes)
+    assert np.isnan(found.contours[0].propagated_ml[1:]).all()
     assert all(c.agreement.light != "red" for c in found.contours)
 
 
@@ -219,6 +226,12 @@ def test_checks_measure_distances():
     assert found.values["there_and_back"] == 1.5 and found.failures({"calibration": {}}) == []
     limits = {"calibration": {"checks": {"bodies": {"limit": 2.0}}}}
     assert len(found.failures(limits)) == 1 and found.flags(limits)[0].severity == "serious"
+    # halves of a scan that shrink and grow by a tenth: the SD of ±log 1.1
+    pressed = np.where(x < 30, 1.1, 1 / 1.1)
+    strained = checks.measured(*hu, everywhere, everywhere, everywhere, (2.0, 2.0, 3.0), False, determinant=pressed)
+    assert strained.values["strain"] == pytest.approx(np.log(1.1), rel=1e-3)
+    assert strained.failures({"calibration": {}}) == []
+    assert "stretched" in strained.failures({"calibration": {"checks": {"strain": {"limit": 0.05}}}})[0]
     gone = checks.measured(hu[0], hu[1], first, second & False, everywhere, (2.0, 2.0, 3.0), True)
     assert gone.values["bodies"] == np.inf
 

@@ -65,6 +65,18 @@ def test_scaled_margins_grow_with_the_networks_own_width():
     assert found.interval(sure, 0.9)[:2] == pytest.approx((40 * math.exp(-0.05), 40 * math.exp(0.05)), rel=1e-3)
 
 
+def test_margins_about_the_shown_volume():
+    """The distribution's own ends play no part but as a unit."""
+    margins = {"pooled": Group(20, 20, margins={0.5: 0.05, 0.9: 0.1})}
+    wide = lognormal(spread=0.4)
+    found = VolumeCalibration("conformal_shown", margins).interval(wide, 0.9)
+    m = wide.volume_ml
+    assert found[:2] == pytest.approx((m * math.exp(-0.1), m * math.exp(0.1)), rel=2e-3) and found.calibrated
+    low, high = wide.interval(0.9)
+    scaled = VolumeCalibration("conformal_shown_scaled", margins).interval(wide, 0.9)
+    assert scaled[:2] == pytest.approx((m * (low / high) ** 0.1, m * (high / low) ** 0.1), rel=2e-3)
+
+
 @given(
     end=st.floats(-3, 3),
     margin=st.floats(-2, 9),
@@ -119,7 +131,10 @@ def test_a_structure_with_a_fit_of_its_own_uses_it():
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10**6), method=st.sampled_from(volume_calibration.METHODS))
+@given(
+    seed=st.integers(0, 10**6),
+    method=st.sampled_from((*volume_calibration.METHODS, *volume_calibration.SHOWN)),
+)
 def test_intervals_are_nested_and_calibrated_volumes_rise(seed, method):
     rng = np.random.default_rng(seed)
     d = VolumeDistribution(
@@ -136,7 +151,7 @@ def test_intervals_are_nested_and_calibrated_volumes_rise(seed, method):
     assert all(a[0] >= b[0] - 1e-9 and a[1] <= b[1] + 1e-9 for a, b in zip(ends, ends[1:]))
     q = found.quantiles(d)
     assert all(a <= b + 1e-9 for a, b in zip(q, q[1:]))
-    if method in volume_calibration.CONFORMAL:
+    if method != "log_affine":
         assert q[PERCENTILES.index(50)] == d.volume_ml
 
 
@@ -159,6 +174,7 @@ def test_card_round_trip_is_json():
         VolumeCalibration("conformal", groups),
         VolumeCalibration("conformal_scaled", groups, {"bladder": (20.0, 300.5)}),
         VolumeCalibration("log_affine", {"pooled": Group(9, 9, -0.1, 2.5)}),
+        VolumeCalibration("conformal_shown", {"pooled": Group(9, 9, margins={0.9: 0.1})}),
     ):
         stored = json.loads(json.dumps(found.as_card()))
         assert stored["method"] == found.method and stored["cases"] == found.groups["pooled"].cases

@@ -1,6 +1,7 @@
 """The RTPropagation panel with the fake backend and the real scene: choose, run, look, accept, move a dose, remove."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from gui_support.volumes import add_case, add_volume
 from standins import load_module, process_events
 
 from rtuncertainty.results import Result
+from RTUncertaintyLib.mrml.volume_export import UnusableVolume
 from RTUncertaintyLib.propagation.results import similarity_text
 from RTUncertaintyLib.propagation.table import AGREEMENT, PATH, SPREAD, STRUCTURE, VOLUME
 from RTUncertaintyLib.runs.propagation.structure_rows import LIGHTS, structure_rows
@@ -160,6 +162,51 @@ def test_run_hands_over_what_was_chosen(ready, tmp_path):
         "json",
     ]
     assert not list(temporary_folders()[0].glob("inputs"))
+
+
+@pytest.fixture
+def both_models(propagation_model):
+    """A network's bundle and the shipped registration without one."""
+    shipped = Path(__file__).resolve().parents[2] / "Resources" / "Models" / "registration"
+    shutil.copytree(shipped, propagation_model.parent / "registration")
+    return propagation_model
+
+
+def test_refinement_follows_the_model_until_the_user_chooses(both_models, ready):
+    """Full where no network begins the deformation, as on the command line."""
+    ui, p = ready.ui, ready._parameters
+
+    def choose(words):
+        ui.modelComboBox.setCurrentIndex(ui.modelComboBox.findText(words))
+
+    ready.panel.reload_models()
+    choose("Any region (registration only)")
+    assert p.refine.value == "full" and ui.refineComboBox.currentText == "Full"
+    assert ready.panel.request().refine == "full"
+    choose("Head and neck, planning to daily CT")
+    assert p.refine.value == "fast"
+    ui.refineComboBox.currentIndex = ui.refineComboBox.findText("Off")
+    ui.refineComboBox.activated.emit(ui.refineComboBox.currentIndex)
+    choose("Any region (registration only)")
+    assert p.refine.value == "off" and ready.panel.request().refine == "off"
+    ready.exit()
+    ready.enter()
+    choose("Head and neck, planning to daily CT")
+    assert ready._parameters.refine.value == "off", "what the user chose is kept with the scene"
+
+
+def test_the_console_refines_as_the_command_line_does(both_models, ready, monkeypatch):
+    asked = []
+
+    def stop(request, name):
+        asked.append(request.refine)
+        raise UnusableVolume("enough")
+
+    monkeypatch.setattr(ready.logic, "prepare", stop)
+    for model in ("registration", str(both_models)):
+        with pytest.raises(Exception, match="enough"):
+            ready.logic.propagate(*ready.nodes, model)
+    assert asked == ["full", "fast"]
 
 
 def test_structures_with_lights_numbers_and_reasons(done):

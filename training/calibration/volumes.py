@@ -23,6 +23,7 @@ from rtuncertainty.uncertainty.volume_calibration import (
     CONFORMAL,
     CV_PLUS,
     POOLED,
+    SHOWN,
     Group,
     VolumeCalibration,
     limits,
@@ -236,9 +237,9 @@ def _at(ml: np.ndarray, percentile: float) -> np.ndarray:
     return (1 - part) * ml[:, k] + part * ml[:, k + 1]
 
 
-def fit_conformal(rows: list[VolumeRow], usual: dict | None = None, scaled: bool = False) -> Group:
-    """The margins of all `LEVELS` that so many patients allow; scaled: in units of each distribution's own width.
-    `usual`: see `fit`.
+def fit_conformal(rows: list[VolumeRow], usual: dict | None = None, scaled: bool = False, shown: bool = False) -> Group:
+    """The margins of all `LEVELS` that so many patients allow; scaled: in units of each distribution's own width;
+    shown: from the shown contour's volume. `usual`: see `fit`.
     """
     patients, margins = [r.patient for r in rows], {}
     _, truth = _log_ratios(rows)
@@ -246,7 +247,7 @@ def fit_conformal(rows: list[VolumeRow], usual: dict | None = None, scaled: bool
     unit = own_width(_at(ml, 5), _at(ml, 95)) if scaled else 1.0
     least, most = np.array([limits(usual or {}, r.structure, m) for r, m in zip(rows, medians)]).T
     for level in LEVELS:
-        low, high = (log_ratio(_at(ml, 50 + side * 50 * level), medians) for side in (-1, 1))
+        low, high = (log_ratio(_at(ml, 50 + side * 50 * level), medians) * (not shown) for side in (-1, 1))
         margin = conformal.quantile(
             np.maximum(margin_to(-low, -truth, -least), margin_to(high, truth, most)) / unit, patients, level
         )
@@ -272,11 +273,13 @@ def fit(
         raise ValueError("no structure is present and found in any row: nothing can be calibrated")
     if method == CV_PLUS:
         return _cv_plus(rows, least, None)
-    usual = dict(usual or {}) if method in CONFORMAL else {}
+    usual = dict(usual or {}) if method in (*CONFORMAL, *SHOWN) else {}
     methods: dict[str, Callable] = {
         "log_affine": fit_log_affine,
         "conformal": partial(fit_conformal, usual=usual),
         "conformal_scaled": partial(fit_conformal, usual=usual, scaled=True),
+        "conformal_shown": partial(fit_conformal, usual=usual, shown=True),
+        "conformal_shown_scaled": partial(fit_conformal, usual=usual, scaled=True, shown=True),
     }
     one = methods[method]
     groups = {POOLED: one(rows)}

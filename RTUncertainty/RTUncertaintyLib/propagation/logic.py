@@ -58,7 +58,7 @@ class PropagationLogic(JobLogic):
         seed: int = 0,
         device: str = "auto",
         rigid: bool = True,
-        refine: str = "fast",
+        refine: str | None = None,
         output: str | None = None,
         show: bool | None = None,
         progress: Callable[[dict], None] | None = None,
@@ -67,22 +67,24 @@ class PropagationLogic(JobLogic):
 
         Parameters: `planning` and `daily` vtkMRMLScalarVolumeNodes; `structures` the vtkMRMLSegmentationNode of the
         planning CT; `model` a bundle's name or folder; `device` "auto", "cpu" or "cuda"; `rigid` whether to align
-        rigidly first; `refine` "off", "fast" or "full"; `output` an existing folder that keeps the files, or None;
-        `show` whether to show the result (default: when there is a screen); `progress` is called with every event of
-        the backend. `accept(nodes)` then makes one segmentation of it. Raises `PropagationError` with one line that
-        says what went wrong. The scene is unchanged then.
+        rigidly first; `refine` "off", "fast" or "full", None: fast, and full without a network; `output` an existing
+        folder that keeps the files, or None; `show` whether to show the result (default: when there is a screen);
+        `progress` is called with every event of the backend. `accept(nodes)` then makes one segmentation of it. Raises
+        `PropagationError` with one line that says what went wrong. The scene is unchanged then.
         """
         import slicer
 
+        from rtuncertainty.bundles import bundle
         from rtuncertainty.core.errors import RTUncertaintyError
 
-        if refine not in REFINEMENTS:
+        if refine not in (None, *REFINEMENTS):
             raise PropagationError(f"refine is {refine!r}; it is one of {', '.join(REFINEMENTS)}.")
         try:
             card = self.card(model)
             check = check_propagation(planning, structures, daily, card, rigid)
             if check.errors:
                 raise PropagationError(check.message)
+            refine = refine or bundle.refinement(card)
             request = PropagationRequest(
                 planning, structures, daily, card["folder"], samples, seed, device, rigid, refine, output
             )

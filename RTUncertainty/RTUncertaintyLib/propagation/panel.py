@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import slicer.util
 
+from rtuncertainty.bundles import bundle
 from rtuncertainty.results import Result
 
 from ..jobs.backend_run import BackendRun, Outcome
@@ -12,6 +16,7 @@ from ..jobs.panel import JobPanel
 from ..runs.result_tables import result_of_run
 from ..widgets.text import _
 from .check import check_propagation
+from .parameters import Refine
 from .results import PropagationResults
 from .workspace import PropagationRequest
 
@@ -31,6 +36,24 @@ class PropagationPanel(JobPanel):
     }
     selectors = ("planningSelector", "structuresSelector", "dailySelector")
     run_tip = _("Propagate the planning structures to the daily CT.")
+
+    def __init__(self, ui, logic, torch=None):
+        super().__init__(ui, logic, torch)
+        # of the user alone: a parameter node or a model that sets the box emits no such signal
+        ui.refineComboBox.connect("activated(int)", self._refinement_chosen)
+
+    def _refinement_chosen(self, index: int) -> None:
+        if self.parameters is not None:
+            self.parameters.refineChosen = True
+
+    def _model_chosen(self) -> None:
+        """Another model may be refined in another way, unless the user has chosen one; a scene's own choice stays."""
+        p, card = self.parameters, self.card
+        before = re.split(r"[/\\]", p.model.rstrip("/\\"))[-1] if p is not None else ""
+        super()._model_chosen()
+        if p is None or card is None or before in (card["name"], Path(card["folder"]).name) or p.refineChosen:
+            return
+        p.refine = Refine(bundle.refinement(card))
 
     def make_results(self) -> PropagationResults:
         return PropagationResults(self.ui, lambda: self.logic.scene_builder, self.run_removed)

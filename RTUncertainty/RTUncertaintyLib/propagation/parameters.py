@@ -30,3 +30,5 @@ class PropagationParameters(JobParameters):
     dailyVolume: vtkMRMLScalarVolumeNode
     rigid: bool = True
     refine: Refine = Refine.FAST
+    # else it follows the model (`rtuncertainty.bundles.bundle.refinement`)
+    refineChosen: bool = False

@@ -179,6 +179,11 @@ def deforms(card: dict) -> bool:
     return bool(((card.get("outputs") or {}).get("deformation") or {}).get("given", True))
 
 
+def refinement(card: dict) -> str:
+    """How a propagation is refined unless the user says otherwise: fast, and full where no network begins it."""
+    return "full" if card["architecture"]["name"] == card_check.REGISTRATION else "fast"
+
+
 def load(folder, device="cpu"):
     """The networks of a bundle; weights are checked against the card's SHA-256.
 

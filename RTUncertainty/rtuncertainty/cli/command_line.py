@@ -65,7 +65,12 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         help="of the planning CT: .seg.nrrd, a DICOM RTSTRUCT, or a label image with its names in a .json beside it",
     )
-    p.add_argument("--daily", required=True, help="daily CT")
+    p.add_argument(
+        "--daily",
+        required=True,
+        action="append",
+        help="daily CT; given again for each further day: a result each, and a table and page over the days",
+    )
     p.add_argument("--rigid", default="on", choices=["on", "off"], help="rigid pre-alignment")
     p.add_argument(
         "--refine",
@@ -305,7 +310,7 @@ def _predict(args) -> int:
 
 def _propagate(args) -> int:
     from ..core.events import PROPAGATION
-    from ..jobs.propagation import propagate_to_folder
+    from ..jobs.propagation import propagate_course, propagate_to_folder
 
     progress = Progress(
         _show(args.progress),
@@ -313,10 +318,11 @@ def _propagate(args) -> int:
         tuple(n for n in ("scene", "report") if getattr(args, n)),
         shares=PROPAGATION,
     )
-    folder = propagate_to_folder(
+    several = len(args.daily) > 1
+    folder = (propagate_course if several else propagate_to_folder)(
         args.planning,
         args.structures,
-        args.daily,
+        args.daily if several else args.daily[0],
         args.model,
         args.output,
         progress=progress,

@@ -108,6 +108,7 @@ def evidence(found, pair, card: dict) -> checks.Evidence:
         card["input"].get("modality") != "MR",
         there_and_back,
         found.residual,
+        deformation.jacobian_tensor(found.displacement[None])[0, 0].cpu().numpy(),
     )
 
 

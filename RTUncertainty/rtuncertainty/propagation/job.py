@@ -79,7 +79,7 @@ def propagate(
     card = bundles.read_card(bundles.find(ANY_REGION if bundle is None else bundle))
     alone = card["architecture"]["name"] == REGISTRATION
     if refine is None:
-        refine = "full" if alone else "fast"
+        refine = bundles.refinement(card)
     _require_options(rigid, refine, symmetric)
     require_sampling(samples, seed)
     (plan, plan_name), (day, day_name) = (
@@ -111,7 +111,7 @@ def propagate(
 
     where = inference.choose_device(device)
     networks = bundles.load(card["folder"], where)[1]
-    card = _card_of_run(card, samples, progress)
+    card = _card_of_run(card, samples, refine, progress)
     deforms = bundles.deforms(card)
 
     progress.stage("align", 0.0, "Aligning the scans rigidly" if rigid == "on" else "Bringing the scans onto one grid")
@@ -226,10 +226,18 @@ def _flags(result: Propagation) -> list[flags.Flag]:
     return found
 
 
-def _card_of_run(card: dict, samples: int, progress: Progress) -> dict:
-    """The card, without its calibration where that is of samples and none are taken; notes say what the run lacks."""
-    if samples == 1 and card["architecture"]["name"] == REGISTRATION:
+def _card_of_run(card: dict, samples: int, refine: str, progress: Progress) -> dict:
+    """The card, without its calibration where that is of samples and none are taken, or of other scans; notes say what
+    the run lacks."""
+    alone = card["architecture"]["name"] == REGISTRATION
+    if samples == 1 and alone:
         progress.note("The registration was not repeated: no uncertainty.")
+    elif alone and card["input"]["modality"] == "MR" and card["calibration"].get("spread"):
+        card = bundles.uncalibrated(card)
+        progress.note("The error bars of a registration were calibrated on CTs; on these MRs they are as sampled.")
+    elif alone and refine != "full" and card["calibration"].get("spread"):
+        card = bundles.uncalibrated(card)
+        progress.note(f"The error bars were calibrated with refinement full; with {refine} they are as sampled.")
     elif samples == 1 and card["dropout"]["p"]:
         card = bundles.uncalibrated(card)
         progress.note("A single pass without dropout: no uncertainty, and no calibration, as that is of samples.")

@@ -80,7 +80,12 @@ def dvh_drawing(curves: list[dict]) -> str:
     Returns:
         A piece of HTML.
     """
-    return str(_environment(None).get_template("macros.html.j2").module.chart(dvh_chart(curves)))
+    return drawing(dvh_chart(curves))
+
+
+def drawing(content: dict) -> str:
+    """A chart of `figures.chart` as a piece of HTML."""
+    return str(_environment(None).get_template("macros.html.j2").module.chart(content))
 
 
 def _environment(print_folder: Path | None):
@@ -107,11 +112,11 @@ def _environment(print_folder: Path | None):
             return file(print_folder, figure.png, ".png")
         return "data:image/png;base64," + base64.b64encode(figure.png).decode("ascii")
 
-    def drawing(svg: str, width: int):
+    def drawn(svg: str, width: int):
         if print_folder is None:
             return Markup(svg)
         alone = str(svg).strip().replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
         return Markup('<img src="{}" width="{}">').format(file(print_folder, alone.encode(), ".svg"), width)
 
-    environment.filters |= {"source": source, "drawing": drawing, "color": hexadecimal, "number": number}
+    environment.filters |= {"source": source, "drawing": drawn, "color": hexadecimal, "number": number}
     return environment

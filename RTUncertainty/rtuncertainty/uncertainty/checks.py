@@ -18,6 +18,7 @@ from .flags import Flag
 BONE_HU, LUNG_HU = 250.0, -400.0
 # structures of less (ml) are no check
 LEAST_ML = {"bodies": 200.0, "bones": 20.0, "lungs": 200.0}
+LEAST_DETERMINANT = 0.05  # what folds is pressed so far
 # name: (limit, what is measured, what to say)
 LIMITS = {
     "bodies": 4.0,
@@ -25,6 +26,7 @@ LIMITS = {
     "lungs": 5.0,
     "there_and_back": 5.0,
     "residual": 0.06,
+    "strain": np.inf,  # only where a card has one
 }
 WORDS = {
     **{
@@ -34,12 +36,14 @@ WORDS = {
     "there_and_back": "there and back again misses by {value:.1f} mm on average (limit {limit:.1f})",
     "residual": "the warped scan is less like the daily one than on any case that it was checked on (difference of "
     "features {value:.3f}, limit {limit:.3f})",
+    "strain": "tissue would be stretched and pressed by {value:.0%} (SD), more than in any case that was right (limit "
+    "{limit:.0%})",
 }
 
 
 @dataclass
 class Evidence:
-    """What was measured (mm, but for `residual`); NaN where there is nothing to measure it on."""
+    """What was measured (mm, but for `residual` and `strain`); NaN where there is nothing to measure it on."""
 
     values: dict[str, float]
 
@@ -70,6 +74,7 @@ def measured(
     is_ct: bool,
     there_and_back: np.ndarray | None = None,
     residual: float | None = None,
+    determinant: np.ndarray | None = None,
 ) -> Evidence:
     """Compare the daily with the warped planning scan, arrays [z, y, x] on the working grid.
 
@@ -83,6 +88,7 @@ def measured(
         is_ct: whether bones and lungs are seen by their HU.
         there_and_back: mm.
         residual: see `propagation.registration.residual_of`.
+        determinant: of the deformation's Jacobian; its strain is the SD of the logarithm.
     """
     pairs = {"bodies": (body, warped_body)}
     if is_ct:
@@ -97,6 +103,9 @@ def measured(
         values["there_and_back"] = float(there_and_back[inside].mean()) if inside.any() else float("nan")
     if residual is not None:
         values["residual"] = residual
+    if determinant is not None:
+        logs = np.log(np.maximum(determinant[inside], LEAST_DETERMINANT))
+        values["strain"] = float(logs.std()) if logs.size else float("nan")
     return Evidence(values)
 
 

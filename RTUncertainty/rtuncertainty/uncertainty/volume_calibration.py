@@ -20,6 +20,11 @@ conformal_scaled: the same with a margin in units of the distribution's own widt
 those of which it was sure (CQR-m of Kivaranovic 2020, CQR-r of Sesia & Candès 2020, whom it did not help; here it
 does). The promise is the same.
 
+conformal_shown, conformal_shown_scaled: the same with both ends at the shown contour's volume, not at those of the
+distribution: the margin, in x or in units of the own width, is all of the interval. For a distribution that says which
+volumes are less certain than others, but is far too wide: that of a deformation, in which the whole surface moves in or
+out at once.
+
 cv_plus: of a bundle of several folds, see `cross_conformal`; what a card says of its promise is `GUARANTEE`.
 
 Where the card knows which volumes of a structure patients have (`usual`: the least and the most that training patients
@@ -48,9 +53,11 @@ CV_PLUS = "cv_plus"
 METHODS = ("log_affine", "conformal", "conformal_scaled")
 # those that promise their level whatever the network
 CONFORMAL = METHODS[1:]
+SHOWN = ("conformal_shown", "conformal_shown_scaled")
 GUARANTEE = {
     **dict.fromkeys(
-        CONFORMAL, "holds a new patient's volume with at least the promised probability, if patients are exchangeable"
+        (*CONFORMAL, *SHOWN),
+        "holds a new patient's volume with at least the promised probability, if patients are exchangeable",
     ),
     CV_PLUS: "CV+ (Barber 2021; Vovk 2015): an interval of 1 − α holds a new patient's volume with a probability of at "
     "least 1 − 2α − √(2/patients), and of about 1 − α in practice, if patients are exchangeable",
@@ -215,7 +222,7 @@ class VolumeCalibration:
     """What a card says of the calibration of volumes.
 
     Attributes:
-        method: "none", one of `METHODS`, or `CV_PLUS`.
+        method: "none", one of `METHODS` or `SHOWN`, or `CV_PLUS`.
         groups: fits by structure, and "pooled" for those without their own.
         usual: {structure: (least, most) in ml} that training patients had, which the conformal methods use.
         unit: of cv_plus, what scales its scores.
@@ -327,7 +334,7 @@ class VolumeCalibration:
             return m, m
         unit = (
             float(own_width(distribution.quantile(5), distribution.quantile(95)))
-            if self.method == "conformal_scaled"
+            if self.method.endswith("_scaled")
             else 1.0
         )
         low = high = 0.0
@@ -340,8 +347,9 @@ class VolumeCalibration:
         # a level between those fitted takes the next higher one, which keeps the promise; lower ones are held inside
         above = [k for k in group.margins if k >= level - 1e-9]
         used = sorted(k for k in group.margins if k < level - 1e-9) + ([min(above)] if above else [])
+        shown = self.method in SHOWN
         for k in used:
-            include(log_ratio(distribution.interval(k), m), group.margins[k])
+            include((0.0, 0.0) if shown else log_ratio(distribution.interval(k), m), group.margins[k])
         if not above:
             # beyond all fitted levels: at least the network's own interval with the last margin
             include(log_ratio(distribution.interval(level), m), max(0.0, group.margins[used[-1]] if used else 0.0))
@@ -397,12 +405,12 @@ def of_card(card: dict) -> VolumeCalibration:
     stored = card["calibration"].get("volumes")
     if not stored:
         return VolumeCalibration()
-    if stored.get("method") not in (*METHODS, CV_PLUS):
+    if stored.get("method") not in (*METHODS, *SHOWN, CV_PLUS):
         from ..core.errors import InputError
 
         raise InputError(
             f"{card.get('name', 'the card')}: calibration of volumes by '{stored.get('method')}' is unknown; known are "
-            f"{', '.join((*METHODS, CV_PLUS))}."
+            f"{', '.join((*METHODS, *SHOWN, CV_PLUS))}."
         )
     groups = {
         name: Group(
