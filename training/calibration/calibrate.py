@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from rtuncertainty.uncertainty.fit import volume_card
+
 from ..core.files import replace_text
-from . import volume_card, volumes
+from .rows import read_rows
 
 
 def into_evaluation(rows: Path, evaluation: Path, method: str | None = None) -> Path:
@@ -22,7 +24,7 @@ def into_evaluation(rows: Path, evaluation: Path, method: str | None = None) -> 
         raise SystemExit(f"{rows} does not say whom it scored; run 'python -m training evaluate' again.")
     if "scored" in made:
         made["scored"] |= found["scored"]
-    made["calibration"] |= volume_card.fit(volumes.read_rows(rows), method, training=found.get("training")).as_card()
+    made["calibration"] |= volume_card.fit(read_rows(rows), method, training=found.get("training")).as_card()
     if found.get("input_statistics"):
         made["input_statistics"] = found["input_statistics"]
     return replace_text(evaluation, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False))

@@ -27,7 +27,7 @@ had), the part of a margin that lies beyond them counts for `PACE` only: nobody'
 of a level still grow with the margin without end, so the promise holds as before (nested conformal prediction, Gupta,
 Kuchibhotla & Ramdas 2022).
 
-Training's side, the fit, is training/calibration/volumes.py.
+The fit is fit/volumes.py.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import yaml
 
 from ... import methods
 from ...calibration import calibrate
-from ...calibration.volumes import read_rows
+from ...calibration.rows import read_rows
 from ...core import provenance
 from ...core.files import replace_text
 from ...data import organ_case

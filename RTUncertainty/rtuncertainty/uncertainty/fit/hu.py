@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from rtuncertainty.uncertainty.hu_calibration import Recalibration
+from ..hu_calibration import Recalibration
 
 # HU: lung and gas, fat, muscle, spongy bone, bone, compact bone
 KNOTS = (-600.0, -100.0, 50.0, 250.0, 600.0, 1100.0)

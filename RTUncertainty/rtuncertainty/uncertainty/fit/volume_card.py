@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rtuncertainty.uncertainty.volume_calibration import CONFORMAL, CV_PLUS, needed, patients_needed
-
+from ..volume_calibration import CONFORMAL, CV_PLUS, needed, patients_needed
 from . import flags as flag_thresholds
 from . import quality as quality_calibration
 from . import volume_coverage, volume_ranges

@@ -1,4 +1,4 @@
-"""Limits of flags and traffic lights, validated on patients: what must be exceeded for a bad contour to be found.
+"""Limits of flags, validated on patients: what must be exceeded for a bad contour to be found.
 
 A limit goes into the card only if, on patients whose rows did not choose it, it tells bad from good better than chance
 would (Fisher's exact test, one-sided). Rows of one patient stay together.
@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-
-from rtuncertainty.propagation.agreement import LIMITS
 
 from .quality import BAD
 
@@ -30,8 +28,6 @@ HIGH_IS_BAD = {
     "dice": False,
     "sd_mm": True,
 }
-# a light is amber where clinics would correct, red where they would redraw: true mean surface distance, mm
-LIGHT_MM = {"amber": LIMITS["amber"]["msd_mm"], "red": LIMITS["red"]["msd_mm"]}
 
 
 @dataclass(frozen=True)
@@ -134,72 +130,3 @@ def flags(
 def flags_for_card(found: dict[str, Validated], limit: float = BAD) -> dict | None:
     """The card's `calibration.flags`: those that were validated; None without any."""
     return {name: e.as_card(dice_limit=limit) for name, e in found.items() if e.validated} or None
-
-
-def agreement_rows(found: dict, method: str | None = None) -> list[dict]:
-    """Rows for `lights` of what `propagation_eval` wrote: patient, msd_mm and dice (of the two paths), sd_mm,
-    true_msd_mm.
-
-    `method`: whose contours, by default the first one's. Without "agreements" (older files, one path) only the spread
-    is known.
-    """
-    rows = found.get("agreements") or []
-    rows = [r for r in rows if r["method"] == (method or rows[0]["method"])]
-    if not rows:
-        rows = [
-            {"pair": r["pair"], "sd_mm": r["sd_mm"], "true_msd_mm": r["msd_mm"]}
-            for r in found["spreads"]
-            if r["path"] == "propagated"
-        ]
-    return [
-        {**r, "patient": r["pair"].rsplit("_day", 1)[0]}
-        for r in rows
-        if r["true_msd_mm"] is not None and math.isfinite(r["true_msd_mm"])
-    ]
-
-
-def lights(rows: list[dict], catch: float = CATCH) -> dict[str, dict[str, Validated]]:
-    """{"amber", "red": {measure: `Validated`}} of the measures of `agreement.LIMITS`, for contours that are off by
-    `LIGHT_MM`.
-
-    A red limit is never laxer than the amber one of its measure.
-    """
-    patients, true = [r["patient"] for r in rows], np.array([r["true_msd_mm"] for r in rows], float)
-    found: dict[str, dict[str, Validated]] = {level: {} for level in LIGHT_MM}
-    for level, limit in LIGHT_MM.items():
-        for name in LIMITS[level]:
-            one = earn(
-                [math.nan if r.get(name) is None else r[name] for r in rows],
-                true > limit,
-                patients,
-                HIGH_IS_BAD[name],
-                catch,
-            )
-            if one is not None:
-                found[level][name] = one
-    for name in set(found["amber"]) & set(found["red"]):
-        amber, red = found["amber"][name], found["red"][name]
-        if (amber.threshold > red.threshold) == HIGH_IS_BAD[name] and amber.threshold != red.threshold:
-            del found["red"][name]
-    return found
-
-
-def lights_for_card(found: dict[str, dict[str, Validated]]) -> dict | None:
-    """The card's `calibration.lights`: of the measures with a validated amber limit the one with the fewest
-    mistakes; None without any.
-
-    One only: a light comes on where any limit is exceeded, so the false alarms of several would add up. The other
-    measures keep their fixed limits. A red limit stands only beside an amber one, so that no fixed amber limit is
-    stricter than an validated red one.
-    """
-    validated = {name: e for name, e in found["amber"].items() if e.validated}
-    if not validated:
-        return None
-    name = min(
-        validated, key=lambda n: (validated[n].missed + validated[n].false_alarms, list(LIMITS["amber"]).index(n))
-    )
-    red = found["red"].get(name)
-    return {
-        "amber": {name: validated[name].as_card(true_msd_mm=LIGHT_MM["amber"])},
-        **({"red": {name: red.as_card(true_msd_mm=LIGHT_MM["red"])}} if red is not None and red.validated else {}),
-    }
