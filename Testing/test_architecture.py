@@ -20,7 +20,7 @@ FLOORS = {
         "prediction propagation dose",
         "report",
         "phantoms",
-        "jobs",
+        "jobs commissioning",
         "cli",
     ],
     "RTUncertaintyLib": ["widgets", "mrml", "runs", "jobs", "prediction propagation review", "headless", "scene"],

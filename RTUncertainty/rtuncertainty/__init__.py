@@ -10,6 +10,8 @@ _LAZY = {
     "predict": "prediction.predict",
     "Prediction": "prediction.predict",
     "propagate": "propagation.job",
+    "commission": "commissioning.run",
+    "monitor": "commissioning.monitor",
     "Propagation": "propagation.result",
     "read_card": "bundles.bundle",
     "list_bundles": "bundles.bundle",

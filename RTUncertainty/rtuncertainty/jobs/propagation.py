@@ -7,6 +7,7 @@ from pathlib import Path
 from ..bundles import bundle
 from ..core import image_io
 from ..core.events import PROPAGATION, Progress
+from ..core.scans import acquisition
 from ..propagation.as_result import as_result
 from ..propagation.job import ANY_REGION, propagate
 from ..results.result import require_space
@@ -62,6 +63,7 @@ def propagate_to_folder(
         )
         progress.stage("write", 0.0, "Writing the results")
         result = as_result(found)
+        result.summary |= {"acquisition": facts} if (facts := acquisition.of(daily)) else {}
         del found
         finish(staging, result, daily, progress, scene, report, (structures, planning))
     return output

@@ -140,7 +140,7 @@ def judge(
     return Agreement(dice, msd, worst_slice(first, second, otherwise), light, "; ".join(reasons))
 
 
-def lights(rows: list[dict], catch: float = CATCH) -> dict[str, dict[str, Validated]]:
+def lights(rows: list[dict], catch: float = CATCH, promised: bool = False) -> dict[str, dict[str, Validated]]:
     """{"amber", "red": {measure: `Validated`}} of the measures of `agreement.LIMITS`, for contours that are off by
     `LIGHT_MM`.
 
@@ -156,6 +156,7 @@ def lights(rows: list[dict], catch: float = CATCH) -> dict[str, dict[str, Valida
                 patients,
                 HIGH_IS_BAD[name],
                 catch,
+                promised,
             )
             if one is not None:
                 found[level][name] = one

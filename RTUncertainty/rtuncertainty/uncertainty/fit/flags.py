@@ -75,8 +75,34 @@ def choose(score: np.ndarray, bad: np.ndarray, catch: float = CATCH) -> float:
     return float((last + below.max()) / 2) if below.size else float(np.nextafter(last, -math.inf))
 
 
-def earn(score, bad, patients, high_is_bad: bool = True, catch: float = CATCH) -> Validated | None:
+def controlled(score: np.ndarray, bad: np.ndarray, patients: np.ndarray, catch: float = CATCH) -> float:
+    """The highest limit that a new patient's bad contours exceed with a probability of at least `catch` (conformal risk
+    control, Angelopoulos et al. 2022, Theorem 1), as `choose` counts scores.
+
+    The loss of a patient is the share of his bad contours that are missed, at most 1; with n patients who have some the
+    limit is the highest for which (sum of the losses + 1) / (n + 1) ≤ 1 − `catch`. −Infinite (all is flagged) where n
+    is too small for it: `most_catch`.
+    """
+    names = np.unique(patients[bad])
+    for s in np.sort(np.unique(score[bad]))[::-1]:
+        missed = sum(float((score[bad & (patients == name)] < s).mean()) for name in names)
+        if (missed + 1) / (len(names) + 1) <= 1 - catch + 1e-9:
+            below = score[score < s]
+            return float((s + below.max()) / 2) if below.size else float(np.nextafter(s, -math.inf))
+    return -math.inf
+
+
+def most_catch(patients: int) -> float:
+    """The highest catch that `controlled` can promise with so many patients who have a bad contour."""
+    return patients / (patients + 1)
+
+
+def earn(
+    score, bad, patients, high_is_bad: bool = True, catch: float = CATCH, promised: bool = False
+) -> Validated | None:
     """The limit chosen on all contours, with counts of a cross-validation that leaves one patient out at a time.
+
+    promised: chosen by `controlled`, for `catch` or the most that the patients allow; else by `choose`.
 
     A flag is raised beyond the limit: above it, or below it where a low score is bad. None for fewer than `LEAST_BAD`
     bad contours, no good one, or a single patient. Contours without a score (NaN) count as not flagged.
@@ -88,10 +114,18 @@ def earn(score, bad, patients, high_is_bad: bool = True, catch: float = CATCH) -
     worse = np.where(np.isfinite(score), sign * score, -math.inf)
     known = np.isfinite(worse)
     flagged = np.zeros(len(bad), bool)
+
+    def chosen(of) -> float:
+        if not promised or not bad[of].any():
+            return choose(worse[of], bad[of], catch)
+        return controlled(
+            worse[of], bad[of], patients[of], min(catch, most_catch(len(set(patients[of & bad].tolist()))))
+        )
+
     for name in dict.fromkeys(patients.tolist()):
         mine = patients == name
-        flagged[mine] = worse[mine] > choose(worse[~mine & known], bad[~mine & known], catch)
-    threshold = choose(worse[known], bad[known], catch)
+        flagged[mine] = worse[mine] > chosen(~mine & known)
+    threshold = chosen(known)
     if not math.isfinite(threshold):
         return None
     return tested(sign * threshold, flagged, bad, patients)
@@ -111,16 +145,26 @@ def tested(threshold: float, flagged, bad, patients) -> Validated | None:
 
 
 def flags(
-    scores: dict[str, np.ndarray], dice, patients, limit: float = BAD, catch: float = CATCH
+    scores: dict[str, np.ndarray],
+    dice,
+    patients,
+    limit: float = BAD,
+    catch: float = CATCH,
+    promised: bool = False,
 ) -> dict[str, Validated]:
     """{flag: `Validated`} of every score whose contours are enough, whether validated or not. `scores`: by the names of
-    `rtuncertainty.uncertainty.flags.FIXED`.
+    `rtuncertainty.uncertainty.flags.FIXED`; `promised`: see `earn`.
     """
     dice, found = np.asarray(dice, float), {}
     known = np.isfinite(dice)
     for name, score in scores.items():
         one = earn(
-            np.asarray(score, float)[known], dice[known] < limit, np.asarray(patients)[known], HIGH_IS_BAD[name], catch
+            np.asarray(score, float)[known],
+            dice[known] < limit,
+            np.asarray(patients)[known],
+            HIGH_IS_BAD[name],
+            catch,
+            promised,
         )
         if one is not None:
             found[name] = one

@@ -105,16 +105,18 @@ def conformal_factors(recalibration: Recalibration, patients: list[Patient]) -> 
     }
 
 
-def leave_one_out(patients: list[Patient]) -> list[dict]:
-    """For each patient, recalibrated on all others: mean and sd of z, and the coverage of the interval of each level.
+def leave_one_out(patients: list[Patient], folds: int | None = None) -> list[dict]:
+    """For each patient, recalibrated on all others (or, of many, on those of the other `folds`): mean and sd of z, and
+    the coverage of the interval of each level.
 
     Raises `ValueError` for fewer than two patients: nothing could be said of a patient who was not fitted on.
     """
     if len(patients) < 2:
         raise ValueError("leaving one out takes at least two validation patients")
-    rows = []
+    rows, count = [], min(len(patients), folds or len(patients))
+    fits = [fit([p for i, p in enumerate(patients) if i % count != k]) for k in range(count)]
     for k, patient in enumerate(patients):
-        found = fit(patients[:k] + patients[k + 1 :])
+        found = fits[k % count]
         z = z_scores(found, patient)
         rows.append(
             {

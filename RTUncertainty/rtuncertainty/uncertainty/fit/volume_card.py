@@ -40,6 +40,7 @@ def fit(
     limit: float = BAD,
     count: int = 10,
     training: dict | None = None,
+    promised: bool = False,
 ) -> Calibrated:
     """Fit everything on the rows of one network; scores in the result are of patients who were left out.
 
@@ -47,7 +48,7 @@ def fit(
     intervals are narrower on patients left out; by default "cv_plus" for the rows of a bundle of folds, else the
     conformal ones (both promise the level) where there are patients enough for 90 %, else "log_affine". limit: a Dice
     below is bad. count: folds of the cross-validation. training: volumes (ml) of the training patients by structure, if
-    known.
+    known. promised: limits by conformal risk control, see `flags.earn`.
     """
     # a structure that was not found has a flag of its own
     rows = volume_calibration.usable(rows)
@@ -84,7 +85,9 @@ def fit(
         "surface_entropy": [r.surface_entropy for r, _ in scored],
     }
     tried = (
-        flag_thresholds.flags({k: np.asarray(v, float) for k, v in scores.items()}, dice, names, limit)
+        flag_thresholds.flags(
+            {k: np.asarray(v, float) for k, v in scores.items()}, dice, names, limit, promised=promised
+        )
         if len(scored)
         else {}
     )
