@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from scipy import stats
+
+from ..bundles.input_quality import LEAST_SD, MEASURES, evened
 from ..uncertainty.volume_calibration import patients_needed
 from . import statistics
 from .evidence import Evidence
@@ -27,15 +30,20 @@ BIAS_HU = {"body": 10.0, "soft tissue": 10.0, "bone": 40.0}
 WIDE = 0.5
 # the share of patients unlike the training data from which it is the site and not the patient
 UNLIKE = 1 / 3
+# or a mean that is off by so many of their SDs, with a p below
+SHIFT, SIGNIFICANT = 1.0, 0.01
 # by how much a coverage may miss its level
 MISS = 0.05
 
 RULES = (
     f"A recommendation takes {ENOUGH} patients; with fewer the document says what was seen and recommends nothing.",
-    f"Synthetic CT: use with review if the mean absolute error in the body is at most {TIMES_CARD:g} times that of the "
-    f"card and the recalibrated {LEVEL:.0%} intervals hold {LEVEL - MISS:.0%} of the voxels or more.",
+    f"Synthetic CT: use with review if the mean absolute errors in body and bone are at most {TIMES_CARD:g} times "
+    f"those "
+    f"of the card and the recalibrated {100 * LEVEL:.0f} % intervals hold {100 * (LEVEL - MISS):.0f} % of the voxels "
+    f"or more.",
     f"A structure: use with review if its mean surface distance is at most {KEPT_MM:g} mm or its Dice at least "
-    f"{KEPT_DICE:g} on average. Its volume counts where the recalibrated interval spans at most {WIDE:.0%} of it.",
+    f"{KEPT_DICE:g} on average. Its volume counts where the recalibrated interval spans at most {100 * WIDE:.0f} % of "
+    f"it.",
     "No rule recommends use without review.",
 )
 
@@ -104,7 +112,7 @@ def give(found: list[Evidence], fitted: Recalibrated, card: dict) -> Advice:
     out, numbers, n = Advice(), accuracy(found), len(found)
     _coverage(out, fitted)
     _errors(out, numbers, card)
-    _likeness(out, found)
+    _likeness(out, found, card)
     _synct(out, numbers, fitted, card)
     _structures(out, numbers, fitted)
     order = ("serious", "warning", "info", "good")
@@ -128,7 +136,7 @@ def _coverage(out: Advice, fitted: Recalibrated) -> None:
             out.findings.append(
                 (
                     "serious" if c.before.mean < LEVEL - 0.1 else "warning" if c.before.mean < LEVEL else "info",
-                    f"The card's {LEVEL:.0%} intervals of {c.what} hold {_percent(c.before)} here: they are "
+                    f"The card's {100 * LEVEL:.0f} % intervals of {c.what} hold {_percent(c.before)} here: they are "
                     f"{word}.{after}",
                 )
             )
@@ -136,7 +144,8 @@ def _coverage(out: Advice, fitted: Recalibrated) -> None:
             out.findings.append(
                 (
                     "good",
-                    f"The card's {LEVEL:.0%} intervals of {c.what} hold here as they should: {_percent(c.before)}.",
+                    f"The card's {100 * LEVEL:.0f} % intervals of {c.what} hold here as they should: "
+                    f"{_percent(c.before)}.",
                 )
             )
 
@@ -171,24 +180,36 @@ def _errors(out: Advice, numbers: dict[str, dict[str, Estimate]], card: dict) ->
             )
 
 
-def _likeness(out: Advice, found: list[Evidence]) -> None:
-    known = [e.likeness for e in found if e.likeness.get("deviations")]
-    names = dict.fromkeys(k for known_one in known for k in known_one["deviations"])
+def _likeness(out: Advice, found: list[Evidence], card: dict) -> None:
+    """Where the images differ from the training images: by their mean (Welch's test), or many of them one by one."""
+    known, stored = [e.likeness for e in found if e.likeness.get("deviations")], card["input"].get("statistics") or {}
     far = False
-    for name in names:
-        values = [one["deviations"].get(name, 0.0) for one in known]
-        beyond = sum(v > one["limit"] for v, one in zip(values, known))
-        if beyond >= max(1, UNLIKE * len(known)):
-            far = True
-            out.findings.append(
-                (
-                    "warning",
-                    f"{LIKENESS.get(name, name)} of {beyond} of {len(known)} images is unlike that of the training "
-                    f"images ({sum(values) / len(values):.1f} SDs off on average): it is the site's scanner or "
-                    f"protocol, "
-                    "not a patient.",
-                )
+    for name, usual in (stored.get("measures") or {}).items():
+        values = [float(evened(name, one["measures"][name])) for one in known if name in one.get("measures", {})]
+        if not values:
+            continue
+        beyond = sum(one["deviations"].get(name, 0.0) > one["limit"] for one in known)
+        sd, own = max(usual["sd"], LEAST_SD), statistics.mean(values)
+        off = (own.mean - usual["mean"]) / sd
+        differs = False
+        if own.n > 2 and abs(off) > SHIFT:
+            found_p = stats.ttest_ind_from_stats(
+                own.mean, max(own.sd, 1e-6), own.n, usual["mean"], sd, stored["cases"], equal_var=False
+            ).pvalue
+            differs = bool(found_p < SIGNIFICANT)
+        if not differs and beyond < max(1, UNLIKE * len(known)):
+            continue
+        far = True
+        harmful = (off > 0) == MEASURES[name][0] or beyond > 0
+        out.findings.append(
+            (
+                "warning" if harmful else "info",
+                f"{LIKENESS.get(name, name)} is another one than in the training images: {abs(off):.1f} SDs "
+                f"{'more' if off > 0 else 'less'} on average, {beyond} of {len(known)} images beyond the limit. It is "
+                f"the "
+                "site's scanner or protocol, not a patient.",
             )
+        )
     if known and not far:
         out.findings.append(
             ("good", f"The images are as those that the model was trained on ({len(known)} looked at).")
@@ -196,10 +217,10 @@ def _likeness(out: Advice, found: list[Evidence]) -> None:
 
 
 LIKENESS = {
-    "noise": "The noise",
-    "sharpness": "The sharpness within the slices",
+    "noise": "The noise of the images",
+    "sharpness": "The sharpness in the slices",
     "sharpness_z": "The sharpness from slice to slice",
-    "histogram": "The contrast (histogram of intensities)",
+    "histogram": "The contrast (distance of the histogram of intensities)",
 }
 
 
@@ -207,11 +228,12 @@ def _synct(out: Advice, numbers: dict, fitted: Recalibrated, card: dict) -> None
     own = numbers.get("body", {}).get("MAE")
     if own is None or not own.n:
         return
-    stated = of_card(card, "body")
     covered = next((c.after for c in fitted.coverage if c.what.startswith("voxels")), None)
     reasons = []
-    if stated is not None and own.mean > TIMES_CARD * stated:
-        reasons.append(f"its error is {own.mean / stated:.1f} times that of the card")
+    for region in ("body", "bone"):
+        error, stated = numbers.get(region, {}).get("MAE"), of_card(card, region)
+        if error is not None and error.n and stated is not None and error.mean > TIMES_CARD * stated:
+            reasons.append(f"its error in the region {region} is {error.mean / stated:.1f} times that of the card")
     if covered is None or not covered.n:
         reasons.append("its error bars could not be recalibrated")
     elif covered.mean < LEVEL - MISS:
@@ -231,9 +253,9 @@ def _structures(out: Advice, numbers: dict, fitted: Recalibrated) -> None:
         volume = (
             "; its volume has no interval here"
             if width is None or width != width
-            else f"; the interval of its volume spans {width:.0%}, so that the volume is hardly known"
+            else f"; the interval of its volume spans {100 * width:.0f} %, so that the volume is hardly known"
             if width > WIDE
-            else f"; the interval of its volume spans {width:.0%}"
+            else f"; the interval of its volume spans {100 * width:.0f} %"
         )
         out.structures[name] = (kept, f"Dice {dice:.2f}, surface distance {msd:.1f} mm{volume}")
 

@@ -273,7 +273,7 @@ def _coverage(done: Commissioned) -> dict:
         )
     return {
         "heads": [
-            f"{LEVEL:.0%} intervals of",
+            f"{100 * LEVEL:.0f} % intervals of",
             "Card: hold",
             "95 % confidence",
             "width",

@@ -283,13 +283,18 @@ def _distribution(rows: list[dict] | None, shown: float) -> list[float]:
 
 
 def _quality(result: Result, name: str, mask: np.ndarray, rule) -> tuple[float, float]:
-    """(expected Dice, before any calibration; surface entropy) as far as the result's images tell; else NaN."""
+    """(expected Dice, before any calibration; surface entropy) by the result's images, else by its table; NaN where
+    neither tells.
+    """
     if name in result.of_structures("probabilities"):
         probability = sitk.GetArrayFromImage(result.image("probabilities", name)).astype(float)
     elif name in result.of_structures("inside"):
         probability = sitk.GetArrayFromImage(result.image("inside", name)) / 100.0
     else:
-        return math.nan, math.nan
+        row = next((r for r in result.table("quality") if r["structure"] == name), None)
+        raw = number(row, "expected_dice") if row and row["calibrated"] == "no" else None
+        entropy = number(row, "surface_entropy") if row else None
+        return (math.nan if raw is None else raw), (math.nan if entropy is None else entropy)
     if probability.shape != mask.shape or not mask.any():
         return math.nan, math.nan
     if result.has("entropy"):

@@ -229,8 +229,9 @@ def _reviewed(corrected: Estimate | None, known: dict) -> list[tuple[str, str]]:
     return [
         (
             "serious",
-            f"Reviewers edited or rejected {corrected.mean:.0%} of {corrected.n} contours, more than the "
-            f"{then.mean:.0%} that were bad at the commissioning ({then.low:.0%} to {then.high:.0%}).",
+            f"Reviewers edited or rejected {100 * corrected.mean:.0f} % of {corrected.n} contours, more than the "
+            f"{100 * then.mean:.0f} % that were bad at the commissioning ({100 * then.low:.0f} % to "
+            f"{100 * then.high:.0f} %).",
         )
     ]
 
@@ -281,8 +282,8 @@ def page(found: Monitored) -> str:
         "charts": [_chart(name, found) for name in site["constancy"]["measures"] if _has(name, found)],
         "review": ""
         if corrected is None
-        else f"{corrected.mean:.0%} of {corrected.n} reviewed contours were edited or rejected (95 % confidence "
-        f"{corrected.low:.0%} to {corrected.high:.0%}).",
+        else f"{100 * corrected.mean:.0f} % of {corrected.n} reviewed contours were edited or rejected (95 % "
+        f"confidence {100 * corrected.low:.0f} % to {100 * corrected.high:.0f} %).",
         "scanners": _scanners(found.points),
         "version": __version__,
     }

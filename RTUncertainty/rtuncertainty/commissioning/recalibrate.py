@@ -170,7 +170,10 @@ def _pooled(known: hu_calibration.Recalibration, count: float, patients: list[hu
     sizes = [np.sort(np.abs(hu.z_scores(known, p))) for p in patients]
     grid = np.unique(np.concatenate([theirs, *(np.quantile(s, levels) for s in sizes)]))
     total = count + len(sizes)
-    mixed = count / total * np.interp(grid, np.append(0, theirs), np.append(0, levels), right=1.0)
+    # beyond the card's last level its tail is taken as that of a Gaussian through it
+    tail = 2 * stats.norm.cdf(hu_calibration.gaussian_factor(float(levels[-1])) * grid / theirs[-1]) - 1
+    mixed = np.where(grid > theirs[-1], tail, np.interp(grid, np.append(0, theirs), np.append(0, levels)))
+    mixed = count / total * mixed
     for s in sizes:
         mixed = mixed + np.searchsorted(s, grid, "right") / len(s) / total
     factors = {float(k): float(np.interp(k, mixed, grid)) for k in levels}
@@ -199,6 +202,9 @@ def _volumes(out: Recalibrated, found: list[Evidence], card: dict, bad_dice: flo
     out.entries |= fitted.as_card()
     if pooled is not None:
         out.entries["volumes"] = pooled
+    elif patients < volume_calibration.patients_needed(LEVEL) and (card.get("calibration") or {}).get("volumes"):
+        out.entries["volumes"] = None
+        out.notes.append("Volumes: the intervals of the model's card stay.")
     out.limits |= fitted.tried
     if out.entries["flags"] is not None:
         for entry in out.entries["flags"].values():
@@ -221,6 +227,8 @@ def _volume_coverage(out: Recalibrated, found, rows: list[VolumeRow], entry: dic
         held = volume_coverage.cross_validated(rows, entry["method"], FOLDS)
         after = {(r.patient, r.structure): c.interval(r.distribution, LEVEL, members=(r.told,)).shown for r, c in held}
     names = list(dict.fromkeys(r.structure for r in rows))
+    if not any(_covered(rows, ends)[0] for ends in (before, after)):
+        return
     for name in ["all structures", *names] if len(names) > 1 else names:
         own = [r for r in rows if name in ("all structures", r.structure)]
         (shares, width_before), (shares_after, width_after) = (_covered(own, ends) for ends in (before, after))
@@ -266,7 +274,8 @@ def _pooled_volumes(out: Recalibrated, rows: list[VolumeRow], card: dict) -> dic
     stored = (card.get("calibration") or {}).get("volumes") or {}
     if stored.get("method") != CV_PLUS:
         out.notes.append(
-            f"Volumes: {n} patients are too few for an interval of {LEVEL:.0%} ({needed} are needed), and the model's "
+            f"Volumes: {n} patients are too few for an interval of {100 * LEVEL:.0f} % ({needed} are needed), and the "
+            f"model's "
             "card keeps no scores of single patients that could be taken in."
         )
         return None
@@ -277,14 +286,16 @@ def _pooled_volumes(out: Recalibrated, rows: list[VolumeRow], card: dict) -> dic
     if p < DIFFERENT:
         out.notes.append(
             f"Volumes: the errors of the {n} patients differ from those of the card's (Kolmogorov-Smirnov, p = "
-            f"{p:.2g}), so they were not taken together; an interval of {LEVEL:.0%} takes {needed} patients of the "
+            f"{p:.2g}), so they were not taken together; an interval of {100 * LEVEL:.0f} % takes {needed} patients "
+            f"of the "
             f"site."
         )
         return None
     found = weighted(rows, card)
     total = found.groups[POOLED].patients
     out.notes.append(
-        f"Volumes: {n} patients are too few for an interval of {LEVEL:.0%}, so the {len(theirs)} patients of the "
+        f"Volumes: {n} patients are too few for an interval of {100 * LEVEL:.0f} %, so the {len(theirs)} patients of "
+        f"the "
         f"card were taken in with a weight of {(total - n) / len(theirs):.2f} each (weighted conformal prediction, "
         f"Barber "
         f"et al. 2023). The promise then rests on the card's patients being like the site's; no difference was seen "
