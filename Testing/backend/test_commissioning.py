@@ -16,6 +16,7 @@ from rtuncertainty.commissioning import evidence as evidence_of
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.uncertainty import cross_conformal, hu_calibration, volume_calibration
 from rtuncertainty.uncertainty.fit import flags as flag_limits
+from rtuncertainty.uncertainty.fit import hu
 from rtuncertainty.uncertainty.hu_calibration import Recalibration
 
 PATIENTS = 12
@@ -180,15 +181,23 @@ def test_what_few_patients_bear_is_said():
 
 
 def test_few_patients_get_no_recommendation_and_pooled_factors(commissioned, model):
-    found = commissioned(Site(noise=2.0)).found[:4]
+    found = commissioned(Site()).found[:3]
     fitted = recalibrate.fit(found, model)
     assert advice.give(found, fitted, model).verdict == "too few patients"
-    factor = fitted.entries["synct"]["recalibration"]["interval_factors"]["0.9"]
+    assert "the card's 10 patients counted in" in fitted.notes[0]
     # 10 patients of the card and 4 with errors of twice the SD: the 90 % point of the mixture of |N(0, 1)|, |N(0, 2)|
-    draws = np.random.default_rng(0).standard_normal((14, 40000))
+    rng, known = np.random.default_rng(0), hu_calibration.of_card(model)
+    zero, one = np.zeros(4000), np.ones(4000)
+    four = [hu.Patient(zero, 2 * rng.standard_normal(4000), one, zero) for _ in range(4)]
+    draws = rng.standard_normal((14, 40000))
     draws[10:] *= 2
-    assert abs(factor - np.quantile(np.abs(draws), 0.9)) < 0.1
-    assert any("too few to fit the SD anew" in n for n in fitted.notes)
+    assert abs(recalibrate._pooled(known, 10, four).factors[0.9] - np.quantile(np.abs(draws), 0.9)) < 0.05
+
+
+def test_few_patients_unlike_the_cards_stand_alone(commissioned, model):
+    fitted = recalibrate.fit(commissioned(Site(noise=2.0)).found[:4], model)
+    factor = fitted.entries["synct"]["recalibration"]["interval_factors"]["0.9"]
+    assert abs(factor - 2 * 1.645) < 0.15 and "alone" in fitted.notes[0]
 
 
 def scored_card(scores) -> dict:

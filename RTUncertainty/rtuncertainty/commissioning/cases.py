@@ -240,24 +240,19 @@ def _series(home: Path, files: list[Path], case: Case) -> list[Item]:
     return found
 
 
-def paths(case: Case, card: dict) -> list[Path]:
-    """Every file that a case's result depends on."""
-    return sorted({f for item in case.items.values() for f in _with_names(item)} | {_weights(card)} - {None})
-
-
 def _with_names(item: Item) -> list[Path]:
     beside = [f.with_name(image_io.stem(f) + ".json") for f in item.files if item.kind == "structures"]
     return [*item.files, *(b for b in beside if b.is_file())]
 
 
-def _weights(card: dict):
+def _weights(card: dict) -> list[Path]:
     file = (card.get("weights") or {}).get("file")
     path = Path(card["folder"]) / Path(file).name if file and card.get("folder") else None
-    return path if path is not None and path.is_file() else None
+    return [path] if path is not None and path.is_file() else []
 
 
 def digest(case: Case, card: dict, options: dict) -> str:
-    """A hash of all that a case's result depends on: contents of its files, model, options.
+    """A hash of all that a case's result depends on: contents of its files wherever they lie, model, options.
 
     Args:
         case: of `find`.
@@ -270,9 +265,7 @@ def digest(case: Case, card: dict, options: dict) -> str:
     import hashlib
     import json
 
-    whole = hashlib.sha256(json.dumps([card["name"], card["version"], options], sort_keys=True).encode())
-    for path in paths(case, card):
-        whole.update(bundles.sha256(path).encode())
-    for role, item in case.items.items():
-        whole.update(f"{role} {item.kind} {len(item.files)}".encode())
-    return whole.hexdigest()
+    contents = {role: sorted(map(bundles.sha256, _with_names(item))) for role, item in case.items.items()}
+    contents["weights"] = list(map(bundles.sha256, _weights(card)))
+    whole = [card["name"], card["version"], options, contents]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

@@ -116,13 +116,20 @@ def _hounsfield(out: Recalibrated, found: list[Evidence], card: dict) -> None:
         everyone = [after[i] for i in range(n)]
     elif known is not None:
         # the card's patients as one body of n_card, those of the site as they are
-        count = float((card["calibration"]["synct"] or {}).get("n") or 0)
+        stated = float((card["calibration"]["synct"] or {}).get("n") or 0)
+        alike = n == 1 or not statistics.mean([b[0] for b in before], (0, 1)).excludes(LEVEL)
+        count = stated if alike else 0.0
         everyone = [_inside(_pooled(known, count, patients[:i] + patients[i + 1 :]), p) for i, p in enumerate(patients)]
-        chosen, how = _pooled(known, count, patients), "factors pooled with those of the card's patients"
+        chosen = _pooled(known, count, patients)
+        how = "factors pooled with those of the card's patients" if alike else "factors of the site's patients alone"
+        whose = (
+            f"with the card's {count:.0f} patients counted in, which holds as far as the site's are like those"
+            if alike
+            else "by the site's patients alone, as the card's intervals hold another share of their voxels"
+        )
         out.notes.append(
             f"Error bars in HU: {n} patients are too few to fit the SD anew; only the factors of the intervals are "
-            f"corrected, with the card's {count:.0f} patients counted in. That holds as far as the site's patients are "
-            "like those."
+            f"corrected, {whose}."
         )
     elif n >= 2:
         everyone = [_inside(hu.fit(patients[:i] + patients[i + 1 :]), p) for i, p in enumerate(patients)]

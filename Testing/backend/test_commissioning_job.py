@@ -1,0 +1,301 @@
+"""`commission` and `monitor` from folders to files: what is found of patients, what is written, resumed, refused; the
+site's calibration in a prediction; drift of routine results.
+"""
+
+import json
+import shutil
+
+import make_dicom
+import make_site
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from make_bundle import make_bundle
+from make_pair import make_patient, make_propagation_bundle
+from make_site import Site
+
+from rtuncertainty.bundles import bundle
+from rtuncertainty.cli import main
+from rtuncertainty.commissioning import cases, run
+from rtuncertainty.commissioning.monitor import monitor
+from rtuncertainty.core import image_io
+from rtuncertainty.core.errors import InputError
+from rtuncertainty.core.scans import acquisition
+from rtuncertainty.phantoms.limb import digital_limb
+from rtuncertainty.results import Result, tables
+
+CARDS = {
+    "synct": {"input": {"modality": "MR"}, "outputs": {"synct": {}, "structures": []}},
+    "organs": {"input": {"modality": "CT"}, "outputs": {"structures": []}},
+    "propagation": {"input": {"modality": "CT"}, "outputs": {"deformation": {}, "structures": []}},
+}
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"0" * 200)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "kind, names, found, missing, odd",
+    [
+        ("synct", ["mr.nii.gz", "ct.nii.gz"], {"image", "reference"}, [], 0),
+        ("synct", ["T1.nrrd", "planCT.mha", "labels.nii.gz"], {"image", "reference", "structures"}, [], 0),
+        ("synct", ["image.nii", "reference.nii"], {"image", "reference"}, [], 0),
+        ("synct", ["mr.nii.gz", "notes.txt"], {"image"}, ["reference"], 0),
+        ("synct", ["mr.nii.gz", "t2.nii.gz", "ct.nii.gz"], {"reference"}, [], 1),
+        ("organs", ["ct.nii.gz", "contours.seg.nrrd"], {"image", "structures"}, [], 0),
+        ("organs", ["scan.nii.gz"], {"image"}, ["structures"], 0),
+        (
+            "propagation",
+            ["planning_ct.nii.gz", "planning.seg.nrrd", "daily_ct.nii.gz", "daily.seg.nrrd"],
+            {"planning", "planning structures", "daily", "daily structures"},
+            [],
+            0,
+        ),
+        (
+            "propagation",
+            ["planning/ct.nii.gz", "planning/labels.nii.gz", "day/ct.nii.gz", "day/labels.nii.gz"],
+            {"planning", "planning structures", "daily", "daily structures"},
+            [],
+            0,
+        ),
+        ("propagation", ["ct1.nii.gz", "ct2.nii.gz"], set(), list("1234"), 0),
+    ],
+)
+def test_what_is_found_of_a_patient(tmp_path, kind, names, found, missing, odd):
+    touch(tmp_path / "all" / "one", *names)
+    [case] = cases.find(tmp_path / "all", CARDS[kind])
+    assert set(case.items) == found and len(case.missing) == len(missing) and len(case.odd) == odd
+    assert case.usable == (not missing and not odd)
+
+
+def test_folders_without_patients_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        cases.find(tmp_path / "none", CARDS["organs"])
+    with pytest.raises(InputError, match="holds no folder"):
+        cases.find(tmp_path, CARDS["organs"])
+
+
+def test_dicom_as_it_comes_mixed_in_one_folder(tmp_path):
+    """Two series and a structure set in one folder are told apart, and each is read as if it were alone."""
+    home = tmp_path / "all" / "one"
+    ct = make_dicom.ct()
+    make_dicom.write_series(ct, tmp_path / "ct", Manufacturer="Maker", ManufacturerModelName="X1", KVP="120")
+    mr = sitk.Cast(sitk.Abs(ct) + 1, sitk.sitkInt16)
+    make_dicom.write_series(
+        mr, tmp_path / "mr", "MR", root="1.2.826.0.1.3680043.10.999.3", MagneticFieldStrength="1.5", EchoTime="9"
+    )
+    home.mkdir(parents=True)
+    for kind in ("ct", "mr"):
+        for path in (tmp_path / kind).iterdir():
+            shutil.copy(path, home / f"{kind}_{path.name}")
+    points = make_dicom.circle(0, 0, 0, 5)
+    make_dicom.write_structure_set(home / "rs.dcm", [("bone", [points])])
+    [case] = cases.find(tmp_path / "all", CARDS["synct"])
+    assert case.usable and {r: i.kind for r, i in case.items.items()} == {
+        "image": "MR",
+        "reference": "CT",
+        "structures": "structures",
+    }
+    for role, image in (("image", mr), ("reference", ct)):
+        with case.items[role].place() as place:
+            read = image_io.read(place)
+            facts = acquisition.of(place)
+        assert np.array_equal(sitk.GetArrayFromImage(read), sitk.GetArrayFromImage(image).astype(np.float32)), role
+        assert not place.exists()
+    assert facts == acquisition.of(tmp_path / "ct") and acquisition.scanner(facts) == "Maker X1"
+    assert acquisition.of(tmp_path / "mr")["field_strength_t"] == 1.5
+    other = facts | {"manufacturer": "Another", "kvp": 121.0}
+    assert acquisition.differences(other, [facts]) == ["manufacturer Another (at commissioning Maker)"]
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory):
+    """(bundle of an untrained network, folder of three limbs, one that is broken and one without a CT, what a
+    commissioning wrote)."""
+    home = tmp_path_factory.mktemp("clinic")
+    for seed in range(3):
+        folder = home / "cases" / f"limb{seed}"
+        digital_limb(seed, size=(32, 32, 6), spacing=(4.0, 4.0, 6.0)).write(folder)
+        (folder / "labels.json").write_text('{"bone": 1, "gtv": 2}', encoding="utf-8")
+    touch(home / "cases" / "broken", "mr.nii.gz", "ct.nii.gz")
+    touch(home / "cases" / "lacks", "mr.nii.gz")
+    model = make_bundle(home / "model")
+    events = []
+    options = {"samples": 2, "site_name": "Clinic", "person": "A. Physicist"}
+    run.commission(model, home / "cases", home / "out", on_event=events.append, **options)
+    left = [e["seconds_left"] for e in events if e["event"] == "progress" and e["stage"] == "network"]
+    assert any(seconds is not None for seconds in left)
+    return model, home / "cases", home / "out"
+
+
+def test_what_a_commissioning_writes(clinic):
+    _, _, output = clinic
+    rows = {r["patient"]: r for r in tables.read(output / "cases.csv")}
+    assert [n for n, r in rows.items() if r["used"] == "yes"] == ["limb0", "limb1", "limb2"]
+    assert "mr.nii.gz" in rows["broken"]["odd"] and rows["lacks"]["missing"] == "reference"
+    for name in ("site.json", "commissioning.html", "accuracy.csv", "coverage.csv", "limits.csv"):
+        assert (output / name).is_file(), name
+    assert not [p for p in output.rglob("*.part")]
+    site = json.loads((output / "site.json").read_text(encoding="utf-8"))
+    assert site["patients"] == 3 and "limb0" not in json.dumps(site) and "Clinic" in json.dumps(site)
+    assert Result.read(output / "results" / "limb0").has("synct")
+    html = (output / "commissioning.html").read_text(encoding="utf-8")
+    assert html.count("<img") >= 3 and "broken" in html
+
+
+def test_what_was_done_is_not_done_again(clinic, monkeypatch, capsys):
+    model, folder, output = clinic
+    site = json.loads((output / "site.json").read_text(encoding="utf-8"))
+
+    def never(*_, **__):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr("rtuncertainty.prediction.predict.predict", never)
+    monkeypatch.setattr("rtuncertainty.commissioning.constancy.test_case", lambda *_: site["constancy"]["test_case"])
+    whole = output.parent / "whole"
+    shutil.copytree(folder, whole, ignore=shutil.ignore_patterns("broken"), dirs_exist_ok=True)
+    command = ["commission", "--model", str(model), "--cases", str(whole), "--output", str(output), "--samples", "2"]
+    command += ["--site-name", "Clinic", "--person", "A. Physicist", "--progress", "none"]
+    assert main(command) == 0, capsys.readouterr().err
+    told = capsys.readouterr().out
+    assert "lacks  LEFT OUT  no reference" in told and "too few for a recommendation" in told
+    assert main([*command, "--list"]) == 0 and "limb2  used" in capsys.readouterr().out
+    with pytest.raises(AssertionError):
+        run.commission(model, whole, output, samples=3)  # another run of the model
+    (whole / "limb0" / "labels.json").write_text('{"bone": 1}', encoding="utf-8")
+    with pytest.raises(AssertionError):
+        run.commission(model, whole, output, samples=2)  # another reference
+
+
+def test_a_prediction_with_a_site(clinic, tmp_path, capsys):
+    model, folder, output = clinic
+    site = output / "site.json"
+    made = ["predict", "--model", str(model), "--input", str(folder / "limb0" / "mr.nii.gz"), "--samples", "2"]
+    made += ["--site", str(site), "--output", str(tmp_path / "r"), "--progress", "none", "--report"]
+    assert main(made) == 0, capsys.readouterr().err
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text(encoding="utf-8"))
+    known = json.loads(site.read_text(encoding="utf-8"))
+    assert summary["site"]["site"] == "Clinic" and any("site Clinic (3 patients" in n for n in summary["notes"])
+    stored = known["calibration"]["synct"]["recalibration"]["interval_factors"]["0.9"]
+    assert summary["interval_factor"] == stored
+    assert "site Clinic (3 patients" in (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+    # another version of the model: one line, nothing is written
+    file = tmp_path / "other.json"
+    file.write_text(json.dumps(known | {"model": known["model"] | {"version": "9"}}), encoding="utf-8")
+    made[made.index(str(site))] = str(file)
+    made[made.index(str(tmp_path / "r"))] = str(tmp_path / "never")
+    assert main(made) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1 and not (tmp_path / "never").exists()
+
+
+def test_bad_places_are_one_line(clinic, tmp_path, capsys):
+    model, folder, _ = clinic
+    for output, cases_ in ((folder / "inside", folder), (tmp_path / "o", tmp_path / "none"), (tmp_path / "o", model)):
+        code = main(["commission", "--model", str(model), "--cases", str(cases_), "--output", str(output)])
+        error = capsys.readouterr().err.strip()
+        assert code == 2 and len(error.splitlines()) == 1, error
+    lacking = touch(tmp_path / "all" / "a", "mr.nii.gz").parent
+    with pytest.raises(InputError, match="none of the 1 patients"):
+        run.commission(model, lacking, tmp_path / "o")
+
+
+def test_commissioning_of_a_propagation(tmp_path):
+    model = make_propagation_bundle(tmp_path / "model")
+    for seed in range(2):
+        planning, given, daily, moved, _ = make_patient(seed=seed)
+        folder = tmp_path / "cases" / f"pelvis{seed}"
+        folder.mkdir(parents=True)
+        names = {n: k for k, n in enumerate(given, 1)}
+        for part, scan, masks in (("planning", planning, given), ("daily", daily, moved)):
+            sitk.WriteImage(scan, str(folder / f"{part}.nii.gz"))
+            # targets overlap organs: a label image holds the organs
+            labels = sum(sitk.Cast(masks[n], sitk.sitkUInt8) * names[n] for n in ("Bladder", "Rectum"))
+            sitk.WriteImage(labels, str(folder / f"{part}_labels.nii.gz"))
+            table = json.dumps({n: names[n] for n in ("Bladder", "Rectum")})
+            (folder / f"{part}_labels.json").write_text(table, encoding="utf-8")
+    done = run.commission(model, tmp_path / "cases", tmp_path / "out", samples=2, site_name="Clinic")
+    assert [e.patient for e in done.found] == ["pelvis0", "pelvis1"]
+    e = done.found[0]
+    assert set(e.structures) == {"Bladder", "Rectum"} and e.structures["Bladder"]["dice"] > 0.7
+    assert {a["structure"] for a in e.agreement} == {"bladder", "rectum"} and e.agreement[0]["true_msd_mm"] > 0
+    assert "structure Bladder" not in (tmp_path / "out" / "site.json").read_text(encoding="utf-8")
+    assert 'class="pictures"' in (tmp_path / "out" / "commissioning.html").read_text(encoding="utf-8")
+
+
+# -- routine
+
+
+@pytest.fixture(scope="module")
+def routine():
+    """(site.json's content, card) of a site like the card."""
+    card = make_site.card()
+    found, charts = make_site.evidence(range(12), Site(), card)
+    return run.conclude(found, charts, card, "Clinic").site, card
+
+
+def results(folder, seeds, site: Site, card, **summary):
+    for seed in seeds:
+        result, _ = make_site.patient(seed, site, card)
+        result.summary |= summary | {
+            "site": {"site": "Clinic"},
+            "created": f"2026-03-{seed % 28 + 1:02}T08:00:00+00:00",
+        }
+        result.write(folder / f"r{seed:03}")
+    return folder
+
+
+def watch(tmp_path, site, *folders, **options):
+    file = tmp_path / "site.json"
+    file.write_text(json.dumps(site), encoding="utf-8")
+    return monitor(file, list(folders), tmp_path / "charts", **options)
+
+
+def test_routine_like_the_commissioning_is_quiet(routine, tmp_path):
+    site, card = routine
+    found = watch(tmp_path, site, results(tmp_path / "all", range(200, 208), Site(), card))
+    assert len(found.points) == 8 and [a for a in found.alarms if a[0] in ("serious", "warning")] == []
+    html = (tmp_path / "charts" / "monitor.html").read_text(encoding="utf-8")
+    assert "Nothing has drifted" in html and html.count("<svg") == len(site["constancy"]["measures"])
+    assert len(tables.read(tmp_path / "charts" / "monitor.csv")) == 8
+
+
+def test_drift_another_scanner_and_corrections_are_told(routine, tmp_path):
+    site, card = routine
+    maker = {"manufacturer": "Maker", "model": "X1", "field_strength_t": 1.5}
+    site = site | {"constancy": site["constancy"] | {"acquisitions": [maker]}}
+    folder = results(tmp_path / "all", range(210, 216), Site(noise=2), card, acquisition=maker | {"model": "X2"})
+    for number, place in enumerate(sorted(folder.iterdir())):
+        rows = [["bone", "edited" if number else "accepted", "", "", ""], ["gtv", "rejected", "", "", ""]]
+        columns = ("structure", "decision", "comment", "reviewer", "time")
+        (place / "review.csv").write_text(tables.text(columns, rows), encoding="utf-8")
+    found = watch(tmp_path, site, folder)
+    said = " ".join(text for severity, text in found.alarms if severity == "serious")
+    assert "Drift of input: noise" in said and "model X2 (at commissioning X1)" in said
+    assert "edited or rejected 92 % of 12 contours" in said
+    assert found.points[0].created < found.points[-1].created
+
+
+def test_results_of_another_model_are_no_points(routine, tmp_path):
+    site, card = routine
+    folder = results(tmp_path / "all", [220], Site(), card | {"version": "2.0.0"})
+    with pytest.raises(InputError, match="other models"):
+        watch(tmp_path, site, folder)
+    with pytest.raises(InputError, match="no such folder"):
+        watch(tmp_path, site, tmp_path / "none")
+
+
+def test_the_test_case_is_the_same_and_a_changed_one_is_not(clinic):
+    from rtuncertainty.commissioning import constancy
+
+    card = bundle.read_card(clinic[0])
+    first, again = constancy.test_case(card), constancy.test_case(card)
+    assert constancy.compare_test(again, first)[0] == "good"
+    numbers = {k: 1.001 * v for k, v in first["numbers"].items()}
+    assert constancy.compare_test(again, first | {"sha256": "x", "numbers": numbers})[0] == "info"
+    numbers = {k: 1.1 * v for k, v in first["numbers"].items()}
+    severity, text = constancy.compare_test(again, first | {"sha256": "x", "numbers": numbers})
+    assert severity == "serious" and "do not use the model" in text
