@@ -11,7 +11,7 @@ _LAZY = {
     "Prediction": "prediction.predict",
     "propagate": "propagation.job",
     "commission": "commissioning.run",
-    "monitor": "commissioning.monitor",
+    "monitor": "commissioning.watch",
     "Propagation": "propagation.result",
     "read_card": "bundles.bundle",
     "list_bundles": "bundles.bundle",

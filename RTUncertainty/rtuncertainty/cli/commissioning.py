@@ -131,7 +131,7 @@ def monitor(args, listener, token: CancelToken):
     Raises:
         InputError: as of `commissioning.monitor`.
     """
-    from ..commissioning import monitor as watch
+    from ..commissioning import watch
 
     found = watch.monitor(
         args.site,

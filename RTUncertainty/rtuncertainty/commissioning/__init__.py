@@ -18,6 +18,6 @@ __all__, __getattr__, __dir__ = lazy.exports(
         "of_result": "evidence",
         "Evidence": "evidence",
         "Reference": "evidence",
-        "monitor": "monitor",
+        "monitor": "watch",
     },
 )

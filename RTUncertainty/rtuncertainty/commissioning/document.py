@@ -251,7 +251,7 @@ def _accuracy(done: Commissioned) -> dict:
                 ]
             )
     return {
-        "heads": ["Of", "Measure", "Mean", "95 % confidence", "SD", "Patients", "Card"],
+        "heads": ["Of", "Measure", "Mean", "95\u00a0% confidence", "SD", "Patients", "Card"],
         "rows": rows,
         "notes": ["95 % confidence: Student's interval of the mean over patients. SD: between patients."],
     }
@@ -273,12 +273,12 @@ def _coverage(done: Commissioned) -> dict:
         )
     return {
         "heads": [
-            f"{100 * LEVEL:.0f} % intervals of",
+            f"{100 * LEVEL:.0f}\u00a0%\u00a0intervals of",
             "Card: hold",
-            "95 % confidence",
+            "95\u00a0% confidence",
             "width",
             "Site: hold",
-            "95 % confidence",
+            "95\u00a0% confidence",
             "width",
             "Patients",
         ],
@@ -306,7 +306,14 @@ def _limits(done: Commissioned) -> dict:
             ]
         )
     return {
-        "heads": ["Limit on", "Limit", "Bad contours", "Caught (95 % confidence)", "False alarms", "In the site file"],
+        "heads": [
+            "Limit\u00a0on",
+            "Limit",
+            "Bad contours",
+            "Caught (95\u00a0%\u00a0confidence)",
+            "False alarms",
+            "In\u00a0the\u00a0site\u00a0file",
+        ],
         "rows": rows,
         "notes": [
             f"Bad: a Dice below {done.site['bad_dice']:g}; of amber and red a mean surface distance beyond 1.5 and 3 "
@@ -334,7 +341,7 @@ def _parts(done: Commissioned) -> dict:
     rows += [[name, *_yes(said)] for name, said in done.advice.structures.items()]
     few = done.advice.verdict == "too few patients"
     return {
-        "heads": ["Part", "By the rules", "Why"],
+        "heads": ["Part", "By\u00a0the\u00a0rules", "Why"],
         "rows": rows,
         "notes": ["Provisional: too few patients for a recommendation."] if few and rows else [],
     }
@@ -352,7 +359,7 @@ def _constancy(known: dict) -> dict:
         [constancy.MEASURES[name], numeric(m["mean"]), numeric(m["sd"]), right(_range(constancy.limits(m)))]
         for name, m in known["measures"].items()
     ]
-    return {"heads": ["Measure of a routine result", "Mean", "SD", "Control limits"], "rows": rows}
+    return {"heads": ["Measure of\u00a0a\u00a0routine\u00a0result", "Mean", "SD", "Control limits"], "rows": rows}
 
 
 def _range(ends: tuple[float, float]) -> str:

@@ -24,6 +24,8 @@ LEVELS = tuple(round(0.05 * k, 2) for k in range(1, 20))
 VOXELS = 40_000
 # how strongly a knot with few voxels is held at a scale of 1, in voxels
 PRIOR = 20.0
+# a line search may run away in the logarithm of a scale: factors of e^8 say nothing any more
+FARTHEST = 8.0
 
 
 @dataclass
@@ -79,14 +81,15 @@ def fit(patients: list[Patient]) -> Recalibration:
 
     def closure():
         optimiser.zero_grad()
-        total = (share @ parameters[0].exp()) ** 2 * variance + (share @ (typical * parameters[1].exp())) ** 2 + 1e-3
+        scale, residual = parameters.clamp(-FARTHEST, FARTHEST).exp()
+        total = (share @ scale) ** 2 * variance + (share @ (typical * residual)) ** 2 + 1e-3
         loss = (weight * (squared / total + total.log())).sum() / 2
         loss = loss + PRIOR / count * ((parameters[0] ** 2).sum() + 0.01 * (parameters[1] ** 2).sum())
         loss.backward()
         return loss
 
     optimiser.step(closure)
-    scale, residual = parameters.detach().exp().numpy()
+    scale, residual = parameters.detach().clamp(-FARTHEST, FARTHEST).exp().numpy()
     found = Recalibration(list(KNOTS), scale.tolist(), (typical * residual).tolist())
     found.factors = conformal_factors(found, patients)
     return found

@@ -190,11 +190,11 @@ def _drifted(points: list[Point], known: dict) -> list[tuple[str, str]]:
                 )
             )
         if beyond:
-            names = ", ".join(p.name for p in beyond[:3]) + (" …" if len(beyond) > 3 else "")
+            names = ", ".join(p.name for p in beyond[:3]) + (" and more" if len(beyond) > 3 else "")
             out.append(
                 (
                     "warning",
-                    f"{title}: {len(beyond)} of {len(own)} results lie beyond {number(low)} to {number(high)}: "
+                    f"{title[:1].upper()}{title[1:]}: {len(beyond)} of {len(own)} results lie beyond {number(low)} to {number(high)}: "
                     f"{names}.",
                 )
             )
@@ -302,22 +302,21 @@ def _chart(name: str, found: Monitored) -> dict:
     ends = [x[0], max(x[-1], 2)]
     lowest, highest = min([low, *values]), max([high, *values])
     margin = 0.08 * (highest - lowest)
-    return {
-        "title": constancy.MEASURES.get(name, name),
-        "chart": chart(
-            [
-                Series("control limits", RED, ends, [low, low], dashed=True),
-                Series("", RED, ends, [high, high], dashed=True),
-                Series("mean of the commissioning", GREY, ends, [stored["mean"]] * 2),
-                Series("results", BLUE, x, values),
-                Series("running mean (EWMA)", ORANGE, x, means, dashed=True),
-            ],
-            "result, in the order of time",
-            "",
-            y_range=(lowest - margin, highest + margin),
-            height=190,
-        ),
-    }
+    drawn = chart(
+        [
+            Series("control limits", RED, ends, [low, low], dashed=True),
+            Series("", RED, ends, [high, high], dashed=True),
+            Series("mean of the commissioning", GREY, ends, [stored["mean"]] * 2),
+            Series("results", BLUE, x, values),
+            Series("running mean (EWMA)", ORANGE, x, means, dashed=True),
+        ],
+        "result, in the order of time",
+        "",
+        y_range=(lowest - margin, highest + margin),
+        height=190,
+    )
+    title = constancy.MEASURES.get(name, name)
+    return {"title": f"{title[:1].upper()}{title[1:]}", "chart": drawn | {"key": [k for k in drawn["key"] if k[0]]}}
 
 
 def _scanners(points: list[Point]) -> dict:
