@@ -300,3 +300,25 @@ def test_the_test_case_is_the_same_and_a_changed_one_is_not(clinic):
     numbers = {k: 1.1 * v for k, v in first["numbers"].items()}
     severity, text = constancy.compare_test(again, first | {"sha256": "x", "numbers": numbers})
     assert severity == "serious" and "do not use the model" in text
+
+
+def test_results_that_are_there_are_taken_as_they_are(tmp_path):
+    """By any model: no bundle is asked for, no image needed, nothing is computed again."""
+    card = make_site.card() | {"name": "elsewhere"}
+    for seed in range(3):
+        result, reference = make_site.patient(seed, Site(), card)
+        home = tmp_path / "cases" / f"p{seed}"
+        result.write(home / "result")
+        sitk.WriteImage(reference.ct, str(home / "ct.nii.gz"))
+    done = run.commission(None, tmp_path / "cases", tmp_path / "out", site_name="Clinic")
+    assert [e.patient for e in done.found] == ["p0", "p1", "p2"] and done.site["model"]["name"] == "elsewhere"
+    assert abs(done.fitted.coverage[0].before.mean - 0.9) < 0.02 and "test_case" not in done.site["constancy"]
+    assert not (tmp_path / "out" / "results" / "p0" / "summary.json").exists()
+    # another model's result, and a patient without a reference
+    make_site.patient(5, Site(), card | {"version": "2"})[0].write(tmp_path / "cases" / "p3" / "result")
+    sitk.WriteImage(reference.ct, str(tmp_path / "cases" / "p3" / "ct.nii.gz"))
+    make_site.patient(6, Site(), card)[0].write(tmp_path / "cases" / "p4" / "result")
+    done = run.commission(None, tmp_path / "cases", tmp_path / "out")
+    odd = {c.name: c.odd for c in done.cases}
+    assert "is of elsewhere 2, not of elsewhere 1.0.0" in odd["p3"][0] and len(done.found) == 3
+    assert {c.name: c.missing for c in done.cases}["p4"] == ["reference"]

@@ -11,7 +11,10 @@ def add(commands) -> None:
     p = commands.add_parser(
         "commission", help="a model on a site's own patients: accuracy, intervals, limits, a document"
     )
-    p.add_argument("--model", required=True, help="name of a shipped model or folder of a bundle")
+    p.add_argument(
+        "--model",
+        help="name of a shipped model or folder of a bundle (default: that of the results in the patients' folders)",
+    )
     p.add_argument(
         "--cases",
         required=True,
@@ -80,7 +83,8 @@ def commission(args, listener, token: CancelToken):
     from ..commissioning import cases, document, run
 
     if args.list:
-        _table(cases.find(args.cases, bundle.read_card(bundle.find(args.model))))
+        card = cases.card_of_results(args.cases) if args.model is None else bundle.read_card(bundle.find(args.model))
+        _table(cases.find(args.cases, card))
         return None
     if args.pdf:
         document.require_pdf()

@@ -182,7 +182,10 @@ def _errors(out: Advice, numbers: dict[str, dict[str, Estimate]], card: dict) ->
 
 def _likeness(out: Advice, found: list[Evidence], card: dict) -> None:
     """Where the images differ from the training images: by their mean (Welch's test), or many of them one by one."""
-    known, stored = [e.likeness for e in found if e.likeness.get("deviations")], card["input"].get("statistics") or {}
+    known, stored = (
+        [e.likeness for e in found if e.likeness.get("deviations")],
+        (card.get("input") or {}).get("statistics") or {},
+    )
     far = False
     for name, usual in (stored.get("measures") or {}).items():
         values = [float(evened(name, one["measures"][name])) for one in known if name in one.get("measures", {})]

@@ -3,7 +3,8 @@ said, and its patient left out.
 
 An image file is known by the words of its name ("mr", "t1", "image", "ct", "reference", "labels", "structures",
 "planning", "daily"), a DICOM series by its modality, a file that ends in `.seg.nrrd` as structures. For propagation the
-words "planning" and "daily" in the name of the file, or of the folder that it lies in, say which scan it belongs to.
+words "planning" and "daily" in the name of the file, or of the folder that it lies in, say which scan it belongs to. A
+folder with a `summary.json` is a result that is there already, by whatever model: it is taken as it is.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ class Item:
     """A scan or a set of structures that lies in a patient's folder.
 
     Attributes:
-        kind: "MR", "CT", "image" (a scan of unknown modality) or "structures".
+        kind: "MR", "CT", "image" (a scan of unknown modality), "structures" or "result".
         part: "planning", "daily" or "".
         reference: its name says that it is one.
-        files: the files of a DICOM series, or the one file.
+        files: the files of a DICOM series or of a result, or the one file.
         name: for the table, within the patient's folder.
     """
 
@@ -55,6 +56,9 @@ class Item:
         """A path that holds this and nothing else: of a series that shares its folder with others, a folder of links
         for as long as the context lasts.
         """
+        if self.kind == "result":
+            yield self.files[0].parent
+            return
         if not is_dicom(self.files[0]) or self.kind == "structures":
             yield self.files[0]
             return
@@ -76,7 +80,7 @@ class Case:
         name: of the folder.
         items: role → what fills it; the roles of a prediction are "image" (of several channels "image NAME"),
             "reference" and "structures", those of a propagation "planning", "planning structures", "daily" and "daily
-            structures".
+            structures"; of a result that is there "result".
         missing: roles that nothing fills.
         odd: what is not clear, a line each; such a case is left out.
         unused: files that play no part.
@@ -131,7 +135,10 @@ def find(folder, card: dict) -> list[Case]:
 def _case(home: Path, card: dict) -> Case:
     case = Case(home.name, home)
     found = _items(home, case)
-    if "deformation" in card["outputs"]:
+    results = [i for i in found if i.kind == "result"]
+    if results:
+        used = _with_result(case, results, [i for i in found if i.kind != "result"], card)
+    elif "deformation" in card["outputs"]:
         for part in PARTS:
             own = [i for i in found if i.part == part]
             _fill(case, part, [i for i in own if i.kind != "structures"])
@@ -141,6 +148,23 @@ def _case(home: Path, card: dict) -> Case:
         used = _prediction(case, found, card)
     case.unused = [i.name for i in found if id(i) not in used]
     return case
+
+
+def _with_result(case: Case, results: list[Item], others: list[Item], card: dict) -> set[int]:
+    """A patient whose result is there: it takes a reference, and an image only to show it."""
+    _fill(case, "result", results)
+    moved = "deformation" in card["outputs"]
+    own = [i for i in others if i.part == "daily"] if moved else others
+    scans = [i for i in own if i.kind != "structures"]
+    references = [] if moved else [i for i in scans if i.reference or ("synct" in card["outputs"] and i.kind == "CT")]
+    _fill(
+        case, "daily structures" if moved else "structures", [i for i in own if i.kind == "structures"], optional=True
+    )
+    _fill(case, "reference", references, optional=True)
+    _fill(case, "daily" if moved else "image", [i for i in scans if i not in references], optional=True)
+    if not case.odd and not {"daily structures", "structures", "reference"} & set(case.items):
+        case.missing.append("reference")
+    return set(map(id, case.items.values()))
 
 
 def _prediction(case: Case, found: list[Item], card: dict) -> set[int]:
@@ -172,13 +196,43 @@ def _fill(case: Case, role: str, candidates: list[Item], optional: bool = False)
 def _items(home: Path, case: Case) -> list[Item]:
     """All scans and structures below a folder; what cannot be told apart is said in `case.odd`."""
     files = sorted(p for p in home.rglob("*") if p.is_file() and not p.name.startswith("."))
+    results = [p.parent for p in files if p.name == "summary.json" and p.parent != home]
+    of_results = {r: [p for p in files if r in p.parents] for r in results}
+    files = [p for p in files if not any(r in p.parents for r in results)]
     dicom = [p for p in files if is_dicom(p)]
     found = _series(home, dicom, case) if dicom else []
     for path in (p for p in files if p not in set(dicom)):
         if not any(path.name.lower().endswith(s) for s in image_io.SUFFIXES):
             continue
         found.append(_file(home, path))
+    for folder, own in of_results.items():
+        name = folder.relative_to(home).as_posix()
+        own.sort(key=lambda p, folder=folder: p != folder / "summary.json")
+        found.append(Item("result", "", False, tuple(own), f"{name}/ (result)"))
     return found
+
+
+def card_of_results(folder) -> dict:
+    """The card of the first result that lies in a patient's folder.
+
+    Args:
+        folder: with a folder for each patient.
+
+    Returns:
+        The card of the model that made it.
+
+    Raises:
+        InputError: there is none, or it does not say which model made it.
+    """
+    from ..results.result import Result
+
+    summaries = sorted(Path(folder).glob("*/*/**/summary.json")) if Path(folder).is_dir() else []
+    if not summaries:
+        raise InputError(f"{folder}: give --model, or a result folder in each patient's folder.")
+    card = Result.read(summaries[0].parent).card
+    if not card.get("name") or not card.get("version") or "outputs" not in card:
+        raise InputError(f"{summaries[0]}: does not say which model made it; give --model.")
+    return {"input": {}, "calibration": {}, "accuracy": {}} | card
 
 
 def _words(path: Path) -> set[str]:

@@ -141,7 +141,12 @@ def context(done: Commissioned) -> dict:
     card, site, n = done.card, done.site, len(done.found)
     return {
         "title": f"Commissioning of {card['name']} {card['version']} at {site['site']}",
-        "about": [str(card["title"]), f"{n} patient{'s' * (n != 1)}", str(site["created"])[:10], str(site["person"])],
+        "about": [
+            str(card.get("title") or card["name"]),
+            f"{n} patient{'s' * (n != 1)}",
+            str(site["created"])[:10],
+            str(site["person"]),
+        ],
         "use": intended_use(card).replace(build.EACH_PAGE, "").strip(),
         "phantom": bool((card.get("training") or {}).get("phantom")),
         "verdict": (SEVERITY[done.advice.verdict], done.advice.sentence),
@@ -175,7 +180,8 @@ def _purpose(done: Commissioned) -> list[str]:
     card = done.card
     stated = (card.get("accuracy") or {}).get("cases") or "cases"
     return [
-        f"The model {card['name']} ({card['task']}) was made and measured elsewhere: {stated}. This document says what "
+        f"The model {card['name']} ({card.get('task') or 'of another tool'}) was made and measured elsewhere: "
+        f"{stated}. This document says what "
         f"it does on {len(done.found)} patients of {done.site['site']}, whether its error bars hold there, which "
         f"limits "
         "its flags should have, and what may be done with it. Every number on intervals and limits is of a patient on "

@@ -72,7 +72,7 @@ def commission(
     What was done is kept: called again, it goes on.
 
     Args:
-        model: name or folder of a bundle.
+        model: name or folder of a bundle; None: of the results that lie in the patients' folders.
         cases: a folder with a folder for each patient, see `cases`.
         output: where `cases.csv`, `accuracy.csv`, `coverage.csv`, `limits.csv`, `site.json`, `commissioning.html` and a
             folder `results` with a result for each patient are written.
@@ -99,7 +99,7 @@ def commission(
     if not 0 < bad_dice < 1:
         raise InputError(f"bad Dice {bad_dice:g} is no number between 0 and 1.")
     progress.stage("read", 0.0, "Looking at the patients")
-    card = bundles.read_card(bundles.find(model))
+    card = case_folders.card_of_results(cases) if model is None else bundles.read_card(bundles.find(model))
     listed = case_folders.find(cases, card)
     if on_cases is not None:
         on_cases(listed)
@@ -117,8 +117,9 @@ def commission(
         raise InputError(f"{cases}: no patient could be used ({reasons[:300]}).")
     done = conclude(found, measured, card, site_name, person, bad_dice, progress)
     done.cases, done.output = listed, output
-    progress.stage("fit", 0.8, "Running the test case")
-    done.site["constancy"]["test_case"] = constancy.test_case(card, progress)
+    if model is not None:
+        progress.stage("fit", 0.8, "Running the test case")
+        done.site["constancy"]["test_case"] = constancy.test_case(card, progress)
     done.site["options"] = options
     worst = document.worst(found)
     done.pictures = {name: _pictures(output / "results" / name) for name, _ in worst}
@@ -184,7 +185,8 @@ def _one(case: Case, card: dict, folder: Path, digest: str, options: dict, devic
         found = of_result(case.name, result, reference, options["seed"])
         measured = constancy.measured(result)
         drawn = pictures.of_case(result, reference, image)
-        result.write(staging)
+        if "result" not in case.items:
+            result.write(staging)
         captions = []
         for number, figure in enumerate(drawn, 1):
             with staging.writing():
@@ -200,6 +202,8 @@ SHARES_ONE = {"read": 0.02, "preprocess": 0.06, "network": 0.80, "assemble": 0.1
 
 def _result(case: Case, card: dict, options: dict, progress: Progress) -> tuple[Result, Reference, sitk.Image | None]:
     """(the model's result, the reference, the image to show it on) of a patient."""
+    if "result" in case.items:
+        return _given(case, card)
     if "deformation" in card["outputs"]:
         from ..propagation.as_result import as_result as propagation_result
         from ..propagation.job import propagate
@@ -231,6 +235,29 @@ def _result(case: Case, card: dict, options: dict, progress: Progress) -> tuple[
         if len(set(frames)) > 1:
             progress.note(f"{case.name}: image and reference state different frames of reference; were they aligned?")
     structures = _drawn(case.items["structures"].files[0], image) if "structures" in case.items else {}
+    return result, Reference(ct, structures), image
+
+
+def _given(case: Case, card: dict) -> tuple[Result, Reference, sitk.Image | None]:
+    """The same of a result that is there."""
+    result = Result.read(case.items["result"].files[0].parent)
+    own, wanted = (sites.identity({"name": "?", "version": "?"} | c) for c in (result.card, card))
+    if own != wanted:
+        raise InputError(
+            f"{case.items['result'].name}: is of {own['name']} {own['version']}, not of {wanted['name']} "
+            f"{wanted['version']}"
+            f"{', or of other weights' if own['version'] == wanted['version'] else ''}; give results of one model."
+        )
+    image = ct = None
+    for role in ("image", "daily"):
+        if role in case.items:
+            with case.items[role].place() as place:
+                image = image_io.read(place, padded=True)
+    if "reference" in case.items:
+        with case.items["reference"].place() as place:
+            ct = image_io.read(place)
+    drawn = next((case.items[r] for r in ("structures", "daily structures") if r in case.items), None)
+    structures = {} if drawn is None else _drawn(drawn.files[0], result.grid() if image is None else image)
     return result, Reference(ct, structures), image
 
 

@@ -177,6 +177,7 @@ def _drifted(points: list[Point], known: dict) -> list[tuple[str, str]]:
         if not own:
             continue
         title, (low, high) = constancy.MEASURES.get(name, name), constancy.limits(stored)
+        head = title[:1].upper() + title[1:]
         beyond = [p for p in own if not low <= p.measures[name] <= high]
         means, allowed = constancy.ewma([p.measures[name] for p in own], stored)
         off = next((k for k, (m, a) in enumerate(zip(means, allowed)) if abs(m - stored["mean"]) > a), None)
@@ -194,8 +195,7 @@ def _drifted(points: list[Point], known: dict) -> list[tuple[str, str]]:
             out.append(
                 (
                     "warning",
-                    f"{title[:1].upper()}{title[1:]}: {len(beyond)} of {len(own)} results lie beyond {number(low)} to {number(high)}: "
-                    f"{names}.",
+                    f"{head}: {len(beyond)} of {len(own)} results lie beyond {number(low)} to {number(high)}: {names}.",
                 )
             )
     return out
