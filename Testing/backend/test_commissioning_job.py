@@ -78,8 +78,10 @@ def test_folders_without_patients_are_refused(tmp_path):
         cases.find(tmp_path, CARDS["organs"])
 
 
-def test_dicom_as_it_comes_mixed_in_one_folder(tmp_path):
-    """Two series and a structure set in one folder are told apart, and each is read as if it were alone."""
+@pytest.fixture
+def study(tmp_path):
+    """(folder of patients, CT, MR): one patient with both series, of two frames of reference, and a structure set of
+    the CT's in one folder."""
     home = tmp_path / "all" / "one"
     ct = make_dicom.ct()
     make_dicom.write_series(ct, tmp_path / "ct", Manufacturer="Maker", ManufacturerModelName="X1", KVP="120")
@@ -91,9 +93,15 @@ def test_dicom_as_it_comes_mixed_in_one_folder(tmp_path):
     for kind in ("ct", "mr"):
         for path in (tmp_path / kind).iterdir():
             shutil.copy(path, home / f"{kind}_{path.name}")
-    points = make_dicom.circle(0, 0, 0, 5)
-    make_dicom.write_structure_set(home / "rs.dcm", [("bone", [points])])
-    [case] = cases.find(tmp_path / "all", CARDS["synct"])
+    middle = ct.TransformIndexToPhysicalPoint([n // 2 for n in ct.GetSize()])
+    make_dicom.write_structure_set(home / "rs.dcm", [("bone", [make_dicom.circle(*middle, 8)])])
+    return home.parent, ct, mr
+
+
+def test_dicom_as_it_comes_mixed_in_one_folder(study, tmp_path):
+    """Two series and a structure set in one folder are told apart, and each is read as if it were alone."""
+    folder, ct, mr = study
+    [case] = cases.find(folder, CARDS["synct"])
     assert case.usable and {r: i.kind for r, i in case.items.items()} == {
         "image": "MR",
         "reference": "CT",
@@ -109,6 +117,19 @@ def test_dicom_as_it_comes_mixed_in_one_folder(tmp_path):
     assert acquisition.of(tmp_path / "mr")["field_strength_t"] == 1.5
     other = facts | {"manufacturer": "Another", "kvp": 121.0}
     assert acquisition.differences(other, [facts]) == ["manufacturer Another (at commissioning Maker)"]
+
+
+def test_structures_of_the_cts_frame_are_read_and_another_frame_is_said(study, monkeypatch):
+    folder, ct, mr = study
+    [case] = cases.find(folder, CARDS["synct"])
+    made = Result({"job": "predict"}, {})
+    monkeypatch.setattr("rtuncertainty.prediction.predict.predict", lambda given, *_, **__: image_io.read(given))
+    monkeypatch.setattr("rtuncertainty.prediction.as_result.as_result", lambda _: made)
+    result, reference, image = run._result(case, CARDS["synct"] | {"folder": ""}, {"samples": 2}, run.Progress())
+    assert result is made and result.summary["acquisition"]["modality"] == "MR"
+    assert sitk.GetArrayFromImage(image).min() >= 0 and reference.ct is not None
+    assert sitk.GetArrayFromImage(reference.structures["bone"].mask).any()
+    assert "different frames of reference" in reference.notes[0]
 
 
 @pytest.fixture(scope="module")

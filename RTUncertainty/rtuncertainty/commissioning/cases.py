@@ -9,7 +9,10 @@ folder with a `summary.json` is a result that is there already, by whatever mode
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +57,7 @@ class Item:
     @contextmanager
     def place(self) -> Iterator[Path]:
         """A path that holds this and nothing else: of a series that shares its folder with others, a folder of links
-        for as long as the context lasts.
+        (or copies) for as long as the context lasts.
         """
         if self.kind == "result":
             yield self.files[0].parent
@@ -68,8 +71,15 @@ class Item:
             return
         with tempfile.TemporaryDirectory() as folder:
             for number, file in enumerate(self.files):
-                os.symlink(file.resolve(), Path(folder) / f"{number:05}.dcm")
+                _link(file.resolve(), Path(folder) / f"{number:05}.dcm")
             yield Path(folder)
+
+
+def _link(file: Path, place: Path) -> None:
+    try:
+        os.symlink(file, place)
+    except OSError:  # Windows without the right to
+        shutil.copyfile(file, place)
 
 
 @dataclass
@@ -316,9 +326,6 @@ def digest(case: Case, card: dict, options: dict) -> str:
     Returns:
         Hexadecimal digits.
     """
-    import hashlib
-    import json
-
     contents = {role: sorted(map(bundles.sha256, _with_names(item))) for role, item in case.items.items()}
     contents["weights"] = list(map(bundles.sha256, _weights(card)))
     whole = [card["name"], card["version"], options, contents]

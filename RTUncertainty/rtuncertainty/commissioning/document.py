@@ -216,6 +216,11 @@ def _data(done: Commissioned) -> list[tuple[str, str]]:
                 ),
             )
         )
+    odd: dict[str, list[str]] = {}
+    for e in done.found:
+        for note in e.notes:
+            odd.setdefault(note, []).append(e.patient)
+    rows += [("To look at", f"{note} ({', '.join(names)})") for note, names in odd.items()]
     missing: dict[str, int] = {}
     for e in done.found:
         for name in e.unmatched:

@@ -39,10 +39,12 @@ class Reference:
     Attributes:
         ct: HU, or None.
         structures: as people drew them, by name, on any grid.
+        notes: what is odd about it, whole sentences.
     """
 
     ct: sitk.Image | None = None
     structures: dict[str, Structure] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Evidence:
         flags: (subject, severity, flag) each.
         unmatched: structures of the model that the reference lacks.
         missed: structures of the reference that the model did not find.
+        notes: of the reference.
     """
 
     patient: str
@@ -79,6 +82,7 @@ class Evidence:
     flags: list[list[str]] = field(default_factory=list)
     unmatched: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def as_json(self, **more) -> str:
         """A text that `of_json` reads; `more` stands beside."""
@@ -132,6 +136,7 @@ def of_result(patient: str, result: Result, reference: Reference, seed: int = 0)
         result.job,
         likeness=result.summary.get("likeness") or {},
         acquisition=result.summary.get("acquisition") or {},
+        notes=list(reference.notes),
         flags=[[str(r.get(k) or "") for k in ("subject", "severity", "flag")] for r in result.table("flags")],
     )
     if reference.ct is not None and result.has("synct"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -220,7 +221,9 @@ def _result(case: Case, card: dict, options: dict, progress: Progress) -> tuple[
 
     roles = [role for role in case.items if role.startswith("image")]
     ct = None
-    with _all(case, roles) as places:
+    notes: list[str] = []
+    with ExitStack() as stack:
+        places = [stack.enter_context(case.items[r].place()) for r in roles]
         image = image_io.read(places[0], padded=True)
         given = places[0] if roles == ["image"] else {r.removeprefix("image "): p for r, p in zip(roles, places)}
         result = prediction_result(predict(given, card["folder"], progress=progress, **options))
@@ -233,9 +236,9 @@ def _result(case: Case, card: dict, options: dict, progress: Progress) -> tuple[
         require_reference(ct, case.items["reference"].name)
         frames = [i.GetMetaData("frame_of_reference") for i in (image, ct) if i.HasMetaDataKey("frame_of_reference")]
         if len(set(frames)) > 1:
-            progress.note(f"{case.name}: image and reference state different frames of reference; were they aligned?")
-    structures = _drawn(case.items["structures"].files[0], image) if "structures" in case.items else {}
-    return result, Reference(ct, structures), image
+            notes.append("Image and reference state different frames of reference: were they aligned?")
+    structures = _drawn(case.items["structures"].files[0], image, ct) if "structures" in case.items else {}
+    return result, Reference(ct, structures, notes), image
 
 
 def _given(case: Case, card: dict) -> tuple[Result, Reference, sitk.Image | None]:
@@ -257,27 +260,22 @@ def _given(case: Case, card: dict) -> tuple[Result, Reference, sitk.Image | None
         with case.items["reference"].place() as place:
             ct = image_io.read(place)
     drawn = next((case.items[r] for r in ("structures", "daily structures") if r in case.items), None)
-    structures = {} if drawn is None else _drawn(drawn.files[0], result.grid() if image is None else image)
+    structures = {} if drawn is None else _drawn(drawn.files[0], result.grid() if image is None else image, ct)
     return result, Reference(ct, structures), image
 
 
-class _all:
-    """A context with the places of several items."""
+def _drawn(path: Path, *grids: sitk.Image | None) -> dict:
+    """Structures as they were drawn: an RTSTRUCT lies in the frame of reference of the image, or of its reference CT.
 
-    def __init__(self, case: Case, roles: list[str]):
-        from contextlib import ExitStack
-
-        self.stack, self.case, self.roles = ExitStack(), case, roles
-
-    def __enter__(self) -> list[Path]:
-        return [self.stack.enter_context(self.case.items[r].place()) for r in self.roles]
-
-    def __exit__(self, *error) -> None:
-        self.stack.close()
-
-
-def _drawn(path: Path, grid: sitk.Image) -> dict:
-    return structure_input.read(path, grid=grid, grid_name="the scan")
+    Raises `InputError` where none of the images will do.
+    """
+    first: InputError | None = None
+    for grid in (g for g in grids if g is not None):
+        try:
+            return structure_input.read(path, grid=grid, grid_name="the scan")
+        except InputError as error:
+            first = first or error
+    raise first or InputError(f"{path}: there is no image that it could belong to.")
 
 
 def conclude(

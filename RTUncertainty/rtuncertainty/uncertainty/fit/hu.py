@@ -63,14 +63,14 @@ def mean_sd_range(recalibration: Recalibration, patients: list[Patient]) -> list
 
 def fit(patients: list[Patient]) -> Recalibration:
     """The recalibration of least negative log-likelihood over these patients, with its interval factors."""
-    weight = np.concatenate([np.full(len(p.error), 1 / len(p.error)) for p in patients]) / len(patients)
+    weights = np.concatenate([np.full(len(p.error), 1 / len(p.error)) for p in patients]) / len(patients)
     count = sum(len(p.error) for p in patients)
-    synct, squared, variance = (
+    synct, squares, variances = (
         np.concatenate(v) for v in zip(*((p.synct, p.error**2, p.intrinsic + p.parameter) for p in patients))
     )
     # the share of each knot in the interpolated value of a voxel
     share = torch.from_numpy(np.stack([np.interp(synct, KNOTS, unit) for unit in np.eye(len(KNOTS))], 1))
-    weight, squared, variance = (torch.from_numpy(v) for v in (weight, squared, variance))
+    weight, squared, variance = (torch.from_numpy(v) for v in (weights, squares, variances))
     known = bool(variance.max() > 0)
     # in units near 1: log scale, and log residual over the typical error
     typical = max(float(np.sqrt((weight * squared).sum())), 1.0)
@@ -104,22 +104,21 @@ def conformal_factors(recalibration: Recalibration, patients: list[Patient]) -> 
     sorted_sizes = np.concatenate(sizes)[order]
     covered = np.cumsum(np.concatenate([np.full(len(s), 1 / len(s)) for s in sizes])[order]) / len(sizes)
     return {
-        level: float(sorted_sizes[min(np.searchsorted(covered, level - 1e-12), len(covered) - 1)]) for level in LEVELS
+        level: float(sorted_sizes[min(int(np.searchsorted(covered, level - 1e-12)), len(covered) - 1)])
+        for level in LEVELS
     }
 
 
-def leave_one_out(patients: list[Patient], folds: int | None = None) -> list[dict]:
-    """For each patient, recalibrated on all others (or, of many, on those of the other `folds`): mean and sd of z, and
-    the coverage of the interval of each level.
+def leave_one_out(patients: list[Patient]) -> list[dict]:
+    """For each patient, recalibrated on all others: mean and sd of z, and the coverage of the interval of each level.
 
     Raises `ValueError` for fewer than two patients: nothing could be said of a patient who was not fitted on.
     """
     if len(patients) < 2:
         raise ValueError("leaving one out takes at least two validation patients")
-    rows, count = [], min(len(patients), folds or len(patients))
-    fits = [fit([p for i, p in enumerate(patients) if i % count != k]) for k in range(count)]
+    rows = []
     for k, patient in enumerate(patients):
-        found = fits[k % count]
+        found = fit(patients[:k] + patients[k + 1 :])
         z = z_scores(found, patient)
         rows.append(
             {
