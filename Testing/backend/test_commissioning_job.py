@@ -240,9 +240,9 @@ def test_commissioning_of_a_propagation(tmp_path):
     done = run.commission(model, tmp_path / "cases", tmp_path / "out", samples=2, site_name="Clinic")
     assert [e.patient for e in done.found] == ["pelvis0", "pelvis1"]
     e = done.found[0]
-    assert set(e.structures) == {"Bladder", "Rectum"} and e.structures["Bladder"]["dice"] > 0.7
+    assert set(e.structures) == {"bladder", "rectum"} and e.structures["bladder"]["dice"] > 0.7
     assert {a["structure"] for a in e.agreement} == {"bladder", "rectum"} and e.agreement[0]["true_msd_mm"] > 0
-    assert "structure Bladder" not in (tmp_path / "out" / "site.json").read_text(encoding="utf-8")
+    assert "pelvis0" not in (tmp_path / "out" / "site.json").read_text(encoding="utf-8")
     assert 'class="pictures"' in (tmp_path / "out" / "commissioning.html").read_text(encoding="utf-8")
 
 

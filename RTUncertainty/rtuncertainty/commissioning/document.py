@@ -336,13 +336,13 @@ def _limits(done: Commissioned) -> dict:
 
 
 def _cases(done: Commissioned) -> list[dict]:
-    return [
-        {
-            "title": f"{name}: {why}",
-            "figures": [Figure(caption, "worst", png) for caption, png in done.pictures.get(name, [])],
-        }
-        for name, why in worst(done.found)
-    ]
+    out = []
+    for name, why in worst(done.found):
+        every = [Figure(caption, key, png) for key, caption, png in done.pictures.get(name, [])]
+        # what speaks of the reason
+        chosen = [f for f in every if (f.key == "contours") == why.startswith("Dice")] or every
+        out.append({"title": f"{name}: {why}", "figures": chosen[:3]})
+    return out
 
 
 def _parts(done: Commissioned) -> dict:

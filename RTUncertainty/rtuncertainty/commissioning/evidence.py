@@ -55,8 +55,8 @@ class Evidence:
         patient: name of the case.
         job: "predict" or "propagate".
         regions: region → {"MAE", "ME" (HU), "within_90" (0 to 1, with the intervals of the card), "z_sd"}.
-        structures: structure → {"dice", "msd_mm", "hd95_mm", "volume_error" (share), "lower_ml", "upper_ml", "true_ml",
-            "volume_ml"}; None where unknown.
+        structures: structure, as the model calls it where it knows it → {"dice", "msd_mm", "hd95_mm", "volume_error"
+            (share), "lower_ml", "upper_ml", "true_ml", "volume_ml"}; None where unknown.
         rows: of the volumes, `VolumeRow` as dicts.
         voxels: "synct", "error" (HU), "variance" (HU², before any recalibration) of a sample.
         body_sd_hu: mean predictive SD in the body.
@@ -221,7 +221,8 @@ def _structures(found: Evidence, result: Result, drawn: dict[str, Structure]) ->
     rules = {s["name"]: s.get("rule") for s in (result.card.get("outputs") or {}).get("structures") or []}
     known = structure_names.match(drawn, list(own))
     truths = {name: drawn[given] for given, name in known.items()}
-    found.unmatched = [name for name in own if name not in truths]
+    # clinics spell names as they like: over patients an organ is what the model calls it
+    found.unmatched = [organs.get(name, name) for name in own if name not in truths]
     volumes = {r["structure"]: r for r in result.table("volumes")}
     lights = {r["structure"]: r for r in result.table("structure_table")}
     listed: dict[str, list[dict]] = {}
@@ -229,19 +230,19 @@ def _structures(found: Evidence, result: Result, drawn: dict[str, Structure]) ->
         listed.setdefault(r["structure"], []).append(r)
     for name, truth in truths.items():
         grid = own[name].mask
-        mask = sitk.GetArrayFromImage(grid) > 0
+        organ, mask = organs.get(name, name), sitk.GetArrayFromImage(grid) > 0
         geometry.require_overlap(truth.mask, grid, f"the reference of {found.patient}", "the result")
         true = (
             sitk.GetArrayFromImage(sitk.Resample(truth.mask, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)) > 0
         )
         if not true.any():
-            found.unmatched.append(name)
+            found.unmatched.append(organ)
             continue
         ml = float(np.prod(grid.GetSpacing())) / 1000
         shown, real = float(mask.sum()) * ml, float(true.sum()) * ml
         distances = surfaces.surface_distance(mask, true, grid.GetSpacing())
         row = volumes.get(name)
-        found.structures[name] = {
+        found.structures[organ] = {
             "dice": surfaces.dice(mask, true),
             "msd_mm": distances.mean,
             "hd95_mm": distances.hausdorff95,
@@ -252,8 +253,7 @@ def _structures(found: Evidence, result: Result, drawn: dict[str, Structure]) ->
             "upper_ml": number(row, "upper_ml") if row else None,
         }
         if not mask.any():
-            found.missed.append(name)
-        organ = organs.get(name, name)
+            found.missed.append(organ)
         expected, entropy = _quality(result, name, mask, rules.get(organ))
         found.rows.append(
             {

@@ -18,7 +18,7 @@ ERROR = Scale("signed", -300.0, 300.0, "HU")
 
 
 def of_case(result: Result, reference: Reference, image: sitk.Image | None = None) -> list[Figure]:
-    """Up to three pictures of a case.
+    """Pictures of a case, up to three of each kind.
 
     Args:
         result: of the model.
@@ -26,13 +26,13 @@ def of_case(result: Result, reference: Reference, image: sitk.Image | None = Non
         image: what was given to the model, on any grid, or None.
 
     Returns:
-        Of a synthetic CT: it, the reference CT, their difference. Of structures: the image with the model's contours
-        and, dotted white, those of the reference.
+        Of a synthetic CT: it, the reference CT, their difference. Of structures (key "contours"): the image with the
+        model's contours and, dotted white, those of the reference.
     """
     grid = result.grid()
-    if reference.ct is not None and result.has("synct"):
-        return _synct(result, reference, grid)
-    return _contours(result, reference, grid, image)
+    found = _synct(result, reference, grid) if reference.ct is not None and result.has("synct") else []
+    drawn = reference.structures and image is not None and result.has("structures")
+    return found + (_contours(result, reference, grid, image) if drawn else [])
 
 
 def _synct(result: Result, reference: Reference, grid: sitk.Image) -> list[Figure]:
@@ -75,7 +75,7 @@ def _contours(result: Result, reference: Reference, grid: sitk.Image, image: sit
     order = np.argsort(-differ.sum((1, 2)))
     slices = [int(order[0])]
     slices += [int(k) for k in order if all(abs(int(k) - s) > 3 for s in slices)][:2]
-    box = box_of(np.any([s.contours["accepted"].shape and _mask(s) for s in shown], axis=0), spacing, 40.0)
+    box = box_of(np.any([_mask(s) for s in shown], axis=0), spacing, 40.0)
     for index in slices:
         view = View("axial", index, box, spacing)
         lines = contour_lines(view, shown, ("structure", "accepted"))

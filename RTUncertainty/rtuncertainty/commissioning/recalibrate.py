@@ -360,6 +360,7 @@ def pooled_held(rows: list[VolumeRow], row: VolumeRow, card: dict) -> tuple[floa
 
 def _lights(out: Recalibrated, found: list[Evidence]) -> None:
     rows = [r for e in found for r in e.agreement if r.get("true_msd_mm") is not None]
+    rows = [r for r in rows if math.isfinite(r["true_msd_mm"])]
     if not rows:
         return
     tried = agreement.lights(rows, promised=True)

@@ -38,7 +38,7 @@ class Commissioned:
         fitted: intervals and limits of the site.
         advice: what to do.
         site: what `site.json` says.
-        pictures: patient → [(caption, PNG)].
+        pictures: patient → [(key, caption, PNG)].
         output: the folder.
     """
 
@@ -48,7 +48,7 @@ class Commissioned:
     fitted: recalibrate.Recalibrated
     advice: advice.Advice
     site: dict
-    pictures: dict[str, list[tuple[str, bytes]]] = field(default_factory=dict)
+    pictures: dict[str, list[tuple[str, str, bytes]]] = field(default_factory=dict)
     output: Path | None = None
 
 
@@ -192,7 +192,7 @@ def _one(case: Case, card: dict, folder: Path, digest: str, options: dict, devic
         for number, figure in enumerate(drawn, 1):
             with staging.writing():
                 (staging.folder / f"picture_{number}.png").write_bytes(figure.png)
-            captions.append(figure.caption)
+            captions.append((figure.key, figure.caption))
         staging.text(found.as_json(digest=digest, measured=measured, pictures=captions), EVIDENCE)
         staging.commit()
     return found, measured
@@ -329,10 +329,10 @@ def _bad(found: list[Evidence], bad_dice: float) -> dict:
     return {"bad_contours": {"bad": sum(d < bad_dice for d in dice), "contours": len(dice)}}
 
 
-def _pictures(folder: Path) -> list[tuple[str, bytes]]:
+def _pictures(folder: Path) -> list[tuple[str, str, bytes]]:
     """The pictures of a patient that are kept beside the result."""
     try:
         captions = json.loads((folder / EVIDENCE).read_text(encoding="utf-8"))["pictures"]
-        return [(c, (folder / f"picture_{k}.png").read_bytes()) for k, c in enumerate(captions, 1)]
+        return [(*c, (folder / f"picture_{k}.png").read_bytes()) for k, c in enumerate(captions, 1)]
     except (OSError, ValueError, KeyError, TypeError):
         return []
