@@ -43,6 +43,7 @@ def touch(folder, *names):
         ("synct", ["mr.nii.gz", "ct.nii.gz"], {"image", "reference"}, [], 0),
         ("synct", ["T1.nrrd", "planCT.mha", "labels.nii.gz"], {"image", "reference", "structures"}, [], 0),
         ("synct", ["image.nii", "reference.nii"], {"image", "reference"}, [], 0),
+        ("synct", ["mr.nii.gz", "ct.nii.gz", "gtv.nii.gz"], {"image", "reference"}, [], 0),
         ("synct", ["mr.nii.gz", "notes.txt"], {"image"}, ["reference"], 0),
         ("synct", ["mr.nii.gz", "t2.nii.gz", "ct.nii.gz"], {"reference"}, [], 1),
         ("organs", ["ct.nii.gz", "contours.seg.nrrd"], {"image", "structures"}, [], 0),
@@ -214,10 +215,14 @@ def test_a_prediction_with_a_site(clinic, tmp_path, capsys):
 
 def test_bad_places_are_one_line(clinic, tmp_path, capsys):
     model, folder, _ = clinic
-    for output, cases_ in ((folder / "inside", folder), (tmp_path / "o", tmp_path / "none"), (tmp_path / "o", model)):
-        code = main(["commission", "--model", str(model), "--cases", str(cases_), "--output", str(output)])
+    for output, place, said in (
+        (folder / "inside", folder, "lies in the folder of the patients"),
+        (tmp_path / "o", tmp_path / "none", "there is no such folder"),
+        (tmp_path / "o", model, "holds no folder"),
+    ):
+        code = main(["commission", "--model", str(model), "--cases", str(place), "--output", str(output)])
         error = capsys.readouterr().err.strip()
-        assert code == 2 and len(error.splitlines()) == 1, error
+        assert code == 2 and len(error.splitlines()) == 1 and said in error, error
     lacking = touch(tmp_path / "all" / "a", "mr.nii.gz").parent
     with pytest.raises(InputError, match="none of the 1 patients"):
         run.commission(model, lacking, tmp_path / "o")

@@ -26,8 +26,8 @@ def add(commands) -> None:
         required=True,
         help="folder for site.json, commissioning.html, tables and results; called again, it goes on",
     )
-    p.add_argument("--site-name", default="", metavar="NAME", help="of the site, as the document calls it")
-    p.add_argument("--person", default="", metavar="NAME", help="who is responsible for the commissioning")
+    p.add_argument("--site-name", metavar="NAME", help="of the site, as the document calls it")
+    p.add_argument("--person", metavar="NAME", help="who is responsible for the commissioning")
     p.add_argument("--samples", type=int, default=20, help="dropout samples (default 20)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
@@ -92,8 +92,8 @@ def commission(args, listener, token: CancelToken):
         args.model,
         args.cases,
         args.output,
-        site_name=args.site_name,
-        person=args.person,
+        site_name=args.site_name or "",
+        person=args.person or "",
         samples=args.samples,
         seed=args.seed,
         device=args.device,

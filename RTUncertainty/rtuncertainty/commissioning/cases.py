@@ -182,6 +182,8 @@ def _prediction(case: Case, found: list[Item], card: dict) -> set[int]:
     scans = [i for i in found if i.kind != "structures"]
     references = [i for i in scans if i.kind == "CT" or i.reference] if makes_ct else []
     images = [i for i in scans if i not in references and not i.reference and i.kind in (modality, "image")]
+    # what is called by its modality comes before what is not
+    images = [i for i in images if i.kind == modality] or images
     channels = card["input"].get("channels") or []
     if channels:
         for channel in channels:
@@ -217,8 +219,8 @@ def _items(home: Path, case: Case) -> list[Item]:
         found.append(_file(home, path))
     for folder, own in of_results.items():
         name = folder.relative_to(home).as_posix()
-        own.sort(key=lambda p, folder=folder: p != folder / "summary.json")
-        found.append(Item("result", "", False, tuple(own), f"{name}/ (result)"))
+        first = folder / "summary.json"
+        found.append(Item("result", "", False, (first, *(p for p in own if p != first)), f"{name}/ (result)"))
     return found
 
 

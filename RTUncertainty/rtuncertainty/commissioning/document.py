@@ -440,7 +440,8 @@ def write_pdf(done: Commissioned) -> Path:
     import sys
     import tempfile
 
-    writer, place = _pdf_writer(), done.output / "commissioning.pdf"
+    require_pdf()
+    writer, place = _pdf_writer(), (done.output or Path()) / "commissioning.pdf"
     title = f"Commissioning of {done.card['name']} {done.card['version']} at {done.site['site']}"
     with tempfile.TemporaryDirectory() as folder:
         html = Path(folder) / "page.html"

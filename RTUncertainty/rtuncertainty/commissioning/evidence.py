@@ -298,8 +298,8 @@ def _quality(result: Result, name: str, mask: np.ndarray, rule) -> tuple[float, 
     else:
         row = next((r for r in result.table("quality") if r["structure"] == name), None)
         raw = number(row, "expected_dice") if row and row["calibrated"] == "no" else None
-        entropy = number(row, "surface_entropy") if row else None
-        return (math.nan if raw is None else raw), (math.nan if entropy is None else entropy)
+        along = number(row, "surface_entropy") if row else None
+        return (math.nan if raw is None else raw), (math.nan if along is None else along)
     if probability.shape != mask.shape or not mask.any():
         return math.nan, math.nan
     if result.has("entropy"):

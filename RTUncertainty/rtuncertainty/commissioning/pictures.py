@@ -30,13 +30,13 @@ def of_case(result: Result, reference: Reference, image: sitk.Image | None = Non
         model's contours and, dotted white, those of the reference.
     """
     grid = result.grid()
-    found = _synct(result, reference, grid) if reference.ct is not None and result.has("synct") else []
+    found = [] if reference.ct is None or not result.has("synct") else _synct(result, reference.ct, grid)
     drawn = reference.structures and image is not None and result.has("structures")
     return found + (_contours(result, reference, grid, image) if drawn else [])
 
 
-def _synct(result: Result, reference: Reference, grid: sitk.Image) -> list[Figure]:
-    ct, valid = metrics.reference_on(reference.ct, result.image("synct"))
+def _synct(result: Result, reference_ct: sitk.Image, grid: sitk.Image) -> list[Figure]:
+    ct, valid = metrics.reference_on(reference_ct, result.image("synct"))
     synct, truth = axial_array(result.image("synct")).astype(np.float32), axial_array(ct)
     known = axial_array(geometry.like(valid, grid, np.uint8)) > 0
     spacing = geometry.to_axial(grid).GetSpacing()

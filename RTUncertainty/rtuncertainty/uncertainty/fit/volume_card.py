@@ -132,7 +132,7 @@ def _volumes(rows, method, count, training) -> tuple[dict, list]:
     cross_validated = volume_coverage.cross_validated(rows, method, count, training)
     held = [(r, c.interval(r.distribution, LEVEL, members=(r.told,))[:2]) for r, c in cross_validated]
     before = [r.distribution.interval(LEVEL) for r in rows]
-    entry = volume_calibration.fit(rows, method, usual=volume_ranges.ends(training)).as_card()
+    entry = volume_calibration.fit(rows, method, usual=volume_ranges.ends(training)).as_card() or {}
     entry |= {
         "within_90": round(float(np.mean([low <= r.true_ml <= high for r, (low, high) in held])), 3),
         "within_90_before": round(
