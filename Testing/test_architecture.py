@@ -18,6 +18,7 @@ FLOORS = {
         "results",
         "dicom",
         "prediction propagation dose",
+        "foreign",
         "report",
         "phantoms",
         "jobs commissioning",

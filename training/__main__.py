@@ -213,8 +213,10 @@ def parser() -> argparse.ArgumentParser:
     p.set_defaults(func=card)
 
     p = commands.add_parser("export", help="write the bundle of a run, or of the folds of a study, with its card")
-    add_runs(p)
-    p.add_argument("--card", type=Path, required=True, help="YAML with what no run can know: title, licence, use")
+    add_runs(p, "--model: a bundle, whose weights stay and whose figures become those of --evaluation")
+    p.add_argument("--card", type=Path, help="YAML with what no run can know: title, licence, use; needed for a run")
+    p.add_argument("--model", type=Path, help="name or folder of a bundle that gets the figures of --evaluation")
+    p.add_argument("--version", help="of the new bundle, where --model is given")
     p.add_argument("--out", type=Path, required=True, help="bundle folder")
     p.add_argument("--evaluation", type=Path, help="evaluation.json of the run, whose figures go into the card")
     p.add_argument("--force", action="store_true", help="replace the bundle of another run in --out")
@@ -225,7 +227,7 @@ def parser() -> argparse.ArgumentParser:
         help="score a bundle on the validation patients, beside simple baselines, or on the validation pairs",
     )
     p.add_argument("--prepared", type=Path, required=True)
-    add_runs(p)
+    add_runs(p, "of pairs it may be left out: then all pairs of patients whom the model has not seen are scored")
     p.add_argument("--model", type=Path, required=True, help="bundle folder")
     p.add_argument("--out", type=Path, required=True)
     p.add_argument(
@@ -244,6 +246,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--elastix", action="store_true", help="of pairs: score elastix and the rigid alignment beside the model"
+    )
+    p.add_argument(
+        "--refine", nargs="+", choices=["fast", "full"], default=["fast", "full"], help="of pairs: which are scored"
     )
     p.add_argument("--device", default="auto", help="auto, cpu or cuda")
     p.set_defaults(func=evaluate)
@@ -265,6 +270,7 @@ def parser() -> argparse.ArgumentParser:
         choices=["log_affine", "conformal", "conformal_scaled", "cv_plus"],
         help="default: cv_plus of several folds, else the narrower conformal one where there are patients enough",
     )
+    p.add_argument("--bad-dice", type=float, default=0.85, help="a contour below is bad; flags are to find it")
     p.set_defaults(func=calibrate)
 
     p = commands.add_parser(
@@ -333,13 +339,15 @@ def parser() -> argparse.ArgumentParser:
     return main
 
 
-def add_runs(p) -> None:
+def add_runs(p, otherwise: str = "") -> None:
+    """`otherwise`: what is done without a run; where nothing can be, it is required."""
     p.add_argument(
         "--run",
         type=Path,
-        required=True,
+        required=not otherwise,
         action="append",
-        help="run folder; of a cross-fitted study once for each fold, or the folder that holds them",
+        help="run folder; of a cross-fitted study once for each fold, or the folder that holds them"
+        + f"; {otherwise}" * bool(otherwise),
     )
 
 
@@ -468,8 +476,16 @@ def card(args):
 
 
 def export(args):
+    from rtuncertainty.bundles import bundle
+
     from .run import export as exported
 
+    if args.model is not None:
+        if args.run or args.card or not (args.version and args.evaluation):
+            raise SystemExit("export --model: give --evaluation and --version too, and neither --run nor --card.")
+        return exported.measured_again(bundle.find(args.model), args.evaluation, args.out, args.version)
+    if not args.run or not args.card:
+        raise SystemExit("export: give --run and --card, or --model of a bundle that is to get other figures.")
     return exported.run(args.run, args.card, args.out, args.evaluation, overwrite=args.force)
 
 
@@ -479,7 +495,7 @@ def evaluate(args):
     from . import methods
     from .run import joined
 
-    runs = joined.runs(args.run)
+    runs = joined.runs(args.run) if args.run else []
     until = None if args.minutes is None else time.monotonic() + 60 * args.minutes
     model = bundle.read_card(bundle.find(args.model))
     method = methods.method_of(model["architecture"]["name"], model["training"].get("method"))
@@ -492,7 +508,10 @@ def evaluate(args):
 
         if len(runs) > 1:
             raise SystemExit("--run: pairs are scored of one run; of several folds give one after the other.")
-        return study.evaluate_one(args.prepared, runs[0], args.model, args.out, args.device, args.unseen, args.elastix)
+        how = (args.prepared, runs[0] if runs else None, bundle.find(args.model), args.out, args.device)
+        return study.evaluate_one(*how, args.unseen, args.elastix, tuple(args.refine))
+    if not runs:
+        raise SystemExit("evaluate: --run is missing: the run, or the runs of the folds, that the model is of.")
     if method == "eatonrosen2018":
         from .studies.volumes import study
 
@@ -510,7 +529,7 @@ def calibrate(args):
     from .studies.volumes import study
 
     files = {name: paths[0] for name, paths in named_folders(args.files).items()}
-    return study.calibrated(files, args.out, args.evaluation, args.noise, args.method)
+    return study.calibrated(files, args.out, args.evaluation, args.noise, args.method, limit=args.bad_dice)
 
 
 def observers(args):

@@ -13,6 +13,7 @@ _LAZY = {
     "commission": "commissioning.run",
     "monitor": "commissioning.watch",
     "Propagation": "propagation.result",
+    "collect": "foreign.job",
     "read_card": "bundles.bundle",
     "list_bundles": "bundles.bundle",
     "broken_bundles": "bundles.bundle",

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import make_dicom
+import make_foreign
 import make_site
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from rtuncertainty.commissioning import cases, monitor, run
 from rtuncertainty.core import image_io
 from rtuncertainty.core.errors import InputError
 from rtuncertainty.core.scans import acquisition
+from rtuncertainty.foreign.job import collect
 from rtuncertainty.phantoms.limb import digital_limb
 from rtuncertainty.results import Result, tables
 
@@ -348,3 +350,24 @@ def test_results_that_are_there_are_taken_as_they_are(tmp_path):
     odd = {c.name: c.odd for c in done.cases}
     assert "is of elsewhere 2, not of elsewhere 1.0.0" in odd["p3"][0] and len(done.found) == 3
     assert {c.name: c.missing for c in done.cases}["p4"] == ["reference"]
+
+
+def test_another_tools_synthetic_cts_are_commissioned(tmp_path):
+    """From the files of an ensemble to the site's error bars: `collect`, then `commission` without a model."""
+    for number in range(3):
+        home = tmp_path / "cases" / f"p{number}"
+        for member in range(4):
+            made = make_foreign.ct(noise=10.0, seed=100 * number + member)
+            make_foreign.write(made, home / "members" / f"member_{member}.nii.gz")
+        make_foreign.write(make_foreign.ct(noise=10.0, seed=100 * number + 50), home / "ct.nii.gz")
+        make_foreign.write(make_foreign.ct(noise=5.0, seed=9), tmp_path / "inputs" / f"mr{number}.nii.gz")
+        said = {"tool": "ImpactSynth", "version": "1.2", "synct": [f"member_{k}.nii.gz" for k in range(4)]}
+        (home / "members" / "source.json").write_text(json.dumps(said), encoding="utf-8")
+        made = collect(tmp_path / "inputs" / f"mr{number}.nii.gz", home / "members", modality="MR")
+        made.write(home / "result")
+        shutil.rmtree(home / "members")
+    done = run.commission(None, tmp_path / "cases", tmp_path / "out", site_name="Clinic")
+    assert done.site["model"]["name"] == "ImpactSynth" and len(done.found) == 3
+    # the SD of four members says nothing of what the fifth draw errs besides their own noise
+    voxels = done.fitted.coverage[0]
+    assert voxels.before.mean < 0.85 and 0.85 < voxels.after.mean < 0.95

@@ -1,6 +1,7 @@
 """The checkpoints of several folds in `predict`: who draws how many samples, what is computed how often, moments."""
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -36,7 +37,8 @@ def test_samples_are_dealt_evenly():
     assert folds.shares(built("vnet", 4), 1) == [1] * 4 and folds.shares(built("m4", 3), 1) == [1] * 3
 
 
-def test_what_networks_give_besides_is_their_mean():
+def test_what_networks_give_besides_is_their_mean(monkeypatch):
+    monkeypatch.setattr(folds, "bfloat16_is_fast", lambda device: False)
     members = [networks.build("mt_ctl", width=2, levels=2, decoders=["distance"]).eval() for _ in range(2)]
     volume = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
     found = folds.run(members, volume, 1, 0, CPU, Progress())[0]
@@ -88,11 +90,24 @@ def test_a_trunk_in_bfloat16_gives_nearly_the_same():
     x = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         exact = network.trunk(x)
-        with folds.trunk_in_bfloat16(network):
+        with folds.in_bfloat16(network, CPU):
             found = network.trunk(x)
         again = network.trunk(x)
     assert found.dtype == torch.float32 and not torch.equal(found, exact) and torch.equal(again, exact)
     assert float((found - exact).abs().mean() / exact.abs().mean()) < 0.01
+
+
+def test_a_volumetric_network_in_bfloat16_gives_nearly_the_same():
+    (network,) = built("vnet", 1)
+    x = torch.randn(1, 1, 16, 32, 32, generator=torch.Generator().manual_seed(0))
+    draws = []
+    with torch.inference_mode():
+        for context in (nullcontext(), folds.in_bfloat16(network, CPU), nullcontext()):
+            with context:
+                draws.append(network.draw(network.features(x), torch.Generator().manual_seed(1)))
+    exact, found, again = draws
+    assert found.dtype == torch.float32 and not torch.equal(found, exact) and torch.equal(again, exact)
+    assert float((found - exact).abs().max()) < 0.02 and found.sum(1).numpy() == pytest.approx(1, abs=1e-3)
 
 
 def test_moments_are_those_of_a_sample_of_any_checkpoint():

@@ -116,11 +116,10 @@ def raised(volume, quality, card):
     return {f.flag: f.reason for f in flags.of_uncertainty(volume, quality, card)}
 
 
-def test_flags_have_fixed_limits_until_a_card_has_earned_its_own():
+def test_only_limits_that_a_card_has_validated_raise_a_flag():
     volume, quality = volumes.Volume("x", 10.0, 8.0, 12.0, 0.9, True), Quality("x", 0.75, surface_entropy=0.5)
     assert raised(volume, quality, BARE) == {}
-    found = raised(volumes.Volume("x", 10.0, 7.0, 12.5, 0.9, True), Quality("x", 0.65, surface_entropy=0.9), BARE)
-    assert set(found) == {"uncertain volume"} and all("fixed limit" in r for r in found.values())
+    assert raised(volumes.Volume("x", 10.0, 1.0, 40.0, 0.9, True), Quality("x", 0.3, surface_entropy=0.9), BARE) == {}
     entry = {"caught": 9, "missed": 2, "false_alarms": 1, "cases": 40}
     card = {
         "calibration": {

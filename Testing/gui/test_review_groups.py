@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import slicer
 from gui_support.review import click, column, folders, is_title, opened, review, row_of  # noqa: F401
-from make_propagation import make_propagation
 
 from RTUncertaintyLib import scene as run_scene
 from RTUncertaintyLib.mrml.attributes import nodes_by_class
@@ -111,15 +110,6 @@ def test_shipped_cards_say_what_bears_their_groups(file):
     if record is not None:
         entry = next(e for e in flags if e["missed"] == record.off)
         assert record.fine + entry["caught"] + entry["false_alarms"] == entry["cases"]
-
-
-def test_a_limit_that_was_never_tested_warns_nobody(scene, tmp_path):
-    folder = make_propagation(tmp_path / "r")
-    text = (folder / "flags.csv").read_text(encoding="utf-8")
-    always = 'PTV70,warning,uncertain volume,"Spans 64% (a fixed limit, not tested for this model); check it."\n'
-    (folder / "flags.csv").write_text(text + always, encoding="utf-8")
-    found = ReviewData.of_run(run_scene.load_propagation(folder, scene))
-    assert not any(f.flag == "uncertain volume" for f in (*found.flags, *found.structure("PTV70").flags))
 
 
 def test_a_dice_that_is_not_calibrated_is_not_shown():

@@ -200,6 +200,24 @@ def test_from_pairs_to_tables_and_a_bundle(prepared, tmp_path, monkeypatch, caps
     assert again == first and "| cross_stitch both ways + fast | propagated |" in (
         tmp_path / "one" / "propagation.md"
     ).read_text(encoding="utf-8")
+    # and without the run, of all patients whom the weights have not seen; the weights stay, their figures become those
+    model, new = made["folder"], tmp_path / "new"
+    scored = ["--prepared", str(prepared), "--model", str(model), "--out", str(tmp_path / "all"), "--device", "cpu"]
+    assert command.main(["evaluate", *scored, "--refine", "fast"]) == 0
+    found = json.loads((tmp_path / "all" / "evaluation.json").read_text(encoding="utf-8"))
+    assert set(found["scored"]) == {"p1_day0", "p2_day0"} and found["accuracy"] == first["accuracy"]
+    found["accuracy"]["n"] = 7
+    (tmp_path / "all" / "evaluation.json").write_text(json.dumps(found), encoding="utf-8")
+    figures = ["--evaluation", str(tmp_path / "all" / "evaluation.json"), "--out", str(new)]
+    with pytest.raises(SystemExit, match="--version"):
+        command.main(["export", "--model", str(model), *figures])
+    assert command.main(["export", "--model", str(model), *figures, "--version", "9.0.0"]) == 0
+    card = bundle.read_card(new)
+    assert card["version"] == "9.0.0" and card["accuracy"]["n"] == 7 and card["weights"] == made["weights"]
+    found["weights_sha256"] = "0" * 64
+    (tmp_path / "all" / "evaluation.json").write_text(json.dumps(found), encoding="utf-8")
+    with pytest.raises(SystemExit, match="other weights"):
+        command.main(["export", "--model", str(model), *figures, "--version", "9.0.0"])
     # a model of this kind is told apart from one that makes a synthetic CT
     with pytest.raises(InputError, match="contour propagation"):
         predict.predict(

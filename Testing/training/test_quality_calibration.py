@@ -84,7 +84,22 @@ def test_each_patient_is_mapped_by_the_others():
 
 def test_a_limit_catches_what_it_was_asked_to():
     score, bad = np.array([1.0, 2, 3, 4, 5, 6]), np.array([0, 0, 1, 0, 1, 1], bool)
-    assert choose(score, bad, 1.0) == 2.5 and choose(score, bad, 0.6) == 4.5 and choose(score, bad & False) == math.inf
+    lax = {"risk": 1.0}
+    assert choose(score, bad, 1.0, **lax) == 2.5 and choose(score, bad, 0.6, **lax) == 4.5
+    assert choose(score, bad & False) == math.inf
+
+
+def test_what_a_limit_lets_pass_bears_to_be_called_fine():
+    """One more bad contour counted than was seen, their share stays within `RISK`: of the first 36 contours 4 are bad,
+    (4 + 1) / (36 + 1) = 0.135; of the first 37 it is 5, (5 + 1) / (37 + 1) = 0.158.
+    """
+    score, bad = np.arange(1.0, 41), np.zeros(40, bool)
+    bad[[10, 30, 32, 34, 36, 38, 39]] = True
+    assert choose(score, bad, catch=0.1) == 36.5
+    # the share that must be caught may ask for a stricter one
+    assert choose(score, bad, catch=1.0) == 10.5
+    # nothing bears the risk: the share that is caught alone decides
+    assert choose(np.array([1.0, 2, 3]), np.array([1, 0, 1], bool), catch=0.5) == 2.5
 
 
 @pytest.mark.parametrize("high", [True, False])

@@ -329,6 +329,32 @@ def test_stopped_while_it_settles_is_not_finished(prepared, monkeypatch):
     assert a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
 
 
+def test_checkpoints_of_one_run_share_the_samples_of_its_bundle(prepared, tmp_path, monkeypatch):
+    """Those of Bragman 2018 (Sec. 3) are of steps 18,000 and 19,000 of one training; each is settled, and is what a run
+    that ends there has, but for the learning rate's schedule.
+    """
+    import torch
+
+    run = fit(prepared, kept_steps=[2], schedule="constant")
+    short = fit(prepared, "short", steps=2, schedule="constant")
+    kept, end = export.network_state(run, 2)[0], export.network_state(run)[0]
+    assert all(torch.equal(v, kept[k]) for k, v in export.network_state(short)[0].items())
+    assert any(not torch.equal(v, end[k]) for k, v in kept.items())
+    out = export.run(run, CARD, tmp_path / "bundle")
+    card, stored = bundle.read_card(out), torch.load(out / "weights.pt", weights_only=True)["checkpoints"]
+    assert card["checkpoints"] == 2
+    assert all(torch.equal(v, w[k]) for v_of, w in zip(stored, (end, kept)) for k, v in v_of.items())
+    split = split_of(run)
+    assert all(provenance.seen_checkpoints(card, split["hashes"][n]) == [0, 1] for n in split["training"])
+    assert all(provenance.unseen_checkpoints(card, split["hashes"][n]) == [0, 1] for n in split["validation"])
+    # cut after the step, the same; asked for afterwards, refused
+    cut = fit(prepared, "cut", stop_after=3, kept_steps=[2], schedule="constant")
+    fit(prepared, "cut", kept_steps=[2], schedule="constant")
+    assert all(torch.equal(v, kept[k]) for k, v in export.network_state(cut, 2)[0].items())
+    with pytest.raises(SystemExit, match="kept_steps"):
+        fit(prepared, "short", steps=2, schedule="constant", kept_steps=[1])
+
+
 def test_a_damaged_checkpoint_is_survived(prepared, capsys):
     import torch
 

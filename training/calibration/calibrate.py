@@ -6,14 +6,15 @@ import json
 from pathlib import Path
 
 from rtuncertainty.uncertainty.fit import volume_card
+from rtuncertainty.uncertainty.fit.quality import BAD
 
 from ..core.files import replace_text
 from .rows import read_rows
 
 
-def into_evaluation(rows: Path, evaluation: Path, method: str | None = None) -> Path:
+def into_evaluation(rows: Path, evaluation: Path, method: str | None = None, limit: float = BAD) -> Path:
     """Write the calibration that rows.json gives into an evaluation.json, from which `export` makes the card; returns
-    it.
+    it. `method` and `limit` (a Dice below is bad): see `volume_card.fit`.
 
     Raises `SystemExit` when the two are of different weights.
     """
@@ -24,7 +25,8 @@ def into_evaluation(rows: Path, evaluation: Path, method: str | None = None) -> 
         raise SystemExit(f"{rows} does not say whom it scored; run 'python -m training evaluate' again.")
     if "scored" in made:
         made["scored"] |= found["scored"]
-    made["calibration"] |= volume_card.fit(read_rows(rows), method, training=found.get("training")).as_card()
+    fitted = volume_card.fit(read_rows(rows), method, limit, training=found.get("training"))
+    made["calibration"] |= fitted.as_card()
     if found.get("input_statistics"):
         made["input_statistics"] = found["input_statistics"]
     return replace_text(evaluation, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False))

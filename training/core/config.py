@@ -96,6 +96,9 @@ class Config:
         least=0,
         learnt=False,
     )
+    kept_steps: tuple[int, ...] = setting(
+        (), "earlier steps whose weights go into the bundle of a run beside its last, and share the samples", least=1
+    )
     early_stop: int = setting(0, "validations without a better score after which training ends; 0: never", least=0)
     settle_batches: int = setting(
         200, "batches for the final statistics of batch normalisation; 0: the running ones stay", least=0
@@ -179,11 +182,12 @@ class Config:
         """The settings that changed and change what is learnt.
 
         Args:
-            known: values as `plain` gives them.
+            known: values as `plain` gives them; what an earlier version did not know is at its default.
 
         Returns:
             Names.
         """
+        known = type(self)().plain() | known
         return [f.name for f in self.settings() if f.metadata["learnt"] and known.get(f.name) != self.plain()[f.name]]
 
 

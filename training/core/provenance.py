@@ -420,6 +420,22 @@ def why_unknown(card: dict) -> str | None:
     return f"it began with {', '.join(began)}, whose card does not say whom that was trained on" if began else None
 
 
+def unseen_cases(card: dict, prepared: Path) -> list[str]:
+    """The cases of prepare.csv whom no checkpoint of a bundle has seen, as far as its card knows.
+
+    Args:
+        card: of the bundle.
+        prepared: the prepared folder.
+
+    Returns:
+        Names of cases; patients whom the card knows by name (another of their days, say) are left out.
+    """
+    of = patients(prepared)
+    named = {n.rsplit("_day", 1)[0] for n in card.get("training", {}).get("case_names", [])}
+    hashes = identities(prepared, of)
+    return sorted(c for c, p in of.items() if p not in named and not seen_checkpoints(card, hashes[c]))
+
+
 def require_unseen(card: dict, prepared: Path, cases, stated: bool = False) -> dict:
     """Raises where a case was seen by the checkpoints that are to score it.
 

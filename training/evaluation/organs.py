@@ -5,6 +5,7 @@ organ's volume.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from rtuncertainty.core.events import Progress
 from rtuncertainty.core.structures import mask_of, tidy_labels, unions
 from rtuncertainty.networks.uncertainty import entropy
 from rtuncertainty.prediction.predict import bounding_box
-from rtuncertainty.sampling import inference
+from rtuncertainty.sampling import folds, inference
 from rtuncertainty.uncertainty import volume_assessment, volume_distribution
 from rtuncertainty.uncertainty.fit.volumes import VolumeRow
 from rtuncertainty.uncertainty.volumes import probability_of_being_inside
@@ -80,7 +81,11 @@ def sampled(
     box = bounding_box(case.body)
     volume = np.ascontiguousarray(case.seen[(slice(None), *box)])
     volume = volume[0] if len(volume) == 1 else volume
-    found, _, _ = inference.run(networks, volume, samples, seed, inference.choose_device(device), Progress())
+    where = inference.choose_device(device)
+    # the checkpoint that has not seen a patient computes as it does among those of the other folds
+    alone = provenance.joined(card) and len(networks) == 1
+    with folds.quickly(networks[0], where) if alone else nullcontext():
+        found, _, _ = inference.run(networks, volume, samples, seed, where, Progress())
     count = len(case.classes) + 1
     mean, variance = (np.zeros((count, *case.hu.shape), np.float32) for _ in range(2))
     mean[0] = 1.0

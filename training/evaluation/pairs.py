@@ -109,18 +109,18 @@ def refined(
 
 def run(
     prepared: Path,
-    run_folder: Path,
+    run_folder: Path | None,
     model: Path,
     out: Path,
     refine_modes=("fast", "full"),
     device: str = "auto",
     unseen: bool = False,
 ) -> Path:
-    """Scores a bundle on the validation pairs of its run.
+    """Scores a bundle on the validation pairs of its run, or on all pairs of patients whom it has not seen.
 
     Args:
         prepared: the prepared folder.
-        run_folder: of the training.
+        run_folder: of the training; None: see `provenance.unseen_cases`.
         model: the bundle.
         out: where to.
         refine_modes: tried on what deforms, as `propagate` does after looking from both sides; each is a method of its
@@ -137,7 +137,12 @@ def run(
     from rtuncertainty.sampling.inference import choose_device
 
     card, (network,) = bundle.load(model, choose_device(device))
-    split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
+    if run_folder is None:
+        split = {"training": [], "validation": provenance.unseen_cases(card, prepared)}
+    else:
+        split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
+    if not split["validation"]:
+        raise SystemExit(f"{card['name']}: {run_folder or prepared} has no pair to score that it has not seen.")
     patients = [{n.rsplit("_day", 1)[0] for n in split[side]} for side in ("training", "validation")]
     if patients[0] & patients[1]:
         raise SystemExit(f"{run_folder / 'split.json'}: patients are in training and validation.")
@@ -154,7 +159,10 @@ def run(
             {s["name"] for s in card["outputs"]["structures"] if s.get("path") == "segmented"},
         )
         print(name, scores.summary(name), flush=True)
-    usual = input_statistics.of_pairs(pair_case.load(prepared / "cases" / f"{name}.npz") for name in split["training"])
+    if run_folder is None:
+        usual = card["input"].get("statistics")
+    else:
+        usual = input_statistics.of_pairs(pair_case.load(prepared / "cases" / f"{n}.npz") for n in split["training"])
     return scores.write(out, card["weights"]["sha256"], usual, scored)
 
 

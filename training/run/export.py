@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def run(
     """Write `out`/model.json and weights.pt from a run folder and a YAML of what no run can know.
 
     `run_folder`: of one run, or of the folds of one cross-fitted study (`joined.runs`), each a checkpoint of its own,
-    stored with half precision.
+    stored with half precision; of one run also those of its `kept_steps` (Bragman 2018, Sec. 3: 18,000 and 19,000).
     `evaluation`: the evaluation.json of these weights; without it the card says "not evaluated". `name` replaces the
     card's. `members`: more run folders of the same network and split, whose weights make an ensemble. `overwrite`:
     also a bundle of another run.
@@ -52,12 +53,14 @@ def run(
     config = methods.of_run(run_folder)
     split = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))
     versions = json.loads((run_folder / "versions.json").read_text(encoding="utf-8"))
+    earlier = [network_state(run_folder, k)[0] for k in config.kept_steps if k < steps] if len(folders) == 1 else []
     states = [state, *(network_state(f)[0] for f in folders[1:])]
-    states += [_member(folder, config, split) for folder in members]
+    states += [_member(folder, config, split) for folder in members] + earlier
     architecture, states = _as_shipped(config, states)
     if len(folders) > 1 or sum(v.numel() for s in states for v in s.values()) * 4 > LARGEST_SINGLE:
         states = [{k: v.half() if v.is_floating_point() else v for k, v in s.items()} for s in states]
     splits = [json.loads((f / "split.json").read_text(encoding="utf-8")) for f in (*folders, *members)]
+    splits += [split for _ in earlier]
     identity = _identity_of(folders, splits)
     if not overwrite:
         _require_own(out, identity)
@@ -123,21 +126,59 @@ def run(
         {"synct": None, "volumes": None},
     )
     if evaluation:
-        found = json.loads(evaluation.read_text(encoding="utf-8"))
-        if found["weights_sha256"] != bundle.sha256(weights):
-            raise SystemExit(
-                f"{evaluation} was made with other weights; run 'python -m training evaluate' on this bundle."
-            )
-        provenance.require_scored_unseen(evaluation, found, card)
-        card["accuracy"], card["calibration"] = found["accuracy"], found["calibration"]
-        if found.get("input_statistics"):
-            card["input"]["statistics"] = found["input_statistics"]
-        for s in card["outputs"]["structures"]:
-            if s["name"] in found.get("paths", {}):
-                s["path"] = found["paths"][s["name"]]
-            if s["name"] in found.get("not_segmented", []):
-                s["segment"] = False
+        _measured(card, evaluation, bundle.sha256(weights))
     card["weights"] = {"file": weights.name, "sha256": bundle.sha256(weights), "bytes": weights.stat().st_size}
+    return _written(card, out)
+
+
+def measured_again(model: Path, evaluation: Path, out: Path, version: str) -> Path:
+    """A bundle with the same weights and what an evaluation of them has measured: accuracy, calibration, paths.
+
+    Args:
+        model: the bundle.
+        evaluation: evaluation.json of its weights, on patients whom they have not seen.
+        out: the new bundle's folder; may be that of `model`.
+        version: of the new bundle.
+
+    Returns:
+        `out`.
+
+    Raises:
+        SystemExit: an evaluation of other weights, or of patients who were trained on.
+    """
+    bundle.read_card(model)
+    card = provenance.read_json(model / "model.json")
+    weights = model / card["weights"]["file"]
+    _measured(card, evaluation, bundle.sha256(weights))
+    card["version"] = version
+    out.mkdir(parents=True, exist_ok=True)
+    if out.resolve() != model.resolve():
+        shutil.copyfile(weights, out / weights.name)
+    return _written(card, out)
+
+
+def _measured(card: dict, evaluation: Path, sha256: str) -> None:
+    """Put the figures of an evaluation.json into a card. Raises `SystemExit` where it is not of the weights with that
+    SHA-256, or of patients whom they have seen.
+    """
+    found = provenance.read_json(evaluation)
+    if found.get("weights_sha256") != sha256:
+        raise SystemExit(f"{evaluation} was made with other weights; run 'python -m training evaluate' on this bundle.")
+    provenance.require_scored_unseen(evaluation, found, card)
+    card["accuracy"], card["calibration"] = found["accuracy"], found["calibration"]
+    if found.get("input_statistics"):
+        card["input"]["statistics"] = found["input_statistics"]
+    for s in card["outputs"].get("structures", []):
+        if s["name"] in found.get("paths", {}):
+            s["path"] = found["paths"][s["name"]]
+        if "not_segmented" in found:
+            s.pop("segment", None)
+        if s["name"] in found.get("not_segmented", []):
+            s["segment"] = False
+
+
+def _written(card: dict, out: Path) -> Path:
+    """Replace the card of the bundle `out`, and read it as a user would; returns `out`."""
     (out / "model.json.part").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(out / "model.json.part", out / "model.json")
     bundle.read_card(out)

@@ -3,8 +3,8 @@ its frozen split.
 
 `checkpoints/last.ckpt` and, from one save before, `previous.ckpt` are what training resumes from; `best.ckpt` has the
 weights of the best validation where `early_stop` is on; `final.ckpt` the weights with settled batch normalisation,
-which `export` takes. `stage.json`: "training" until all steps are made (or it was ended early), then "trained" until
-the statistics are settled, then "done".
+which `export` takes, and `step_N.ckpt` those of `kept_steps`. `stage.json`: "training" until all steps are made (or it
+was ended early), then "trained" until the statistics are settled, then "done".
 """
 
 from __future__ import annotations
@@ -109,9 +109,19 @@ def last_good(run: Path) -> tuple[Path, dict] | tuple[None, None]:
     return None, None
 
 
-def callback(run: Path, every: int, early_stop: bool, last_is_good: bool, validate_every: int):
-    """The Lightning callback that saves every so many steps and, with `early_stop`, at every validation, the best of
-    them besides.
+def kept(run: Path, step: int) -> Path:
+    """The file with the weights of a step in `kept_steps`."""
+    return checkpoints(run) / f"step_{step}.ckpt"
+
+
+def weights_of(module, step: int) -> dict:
+    """What a file of weights alone holds."""
+    return {"state_dict": {k: v.detach().cpu() for k, v in module.state_dict().items()}, "global_step": step}
+
+
+def callback(run: Path, config: Config, last_is_good: bool):
+    """The Lightning callback that saves every so many steps, the weights of `kept_steps`, and, with `early_stop`, at
+    every validation, the best of them besides.
     """
     from lightning.pytorch.callbacks import Checkpoint
 
@@ -127,21 +137,21 @@ def callback(run: Path, every: int, early_stop: bool, last_is_good: bool, valida
 
         def on_train_batch_end(self, trainer, module, outputs, batch, index):
             # before a validation that counts nothing is saved: a run that is killed in it must come to it again
-            if trainer.global_step % every == 0 and not (early_stop and trainer.global_step % validate_every == 0):
+            step, every = trainer.global_step, config.validate_every
+            if step in config.kept_steps and trainer.is_global_zero:
+                saved(weights_of(module, step), kept(run, step))
+            if step % config.checkpoint_every == 0 and not (config.early_stop and step % every == 0):
                 self.save(trainer)
 
         def on_validation_end(self, trainer, module):
-            if not early_stop or trainer.sanity_checking:
+            if not config.early_stop or trainer.sanity_checking:
                 return
             score = float(trainer.callback_metrics.get("val/score", float("nan")))
             if score < self.best:
                 self.best = score
                 if trainer.is_global_zero:
-                    state = {k: v.detach().cpu() for k, v in module.state_dict().items()}
-                    saved(
-                        {"state_dict": state, "global_step": trainer.global_step, "score": score},
-                        checkpoints(run) / "best.ckpt",
-                    )
+                    best = weights_of(module, trainer.global_step) | {"score": score}
+                    saved(best, checkpoints(run) / "best.ckpt")
             # with what early stopping has counted
             self.at = -1
             self.save(trainer)
@@ -215,8 +225,9 @@ def require_the_same(run: Path, config: Config, split: dict, anew: str) -> None:
         raise SystemExit(f"{run} was begun with other patients: {'; '.join(said)}. {else_}")
 
 
-def network_state(run: Path) -> tuple[dict, int]:
-    """(state of the network alone, its step) of what a run has come to: settled where it settles.
+def network_state(run: Path, step: int | None = None) -> tuple[dict, int]:
+    """(state of the network alone, its step) of what a run has come to, or of one of its `kept_steps`: settled where
+    it settles.
 
     Raises `SystemExit` when there is none, or the run was killed and has not ended in good order since.
     """
@@ -227,7 +238,10 @@ def network_state(run: Path) -> tuple[dict, int]:
         raise SystemExit(f"{run} was stopped before its end; give the train command again.")
     import torch
 
-    stored = torch.load(final if final.exists() else last, map_location="cpu", weights_only=False)
+    file = kept(run, step) if step else final if final.exists() else last
+    if not file.exists():
+        raise SystemExit(f"{file} is missing: train again.")
+    stored = torch.load(file, map_location="cpu", weights_only=False)
     return {
         k.removeprefix("network."): v.contiguous() for k, v in stored["state_dict"].items() if k.startswith("network.")
     }, stored["global_step"]

@@ -14,7 +14,7 @@ from .. import methods
 from .folder import is_done
 
 # how long a fold was trained, and from where: may differ where one went on from an earlier run of its own fold
-_LENGTH = ("initialise", "steps", "learning_rate", "warm_up", "schedule", "dice_until")
+_LENGTH = ("initialise", "steps", "validate_every", "learning_rate", "warm_up", "schedule", "dice_until")
 
 
 @dataclass(frozen=True)

@@ -123,10 +123,8 @@ def _run(prepared, file, out, minutes, stop_after, device, budget, changes, star
         limit = settling if not trained else None if end is None else max(settling, end - time.monotonic())
         settled = settle_batch_norm(task, feed.patches(config.seed + 1), limit)
     if trainer.is_global_zero:
-        folder.saved(
-            {"state_dict": {k: v.detach().cpu() for k, v in task.state_dict().items()}, "global_step": done}, final
-        )
-        finished = trained and settled
+        folder.saved(folder.weights_of(task, done), final)
+        finished = trained and settled and all(_settle_kept(task, feed, out, k, end) for k in config.kept_steps)
         if finished:
             folder.mark(out, folder.DONE, done, provenance.read_json(out / "stage.json").get("ended", ""))
         reported = f"step {done} of {config.steps}" + (", not settled yet" if trained and not settled else "")
@@ -135,6 +133,24 @@ def _run(prepared, file, out, minutes, stop_after, device, budget, changes, star
             flush=True,
         )
     return kept
+
+
+def _settle_kept(task, feed, out: Path, step: int, end: float | None) -> bool:
+    """Settle the weights of one of `kept_steps`, where they are there and it has not been done; whether it was over
+    all batches. The task holds them afterwards.
+    """
+    import torch
+
+    file = folder.kept(out, step)
+    stored = torch.load(file, map_location="cpu", weights_only=False) if file.exists() else None
+    if stored is None or stored.get("settled"):
+        return True
+    task.load_state_dict(stored["state_dict"])
+    seconds = None if end is None else end - time.monotonic()
+    settled = not task.settle_batches or settle_batch_norm(task, feed.patches(task.config.seed + 1), seconds)
+    if settled:
+        folder.saved(folder.weights_of(task, step) | {"settled": True}, file)
+    return settled
 
 
 def _fit(trainer, task, loaders, last: Path | None) -> None:
@@ -228,9 +244,7 @@ def _trainer(config, out, end, settling, stop_after, device, done, last_is_good)
     precision = config.precision
     if precision == "auto":
         precision = "16-mixed" if torch.cuda.is_available() and device != "cpu" else "32-true"
-    callbacks = [
-        folder.callback(out, config.checkpoint_every, bool(config.early_stop), last_is_good, config.validate_every)
-    ]
+    callbacks = [folder.callback(out, config, last_is_good)]
     if config.early_stop:
         callbacks.append(EarlyStopping("val/score", patience=config.early_stop))
     metrics = progress.Metrics(out / "log", done)

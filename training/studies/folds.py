@@ -26,6 +26,9 @@ from .volumes import study as volume_study
 # evaluation needs the last part of the time
 RESERVE = 0.3
 SAMPLES = 20
+# Dice of an organ below which it is drawn anew rather than corrected. On voxels of 4 mm the Dice of small organs stays
+# below the 0.85 of other studies even where the contour lies within a voxel
+REDRAWN = 0.7
 
 
 def _limb_prepared(data: Path | None, out: Path) -> Path:
@@ -44,7 +47,7 @@ def _limb_evaluated(prepared, runs, model, out, samples, device, unseen, until) 
 
 def _organs_evaluated(prepared, runs, model, out, samples, device, unseen, until) -> None:
     volume_study.evaluate_one(prepared, runs, model, out, samples, device, unseen, until)
-    volume_study.calibrated({model.name: out / "rows.json"}, out)
+    volume_study.calibrated({model.name: out / "rows.json"}, out, out / "evaluation.json", limit=REDRAWN)
 
 
 @dataclass(frozen=True)

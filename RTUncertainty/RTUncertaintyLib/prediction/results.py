@@ -5,7 +5,6 @@ from __future__ import annotations
 from rtuncertainty.results import Result
 
 from ..runs.result_tables import OVERLAY_TITLES, volume_row
-from ..runs.review_data import tested
 from ..widgets import table_rows
 from ..widgets.lines import show_message
 from ..widgets.link import ReviewLink
@@ -47,7 +46,7 @@ class ResultsPanel:
         show_message(self._ui.resultNameLabel, result.name)
         table_rows.fill(self._ui.volumesTable, [volume_row(row) for row in result.table("volumes")], stretch=(0,))
         table_rows.fit(self._ui.volumesTable, MOST_ROWS)
-        table_rows.fill_flags(self._ui.flagsTable, [r for r in result.table("flags") if tested(r)])
+        table_rows.fill_flags(self._ui.flagsTable, result.table("flags"))
         self._overlays.fill(nodes, self.builder.chosen_overlay(nodes))
         self._update_buttons()
         self._ui.resultsCollapsibleButton.collapsed = False

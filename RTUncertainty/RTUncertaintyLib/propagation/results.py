@@ -5,7 +5,6 @@ from __future__ import annotations
 from rtuncertainty.results import Result
 
 from ..runs.propagation.structure_rows import LIGHTS, structure_rows
-from ..runs.review_data import tested
 from ..widgets import table_rows
 from ..widgets.lines import show_message
 from ..widgets.link import ReviewLink
@@ -46,7 +45,7 @@ class PropagationResults:
         show_message(ui.resultNameLabel, result.name)
         show_message(ui.similarityLabel, similarity_text(result.summary))
         self._structures.fill(self._rows, result.level)
-        table_rows.fill_flags(ui.flagsTable, [r for r in result.table("flags") if tested(r)])
+        table_rows.fill_flags(ui.flagsTable, result.table("flags"))
         self._view.show(nodes)
         self._refresh_buttons()
         ui.resultsCollapsibleButton.collapsed = False

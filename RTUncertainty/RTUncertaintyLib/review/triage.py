@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rtuncertainty.uncertainty.flags import RISK
+
 from ..runs.review_data import ReviewData, Structure
 from ..widgets.text import _
 
 LOOK, FINE, UNCOVERED = "look", "fine", "uncovered"
 GROUPS = (LOOK, UNCOVERED, FINE)
 """In the order in which they are gone through."""
-RISK = 0.15
-"""Share of contours off, counted with one more miss, up to which a rule puts a structure under "probably fine"."""
 TITLES = {
     LOOK: _("Look at these"),
     FINE: _("Probably fine"),

@@ -17,8 +17,6 @@ LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)
 """Nominal levels of the intervals."""
 SEVERITIES = ("serious", "warning", "info")
 """Of flags, worst first."""
-UNTESTED = "not tested for this model"
-"""What the reason of a flag says of such a limit, see `rtuncertainty.uncertainty.flags`."""
 _LIGHTS = {"red": "serious", "amber": "warning"}
 
 
@@ -146,9 +144,7 @@ class ReviewData:
             if node is not None and node.GetScene() is not None
         }
         summary = read_summary(run)
-        flags = tuple(
-            Flag(r["subject"], r["severity"], r["flag"], r["reason"]) for r in tables.get("flags", []) if tested(r)
-        )
+        flags = tuple(Flag(r["subject"], r["severity"], r["flag"], r["reason"]) for r in tables.get("flags", []))
         level = _number(summary.get("level")) or 0.9
         return cls(
             name=run.name,
@@ -290,13 +286,6 @@ def table_rows_of(node) -> list[dict[str, str | float]]:
 
     values = [{c.GetName(): c.GetValue(r) for c in columns} for r in range(table.GetNumberOfRows())]
     return [{k: original(v) if isinstance(v, str) else v for k, v in row.items()} for row in values]
-
-
-def tested(flag: dict) -> bool:
-    """Whether a row of flags.csv is more than a limit that was never tested for its model: that one always comes, and
-    is not shown.
-    """
-    return UNTESTED not in flag["reason"]
 
 
 def _rank(severity: str) -> int:

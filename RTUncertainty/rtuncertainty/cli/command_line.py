@@ -13,7 +13,7 @@ from .. import __version__
 from ..core.errors import Cancelled, InputError, RTUncertaintyError
 from ..core.events import CancelToken, Progress
 from ..core.runtime import prepare
-from . import commissioning, dose, output, plan
+from . import collect, commissioning, dose, output, plan
 from .output import say, say_event
 
 
@@ -105,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
+    collect.add(commands)
     dose.add(commands)
     plan.add(commands)
     commissioning.add(commands)
@@ -183,6 +184,7 @@ def main(arguments=None) -> int:
             "propagate": _propagate,
             "export": _export,
             "demo": _demo,
+            **collect.COMMANDS,
             **dose.COMMANDS,
             "dose": _dose,
             "commission": _commissioning(commissioning.commission),

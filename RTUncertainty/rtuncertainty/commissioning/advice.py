@@ -26,7 +26,7 @@ TIMES_CARD = 1.5
 KEPT_MM, KEPT_DICE = 3.0, 0.8
 # a mean error that doses see: share of the HU + 1000 (about 1 % of the density) in soft tissue, and in bone
 BIAS_HU = {"body": 10.0, "soft tissue": 10.0, "bone": 40.0}
-# an interval wider than this share of a volume says that the volume is hardly known (`flags.FIXED`)
+# an interval wider than this share of a volume says that the volume is hardly known
 WIDE = 0.5
 # the share of patients unlike the training data from which it is the site and not the patient
 UNLIKE = 1 / 3

@@ -302,7 +302,9 @@ def _coverage(done: Commissioned) -> dict:
 
 
 def _limits(done: Commissioned) -> dict:
-    rows = []
+    stored, rows = done.site["calibration"], []
+    used = set(stored["flags"] or {})
+    used |= {f"{level}, {name}" for level, own in (stored["lights"] or {}).items() for name in own}
     for name, v in done.fitted.limits.items():
         level, _, measure = name.rpartition(", ")
         caught, alarms = statistics.share(v.caught, v.caught + v.missed), v.cases - v.caught - v.missed
@@ -313,7 +315,11 @@ def _limits(done: Commissioned) -> dict:
                 right(str(v.caught + v.missed)),
                 right(f"{v.caught} ({_ends(caught, 100)} %)"),
                 right(f"{v.false_alarms} of {alarms}"),
-                "used" if v.validated else "no better than chance: the card's limit stays",
+                "used"
+                if name in used
+                else "not used: another one makes fewer mistakes"
+                if v.validated
+                else "not used: no better than chance",
             ]
         )
     return {

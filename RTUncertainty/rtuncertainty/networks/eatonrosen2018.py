@@ -160,12 +160,12 @@ class HighRes3D(nn.Module):
             [n, K, z, y, x].
         """
         if generator is None:
-            return self.finish(features, lambda x, p: x).logits.softmax(1)
+            return self.finish(features, lambda x, p: x).logits.float().softmax(1)
         out = self.finish(features, partial(dropped, generator=generator))
-        logits = out.logits
+        logits = out.logits.float()  # a trunk in half precision would make probabilities that do not add up to 1
         if out.sd is not None:
             noise = torch.empty_like(logits).normal_(generator=generator)
-            logits = torch.addcmul(logits, out.sd, noise)
+            logits = torch.addcmul(logits, out.sd.float(), noise)
         return logits.softmax(1)
 
 

@@ -207,9 +207,9 @@ class VNet(nn.Module):
         Returns:
             [n, K, z, y, x].
         """
-        if generator is None or self.dropout == 0:
-            return self.head(self.decoder(features, lambda x: x)).softmax(1)
-        return self.head(self.decoder(features, lambda x: drop_channels(x, self.dropout, generator))).softmax(1)
+        drops = generator is not None and self.dropout > 0
+        made = self.decoder(features, (lambda x: drop_channels(x, self.dropout, generator)) if drops else lambda x: x)
+        return self.head(made).float().softmax(1)  # in single precision, or they do not add up to 1
 
 
 def reach(levels: int) -> int:

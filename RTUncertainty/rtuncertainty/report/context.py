@@ -108,15 +108,18 @@ def context(data: ReportData, level: float = LEVEL) -> dict:
 
 def heading(data: ReportData) -> str:
     """The title of the report."""
+    # of another tool there may be none
+    known = data.uncertainty() or any(s.inside is not None for s in data.structures) or not data.summary.get("source")
+    end = " with uncertainty" if known else ""
     if data.job == "propagate":
-        return "Propagated contours with uncertainty"
+        return f"Propagated contours{end}"
     outputs = data.card.get("outputs") or {
         "structures": data.summary.get("structures"),
         **({} if data.job == "own" else {"synct": True}),
     }
     made = ["Synthetic CT"] * ("synct" in outputs) + ["structures"] * bool(outputs.get("structures"))
     title = " and ".join(made) or "result"
-    return f"{title[0].upper()}{title[1:]} with uncertainty"
+    return f"{title[0].upper()}{title[1:]}{end}"
 
 
 def intended_use(card: dict) -> str:
@@ -219,6 +222,10 @@ def verdict(data: ReportData, flags: list[dict]) -> tuple[str, str]:
         out = f"Check {len(left)} of {len(known)} structures before you use them: {which}"
     elif own:
         out = "Every flagged structure was reviewed"
+    elif data.summary.get("source"):
+        out = "Look at all of it: of another tool's model no limits are known that could flag what is wrong"
+        if known and set(known) <= set(decisions):
+            out = "Every structure was reviewed"
     elif known:
         out = (
             f"None of the {len(known)} structures was flagged as a warning"
@@ -229,7 +236,7 @@ def verdict(data: ReportData, flags: list[dict]) -> tuple[str, str]:
         out = "Check the result before you use it" if others else "No warning was raised"
     if others:
         out += "; also flagged: " + listed([f"{f['subject']} ({f['flags'][0][0]})" for f in others])
-    out += "." if own or others else "; that is no proof that the result is right."
+    out += "." if own or others or data.summary.get("source") else "; that is no proof that the result is right."
     missed = uncovered(data)
     if missed:
         out += f" The SD images are too small here: {missed}."
@@ -243,7 +250,7 @@ def verdict(data: ReportData, flags: list[dict]) -> tuple[str, str]:
         )
         out += f" {len(decisions)} of {len(known)} structures were reviewed{': ' + done if done else ''}."
     worst = [f["severity"] for f in left + others] + ["serious"] * ("rejected" in decisions.values())
-    worst += ["warning"] * bool(missed)
+    worst += ["warning"] * bool(missed) + ["info"] * bool(data.summary.get("source"))
     return min(worst, key=_rank, default="good"), out
 
 

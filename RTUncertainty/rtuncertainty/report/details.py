@@ -107,10 +107,7 @@ def uncertainty(data: ReportData, further: list) -> dict | None:
     said = (
         f"Predictive SD in the body: mean {number(float(inside.mean()))} HU, half of the voxels below "
         f"{number(float(np.median(inside)))} HU, 5 % above "
-        f"{number(float(np.percentile(inside, 95)))} HU. It is the sum, in variances, of the intrinsic part (noise "
-        "and ambiguity in the image itself; "
-        "more training data would not remove it) and the parameter part (the model's own uncertainty; large where "
-        "the image is unlike the training data)."
+        f"{number(float(np.percentile(inside, 95)))} HU. {_made_of(data)}"
     )
     curves = {
         f"{part} SD": (data.images[f"{part}_sd"], SD_COLORS[part]) for part in SD_COLORS if f"{part}_sd" in data.images
@@ -123,6 +120,18 @@ def uncertainty(data: ReportData, further: list) -> dict | None:
         "charts": [_along_slices(data, curves, "HU")],
         "figures": further,
     }
+
+
+def _made_of(data: ReportData) -> str:
+    """The parts of the predictive SD that the result has, in words."""
+    intrinsic = "intrinsic part (noise and ambiguity in the image itself; more training data would not remove it)"
+    parameter = "parameter part (the model's own uncertainty; large where the image is unlike the training data)"
+    has = "intrinsic_sd" in data.images, "parameter_sd" in data.images
+    if all(has):
+        return f"It is the sum, in variances, of the {intrinsic} and the {parameter}."
+    if not any(has):
+        return "It is the map that came with the synthetic CT; what it is made of is not known."
+    return f"It is the {intrinsic if has[0] else parameter} alone: the model gives no other."
 
 
 def deformation(data: ReportData, further: list) -> dict | None:
@@ -303,6 +312,9 @@ def model_facts(card: dict) -> list[tuple[str, str]]:
         f"{k} {number(float(v)) if isinstance(v, (int, float)) else text(v)}" for k, v in table.items()
     )
     on = cases if cases.startswith(f"{count} ") else f"{count} {cases}"
+    if not card.get("weights") and not training:  # another tool's: nothing of this is known
+        facts = [("What it does", text(card.get("task"))), ("Measured accuracy", "Not measured.")]
+        return facts + [("Error bars in HU", calibration({}))] * ("synct" in (card.get("outputs") or {}))
     architecture, dropout = card.get("architecture") or {}, card.get("dropout") or {}
     facts = [
         ("What it does", text(card.get("task"))),
@@ -379,11 +391,18 @@ def run_facts(summary: dict) -> list[tuple[str, str]]:
         return []
     seconds = {k: float(v) for k, v in (summary.get("seconds") or {}).items()}
     whole = sum(seconds.values())
-    facts = [
-        ("Samples, seed", f"{text(options.get('samples'))}, {text(options.get('seed'))}"),
-        ("Device", f"{text(summary.get('device_used'))} (asked for: {text(options.get('device'))})"),
-    ]
-    if summary.get("job") == "propagate":
+    facts = []
+    if summary.get("source"):  # it was made elsewhere
+        # names of files may be those of patients
+        said = summary["source"]
+        count = len(said.get("files") or [])
+        facts.append(("Collected", f"{text(said.get('recognised'))}; {count} file{'s' * (count != 1)}"))
+    else:
+        facts = [
+            ("Samples, seed", f"{text(options.get('samples'))}, {text(options.get('seed'))}"),
+            ("Device", f"{text(summary.get('device_used'))} (asked for: {text(options.get('device'))})"),
+        ]
+    if summary.get("job") == "propagate" and not summary.get("source"):
         facts.append(("Rigid alignment, refinement", f"{text(options.get('rigid'))}, {text(options.get('refine'))}"))
     elif "bias_field" in options:
         corrected = "corrected by N4" if summary.get("bias_field_corrected") else "not corrected"

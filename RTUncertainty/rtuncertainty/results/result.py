@@ -106,7 +106,10 @@ class Result:
             raise InputError(f"{folder}: there is no such folder; {wanted}.")
         file = folder / "summary.json"
         if not file.is_file():
-            raise InputError(f"{folder}: is no result folder, it has no summary.json; {wanted}.")
+            raise InputError(
+                f"{folder}: is no result folder, it has no summary.json; {wanted}. What another tool wrote "
+                "(TotalSegmentator, nnU-Net, a synthetic CT) becomes one by 'rtuncertainty collect'."
+            )
         try:
             summary = json.loads(file.read_text(encoding="utf-8"))
             if not isinstance(summary, dict):

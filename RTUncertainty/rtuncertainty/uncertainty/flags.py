@@ -9,10 +9,13 @@ from scipy import ndimage
 
 from . import volume_range
 
-# where a card has no validated limit of its own: an interval wider than half of the volume says that the volume is
-# hardly known. What expected Dice and entropy of a surface are depends on the network: no limit fits all.
 DOUBTFUL_ML = 5.0
-FIXED = {"interval_width": 0.5, "expected_dice": None, "surface_entropy": None}
+# what a limit may be about. How large each is depends on the network: no limit fits all, and one that was not validated
+# on a model's own patients always comes or never
+MEASURES = ("interval_width", "expected_dice", "surface_entropy")
+# share of contours off, counted with one more miss than was seen, up to which those that a limit lets pass are called
+# probably fine
+RISK = 0.15
 
 
 @dataclass
@@ -32,29 +35,25 @@ class Flag:
     reason: str
 
 
-def limits(card: dict) -> dict[str, tuple[float | None, str]]:
+def limits(card: dict) -> dict[str, tuple[float, str]]:
     """The limits beyond which a structure is flagged.
 
     Args:
-        card: of the model; limits validated on validation patients come before `FIXED`.
+        card: of the model.
 
     Returns:
-        {name of `FIXED`: (limit or None, a text that says where it comes from)}.
+        {one of `MEASURES`: (limit, its record on validation patients in words)}, of those that the card has.
     """
-    validated = card["calibration"].get("flags") or {}
-    out = {name: (limit, "a fixed limit, not tested for this model") for name, limit in FIXED.items()}
-    for name in FIXED:
-        if name in validated:
-            e = validated[name]
-            of = f" ({e['images']})" if e.get("images") else ""
-            record = (
-                f"on {e['cases']} validation contours{of} it caught {e['caught']} of {e['caught'] + e['missed']} "
-                "bad ones"
-            )
-            out[name] = (
-                float(e["threshold"]),
-                f"{record}, with {e['false_alarms']} false alarm{'s' * (e['false_alarms'] != 1)}",
-            )
+    out = {}
+    for name, e in (card["calibration"].get("flags") or {}).items():
+        if name not in MEASURES:
+            continue
+        of = f" ({e['images']})" if e.get("images") else ""
+        out[name] = (
+            float(e["threshold"]),
+            f"on {e['cases']} validation contours{of} it caught {e['caught']} of {e['caught'] + e['missed']} bad ones, "
+            f"with {e['false_alarms']} false alarm{'s' * (e['false_alarms'] != 1)}",
+        )
     return out
 
 
@@ -121,7 +120,7 @@ def of_structure(
 
 def of_uncertainty(volume, quality=None, card: dict | None = None) -> list[Flag]:
     """Flags of a structure that was found: a wide interval of the volume (none where it is not calibrated), a low
-    expected Dice, an uncertain surface.
+    expected Dice, an uncertain surface. Only limits that the card has validated raise one.
 
     Args:
         volume: `volumes.Volume`.
@@ -132,43 +131,28 @@ def of_uncertainty(volume, quality=None, card: dict | None = None) -> list[Flag]
         None to three flags.
     """
     known, out = limits(card or {"calibration": {}}), []
-    limit, source = known["interval_width"]
-    width = (volume.upper_ml - volume.lower_ml) / volume.volume_ml
-    if width > limit:
-        out.append(
-            Flag(
-                volume.structure,
-                "warning",
+
+    def flag(name: str, reason: str) -> None:
+        out.append(Flag(volume.structure, "warning", name, f"{reason} ({source}); check the contour."))
+
+    if "interval_width" in known:
+        limit, source = known["interval_width"]
+        width = (volume.upper_ml - volume.lower_ml) / volume.volume_ml
+        if width > limit:
+            interval = f"{volume.lower_ml:.1f} to {volume.upper_ml:.1f} ml"
+            flag(
                 "uncertain volume",
-                f"The {volume.level:.0%} interval spans {width:.0%} of the volume "
-                f"({volume.lower_ml:.1f} to {volume.upper_ml:.1f} ml), more than {limit:.0%} ({source}); check the "
-                "contour.",
+                f"The {volume.level:.0%} interval spans {width:.0%} of the volume ({interval}), more than {limit:.0%}",
             )
-        )
-    if quality is None:
-        return out
-    limit, source = known["expected_dice"]
-    if limit is not None and quality.expected_dice < limit:
-        out.append(
-            Flag(
-                volume.structure,
-                "warning",
-                "low expected Dice",
-                f"The expected Dice is {quality.expected_dice:.2f}, less than {limit:.2f} "
-                f"({source}); check the contour.",
-            )
-        )
-    limit, source = known["surface_entropy"]
-    if limit is not None and quality.surface_entropy > limit:
-        out.append(
-            Flag(
-                volume.structure,
-                "warning",
-                "uncertain surface",
-                f"The mean entropy along its surface is {quality.surface_entropy:.2f} nats, more "
-                f"than {limit:.2f} ({source}); check the contour.",
-            )
-        )
+    if quality is not None and "expected_dice" in known:
+        limit, source = known["expected_dice"]
+        if quality.expected_dice < limit:
+            flag("low expected Dice", f"The expected Dice is {quality.expected_dice:.2f}, less than {limit:.2f}")
+    if quality is not None and "surface_entropy" in known:
+        limit, source = known["surface_entropy"]
+        if quality.surface_entropy > limit:
+            entropy = f"{quality.surface_entropy:.2f} nats, more than {limit:.2f}"
+            flag("uncertain surface", f"The mean entropy along its surface is {entropy}")
     return out
 
 

@@ -218,7 +218,12 @@ def of_sums(structure: str, mean: np.ndarray, variance: np.ndarray, ml_per_voxel
     m, most = mean[unsure], mean[unsure] * (1 - mean[unsure])
     nu = most / np.minimum(variance[unsure], 0.999 * most) - 1
     sure = float(mean[~unsure].sum())
-    sums = [sure + float(betaincinv(m * nu, (1 - m) * nu, q / 100).sum()) for q in PERCENTILES]
+    # the quantiles take the time: voxels whose Beta distributions are alike to a part in two hundred share one
+    _, alike, count = np.unique(
+        np.stack([m * 200, 8 * np.log(nu)]).astype(int), axis=1, return_inverse=True, return_counts=True
+    )
+    m, nu = (np.bincount(alike.ravel(), v) / count for v in (m, nu))
+    sums = [sure + float((count * betaincinv(m * nu, (1 - m) * nu, q / 100)).sum()) for q in PERCENTILES]
     return VolumeDistribution(structure, PERCENTILES, tuple(np.maximum.accumulate(sums) * ml_per_voxel))
 
 

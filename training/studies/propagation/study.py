@@ -3,11 +3,14 @@ tables that compare them."""
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+
+from rtuncertainty.bundles import bundle
 
 from ... import methods
 from ...core.files import replaced
@@ -134,21 +137,33 @@ def run(
     )
     if SHIPPED in done:
         chosen = tables.for_card(found[SHIPPED], out / "evaluation" / SHIPPED / "evaluation.json")
-        volumes.into_evaluation(prepared, out / "runs" / SHIPPED, out / "bundles" / SHIPPED, chosen, device=device)
+        volumes.into_evaluation(prepared, out / "bundles" / SHIPPED, chosen, device=device)
         export.run(out / "runs" / SHIPPED, FOLDER / site.card, out / "bundle" / _card(site)["name"], chosen)
     return results
 
 
 def evaluate_one(
-    prepared: Path, run_folder: Path, model: Path, out: Path, device: str, unseen: bool = False, elastix: bool = False
+    prepared: Path,
+    run_folder: Path | None,
+    model: Path,
+    out: Path,
+    device: str,
+    unseen: bool = False,
+    elastix: bool = False,
+    modes: tuple[str, ...] = ("fast", "full"),
 ) -> Path:
     """Score one bundle, of whatever run; returns the folder with rows.json, evaluation.json (for `export`) and
-    propagation.md.
+    propagation.md. Without a run it is scored on all pairs of patients whom it has not seen. `modes`: of refinement.
     """
-    rows = propagation_eval.run(prepared, run_folder, model, out, device=device, unseen=unseen)
-    volumes.into_evaluation(prepared, run_folder, model, tables.for_card(rows, out / "evaluation.json"), device=device)
-    baselines = propagation_eval.run_baselines_of(prepared, run_folder, out / "baselines") if elastix else None
-    return tables.write({model.name: rows}, baselines, out, budgeted.hardware(run_folder))
+    rows = propagation_eval.run(prepared, run_folder, model, out, modes, device, unseen)
+    chosen = tables.for_card(rows, out / "evaluation.json")
+    volumes.into_evaluation(prepared, model, chosen, device=device)
+    baselines = None
+    if elastix:
+        names = list(json.loads(chosen.read_text(encoding="utf-8"))["scored"])
+        baselines = propagation_eval.run_baselines(prepared, names, out / "baselines")
+    card = bundle.read_card(bundle.find(model))
+    return tables.write({model.name: rows}, baselines, out, card["training"].get("hardware", "hardware not stated"))
 
 
 def _card(site: Site) -> dict:

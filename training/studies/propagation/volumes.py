@@ -28,16 +28,14 @@ from ...data.pair_case import PairCase
 from ...evaluation import contours, pairs
 
 
-def into_evaluation(
-    prepared: Path, run_folder: Path, model: Path, evaluation: Path, mode: str = "fast", device: str = "auto"
-) -> Path:
+def into_evaluation(prepared: Path, model: Path, evaluation: Path, mode: str = "fast", device: str = "auto") -> Path:
     """Write the calibration of volumes and expected Dice into an evaluation.json of `propagation_tables.for_card`;
     returns it.
 
     Bad contours are told by the lights, which that file has already: flags beside them would tell of the same contours
     again.
 
-    The pairs are those on which the run validates; `mode` is the refinement of the contours.
+    The pairs are those of the evaluation; `mode` is the refinement of the contours.
     """
     from rtuncertainty.sampling.inference import choose_device
 
@@ -48,7 +46,7 @@ def into_evaluation(
     # nothing but the spread of this evaluation: the distributions must be those before any calibration of volumes
     card["calibration"] = {"synct": None, "volumes": None, "spread": made["calibration"]["spread"]}
     rows: list[VolumeRow] = []
-    names = json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["validation"]
+    names = list(made["scored"])
     provenance.require_unseen(card, prepared, names, made.get("unseen") == "as stated")
     # without dropout no volume has a distribution
     for name in names if network.dropout else ():

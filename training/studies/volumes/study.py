@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from rtuncertainty.uncertainty.fit.quality import BAD
+
 from ... import methods
 from ...calibration import calibrate
 from ...calibration.rows import read_rows
@@ -144,19 +146,20 @@ def calibrated(
     noise: Path | None = None,
     method: str | None = None,
     intro: str = "",
+    limit: float = BAD,
 ) -> Path:
     """`python -m training calibrate`: volumes.md with its tables and figures in `out`, of rows.json by the network's
     title; returns volumes.md.
 
     evaluation: the evaluation.json of the first network, which gets its calibration (see `calibrate.into_evaluation`).
-    noise: noise.json of `noise`. method: see `volume_card.fit`.
+    noise: noise.json of `noise`. method, limit (a Dice below is bad): see `volume_card.fit`.
     """
     rows = {title: read_rows(file) for title, file in files.items()}
     first = next(iter(files.values()))
     training = json.loads(first.read_text(encoding="utf-8")).get("training")
     if evaluation is not None:
-        calibrate.into_evaluation(first, evaluation, method)
-    return volume_tables.write(rows, out, training, noise, intro)
+        calibrate.into_evaluation(first, evaluation, method, limit)
+    return volume_tables.write(rows, out, training, noise, intro, limit)
 
 
 def _noise(prepared: Path, out: Path, bundle: Path, patients: int, samples: int, device: str) -> Path:

@@ -63,11 +63,13 @@ def write(
     training: dict[str, list[float]] | None = None,
     noise: Path | None = None,
     intro: str = "",
+    limit: float = quality.BAD,
 ) -> Path:
     """volumes.md, volumes.csv, coverage.csv and figures in `out`; returns volumes.md.
 
     networks: rows by the network's title; training: volumes (ml) of the training patients by structure; noise:
-    noise.json of `noise_experiment`; intro: what the reader must know of patients and training.
+    noise.json of `noise_experiment`; intro: what the reader must know of patients and training; limit: a Dice below is
+    bad.
     """
     out.mkdir(parents=True, exist_ok=True)
     found = {name: volume_coverage.evaluate(rows, training) for name, rows in networks.items()}
@@ -115,9 +117,9 @@ def write(
         "sure.",
         _picture("pit.png"),
         "## Does the network know its bad contours?",
-        quality_table(networks),
-        flag_table(networks, training),
-        f"Bad is a Dice below {quality.BAD:g}, for an unusual volume (more than {volume_ranges.BEYOND:g} times beyond "
+        quality_table(networks, limit),
+        flag_table(networks, training, limit),
+        f"Bad is a Dice below {limit:g}, for an unusual volume (more than {volume_ranges.BEYOND:g} times beyond "
         "what training patients had) below "
         f"{volume_ranges.LOST:g}.",
     ]
@@ -263,7 +265,7 @@ def patient_table(found) -> str:
     return tables.markdown(["network", "interval", "patients", "mean", "SD", "SD by chance", "least"], body)
 
 
-def quality_table(networks: dict[str, list[VolumeRow]]) -> str:
+def quality_table(networks: dict[str, list[VolumeRow]], limit: float = quality.BAD) -> str:
     """Expected Dice, surface entropy and interval width against the true Dice."""
     body = []
     for name, rows in networks.items():
@@ -276,7 +278,7 @@ def quality_table(networks: dict[str, list[VolumeRow]]) -> str:
             ("surface entropy", [-r.surface_entropy for r in mine]),
             ("interval width", widths),
         ):
-            s = quality.scores(score, [r.dice for r in mine], [r.patient for r in mine])
+            s = quality.scores(score, [r.dice for r in mine], [r.patient for r in mine], limit)
             body.append(
                 [
                     name,
@@ -293,20 +295,24 @@ def quality_table(networks: dict[str, list[VolumeRow]]) -> str:
         "network",
         "told by",
         "n",
-        f"Dice < {quality.BAD}",
+        f"Dice < {limit:g}",
         "Spearman with Dice",
-        f"AUROC of Dice < {quality.BAD}",
+        f"AUROC of Dice < {limit:g}",
         "mean error of Dice told, left out",
         "of the mean Dice",
     ]
     return tables.markdown(head, body)
 
 
-def flag_table(networks: dict[str, list[VolumeRow]], training: dict[str, list[float]] | None = None) -> str:
+def flag_table(
+    networks: dict[str, list[VolumeRow]],
+    training: dict[str, list[float]] | None = None,
+    limit: float = quality.BAD,
+) -> str:
     """Every limit that was tried, with what it caught and missed on patients left out, and whether it was validated."""
     body = []
     for name, rows in networks.items():
-        for flag, e in volume_card.fit(rows, training=training).tried.items():
+        for flag, e in volume_card.fit(rows, limit=limit, training=training).tried.items():
             body.append(
                 [
                     name,

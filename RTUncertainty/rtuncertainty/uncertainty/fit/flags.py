@@ -1,5 +1,9 @@
 """Limits of flags, validated on patients: what must be exceeded for a bad contour to be found.
 
+A limit catches the part `CATCH` of the bad contours, and leaves so few of them among what it lets pass that RT Review
+may call that probably fine: with one more bad one counted than was seen, as conformal risk control does (Angelopoulos
+2022, Eq. 4), their share is `rtuncertainty.uncertainty.flags.RISK` at most.
+
 A limit goes into the card only if, on patients whose rows did not choose it, it tells bad from good better than chance
 would (Fisher's exact test, one-sided). Rows of one patient stay together.
 """
@@ -12,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from ..flags import RISK
 from .quality import BAD
 
 # the part of the bad contours that a limit must catch where it is chosen
@@ -62,15 +67,24 @@ class Validated:
         }
 
 
-def choose(score: np.ndarray, bad: np.ndarray, catch: float = CATCH) -> float:
-    """The highest limit that at least the part `catch` of the bad contours exceeds: halfway to the next lower score.
+def choose(score: np.ndarray, bad: np.ndarray, catch: float = CATCH, risk: float = RISK) -> float:
+    """The highest limit that at least the part `catch` of the bad contours exceeds, and up to which bad ones, counted
+    with one more, are at most the part `risk` of all: halfway to the next lower score.
 
-    High scores are bad. Infinite (nothing is flagged) without a bad contour.
+    High scores are bad. Infinite (nothing is flagged) without a bad contour. Where no limit bears `risk`, `catch` alone
+    decides.
     """
     if not bad.any():
         return math.inf
     needed = math.ceil(catch * bad.sum() - 1e-9)
     last = np.sort(score[bad])[::-1][needed - 1]
+    values, counts = np.unique(score, return_counts=True)
+    passed = np.cumsum(counts)
+    off = np.searchsorted(np.sort(score[bad]), values, side="right")
+    bears = (off + 1) / (passed + 1) <= risk
+    lowest_flagged = values > (values[bears].max() if bears.any() else math.inf)
+    if lowest_flagged.any():
+        last = min(last, values[lowest_flagged].min())
     below = score[score < last]
     return float((last + below.max()) / 2) if below.size else float(np.nextafter(last, -math.inf))
 
@@ -153,7 +167,7 @@ def flags(
     promised: bool = False,
 ) -> dict[str, Validated]:
     """{flag: `Validated`} of every score whose contours are enough, whether validated or not. `scores`: by the names of
-    `rtuncertainty.uncertainty.flags.FIXED`; `promised`: see `earn`.
+    `rtuncertainty.uncertainty.flags.MEASURES`; `promised`: see `earn`.
     """
     dice, found = np.asarray(dice, float), {}
     known = np.isfinite(dice)
@@ -172,5 +186,11 @@ def flags(
 
 
 def flags_for_card(found: dict[str, Validated], limit: float = BAD) -> dict | None:
-    """The card's `calibration.flags`: those that were validated; None without any."""
-    return {name: e.as_card(dice_limit=limit) for name, e in found.items() if e.validated} or None
+    """The card's `calibration.flags`: of the limits that were validated the one with the fewest mistakes, since a flag
+    comes on where any limit is exceeded and the false alarms of several would add up; None without any.
+    """
+    validated = {name: e for name, e in found.items() if e.validated}
+    if not validated:
+        return None
+    name = min(validated, key=lambda n: validated[n].missed + validated[n].false_alarms)
+    return {name: validated[name].as_card(dice_limit=limit)}
