@@ -352,22 +352,38 @@ def test_results_that_are_there_are_taken_as_they_are(tmp_path):
     assert {c.name: c.missing for c in done.cases}["p4"] == ["reference"]
 
 
-def test_another_tools_synthetic_cts_are_commissioned(tmp_path):
-    """From the files of an ensemble to the site's error bars: `collect`, then `commission` without a model."""
+def another_tools(folder, number: int, members: int, **options):
+    """(result that `collect` makes of synthetic CTs of one digital torso, its CT)."""
+    for member in range(members):
+        made = make_foreign.ct(noise=10.0, seed=100 * number + member)
+        make_foreign.write(made, folder / "members" / f"member_{member}.nii.gz")
+    image = make_foreign.write(make_foreign.ct(noise=5.0, seed=9), folder / "inputs" / f"mr{number}.nii.gz")
+    said = {"tool": "ImpactSynth", "version": "1.2", "synct": [f"member_{k}.nii.gz" for k in range(members)]}
+    (folder / "members" / "source.json").write_text(json.dumps(said), encoding="utf-8")
+    return collect(image, folder / "members", modality="MR", **options), make_foreign.ct(10.0, seed=100 * number + 50)
+
+
+@pytest.mark.parametrize("members", [4, 1])
+def test_another_tools_synthetic_cts_are_commissioned(tmp_path, members):
+    """From the files of an ensemble, or of a single synthetic CT, to the site's error bars and back into `collect`."""
     for number in range(3):
         home = tmp_path / "cases" / f"p{number}"
-        for member in range(4):
-            made = make_foreign.ct(noise=10.0, seed=100 * number + member)
-            make_foreign.write(made, home / "members" / f"member_{member}.nii.gz")
-        make_foreign.write(make_foreign.ct(noise=10.0, seed=100 * number + 50), home / "ct.nii.gz")
-        make_foreign.write(make_foreign.ct(noise=5.0, seed=9), tmp_path / "inputs" / f"mr{number}.nii.gz")
-        said = {"tool": "ImpactSynth", "version": "1.2", "synct": [f"member_{k}.nii.gz" for k in range(4)]}
-        (home / "members" / "source.json").write_text(json.dumps(said), encoding="utf-8")
-        made = collect(tmp_path / "inputs" / f"mr{number}.nii.gz", home / "members", modality="MR")
+        made, truth = another_tools(tmp_path / f"work{number}", number, members)
         made.write(home / "result")
-        shutil.rmtree(home / "members")
+        make_foreign.write(truth, home / "ct.nii.gz")
     done = run.commission(None, tmp_path / "cases", tmp_path / "out", site_name="Clinic")
     assert done.site["model"]["name"] == "ImpactSynth" and len(done.found) == 3
-    # the SD of four members says nothing of what the fifth draw errs besides their own noise
     voxels = done.fitted.coverage[0]
-    assert voxels.before.mean < 0.85 and 0.85 < voxels.after.mean < 0.95
+    assert 0.85 < voxels.after.mean < 0.95
+    # the SD of four members says nothing of what the truth differs by besides; one member has none
+    assert voxels.before.mean < 0.85 if members > 1 else voxels.before.n == 0
+    again, truth = another_tools(tmp_path / "new", 7, members, site=tmp_path / "out" / "site.json")
+    inside = sitk.GetArrayFromImage(again.image("body")) > 0
+    sd, synct = (sitk.GetArrayFromImage(again.image(k)).astype(float) for k in ("predictive_sd", "synct"))
+    covered = np.abs(synct - truth) <= again.summary["interval_factor"] * sd
+    assert 0.85 < covered[inside].mean() < 0.95
+    assert again.summary["site"]["site"] == "Clinic" and any("site Clinic" in n for n in again.summary["notes"])
+    with pytest.raises(InputError, match="other version"):
+        file = tmp_path / "other.json"
+        file.write_text(json.dumps(done.site | {"model": done.site["model"] | {"version": "9"}}), encoding="utf-8")
+        another_tools(tmp_path / "never", 8, members, site=file)

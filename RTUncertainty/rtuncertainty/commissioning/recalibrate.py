@@ -80,7 +80,7 @@ def fit(found: list[Evidence], card: dict, bad_dice: float = volume_card.BAD) ->
         Entries for a site file, and what they do on patients left out.
     """
     out = Recalibrated()
-    _hounsfield(out, [e for e in found if e.voxels and any(e.voxels["variance"])], card)
+    _hounsfield(out, [e for e in found if e.voxels], card)
     _volumes(out, found, card, bad_dice)
     _lights(out, found)
     return out
@@ -107,8 +107,9 @@ def _hounsfield(out: Recalibrated, found: list[Evidence], card: dict) -> None:
     patients = [_patient(e) for e in found]
     known = hu_calibration.of_card(card) if card.get("calibration") else None
     as_given = known or hu_calibration.Recalibration([0.0], [1.0], [0.0])
-    before = [_inside(as_given, p) for p in patients]
-    n = len(patients)
+    before, n = [_inside(as_given, p) for p in patients], len(patients)
+    # a model that tells no SD states no interval; the site's errors alone give one
+    stated = any(p.intrinsic.any() for p in patients)
     if n >= LEAST_FULL:
         held = [_held(patients, k) for k in range(min(n, FOLDS))]
         after = {i: pair for fold in held for i, pair in fold.items()}
@@ -116,9 +117,9 @@ def _hounsfield(out: Recalibrated, found: list[Evidence], card: dict) -> None:
         everyone = [after[i] for i in range(n)]
     elif known is not None:
         # the card's patients as one body of n_card, those of the site as they are
-        stated = float((card["calibration"]["synct"] or {}).get("n") or 0)
+        theirs = float((card["calibration"]["synct"] or {}).get("n") or 0)
         alike = n == 1 or not statistics.mean([b[0] for b in before], (0, 1)).excludes(LEVEL)
-        count = stated if alike else 0.0
+        count = theirs if alike else 0.0
         everyone = [_inside(_pooled(known, count, patients[:i] + patients[i + 1 :]), p) for i, p in enumerate(patients)]
         chosen = _pooled(known, count, patients)
         how = "factors pooled with those of the card's patients" if alike else "factors of the site's patients alone"
@@ -141,9 +142,9 @@ def _hounsfield(out: Recalibrated, found: list[Evidence], card: dict) -> None:
         Coverage(
             "voxels in the body",
             "HU",
-            statistics.mean([b[0] for b in before], (0, 1)),
+            statistics.mean([b[0] for b in before] if stated else [], (0, 1)),
             statistics.mean([a[0] for a in everyone], (0, 1)),
-            float(np.mean([b[1] for b in before])),
+            float(np.mean([b[1] for b in before])) if stated else math.nan,
             float(np.mean([a[1] for a in everyone])),
         )
     )
@@ -152,7 +153,7 @@ def _hounsfield(out: Recalibrated, found: list[Evidence], card: dict) -> None:
         "z_mean": round(float(np.mean([v.mean() for v in z])), 3),
         "z_sd": round(float(np.mean([v.std() for v in z])), 3),
         "within_90": round(float(np.mean([a[0] for a in everyone])), 3),
-        "within_90_before": round(float(np.mean([b[0] for b in before])), 3),
+        "within_90_before": round(float(np.mean([b[0] for b in before])), 3) if stated else None,
         "n": n,
         "how": how,
         "recalibrated": True,
