@@ -387,3 +387,29 @@ def test_another_tools_synthetic_cts_are_commissioned(tmp_path, members):
         file = tmp_path / "other.json"
         file.write_text(json.dumps(done.site | {"model": done.site["model"] | {"version": "9"}}), encoding="utf-8")
         another_tools(tmp_path / "never", 8, members, site=file)
+
+
+def test_a_single_segmentation_of_another_tool_gets_the_sites_intervals(tmp_path):
+    """One contour and nothing else: how far such volumes are off is what the site has learnt."""
+    margins = {"cases": 12, "patients": 12, "margins": {"0.9": 0.1}}
+    site = {
+        "kind": "rtuncertainty site calibration",
+        "format": 1,
+        "site": "Clinic",
+        "person": "A. Physicist",
+        "created": "2026-03-01",
+        "patients": 12,
+        "model": {"name": "TotalSegmentator", "version": "2", "weights_sha256": None},
+        "calibration": {"volumes": {"method": "conformal", "groups": {"pooled": margins}}},
+    }
+    (tmp_path / "site.json").write_text(json.dumps(site), encoding="utf-8")
+    image = make_foreign.write(make_foreign.ct(), tmp_path / "inputs" / "ct.nii.gz")
+    (tmp_path / "source.json").write_text('{"tool": "TotalSegmentator", "version": "2"}', encoding="utf-8")
+    given = (image, make_foreign.total_folder(tmp_path / "made"))
+    for options, calibrated in (({}, "no"), ({"site": tmp_path / "site.json"}, "yes")):
+        made = collect(*given, source=tmp_path / "source.json", modality="CT", **options)
+        rows = made.table("volumes")
+        assert [r["calibrated"] for r in rows] == [calibrated] * 3
+    for r in rows:  # a factor of e^0.1 either way
+        ml, low, high = (float(r[k]) for k in ("volume_ml", "lower_ml", "upper_ml"))
+        assert np.allclose([low, high], [ml * np.exp(-0.1), ml * np.exp(0.1)], rtol=0.02)
