@@ -93,6 +93,7 @@ class PropagationPanel(JobPanel):
             p.rigid,
             p.refine.value,
             p.outputFolder.strip() or None,
+            p.site.strip() or None,
         )
 
     def restored_tables(self, nodes):

@@ -66,8 +66,8 @@ def content(
         predictive = own[0] ** 2
     if recalibration is not None:
         inside, nothing = sitk.GetArrayViewFromImage(out["body"]) > 0, np.zeros_like(mean)
-        scaled = recalibration.apply(mean, nothing if predictive is None else predictive, nothing)[0]
-        predictive = np.where(inside, scaled, nothing if predictive is None else predictive)
+        own = nothing if predictive is None else np.asarray(predictive)
+        predictive = np.where(inside, recalibration.apply(mean, own, nothing)[0], own)
         # of parts of it that the site has not looked at nothing is known
         parts = {}
     for key, variance in (parts | {"predictive_sd": predictive}).items():
