@@ -66,8 +66,8 @@ def content(
         predictive = own[0] ** 2
     if recalibration is not None:
         inside, nothing = sitk.GetArrayViewFromImage(out["body"]) > 0, np.zeros_like(mean)
-        own = nothing if predictive is None else np.asarray(predictive)
-        predictive = np.where(inside, recalibration.apply(mean, own, nothing)[0], own)
+        stated = nothing if predictive is None else np.asarray(predictive)
+        predictive = np.where(inside, recalibration.apply(mean, stated, nothing)[0], stated)
         # of parts of it that the site has not looked at nothing is known
         parts = {}
     for key, variance in (parts | {"predictive_sd": predictive}).items():
