@@ -127,26 +127,22 @@ def _percent(e: Estimate) -> str:
 
 
 def _coverage(out: Advice, fitted: Recalibrated) -> None:
+    whole = {c.what for c in fitted.coverage if not c.what.startswith("volumes of ") or "all structures" in c.what}
     for c in fitted.coverage:
         if not c.before.n:
             continue
+        what = f"The card's {100 * LEVEL:.0f} % intervals of {c.what}"
         if c.before.excludes(LEVEL):
             word = "too narrow" if c.before.mean < LEVEL else "wider than they need be"
             after = f" Recalibrated on this site's patients they hold {_percent(c.after)}." if c.after.n else ""
+            severity = "serious" if c.before.mean < LEVEL - 0.1 else "warning" if c.before.mean < LEVEL else "info"
+            out.findings.append((severity, f"{what} hold {_percent(c.before)} here: they are {word}.{after}"))
+        elif c.what in whole or len(fitted.coverage) == 1:
+            # of a single structure a few patients say too little to call it good
+            out.findings.append(("good", f"{what} hold here as they should: {_percent(c.before)}."))
+        if c.unit.startswith("of the") and c.what in whole and c.width_before > 2 * WIDE:
             out.findings.append(
-                (
-                    "serious" if c.before.mean < LEVEL - 0.1 else "warning" if c.before.mean < LEVEL else "info",
-                    f"The card's {100 * LEVEL:.0f} % intervals of {c.what} hold {_percent(c.before)} here: they are "
-                    f"{word}.{after}",
-                )
-            )
-        else:
-            out.findings.append(
-                (
-                    "good",
-                    f"The card's {100 * LEVEL:.0f} % intervals of {c.what} hold here as they should: "
-                    f"{_percent(c.before)}.",
-                )
+                ("warning", f"{what} span {100 * c.width_before:.0f} % of the volume on average: they say little.")
             )
 
 

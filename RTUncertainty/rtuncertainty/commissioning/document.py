@@ -160,6 +160,7 @@ def context(done: Commissioned) -> dict:
         },
         "findings": done.advice.findings,
         "accuracy": _accuracy(done),
+        "contours": _contours(done),
         "coverage": _coverage(done),
         "patients": n,
         "bearing": statistics.bearing(n) + done.fitted.notes,
@@ -245,27 +246,47 @@ def _ends(e: Estimate, factor: float = 1.0) -> str:
 def _accuracy(done: Commissioned) -> dict:
     rows = []
     for region, measures in advice.accuracy(done.found).items():
-        for key, (title, unit, factor) in MEASURES.items():
+        for key in ("MAE", "ME"):
             e = measures.get(key)
             if e is None or not e.n:
                 continue
             stated = advice.of_card(done.card, region) if key == "MAE" else None
+            title, unit, _ = MEASURES[key]
             rows.append(
-                [
-                    region.removeprefix("structure "),
-                    f"{title}{f' ({unit})' if unit else ''}",
-                    numeric(e.mean * factor),
-                    right(_ends(e, factor)),
-                    numeric(e.sd * factor),
-                    right(str(e.n)),
-                    right("–" if stated is None else number(stated)),
-                ]
+                [region, f"{title} ({unit})", numeric(e.mean), right(_ends(e)), numeric(e.sd), right(str(e.n))]
+                + [right("–" if stated is None else number(stated))]
             )
     return {
-        "heads": ["Of", "Measure", "Mean", "95\u00a0% confidence", "SD", "Patients", "Card"],
+        "heads": ["Region", "Measure", "Mean", "95\u00a0% confidence", "SD", "Patients", "Card"],
         "rows": rows,
         "notes": ["95 % confidence: Student's interval of the mean over patients. SD: between patients."],
     }
+
+
+def _contours(done: Commissioned) -> dict:
+    rows, keys = [], ("dice", "msd_mm", "hd95_mm", "volume_error")
+    for title, measures in advice.accuracy(done.found).items():
+        if not title.startswith("structure "):
+            continue
+        cells = [measures[key] for key in keys]
+        rows.append(
+            [title.removeprefix("structure ")]
+            + [right(_with_ends(e, MEASURES[key][2])) for key, e in zip(keys, cells)]
+            + [right(str(cells[0].n))]
+        )
+    units = [f"{MEASURES[k][0]}{f' ({MEASURES[k][1]})' if MEASURES[k][1] else ''}" for k in keys]
+    return {
+        "heads": ["Structure", *units, "Patients"],
+        "rows": rows,
+        "notes": ["Mean over patients, in brackets Student's 95 % interval of it."],
+    }
+
+
+def _with_ends(e: Estimate, factor: float) -> str:
+    if not e.n:
+        return "–"
+    ends = _ends(e, factor)
+    return number(e.mean * factor) + (f" ({ends})" if ends != "–" else "")
 
 
 def _coverage(done: Commissioned) -> dict:
