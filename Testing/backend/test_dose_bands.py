@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from make_dose import ball, grid, linear_dose, places, result_folder
 
 from rtuncertainty.core import geometry
@@ -149,6 +150,23 @@ def test_a_structure_that_may_not_be_there():
         dose, bands.Distribution(geometry.like(inside * 0.5, image, np.uint8)), [0.0, 40.0]
     )
     assert result is None and "no band" in note
+
+
+@pytest.mark.parametrize("shift, noted", [(0, False), (2, False), (20, True)])
+def test_a_band_of_another_contour_is_noted(tmp_path, shift, noted):
+    """A planning structure beside the distribution of the daily contour: its dose may lie outside of the band."""
+    image = grid((57, 33, 33), (1.0,) * 3, (-16, -16, -16))
+    x, y, z = np.moveaxis(places(image), -1, 0)
+    sitk.WriteImage(geometry.like(60 - x, image), str(tmp_path / "dose.nrrd"))
+    moved = geometry.like(((x - shift) ** 2 + y**2 + z**2) < 100, image, np.uint8)
+    sitk.WriteImage(moved, str(tmp_path / "s.nii.gz"))
+    (tmp_path / "s.json").write_text('{"ball": 1}', encoding="utf-8")
+    folder, told = result_folder(tmp_path / "r"), []
+    table, _ = dvh_to_files(
+        tmp_path / "dose.nrrd", tmp_path / "s.nii.gz", tmp_path / "o.csv", band_folder=folder, note=told.append
+    )
+    assert ("its band is of other contours" in table.read_text(encoding="utf-8")) == noted
+    assert any("structures.seg.nrrd" in note for note in told) == noted
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,19 @@ def test_coarser_grids_do_not_alias():
     assert coarse[2:-2, 1:-1, 1:-1].std() < 2 and coarse.mean() == pytest.approx(50, abs=2)
 
 
+@pytest.mark.parametrize("order", ["PSL", "ASL", "LSP", "SLP", "IPR"])
+def test_the_order_in_which_a_grid_is_stored_changes_nothing(order):
+    """Sagittal and coronal scans: smoothing goes by the voxels' sizes in space, not by the order of the axes."""
+    noise = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(10, 24, 20)).astype(np.float32))
+    noise.SetSpacing((1.0, 1.0, 4.0))
+    grid = geometry.resampled_grid(noise, (4.0, 2.0, 1.0))
+    axial = sitk.GetArrayFromImage(geometry.resample(noise, grid))
+    stored = geometry.resample(noise, sitk.DICOMOrient(grid, order))
+    assert np.allclose(sitk.GetArrayFromImage(sitk.DICOMOrient(stored, "LPS")), axial, atol=1e-5)
+    turned = geometry.resample(sitk.DICOMOrient(noise, order), grid)
+    assert np.allclose(sitk.GetArrayFromImage(turned), axial, atol=1e-5)
+
+
 def test_labels_are_never_mixed():
     array = np.zeros((6, 20, 20), np.uint8)
     array[:, 5:15, 5:15] = 7

@@ -82,6 +82,13 @@ def test_nothing_in_it():
         preprocess.body_mask(sitk.Image([10, 10, 10], sitk.sitkFloat32) - 5.0, "dark.nii")
 
 
+def test_voxels_a_hundred_times_too_small_are_called_so():
+    image = limb()[0]
+    image.SetSpacing((0.02, 0.02, 0.04))
+    with pytest.raises(InputError, match="mr.nii is 1.4 × 1.3 × 0.56 mm large.*voxel spacing"):
+        preprocess.preprocess(image, (1.0, 1.0, None), "off", "mr.nii")
+
+
 @pytest.mark.parametrize(
     "asked, told, corrected", [("auto", "off", False), ("on", "off", True), ("off", "on", False), ("auto", "on", True)]
 )

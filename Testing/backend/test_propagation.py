@@ -241,6 +241,41 @@ def test_part_of_a_structure_beyond_the_daily_scan_is_told(patient, model):
     )
 
 
+def test_part_of_a_structure_beyond_the_planning_scan_is_told(patient, model):
+    planning, masks, daily, *_ = patient
+    # the PTV reaches from slice 5 to 24: above slice 14 lies about half of it
+    found = rtuncertainty.propagate(planning[:, :, :15], masks, daily, model, samples=2, refine="off", symmetric="off")
+    whole, kept = (array(m).astype(bool) for m in (masks["PTV"], masks["PTV"][:, :, :15]))
+    part = 1 - kept.sum() / whole.sum()
+    assert 0.3 < part < 0.6
+    assert [f.reason for f in found.flags if f.subject == "PTV" and f.reason.endswith("is not propagated.")] == [
+        f"About {part:.0%} of it lies outside of the planning scan and is not propagated."
+    ]
+    assert any(n.startswith("PTV: about") for n in found.notes)
+
+
+def test_structures_with_the_voxels_of_the_daily_scan_are_told(patient, model):
+    planning, masks, daily, *_ = patient
+    finer = sitk.Resample(daily, (96, 88, 30), sitk.Transform(), sitk.sitkLinear, daily.GetOrigin(), (2.0, 2.0, 3.0))
+    settings = {"samples": 2, "refine": "off", "symmetric": "off"}
+    swapped = rtuncertainty.propagate(finer, masks, planning, model, **settings)
+    assert [f.subject for f in swapped.flags if f.flag == "drawn on the daily scan?"] == ["structures"]
+    right = rtuncertainty.propagate(planning, masks, finer, model, **settings)
+    assert not [f for f in right.flags if "daily scan?" in f.flag or "planning scan" in f.reason]
+
+
+def test_starts_without_overlap_leave_the_terminal_alone(patient, capfd):
+    planning, _, daily, *_ = patient
+    far = shifted(daily, (900, 300, -400))
+    bodies = [body.body_mask(i, "the CT") for i in (far, planning)]
+    moved = rigid.register(far, planning, *bodies)
+    near = rigid.register(daily, planning, body.body_mask(daily, "the CT"), bodies[1])
+    point = np.array([4.0, 8.0, 60.0])
+    there, here = moved.TransformPoint(point + (900, 300, -400)), near.TransformPoint(point)
+    assert np.linalg.norm(np.subtract(there, here)) < 0.5
+    assert capfd.readouterr() == ("", "")
+
+
 def test_cancel_leaves_nothing(files, model, tmp_path):
     token = CancelToken()
 

@@ -123,6 +123,19 @@ def test_a_scan_and_itself_stand_still(patient):
     planning, masks, *_ = patient
     same = rtuncertainty.propagate(planning, masks, planning, samples=2)
     assert np.linalg.norm(array(same.field), axis=-1).mean() < 0.01
+    assert not [f for f in same.flags if f.flag == "no gain"]  # of two likenesses of 1.000
+
+
+@pytest.mark.parametrize("slices, enough", [(2, False), (7, False), (8, True)])
+def test_a_scan_of_few_slices(patient, slices, enough):
+    planning, masks, daily, *_ = patient
+    thin = daily[:, :, 14 : 14 + slices]
+    if enough:
+        assert len(rtuncertainty.propagate(planning, masks, thin, samples=2, refine="full").contours) == len(masks)
+        return
+    with pytest.raises(InputError, match=f"too small.*×{slices} voxels") as error:
+        rtuncertainty.propagate(planning, masks, thin, samples=2)
+    assert "\n" not in str(error.value)
 
 
 def as_mr(scan):

@@ -228,6 +228,21 @@ def test_error_bars_that_miss_the_reference_are_not_green(tmp_path):
     assert "cover 31 % in body" in words and "None of the 2 structures was flagged" in words
 
 
+def test_a_contour_that_the_model_itself_does_not_expect_is_not_green(tmp_path):
+    make_result(tmp_path)
+    (tmp_path / "flags.csv").write_text("subject,severity,flag,reason\n", encoding="utf-8")
+    data = report_data.load(tmp_path)
+    name = data.shown()[0].name
+    for dice, colour in (("", "good"), ("0.81", "good"), ("0.07", "warning")):
+        data.tables["quality"] = [
+            {"structure": name, "expected_dice": dice},
+            {"structure": "no such", "expected_dice": 0},
+        ]
+        severity, words = context.verdict(data, [])
+        assert severity == colour and ("expects a Dice of only" in words) == (colour == "warning")
+    assert words.endswith(f" The model itself expects a Dice of only 0.07 for {name}.")
+
+
 def test_a_review_is_part_of_the_verdict(tmp_path):
     make_result(tmp_path)
     data = report_data.load(tmp_path)

@@ -260,6 +260,8 @@ def test_what_was_flagged_is_pictured_and_the_worst_stands_first(tmp_path):
     assert [f["subject"] for f in context.flagged(result)] == pictured
     for row in result.tables["structure_table"]:
         row["light"] = "green"
+    assert context.verdict(result, context.flagged(result))[0] == "warning"  # an untrained model expects little
+    result.tables["quality"] = []
     assert context.verdict(result, context.flagged(result))[0] == "good"
     found = context.places(result, [])
     assert "least certain structure" in found["title"] and len(found["entries"]) == 1

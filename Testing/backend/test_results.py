@@ -276,3 +276,26 @@ def test_a_scene_or_report_that_fails_loses_no_result(tmp_path, monkeypatch, cap
     ), said
     Result.read(tmp_path / "r").require_files()
     assert [p.name for p in tmp_path.iterdir() if "part" in p.name] == []
+
+
+def test_a_result_that_lies_in_a_folder_is_not_written_again_without_its_files(tmp_path):
+    """It would leave a summary alone, over the files of the result itself too."""
+    result(["femur"]).write(tmp_path / "r")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "r").iterdir()}
+    for place in ("other", "r"):
+        with pytest.raises(InputError, match="copy that folder"):
+            Result.read(tmp_path / "r").write(tmp_path / place)
+    assert before == {p.name: p.read_bytes() for p in (tmp_path / "r").iterdir()} and not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("given", ["", " ", None, 42])
+def test_what_is_no_path_is_refused(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # an empty name is not the folder one is in
+    with pytest.raises(InputError, match="is no image; give its path"):
+        predict(given, "limb-t1-synct")
+
+
+def test_a_folder_without_a_series_leaves_the_terminal_alone(tmp_path, capfd):
+    with pytest.raises(InputError, match="no DICOM series"):
+        image_io.read(tmp_path)
+    assert capfd.readouterr() == ("", "")

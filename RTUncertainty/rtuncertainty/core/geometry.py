@@ -166,7 +166,9 @@ def smoothed_for(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
         float32 on the image's own voxels.
     """
     image = sitk.Cast(image, sitk.sitkFloat32)
-    ratio = np.array(grid.GetSpacing()) / np.array(image.GetSpacing())
+    # the grid's voxels along the axes of the image, which may be stored in another order
+    turned = np.array(image.GetDirection()).reshape(3, 3).T @ np.array(grid.GetDirection()).reshape(3, 3)
+    ratio = in_patient_axes(turned, grid.GetSpacing(), grid.GetSize())[0] / np.array(image.GetSpacing())
     if ratio.max() <= 1.05:
         return image
     sd = [0.5 * np.sqrt(max(r * r - 1, 0.0)) * s for r, s in zip(ratio, image.GetSpacing())]

@@ -37,6 +37,8 @@ def read(path, padded: bool = False, tell=None) -> sitk.Image:
     Raises:
         InputError: names the file, what is wrong with it and what to do.
     """
+    if not isinstance(path, (str, os.PathLike)) or not str(path).strip():  # "" would be the folder one is in
+        raise InputError(f"{path!r} is no image; give its path, a folder with a DICOM series, or a SimpleITK.Image.")
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist; give an image file or a folder with a DICOM series.")

@@ -25,6 +25,8 @@ from .table import numbers
 LEVEL = 0.9
 # contours that stand for a distribution; at the percentiles 1, 3, … 99
 MEMBERS = 50
+# of a structure's volume that no contour of its distribution explains, beyond which they are not of one contour
+APART = 0.05
 
 
 @dataclass
@@ -181,6 +183,24 @@ def of_structure(
         f"empty in {missing / len(regions):.0%} of its distribution; the band is of the rest" if missing else ""
     )
     return result, "; ".join(filter(None, [found.note, some_empty]))
+
+
+def apart(region, found: Distribution) -> float:
+    """How far a structure is from every contour of a distribution.
+
+    Args:
+        region: of the structure.
+        found: the contours.
+
+    Returns:
+        What of it lies outside of the widest contour, and of the narrowest outside of it, over its volume.
+    """
+    part = geometry.to_axial(around(found.inside))
+    percent, inside = sitk.GetArrayViewFromImage(part), region.fraction(part)
+    ml = float(np.prod(part.GetSpacing())) / 1000
+    beyond = region.volume_ml - float(inside[percent > 0].sum()) * ml
+    missing = float((1 - inside)[percent >= 99].sum()) * ml
+    return (max(beyond, 0.0) + missing) / region.volume_ml
 
 
 def read(folder, names) -> dict[str, Distribution]:

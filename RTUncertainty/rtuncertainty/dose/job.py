@@ -86,7 +86,7 @@ def dvh_to_files(
     if band_folder is not None:
         source = bands.read_kept if kept_samples else bands.read
         found = source(band_folder, [r.structure for r in rows])
-        _add_bands(rows, image, found, prescription, device, note, progress)
+        _add_bands(rows, image, regions, found, prescription, device, note, progress)
     for r in rows:
         if r.note:
             note(f"{r.structure}: {r.note.rstrip('.')}.")
@@ -108,7 +108,7 @@ def _row(name, region, dose, device) -> table.Row:
     )
 
 
-def _add_bands(rows, dose, found, prescription, device, note, progress):
+def _add_bands(rows, dose, regions, found, prescription, device, note, progress):
     axis = table.dose_axis(max(float(r.dvh.dose[0]) for r in rows if r.dvh is not None))
     for number, r in enumerate(rows):
         if r.dvh is None:
@@ -120,6 +120,16 @@ def _add_bands(rows, dose, found, prescription, device, note, progress):
         r.band, band_note = bands.of_structure(
             dose, found[r.structure], axis, prescription=prescription, device=device, step=report_step
         )
+        other = (
+            bands.apart(regions[r.structure], found[r.structure])
+            if not isinstance(found[r.structure], bands.Kept)
+            else 0
+        )
+        if r.band is not None and other > bands.APART:
+            band_note = (
+                f"its band is of other contours: {other:.0%} of its volume differ from all of them; give that result's "
+                "structures.seg.nrrd, as the structures of a planning scan lie elsewhere than on the daily one"
+            )
         r.note = "; ".join(filter(None, [r.note, band_note]))
     uncalibrated = [r.structure for r in rows if r.band is not None and r.band.calibrated == "no"]
     if uncalibrated:

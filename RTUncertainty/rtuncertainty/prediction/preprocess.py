@@ -132,6 +132,9 @@ def regions(image: sitk.Image, name: str = "the image") -> tuple[sitk.Image, sit
     """
     array = sitk.GetArrayFromImage(image).astype(np.float32)
     positive = array[array > 0]
+    if array.size < 100:
+        extent = " × ".join(f"{n * s:.2g}" for n, s in zip(image.GetSize(), image.GetSpacing()))
+        raise InputError(f"{name} is {extent} mm large, too little for a body; correct its voxel spacing.")
     if positive.size < 100:
         raise InputError(f"{name}: no positive intensities, so there is no body in it; give an MR image.")
     top = np.percentile(positive, 99.5)

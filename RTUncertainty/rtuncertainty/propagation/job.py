@@ -24,6 +24,10 @@ from .result import Propagation
 REFINE = ("off", "fast", "full")
 # the card that is taken without a model: registration alone
 ANY_REGION = "registration"
+# of a structure, outside of the planning scan, that is told; masks on other voxels differ by the corners of a few
+BEYOND = 0.002
+# voxels of the working grid that a search needs along each axis
+FEWEST = 8
 
 
 def propagate(
@@ -100,7 +104,7 @@ def propagate(
         geometry.require_overlap(day, plan, day_name, plan_name)
     if before is not None:
         before(day)
-    given, raised = _usable(given, plan, plan_name, progress)
+    given, raised = _usable(given, plan, day, (plan_name, day_name), progress)
     for name, scan in scans.items():
         for words in compatibility.warnings(card, scan):
             raised.append(flags.Flag(name, "warning", "unlike the training data", words))
@@ -131,6 +135,13 @@ def propagate(
         raise InputError(
             f"{plan_name} and {day_name} show no common part of the patient; give two scans of one region"
             + ("." if rigid == "on" else ", or switch the rigid alignment on.")
+        )
+    if alone and min(pair.body.shape) < FEWEST:
+        raise InputError(
+            f"{day_name} is too small for a registration: the patient fills "
+            f"{'×'.join(map(str, pair.body.shape[::-1]))} voxels of "
+            f"{'×'.join(f'{s:.3g}' for s in pair.grid.GetSpacing())} mm, and {FEWEST} along each axis are needed; give "
+            "a larger field of view."
         )
     compared = (normalised(pair.daily), pair.body, pair.grid.GetSpacing())
     likeness = input_quality.likeness(*compared, card)
@@ -208,7 +219,8 @@ def _flags(result: Propagation) -> list[flags.Flag]:
                 f"The deformation folds in {result.folding:.1%} of the body; do not map dose with it.",
             )
         )
-    if result.similarity["after"] < result.similarity["rigid"]:
+    # as they are printed: of two equal scans the last digits are rounding
+    if round(result.similarity["after"], 3) < round(result.similarity["rigid"], 3):
         found.append(
             flags.Flag(
                 "deformation",
@@ -272,21 +284,49 @@ def _image(given, name: str, tell) -> tuple[sitk.Image, str]:
     return image_io.read(given, tell=tell), str(given)
 
 
-def _usable(given: dict[str, Structure], plan: sitk.Image, plan_name: str, progress: Progress):
-    """The structures on the planning grid; those that are empty or outside of it are left out, and flagged."""
-    kept, raised = {}, []
-    for name, s in given.items():
-        mask = (
-            s.mask
-            if geometry.same_grid(s.mask, plan)
-            else sitk.Resample(s.mask, plan, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+def _usable(given: dict[str, Structure], plan: sitk.Image, day: sitk.Image, names: tuple[str, str], progress: Progress):
+    """The structures on the planning grid; those that are empty or outside of it are left out. Flags say so, which
+    ones it cuts off, and whether they have the daily scan's voxels."""
+    (plan_name, day_name), kept, raised = names, {}, []
+
+    def tell(subject, flag, words):
+        raised.append(flags.Flag(subject, "warning", flag, words[0].upper() + words[1:]))
+        progress.note(f"{subject}: {words}")
+
+    own = next(iter(given.values())).mask
+    if geometry.same_grid(own, day) and not geometry.same_grid(day, plan):
+        tell(
+            "structures",
+            "drawn on the daily scan?",
+            f"they have the voxels of {day_name}, not those of {plan_name}; look whether the two were swapped.",
         )
+    for name, s in given.items():
+        mask, beyond = _on_grid(s.mask, plan)
         if sitk.GetArrayViewFromImage(mask).any():
             kept[name] = Structure(name, mask, s.color, s.code, s.role)
+            if beyond > BEYOND:
+                part = "less than 1 %" if beyond < 0.01 else f"about {beyond:.0%}"
+                tell(name, "cut off", f"{part} of it lies outside of the planning scan and is not propagated.")
             continue
-        why = "lies outside of the planning CT" if sitk.GetArrayViewFromImage(s.mask).any() else "has no voxel"
+        why = "has no voxel"
+        if sitk.GetArrayViewFromImage(s.mask).any():
+            why = "lies outside of the planning CT" if beyond else "is smaller than the voxels of the planning CT"
         raised.append(flags.Flag(name, "warning", "left out", f"It {why}, so it cannot be propagated."))
         progress.note(f"{name}: {why}; it was left out.")
     if not kept:
         raise InputError(f"none of the structures lies in {plan_name}; give the segmentation that was drawn on it.")
     return kept, raised
+
+
+def _on_grid(mask: sitk.Image, plan: sitk.Image) -> tuple[sitk.Image, float]:
+    """A mask on the planning grid, and which part of it lies outside of that."""
+    if geometry.same_grid(mask, plan):
+        return mask, 0.0
+    everywhere = sitk.Image(plan.GetSize(), sitk.sitkUInt8) + 1
+    everywhere.CopyInformation(plan)
+    own, seen = (
+        sitk.GetArrayViewFromImage(i) > 0
+        for i in (mask, sitk.Resample(everywhere, mask, sitk.Transform(), sitk.sitkNearestNeighbor, 0))
+    )
+    moved = sitk.Resample(mask, plan, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    return moved, float((own & ~seen).sum() / max(own.sum(), 1))

@@ -81,8 +81,18 @@ def _centre(mask: sitk.Image) -> np.ndarray:
     return np.array(mask.TransformContinuousIndexToPhysicalPoint([float(i) for i in index]))
 
 
+def _overlap(mask: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> bool:
+    """Whether a transform puts any voxel of `mask` into the image `moving`."""
+    seen = sitk.Image(moving.GetSize(), sitk.sitkUInt8) + 1
+    seen.CopyInformation(moving)
+    moved = sitk.Resample(seen, mask, transform, sitk.sitkNearestNeighbor, 0)
+    return bool((sitk.GetArrayViewFromImage(moved) & sitk.GetArrayViewFromImage(mask)).any())
+
+
 def _optimised(fixed, moving, mask, start, shrink):
     """(transform, metric) after a descent on images shrunk by the factors `shrink`, one after the other."""
+    if not _overlap(mask, moving, start):  # asked here: ITK would say so on the terminal
+        return sitk.Euler3DTransform(start), float("inf")
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
     method.SetMetricAsCorrelation()

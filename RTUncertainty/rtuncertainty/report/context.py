@@ -50,6 +50,8 @@ STATUS = {
 MOST_PLACES = 12
 # percent; a single patient differs from the mean over patients by less
 FAR_TOO_LOW = 10
+# expected Dice below which the samples speak more against a contour than for it
+EVEN = 0.5
 
 
 def context(data: ReportData, level: float = LEVEL) -> dict:
@@ -240,6 +242,9 @@ def verdict(data: ReportData, flags: list[dict]) -> tuple[str, str]:
     missed = uncovered(data)
     if missed:
         out += f" The SD images are too small here: {missed}."
+    unlikely = distrusted(data, decisions)
+    if unlikely:
+        out += f" The model itself expects a Dice of only {unlikely}."
     if data.reviews:
         counts = [
             (word, [n for n, d in decisions.items() if STATUS.get(d, d) == word])
@@ -250,8 +255,17 @@ def verdict(data: ReportData, flags: list[dict]) -> tuple[str, str]:
         )
         out += f" {len(decisions)} of {len(known)} structures were reviewed{': ' + done if done else ''}."
     worst = [f["severity"] for f in left + others] + ["serious"] * ("rejected" in decisions.values())
-    worst += ["warning"] * bool(missed) + ["info"] * bool(data.summary.get("source"))
+    worst += ["warning"] * bool(missed or unlikely) + ["info"] * bool(data.summary.get("source"))
     return min(worst, key=_rank, default="good"), out
+
+
+def distrusted(data: ReportData, reviewed) -> str:
+    """Structures whose contour agrees less than half with what the model's own samples hold for the truth, in words;
+    no limit that a flag could have, but nothing to be silent about. Empty without any that is not `reviewed`.
+    """
+    expected = {s.name: value(row_of(data.rows("quality"), s.name), "expected_dice") for s in data.shown()}
+    low = [f"{dice:.2f} for {name}" for name, dice in expected.items() if dice < EVEN and name not in reviewed]
+    return listed(low)
 
 
 def uncovered(data: ReportData) -> str:

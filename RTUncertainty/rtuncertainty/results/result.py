@@ -143,8 +143,10 @@ class Result:
             suffix: of the images' files; ".nrrd" keeps their place in space to the last digit.
 
         Raises:
-            InputError: the place cannot be written to.
+            InputError: the place cannot be written to, or this is a result that lies in a folder already.
         """
+        if self.folder is not None and not self.content:  # its summary alone would be written, over its own files, too
+            raise InputError(f"{self.folder}: this result lies there already; copy that folder.")
         if not isinstance(to, image_io.Staging):
             with image_io.Staging(to) as staging:
                 self.write(staging, suffix)

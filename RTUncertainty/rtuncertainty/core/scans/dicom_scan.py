@@ -111,11 +111,14 @@ def read(place: Path, tell=None) -> sitk.Image:
 
 def _series(folder: Path) -> list[str]:
     """The files of the only scan in a folder."""
-    reader = sitk.ImageSeriesReader()
+    reader, shown = sitk.ImageSeriesReader(), sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # of a folder without a series, which is told below
     try:
         found = [list(reader.GetGDCMSeriesFileNames(str(folder), n)) for n in reader.GetGDCMSeriesIDs(str(folder))]
     except RuntimeError:  # GDCM does not sort frames without a place; why they are none is told where they are read
         found = [[str(p)] for p in sorted(folder.iterdir()) if p.is_file() and is_dicom(p)]
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
     kinds = [_modality(files[0]) for files in found]
     scans = [files for files, kind in zip(found, kinds) if kind not in NO_SCAN]
     if not scans:
