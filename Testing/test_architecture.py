@@ -21,7 +21,7 @@ FLOORS = {
         "foreign",
         "report",
         "phantoms",
-        "jobs",
+        "jobs commissioning",
         "cli",
     ],
     "RTUncertaintyLib": ["widgets", "mrml", "runs", "jobs", "prediction propagation review", "headless", "scene"],

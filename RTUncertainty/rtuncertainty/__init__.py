@@ -10,6 +10,8 @@ _LAZY = {
     "predict": "prediction.predict",
     "Prediction": "prediction.predict",
     "propagate": "propagation.job",
+    "commission": "commissioning.run",
+    "monitor": "commissioning.watch",
     "Propagation": "propagation.result",
     "collect": "foreign.job",
     "read_card": "bundles.bundle",

@@ -109,6 +109,7 @@ def test_parameters_survive_scene_and_panel(panel):
     ui.samplesSpinBox.value, ui.seedSpinBox.value, ui.keepSamplesSpinBox.value = 7, 11, 3
     ui.deviceComboBox.currentIndex, ui.biasFieldComboBox.currentIndex = 1, 2
     ui.outputFolderEdit.currentPath, ui.reportCheckBox.checked = "/somewhere", False
+    ui.siteEdit.currentPath = "/clinic/site.json"
     panel.exit()
     _, again, host = load_module(MODULE)
     parameters = again._parameters
@@ -119,6 +120,7 @@ def test_parameters_survive_scene_and_panel(panel):
     )
     assert (parameters.device.value, parameters.biasField.value) == ("cpu", "off")
     assert parameters.outputFolder == "/somewhere" and parameters.report is False
+    assert parameters.site == again.ui.siteEdit.currentPath == "/clinic/site.json"
     assert again.ui.samplesSpinBox.value == 7 and again.ui.outputFolderEdit.currentPath == "/somewhere"
     assert again.ui.deviceComboBox.currentText == "CPU"
     again.cleanup()

@@ -143,6 +143,7 @@ def test_run_hands_over_what_was_chosen(ready, tmp_path):
     ui.refineComboBox.currentIndex = ui.refineComboBox.findText("Off")
     ui.rigidCheckBox.checked, ui.samplesSpinBox.value, ui.seedSpinBox.value = False, 5, 9
     ui.deviceComboBox.currentIndex = ui.deviceComboBox.findText("CPU")
+    ui.siteEdit.currentPath = "/clinic/site.json"
     ui.runButton.click()
     assert process_events(lambda: not ready.panel.running, 30)
     arguments = json.loads((tmp_path / "arguments.json").read_text(encoding="utf-8"))[1:]
@@ -161,6 +162,7 @@ def test_run_hands_over_what_was_chosen(ready, tmp_path):
         "cpu",
         "json",
     ]
+    assert given["--site"] == "/clinic/site.json"
     assert not list(temporary_folders()[0].glob("inputs"))
 
 

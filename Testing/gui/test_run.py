@@ -95,6 +95,19 @@ def test_run_deleted_by_hand_is_forgotten(ready, run):
     assert ready.panel.results.nodes is None and not ready.ui.removeRunButton.enabled
 
 
+def test_a_site_calibration_goes_to_the_backend_and_none_does_not(ready, run, tmp_path):
+    def arguments() -> list[str]:
+        run()
+        return json.loads((tmp_path / "arguments.json").read_text(encoding="utf-8"))
+
+    assert "--site" not in arguments()
+    ready.ui.siteEdit.currentPath = "/clinic/site.json"
+    given = arguments()
+    assert given[given.index("--site") + 1] == "/clinic/site.json"
+    ready.ui.siteEdit.currentPath = ""
+    assert "--site" not in arguments()
+
+
 def test_output_folder_is_kept_and_failures_leave_nothing_in_it(ready, run, backend, tmp_path):
     kept = tmp_path / "kept"
     kept.mkdir()

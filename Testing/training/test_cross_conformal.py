@@ -10,9 +10,9 @@ from scipy import stats
 
 from rtuncertainty.uncertainty import cross_conformal, volume_calibration
 from rtuncertainty.uncertainty.cross_conformal import Told
+from rtuncertainty.uncertainty.fit import volume_card, volume_coverage, volumes
+from rtuncertainty.uncertainty.fit.volumes import VolumeRow
 from rtuncertainty.uncertainty.volume_distribution import PERCENTILES, VolumeDistribution
-from training.calibration import volume_card, volume_coverage, volumes
-from training.calibration.volumes import VolumeRow
 
 Z = stats.norm.ppf(np.array(PERCENTILES) / 100)
 

@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 from scipy.optimize import isotonic_regression
 
-from training.core.split import split
+from rtuncertainty.uncertainty.fit.split import split
 from training.data.patches import PatchDataset
 from training.data.prepare import synthesis
 from training.evaluation.baselines import MonotoneMap

@@ -18,11 +18,11 @@ from rtuncertainty.cli import command_line
 from rtuncertainty.prediction import preprocess
 from rtuncertainty.uncertainty import flags
 from rtuncertainty.uncertainty import quality as structure_quality
+from rtuncertainty.uncertainty.fit import quality as quality_calibration
+from rtuncertainty.uncertainty.fit.volumes import VolumeRow
 from rtuncertainty.uncertainty.volume_distribution import PERCENTILES
 from rtuncertainty.uncertainty.volumes import Volume
 from training import __main__ as command
-from training.calibration import quality as quality_calibration
-from training.calibration.volumes import VolumeRow
 from training.data import scan
 from training.studies.few_labels import flags as few_labels_flags
 from training.studies.few_labels import quality as few_labels_quality

@@ -10,7 +10,7 @@ from test_cross_conformal import simulated
 
 from rtuncertainty.propagation import agreement
 from training import __main__ as command
-from training.calibration.volumes import write_rows
+from training.calibration.rows import write_rows
 from training.evaluation import observers
 
 

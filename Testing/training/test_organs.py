@@ -19,7 +19,7 @@ from rtuncertainty.bundles import bundle
 from rtuncertainty.core.ct import normalised
 from training import __main__ as command
 from training import methods
-from training.calibration import volumes as volume_calibration
+from training.calibration.rows import read_rows
 from training.core import provenance
 from training.core.files import write_csv
 from training.data import organ_case
@@ -450,7 +450,7 @@ def test_from_scans_to_tables_and_a_bundle(prepared, tmp_path, card, capsys, mon
         "common-2",
     )
     # of every validation patient and organ the distribution of the volume, and the truth
-    rows = volume_calibration.read_rows(out / "evaluation" / "hr_drop_last" / "rows.json")
+    rows = read_rows(out / "evaluation" / "hr_drop_last" / "rows.json")
     assert [(r.patient, r.structure, r.present) for r in rows] == [
         (c.name, o, o in c.present) for c in cases[2:] for o in CLASSES
     ]

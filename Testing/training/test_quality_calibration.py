@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
+from rtuncertainty.propagation import agreement
 from rtuncertainty.uncertainty import quality
-from training.calibration import flags
-from training.calibration import quality as quality_calibration
-from training.calibration.flags import choose, earn
+from rtuncertainty.uncertainty.fit import flags
+from rtuncertainty.uncertainty.fit import quality as quality_calibration
+from rtuncertainty.uncertainty.fit.flags import choose, earn
+from training.calibration.rows import agreement_rows
 
 
 def contours(rng, count=60, noise=0.03):
@@ -154,11 +156,11 @@ def test_flags_and_lights_of_the_card():
         for k, t in enumerate(true)
     ]
     rows.append({**rows[0], "true_msd_mm": math.nan})
-    found = flags.lights(flags.agreement_rows({"agreements": rows, "spreads": []}))
-    card = flags.lights_for_card(found)
+    found = agreement.lights(agreement_rows({"agreements": rows, "spreads": []}))
+    card = agreement.lights_for_card(found)
     assert (
         1.0 < card["amber"]["msd_mm"]["threshold"] < card["red"]["msd_mm"]["threshold"] < 3.5
         and "dice" not in card["amber"]
     )
-    old = flags.agreement_rows({"spreads": [{"pair": "pt_1_day0", "path": "propagated", "sd_mm": 1.0, "msd_mm": 2.0}]})
+    old = agreement_rows({"spreads": [{"pair": "pt_1_day0", "path": "propagated", "sd_mm": 1.0, "msd_mm": 2.0}]})
     assert old[0]["patient"] == "pt_1" and old[0]["true_msd_mm"] == 2.0

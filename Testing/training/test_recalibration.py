@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from rtuncertainty.uncertainty.fit import hu as recalibration
+from rtuncertainty.uncertainty.fit.hu import KNOTS, Patient
 from rtuncertainty.uncertainty.hu_calibration import of_card
-from training.calibration import hu as recalibration
-from training.calibration.hu import KNOTS, Patient
 
 
 def true_scale(hu):

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rtuncertainty.uncertainty.fit import conformal, volume_coverage, volumes
+from rtuncertainty.uncertainty.fit.volumes import VolumeRow
 from rtuncertainty.uncertainty.volume_distribution import PERCENTILES
-from training.calibration import conformal, volume_coverage, volumes
-from training.calibration.volumes import VolumeRow
+from training.calibration.rows import read_rows, write_rows
 
 Z = stats.norm.ppf(np.array(PERCENTILES) / 100)
 SURE = 0.276  # with this part of the true spread a nominal 90 % interval holds 35 %
@@ -205,11 +206,11 @@ def test_what_was_not_found_spoils_no_interval():
 def test_rows_come_back_from_their_file(tmp_path):
     rows = simulated(np.random.default_rng(9), 3)
     rows.append(VolumeRow("net", "p9", "x", rows[0].ml, 1.0, dice=0.9, case="p9_day1"))
-    path = volumes.write_rows(rows, tmp_path / "rows.json", weights_sha256="0")
-    again = volumes.read_rows(path)
+    path = write_rows(rows, tmp_path / "rows.json", weights_sha256="0")
+    again = read_rows(path)
     assert [r.ml for r in again] == [r.ml for r in rows] and math.isnan(again[0].dice) and again[-1].dice == 0.9
     path.write_text(path.read_text(encoding="utf-8")[:50], encoding="utf-8")
     with pytest.raises(SystemExit, match="damaged"):
-        volumes.read_rows(path)
+        read_rows(path)
     with pytest.raises(ValueError, match="percentiles"):
         VolumeRow("n", "p", "s", (1.0, 2.0), 1.0)

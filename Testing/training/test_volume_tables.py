@@ -13,10 +13,11 @@ import pytest
 import SimpleITK as sitk
 
 from rtuncertainty.uncertainty import flags, quality, volume_calibration, volume_distribution, volume_range
+from rtuncertainty.uncertainty.fit import volume_card
+from rtuncertainty.uncertainty.fit.volumes import VolumeRow
 from training.__main__ import main
-from training.calibration import calibrate, volume_card
-from training.calibration import volumes as calibration
-from training.calibration.volumes import VolumeRow
+from training.calibration import calibrate
+from training.calibration.rows import write_rows
 from training.studies.volumes import noise as noise_experiment
 from training.studies.volumes import tables
 
@@ -127,7 +128,7 @@ def test_few_patients_and_no_spread(rows):
 def test_rows_and_evaluation_become_a_card(rows, tmp_path):
     made = {"weights_sha256": "a", "accuracy": {}, "calibration": {"synct": None, "volumes": None}}
     (tmp_path / "evaluation.json").write_text(json.dumps(made), encoding="utf-8")
-    file = calibration.write_rows(
+    file = write_rows(
         rows[:40],
         tmp_path / "rows.json",
         weights_sha256="a",
@@ -159,7 +160,7 @@ def test_rows_and_evaluation_become_a_card(rows, tmp_path):
         and found["input_statistics"] == {"cases": 3}
     )
     assert (tmp_path / "out" / "volumes.md").exists()
-    calibration.write_rows(rows[:8], file, weights_sha256="b")
+    write_rows(rows[:8], file, weights_sha256="b")
     with pytest.raises(SystemExit, match="different weights"):
         calibrate.into_evaluation(file, tmp_path / "evaluation.json")
 

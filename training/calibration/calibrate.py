@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from rtuncertainty.uncertainty.fit import volume_card
+from rtuncertainty.uncertainty.fit.quality import BAD
+
 from ..core.files import replace_text
-from . import volume_card, volumes
-from .quality import BAD
+from .rows import read_rows
 
 
 def into_evaluation(rows: Path, evaluation: Path, method: str | None = None, limit: float = BAD) -> Path:
@@ -23,7 +25,7 @@ def into_evaluation(rows: Path, evaluation: Path, method: str | None = None, lim
         raise SystemExit(f"{rows} does not say whom it scored; run 'python -m training evaluate' again.")
     if "scored" in made:
         made["scored"] |= found["scored"]
-    fitted = volume_card.fit(volumes.read_rows(rows), method, limit, training=found.get("training"))
+    fitted = volume_card.fit(read_rows(rows), method, limit, training=found.get("training"))
     made["calibration"] |= fitted.as_card()
     if found.get("input_statistics"):
         made["input_statistics"] = found["input_statistics"]

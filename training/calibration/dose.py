@@ -8,10 +8,10 @@ import json
 import math
 from pathlib import Path
 
+from rtuncertainty.uncertainty.fit import conformal
 from rtuncertainty.uncertainty.volume_calibration import patients_needed
 
 from ..core.files import replace_text
-from . import conformal
 
 # what `dose` draws its samples with unless told otherwise
 BAND = "measured"

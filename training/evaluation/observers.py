@@ -14,9 +14,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from rtuncertainty.core import image_io, structure_names, surfaces
+from rtuncertainty.uncertainty.fit import volume_coverage, volumes
+from rtuncertainty.uncertainty.fit.volumes import VolumeRow
 
-from ..calibration import volume_coverage, volumes
-from ..calibration.volumes import VolumeRow
+from ..calibration.rows import read_rows
 from ..core.files import replace_text
 from .comparison import tables
 
@@ -105,7 +106,7 @@ def run(data: Path, rows: Path, out: Path, evaluation: Path | None = None) -> Pa
     `evaluation`: evaluation.json, which gets both for the card: in `accuracy.table`, and in `calibration.observers`,
     which the lights of agreement take as their scale.
     """
-    people, model = measured(data), of_model(volumes.read_rows(rows))
+    people, model = measured(data), of_model(read_rows(rows))
     common = [o for o in model if o in people]
     if not common:
         raise SystemExit(f"{data} and {rows} have no organ in common; there are {', '.join(people)}.")

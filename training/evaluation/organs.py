@@ -19,9 +19,10 @@ from rtuncertainty.networks.uncertainty import entropy
 from rtuncertainty.prediction.predict import bounding_box
 from rtuncertainty.sampling import folds, inference
 from rtuncertainty.uncertainty import volume_assessment, volume_distribution
+from rtuncertainty.uncertainty.fit.volumes import VolumeRow
 from rtuncertainty.uncertainty.volumes import probability_of_being_inside
 
-from ..calibration.volumes import VolumeRow, write_rows
+from ..calibration.rows import write_rows
 from ..core import provenance
 from ..data import organ_case
 from ..data.organ_case import OrganCase
@@ -154,7 +155,7 @@ def run(
 ) -> Path:
     """Scores a bundle on the validation scans of its run.
 
-    rows.json is of the format of `volume_calibration.read_rows`, with "contours" (case, organ, dsc, msd_mm, hd95_mm),
+    rows.json is of the format of `rows.read_rows`, with "contours" (case, organ, dsc, msd_mm, hd95_mm),
     "training" (the drawn volumes of the patients that it was trained on, by organ) and "samples" besides.
 
     Args:

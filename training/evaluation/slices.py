@@ -26,12 +26,13 @@ from rtuncertainty.prediction import predict
 from rtuncertainty.sampling import inference
 from rtuncertainty.sampling.slices import Statistics
 from rtuncertainty.uncertainty import edge, volume_assessment
+from rtuncertainty.uncertainty.fit import hu as recalibration
+from rtuncertainty.uncertainty.fit import volume_card
+from rtuncertainty.uncertainty.fit.volumes import VolumeRow, usable
 from rtuncertainty.uncertainty.volume_calibration import patients_needed
 from rtuncertainty.uncertainty.volumes import probability_of_being_inside
 
-from ..calibration import hu as recalibration
-from ..calibration import volume_card
-from ..calibration.volumes import VolumeRow, usable, write_rows
+from ..calibration.rows import write_rows
 from ..core import provenance
 from ..core.files import replace_text
 from ..data.prepare import input_statistics

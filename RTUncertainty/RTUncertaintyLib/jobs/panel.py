@@ -45,6 +45,7 @@ class JobPanel(SectionJob):
         ui.modelComboBox.connect("currentIndexChanged(int)", self._model_chosen)
         on_path(ui.modelFolderEdit, self._model_folder_changed)
         on_path(ui.outputFolderEdit, self._output_folder_changed)
+        on_path(ui.siteEdit, self._site_changed)
         ui.runButton.connect("clicked()", self.start)
         show_message(ui.statusLabel, "")
         self.reload_models()
@@ -149,6 +150,7 @@ class JobPanel(SectionJob):
         self.parameters = parameters
         if parameters is not None:
             self.ui.outputFolderEdit.currentPath = parameters.outputFolder
+            self.ui.siteEdit.currentPath = parameters.site
             self.ui.modelFolderEdit.currentPath = parameters.modelFolder
             self.reload_models()
         self.refresh()
@@ -217,6 +219,11 @@ class JobPanel(SectionJob):
         path = self.ui.outputFolderEdit.currentPath
         if self.parameters is not None and self.parameters.outputFolder != path:
             self.parameters.outputFolder = path
+
+    def _site_changed(self) -> None:
+        path = self.ui.siteEdit.currentPath
+        if self.parameters is not None and self.parameters.site != path:
+            self.parameters.site = path
 
     # -- what can be done now
 

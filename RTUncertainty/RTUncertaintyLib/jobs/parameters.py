@@ -21,7 +21,8 @@ class Device(enum.Enum):
 
 
 class JobParameters:
-    """Model, samples, seed, device and folders; `model` and the folders are paths, an empty text is none.
+    """Model, samples, seed, device, folders and the site's calibration; `model`, `site` and the folders are paths, an
+    empty text is none.
 
     A base class and no `@parameterPack`: the names of a pack's members would change ("job.device"), and with them those
     that scenes of older versions hold. The wrapper of a derived class takes over annotations and defaults of its base.
@@ -30,6 +31,7 @@ class JobParameters:
     model: str
     modelFolder: str
     outputFolder: str
+    site: str
     samples: Annotated[int, WithinRange(2, 200)] = 20
     seed: Annotated[int, WithinRange(0, 999999999)] = 0
     device: Device = Device.AUTO

@@ -17,7 +17,7 @@ from ..widgets.text import _
 @dataclass
 class RunRequest:
     """What the user asks for. `model` is a bundle's folder; `reference` a CT volume node on any grid or None;
-    `output` a folder in which the run makes its own folder, or None for a temporary one."""
+    `output` a folder in which the run makes its own folder, or None for a temporary one; `site` a site.json or None."""
 
     volume: object
     model: str
@@ -29,6 +29,7 @@ class RunRequest:
     output: str | None = None
     report: bool = False
     keep_samples: int = 0
+    site: str | None = None
 
 
 @dataclass
@@ -124,6 +125,8 @@ def prepare(request: RunRequest, model_name: str) -> RunWorkspace:
             workspace.arguments.append("--report")
         if request.keep_samples:
             workspace.arguments += ["--keep-samples", str(request.keep_samples)]
+        if request.site:
+            workspace.arguments += ["--site", request.site]
     return workspace
 
 

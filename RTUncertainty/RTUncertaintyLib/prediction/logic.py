@@ -69,6 +69,7 @@ class PredictionLogic(JobLogic):
         output: str | None = None,
         report: bool = False,
         keep_samples: int = 0,
+        site: str | None = None,
         show: bool | None = None,
         progress: Callable[[dict], None] | None = None,
     ):
@@ -76,7 +77,8 @@ class PredictionLogic(JobLogic):
 
         Parameters: `volume_node` a vtkMRMLScalarVolumeNode; `model` a bundle's name or folder; `device` "auto", "cpu"
         or "cuda"; `bias_field` "auto", "on" or "off"; `reference` a CT volume node or None; `output` an existing
-        folder that keeps the files, or None; `keep_samples` how many single samples become a sequence; `show` whether
+        folder that keeps the files, or None; `keep_samples` how many single samples become a sequence; `site` a
+        `site.json` whose intervals and limits count; `show` whether
         to show the result (default: when there is a screen); `progress` is called with every event of the backend.
         Raises `PredictionError` with one line that says what went wrong. The scene is unchanged then.
         """
@@ -101,6 +103,7 @@ class PredictionLogic(JobLogic):
                     output,
                     report,
                     keep_samples,
+                    site,
                 ),
                 card["name"],
             )

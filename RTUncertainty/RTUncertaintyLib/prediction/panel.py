@@ -71,6 +71,7 @@ class PredictionPanel(JobPanel):
             p.outputFolder.strip() or None,
             p.report,
             p.keepSamples,
+            p.site.strip() or None,
         )
 
     def restored_tables(self, nodes):

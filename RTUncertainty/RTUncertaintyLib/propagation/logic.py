@@ -60,6 +60,7 @@ class PropagationLogic(JobLogic):
         rigid: bool = True,
         refine: str | None = None,
         output: str | None = None,
+        site: str | None = None,
         show: bool | None = None,
         progress: Callable[[dict], None] | None = None,
     ):
@@ -68,9 +69,10 @@ class PropagationLogic(JobLogic):
         Parameters: `planning` and `daily` vtkMRMLScalarVolumeNodes; `structures` the vtkMRMLSegmentationNode of the
         planning CT; `model` a bundle's name or folder; `device` "auto", "cpu" or "cuda"; `rigid` whether to align
         rigidly first; `refine` "off", "fast" or "full", None: fast, and full without a network; `output` an existing
-        folder that keeps the files, or None; `show` whether to show the result (default: when there is a screen);
-        `progress` is called with every event of the backend. `accept(nodes)` then makes one segmentation of it. Raises
-        `PropagationError` with one line that says what went wrong. The scene is unchanged then.
+        folder that keeps the files, or None; `site` a `site.json` whose intervals and limits count; `show` whether to
+        show the result (default: when there is a screen); `progress` is called with every event of the backend.
+        `accept(nodes)` then makes one segmentation of it. Raises `PropagationError` with one line that says what went
+        wrong. The scene is unchanged then.
         """
         import slicer
 
@@ -86,7 +88,7 @@ class PropagationLogic(JobLogic):
                 raise PropagationError(check.message)
             refine = refine or bundle.refinement(card)
             request = PropagationRequest(
-                planning, structures, daily, card["folder"], samples, seed, device, rigid, refine, output
+                planning, structures, daily, card["folder"], samples, seed, device, rigid, refine, output, site
             )
             workspace = self.prepare(request, card["name"])
         except (RTUncertaintyError, UnusableVolume) as error:

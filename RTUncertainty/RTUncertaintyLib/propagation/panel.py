@@ -116,6 +116,7 @@ class PropagationPanel(JobPanel):
             p.rigid,
             p.refine.value,
             p.outputFolder.strip() or None,
+            p.site.strip() or None,
         )
 
     def restored_tables(self, nodes):

@@ -13,7 +13,7 @@ from ..mrml.volume_export import export_volume
 class PropagationRequest:
     """What the user asks for: nodes of the planning CT, its segmentation and the daily CT; `model` is a bundle's
     folder; `refine` "off", "fast" or "full"; `output` a folder in which the run makes its own folder, or None for a
-    temporary one."""
+    temporary one; `site` a site.json or None."""
 
     planning: object
     structures: object
@@ -25,6 +25,7 @@ class PropagationRequest:
     rigid: bool = True
     refine: str = "fast"
     output: str | None = None
+    site: str | None = None
 
 
 def prepare_propagation(request: PropagationRequest, model_name: str) -> RunWorkspace:
@@ -66,4 +67,6 @@ def prepare_propagation(request: PropagationRequest, model_name: str) -> RunWork
             "--progress",
             "json",
         ]
+        if request.site:
+            workspace.arguments += ["--site", request.site]
     return workspace

@@ -174,7 +174,31 @@ def limit(cases: int) -> float:
     return float(stats.t.ppf(CONFIDENCE, max(1, cases - 1)))
 
 
-def warnings(volume: np.ndarray, body: np.ndarray, spacing, card: dict) -> list[str]:
+def likeness(volume: np.ndarray, body: np.ndarray, spacing, card: dict) -> dict:
+    """How like the training images an image is, as a result keeps it.
+
+    Args:
+        volume: [z, y, x], in the network's scale.
+        body: bool [z, y, x].
+        spacing: (x, y, z), mm.
+        card: of the model.
+
+    Returns:
+        {"measures": `measured`, "deviations": `deviations`, "limit": SDs beyond which it is unlike}; empty for a card
+        without `input.statistics`.
+    """
+    stored = card["input"].get("statistics")
+    if not stored:
+        return {}
+    found = measured(volume, body, spacing, stored)
+    return {
+        "measures": {k: float(f"{v:.6g}") for k, v in found.items() if math.isfinite(v)},
+        "deviations": {k: round(v, 3) for k, v in deviations(found, stored).items()},
+        "limit": round(limit(stored["cases"]), 3),
+    }
+
+
+def warnings(volume: np.ndarray, body: np.ndarray, spacing, card: dict, found: dict | None = None) -> list[str]:
     """What of an image is worse than in the training images.
 
     Worse than usual by `limit`, and worse than in every training image: their SDs take one that is unlike the others
@@ -185,6 +209,7 @@ def warnings(volume: np.ndarray, body: np.ndarray, spacing, card: dict) -> list[
         body: bool [z, y, x].
         spacing: (x, y, z), mm.
         card: of the model.
+        found: `measured` of the image, where that was done.
 
     Returns:
         Whole sentences; none for a card without `input.statistics`.
@@ -192,7 +217,7 @@ def warnings(volume: np.ndarray, body: np.ndarray, spacing, card: dict) -> list[
     stored = card["input"].get("statistics")
     if not stored:
         return []
-    found, out = measured(volume, body, spacing, stored), []
+    found, out = found or measured(volume, body, spacing, stored), []
     for name, z in deviations(found, stored).items():
         if z > limit(stored["cases"]):
             low, high = stored["measures"][name]["range"]

@@ -22,6 +22,9 @@ def add(commands) -> None:
     p.add_argument(
         "--structures", help="of deformations: what was drawn on the planning scan (.seg.nrrd, RTSTRUCT or label image)"
     )
+    p.add_argument(
+        "--site", metavar="FILE", help="site.json of a commissioning of this tool: its intervals and limits count"
+    )
     p.add_argument("--scene", action="store_true", help="also write scene.mrb for 3D Slicer (needs slicer-core)")
     p.add_argument(
         "--report", action="store_true", help="also write report.html, one page with pictures, tables and charts"
@@ -64,6 +67,7 @@ def collect(args) -> int:
         case=args.case,
         planning=args.planning,
         planning_structures=args.structures,
+        site=args.site,
     )
     _done(folder, args)
     return 0

@@ -13,7 +13,7 @@ from .. import __version__
 from ..core.errors import Cancelled, InputError, RTUncertaintyError
 from ..core.events import CancelToken, Progress
 from ..core.runtime import prepare
-from . import collect, dose, output, plan
+from . import collect, commissioning, dose, output, plan
 from .output import say, say_event
 
 
@@ -113,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     collect.add(commands)
     dose.add(commands)
     plan.add(commands)
+    commissioning.add(commands)
 
     p = commands.add_parser("demo", help="a job on an embedded digital patient")
     p.add_argument(
@@ -141,6 +142,9 @@ def _job(p):
 
 
 def _common(p):
+    p.add_argument(
+        "--site", metavar="FILE", help="site.json of a commissioning: its intervals and limits in place of the card's"
+    )
     p.add_argument("--samples", type=int, default=20, help="dropout samples (default 20; 1: one pass without dropout)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
@@ -188,6 +192,8 @@ def main(arguments=None) -> int:
             **collect.COMMANDS,
             **dose.COMMANDS,
             "dose": _dose,
+            "commission": _commissioning(commissioning.commission),
+            "monitor": _commissioning(commissioning.monitor),
         }[args.command](args)
     except (Exception, KeyboardInterrupt) as error:
         if "--debug" in arguments:
@@ -301,6 +307,7 @@ def _predict(args) -> int:
         seed=args.seed,
         device=args.device,
         bias_field=args.bias_field,
+        site=args.site,
         reference=args.reference,
         keep_samples=args.keep_samples,
     )
@@ -334,6 +341,7 @@ def _propagate(args) -> int:
         rigid=args.rigid,
         refine=args.refine,
         symmetric=args.symmetric,
+        site=args.site,
     )
     _done(folder, args)
     return 0
@@ -370,6 +378,16 @@ def _dose(args) -> int:
     if args.progress != "json":
         say("\n".join(plans.summary(folder)))
     return 0
+
+
+def _commissioning(command):
+    def run(args) -> int:
+        folder = command(args, _show(args.progress), _cancel_on_signal())
+        if folder is not None:
+            _done(folder, args)
+        return 0
+
+    return run
 
 
 def _done(folder: Path, args) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .. import deformation
+from ..bundles import site as sites
 from ..core import ct, geometry, image_io, surfaces
 from ..core.ct import AIR_HU
 from ..core.errors import InputError
@@ -36,7 +37,7 @@ BETTER = 0.02
 
 
 def result(
-    found: Source, file: Path, daily: sitk.Image, modality: str, planning, planning_structures, progress
+    found: Source, file: Path, daily: sitk.Image, modality: str, planning, planning_structures, progress, site=None
 ) -> Result:
     """A result of the job "propagate".
 
@@ -48,6 +49,7 @@ def result(
         planning: path of the planning scan.
         planning_structures: path of what was drawn on it.
         progress: takes stages and notes.
+        site: as of `collect`.
 
     Returns:
         The result in memory.
@@ -62,7 +64,7 @@ def result(
         )
     plan = image_io.read(planning, tell=progress.note)
     given = structure_input.read(planning_structures, grid=plan, tell=progress.note, grid_name=str(planning))
-    card = card_of(found.tool, found.version, modality, {"deformation": {}})
+    card = sites.applied(card_of(found.tool, found.version, modality, {"deformation": {}}), site)
     air = AIR_HU if modality == "CT" else min(0.0, float(sitk.GetArrayViewFromImage(plan).min()))
     fields: list[sitk.Image] = []
     moved, mean, covariance = {name: np.zeros(()) for name in given}, np.zeros(()), None

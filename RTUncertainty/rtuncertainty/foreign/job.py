@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..bundles import site as sites
 from ..core import geometry, image_io
 from ..core.errors import InputError
 from ..core.events import Progress
 from ..results.result import FORMAT, Result, now, versions
+from ..uncertainty import hu_calibration
 from ..uncertainty.hu_calibration import interval_factors
 from . import naming, probabilities, segmentation, structures, synthetic
 from .card import card_of
@@ -34,10 +36,11 @@ def collect(
     case: str | None = None,
     planning=None,
     planning_structures=None,
+    site=None,
     progress: Progress | None = None,
     seen=None,
 ) -> Result:
-    """Another tool's results as a result of the project; nothing of it is calibrated. Writes nothing.
+    """Another tool's results as a result of the project; nothing of it is calibrated, but by a site. Writes nothing.
 
     Args:
         image: path of the image that the model saw (the daily scan for a deformation): a file or a DICOM folder. None:
@@ -48,6 +51,7 @@ def collect(
         case: the patient's name in folders that hold several.
         planning: of deformations, the planning scan.
         planning_structures: of deformations, what was drawn on it.
+        site: path of a `site.json` of this tool and version, whose intervals and limits count, see `bundles.site`.
         progress: takes stages and notes.
         seen: called with the path of the image, once it is known.
 
@@ -80,19 +84,23 @@ def collect(
     if found.deformations:
         from .deformations import result
 
-        made = result(found, file, grid, modality, planning, planning_structures, progress)
+        made = result(found, file, grid, modality, planning, planning_structures, progress, site)
     else:
         if planning is not None or planning_structures is not None:
             raise InputError(
                 f"{given[0]}: holds no deformation, so a planning scan and its structures have no use; leave them out."
             )
-        made = _prediction(found, file, grid, modality, progress)
+        made = _prediction(found, file, grid, modality, progress, site)
     if not found.tool:
         progress.note(f"Nothing says which tool wrote the files; name it in a {NAME}.")
     elif not named and "in the form of" in found.form:
         progress.note(f"Read {found.form}; where another tool wrote the files, name it in a {NAME}.")
-    without = ", so volumes have no intervals" * bool(made.summary["structures"])
-    progress.note(f"This model is not one of RTUncertainty's: nothing here was calibrated{without}.")
+    if site is None:
+        without = ", so volumes have no intervals" * bool(made.summary["structures"])
+        progress.note(f"This model is not one of RTUncertainty's: nothing here was calibrated{without}.")
+    else:
+        progress.note(f"This model is not one of RTUncertainty's. {sites.sentence(made.card)}")
+        made.summary["site"] = made.card["site"]
     # which tool it came from, and how that is known; no place on this machine
     made.summary["source"] = {
         "tool": made.card["name"],
@@ -177,14 +185,14 @@ def members_of(found: Source, grid: sitk.Image, progress: Progress) -> list[stru
     return out
 
 
-def _prediction(found: Source, file: Path, grid: sitk.Image, modality: str, progress: Progress) -> Result:
+def _prediction(found: Source, file: Path, grid: sitk.Image, modality: str, progress: Progress, site=None) -> Result:
     made = {"synct": {"scale": 1.0, "offset": 0.0}} if found.synct else {}
-    card = card_of(found.tool, found.version, modality, made)
+    card = sites.applied(card_of(found.tool, found.version, modality, made), site)
     content: dict = {}
     entries: list[dict] = []
     members: list[structures.Member] = []
     if found.synct:
-        content |= synthetic.content(found.synct, found.sd, grid, progress)
+        content |= synthetic.content(found.synct, found.sd, grid, progress, hu_calibration.of_card(card))
         if "parameter_sd" in content and len(found.sd) == 0:
             progress.note(
                 f"The SDs of the synthetic CT are those over its {len(found.synct)} members; what all of them get "

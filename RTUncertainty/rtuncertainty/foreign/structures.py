@@ -17,8 +17,9 @@ from ..core import geometry, structure_set
 from ..core.errors import InputError
 from ..core.structure_set import Structure
 from ..results import tables
-from ..uncertainty import flags, volume_assessment, volumes
+from ..uncertainty import flags, volume_assessment, volume_calibration, volumes
 from ..uncertainty.quality import binary_entropy
+from ..uncertainty.volume_distribution import VolumeDistribution
 from .boxed import Boxed
 from .probabilities import Probabilities
 from .segmentation import Segmentation
@@ -315,7 +316,7 @@ def _segmentation(found: list[_Found], structures: list[dict], grid: sitk.Image,
 
 
 def _tables(found: list[_Found], entropy, grid: sitk.Image, card: dict, progress) -> dict:
-    """Volumes without intervals, distributions where there are samples, flags."""
+    """Volumes, with intervals where the card has some (of a site), distributions where there are samples, flags."""
     ml, rows, raised = float(np.prod(grid.GetSpacing())) / 1000, [], []
     inside, assessed = Boxed(grid, np.uint8), []
     everywhere = np.ones(grid.GetSize()[::-1], bool)
@@ -323,7 +324,10 @@ def _tables(found: list[_Found], entropy, grid: sitk.Image, card: dict, progress
         progress.stage("assemble", 0.8 + 0.2 * number / len(found), f"Volume of {f.name}")
         one, largest = None, 0.0
         if f.inside is None:
-            row = volumes.Volume(f.name, np.count_nonzero(f.shown) * ml, np.nan, np.nan, LEVEL, False)
+            # all that is known is one volume; a site may know how far such volumes are off
+            alone = VolumeDistribution(f.name, (50.0,), (np.count_nonzero(f.shown) * ml,))
+            interval = volume_calibration.of_card(card).interval(alone, LEVEL)
+            row = volumes.Volume(f.name, alone.volume_ml, *interval.shown, LEVEL, interval.calibrated)
         else:
             part = sitk.Image([s.stop - s.start for s in f.box[::-1]], sitk.sitkUInt8)
             part.SetSpacing(grid.GetSpacing())

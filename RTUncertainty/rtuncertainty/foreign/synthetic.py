@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from ..bundles.compatibility import FAT_HU
 from ..core import ct, geometry, image_io
 from ..core.errors import InputError
+from ..uncertainty.hu_calibration import Recalibration
 from . import place
 
 RANGE = (-1024, 3071)
@@ -17,7 +18,9 @@ RANGE = (-1024, 3071)
 MOST_HU = 32768
 
 
-def content(files: list[Path], sds: list[Path], grid: sitk.Image, progress) -> dict[str, sitk.Image]:
+def content(
+    files: list[Path], sds: list[Path], grid: sitk.Image, progress, recalibration: Recalibration | None = None
+) -> dict[str, sitk.Image]:
     """The images of a result.
 
     Args:
@@ -25,6 +28,7 @@ def content(files: list[Path], sds: list[Path], grid: sitk.Image, progress) -> d
         sds: none, one (of the mean), or one for each member.
         grid: the input image.
         progress: takes the stages.
+        recalibration: of a site, which gives an SD where the tool gave none; None: the SDs are the tool's.
 
     Returns:
         synct (int16, HU), body, and of parameter_sd (over the members), intrinsic_sd (of each member's own map) and
@@ -60,6 +64,12 @@ def content(files: list[Path], sds: list[Path], grid: sitk.Image, progress) -> d
     predictive = sum(parts.values()) if parts else None
     if len(own) == 1:
         predictive = own[0] ** 2
+    if recalibration is not None:
+        inside, nothing = sitk.GetArrayViewFromImage(out["body"]) > 0, np.zeros_like(mean)
+        stated = nothing if predictive is None else np.asarray(predictive)
+        predictive = np.where(inside, recalibration.apply(mean, stated, nothing)[0], stated)
+        # of parts of it that the site has not looked at nothing is known
+        parts = {}
     for key, variance in (parts | {"predictive_sd": predictive}).items():
         if variance is not None:
             out[key] = geometry.like(np.sqrt(variance), grid)

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from ..bundles import bundle
 from ..core import image_io
 from ..core.events import Progress
+from ..core.scans import acquisition
 from ..prediction import channels
 from ..prediction.as_result import as_result
 from ..prediction.predict import predict
@@ -58,6 +59,7 @@ def predict_to_folder(
         result = as_result(prediction)
         del prediction
         first = channels.in_order(image, card)[0]
+        result.summary |= {"acquisition": facts} if (facts := acquisition.of(first)) else {}
         with tempfile.TemporaryDirectory() as folder:
             if isinstance(first, sitk.Image):  # a part of an image of four dimensions
                 sitk.WriteImage(first, f"{folder}/{channels.of_card(card)[0] or 'image'}.nrrd")

@@ -9,6 +9,7 @@ from ..bundles import bundle
 from ..core import image_io
 from ..core.errors import InputError
 from ..core.events import PROPAGATION, Progress
+from ..core.scans import acquisition
 from ..propagation.as_result import as_result
 from ..propagation.job import ANY_REGION, propagate
 from ..report import course
@@ -65,6 +66,7 @@ def propagate_to_folder(
         )
         progress.stage("write", 0.0, "Writing the results")
         result = as_result(found)
+        result.summary |= {"acquisition": facts} if (facts := acquisition.of(daily)) else {}
         del found
         finish(staging, result, daily, progress, scene, report, (structures, planning))
     return output

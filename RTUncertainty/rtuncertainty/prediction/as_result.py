@@ -67,6 +67,8 @@ def as_result(p: Prediction) -> Result:
             "structures": structures,
             "seconds": p.seconds,
             "versions": versions(),
-        },
+        }
+        | ({"likeness": p.likeness} if p.likeness else {})
+        | ({"site": p.card["site"]} if p.card.get("site") else {}),
         content,
     )

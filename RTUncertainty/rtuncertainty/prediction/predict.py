@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from ..bundles import bundle as bundles
 from ..bundles import compatibility, input_quality
+from ..bundles import site as sites
 from ..core import geometry, image_io
 from ..core.errors import InputError
 from ..core.events import CancelToken, Progress
@@ -55,6 +56,7 @@ class Prediction:
         error: synthetic CT − CT, HU.
         zscore: error / predictive SD.
         metrics: `uncertainty.metrics.Row` each.
+        likeness: of the input to the training images, see `input_quality.likeness`.
         notes: for the user.
         seconds: by stage.
     """
@@ -86,6 +88,7 @@ class Prediction:
     # by structure, [0, 1]; see `kept_samples.variances`. Empty unless samples were kept
     intrinsic_variance: dict[str, sitk.Image] = field(default_factory=dict)
     parameter_variance: dict[str, sitk.Image] = field(default_factory=dict)
+    likeness: dict = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -100,6 +103,7 @@ def predict(
     bias_field: str = "auto",
     reference=None,
     keep_samples: int = 0,
+    site=None,
     scratch=None,
     on_event=None,
     cancel: CancelToken | None = None,
@@ -120,6 +124,7 @@ def predict(
         bias_field: auto, on, off (N4).
         reference: a CT (image or path) in the same frame; adds error, z-scores and metrics.
         keep_samples: so many samples as whole images (`kept_samples`), and the maps of the structures' variances.
+        site: path of a `site.json` whose intervals and limits count in place of the card's, see `bundles.site`.
         scratch: a folder for what is drawn of them until they are written.
         on_event: called with progress events (dicts).
         cancel: a token; the run ends soon after it is set.
@@ -140,7 +145,7 @@ def predict(
         raise InputError(f"bias field '{bias_field}' is not one of {', '.join(preprocess.BIAS_FIELD)}.")
     require_sampling(samples, seed)
     _require_kept(keep_samples, samples)
-    card = bundles.read_card(bundles.find(bundle))
+    card = sites.applied(bundles.read_card(bundles.find(bundle)), site)
     _require_outputs(card, reference)
     of_ct = card["input"].get("modality") == "CT"
     (mr, name), *others = _images(image, card, of_ct, progress)
@@ -163,7 +168,9 @@ def predict(
     from ..sampling import folds, inference  # torch is needed from here on
 
     where = inference.choose_device(device)
-    card, networks = bundles.load(card["folder"], where)
+    networks = bundles.load(card["folder"], where)[1]
+    if sites.sentence(card):
+        progress.note(sites.sentence(card))
     if samples == 1 and card["dropout"]["p"]:
         card = bundles.uncalibrated(card)
         progress.note(
@@ -176,12 +183,13 @@ def predict(
     )
     if ready.bias_field_corrected:
         progress.note("The bias field was corrected (N4).")
-    for words in input_quality.warnings(
+    shown = (
         sitk.GetArrayViewFromImage(ready.image),
         sitk.GetArrayViewFromImage(ready.body) > 0,
         ready.image.GetSpacing(),
-        card,
-    ):
+    )
+    likeness = input_quality.likeness(*shown, card)
+    for words in input_quality.warnings(*shown, card, likeness.get("measures")):
         raised.append(flags.Flag("input", "warning", "unlike the training data", words))
         progress.note(words)
 
@@ -233,6 +241,7 @@ def predict(
         bias_field_corrected=ready.bias_field_corrected,
         further=result["further"],
         measured=result.get("measured"),
+        likeness=likeness,
         samples=result.get("samples"),
         intrinsic_variance=result["intrinsic_variance"],
         parameter_variance=result["parameter_variance"],

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core import surfaces
+from ..uncertainty.fit.flags import CATCH, HIGH_IS_BAD, Validated, earn
 
 # where a card says nothing: what clinics correct (3 mm) and what they redraw
 LIMITS = {"amber": {"msd_mm": 1.5, "dice": 0.80, "sd_mm": 1.5}, "red": {"msd_mm": 3.0, "dice": 0.65, "sd_mm": 3.0}}
 LIGHTS = ("green", "amber", "red")
+# a light is amber where clinics would correct, red where they would redraw: true mean surface distance, mm
+LIGHT_MM = {"amber": LIMITS["amber"]["msd_mm"], "red": LIMITS["red"]["msd_mm"]}
 # of what two observers differ by in a structure, where a card says it (`calibration.observers`)
 TIMES_OBSERVERS = {"amber": 2.0, "red": 3.0}
 
@@ -135,3 +138,51 @@ def judge(
             else "the sampled surfaces agree; the model does not segment it directly"
         ]
     return Agreement(dice, msd, worst_slice(first, second, otherwise), light, "; ".join(reasons))
+
+
+def lights(rows: list[dict], catch: float = CATCH, promised: bool = False) -> dict[str, dict[str, Validated]]:
+    """{"amber", "red": {measure: `Validated`}} of the measures of `agreement.LIMITS`, for contours that are off by
+    `LIGHT_MM`.
+
+    A red limit is never laxer than the amber one of its measure.
+    """
+    patients, true = [r["patient"] for r in rows], np.array([r["true_msd_mm"] for r in rows], float)
+    found: dict[str, dict[str, Validated]] = {level: {} for level in LIGHT_MM}
+    for level, limit in LIGHT_MM.items():
+        for name in LIMITS[level]:
+            one = earn(
+                [math.nan if r.get(name) is None else r[name] for r in rows],
+                true > limit,
+                patients,
+                HIGH_IS_BAD[name],
+                catch,
+                promised,
+            )
+            if one is not None:
+                found[level][name] = one
+    for name in set(found["amber"]) & set(found["red"]):
+        amber, red = found["amber"][name], found["red"][name]
+        if (amber.threshold > red.threshold) == HIGH_IS_BAD[name] and amber.threshold != red.threshold:
+            del found["red"][name]
+    return found
+
+
+def lights_for_card(found: dict[str, dict[str, Validated]]) -> dict | None:
+    """The card's `calibration.lights`: of the measures with a validated amber limit the one with the fewest
+    mistakes; None without any.
+
+    One only: a light comes on where any limit is exceeded, so the false alarms of several would add up. The other
+    measures keep their fixed limits. A red limit stands only beside an amber one, so that no fixed amber limit is
+    stricter than an validated red one.
+    """
+    validated = {name: e for name, e in found["amber"].items() if e.validated}
+    if not validated:
+        return None
+    name = min(
+        validated, key=lambda n: (validated[n].missed + validated[n].false_alarms, list(LIMITS["amber"]).index(n))
+    )
+    red = found["red"].get(name)
+    return {
+        "amber": {name: validated[name].as_card(true_msd_mm=LIGHT_MM["amber"])},
+        **({"red": {name: red.as_card(true_msd_mm=LIGHT_MM["red"])}} if red is not None and red.validated else {}),
+    }

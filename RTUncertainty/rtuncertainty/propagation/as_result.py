@@ -98,7 +98,9 @@ def as_result(found: Propagation) -> Result:
             "seconds": found.seconds,
             "versions": versions(),
         }
-        | _checks(found),
+        | _checks(found)
+        | ({"likeness": found.likeness} if found.likeness else {})
+        | ({"site": found.card["site"]} if found.card.get("site") else {}),
         content,
     )
 

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from ..bundles import bundle as bundles
 from ..bundles import compatibility, input_quality
+from ..bundles import site as sites
 from ..bundles.card import REGISTRATION
 from ..core import geometry, image_io, structure_names
 from ..core.ct import normalised
@@ -41,6 +42,7 @@ def propagate(
     rigid: str = "on",
     refine: str | None = None,
     symmetric: str = "on",
+    site=None,
     on_event=None,
     cancel: CancelToken | None = None,
     progress: Progress | None = None,
@@ -61,6 +63,7 @@ def propagate(
         refine: off, fast, full (see `refine`); None: fast with a network and full without.
         symmetric: on, so that swapping the scans gives the inverse and a scan and itself stand still (see `symmetric`),
             or off, the network as published in half the time.
+        site: as of `predict`.
         on_event: as of `predict`.
         cancel: as of `predict`.
         progress: as of `predict`.
@@ -76,7 +79,7 @@ def propagate(
     """
     progress = progress or Progress(on_event, cancel or CancelToken(), shares=PROPAGATION)
     progress.stage("read", 0.0, "Reading scans, structures and model")
-    card = bundles.read_card(bundles.find(ANY_REGION if bundle is None else bundle))
+    card = sites.applied(bundles.read_card(bundles.find(ANY_REGION if bundle is None else bundle)), site)
     alone = card["architecture"]["name"] == REGISTRATION
     if refine is None:
         refine = bundles.refinement(card)
@@ -111,6 +114,8 @@ def propagate(
 
     where = inference.choose_device(device)
     networks = bundles.load(card["folder"], where)[1]
+    if sites.sentence(card):
+        progress.note(sites.sentence(card))
     card = _card_of_run(card, samples, refine, progress)
     deforms = bundles.deforms(card)
 
@@ -138,7 +143,9 @@ def propagate(
             f"{'×'.join(f'{s:.3g}' for s in pair.grid.GetSpacing())} mm, and {FEWEST} along each axis are needed; give "
             "a larger field of view."
         )
-    for words in input_quality.warnings(normalised(pair.daily), pair.body, pair.grid.GetSpacing(), card):
+    compared = (normalised(pair.daily), pair.body, pair.grid.GetSpacing())
+    likeness = input_quality.likeness(*compared, card)
+    for words in input_quality.warnings(*compared, card, likeness.get("measures")):
         raised.append(flags.Flag("daily CT", "warning", "unlike the training data", words))
         progress.note(f"daily CT: {words}")
 
@@ -173,6 +180,7 @@ def propagate(
         contours=contours,
         flags=raised + (evidence.flags(card) if deforms else []) + more,
         checks=evidence.values,
+        likeness=likeness,
         rigid=pair.rigid,
         card=card,
         device_used=str(where),

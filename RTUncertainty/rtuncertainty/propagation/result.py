@@ -100,3 +100,4 @@ class Propagation:
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     checks: dict[str, float] = field(default_factory=dict)  # see `uncertainty.checks`
+    likeness: dict = field(default_factory=dict)  # of the daily CT, see `input_quality.likeness`

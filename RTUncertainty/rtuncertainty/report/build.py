@@ -53,19 +53,20 @@ def page(content: data.ReportData, level: float = LEVEL, print_folder: Path | No
     return render(context(content, level), print_folder)
 
 
-def render(values: dict, print_folder: Path | None = None) -> str:
+def render(values: dict, print_folder: Path | None = None, template: str = "template.html.j2") -> str:
     """The values of `context.context` as a page.
 
     Args:
         values: what the page shows.
         print_folder: for Qt's text document instead of a browser: pictures and charts then lie in this folder as files.
+        template: file of this folder.
 
     Returns:
         HTML.
     """
     return (
         _environment(print_folder)
-        .get_template("template.html.j2")
+        .get_template(template)
         .render(values, printed=print_folder is not None, picture_width=PRINTED_WIDTH // 3 - 40, colors_of=BOX_COLORS)
         .lstrip()
     )

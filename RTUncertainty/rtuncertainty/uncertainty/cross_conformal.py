@@ -71,9 +71,20 @@ def upper(values, weights, level: float) -> float:
     return float(values[order][at]) if at < values.size else math.inf
 
 
-def flattened(scores: Sequence[Sequence[Sequence[float]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(checkpoint, score, weight) of every row, from the scores by checkpoint, by patient, of each of his rows."""
-    every = [(k, s, 1 / len(rows)) for k, patients in enumerate(scores) for rows in patients for s in rows]
+def flattened(
+    scores: Sequence[Sequence[Sequence[float]]], weights: Sequence[Sequence[float]] = ()
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(checkpoint, score, weight) of every row, from the scores by checkpoint, by patient, of each of his rows.
+
+    weights: of each patient, by checkpoint (Barber, Candès, Ramdas & Tibshirani 2023, "Conformal prediction beyond
+    exchangeability": patients of another kind than the new one count for less than 1); none: 1 each.
+    """
+    every = [
+        (k, s, (weights[k][i] if weights else 1.0) / len(rows))
+        for k, patients in enumerate(scores)
+        for i, rows in enumerate(patients)
+        for s in rows
+    ]
     found = np.array(every, float).reshape(-1, 3)
     return found[:, 0].astype(int), found[:, 1], found[:, 2]
 

@@ -3,7 +3,7 @@
 The variance that the samples give is scaled, and a residual variance added, by the predicted HU (air, fat, muscle,
 marrow and compact bone differ in how much too sure a network is); both are interpolated between knots, so that no edge
 appears in the map. An interval of level p is mean ± factor(p)·SD, with factors that are quantiles of |z| on validation
-patients: errors have heavier tails than a Gaussian. Training's side of it, the fit, is training/calibration/hu.py.
+patients: errors have heavier tails than a Gaussian. The fit is fit/hu.py.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ had), the part of a margin that lies beyond them counts for `PACE` only: nobody'
 of a level still grow with the margin without end, so the promise holds as before (nested conformal prediction, Gupta,
 Kuchibhotla & Ramdas 2022).
 
-Training's side, the fit, is training/calibration/volumes.py.
+The fit is fit/volumes.py.
 """
 
 from __future__ import annotations
@@ -202,6 +202,8 @@ class Group:
         shift, scale: of log_affine.
         margins: {level: margin} of the conformal methods, in x or in units of `own_width`.
         scores: of cv_plus, by checkpoint and patient (`cross_conformal`).
+        weights: of these patients where they do not all count as one, by checkpoint and patient; `patients` is then
+            their sum.
     """
 
     cases: int
@@ -210,11 +212,12 @@ class Group:
     scale: float = 1.0
     margins: dict[float, float] = field(default_factory=dict)
     scores: list[list[list[float]]] = field(default_factory=list)
+    weights: list[list[float]] = field(default_factory=list)
 
     @cached_property
     def rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The scores as `cross_conformal.interval` takes them."""
-        return cross_conformal.flattened(self.scores)
+        return cross_conformal.flattened(self.scores, self.weights)
 
 
 @dataclass(frozen=True)
@@ -367,6 +370,7 @@ class VolumeCalibration:
                 {"shift": round(g.shift, 6), "scale": round(g.scale, 6)}
                 if self.method == "log_affine"
                 else {"scores": [[[round(v, 4) for v in rows] for rows in fold] for fold in g.scores]}
+                | ({"weights": [[round(w, 4) for w in fold] for fold in g.weights]} if g.weights else {})
                 if self.method == CV_PLUS
                 else {"margins": {f"{k:g}": round(v, 6) for k, v in sorted(g.margins.items())}}
             )
@@ -420,6 +424,7 @@ def of_card(card: dict) -> VolumeCalibration:
             g.get("scale", 1.0),
             {float(k): v for k, v in g.get("margins", {}).items()},
             g.get("scores", []),
+            g.get("weights", []),
         )
         for name, g in stored["groups"].items()
     }

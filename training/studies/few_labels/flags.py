@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...calibration import quality as quality_calibration
+from rtuncertainty.uncertainty.fit import quality as quality_calibration
+
 from ...evaluation.comparison import tables
 from . import quality
 

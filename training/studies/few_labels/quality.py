@@ -28,14 +28,14 @@ from rtuncertainty.networks.uncertainty import entropy
 from rtuncertainty.prediction import preprocess
 from rtuncertainty.sampling.inference import choose_device
 from rtuncertainty.uncertainty import volume_assessment
+from rtuncertainty.uncertainty.fit import conformal, volume_card
+from rtuncertainty.uncertainty.fit import flags as flag_thresholds
+from rtuncertainty.uncertainty.fit import quality as quality_calibration
+from rtuncertainty.uncertainty.fit import volumes as volume_calibration
+from rtuncertainty.uncertainty.fit.volumes import VolumeRow
 from rtuncertainty.uncertainty.quality import QualityCalibration
 from rtuncertainty.uncertainty.volumes import probability_of_being_inside
 
-from ...calibration import conformal, volume_card
-from ...calibration import flags as flag_thresholds
-from ...calibration import quality as quality_calibration
-from ...calibration import volumes as volume_calibration
-from ...calibration.volumes import VolumeRow
 from ...core import provenance
 from ...core.files import replace_text
 from ...data import scan

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from ...calibration import flags
+from rtuncertainty.propagation import agreement
+
 from ...calibration import spread as spread_calibration
+from ...calibration.rows import agreement_rows
 from ...core import provenance
 from ...core.files import replace_text
 from ...evaluation.comparison import tables
@@ -401,9 +403,9 @@ def _mean_or_infinity(values: list) -> float:
 
 def _lights(found: dict, best: str, spread: dict) -> dict | None:
     """Limits of the traffic lights that were validated, for the spread as it will be shown: calibrated, where it is."""
-    rows = flags.agreement_rows(found, best)
+    rows = agreement_rows(found, best)
     if "scale" in spread:
         for r in rows:
             if r.get("sd_mm") is not None:
                 r["sd_mm"] = math.hypot(spread["scale"] * r["sd_mm"], spread["residual_mm"])
-    return flags.lights_for_card(flags.lights(rows))
+    return agreement.lights_for_card(agreement.lights(rows))

@@ -17,10 +17,10 @@ from rtuncertainty.bundles import bundle
 from rtuncertainty.core import structures, surfaces
 from rtuncertainty.propagation import assess, spread
 from rtuncertainty.propagation.sampling import PAIRS
+from rtuncertainty.uncertainty.fit import volume_card
+from rtuncertainty.uncertainty.fit.volumes import VolumeRow
 from rtuncertainty.uncertainty.volume_calibration import CONFORMAL
 
-from ...calibration import volume_card
-from ...calibration.volumes import VolumeRow
 from ...core import provenance
 from ...core.files import replace_text
 from ...data import pair_case

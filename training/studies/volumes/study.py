@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from rtuncertainty.uncertainty.fit.quality import BAD
+
 from ... import methods
 from ...calibration import calibrate
-from ...calibration.quality import BAD
-from ...calibration.volumes import read_rows
+from ...calibration.rows import read_rows
 from ...core import provenance
 from ...core.files import replace_text
 from ...data import organ_case

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from rtuncertainty.uncertainty.fit import quality, volume_card, volume_coverage, volume_ranges
+from rtuncertainty.uncertainty.fit.volume_coverage import ALL, BINS, Coverage
+from rtuncertainty.uncertainty.fit.volumes import VolumeRow, usable
 from rtuncertainty.uncertainty.volume_calibration import CV_PLUS
 from rtuncertainty.uncertainty.volume_calibration import METHODS as CALIBRATIONS
 
-from ...calibration import quality, volume_card, volume_coverage, volume_ranges
-from ...calibration.volume_coverage import ALL, BINS, Coverage
-from ...calibration.volumes import VolumeRow, usable
 from ...core.files import replace_text, replaced
 from ...evaluation.comparison import tables
 from ...evaluation.comparison.figures import COLOURS

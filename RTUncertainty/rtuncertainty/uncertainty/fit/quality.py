@@ -12,8 +12,7 @@ import warnings
 import numpy as np
 from scipy import optimize, stats
 
-from rtuncertainty.uncertainty.quality import QualityCalibration
-
+from ..quality import QualityCalibration
 from . import conformal
 
 # a contour below this Dice is a bad one

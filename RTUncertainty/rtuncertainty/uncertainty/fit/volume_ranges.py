@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import math
 
-from rtuncertainty.uncertainty.volume_range import beyond
-
+from ..volume_range import beyond
 from .flags import Validated, tested
 from .volumes import VolumeRow
 

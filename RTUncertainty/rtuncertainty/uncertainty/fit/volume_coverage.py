@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rtuncertainty.uncertainty.volume_calibration import CV_PLUS, METHODS, VolumeCalibration
-from rtuncertainty.uncertainty.volume_distribution import PERCENTILES
-
-from ..core.split import split
+from ..volume_calibration import CV_PLUS, METHODS, VolumeCalibration
+from ..volume_distribution import PERCENTILES
 from . import volume_ranges
 from . import volumes as volume_calibration
+from .split import split
 from .volumes import VolumeRow
 
 LEVELS = tuple(round(0.05 * k, 2) for k in range(2, 20))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from rtuncertainty.uncertainty.hu_calibration import Recalibration
+from ..hu_calibration import Recalibration
 
 # HU: lung and gas, fat, muscle, spongy bone, bone, compact bone
 KNOTS = (-600.0, -100.0, 50.0, 250.0, 600.0, 1100.0)
@@ -24,6 +24,8 @@ LEVELS = tuple(round(0.05 * k, 2) for k in range(1, 20))
 VOXELS = 40_000
 # how strongly a knot with few voxels is held at a scale of 1, in voxels
 PRIOR = 20.0
+# a line search may run away in the logarithm of a scale: factors of e^8 say nothing any more
+FARTHEST = 8.0
 
 
 @dataclass
@@ -61,14 +63,14 @@ def mean_sd_range(recalibration: Recalibration, patients: list[Patient]) -> list
 
 def fit(patients: list[Patient]) -> Recalibration:
     """The recalibration of least negative log-likelihood over these patients, with its interval factors."""
-    weight = np.concatenate([np.full(len(p.error), 1 / len(p.error)) for p in patients]) / len(patients)
+    weights = np.concatenate([np.full(len(p.error), 1 / len(p.error)) for p in patients]) / len(patients)
     count = sum(len(p.error) for p in patients)
-    synct, squared, variance = (
+    synct, squares, variances = (
         np.concatenate(v) for v in zip(*((p.synct, p.error**2, p.intrinsic + p.parameter) for p in patients))
     )
     # the share of each knot in the interpolated value of a voxel
     share = torch.from_numpy(np.stack([np.interp(synct, KNOTS, unit) for unit in np.eye(len(KNOTS))], 1))
-    weight, squared, variance = (torch.from_numpy(v) for v in (weight, squared, variance))
+    weight, squared, variance = (torch.from_numpy(v) for v in (weights, squares, variances))
     known = bool(variance.max() > 0)
     # in units near 1: log scale, and log residual over the typical error
     typical = max(float(np.sqrt((weight * squared).sum())), 1.0)
@@ -79,14 +81,15 @@ def fit(patients: list[Patient]) -> Recalibration:
 
     def closure():
         optimiser.zero_grad()
-        total = (share @ parameters[0].exp()) ** 2 * variance + (share @ (typical * parameters[1].exp())) ** 2 + 1e-3
+        scale, residual = parameters.clamp(-FARTHEST, FARTHEST).exp()
+        total = (share @ scale) ** 2 * variance + (share @ (typical * residual)) ** 2 + 1e-3
         loss = (weight * (squared / total + total.log())).sum() / 2
         loss = loss + PRIOR / count * ((parameters[0] ** 2).sum() + 0.01 * (parameters[1] ** 2).sum())
         loss.backward()
         return loss
 
     optimiser.step(closure)
-    scale, residual = parameters.detach().exp().numpy()
+    scale, residual = parameters.detach().clamp(-FARTHEST, FARTHEST).exp().numpy()
     found = Recalibration(list(KNOTS), scale.tolist(), (typical * residual).tolist())
     found.factors = conformal_factors(found, patients)
     return found
@@ -101,7 +104,8 @@ def conformal_factors(recalibration: Recalibration, patients: list[Patient]) -> 
     sorted_sizes = np.concatenate(sizes)[order]
     covered = np.cumsum(np.concatenate([np.full(len(s), 1 / len(s)) for s in sizes])[order]) / len(sizes)
     return {
-        level: float(sorted_sizes[min(np.searchsorted(covered, level - 1e-12), len(covered) - 1)]) for level in LEVELS
+        level: float(sorted_sizes[min(int(np.searchsorted(covered, level - 1e-12)), len(covered) - 1)])
+        for level in LEVELS
     }
 
 

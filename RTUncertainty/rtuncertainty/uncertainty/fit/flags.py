@@ -1,4 +1,4 @@
-"""Limits of flags and traffic lights, validated on patients: what must be exceeded for a bad contour to be found.
+"""Limits of flags, validated on patients: what must be exceeded for a bad contour to be found.
 
 A limit catches the part `CATCH` of the bad contours, and leaves so few of them among what it lets pass that RT Review
 may call that probably fine: with one more bad one counted than was seen, as conformal risk control does (Angelopoulos
@@ -16,9 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from rtuncertainty.propagation.agreement import LIMITS
-from rtuncertainty.uncertainty.flags import RISK
-
+from ..flags import RISK
 from .quality import BAD
 
 # the part of the bad contours that a limit must catch where it is chosen
@@ -35,8 +33,6 @@ HIGH_IS_BAD = {
     "dice": False,
     "sd_mm": True,
 }
-# a light is amber where clinics would correct, red where they would redraw: true mean surface distance, mm
-LIGHT_MM = {"amber": LIMITS["amber"]["msd_mm"], "red": LIMITS["red"]["msd_mm"]}
 
 
 @dataclass(frozen=True)
@@ -93,8 +89,34 @@ def choose(score: np.ndarray, bad: np.ndarray, catch: float = CATCH, risk: float
     return float((last + below.max()) / 2) if below.size else float(np.nextafter(last, -math.inf))
 
 
-def earn(score, bad, patients, high_is_bad: bool = True, catch: float = CATCH) -> Validated | None:
+def controlled(score: np.ndarray, bad: np.ndarray, patients: np.ndarray, catch: float = CATCH) -> float:
+    """The highest limit that a new patient's bad contours exceed with a probability of at least `catch` (conformal risk
+    control, Angelopoulos et al. 2022, Theorem 1), as `choose` counts scores.
+
+    The loss of a patient is the share of his bad contours that are missed, at most 1; with n patients who have some the
+    limit is the highest for which (sum of the losses + 1) / (n + 1) ≤ 1 − `catch`. −Infinite (all is flagged) where n
+    is too small for it: `most_catch`.
+    """
+    names = np.unique(patients[bad])
+    for s in np.sort(np.unique(score[bad]))[::-1]:
+        missed = sum(float((score[bad & (patients == name)] < s).mean()) for name in names)
+        if (missed + 1) / (len(names) + 1) <= 1 - catch + 1e-9:
+            below = score[score < s]
+            return float((s + below.max()) / 2) if below.size else float(np.nextafter(s, -math.inf))
+    return -math.inf
+
+
+def most_catch(patients: int) -> float:
+    """The highest catch that `controlled` can promise with so many patients who have a bad contour."""
+    return patients / (patients + 1)
+
+
+def earn(
+    score, bad, patients, high_is_bad: bool = True, catch: float = CATCH, promised: bool = False
+) -> Validated | None:
     """The limit chosen on all contours, with counts of a cross-validation that leaves one patient out at a time.
+
+    promised: chosen by `controlled`, for `catch` or the most that the patients allow; else by `choose`.
 
     A flag is raised beyond the limit: above it, or below it where a low score is bad. None for fewer than `LEAST_BAD`
     bad contours, no good one, or a single patient. Contours without a score (NaN) count as not flagged.
@@ -106,10 +128,18 @@ def earn(score, bad, patients, high_is_bad: bool = True, catch: float = CATCH) -
     worse = np.where(np.isfinite(score), sign * score, -math.inf)
     known = np.isfinite(worse)
     flagged = np.zeros(len(bad), bool)
+
+    def chosen(of) -> float:
+        if not promised or not bad[of].any():
+            return choose(worse[of], bad[of], catch)
+        return controlled(
+            worse[of], bad[of], patients[of], min(catch, most_catch(len(set(patients[of & bad].tolist()))))
+        )
+
     for name in dict.fromkeys(patients.tolist()):
         mine = patients == name
-        flagged[mine] = worse[mine] > choose(worse[~mine & known], bad[~mine & known], catch)
-    threshold = choose(worse[known], bad[known], catch)
+        flagged[mine] = worse[mine] > chosen(~mine & known)
+    threshold = chosen(known)
     if not math.isfinite(threshold):
         return None
     return tested(sign * threshold, flagged, bad, patients)
@@ -129,16 +159,26 @@ def tested(threshold: float, flagged, bad, patients) -> Validated | None:
 
 
 def flags(
-    scores: dict[str, np.ndarray], dice, patients, limit: float = BAD, catch: float = CATCH
+    scores: dict[str, np.ndarray],
+    dice,
+    patients,
+    limit: float = BAD,
+    catch: float = CATCH,
+    promised: bool = False,
 ) -> dict[str, Validated]:
     """{flag: `Validated`} of every score whose contours are enough, whether validated or not. `scores`: by the names of
-    `rtuncertainty.uncertainty.flags.MEASURES`.
+    `rtuncertainty.uncertainty.flags.MEASURES`; `promised`: see `earn`.
     """
     dice, found = np.asarray(dice, float), {}
     known = np.isfinite(dice)
     for name, score in scores.items():
         one = earn(
-            np.asarray(score, float)[known], dice[known] < limit, np.asarray(patients)[known], HIGH_IS_BAD[name], catch
+            np.asarray(score, float)[known],
+            dice[known] < limit,
+            np.asarray(patients)[known],
+            HIGH_IS_BAD[name],
+            catch,
+            promised,
         )
         if one is not None:
             found[name] = one
@@ -154,72 +194,3 @@ def flags_for_card(found: dict[str, Validated], limit: float = BAD) -> dict | No
         return None
     name = min(validated, key=lambda n: validated[n].missed + validated[n].false_alarms)
     return {name: validated[name].as_card(dice_limit=limit)}
-
-
-def agreement_rows(found: dict, method: str | None = None) -> list[dict]:
-    """Rows for `lights` of what `propagation_eval` wrote: patient, msd_mm and dice (of the two paths), sd_mm,
-    true_msd_mm.
-
-    `method`: whose contours, by default the first one's. Without "agreements" (older files, one path) only the spread
-    is known.
-    """
-    rows = found.get("agreements") or []
-    rows = [r for r in rows if r["method"] == (method or rows[0]["method"])]
-    if not rows:
-        rows = [
-            {"pair": r["pair"], "sd_mm": r["sd_mm"], "true_msd_mm": r["msd_mm"]}
-            for r in found["spreads"]
-            if r["path"] == "propagated"
-        ]
-    return [
-        {**r, "patient": r["pair"].rsplit("_day", 1)[0]}
-        for r in rows
-        if r["true_msd_mm"] is not None and math.isfinite(r["true_msd_mm"])
-    ]
-
-
-def lights(rows: list[dict], catch: float = CATCH) -> dict[str, dict[str, Validated]]:
-    """{"amber", "red": {measure: `Validated`}} of the measures of `agreement.LIMITS`, for contours that are off by
-    `LIGHT_MM`.
-
-    A red limit is never laxer than the amber one of its measure.
-    """
-    patients, true = [r["patient"] for r in rows], np.array([r["true_msd_mm"] for r in rows], float)
-    found: dict[str, dict[str, Validated]] = {level: {} for level in LIGHT_MM}
-    for level, limit in LIGHT_MM.items():
-        for name in LIMITS[level]:
-            one = earn(
-                [math.nan if r.get(name) is None else r[name] for r in rows],
-                true > limit,
-                patients,
-                HIGH_IS_BAD[name],
-                catch,
-            )
-            if one is not None:
-                found[level][name] = one
-    for name in set(found["amber"]) & set(found["red"]):
-        amber, red = found["amber"][name], found["red"][name]
-        if (amber.threshold > red.threshold) == HIGH_IS_BAD[name] and amber.threshold != red.threshold:
-            del found["red"][name]
-    return found
-
-
-def lights_for_card(found: dict[str, dict[str, Validated]]) -> dict | None:
-    """The card's `calibration.lights`: of the measures with a validated amber limit the one with the fewest
-    mistakes; None without any.
-
-    One only: a light comes on where any limit is exceeded, so the false alarms of several would add up. The other
-    measures keep their fixed limits. A red limit stands only beside an amber one, so that no fixed amber limit is
-    stricter than an validated red one.
-    """
-    validated = {name: e for name, e in found["amber"].items() if e.validated}
-    if not validated:
-        return None
-    name = min(
-        validated, key=lambda n: (validated[n].missed + validated[n].false_alarms, list(LIMITS["amber"]).index(n))
-    )
-    red = found["red"].get(name)
-    return {
-        "amber": {name: validated[name].as_card(true_msd_mm=LIGHT_MM["amber"])},
-        **({"red": {name: red.as_card(true_msd_mm=LIGHT_MM["red"])}} if red is not None and red.validated else {}),
-    }

@@ -7,19 +7,17 @@ its true volume. Every score of a calibration is of a patient on whom it was not
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 
 import numpy as np
 from scipy import optimize, stats
 
-from rtuncertainty.uncertainty import cross_conformal
-from rtuncertainty.uncertainty.cross_conformal import Told
-from rtuncertainty.uncertainty.volume_calibration import (
+from .. import cross_conformal
+from ..cross_conformal import Told
+from ..volume_calibration import (
     CONFORMAL,
     CV_PLUS,
     POOLED,
@@ -32,13 +30,9 @@ from rtuncertainty.uncertainty.volume_calibration import (
     needed,
     own_width,
 )
-from rtuncertainty.uncertainty.volume_distribution import PERCENTILES, VolumeDistribution
-
-from ..core.files import replace_text
-from ..core.split import split
+from ..volume_distribution import PERCENTILES, VolumeDistribution
 from . import conformal
-
-FORMAT = 1
+from .split import split
 
 
 @dataclass(frozen=True)
@@ -81,29 +75,6 @@ class VolumeRow:
     def told(self) -> Told:
         """What an interval may be made of: all but the truth."""
         return Told(self.distribution, self.expected_dice, self.surface_entropy)
-
-
-def write_rows(rows: list[VolumeRow], path: Path, **more) -> Path:
-    """Write rows.json; `more` is stored beside the rows (for example weights_sha256)."""
-    plain = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(r).items()} for r in rows]
-    return replace_text(
-        path, json.dumps({"format": FORMAT, "percentiles": PERCENTILES, **more, "rows": plain}, allow_nan=False)
-    )
-
-
-def read_rows(path: Path) -> list[VolumeRow]:
-    """What `write_rows` wrote. Raises `SystemExit` for a file that is missing, damaged, or of other percentiles."""
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        if found["format"] != FORMAT or tuple(found["percentiles"]) != PERCENTILES:
-            raise SystemExit(f"{path} was written by another version; evaluate again.")
-        unknown = [f.name for f in fields(VolumeRow) if f.type == "float"]
-        return [
-            VolumeRow(**{**r, "ml": tuple(r["ml"]), **{k: math.nan for k in unknown if r.get(k) is None}})
-            for r in found["rows"]
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SystemExit(f"{path} is missing or damaged ({error}); evaluate again.") from None
 
 
 # levels whose margins a conformal calibration stores: those of tables, curves and percentiles

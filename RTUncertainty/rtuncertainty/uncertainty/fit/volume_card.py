@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rtuncertainty.uncertainty.volume_calibration import CONFORMAL, CV_PLUS, needed, patients_needed
-
+from ..volume_calibration import CONFORMAL, CV_PLUS, needed, patients_needed
 from . import flags as flag_thresholds
 from . import quality as quality_calibration
 from . import volume_coverage, volume_ranges
@@ -41,6 +40,7 @@ def fit(
     limit: float = BAD,
     count: int = 10,
     training: dict | None = None,
+    promised: bool = False,
 ) -> Calibrated:
     """Fit everything on the rows of one network; scores in the result are of patients who were left out.
 
@@ -48,7 +48,7 @@ def fit(
     intervals are narrower on patients left out; by default "cv_plus" for the rows of a bundle of folds, else the
     conformal ones (both promise the level) where there are patients enough for 90 %, else "log_affine". limit: a Dice
     below is bad. count: folds of the cross-validation. training: volumes (ml) of the training patients by structure, if
-    known.
+    known. promised: limits by conformal risk control, see `flags.earn`.
     """
     # a structure that was not found has a flag of its own
     rows = volume_calibration.usable(rows)
@@ -85,7 +85,9 @@ def fit(
         "surface_entropy": [r.surface_entropy for r, _ in scored],
     }
     tried = (
-        flag_thresholds.flags({k: np.asarray(v, float) for k, v in scores.items()}, dice, names, limit)
+        flag_thresholds.flags(
+            {k: np.asarray(v, float) for k, v in scores.items()}, dice, names, limit, promised=promised
+        )
         if len(scored)
         else {}
     )
@@ -130,7 +132,7 @@ def _volumes(rows, method, count, training) -> tuple[dict, list]:
     cross_validated = volume_coverage.cross_validated(rows, method, count, training)
     held = [(r, c.interval(r.distribution, LEVEL, members=(r.told,))[:2]) for r, c in cross_validated]
     before = [r.distribution.interval(LEVEL) for r in rows]
-    entry = volume_calibration.fit(rows, method, usual=volume_ranges.ends(training)).as_card()
+    entry = volume_calibration.fit(rows, method, usual=volume_ranges.ends(training)).as_card() or {}
     entry |= {
         "within_90": round(float(np.mean([low <= r.true_ml <= high for r, (low, high) in held])), 3),
         "within_90_before": round(
