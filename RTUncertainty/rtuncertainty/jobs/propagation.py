@@ -117,10 +117,10 @@ def propagate_course(
         if days:
             course.write(days, output)
     if failed:
-        number, error = failed[0]
+        number, first = failed[0]
         more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
         done = f" {output} has the other {len(days)}." if days else ""
-        raise InputError(f"daily scan {number}{more}: {error}{done}") from error
+        raise InputError(f"daily scan {number}{more}: {first}{done}") from first
     return output
 
 

@@ -83,7 +83,7 @@ def dvh_drawing(curves: list[dict]) -> str:
     return drawing(dvh_chart(curves))
 
 
-def drawing(content: dict) -> str:
+def drawing(content: dict | None) -> str:
     """A chart of `figures.chart` as a piece of HTML."""
     return str(_environment(None).get_template("macros.html.j2").module.chart(content))
 
