@@ -1,6 +1,6 @@
 """Registration without a model (`propagate` without --model), measured on pairs whose deformation is known.
 
-    python Testing/benchmarks/registration.py compare [--data OPENKBP] [--rivals elastix convexAdam] [--chests 2] …
+    python Testing/benchmarks/registration.py compare [--data OPENKBP] [--model NAME] [--rivals elastix convexAdam] …
     python Testing/benchmarks/registration.py calibrate --data OPENKBP [--patients pt_1 …] [--pelves 6] [--chests 4] …
     python Testing/benchmarks/registration.py verify --data OPENKBP --patients pt_201 … [--first 100] [--seed 2] …
     python Testing/benchmarks/registration.py failures --data OPENKBP [--count 100]
@@ -18,6 +18,7 @@ import argparse
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +31,8 @@ import torch  # noqa: E402
 from registration_cases import Case  # noqa: E402
 
 from rtuncertainty import deformation  # noqa: E402
-from rtuncertainty.core import surfaces  # noqa: E402
+from rtuncertainty.bundles import bundle  # noqa: E402
+from rtuncertainty.core import structure_names, surfaces  # noqa: E402
 from rtuncertainty.core.errors import InputError  # noqa: E402
 from rtuncertainty.core.events import Progress  # noqa: E402
 from rtuncertainty.core.structure_set import Structure  # noqa: E402
@@ -48,6 +50,16 @@ RIGHT_MM = 1.0  # mean surface distance up to which a contour is right
 def ours(case: Case, mode: str, samples: int = 0) -> deform.Found:
     """What `propagate` finds without a model."""
     return deform.run(None, case.pair, {}, {}, samples, 0, torch.device("cpu"), mode, Progress(), 0.5)
+
+
+def with_network(folder: str, case: Case, mode: str) -> torch.Tensor:
+    """What `propagate --model` finds, without samples."""
+    card, (network,) = bundle.load(bundle.find(folder))
+    organs = {s["name"]: s for s in card["outputs"]["structures"]}
+    named = structure_names.match(case.masks, list(organs))
+    bending = float(card["outputs"]["deformation"].get("bending", 0.5))
+    device = torch.device("cpu")
+    return deform.run(network, case.pair, named, organs, 0, 0, device, mode, Progress(), bending).displacement
 
 
 def _elastix(case: Case) -> torch.Tensor:
@@ -94,6 +106,11 @@ def compare(args) -> None:
         "fast": lambda c: ours(c, "fast").displacement,
         "full": lambda c: ours(c, "full").displacement,
     }
+    if args.model:
+        methods |= {
+            f"{args.model}, {mode}": partial(lambda m, c: with_network(args.model, c, m), mode)
+            for mode in ("off", "fast", "full")
+        }
     rivals = {"elastix": _elastix, "convexAdam": _convex_adam}
     methods |= {name: rivals[name] for name in args.rivals}
     print("| case | " + " | ".join(f"{m}: error, MSD (mm), s" for m in methods) + " |")
@@ -213,6 +230,8 @@ def _mean(rows: list[dict], key: str) -> float:
 def calibrate(args) -> None:
     """Fit error bars, and write them with the accuracy into the card."""
     rows = measured(args)
+    for file in sorted(args.everyday.glob("*.json")) if args.everyday else []:
+        rows[file.stem] = json.loads(file.read_text(encoding="utf-8"))
     if args.measure_only:
         return
     drawn = {f"{r['patient']}_day{k}": r["spread"] for k, r in enumerate(rows.values()) if "spread" in r}
@@ -251,7 +270,6 @@ def calibrate(args) -> None:
         "rigid alignment and 10 samples",
     }
     _write(card)
-    verify(args)
 
 
 def _write(card: dict) -> None:
@@ -398,8 +416,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the days")
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--minutes", type=float, default=np.inf, help="after so many no further case is begun")
-    parser.add_argument("--everyday", type=Path, help="failures: --out of calibrate or verify, whose cases count too")
+    parser.add_argument("--everyday", type=Path, help="calibrate, failures: another --out, whose cases count too")
     parser.add_argument("--count", type=int, default=100, help="failures: how many days")
+    parser.add_argument("--model", help="compare: a model with a network, too")
     parser.add_argument("--rivals", nargs="*", default=[], choices=["elastix", "convexAdam"])
     args = parser.parse_args()
     torch.manual_seed(0)
