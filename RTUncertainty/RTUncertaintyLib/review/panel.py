@@ -21,7 +21,7 @@ from .dicom.section import ReviewDicom
 from .dose.section import ReviewDvh
 from .inputs import ReviewInputs
 from .logic import ReviewLogic, first_overlay
-from .output import ReviewOutput
+from .plots_and_report import ReviewOutput
 from .overlays import ReviewOverlays
 from .table import ReviewTable, note_text, quality_text
 
