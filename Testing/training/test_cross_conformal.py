@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from rtuncertainty.uncertainty import cross_conformal, volume_calibration
-from rtuncertainty.uncertainty.cross_conformal import Told
+from rtuncertainty.uncertainty.cross_conformal import MemberVolume
 from rtuncertainty.uncertainty.fit import volume_card, volume_coverage, volumes
 from rtuncertainty.uncertainty.fit.volumes import VolumeRow
 from rtuncertainty.uncertainty.volume_distribution import PERCENTILES, VolumeDistribution
@@ -17,9 +17,9 @@ from rtuncertainty.uncertainty.volume_distribution import PERCENTILES, VolumeDis
 Z = stats.norm.ppf(np.array(PERCENTILES) / 100)
 
 
-def told(log_volume, width=0.1, **more) -> Told:
+def member(log_volume, width=0.1, **more) -> MemberVolume:
     ml = tuple(float(v) for v in math.exp(log_volume) * np.exp(width * Z))
-    return Told(VolumeDistribution("organ", PERCENTILES, ml), **more)
+    return MemberVolume(VolumeDistribution("organ", PERCENTILES, ml), **more)
 
 
 def test_the_interval_is_mapies():
@@ -38,7 +38,7 @@ def test_the_interval_is_mapies():
     scores = [[[float(s)] for s in y[b] - m.predict(x[b])] for m, (_, b) in zip(models, folds.split(x))]
 
     def of(log_volume):  # the constant inside the logarithm is none of MAPIE's
-        return Told(VolumeDistribution("organ", (50,), (math.exp(log_volume) - cross_conformal.OFFSET_ML,)))
+        return MemberVolume(VolumeDistribution("organ", (50,), (math.exp(log_volume) - cross_conformal.OFFSET_ML,)))
 
     for level in (0.5, 0.8, 0.9):
         theirs = CrossConformalRegressor(
@@ -62,7 +62,7 @@ def simulated(rng, count, folds=4, bias=0.3, structures=("organ",), **more):
         for s in structures:
             log_volume, spread = rng.normal(3.5, 0.6), 0.1 * math.exp(0.4 * rng.standard_normal())
             error = spread * (rng.gamma(3, 1) - 3) + bias + 0.02 * (k % folds)
-            mine = told(log_volume, spread / 3)
+            mine = member(log_volume, spread / 3)
             made = VolumeRow("net", f"p{k:04}", s, mine.distribution.ml, math.exp(log_volume + error), **more)
             rows.append(replace(made, fold=k % folds))
     return rows
@@ -75,7 +75,7 @@ def test_it_holds_what_it_promises_on_new_patients():
         fitted = volumes.fit(known, volume_calibration.CV_PLUS)
         # a new patient is seen by all four, which differ as their patients did
         for r in new:
-            members = [told(math.log(r.distribution.volume_ml) - 0.02 * (k - r.fold), 0.03) for k in range(4)]
+            members = [member(math.log(r.distribution.volume_ml) - 0.02 * (k - r.fold), 0.03) for k in range(4)]
             ends = fitted.interval(r.distribution, 0.9, members=members)
             held.append(ends.lower <= r.true_ml <= ends.upper)
             widths.append((ends.lower / r.distribution.volume_ml, ends.upper / r.distribution.volume_ml))
@@ -98,14 +98,14 @@ def test_few_patients_reach_only_low_levels():
 
 def test_intervals_are_nested_and_the_shown_volume_is_inside():
     fitted = volumes.fit(simulated(np.random.default_rng(4), 120), volume_calibration.CV_PLUS)
-    d = told(3.0).distribution
+    d = member(3.0).distribution
     ends = [fitted.interval(d, level) for level in (0.1, 0.5, 0.8, 0.9, 0.95)]
     assert all(a.lower >= b.lower and a.upper <= b.upper for a, b in zip(ends, ends[1:]))
     assert all(e.lower <= d.volume_ml <= e.upper for e in ends)
     lost = replace(d, ml=(0.0,) * len(PERCENTILES))
     assert "not found" in fitted.interval(lost, 0.9).note
     # one checkpoint that found nothing does not make it 0
-    some = fitted.interval(d, 0.9, members=[told(3.0), Told(lost), told(3.0), told(3.0)])
+    some = fitted.interval(d, 0.9, members=[member(3.0), MemberVolume(lost), member(3.0), member(3.0)])
     assert some.lower > 0 and math.isfinite(some.upper)
 
 
@@ -115,7 +115,7 @@ def unequal(rng, count, by):
     for k in range(count):
         lacks = rng.uniform(0.03, 0.5)
         error = (lacks if by else 0.2) * rng.standard_normal()
-        mine = told(3.5, 0.05)
+        mine = member(3.5, 0.05)
         rows.append(
             VolumeRow(
                 "net",
@@ -137,7 +137,8 @@ def test_scores_are_scaled_where_that_helps_and_only_there():
     assert volumes.chosen_unit(follows) == "dice" and volumes.chosen_unit(not_) == "none"
     fitted = volumes.fit(follows, "cv_plus")
     wide, narrow = (
-        fitted.interval(told(3.5).distribution, 0.9, members=[told(3.5, 0.05, expected_dice=d)]) for d in (0.6, 0.95)
+        fitted.interval(member(3.5).distribution, 0.9, members=[member(3.5, 0.05, expected_dice=d)])
+        for d in (0.6, 0.95)
     )
     assert wide.upper - wide.lower > 3 * (narrow.upper - narrow.lower)
 
@@ -150,7 +151,7 @@ def test_card_and_tables_say_it(tmp_path):
     assert set(card["patients_90"]) == {"mean", "sd", "sd_by_chance", "least"}
     again = volume_calibration.of_card({"name": "x", "calibration": {"volumes": json.loads(json.dumps(card))}})
     fitted = volumes.fit(rows, "cv_plus")
-    d = told(3.2).distribution
+    d = member(3.2).distribution
     assert again.interval(d, 0.9)[:2] == pytest.approx(fitted.interval(d, 0.9)[:2], rel=1e-3)
     # a pooled patient has two rows, which share his weight: the promise counts patients
     assert fitted.groups["pooled"].patients == 40 and fitted.groups["pooled"].cases == 80

@@ -127,7 +127,7 @@ def test_volumes_of_a_synthetic_ct_are_calibrated(tmp_path):
     assert made.volumes["method"] == "cv_plus" and made.volumes["patients"] == 24 and made.volumes["within_90"] >= 0.8
     calibration = volume_calibration.of_card({"name": "m", "calibration": made.as_card()})
     for r in rows[:4]:
-        ends = calibration.interval(r.distribution, 0.9, members=(r.told,))
+        ends = calibration.interval(r.distribution, 0.9, members=(r.member,))
         assert ends.calibrated and ends.lower <= r.true_ml * 1.001
     # so few that no interval of 90 % can be had are not calibrated at all
     assert slices._volumes(rows[:16], card, tmp_path, {"scored": {}}).volumes is None

@@ -81,7 +81,7 @@ def of_model(rows: list[VolumeRow]) -> dict[str, dict]:
     method = "cv_plus" if all(r.fold >= 0 for r in rows) else "conformal_scaled"
     held: dict[str, list] = {}
     for r, c in volume_coverage.cross_validated(rows, method):
-        low, high = c.interval(r.distribution, LEVEL, members=(r.told,))[:2]
+        low, high = c.interval(r.distribution, LEVEL, members=(r.member,))[:2]
         m = r.distribution.volume_ml
         held.setdefault(r.structure, []).append(
             (r.dice, 2 * (m - r.true_ml) / (m + r.true_ml), (high - low) / m, low <= r.true_ml <= high)

@@ -21,8 +21,8 @@ from .dicom.section import ReviewDicom
 from .dose.section import ReviewDvh
 from .inputs import ReviewInputs
 from .logic import ReviewLogic, first_overlay
-from .plots_and_report import ReviewOutput
 from .overlays import ReviewOverlays
+from .plots_and_report import ReviewOutput
 from .table import ReviewTable, note_text, quality_text
 
 EMPTY = _(

@@ -233,7 +233,9 @@ def _volume_coverage(out: Recalibrated, found, rows: list[VolumeRow], entry: dic
         after = {(r.patient, r.structure): pooled_held(rows, r, card) for r in rows}
     else:
         held = volume_coverage.cross_validated(rows, entry["method"], FOLDS)
-        after = {(r.patient, r.structure): c.interval(r.distribution, LEVEL, members=(r.told,)).shown for r, c in held}
+        after = {
+            (r.patient, r.structure): c.interval(r.distribution, LEVEL, members=(r.member,)).shown for r, c in held
+        }
     names = list(dict.fromkeys(r.structure for r in rows))
     if not any(_covered(rows, ends)[0] for ends in (before, after)):
         return
@@ -322,7 +324,7 @@ def _scores(rows: list[VolumeRow], unit: str) -> list[list[float]]:
     """The scores of `cross_conformal` of each patient."""
     by: dict[str, list[float]] = {}
     for r in rows:
-        by.setdefault(r.patient, []).append(score(r.told, r.true_ml, unit))
+        by.setdefault(r.patient, []).append(score(r.member, r.true_ml, unit))
     return list(by.values())
 
 
@@ -353,7 +355,7 @@ def weighted(rows: list[VolumeRow], card: dict) -> VolumeCalibration:
 def pooled_held(rows: list[VolumeRow], row: VolumeRow, card: dict) -> tuple[float, float]:
     """The interval (ml) of a row by `weighted` on all other patients."""
     others = [r for r in rows if r.patient != row.patient]
-    return weighted(others, card).interval(row.distribution, LEVEL, members=(row.told,)).shown
+    return weighted(others, card).interval(row.distribution, LEVEL, members=(row.member,)).shown
 
 
 # -- agreement of two contours

@@ -20,7 +20,7 @@ from ..core.geometry import bounding_box
 from ..core.options import require_sampling
 from ..core.structures import mask_of, tidy_labels, unions
 from ..uncertainty import edge, flags, hu_calibration, volume_assessment, volume_calibration, volumes
-from ..uncertainty.cross_conformal import Told
+from ..uncertainty.cross_conformal import MemberVolume
 from . import channels, kept_samples, preprocess
 
 LEVEL = 0.9
@@ -204,7 +204,7 @@ def predict(
     drawn, share = None, samples / (samples + keep_samples)
     progress.part = (0.0, share)
     statistics, used, tile, members = folds.run(
-        networks, cropped, samples, seed, where, progress, partial(_told, box, ready, card) if asked else None
+        networks, cropped, samples, seed, where, progress, partial(_member_volumes, box, ready, card) if asked else None
     )
     if keep_samples:
         from ..sampling import whole
@@ -310,7 +310,7 @@ def _image(given, fallback: str, padded: bool = False, tell=None) -> tuple[sitk.
     return image_io.read(given, padded, tell), str(given)
 
 
-def _told(box, ready, card, statistics) -> list[Told]:
+def _member_volumes(box, ready, card, statistics) -> list[MemberVolume]:
     """What one checkpoint says of each structure, on the network's grid, where the calibration was made."""
     import torch
 
@@ -336,7 +336,9 @@ def _told(box, ready, card, statistics) -> list[Told]:
         p = mean[k].clip(0, 1) * body
         inside = volumes.probability_of_being_inside(p, variance[k].clip(0) * body)
         found.append(
-            volume_assessment.told(s["name"], inside, p, mask_of(labels, s), total_entropy, spacing, s.get("rule"))
+            volume_assessment.member_volume(
+                s["name"], inside, p, mask_of(labels, s), total_entropy, spacing, s.get("rule")
+            )
         )
     return found
 

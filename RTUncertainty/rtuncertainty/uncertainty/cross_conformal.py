@@ -31,7 +31,7 @@ LIMITS = {"width": (0.1, 1.5), "dice": (0.03, 0.6), "entropy": (0.05, 0.6)}
 OFFSET_ML = 0.01
 
 
-class Told(NamedTuple):
+class MemberVolume(NamedTuple):
     """What one checkpoint says of a structure: its `distribution` of volume, and the expected Dice (before any
     calibration) and surface entropy (nats) of its contour.
     """
@@ -41,22 +41,22 @@ class Told(NamedTuple):
     surface_entropy: float = math.nan
 
 
-def unit(told: Told, scale: str) -> float:
+def unit(member: MemberVolume, scale: str) -> float:
     """u of one of `UNITS`; the most that there is where the contour has no such number."""
     if scale == "none":
         return 1.0
     low, high = LIMITS[scale]
     if scale == "width":
-        ends = np.log(np.array([told.distribution.quantile(q) for q in (5, 95)]) + OFFSET_ML)
+        ends = np.log(np.array([member.distribution.quantile(q) for q in (5, 95)]) + OFFSET_ML)
         value = float(ends[1] - ends[0])
     else:
-        value = 1 - told.expected_dice if scale == "dice" else told.surface_entropy
+        value = 1 - member.expected_dice if scale == "dice" else member.surface_entropy
     return float(np.clip(value, low, high)) if math.isfinite(value) else high
 
 
-def score(told: Told, true_ml: float, scale: str) -> float:
+def score(member: MemberVolume, true_ml: float, scale: str) -> float:
     """s of a patient whose true volume is known."""
-    return math.log((true_ml + OFFSET_ML) / (told.distribution.volume_ml + OFFSET_ML)) / unit(told, scale)
+    return math.log((true_ml + OFFSET_ML) / (member.distribution.volume_ml + OFFSET_ML)) / unit(member, scale)
 
 
 def upper(values, weights, level: float) -> float:
@@ -90,7 +90,7 @@ def flattened(
 
 
 def interval(
-    members: Sequence[Told], rows: tuple[np.ndarray, np.ndarray, np.ndarray], scale: str, level: float
+    members: Sequence[MemberVolume], rows: tuple[np.ndarray, np.ndarray, np.ndarray], scale: str, level: float
 ) -> tuple[float, float]:
     """(lower, upper) in ml; (0, infinite) where the patients are too few for the level.
 

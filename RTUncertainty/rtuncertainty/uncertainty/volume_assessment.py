@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from ..core import geometry
 from . import quality as structure_quality
 from . import volume_calibration, volume_distribution
-from .cross_conformal import Told
+from .cross_conformal import MemberVolume
 from .quality import Quality
 from .volume_distribution import VolumeDistribution
 from .volumes import SURE, Volume
@@ -31,7 +31,7 @@ class Assessed:
     distribution: VolumeDistribution
     inside: sitk.Image
     quality: Quality
-    members: tuple[Told, ...] = ()
+    members: tuple[MemberVolume, ...] = ()
 
     @property
     def name(self) -> str:
@@ -73,10 +73,10 @@ def assess(
     if quality.calibrated:
         raw = structure_quality.expected_dice(probability[box], labelled[box], rule)
     percent = geometry.like(volume_distribution.percent(membership), grid, np.uint8)
-    return Assessed(distribution, percent, quality, (Told(distribution, raw, quality.surface_entropy),))
+    return Assessed(distribution, percent, quality, (MemberVolume(distribution, raw, quality.surface_entropy),))
 
 
-def told(
+def member_volume(
     name: str,
     inside: np.ndarray,
     probability: np.ndarray,
@@ -84,10 +84,10 @@ def told(
     entropy: np.ndarray,
     spacing,
     rule: dict | None = None,
-) -> Told:
+) -> MemberVolume:
     """The same of one checkpoint, as far as a calibration of volumes asks; `spacing` (x, y, z; mm)."""
     _, box, distribution = _distributed(name, inside, probability, labelled, spacing, rule)
-    return Told(
+    return MemberVolume(
         distribution,
         structure_quality.expected_dice(probability[box], labelled[box], rule),
         structure_quality.surface_entropy(entropy[box], labelled[box]),

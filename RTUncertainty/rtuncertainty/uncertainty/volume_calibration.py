@@ -46,7 +46,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import cross_conformal
-from .cross_conformal import OFFSET_ML, Told
+from .cross_conformal import OFFSET_ML, MemberVolume
 from .volume_distribution import VolumeDistribution
 
 CV_PLUS = "cv_plus"
@@ -245,7 +245,7 @@ class VolumeCalibration:
         distribution: VolumeDistribution,
         level: float,
         structure: str | None = None,
-        members: Sequence[Told] = (),
+        members: Sequence[MemberVolume] = (),
     ) -> Interval:
         """An interval, calibrated as far as the validation cases allow; `note` says where they do not.
 
@@ -291,7 +291,7 @@ class VolumeCalibration:
         return Interval(lower, upper, enough, group.cases, note)
 
     def quantiles(
-        self, distribution: VolumeDistribution, structure: str | None = None, members: Sequence[Told] = ()
+        self, distribution: VolumeDistribution, structure: str | None = None, members: Sequence[MemberVolume] = ()
     ) -> list[float | None]:
         """The calibrated volumes at the distribution's percentiles: ends of intervals.
 
@@ -314,10 +314,10 @@ class VolumeCalibration:
         if level <= 0:
             return distribution.volume_ml, distribution.volume_ml
         # a checkpoint that found nothing says nothing of how much there is, and all together stand for it
-        told = [m if m.distribution.volume_ml > 0 else Told(distribution) for m in members]
-        if len(told) != len(group.scores):
-            told = told[:1] if len(told) == 1 else [Told(distribution)]
-        low, high = cross_conformal.interval(told, group.rows, self.unit, level)
+        said = [m if m.distribution.volume_ml > 0 else MemberVolume(distribution) for m in members]
+        if len(said) != len(group.scores):
+            said = said[:1] if len(said) == 1 else [MemberVolume(distribution)]
+        low, high = cross_conformal.interval(said, group.rows, self.unit, level)
         own = distribution.interval(level)
         return (
             min(low if group.patients >= needed(CV_PLUS, level) else own[0], distribution.volume_ml),

@@ -1,6 +1,8 @@
 """The losses of M1 to M4 (Bragman 2018): likelihoods with a variance for every voxel (L1 and L2 of Sec. 2, corrected as
-said below), and one learnt variance a task. M1 and M2a take the errors alone, M2b `regression_nll` and `segmentation_nll` of a
-task each, M3 weighs its tasks by `HomoscedasticWeights`, M4 is the sum of both likelihoods; `task.py` puts them together.
+said below), and one learnt variance a task.
+
+M1 and M2a take the errors alone, M2b one of `regression_nll` and `segmentation_nll`, M3 weighs its tasks by
+`HomoscedasticWeights`, M4 is the sum of both likelihoods; `task.py` puts them together.
 
 All tensors are in the normalised units of the loss; `weight` is 1 where a voxel counts and 0 elsewhere.
 """

@@ -130,7 +130,7 @@ def _by_patient(held) -> dict:
 def _volumes(rows, method, count, training) -> tuple[dict, list]:
     """(the card's entry, each row with its interval of `LEVEL` by a fit on others)."""
     cross_validated = volume_coverage.cross_validated(rows, method, count, training)
-    held = [(r, c.interval(r.distribution, LEVEL, members=(r.told,))[:2]) for r, c in cross_validated]
+    held = [(r, c.interval(r.distribution, LEVEL, members=(r.member,))[:2]) for r, c in cross_validated]
     before = [r.distribution.interval(LEVEL) for r in rows]
     entry = volume_calibration.fit(rows, method, usual=volume_ranges.ends(training)).as_card() or {}
     entry |= {

@@ -94,8 +94,8 @@ def _intervals(rows, method, training, count) -> list[_Interval]:
         return [
             _Interval(
                 r,
-                np.array([c.interval(r.distribution, level, members=(r.told,))[:2] for level in LEVELS]),
-                list(r.ml) if method == "none" else c.quantiles(r.distribution, members=(r.told,)),
+                np.array([c.interval(r.distribution, level, members=(r.member,))[:2] for level in LEVELS]),
+                list(r.ml) if method == "none" else c.quantiles(r.distribution, members=(r.member,)),
             )
             for r, c in cross_validated(rows, method, count, training)
         ]

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from .. import cross_conformal
-from ..cross_conformal import Told
+from ..cross_conformal import MemberVolume
 from ..volume_calibration import (
     CONFORMAL,
     CV_PLUS,
@@ -72,9 +72,9 @@ class VolumeRow:
         return VolumeDistribution(self.structure, PERCENTILES, tuple(self.ml))
 
     @property
-    def told(self) -> Told:
+    def member(self) -> MemberVolume:
         """What an interval may be made of: all but the truth."""
-        return Told(self.distribution, self.expected_dice, self.surface_entropy)
+        return MemberVolume(self.distribution, self.expected_dice, self.surface_entropy)
 
 
 # levels whose margins a conformal calibration stores: those of tables, curves and percentiles
@@ -109,7 +109,7 @@ def fit_cv_plus(rows: list[VolumeRow], unit: str, checkpoints: int) -> Group:
     """The scores of all rows by checkpoint and patient, see `cross_conformal`."""
     scores: list[dict[str, list[float]]] = [{} for _ in range(checkpoints)]
     for r in rows:
-        scores[r.fold].setdefault(r.patient, []).append(cross_conformal.score(r.told, r.true_ml, unit))
+        scores[r.fold].setdefault(r.patient, []).append(cross_conformal.score(r.member, r.true_ml, unit))
     return Group(len(rows), len({r.patient for r in rows}), scores=[list(fold.values()) for fold in scores])
 
 
@@ -128,7 +128,7 @@ def chosen_unit(rows: list[VolumeRow], level: float = 0.9, count: int = 10) -> s
             fitted = _cv_plus([r for r in rows if r.patient not in out], None, unit)
             for r in rows:
                 if r.patient in out:
-                    ends = fitted.interval(r.distribution, level, members=(r.told,))
+                    ends = fitted.interval(r.distribution, level, members=(r.member,))
                     s = interval_score(ends.lower, ends.upper, r.true_ml, level)
                     by_patient.setdefault(r.patient, []).append(float(s))
         found[unit] = np.array([np.mean(by_patient[p]) for p in patients])
