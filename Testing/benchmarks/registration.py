@@ -29,7 +29,6 @@ import registration_cases as known  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
 import torch  # noqa: E402
 from registration_cases import Case  # noqa: E402
-from training.calibration.volumes import VolumeRow  # noqa: E402
 
 from rtuncertainty import deformation  # noqa: E402
 from rtuncertainty.bundles import bundle  # noqa: E402
@@ -40,7 +39,9 @@ from rtuncertainty.core.structure_set import Structure  # noqa: E402
 from rtuncertainty.propagation import assemble, deform  # noqa: E402
 from rtuncertainty.propagation.sampling import PAIRS  # noqa: E402
 from rtuncertainty.uncertainty import checks, volume_calibration  # noqa: E402
-from training.calibration import spread, volume_card  # noqa: E402
+from rtuncertainty.uncertainty.fit import volume_card  # noqa: E402
+from rtuncertainty.uncertainty.fit.volumes import VolumeRow  # noqa: E402
+from training.calibration import spread  # noqa: E402
 
 CARD = ROOT / "Resources" / "Models" / "registration" / "model.json"
 LEVEL = 0.9

@@ -10,6 +10,8 @@ import SimpleITK as sitk
 sys.path.append(str(Path(__file__).resolve().parents[1] / "backend"))
 import make_foreign as foreign  # noqa: E402
 
+pytest.importorskip("torch")  # it collects
+
 import rtuncertainty  # noqa: E402
 from rtuncertainty.core.errors import InputError  # noqa: E402
 from RTUncertaintyLib.review import triage  # noqa: E402
