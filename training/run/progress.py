@@ -239,8 +239,11 @@ def loggers(kind: str, run: Path, done: int) -> list:
     if kind == "tensorboard":
         return [TensorBoardLogger(run, name=None, version="tensorboard" + part)]
     if kind == "mlflow":
-        where = os.environ.get("MLFLOW_TRACKING_URI") or (run.absolute() / "mlruns").as_uri()
-        return [MLFlowLogger(run.absolute().parent.name, run.name + part, where)]
+        run.mkdir(parents=True, exist_ok=True)
+        # MLflow refuses plain folders since its version 3
+        where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run.absolute() / 'mlflow.db'}"
+        files = None if "MLFLOW_TRACKING_URI" in os.environ else (run.absolute() / "mlruns").as_uri()
+        return [MLFlowLogger(run.absolute().parent.name, run.name + part, where, artifact_location=files)]
     if kind == "wandb":
         run.mkdir(parents=True, exist_ok=True)
         return [WandbLogger(run.name + part, run, offline="WANDB_API_KEY" not in os.environ)]
