@@ -8,7 +8,7 @@ card, or bone is 10 % denser, or fat is suppressed. Each site is commissioned on
 applied to the card as `predict --site` does; coverage is of the 90 % intervals of voxels and of volumes on patients
 whom the commissioning has not seen.
 
-`python Testing/benchmarks/commissioning.py --necks DATA/openkbp_hn --work DIR [--patients 12]`
+`python Testing/benchmarks/commissioning.py --necks DATA/openkbp_hn --work DIR [--patients 12] [--model BUNDLE]`
 
 A pretended clinic of real patients: the first of the training patients of the collection whom the weights of
 headneck-ct-organs have not seen, nor its calibration, are written into DIR as a clinic would lay them out, and
@@ -72,10 +72,12 @@ def stated(found) -> list[bool]:
     return [s["lower_ml"] <= s["true_ml"] <= s["upper_ml"] for e in found for s in e.structures.values()]
 
 
-def necks(data: Path, work: Path, count: int) -> None:
-    """Commission headneck-ct-organs on patients whom it has not seen."""
+def necks(data: Path, work: Path, count: int, model: str) -> None:
+    """Commission a model of organs of the neck on patients whom it has not seen."""
     bits = json.loads((data / "structure_bits.json").read_text(encoding="utf-8"))
-    card = bundle.read_card(bundle.find("headneck-ct-organs"))
+    card = bundle.read_card(bundle.find(model))
+    if "case_names" not in card["training"]:
+        raise SystemExit(f"{model} {card['version']} has seen the whole collection; give an earlier one by --model.")
     seen = {*card["training"]["case_names"], *card["training"]["validation_names"]}
     fresh = sorted((p for p in (data / "train").iterdir() if p.name not in seen), key=lambda p: int(p.name[3:]))
     for home in fresh[:count]:
@@ -110,10 +112,11 @@ def main() -> None:
     options.add_argument("--patients", type=int, default=20)
     options.add_argument("--new", type=int, default=40, help="new patients of each")
     options.add_argument("--necks", type=Path, help="openkbp_hn")
+    options.add_argument("--model", default="headneck-ct-organs", help="of the necks; a name or a bundle's folder")
     options.add_argument("--work", type=Path, help="folder for the pretended clinic")
     args = options.parse_args()
     if args.necks:
-        necks(args.necks, args.work, args.patients)
+        necks(args.necks, args.work, args.patients, args.model)
         return
     card, began, seed = make_site.card(), time.perf_counter(), 0
     print(f"{'site':18} {'voxels: card':>13} {'site':>6} {'volumes: card':>14} {'site':>6} {'found':>8}  verdicts")
