@@ -10,8 +10,6 @@ import SimpleITK as sitk
 sys.path.append(str(Path(__file__).resolve().parents[1] / "backend"))
 import make_foreign as foreign  # noqa: E402
 
-pytest.importorskip("torch")  # it collects
-
 import rtuncertainty  # noqa: E402
 from rtuncertainty.core.errors import InputError  # noqa: E402
 from RTUncertaintyLib.review import triage  # noqa: E402
@@ -20,6 +18,7 @@ from RTUncertaintyLib.review.logic import ReviewLogic  # noqa: E402
 
 def opened(tmp_path, *sources, **options):
     """The run of what was collected, and what it says."""
+    pytest.importorskip("torch")  # it collects
     image = foreign.write(foreign.ct(), tmp_path / "case_01_0000.nii.gz")
     rtuncertainty.collect(image, list(sources), **options).write(tmp_path / "result")
     logic = ReviewLogic()
