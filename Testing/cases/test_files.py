@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 from make_dose import grid, linear_dose
 
-from rtuncertainty.cli import command_line
+from rtuncertainty.cli import command_line, job
 from rtuncertainty.core import image_io
 from rtuncertainty.core.errors import InputError
 
@@ -163,11 +163,11 @@ def test_a_hangup_cancels_unless_nohup_said_otherwise():
     kept = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        token = command_line._cancel_on_signal()
+        token = job.cancel_on_signal()
         os.kill(os.getpid(), signal.SIGHUP)
         assert token._event.is_set()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        token = command_line._cancel_on_signal()
+        token = job.cancel_on_signal()
         os.kill(os.getpid(), signal.SIGHUP)
         assert not token._event.is_set()
     finally:

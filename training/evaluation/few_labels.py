@@ -167,8 +167,8 @@ def run(
         raise SystemExit(f"{sides.folders[0] / 'split.json'}: scans are in training and validation.")
     scored = provenance.require_unseen(card, prepared, sides.validation, unseen)
     rule, cases = card["outputs"]["structures"][0].get("rule") or {}, {}
-    mark = {"weights": card["weights"]["sha256"], "samples": samples, "stride": list(stride)}
-    store = kept.Kept(out, mark, until)
+    store = kept.Kept(out, {"samples": samples, "stride": list(stride)}, until)
+    weights = [kept.weights_of(n) for n in built]
     for number, name in enumerate(sides.validation):
         case = scan.load(prepared / "scans" / f"{name}.npz")
 
@@ -180,7 +180,8 @@ def run(
             told = summaries(sampled(networks, case, samples, number), truth, rule, case.spacing)
             return {"scores": overlap.scores(contour, truth, case.spacing), "sampled": told}, {}
 
-        cases[name], _ = store.of(name, found_of, seed=number, hashes=scored["scored"][name])
+        mine = provenance.may_score(weights, scored, name)
+        cases[name], _ = store.of(name, found_of, seed=number, hashes=scored["scored"][name], weights=mine)
         found, expected = cases[name]["scores"], cases[name]["sampled"]["expected_dice"]
         print(
             name, f"Dice {found['dice']:.3f}, 95HD {found['hd95_mm']:.1f} mm, expected Dice {expected:.3f}", flush=True

@@ -17,20 +17,19 @@ from ..core.files import make_folder, replaced
 FOLDER = "predictions"
 
 
-def weights_of(networks) -> str:
-    """SHA-256 of all that networks have learnt: of a bundle of folds those that score a patient stay the same when a
+def weights_of(network) -> str:
+    """SHA-256 of all that a network has learnt. What scores a patient of a bundle of folds stays the same when another
     fold is added or left out.
 
     Args:
-        networks: of torch.
+        network: of torch.
 
     Returns:
         Hexadecimal digits.
     """
     found = hashlib.sha256()
-    for network in networks:
-        for name, value in sorted(network.state_dict().items()):
-            found.update(name.encode() + value.detach().cpu().numpy().tobytes())
+    for name, value in sorted(network.state_dict().items()):
+        found.update(name.encode() + value.detach().cpu().numpy().tobytes())
     return found.hexdigest()
 
 

@@ -183,7 +183,7 @@ def run(
     for name in sides.training:
         for organ, ml in organ_case.load(prepared / "cases" / f"{name}.npz").drawn_ml.items():
             training.setdefault(organ, []).append(round(ml, 3))
-    store, weights = kept.Kept(out, {"samples": samples}, until), [kept.weights_of([n]) for n in networks]
+    store, weights = kept.Kept(out, {"samples": samples}, until), [kept.weights_of(n) for n in networks]
     title = sides.folders[0].name if len(sides.folders) == 1 else card["name"]
     for name in sides.validation:
 

@@ -188,19 +188,19 @@ def run_baselines(prepared: Path, names: list[str], out: Path) -> Path:
     return scores.write(out, "elastix")
 
 
-def run_baselines_of(prepared: Path, run_folder: Path, out: Path) -> Path:
-    """`run_baselines` on the validation pairs of a run, unless it was done.
+def run_baselines_of(prepared: Path, names: list[str], out: Path) -> Path:
+    """`run_baselines`, unless it was done.
 
     Args:
         prepared: the prepared folder.
-        run_folder: of the training.
+        names: of the pairs.
         out: where to.
 
     Returns:
         rows.json.
     """
     if not (out / "rows.json").exists():
-        run_baselines(prepared, json.loads((run_folder / "split.json").read_text(encoding="utf-8"))["validation"], out)
+        run_baselines(prepared, names, out)
     return out / "rows.json"
 
 

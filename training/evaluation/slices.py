@@ -262,14 +262,14 @@ def run(
     synthetic = "synct" in card["outputs"]
     # patients of a network that only segments may have no CT; where they have one, the tables of all networks are alike
     everybody = dict.fromkeys(sides.training + sides.validation)
-    everybody = dict.fromkeys(sides.training + sides.validation)
     with_ct = synthetic or all(load_case(prepared / "cases" / f"{n}.npz").ct is not None for n in everybody)
     # what is fitted to a single pass would be applied to samples
     fits = samples > 1 or not card["dropout"]["p"]
     # a baseline has seen as few patients as the network has
     monotone = [fit_monotone(prepared, s["training"]) for s in sides.splits] if with_ct else []
     patients = provenance.patients(prepared)
-    store_of_cases = kept.Kept(out, {"weights": card["weights"]["sha256"], "samples": samples, "every": every}, until)
+    store_of_cases = kept.Kept(out, {"samples": samples, "every": every}, until)
+    weights = [kept.weights_of(n) for n in networks]
     records, baselines, voxels, rows = {}, {name: {} for name in BASELINES if with_ct}, [], []
     reported = ("MAE body", "MAE bone > 200 HU", "Dice synCT > 250 HU", "z sd", "AUSE", "ECE")
     for name in sides.validation:
@@ -299,7 +299,8 @@ def run(
                 "volumes": [asdict(r) for r in mine],
             }, drawn
 
-        plain, arrays = store_of_cases.of(name, found_of, hashes=scored["scored"][name])
+        mine = provenance.may_score(weights, scored, name)
+        plain, arrays = store_of_cases.of(name, found_of, hashes=scored["scored"][name], weights=mine)
         records[name] = plain["record"]
         if arrays:
             voxels.append(recalibration.Patient(**arrays))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from . import job
+
 
 def add(commands) -> None:
     """Add the command to the parser's `commands`."""
@@ -25,14 +27,7 @@ def add(commands) -> None:
     p.add_argument(
         "--site", metavar="FILE", help="site.json of a commissioning of this tool: its intervals and limits count"
     )
-    p.add_argument("--scene", action="store_true", help="also write scene.mrb for 3D Slicer (needs slicer-core)")
-    p.add_argument(
-        "--report", action="store_true", help="also write report.html, one page with pictures, tables and charts"
-    )
-    p.add_argument(
-        "--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output"
-    )
-    p.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    job.add_result(p)
     p.add_argument("--output", required=True, help="folder for the results")
 
 
@@ -48,18 +43,14 @@ def collect(args) -> int:
     Raises:
         InputError: what `foreign.collect` raises.
     """
-    from ..core.events import Progress
     from ..foreign.job import SHARES
     from ..jobs.collect import collect_to_folder
-    from .command_line import _cancel_on_signal, _done, _show
 
-    extra = tuple(n for n in ("scene", "report") if getattr(args, n))
-    progress = Progress(_show(args.progress), _cancel_on_signal(), extra, shares=SHARES)
     folder = collect_to_folder(
         args.input,
         args.sources,
         args.output,
-        progress=progress,
+        progress=job.progress(args, shares=SHARES),
         scene=args.scene,
         report=args.report,
         source=args.source,
@@ -69,7 +60,7 @@ def collect(args) -> int:
         planning_structures=args.structures,
         site=args.site,
     )
-    _done(folder, args)
+    job.done(folder, args)
     return 0
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-from pathlib import Path
 
 from .. import __version__
 from ..core.errors import Cancelled, InputError, RTUncertaintyError
-from ..core.events import CancelToken, Progress
+from ..core.events import Progress
 from ..core.runtime import prepare
-from . import collect, commissioning, dose, output, plan
+from . import collect, commissioning, dose, job, output, plan
 from .output import say, say_event
 
 
@@ -105,10 +103,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--dicom-planning", help="folder with the planning CT's DICOM series; a registration names it")
     p.add_argument("--uid-prefix", default="2.25", help="new UIDs lie below it")
     p.add_argument("--uid-seed", help="any text: the same export then gets the same UIDs")
-    p.add_argument(
-        "--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output"
-    )
-    p.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    job.add_events(p)
 
     collect.add(commands)
     dose.add(commands)
@@ -148,14 +143,7 @@ def _common(p):
     p.add_argument("--samples", type=int, default=20, help="dropout samples (default 20; 1: one pass without dropout)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
-    p.add_argument("--scene", action="store_true", help="also write scene.mrb for 3D Slicer (needs slicer-core)")
-    p.add_argument(
-        "--report", action="store_true", help="also write report.html, one page with pictures, tables and charts"
-    )
-    p.add_argument(
-        "--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output"
-    )
-    p.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    job.add_result(p)
 
 
 def main(arguments=None) -> int:
@@ -249,58 +237,14 @@ def _models(args) -> int:
     return 0
 
 
-def _show(kind: str):
-    """A listener that prints events as JSON lines, or as text on standard error."""
-
-    def text(event):
-        if event["event"] == "note":
-            say(f"\nnote: {event['message']}", error=True)
-        elif event["event"] == "progress" and _at_a_terminal():
-            left = event["seconds_left"]
-            after = f", about {left:.0f} s left" if left is not None else ""
-            say(f"\r{event['overall']:4.0%}  {event['message']}{after}".ljust(79), error=True, end="")
-
-    def lines(event):
-        # whoever listened to events may be gone while the terminal is there; where both are, so is who started the run
-        if not say_event(event) and not say("note: nobody reads the events any more; the run goes on.", error=True):
-            raise Cancelled("Left alone by who started it; nothing was written.")
-
-    return {"json": lines, "text": text, "none": None}[kind]
-
-
-def _at_a_terminal() -> bool:
-    try:
-        return sys.stderr.isatty()
-    except (AttributeError, ValueError):  # no standard error, or a closed one
-        return False
-
-
-def _cancel_on_signal() -> CancelToken:
-    """SIGINT, SIGTERM and SIGHUP cancel; a second one ends the program at once. Under nohup, SIGHUP does nothing."""
-    token = CancelToken()
-
-    def stop(number, frame):
-        signal.signal(number, signal.SIG_DFL)
-        token.cancel()
-
-    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
-    for number in (signal.SIGINT, signal.SIGTERM, hangup):
-        if number is not None and not (number == hangup and signal.getsignal(number) == signal.SIG_IGN):
-            signal.signal(number, stop)
-    return token
-
-
 def _predict(args) -> int:
-    from ..jobs import prediction as job
+    from ..jobs.prediction import predict_to_folder
 
-    progress = Progress(
-        _show(args.progress), _cancel_on_signal(), tuple(n for n in ("scene", "report") if getattr(args, n))
-    )
-    folder = job.predict_to_folder(
+    folder = predict_to_folder(
         args.input[0] if len(args.input) == 1 else args.input,
         args.model,
         args.output,
-        progress=progress,
+        progress=job.progress(args),
         scene=args.scene,
         report=args.report,
         samples=args.samples,
@@ -311,7 +255,7 @@ def _predict(args) -> int:
         reference=args.reference,
         keep_samples=args.keep_samples,
     )
-    _done(folder, args)
+    job.done(folder, args)
     return 0
 
 
@@ -319,12 +263,6 @@ def _propagate(args) -> int:
     from ..core.events import PROPAGATION
     from ..jobs.propagation import propagate_course, propagate_to_folder
 
-    progress = Progress(
-        _show(args.progress),
-        _cancel_on_signal(),
-        tuple(n for n in ("scene", "report") if getattr(args, n)),
-        shares=PROPAGATION,
-    )
     several = len(args.daily) > 1
     folder = (propagate_course if several else propagate_to_folder)(
         args.planning,
@@ -332,7 +270,7 @@ def _propagate(args) -> int:
         args.daily if several else args.daily[0],
         args.model,
         args.output,
-        progress=progress,
+        progress=job.progress(args, shares=PROPAGATION),
         scene=args.scene,
         report=args.report,
         samples=args.samples,
@@ -343,7 +281,7 @@ def _propagate(args) -> int:
         symmetric=args.symmetric,
         site=args.site,
     )
-    _done(folder, args)
+    job.done(folder, args)
     return 0
 
 
@@ -352,7 +290,7 @@ def _export(args) -> int:
     from ..dicom.structure_input import require_pydicom
 
     require_pydicom("'export'")
-    progress = Progress(_show(args.progress), _cancel_on_signal(), shares=dicom.SHARES)
+    progress = Progress(job.show(args.progress), job.cancel_on_signal(), shares=dicom.SHARES)
     done = dicom.export_result(
         args.result,
         args.dicom_reference,
@@ -364,7 +302,7 @@ def _export(args) -> int:
         uid_prefix=args.uid_prefix,
         uid_seed=args.uid_seed,
     )
-    _done(done.folder.absolute(), args)
+    job.done(done.folder.absolute(), args)
     if args.progress != "json":
         say("\n".join(dicom.summary(done)))
     return 0
@@ -372,9 +310,9 @@ def _export(args) -> int:
 
 def _dose(args) -> int:
     plans = plan.library()
-    progress = Progress(_show(args.progress), _cancel_on_signal(), shares=plans.SHARES)
+    progress = Progress(job.show(args.progress), job.cancel_on_signal(), shares=plans.SHARES)
     folder = plan.run(args, progress)
-    _done(folder, args)
+    job.done(folder, args)
     if args.progress != "json":
         say("\n".join(plans.summary(folder)))
     return 0
@@ -382,21 +320,12 @@ def _dose(args) -> int:
 
 def _commissioning(command):
     def run(args) -> int:
-        folder = command(args, _show(args.progress), _cancel_on_signal())
+        folder = command(args, job.show(args.progress), job.cancel_on_signal())
         if folder is not None:
-            _done(folder, args)
+            job.done(folder, args)
         return 0
 
     return run
-
-
-def _done(folder: Path, args) -> None:
-    if args.progress == "json":
-        say_event({"event": "done", "output": str(folder)})
-    else:
-        if _at_a_terminal():
-            say("", error=True)
-        say(str(folder))
 
 
 def _demo(args) -> int:
@@ -407,8 +336,8 @@ def _demo(args) -> int:
         if args.case:
             raise InputError("--case is for the job predict; for scans of your own use 'rtuncertainty propagate'.")
         progress = Progress(
-            _show(args.progress),
-            _cancel_on_signal(),
+            job.show(args.progress),
+            job.cancel_on_signal(),
             ("scene", "report") if args.scene else ("report",),
             shares=PROPAGATION,
         )
@@ -423,7 +352,7 @@ def _demo(args) -> int:
         )
     else:
         progress = Progress(
-            _show(args.progress), _cancel_on_signal(), ("scene", "report") if args.scene else ("report",)
+            job.show(args.progress), job.cancel_on_signal(), ("scene", "report") if args.scene else ("report",)
         )
         folder = demo.run(
             args.output,
@@ -436,5 +365,5 @@ def _demo(args) -> int:
             device=args.device,
         )
     if args.progress == "json":
-        _done(folder, args)
+        job.done(folder, args)
     return 0

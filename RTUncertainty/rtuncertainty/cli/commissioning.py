@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..core.events import CancelToken, Progress
+from . import job
 from .output import say
 
 
@@ -42,7 +43,7 @@ def add(commands) -> None:
     p.add_argument(
         "--pdf", action="store_true", help="also write commissioning.pdf (needs PySide6, or Slicer's Python)"
     )
-    _both(p)
+    job.add_events(p)
     p = commands.add_parser("monitor", help="routine results against a site's commissioning: control charts, drift")
     p.add_argument("--site", required=True, metavar="FILE", help="site.json of the commissioning")
     p.add_argument(
@@ -55,14 +56,7 @@ def add(commands) -> None:
     p.add_argument("--output", help="folder for monitor.html and monitor.csv")
     p.add_argument("--test-case", action="store_true", help="also run the test case and compare its checksum")
     p.add_argument("--model", help="folder of the bundle, for --test-case (default: found by its name)")
-    _both(p)
-
-
-def _both(p) -> None:
-    p.add_argument(
-        "--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output"
-    )
-    p.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    job.add_events(p)
 
 
 def commission(args, listener, token: CancelToken):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import job
 from .output import say
 
 
@@ -61,7 +62,7 @@ def add(commands) -> None:
 def _common(p):
     p.add_argument("--dose-unit", choices=["Gy", "cGy"], help="of image files (default Gy); an RTDOSE brings its own")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
-    p.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    job.add_debug(p)
 
 
 def _note(message: str) -> None:
@@ -83,10 +84,9 @@ def dvh(args) -> int:
     from ..core.events import Progress
     from ..dose.job import SHARES, dvh_to_files
     from ..sampling.inference import choose_device
-    from .command_line import _cancel_on_signal, _done, _show
 
     events = args.progress == "json"
-    progress = Progress(_show("json" if events else "none"), _cancel_on_signal(), shares=SHARES)
+    progress = Progress(job.show("json" if events else "none"), job.cancel_on_signal(), shares=SHARES)
     paths = dvh_to_files(
         args.dose,
         args.structures,
@@ -101,7 +101,7 @@ def dvh(args) -> int:
         progress=progress,
     )
     if events:
-        _done(paths[0], args)
+        job.done(paths[0], args)
     else:
         say("\n".join(map(str, paths)))
     return 0

@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 
 from ..core.errors import InputError
+from . import job
 
 REMEDY = (
     "run 'pip install --no-deps pydosert' and 'pip install \"pydantic-settings>=2.11\"' (its other dependencies "
@@ -71,10 +72,7 @@ def add(commands) -> None:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
     p.add_argument("--output", required=True, help="folder for the doses and tables")
-    p.add_argument(
-        "--progress", choices=["text", "json", "none"], default="text", help="json: one event a line on standard output"
-    )
-    p.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    job.add_events(p)
 
 
 def library():

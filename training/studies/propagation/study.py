@@ -128,7 +128,8 @@ def run(
         )
         for n in done
     }
-    baselines = propagation_eval.run_baselines_of(prepared, out / "runs" / done[0], out / "evaluation" / "baselines")
+    names = json.loads((out / "runs" / done[0] / "split.json").read_text(encoding="utf-8"))["validation"]
+    baselines = propagation_eval.run_baselines_of(prepared, names, out / "evaluation" / "baselines")
     results = tables.write(
         {RUNS[n].title: path for n, path in found.items()},
         baselines,
@@ -161,8 +162,8 @@ def evaluate_one(
     baselines = None
     if elastix:
         names = list(json.loads(chosen.read_text(encoding="utf-8"))["scored"])
-        baselines = propagation_eval.run_baselines(prepared, names, out / "baselines")
-    card = bundle.read_card(bundle.find(model))
+        baselines = propagation_eval.run_baselines_of(prepared, names, out / "baselines")
+    card = bundle.read_card(model)
     return tables.write({model.name: rows}, baselines, out, card["training"].get("hardware", "hardware not stated"))
 
 
