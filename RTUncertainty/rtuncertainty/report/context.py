@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import compress
 
 import numpy as np
 
@@ -455,9 +454,6 @@ def structure_table(data: ReportData, level: float) -> dict | None:
         cells.append({"text": text(row.get("default") or "propagated"), "severity": ""} if both else _flags(data, name))
         cells += [status(decided.get(name))] if decided else []
         rows.append(cells)
-    # of one path, say, nothing agrees or differs: what no structure has is no column
-    there = [any(row[i] != numeric(math.nan) for row in rows) for i in range(len(heads))]
-    heads, rows = list(compress(heads, there)), [list(compress(row, there)) for row in rows]
     return {"heads": heads, "rows": rows, "notes": _table_notes(data, known, level)}
 
 
